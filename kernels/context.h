@@ -1,0 +1,104 @@
+#pragma once
+// Where an op runs. Every op has three overloads: (Context&, ...) checks its arguments once and visits;
+// (CpuContext&, ...) and (CudaContext&, ...) do the work. Take Context& non-const: with a const reference a
+// forgotten overload would convert back to the variant and call itself.
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <variant>
+
+#include "kernels/memory.h"
+#include "kernels/tensor.h"
+
+namespace pastur {
+
+/// Host backend: fp32, OpenMP over rows, OpenBLAS called from inside parallel regions.
+class CpuContext {
+  public:
+    /// threads = 0: OMP_NUM_THREADS, else every core this process may use.
+    explicit CpuContext(int threads = 0);
+    int threads() const { return threads_; }
+    Arena& scratch() { return scratch_; }
+    void reserve_scratch(int64_t bytes);
+
+  private:
+    int threads_;
+    Arena scratch_;
+};
+
+#if defined(PASTUR_HAVE_CUDA)
+struct CudaHandles;  // stream, cuBLASLt handle, device properties: kernels/cuda/handles.h
+
+/// One CUDA device and the stream every op is ordered on.
+class CudaContext {
+  public:
+    /// Throws (kNoDevice) when the driver, the device or its architecture will not do.
+    explicit CudaContext(int device = 0);
+    ~CudaContext();
+    CudaContext(CudaContext&&) noexcept;
+    CudaContext& operator=(CudaContext&&) noexcept;
+    CudaHandles& handles() { return *handles_; }
+    Arena& scratch() { return scratch_; }
+    void reserve_scratch(int64_t bytes);
+
+  private:
+    std::unique_ptr<CudaHandles> handles_;
+    Arena scratch_;
+};
+using Context = std::variant<CpuContext, CudaContext>;
+#else
+using Context = std::variant<CpuContext>;
+#endif
+
+enum class Device : uint8_t { kAuto, kCpu, kCuda };
+/// "auto", "cpu" or "cuda"; anything else throws (kUsage).
+Device parse_device(const std::string& name);
+/// Number of CUDA devices this process can use; 0 in a build or on a machine without CUDA.
+int cuda_device_count();
+/// kAuto takes CUDA device `index` where there is one, else the CPU. Throws (kNoDevice).
+Context make_context(Device device, int index = 0);
+
+bool is_cuda(const Context& ctx);
+/// Model and thread count, or "NVIDIA H200".
+std::string device_name(Context& ctx);
+struct MemoryInfo {
+    int64_t free_bytes;
+    int64_t total_bytes;
+};
+/// Device memory, or the host's available memory (bounded by the cgroup limit where there is one).
+MemoryInfo memory_info(Context& ctx);
+
+/// Uninitialised memory; throws (kNoDevice) with the numbers when there is not enough.
+Buffer allocate(Context& ctx, int64_t bytes);
+/// Replaces the scratch arena; nothing may be in use.
+void reserve_scratch(Context& ctx, int64_t bytes);
+/// Waits until all work queued on ctx has finished; throws what it failed with.
+void synchronize(Context& ctx);
+
+/// dst = src, both on ctx's device, same dtype and number of elements, contiguous.
+void copy(Context& ctx, Tensor dst, ConstTensor src);
+/// Host -> device. Returns when `src` may be reused.
+void upload(Context& ctx, Tensor dst, ConstTensor src);
+/// Device -> host. Returns when `dst` holds the numbers.
+void download(Context& ctx, Tensor dst, ConstTensor src);
+
+std::string device_name(CpuContext& ctx);
+MemoryInfo memory_info(CpuContext& ctx);
+Buffer allocate(CpuContext& ctx, int64_t bytes);
+void synchronize(CpuContext& ctx);
+void copy(CpuContext& ctx, Tensor dst, ConstTensor src);
+void upload(CpuContext& ctx, Tensor dst, ConstTensor src);
+void download(CpuContext& ctx, Tensor dst, ConstTensor src);
+
+#if defined(PASTUR_HAVE_CUDA)
+std::string device_name(CudaContext& ctx);
+MemoryInfo memory_info(CudaContext& ctx);
+Buffer allocate(CudaContext& ctx, int64_t bytes);
+void synchronize(CudaContext& ctx);
+void copy(CudaContext& ctx, Tensor dst, ConstTensor src);
+void upload(CudaContext& ctx, Tensor dst, ConstTensor src);
+void download(CudaContext& ctx, Tensor dst, ConstTensor src);
+#endif
+
+}  // namespace pastur

@@ -1,0 +1,83 @@
+#include "kernels/context.h"
+
+#include <omp.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+
+extern "C" void openblas_set_num_threads(int threads);
+
+namespace pastur {
+
+CpuContext::CpuContext(int threads) {
+    if (threads <= 0) {
+        // omp_get_max_threads honours OMP_NUM_THREADS and the affinity mask mpirun set.
+        threads = omp_get_max_threads();
+    }
+    threads_ = threads;
+    omp_set_num_threads(threads);
+    // OpenBLAS is called from inside parallel regions, one thread a call: no second pool to fight with, and the
+    // bits of a product do not depend on how OpenBLAS would have split it.
+    openblas_set_num_threads(1);
+}
+
+void CpuContext::reserve_scratch(int64_t bytes) { scratch_ = Arena(allocate(*this, bytes)); }
+
+std::string device_name(CpuContext& ctx) {
+    std::ifstream info("/proc/cpuinfo");
+    std::string line, model = "cpu";
+    while (std::getline(info, line)) {
+        if (line.rfind("model name", 0) == 0) {
+            model = line.substr(line.find(':') + 2);
+            break;
+        }
+    }
+    return fmt::format("{} ({} threads)", model, ctx.threads());
+}
+
+namespace {
+int64_t read_number(const char* path) {
+    std::ifstream file(path);
+    int64_t value = 0;
+    return file >> value ? value : -1;
+}
+}  // namespace
+
+MemoryInfo memory_info(CpuContext&) {
+    std::ifstream info("/proc/meminfo");
+    std::string key, unit;
+    int64_t value = 0, total = 0, available = 0;
+    while (info >> key >> value >> unit) {
+        if (key == "MemTotal:") total = value * 1024;
+        if (key == "MemAvailable:") available = value * 1024;
+    }
+    const int64_t limit = read_number("/sys/fs/cgroup/memory.max");
+    const int64_t used = read_number("/sys/fs/cgroup/memory.current");
+    if (limit > 0 && used >= 0) {
+        total = std::min(total, limit);
+        available = std::min(available, limit - used);
+    }
+    return {available, total};
+}
+
+Buffer allocate(CpuContext&, int64_t bytes) {
+    if (bytes == 0) return {};
+    void* data = std::aligned_alloc(static_cast<size_t>(kAlignment), static_cast<size_t>(align_up(bytes)));
+    if (!data) fail(ExitCode::kNoDevice, "out of host memory: {} bytes asked for", bytes);
+    return Buffer(data, bytes, [](void* pointer) noexcept { std::free(pointer); });
+}
+
+void synchronize(CpuContext&) {}
+
+void copy(CpuContext&, Tensor dst, ConstTensor src) {
+    if (dst.bytes() != src.bytes()) std::memcpy(dst.bytes(), src.bytes(), static_cast<size_t>(src.nbytes()));
+}
+
+void upload(CpuContext& ctx, Tensor dst, ConstTensor src) { copy(ctx, dst, src); }
+void download(CpuContext& ctx, Tensor dst, ConstTensor src) { copy(ctx, dst, src); }
+
+}  // namespace pastur

@@ -1,0 +1,26 @@
+#pragma once
+// Softmax cross-entropy of logits against token ids, natural logarithm.
+#include "kernels/context.h"
+
+namespace pastur {
+
+/// losses[n] = log sum_v exp logits[n, v] - logits[n, targets[n]].
+/// logits [N, V] f32 or bf16, contiguous; targets i32 [N], each in [0, V); losses f32 [N], =.
+void cross_entropy_forward(Context& ctx, Tensor losses, ConstTensor logits, ConstTensor targets);
+
+/// The same losses, and logits become their own gradient: logits[n, v] = scale (softmax(logits[n])[v] - [v = target]).
+/// One read and one write of the logits; no second buffer of their size.
+void cross_entropy_forward_backward(Context& ctx, Tensor losses, Tensor logits, ConstTensor targets,
+                                    float scale);
+
+void cross_entropy_forward(CpuContext& ctx, Tensor losses, ConstTensor logits, ConstTensor targets);
+void cross_entropy_forward_backward(CpuContext& ctx, Tensor losses, Tensor logits, ConstTensor targets,
+                                    float scale);
+
+#if defined(PASTUR_HAVE_CUDA)
+void cross_entropy_forward(CudaContext& ctx, Tensor losses, ConstTensor logits, ConstTensor targets);
+void cross_entropy_forward_backward(CudaContext& ctx, Tensor losses, Tensor logits, ConstTensor targets,
+                                    float scale);
+#endif
+
+}  // namespace pastur

@@ -1,0 +1,25 @@
+#pragma once
+// Rotary position embedding (Su et al., arXiv 2104.09864), Llama layout: pairs (i, i + D/2).
+#include "kernels/context.h"
+
+namespace pastur {
+
+enum class Rotation : uint8_t { kForward, kInverse };
+
+/// Host table f32 [T, D]: row t holds cos(t theta_i), i < D/2, then sin(t theta_i), theta_i = base^(-2 i / D).
+/// Angles are computed in double.
+void rope_table(Tensor table, double base);
+
+/// out = R_t in for every position t (kInverse: R_{-t}, which is the backward pass, R being orthogonal):
+///     out[i] = in[i] cos - in[i + D/2] sin;   out[i + D/2] = in[i + D/2] cos + in[i] sin.
+/// in, out [B, T, H, D] f32 or bf16, any strides with unit stride in D; out may be in. table f32 [>= T, D]
+/// on ctx's device.
+void rope(Context& ctx, Tensor out, ConstTensor in, ConstTensor table, Rotation rotation);
+
+void rope(CpuContext& ctx, Tensor out, ConstTensor in, ConstTensor table, Rotation rotation);
+
+#if defined(PASTUR_HAVE_CUDA)
+void rope(CudaContext& ctx, Tensor out, ConstTensor in, ConstTensor table, Rotation rotation);
+#endif
+
+}  // namespace pastur

@@ -1,0 +1,64 @@
+#include "kernels/tensor.h"
+
+#include <bit>
+#include <cmath>
+
+namespace pastur {
+
+const char* name_of(DType dtype) {
+    switch (dtype) {
+        case DType::kF32: return "f32";
+        case DType::kBF16: return "bf16";
+        case DType::kF64: return "f64";
+        case DType::kI32: return "i32";
+    }
+    return "?";
+}
+
+Bf16 to_bf16(float value) {
+    const auto bits = std::bit_cast<uint32_t>(value);
+    if (std::isnan(value)) return {static_cast<uint16_t>((bits >> 16) | 0x40)};
+    const uint32_t half_ulp = 0x7fff + ((bits >> 16) & 1);
+    return {static_cast<uint16_t>((bits + half_ulp) >> 16)};
+}
+
+float to_float(Bf16 value) { return std::bit_cast<float>(static_cast<uint32_t>(value.bits) << 16); }
+
+Shape::Shape(std::initializer_list<int64_t> extents) {
+    for (int64_t extent : extents) push_back(extent);
+}
+
+int64_t Shape::numel() const {
+    if (rank_ == 0) return 0;
+    int64_t count = 1;
+    for (int i = 0; i < rank_; ++i) count *= (*this)[i];
+    return count;
+}
+
+void Shape::push_back(int64_t extent) {
+    PASTUR_CHECK(rank_ < kMaxRank, "a tensor has at most {} dimensions", kMaxRank);
+    PASTUR_CHECK(extent >= 0, "extent {} in a shape", extent);
+    extents_[static_cast<size_t>(rank_++)] = extent;
+}
+
+bool Shape::operator==(const Shape& other) const {
+    if (rank_ != other.rank_) return false;
+    for (int i = 0; i < rank_; ++i)
+        if ((*this)[i] != other[i]) return false;
+    return true;
+}
+
+std::string to_string(const Shape& shape) {
+    std::string text = "[";
+    for (int i = 0; i < shape.rank(); ++i) text += fmt::format("{}{}", i ? ", " : "", shape[i]);
+    return text + "]";
+}
+
+std::string describe(const ConstTensor& tensor) {
+    if (tensor.empty()) return "no tensor";
+    std::string text = name_of(tensor.dtype()) + to_string(tensor.shape());
+    if (!tensor.contiguous()) text += " strides " + to_string(tensor.strides());
+    return text;
+}
+
+}  // namespace pastur
