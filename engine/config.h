@@ -9,29 +9,31 @@ namespace pastur {
 
 struct ModelConfig {
     std::string preset = "nano";
-    int64_t vocab = 0;      ///< V, rows of the embedding
-    int64_t d_model = 0;    ///< C, width of the residual stream
+    int64_t vocab = 0;    ///< V, rows of the embedding
+    int64_t d_model = 0;  ///< C, width of the residual stream
     int64_t layers = 0;
-    int64_t heads = 0;      ///< H
-    int64_t kv_heads = 0;   ///< mha only; 0: heads
-    int64_t head_dim = 0;   ///< D; 0: d_model / heads
-    int64_t ffn = 0;        ///< F
+    int64_t heads = 0;     ///< H
+    int64_t kv_heads = 0;  ///< mha only; 0: heads
+    int64_t head_dim = 0;  ///< D; 0: d_model / heads
+    int64_t ffn = 0;       ///< F
     double rope_theta = 10000.0;
     double norm_eps = 1e-6;
     bool tie_embeddings = false;  ///< the LM head reads the embedding's rows
+    bool operator==(const ModelConfig&) const = default;
 };
 
 struct AttentionConfig {
     std::string variant = "mha";  ///< mha | mla-prerope | mla-decoupled
-    int64_t kv_rank = 0;          ///< width of the joint latent (decoupled; prerope at site "input"); 0: d_model / 2
-    int64_t k_rank = 0;           ///< prerope: width of the key latent; 0: d_model / 4
-    int64_t v_rank = 0;           ///< prerope: width of the value latent; 0: d_model / 4
-    int64_t nope_dim = 0;         ///< decoupled: content width of a head, d_n; 0: head_dim / 2
-    int64_t rope_dim = 0;         ///< decoupled: width of the shared rotary key, d_R; 0: head_dim / 2
-    int64_t v_dim = 0;            ///< decoupled: value width of a head, d_v; 0: head_dim
-    int64_t q_rank = 0;           ///< decoupled: width of the query latent; 0: queries are not compressed
-    bool latent_norm = false;     ///< prerope: RMS norm on the latents (decoupled always has it)
+    int64_t kv_rank = 0;   ///< width of the joint latent (decoupled; prerope at site "input"); 0: d_model / 2
+    int64_t k_rank = 0;    ///< prerope: width of the key latent; 0: d_model / 4
+    int64_t v_rank = 0;    ///< prerope: width of the value latent; 0: d_model / 4
+    int64_t nope_dim = 0;  ///< decoupled: content width of a head, d_n; 0: head_dim / 2
+    int64_t rope_dim = 0;  ///< decoupled: width of the shared rotary key, d_R; 0: head_dim / 2
+    int64_t v_dim = 0;     ///< decoupled: value width of a head, d_v; 0: head_dim
+    int64_t q_rank = 0;    ///< decoupled: width of the query latent; 0: queries are not compressed
+    bool latent_norm = false;           ///< prerope: RMS norm on the latents (decoupled always has it: true)
     std::string prerope_site = "keys";  ///< keys | input
+    bool operator==(const AttentionConfig&) const = default;
 };
 
 struct DataConfig {
@@ -39,38 +41,43 @@ struct DataConfig {
     std::string train;  ///< glob of training shards; empty: <dir>/train_*.bin
     std::string val;    ///< glob of validation shards; empty: <dir>/val_*.bin
     int64_t seq_len = 256;
+    bool operator==(const DataConfig&) const = default;
 };
 
 struct TrainConfig {
     int64_t steps = 1000;
     int64_t global_batch = 32;  ///< sequences a step, over all ranks and micro-batches
-    int64_t micro_batch = 0;    ///< sequences a forward pass; 0: global_batch, at most 32768 tokens
+    int64_t micro_batch = 0;    ///< sequences a forward pass; 0: see default_micro_batch
     double lr = 1e-3;
-    int64_t warmup_steps = 0;          ///< linear
-    std::string schedule = "cosine";   ///< cosine | constant | wsd
-    double final_lr_fraction = 0.1;    ///< of lr, at the last step (cosine, wsd)
+    int64_t warmup_steps = 0;         ///< linear
+    std::string schedule = "cosine";  ///< cosine | constant | wsd
+    double final_lr_fraction = 0.1;   ///< of lr, at the last step (cosine, wsd)
     double beta1 = 0.9;
     double beta2 = 0.999;
     double eps = 1e-8;
     double weight_decay = 0.0;
     double grad_clip = 0.0;  ///< global norm; 0: no clipping
     uint64_t seed = 1;
-    std::string precision = "auto";    ///< auto (bf16 on CUDA, fp32 on CPU) | bf16 | fp32
-    std::string recompute = "cheap";   ///< none | cheap (norm and SwiGLU outputs are computed again in backward)
-    int64_t val_every = 100;           ///< steps; 0: only at the end
-    int64_t val_tokens = 65536;        ///< tokens a validation pass reads, at most
-    std::string nonfinite = "abort";   ///< abort | skip
+    std::string precision = "auto";  ///< auto (bf16 on CUDA, fp32 on CPU) | bf16 | fp32
+    std::string recompute =
+        "cheap";                 ///< none | cheap (norm and SwiGLU outputs are computed again in backward)
+    int64_t val_every = 100;     ///< steps; 0: only at the end
+    int64_t val_tokens = 65536;  ///< tokens a validation pass reads, at most
+    std::string nonfinite = "abort";  ///< abort | skip
+    bool operator==(const TrainConfig&) const = default;
 };
 
 struct CheckpointConfig {
     int64_t every = 0;  ///< steps; 0: only at the end
     int64_t keep = 2;   ///< newest checkpoints kept; 0: all
+    bool operator==(const CheckpointConfig&) const = default;
 };
 
 struct RunConfig {
     std::string name;  ///< empty: <preset>-<variant>
     std::string dir;   ///< empty: runs/<name>
     int64_t log_every = 10;
+    bool operator==(const RunConfig&) const = default;
 };
 
 struct Config {
@@ -80,19 +87,25 @@ struct Config {
     TrainConfig train;
     CheckpointConfig checkpoint;
     RunConfig run;
+    bool operator==(const Config&) const = default;
 };
 
 /// One `--section.key=value` of the command line.
 using Override = std::pair<std::string, std::string>;
 
-/// Reads a recipe, applies the preset under it and the overrides over it, fills the derived fields (everything
-/// above that says "0: ...") and validates. Throws (kMissingInput, kUsage): file:line, the key, what was expected,
-/// and for an unknown key the nearest valid one.
+/// Reads a recipe, applies the preset under it and the overrides over it, fills the derived fields
+/// (everything above that says "0: ..." or "empty: ...") and validates. Fields of another variant stay 0. A
+/// folder or run name given as an override replaces the globs or the run folder that the recipe derived from
+/// the old one. Throws (kMissingInput, kUsage): file:line, the key, what was expected, and for an unknown key
+/// the nearest valid one.
 Config load_config(const std::string& path, const std::vector<Override>& overrides);
 /// The same from TOML text; `where` names it in errors.
-Config parse_config(const std::string& toml, const std::string& where, const std::vector<Override>& overrides);
+Config parse_config(const std::string& toml, const std::string& where,
+                    const std::vector<Override>& overrides);
 /// Every key with its resolved value: parse_config of it gives the same Config back.
 std::string to_toml(const Config& config);
+/// The largest divisor of `sequences` whose micro-batch holds at most 32,768 tokens; at least 1.
+int64_t default_micro_batch(int64_t sequences, int64_t seq_len);
 /// One line a key: section.key, default, meaning. For `pastur train --help`.
 std::string describe_config_keys();
 

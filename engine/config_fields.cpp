@@ -1,0 +1,345 @@
+#include "engine/config_fields.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/nearest_name.h"
+#include "kernels/error.h"
+
+namespace pastur {
+namespace {
+
+/// field_at<&Config::model, &ModelConfig::vocab> is a function Config& -> int64_t&.
+template <auto Section, auto Key>
+auto& field_at(Config& config) {
+    return config.*Section.*Key;
+}
+template <auto Key>
+constexpr auto kModel = field_at<&Config::model, Key>;
+template <auto Key>
+constexpr auto kAttention = field_at<&Config::attention, Key>;
+template <auto Key>
+constexpr auto kData = field_at<&Config::data, Key>;
+template <auto Key>
+constexpr auto kTrain = field_at<&Config::train, Key>;
+template <auto Key>
+constexpr auto kCheckpoint = field_at<&Config::checkpoint, Key>;
+template <auto Key>
+constexpr auto kRun = field_at<&Config::run, Key>;
+
+// Bounds far beyond any model, so that products of a few sizes stay inside int64.
+constexpr Range kWidth = {.low = 1, .high = 1 << 20};
+constexpr Range kWidthOrAuto = {.low = 0, .high = 1 << 20};
+constexpr Range kCount = {.low = 1, .high = 1 << 30};
+constexpr Range kCountOrZero = {.low = 0, .high = 1 << 30};
+constexpr double kLargest = std::numeric_limits<double>::max();
+constexpr Range kPositive = {.low = 0, .high = kLargest, .above = true};
+constexpr Range kNonNegative = {.low = 0, .high = kLargest};
+constexpr Range kFraction = {.low = 0, .high = 1};
+constexpr Range kBelowOne = {.low = 0, .high = 1, .below = true};
+
+constexpr VariantSet kPrerope = VariantSet(kPreropeKeys | kPreropeInput);
+
+std::vector<Field> make_model_fields() {
+    using M = ModelConfig;
+    return {
+        {"model", "preset", kModel<&M::preset>, "sizes to start from", {}, preset_names()},
+        {"model", "vocab", kModel<&M::vocab>, "tokens the model knows", {.low = 2, .high = 1 << 30}},
+        {"model", "d_model", kModel<&M::d_model>, "width of the residual stream", kWidth},
+        {"model", "layers", kModel<&M::layers>, "transformer blocks", {.low = 1, .high = 1 << 16}},
+        {"model", "heads", kModel<&M::heads>, "attention heads a layer", {.low = 1, .high = 1 << 16}},
+        {"model",
+         "kv_heads",
+         kModel<&M::kv_heads>,
+         "key/value heads (0: heads)",
+         {.low = 0, .high = 1 << 16},
+         {},
+         kMha},
+        {"model", "head_dim", kModel<&M::head_dim>, "width of a head (0: d_model / heads)", kWidthOrAuto},
+        {"model", "ffn", kModel<&M::ffn>, "hidden width of the SwiGLU", kWidth},
+        {"model", "rope_theta", kModel<&M::rope_theta>, "base of the rotary angles", kPositive},
+        {"model", "norm_eps", kModel<&M::norm_eps>, "added to the mean square in RMS norms", kPositive},
+        {"model", "tie_embeddings", kModel<&M::tie_embeddings>, "the LM head reads the embedding's rows"},
+    };
+}
+
+std::vector<Field> make_attention_fields() {
+    using A = AttentionConfig;
+    const std::vector<std::string> variants = {"mha", "mla-prerope", "mla-decoupled"};
+    const VariantSet joint = VariantSet(kDecoupled | kPreropeInput);
+    return {
+        {"attention", "variant", kAttention<&A::variant>, "attention variant", {}, variants},
+        {"attention",
+         "kv_rank",
+         kAttention<&A::kv_rank>,
+         "width of the joint latent (0: d_model / 2)",
+         kWidthOrAuto,
+         {},
+         joint},
+        {"attention",
+         "k_rank",
+         kAttention<&A::k_rank>,
+         "width of the key latent (0: d_model / 4)",
+         kWidthOrAuto,
+         {},
+         kPreropeKeys},
+        {"attention",
+         "v_rank",
+         kAttention<&A::v_rank>,
+         "width of the value latent (0: d_model / 4)",
+         kWidthOrAuto,
+         {},
+         kPreropeKeys},
+        {"attention",
+         "nope_dim",
+         kAttention<&A::nope_dim>,
+         "content width of a head (0: head_dim / 2)",
+         kWidthOrAuto,
+         {},
+         kDecoupled},
+        {"attention",
+         "rope_dim",
+         kAttention<&A::rope_dim>,
+         "width of the shared rotary key (0: head_dim / 2)",
+         kWidthOrAuto,
+         {},
+         kDecoupled},
+        {"attention",
+         "v_dim",
+         kAttention<&A::v_dim>,
+         "value width of a head (0: head_dim)",
+         kWidthOrAuto,
+         {},
+         kDecoupled},
+        {"attention",
+         "q_rank",
+         kAttention<&A::q_rank>,
+         "width of the query latent (0: no compression)",
+         kWidthOrAuto,
+         {},
+         kDecoupled},
+        {"attention",
+         "latent_norm",
+         kAttention<&A::latent_norm>,
+         "RMS norm on the latents (mla-decoupled always has it)",
+         {},
+         {},
+         kPrerope},
+        {"attention",
+         "prerope_site",
+         kAttention<&A::prerope_site>,
+         "what mla-prerope rotates",
+         {},
+         {"keys", "input"},
+         kPrerope},
+    };
+}
+
+std::vector<Field> make_data_fields() {
+    using D = DataConfig;
+    return {
+        {"data", "dir", kData<&D::dir>, "folder made by `pastur data prepare`"},
+        {"data", "train", kData<&D::train>, "glob of training shards (empty: <dir>/train_*.bin)"},
+        {"data", "val", kData<&D::val>, "glob of validation shards (empty: <dir>/val_*.bin)"},
+        {"data", "seq_len", kData<&D::seq_len>, "tokens a sequence", {.low = 1, .high = 1 << 24}},
+    };
+}
+
+std::vector<Field> make_train_fields() {
+    using T = TrainConfig;
+    return {
+        {"train", "steps", kTrain<&T::steps>, "optimizer steps", kCount},
+        {"train",
+         "global_batch",
+         kTrain<&T::global_batch>,
+         "sequences a step, over all ranks",
+         {.low = 1, .high = 1 << 24}},
+        {"train",
+         "micro_batch",
+         kTrain<&T::micro_batch>,
+         "sequences a forward pass (0: a divisor of global_batch, at most 32768 tokens)",
+         {.low = 0, .high = 1 << 24}},
+        {"train", "lr", kTrain<&T::lr>, "peak learning rate", kPositive},
+        {"train", "warmup_steps", kTrain<&T::warmup_steps>, "steps of linear warm-up", kCountOrZero},
+        {"train",
+         "schedule",
+         kTrain<&T::schedule>,
+         "learning rate after the warm-up",
+         {},
+         {"cosine", "constant", "wsd"}},
+        {"train", "final_lr_fraction", kTrain<&T::final_lr_fraction>, "of lr, at the last step", kFraction},
+        {"train", "beta1", kTrain<&T::beta1>, "AdamW: decay of the mean gradient", kBelowOne},
+        {"train", "beta2", kTrain<&T::beta2>, "AdamW: decay of the mean squared gradient", kBelowOne},
+        {"train", "eps", kTrain<&T::eps>, "AdamW: added to the root", kPositive},
+        {"train", "weight_decay", kTrain<&T::weight_decay>, "AdamW: decoupled decay of matrices",
+         kNonNegative},
+        {"train", "grad_clip", kTrain<&T::grad_clip>, "largest global gradient norm (0: none)", kNonNegative},
+        {"train",
+         "seed",
+         kTrain<&T::seed>,
+         "of initial weights and sample order",
+         {.low = 0, .high = 0x1p62}},
+        {"train",
+         "precision",
+         kTrain<&T::precision>,
+         "of matrix products (auto: bf16 on CUDA, fp32 on CPU)",
+         {},
+         {"auto", "bf16", "fp32"}},
+        {"train",
+         "recompute",
+         kTrain<&T::recompute>,
+         "what backward computes again (cheap: norm and SwiGLU outputs)",
+         {},
+         {"none", "cheap"}},
+        {"train", "val_every", kTrain<&T::val_every>, "steps between validations (0: only at the end)",
+         kCountOrZero},
+        {"train",
+         "val_tokens",
+         kTrain<&T::val_tokens>,
+         "tokens a validation pass reads, at most",
+         {.low = 1, .high = 1LL << 40}},
+        {"train",
+         "nonfinite",
+         kTrain<&T::nonfinite>,
+         "on a non-finite loss or gradient",
+         {},
+         {"abort", "skip"}},
+    };
+}
+
+std::vector<Field> make_run_fields() {
+    using R = RunConfig;
+    return {
+        {"checkpoint", "every", kCheckpoint<&CheckpointConfig::every>,
+         "steps between checkpoints (0: only at the end)", kCountOrZero},
+        {"checkpoint", "keep", kCheckpoint<&CheckpointConfig::keep>, "newest checkpoints kept (0: all)",
+         kCountOrZero},
+        {"run", "name", kRun<&R::name>, "of the run (empty: <preset>-<variant>)"},
+        {"run", "dir", kRun<&R::dir>, "run folder (empty: runs/<name>)"},
+        {"run", "log_every", kRun<&R::log_every>, "steps between log lines", kCount},
+    };
+}
+
+std::vector<Field> make_fields() {
+    std::vector<Field> fields;
+    for (auto make :
+         {make_model_fields, make_attention_fields, make_data_fields, make_train_fields, make_run_fields}) {
+        const std::vector<Field> part = make();
+        fields.insert(fields.end(), part.begin(), part.end());
+    }
+    return fields;
+}
+
+/// Calls visitor(const value&). Accessors take a Config& but only pick a member, so reading through one is
+/// const.
+template <typename Visitor>
+auto visit_value(const Field& field, const Config& config, Visitor&& visitor) {
+    return std::visit(
+        [&](auto access) { return visitor(std::as_const(access(const_cast<Config&>(config)))); },
+        field.access);
+}
+
+/// "a number above 0", "an integer from 1 to 65536".
+std::string expectation(const Range& range, bool integer) {
+    std::string text = integer ? "an integer" : "a number";
+    const auto number = [](double x) { return fmt::format("{}", x); };
+    const bool bounded = range.high < (integer ? 0x1p62 : kLargest);
+    if (range.above) return fmt::format("{} above {}", text, number(range.low));
+    if (!bounded) return fmt::format("{}, {} or more", text, number(range.low));
+    if (range.below)
+        return fmt::format("{} from {} to below {}", text, number(range.low), number(range.high));
+    return integer ? fmt::format("{} from {} to {}", text, static_cast<int64_t>(range.low),
+                                 static_cast<int64_t>(range.high))
+                   : fmt::format("{} from {} to {}", text, number(range.low), number(range.high));
+}
+
+bool inside(const Range& range, double x) {
+    const bool low = range.above ? x > range.low : x >= range.low;
+    return low && (range.below ? x < range.high : x <= range.high);
+}
+
+void check_text(const Field& field, const std::string& text, const std::string& where) {
+    const bool control = std::any_of(
+        text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
+    if (control) fail(ExitCode::kUsage, "{}: expected text without control characters", where);
+    if (field.choices.empty() ||
+        std::find(field.choices.begin(), field.choices.end(), text) != field.choices.end())
+        return;
+    fail(ExitCode::kUsage, "{}: expected one of \"{}\"; did you mean \"{}\"?", where,
+         fmt::join(field.choices, "\", \""), nearest_name(text, field.choices));
+}
+
+std::string quoted(const std::string& text) {
+    std::string out = "\"";
+    for (const char c : text) {
+        if (c == '"' || c == '\\') out += '\\';
+        out += c;
+    }
+    return out + '"';
+}
+
+std::string float_text(double x) {
+    std::string text = fmt::format("{}", x);
+    if (text.find_first_of(".en") == std::string::npos) text += ".0";
+    return text;
+}
+
+}  // namespace
+
+std::span<const Field> config_fields() {
+    static const std::vector<Field> fields = make_fields();
+    return fields;
+}
+
+const Field* find_field(std::string_view section, std::string_view key) {
+    for (const Field& field : config_fields())
+        if (field.section == section && field.key == key) return &field;
+    return nullptr;
+}
+
+void check_field(const Field& field, const Config& config, const std::string& where) {
+    visit_value(field, config, [&](const auto& value) {
+        using Value = std::remove_cvref_t<decltype(value)>;
+        if constexpr (std::is_same_v<Value, std::string>) {
+            check_text(field, value, where);
+        } else if constexpr (!std::is_same_v<Value, bool>) {
+            if (!inside(field.range, static_cast<double>(value)))
+                fail(ExitCode::kUsage, "{}: expected {}", where,
+                     expectation(field.range, std::is_integral_v<Value>));
+        }
+    });
+}
+
+std::string value_text(const Field& field, const Config& config) {
+    return visit_value(field, config, [](const auto& value) -> std::string {
+        using Value = std::remove_cvref_t<decltype(value)>;
+        if constexpr (std::is_same_v<Value, std::string>) return quoted(value);
+        if constexpr (std::is_same_v<Value, double>) return float_text(value);
+        return fmt::format("{}", value);
+    });
+}
+
+VariantSet variant_of(const Config& config) {
+    if (config.attention.variant == "mla-decoupled") return kDecoupled;
+    if (config.attention.variant != "mla-prerope") return kMha;
+    return config.attention.prerope_site == "input" ? kPreropeInput : kPreropeKeys;
+}
+
+std::string describe(VariantSet variants) {
+    std::vector<std::string> names;
+    if (variants & kMha) names.emplace_back("variant \"mha\"");
+    if ((variants & kPrerope) == kPrerope) {
+        names.emplace_back("variant \"mla-prerope\"");
+    } else {
+        if (variants & kPreropeKeys)
+            names.emplace_back("variant \"mla-prerope\" with prerope_site = \"keys\"");
+        if (variants & kPreropeInput)
+            names.emplace_back("variant \"mla-prerope\" with prerope_site = \"input\"");
+    }
+    if (variants & kDecoupled) names.emplace_back("variant \"mla-decoupled\"");
+    return fmt::format("{}", fmt::join(names, " or "));
+}
+
+}  // namespace pastur
