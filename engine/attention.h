@@ -1,0 +1,56 @@
+#pragma once
+// The research axis: what happens between the normalised input of a layer and its attention output.
+#include <memory>
+#include <string>
+
+#include "engine/config.h"
+#include "engine/parameters.h"
+#include "engine/planner.h"
+#include "kernels/causal_attention.h"
+#include "kernels/context.h"
+
+namespace pastur {
+
+/// The shape of one forward pass; N = B T.
+struct BatchShape {
+    int64_t batch;  ///< B, sequences of a micro-batch
+    int64_t time;   ///< T
+    int64_t tokens() const { return batch * time; }
+};
+
+/// One layer's attention. Implementations add their tensors to the parameter table when built, describe their
+/// memory in plan(), keep in forward() what backward() needs, and never allocate.
+class Attention {
+  public:
+    virtual ~Attention() = default;
+    virtual void plan(Context& ctx, Planner& planner, const BatchShape& shape) = 0;
+    /// out = residual + Attention(xn) [N, C]. xn [N, C] is the RMS-normalised input; rope_table as rope.h
+    /// says, its width rope_width().
+    virtual void forward(Context& ctx, Tensor out, ConstTensor xn, ConstTensor residual,
+                         ConstTensor rope_table) = 0;
+    /// dxn = gradient of xn given dout [N, C] of out (the residual's share of it is the caller's). Weight
+    /// gradients are = or += as `update` says. xn must hold what forward() saw.
+    virtual void backward(Context& ctx, Tensor dxn, ConstTensor dout, ConstTensor xn, ConstTensor rope_table,
+                          Update update) = 0;
+};
+
+/// Adds the layer's tensors under `prefix` ("model.layers.3.self_attn.").
+std::unique_ptr<Attention> make_attention(const Config& config, Parameters& params,
+                                          const std::string& prefix);
+
+/// Width of the rotated sub-vectors, hence of the rotary table.
+int64_t rope_width(const Config& config);
+/// Values an inference cache holds per token and layer (VARIANTS: 2 m, k_rank + v_rank, kv_rank + d_R).
+int64_t cache_values_per_token(const Config& config);
+/// Widths of a head's queries and values in the attention core.
+struct CoreWidths {
+    int64_t qk, v;
+};
+CoreWidths core_widths(const Config& config);
+
+std::unique_ptr<Attention> make_attention_mha(const Config&, Parameters&, const std::string& prefix);
+std::unique_ptr<Attention> make_attention_mla_prerope(const Config&, Parameters&, const std::string& prefix);
+std::unique_ptr<Attention> make_attention_mla_decoupled(const Config&, Parameters&,
+                                                        const std::string& prefix);
+
+}  // namespace pastur

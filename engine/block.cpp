@@ -1,0 +1,64 @@
+#include "engine/block.h"
+
+#include "kernels/rmsnorm.h"
+
+namespace pastur {
+namespace {
+std::string prefix_of(int64_t layer) {
+    return fmt::format("model.layers.{}.", layer);
+}
+}  // namespace
+
+Block::Block(const Config& config, Parameters& params, int64_t layer)
+    : params_(params),
+      width_(config.model.d_model),
+      eps_(static_cast<float>(config.model.norm_eps)),
+      attention_norm_{params.table().add_norm(prefix_of(layer) + "input_layernorm.weight", width_), {}, {}},
+      mlp_norm_{
+          params.table().add_norm(prefix_of(layer) + "post_attention_layernorm.weight", width_), {}, {}},
+      attention_(make_attention(config, params, prefix_of(layer) + "self_attn.")),
+      mlp_(config, params, prefix_of(layer) + "mlp.") {}
+
+void Block::plan(Context& ctx, Planner& planner, const BatchShape& shape, const SharedActivations& shared) {
+    shared_ = shared;
+    const bool recompute = !shared.xn.empty();
+    const DType dtype = params_.compute_dtype();
+    const Shape stream = {shape.tokens(), width_};
+    x_ = planner.keep(dtype, stream);
+    x_mid_ = planner.keep(dtype, stream);
+    for (Norm* norm : {&attention_norm_, &mlp_norm_}) {
+        norm->rstd = planner.keep(DType::kF32, {shape.tokens()});
+        norm->xn = recompute ? shared.xn : planner.keep(dtype, stream);
+    }
+    attention_->plan(ctx, planner, shape);
+    mlp_.plan(planner, shape.tokens(), recompute);
+    planner.need_scratch(rmsnorm_backward_scratch_bytes(ctx, shape.tokens(), width_));
+}
+
+void Block::forward_norm(Context& ctx, const Norm& norm, ConstTensor x) {
+    rmsnorm_forward(ctx, norm.xn, norm.rstd, x, params_.value(norm.weight), eps_);
+}
+
+void Block::backward_norm(Context& ctx, const Norm& norm, Tensor dx, ConstTensor x, Update update) {
+    rmsnorm_backward(ctx, dx, params_.grad(norm.weight), shared_.dxn, x, norm.rstd,
+                     params_.value(norm.weight), dx, update);
+}
+
+void Block::forward(Context& ctx, Tensor out, ConstTensor rope_table) {
+    forward_norm(ctx, attention_norm_, x_);
+    attention_->forward(ctx, x_mid_, attention_norm_.xn, x_, rope_table);
+    forward_norm(ctx, mlp_norm_, x_mid_);
+    mlp_.forward(ctx, out, mlp_norm_.xn, x_mid_);
+}
+
+void Block::backward(Context& ctx, Tensor dx, ConstTensor rope_table, Update update) {
+    const bool recompute = !shared_.xn.empty();
+    if (recompute) forward_norm(ctx, mlp_norm_, x_mid_);
+    mlp_.backward(ctx, shared_.dxn, dx, mlp_norm_.xn, update);
+    backward_norm(ctx, mlp_norm_, dx, x_mid_, update);
+    if (recompute) forward_norm(ctx, attention_norm_, x_);
+    attention_->backward(ctx, shared_.dxn, dx, attention_norm_.xn, rope_table, update);
+    backward_norm(ctx, attention_norm_, dx, x_, update);
+}
+
+}  // namespace pastur

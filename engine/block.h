@@ -1,0 +1,44 @@
+#pragma once
+// One transformer layer: x += attention(norm(x)); x += mlp(norm(x)).
+#include "engine/mlp.h"
+
+namespace pastur {
+
+/// Memory the layers take turns with.
+struct SharedActivations {
+    Tensor
+        xn;  ///< [N, C]: a normalised input, when layers compute it again instead of keeping it; else empty
+    Tensor dxn;  ///< [N, C]: its gradient
+};
+
+class Block {
+  public:
+    Block(const Config& config, Parameters& params, int64_t layer);
+    void plan(Context& ctx, Planner& planner, const BatchShape& shape, const SharedActivations& shared);
+    /// Where the layer reads its input [N, C]: the previous layer (or the embedding) writes it there.
+    Tensor input() const { return x_; }
+    void forward(Context& ctx, Tensor out, ConstTensor rope_table);
+    /// dx [N, C]: gradient of the output on entry, of the input on return. Once per forward().
+    void backward(Context& ctx, Tensor dx, ConstTensor rope_table, Update update);
+
+  private:
+    /// The RMS norm before one half of the layer.
+    struct Norm {
+        GroupId weight;
+        Tensor xn;    ///< [N, C]
+        Tensor rstd;  ///< f32 [N]
+    };
+    void forward_norm(Context& ctx, const Norm& norm, ConstTensor x);
+    void backward_norm(Context& ctx, const Norm& norm, Tensor dx, ConstTensor x, Update update);
+
+    Parameters& params_;
+    int64_t width_;
+    float eps_;
+    Norm attention_norm_, mlp_norm_;
+    std::unique_ptr<Attention> attention_;
+    Mlp mlp_;
+    SharedActivations shared_;
+    Tensor x_, x_mid_;  ///< [N, C]: the residual stream before each half
+};
+
+}  // namespace pastur

@@ -1,0 +1,34 @@
+#include "engine/evaluate.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace pastur {
+
+double Evaluation::perplexity() const {
+    return std::exp(loss);
+}
+
+Evaluation evaluate(Context& ctx, Model& model, DeviceBatch& batch, const TokenLoader& data,
+                    int64_t max_tokens) {
+    const BatchShape& shape = model.shape();
+    int64_t sequences = data.sequences();
+    if (max_tokens > 0) sequences = std::clamp<int64_t>(max_tokens / shape.time, 1, sequences);
+    std::vector<float> losses(static_cast<size_t>(shape.tokens()));
+    double total = 0;
+    // The last batch is filled up with a sequence that exists; what it adds is not counted.
+    const ReadSequence read = [&](int64_t i, std::span<int32_t> out) {
+        data.sequence(std::min(i, sequences - 1), out);
+    };
+    for (int64_t first = 0; first < sequences; first += shape.batch) {
+        batch.upload(ctx, read_batch(read, first, shape));
+        model.forward(ctx, batch.losses(), batch.tokens(), batch.targets());
+        download(ctx, as_tensor(std::span(losses)), batch.losses());
+        const int64_t counted = std::min(shape.batch, sequences - first) * shape.time;
+        for (int64_t i = 0; i < counted; ++i) total += losses[static_cast<size_t>(i)];
+    }
+    const int64_t tokens = sequences * shape.time;
+    return {total / static_cast<double>(tokens), tokens};
+}
+
+}  // namespace pastur

@@ -1,0 +1,27 @@
+#pragma once
+// The feed-forward half of a layer: down(silu(gate x) * up x).
+#include "engine/attention.h"
+
+namespace pastur {
+
+class Mlp {
+  public:
+    Mlp(const Config& config, Parameters& params, const std::string& prefix);
+    /// recompute: the activation is computed again in backward() instead of being kept.
+    void plan(Planner& planner, int64_t tokens, bool recompute);
+    /// out = residual + Mlp(xn) [N, C].
+    void forward(Context& ctx, Tensor out, ConstTensor xn, ConstTensor residual);
+    /// dxn = gradient of xn given dout of out. Overwrites what forward() kept: once per forward().
+    void backward(Context& ctx, Tensor dxn, ConstTensor dout, ConstTensor xn, Update update);
+
+  private:
+    Parameters& params_;
+    int64_t ffn_;
+    bool recompute_ = false;
+    GroupId gate_up_proj_, down_proj_;
+    Tensor gate_up_;     ///< [N, 2 F]; its gradient takes its place in backward()
+    Tensor activation_;  ///< [N, F]
+    Tensor dactivation_;
+};
+
+}  // namespace pastur

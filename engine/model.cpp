@@ -1,0 +1,109 @@
+#include "engine/model.h"
+
+#include "kernels/embedding.h"
+#include "kernels/rmsnorm.h"
+#include "kernels/rope.h"
+
+namespace pastur {
+
+Model::Model(const Config& config, DType compute_dtype, const BatchShape& shape)
+    : config_(config), shape_(shape), params_(compute_dtype) {
+    ParamTable& table = params_.table();
+    const int64_t width = config.model.d_model;
+    embedding_ = table.add_matrix("model.embed_tokens.weight", config.model.vocab, width);
+    blocks_.reserve(static_cast<size_t>(config.model.layers));
+    for (int64_t layer = 0; layer < config.model.layers; ++layer)
+        blocks_.emplace_back(config_, params_, layer);
+    final_norm_ = table.add_norm("model.norm.weight", width);
+    const GroupId head = config.model.tie_embeddings
+                             ? embedding_
+                             : table.add_matrix("lm_head.weight", config.model.vocab, width);
+    head_ = std::make_unique<LmHead>(config_, params_, head);
+    table.layout();
+}
+
+void Model::plan(Context& ctx, Planner& planner) {
+    const int64_t tokens = shape_.tokens(), width = config_.model.d_model;
+    const DType dtype = params_.compute_dtype();
+    const Shape stream = {tokens, width};
+    if (config_.train.recompute == "cheap") shared_.xn = planner.keep(dtype, stream);
+    shared_.dxn = planner.keep(dtype, stream);
+    dx_ = planner.keep(dtype, stream);
+    for (Block& block : blocks_) block.plan(ctx, planner, shape_, shared_);
+    x_final_ = planner.keep(dtype, stream);
+    xn_final_ = planner.keep(dtype, stream);
+    rstd_final_ = planner.keep(DType::kF32, {tokens});
+    head_->plan(planner, tokens);
+    planner.need_scratch(rmsnorm_backward_scratch_bytes(ctx, tokens, width));
+    planner.need_scratch(embedding_backward_scratch_bytes(ctx, tokens, config_.model.vocab));
+}
+
+Planner Model::measure(Context& ctx) {
+    Planner planner;
+    plan(ctx, planner);
+    return planner;
+}
+
+void Model::allocate(Context& ctx, bool with_gradients) {
+    params_.allocate(ctx, with_gradients);
+    const Planner measured = measure(ctx);
+    activations_ = pastur::allocate(ctx, measured.bytes());
+    Planner carving(activations_, measured);
+    plan(ctx, carving);
+
+    const Shape table_shape = {shape_.time, rope_width(config_)};
+    std::vector<float> host(static_cast<size_t>(table_shape.numel()));
+    rope_table(as_tensor(std::span(host)).reshape(table_shape), config_.model.rope_theta);
+    rope_buffer_ = pastur::allocate(ctx, table_shape.numel() * size_of(DType::kF32));
+    rope_table_ = Tensor(rope_buffer_.data(), DType::kF32, table_shape);
+    upload(ctx, rope_table_.flat(), as_tensor(std::span(host)));
+}
+
+void Model::forward_body(Context& ctx, ConstTensor tokens) {
+    embedding_forward(ctx, blocks_.front().input(), params_.value(embedding_), tokens);
+    for (size_t i = 0; i < blocks_.size(); ++i)
+        blocks_[i].forward(ctx, i + 1 < blocks_.size() ? blocks_[i + 1].input() : x_final_, rope_table_);
+    rmsnorm_forward(ctx, xn_final_, rstd_final_, x_final_, params_.value(final_norm_),
+                    static_cast<float>(config_.model.norm_eps));
+}
+
+void Model::backward_body(Context& ctx, Tensor dx, ConstTensor tokens, Update update) {
+    rmsnorm_backward(ctx, dx, params_.grad(final_norm_), shared_.dxn, x_final_, rstd_final_,
+                     params_.value(final_norm_), {}, update);
+    for (auto block = blocks_.rbegin(); block != blocks_.rend(); ++block)
+        block->backward(ctx, dx, rope_table_, update);
+    // A tied embedding already holds the LM head's share of this pass.
+    embedding_backward(ctx, params_.grad(embedding_), dx, tokens,
+                       config_.model.tie_embeddings ? Update::kAccumulate : update);
+}
+
+void Model::forward(Context& ctx, Tensor losses, ConstTensor tokens, ConstTensor targets) {
+    forward_body(ctx, tokens);
+    head_->forward(ctx, losses, xn_final_, targets);
+}
+
+void Model::forward_backward(Context& ctx, Tensor losses, ConstTensor tokens, ConstTensor targets,
+                             float scale, Update update) {
+    forward_body(ctx, tokens);
+    head_->forward_backward(ctx, losses, shared_.dxn, xn_final_, targets, scale, update);
+    backward_body(ctx, dx_, tokens, update);
+}
+
+void Model::logits(Context& ctx, Tensor logits) {
+    head_->logits(ctx, logits, xn_final_);
+}
+
+ModelSize size_of_model(const Config& config, const ParamTable& table) {
+    int64_t matmul = 0;
+    for (const Param& param : table.params())
+        if (param.is_matrix()) matmul += param.shape.numel();
+    const int64_t embedding = config.model.vocab * config.model.d_model;
+    if (!config.model.tie_embeddings) matmul -= embedding;
+    const CoreWidths core = core_widths(config);
+    const auto attention = static_cast<double>(config.model.layers * config.model.heads * (core.qk + core.v) *
+                                               config.data.seq_len);
+    return {table.count(), 6.0 * static_cast<double>(matmul) + 3.0 * attention,
+            config.model.layers * cache_values_per_token(config) * size_of(DType::kBF16)};
+}
+
+}  // namespace pastur

@@ -1,0 +1,69 @@
+#pragma once
+// The whole network: embedding, layers, final norm, LM head. Reads like the paper; backward is forward read
+// upwards.
+#include <memory>
+#include <vector>
+
+#include "engine/block.h"
+#include "engine/lm_head.h"
+
+namespace pastur {
+
+class Model {
+  public:
+    /// Builds the parameter table; takes no memory. shape: the micro-batch every pass has.
+    Model(const Config& config, DType compute_dtype, const BatchShape& shape);
+    Model(const Model&) = delete;  // its parts refer to its parameters
+    Model& operator=(const Model&) = delete;
+
+    const Config& config() const { return config_; }
+    const BatchShape& shape() const { return shape_; }
+    Parameters& params() { return params_; }
+    const Parameters& params() const { return params_; }
+
+    /// What allocate() will take for activations, and the scratch its ops need from ctx.
+    Planner measure(Context& ctx);
+    /// Takes the memory (parameters, activations, the context's scratch) and fills the rotary table.
+    void allocate(Context& ctx, bool with_gradients);
+
+    /// losses f32 [N] = cross-entropy of each position. tokens, targets i32 [N] = [B, T], on ctx's device.
+    void forward(Context& ctx, Tensor losses, ConstTensor tokens, ConstTensor targets);
+    /// The same, and params().grad = or += scale * gradient of sum(losses).
+    void forward_backward(Context& ctx, Tensor losses, ConstTensor tokens, ConstTensor targets, float scale,
+                          Update update);
+    /// logits [N, V] of the last forward pass, in the compute dtype.
+    void logits(Context& ctx, Tensor logits);
+
+  private:
+    void plan(Context& ctx, Planner& planner);
+    void forward_body(Context& ctx, ConstTensor tokens);
+    /// dx [N, C]: gradient of the final norm's output.
+    void backward_body(Context& ctx, Tensor dx, ConstTensor tokens, Update update);
+
+    Config config_;
+    BatchShape shape_;
+    Parameters params_;
+    GroupId embedding_{}, final_norm_{};
+    std::vector<Block> blocks_;
+    std::unique_ptr<LmHead> head_;
+
+    Buffer activations_, rope_buffer_;
+    Tensor rope_table_;  ///< f32 [T, rope_width]
+    Tensor x_final_;     ///< [N, C]: the last layer's output
+    Tensor xn_final_;    ///< [N, C]: normalised
+    Tensor rstd_final_;  ///< f32 [N]
+    Tensor dx_;          ///< [N, C]: gradient of the residual stream
+    SharedActivations shared_;
+};
+
+/// Trained numbers, and FLOPs of forward plus backward per token: 6 x matmul parameters (LM head in,
+/// embedding out)
+/// + causal attention 3 L H (d_qk + d_v) T.
+struct ModelSize {
+    int64_t parameters;
+    double flops_per_token;
+    int64_t cache_bytes_per_token;  ///< of an inference cache in bf16, all layers
+};
+ModelSize size_of_model(const Config& config, const ParamTable& table);
+
+}  // namespace pastur

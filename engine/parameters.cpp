@@ -1,0 +1,85 @@
+#include "engine/parameters.h"
+
+#include "kernels/fill.h"
+
+namespace pastur {
+namespace {
+
+constexpr float kInitStddev = 0.02f;
+
+/// FNV-1a: a stable 64-bit id of a name.
+uint64_t stream_of(const std::string& name) {
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+    return hash;
+}
+
+}  // namespace
+
+int64_t Parameters::compute_bytes() const {
+    return compute_dtype_ == DType::kF32 ? 0 : table_.matrix_elements() * size_of(compute_dtype_);
+}
+
+void Parameters::allocate(Context& ctx, bool with_gradients) {
+    master_ = pastur::allocate(ctx, master_bytes());
+    fill(ctx, flat_master(), 0.0f);  // the padding between groups stays zero for good
+    if (compute_bytes() > 0) compute_ = pastur::allocate(ctx, compute_bytes());
+    if (with_gradients) {
+        grad_ = pastur::allocate(ctx, master_bytes());
+        fill(ctx, flat_grad(), 0.0f);
+    }
+}
+
+Tensor Parameters::view(const Buffer& buffer, int64_t offset, const Shape& shape) const {
+    PASTUR_CHECK(buffer.data() != nullptr, "parameters used before allocate()");
+    return Tensor(buffer.data() + offset * size_of(DType::kF32), DType::kF32, shape);
+}
+
+Tensor Parameters::value(GroupId id) const {
+    const ParamGroup& group = table_.group(id);
+    if (group.shape.rank() == 1 || compute_dtype_ == DType::kF32)
+        return view(master_, group.offset, group.shape);
+    return Tensor(compute_.data() + group.offset * size_of(compute_dtype_), compute_dtype_, group.shape);
+}
+
+Tensor Parameters::grad(GroupId id) const {
+    const ParamGroup& group = table_.group(id);
+    return view(grad_, group.offset, group.shape);
+}
+
+Tensor Parameters::master(const Param& param) const {
+    return view(master_, param.offset, param.shape);
+}
+Tensor Parameters::grad(const Param& param) const {
+    return view(grad_, param.offset, param.shape);
+}
+
+Tensor Parameters::flat_master() const {
+    return view(master_, 0, {table_.total_elements()});
+}
+Tensor Parameters::flat_grad() const {
+    return view(grad_, 0, {table_.total_elements()});
+}
+
+Tensor Parameters::flat_compute() const {
+    if (compute_dtype_ == DType::kF32) return {};
+    return Tensor(compute_.data(), compute_dtype_, {table_.matrix_elements()});
+}
+
+void Parameters::initialise(Context& ctx, uint64_t seed) {
+    for (const Param& param : table_.params()) {
+        const Tensor weight = master(param).flat();
+        if (param.is_matrix())
+            fill_normal(ctx, weight, 0.0f, kInitStddev, seed, stream_of(param.name));
+        else
+            fill(ctx, weight, 1.0f);
+    }
+    refresh_compute(ctx);
+}
+
+void Parameters::refresh_compute(Context& ctx) {
+    if (compute_dtype_ == DType::kF32) return;
+    cast(ctx, flat_compute(), flat_master().slice(0, 0, table_.matrix_elements()));
+}
+
+}  // namespace pastur

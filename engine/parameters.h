@@ -1,0 +1,49 @@
+#pragma once
+// The trained numbers themselves: fp32 master weights, fp32 gradients and, under bf16, the copies kernels
+// compute with.
+#include "engine/param_table.h"
+#include "kernels/context.h"
+
+namespace pastur {
+
+class Parameters {
+  public:
+    explicit Parameters(DType compute_dtype) : compute_dtype_(compute_dtype) {}
+    DType compute_dtype() const { return compute_dtype_; }
+    /// Filled while the model is built; laid out by allocate().
+    ParamTable& table() { return table_; }
+    const ParamTable& table() const { return table_; }
+
+    /// Bytes of the buffers allocate() takes.
+    int64_t master_bytes() const { return table_.total_elements() * size_of(DType::kF32); }
+    int64_t compute_bytes() const;
+    /// with_gradients = false: for evaluation only.
+    void allocate(Context& ctx, bool with_gradients);
+
+    /// What kernels multiply with: matrices in the compute dtype, norm weights in fp32.
+    Tensor value(GroupId id) const;
+    /// fp32, shape as value(id).
+    Tensor grad(GroupId id) const;
+
+    /// Master weight and gradient of one named tensor, fp32.
+    Tensor master(const Param& param) const;
+    Tensor grad(const Param& param) const;
+
+    Tensor flat_master() const;   ///< f32 [total]
+    Tensor flat_grad() const;     ///< f32 [total]
+    Tensor flat_compute() const;  ///< bf16 [matrix elements], or empty under fp32
+
+    /// Matrices N(0, 0.02^2), keyed by (seed, name) so that variants share the weights they have in common;
+    /// norms 1. Both backends draw the same numbers.
+    void initialise(Context& ctx, uint64_t seed);
+    /// compute copies = round(master weights): after the masters were loaded or initialised.
+    void refresh_compute(Context& ctx);
+
+  private:
+    Tensor view(const Buffer& buffer, int64_t offset, const Shape& shape) const;
+    ParamTable table_;
+    DType compute_dtype_;
+    Buffer master_, grad_, compute_;
+};
+
+}  // namespace pastur
