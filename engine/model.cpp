@@ -1,6 +1,7 @@
 #include "engine/model.h"
 
 #include "kernels/embedding.h"
+#include "kernels/reduce.h"
 #include "kernels/rmsnorm.h"
 #include "kernels/rope.h"
 
@@ -36,6 +37,8 @@ void Model::plan(Context& ctx, Planner& planner) {
     head_->plan(planner, tokens);
     planner.need_scratch(rmsnorm_backward_scratch_bytes(ctx, tokens, width));
     planner.need_scratch(embedding_backward_scratch_bytes(ctx, tokens, config_.model.vocab));
+    planner.need_scratch(sum_scratch_bytes(ctx, params_.table().total_elements()));
+    planner.need_scratch(sum_scratch_bytes(ctx, tokens));
 }
 
 Planner Model::measure(Context& ctx) {
@@ -50,6 +53,7 @@ void Model::allocate(Context& ctx, bool with_gradients) {
     activations_ = pastur::allocate(ctx, measured.bytes());
     Planner carving(activations_, measured);
     plan(ctx, carving);
+    reserve_scratch(ctx, measured.scratch_bytes());
 
     const Shape table_shape = {shape_.time, rope_width(config_)};
     std::vector<float> host(static_cast<size_t>(table_shape.numel()));

@@ -51,6 +51,7 @@ endif()
 
 set(PASTUR_WITH_MPI OFF)
 if(NOT PASTUR_MPI STREQUAL "OFF")
+  set(MPI_CXX_SKIP_MPICXX ON)  # the C interface alone
   find_package(MPI COMPONENTS CXX)
   if(MPI_CXX_FOUND)
     set(PASTUR_WITH_MPI ON)
