@@ -1,0 +1,14 @@
+#pragma once
+// The subcommands. Each function adds one to the command line; when the user chose it, its callback stores in
+// `run` what main then calls and whose result is the exit code.
+#include <CLI/CLI.hpp>
+#include <functional>
+
+namespace pastur {
+
+/// `pastur train`; takes --section.key=value overrides (allow_extras() and overrides_of()).
+void add_train_command(CLI::App& app, std::function<int()>& run);
+/// `pastur eval`.
+void add_eval_command(CLI::App& app, std::function<int()>& run);
+
+}  // namespace pastur

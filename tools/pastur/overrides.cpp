@@ -1,0 +1,82 @@
+#include "tools/pastur/overrides.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "engine/nearest_name.h"
+#include "kernels/error.h"
+
+namespace pastur {
+namespace {
+
+/// "--train.lr" of "--train.lr=1e-3"; empty when the argument has not the form of an override.
+std::string override_name(const std::string& argument) {
+    const std::string name = argument.substr(0, argument.find('='));
+    const bool dashes = name.size() > 2 && name.compare(0, 2, "--") == 0 && name[2] != '-';
+    return dashes && name.find('.') != std::string::npos ? name : "";
+}
+
+std::vector<std::string> option_names(const CLI::App& command) {
+    std::vector<std::string> names;
+    for (const CLI::Option* option : command.get_options())
+        for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+    return names;
+}
+
+std::vector<std::string> subcommand_names(const CLI::App& command) {
+    std::vector<std::string> names;
+    for (const CLI::App* sub : command.get_subcommands([](const CLI::App*) { return true; }))
+        names.push_back(sub->get_name());
+    return names;
+}
+
+}  // namespace
+
+std::string full_name(const CLI::App& command) {
+    const CLI::App* parent = command.get_parent();
+    return parent ? full_name(*parent) + " " + command.get_name() : command.get_name();
+}
+
+std::vector<std::string> gather_overrides(const std::vector<std::string>& arguments) {
+    std::vector<std::string> plain, overrides;
+    for (size_t i = 0; i < arguments.size(); ++i) {
+        const std::string& argument = arguments[i];
+        const std::string name = override_name(argument);
+        if (name.empty()) {
+            plain.push_back(argument);
+        } else if (name.size() < argument.size()) {
+            overrides.push_back(argument);
+        } else {
+            const bool has_value = i + 1 < arguments.size() && arguments[i + 1].compare(0, 2, "--") != 0;
+            if (!has_value) fail(ExitCode::kUsage, "{}: expected {}=value", name, name);
+            overrides.push_back(name + "=" + arguments[++i]);
+        }
+    }
+    plain.insert(plain.end(), overrides.begin(), overrides.end());
+    return plain;
+}
+
+std::vector<Override> overrides_of(const CLI::App& command) {
+    std::vector<Override> overrides;
+    for (const std::string& argument : command.remaining()) {
+        const std::string name = override_name(argument);
+        if (name.empty()) fail_unknown(command, argument);
+        overrides.emplace_back(name.substr(2), argument.substr(name.size() + 1));
+    }
+    return overrides;
+}
+
+void fail_unknown(const CLI::App& command, const std::string& argument) {
+    const std::string name = argument.substr(0, argument.find('='));
+    const std::string command_name = full_name(command);
+    if (!override_name(argument).empty())
+        fail(ExitCode::kUsage, "`{}` takes no --section.key=value: {}", command_name, argument);
+    const bool is_option = argument.size() > 1 && argument[0] == '-';
+    const std::vector<std::string> valid = is_option ? option_names(command) : subcommand_names(command);
+    if (valid.empty()) fail(ExitCode::kUsage, "`{}`: unexpected argument \"{}\"", command_name, argument);
+    fail(ExitCode::kUsage, "`{}`: unknown {} \"{}\"; did you mean \"{}\"?", command_name,
+         is_option ? "option" : "command", name, nearest_name(name, valid));
+}
+
+}  // namespace pastur
