@@ -9,17 +9,19 @@
 namespace pastur {
 
 /// Moves overrides behind all other arguments and writes each as `--section.key=value`, also where it came as
-/// `--section.key value`: otherwise a positional argument would swallow the value. Throws (kUsage) when one has none.
+/// `--section.key value`: otherwise a positional argument would swallow the value. Throws (kUsage) when one
+/// has none.
 std::vector<std::string> gather_overrides(const std::vector<std::string>& arguments);
 
-/// The overrides among what `command`, which allows extras, left unparsed, in their order. Anything else there is
-/// an unknown argument: throws (kUsage).
+/// The overrides among what `command`, which allows extras, left unparsed, in their order. Anything else
+/// there is an unknown argument: throws (kUsage).
 std::vector<Override> overrides_of(const CLI::App& command);
 
 /// "pastur data prepare"
 std::string full_name(const CLI::App& command);
 
-/// Throws (kUsage) for an argument `command` does not know, naming the nearest option, subcommand or key it does.
+/// Throws (kUsage) for an argument `command` does not know, naming the nearest option, subcommand or key it
+/// does.
 [[noreturn]] void fail_unknown(const CLI::App& command, const std::string& argument);
 
 }  // namespace pastur

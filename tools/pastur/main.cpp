@@ -1,0 +1,74 @@
+// The command line: picks a subcommand, runs it, and turns every failure into one line and an exit code.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <new>
+
+#include "engine/environment.h"
+#include "kernels/error.h"
+#include "tools/pastur/commands.h"
+#include "tools/pastur/overrides.h"
+
+namespace pastur {
+namespace {
+
+/// The innermost subcommand that the arguments named.
+const CLI::App& chosen_command(const CLI::App& app) {
+    const CLI::App* command = &app;
+    while (!command->get_subcommands().empty()) command = command->get_subcommands().front();
+    return *command;
+}
+
+/// Help and version print themselves and are no failure. For the rest, an argument that nobody knows explains
+/// more than what CLI11 found missing because of it.
+int explain_parse_error(const CLI::App& app, const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);
+    const CLI::App& command = chosen_command(app);
+    for (const CLI::App* level = &command; level; level = level->get_parent())
+        for (const std::string& argument : level->remaining())
+            if (!level->get_allow_extras()) fail_unknown(*level, argument);
+    std::string text = error.what();
+    if (const size_t newline = text.find('\n'); newline != std::string::npos) text.resize(newline);
+    fail(ExitCode::kUsage, "{} (see `{} --help`)", text, full_name(command));
+}
+
+int run_command_line(const std::vector<std::string>& arguments) {
+    CLI::App app("Pretrains transformers with latent attention and watches their query-key spectra.",
+                 "pastur");
+    app.set_version_flag("--version", "pastur " + version());
+    app.require_subcommand(1);
+    std::function<int()> run;
+
+    std::vector<std::string> reversed = gather_overrides(arguments);
+    std::reverse(reversed.begin(), reversed.end());  // CLI11 takes them from the back
+    try {
+        app.parse(std::move(reversed));
+    } catch (const CLI::ParseError& error) {
+        return explain_parse_error(app, error);
+    }
+    return run();
+}
+
+int report(ExitCode code, const char* what) {
+    std::string line = what;
+    std::replace(line.begin(), line.end(), '\n', ' ');
+    fmt::print(stderr, "pastur: {}\n", line);
+    return static_cast<int>(code);
+}
+
+}  // namespace
+}  // namespace pastur
+
+int main(int argc, char** argv) {
+    using pastur::ExitCode;
+    try {
+        return pastur::run_command_line({argv + 1, argv + argc});
+    } catch (const pastur::Error& error) {
+        return pastur::report(error.code(), error.what());
+    } catch (const std::bad_alloc&) {
+        return pastur::report(ExitCode::kNoDevice, "out of host memory");
+    } catch (const std::exception& error) {
+        return pastur::report(ExitCode::kOther, error.what());
+    }
+}
