@@ -59,3 +59,5 @@ if(NOT PASTUR_MPI STREQUAL "OFF")
     message(FATAL_ERROR "PASTUR_MPI=ON, but no MPI was found: install libopenmpi-dev")
   endif()
 endif()
+
+include(PasturBuildInfo)

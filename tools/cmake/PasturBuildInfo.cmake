@@ -1,0 +1,15 @@
+# What the binary says about itself (engine/environment.cpp): version, git revision, and the CUDA runtime it carries.
+set(PASTUR_GIT_REVISION "unknown")
+find_package(Git QUIET)
+if(GIT_FOUND AND EXISTS ${CMAKE_SOURCE_DIR}/.git)
+  execute_process(COMMAND ${GIT_EXECUTABLE} rev-parse HEAD WORKING_DIRECTORY ${CMAKE_SOURCE_DIR}
+                  OUTPUT_VARIABLE revision OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET RESULT_VARIABLE failed)
+  if(NOT failed)
+    set(PASTUR_GIT_REVISION ${revision})
+  endif()
+endif()
+set(build_info PASTUR_VERSION="${PROJECT_VERSION}" PASTUR_GIT_REVISION="${PASTUR_GIT_REVISION}")
+if(PASTUR_WITH_CUDA)
+  list(APPEND build_info PASTUR_CUDA_RUNTIME="${CUDAToolkit_VERSION}")
+endif()
+set_property(SOURCE engine/environment.cpp APPEND PROPERTY COMPILE_DEFINITIONS ${build_info})
