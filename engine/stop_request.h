@@ -3,8 +3,8 @@
 
 namespace pastur {
 
-/// Installs handlers for SIGINT, SIGTERM and SIGUSR1 (finish the step, checkpoint, exit 75) and SIGUSR2 (checkpoint
-/// and go on). A second SIGINT ends the process at once.
+/// Installs handlers for SIGINT, SIGTERM and SIGUSR1 (finish the step, checkpoint, exit 75) and SIGUSR2
+/// (checkpoint and go on). A second SIGINT ends the process at once.
 void install_signal_handlers();
 
 /// True once a stop was requested by signal, or while a file STOP lies in run_dir.

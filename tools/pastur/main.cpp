@@ -39,6 +39,8 @@ int run_command_line(const std::vector<std::string>& arguments) {
     app.set_version_flag("--version", "pastur " + version());
     app.require_subcommand(1);
     std::function<int()> run;
+    add_train_command(app, run);
+    add_eval_command(app, run);
 
     std::vector<std::string> reversed = gather_overrides(arguments);
     std::reverse(reversed.begin(), reversed.end());  // CLI11 takes them from the back

@@ -1,0 +1,126 @@
+#include "engine/checkpoint.h"
+
+#include <nlohmann/json.hpp>
+
+#include "engine/files.h"
+#include "engine/safetensors.h"
+
+namespace pastur {
+namespace {
+
+constexpr const char* kModelFile = "model.safetensors";
+constexpr const char* kOptimizerFile = "optimizer.rank0.safetensors";
+constexpr const char* kStateFile = "state.json";
+constexpr const char* kRecipeKey = "recipe";
+constexpr int64_t kStateLimit = 1 << 20;
+
+/// Sources that download one tensor after the other through `host`.
+TensorSource device_source(Context& ctx, const std::string& name, Tensor tensor, std::vector<float>& host) {
+    TensorSource source;
+    source.name = name;
+    for (int i = 0; i < tensor.rank(); ++i) source.shape.push_back(tensor.size(i));
+    source.bytes = [&ctx, &host, tensor] {
+        host.resize(static_cast<size_t>(tensor.numel()));
+        download(ctx, as_tensor(std::span(host)), tensor.flat());
+        return std::as_bytes(std::span(host));
+    };
+    return source;
+}
+
+void read_tensor(Context& ctx, const SafetensorsFile& file, const std::string& name, Tensor into) {
+    upload(ctx, into, file.tensor(name, DType::kF32, into.shape()));
+}
+
+nlohmann::json read_state(const std::filesystem::path& folder) {
+    const std::filesystem::path path = folder / kStateFile;
+    try {
+        return nlohmann::json::parse(read_file(path, kStateLimit));
+    } catch (const nlohmann::json::exception& error) {
+        fail(ExitCode::kCorruptData, "{}: {}", path.string(), error.what());
+    }
+}
+
+}  // namespace
+
+void write_checkpoint_files(const std::filesystem::path& folder, Context& ctx, const Config& config,
+                            const Parameters& params, const AdamW& optimizer, const TrainState& state) {
+    std::vector<float> host;
+    std::vector<TensorSource> weights, moments;
+    for (const Param& param : params.table().params()) {
+        weights.push_back(device_source(ctx, param.name, params.master(param), host));
+        moments.push_back(device_source(ctx, param.name + ".exp_avg", optimizer.first_moment(param), host));
+        moments.push_back(
+            device_source(ctx, param.name + ".exp_avg_sq", optimizer.second_moment(param), host));
+    }
+    write_safetensors(folder / kModelFile, weights, {{"format", "pt"}, {kRecipeKey, to_toml(config)}});
+    write_safetensors(folder / kOptimizerFile, moments, {{"step", std::to_string(state.step)}});
+    const nlohmann::ordered_json json = {{"v", 1},
+                                         {"step", state.step},
+                                         {"tokens", state.tokens},
+                                         {"skipped", state.skipped},
+                                         {"data_fingerprint", state.data_fingerprint}};
+    write_file_atomically(folder / kStateFile, json.dump(2) + "\n");
+}
+
+void read_checkpoint_weights(const std::filesystem::path& folder, Context& ctx, Parameters& params) {
+    const SafetensorsFile file(folder / kModelFile);
+    for (const Param& param : params.table().params())
+        read_tensor(ctx, file, param.name, params.master(param));
+    params.refresh_compute(ctx);
+}
+
+void read_checkpoint_files(const std::filesystem::path& folder, Context& ctx, Parameters& params,
+                           AdamW& optimizer, TrainState& state) {
+    read_checkpoint_weights(folder, ctx, params);
+    const SafetensorsFile moments(folder / kOptimizerFile);
+    for (const Param& param : params.table().params()) {
+        read_tensor(ctx, moments, param.name + ".exp_avg", optimizer.first_moment(param));
+        read_tensor(ctx, moments, param.name + ".exp_avg_sq", optimizer.second_moment(param));
+    }
+    const nlohmann::json json = read_state(folder);
+    try {
+        state = {json.at("step"), json.at("tokens"), json.at("skipped"), json.at("data_fingerprint")};
+    } catch (const nlohmann::json::exception& error) {
+        fail(ExitCode::kCorruptData, "{}: {}", (folder / kStateFile).string(), error.what());
+    }
+}
+
+Config read_checkpoint_config(const std::filesystem::path& folder) {
+    const std::filesystem::path path = folder / kModelFile;
+    const SafetensorsFile file(path);
+    const auto recipe = file.metadata().find(kRecipeKey);
+    if (recipe == file.metadata().end())
+        fail(ExitCode::kCorruptData, "{}: no \"{}\" in its metadata: not a checkpoint of pastur",
+             path.string(), kRecipeKey);
+    return parse_config(recipe->second, path.string(), {});
+}
+
+void check_same_run(const Config& then, const Config& now) {
+    // What may change between the parts of a run: where things are and how often they are reported.
+    // Everything else must read the same in the resolved recipe.
+    const auto comparable = [](Config config) {
+        config.run = {};
+        config.checkpoint = {};
+        config.data.dir = config.data.train = config.data.val = "";
+        config.train.val_every = config.train.val_tokens = 0;
+        config.train.nonfinite = config.train.recompute = "";
+        return to_toml(config);
+    };
+    const std::string a = comparable(then), b = comparable(now);
+    if (a == b) return;
+    std::string differences;
+    size_t i = 0, j = 0;
+    while (i < a.size() && j < b.size()) {
+        const size_t end_a = a.find('\n', i), end_b = b.find('\n', j);
+        const std::string line_a = a.substr(i, end_a - i), line_b = b.substr(j, end_b - j);
+        if (line_a != line_b)
+            differences += fmt::format("{}`{}` is now `{}`", differences.empty() ? "" : ", ", line_a, line_b);
+        i = end_a + 1;
+        j = end_b + 1;
+    }
+    fail(ExitCode::kUsage,
+         "the checkpoint belongs to another recipe: {}; resume with the recipe it was made with",
+         differences);
+}
+
+}  // namespace pastur

@@ -1,0 +1,126 @@
+#include "engine/run_folder.h"
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "engine/checkpoint.h"
+#include "engine/environment.h"
+
+namespace pastur {
+
+RunFolder::RunFolder(const std::filesystem::path& path, const Config& config, bool is_root)
+    : path_(path),
+      config_(config),
+      is_root_(is_root),
+      checkpoints_(path / "checkpoints", config.checkpoint.keep),
+      progress_(is_root ? stdout : nullptr, config.train.steps) {}
+
+bool RunFolder::restore(Context& ctx, Parameters& params, AdamW& optimizer, TrainState& state) {
+    std::vector<std::string> warnings;
+    const auto checkpoint = checkpoints_.newest_intact(warnings);
+    for (const std::string& warning : warnings) progress_.message(warning);
+    if (!checkpoint) return false;
+    check_same_run(read_checkpoint_config(checkpoint->path), config_);
+    read_checkpoint_files(checkpoint->path, ctx, params, optimizer, state);
+    progress_.message(fmt::format("resuming after step {} from {}", state.step, checkpoint->path.string()));
+    return true;
+}
+
+void RunFolder::start(Context& ctx, int ranks, bool restored, const TrainState& state,
+                      const ModelSize& size) {
+    size_ = size;
+    const MemoryInfo memory = memory_info(ctx);
+    memory_gib_ = static_cast<double>(memory.total_bytes - memory.free_bytes) / (1 << 30);
+    if (!is_root_) return;
+    if (!restored && std::filesystem::exists(metrics_path()))
+        fail(ExitCode::kUsage, "{} already holds a run: give --resume to go on with it, or another --run",
+             path_.string());
+    make_folders(path_);
+    const nlohmann::json environment = describe_environment(ctx, ranks);
+    if (restored) {
+        for (const std::string& line :
+             compare_environments(read_environment(path_ / "env.json"), environment))
+            progress_.message("this is not where the run was before, bits may differ: " + line);
+        truncate_after(metrics_path(), state.step);
+    }
+    checkpoints_.prepare();
+    write_file_atomically(path_ / "config.toml", to_toml(config_));
+    write_environment(path_ / "env.json", environment);
+    metrics_ = std::make_unique<MetricsLog>(metrics_path());
+    write({{"event", "start"},
+           {"step", state.step},
+           {"resumed", restored},
+           {"variant", config_.attention.variant},
+           {"parameters", size.parameters},
+           {"flops_per_token", size.flops_per_token},
+           {"cache_bytes_per_token", size.cache_bytes_per_token},
+           {"device", device_name(ctx)},
+           {"ranks", ranks}});
+}
+
+void RunFolder::write(const nlohmann::ordered_json& event) {
+    if (metrics_) metrics_->write(event);
+}
+
+void RunFolder::begin_step() {
+    step_begin_ = Clock::now();
+    data_seconds_ = 0;
+}
+
+void RunFolder::log_step(const TrainState& state, double loss, double grad_norm, double lr) {
+    window_seconds_ += seconds_since(step_begin_);
+    window_data_seconds_ += data_seconds_;
+    ++window_steps_;
+    const double step_seconds = window_seconds_ / static_cast<double>(window_steps_);
+    const auto step_tokens = static_cast<double>(config_.train.global_batch * config_.data.seq_len);
+    const double tokens_per_s = step_tokens / step_seconds;
+    const bool logged =
+        state.step % config_.run.log_every == 0 || state.step == config_.train.steps || state.step == 1;
+    progress_.step({state.step, loss, lr, tokens_per_s, std::nullopt, step_seconds}, logged);
+    if (!logged) return;
+    write({{"event", "train"},
+           {"step", state.step},
+           {"loss", loss},
+           {"lr", lr},
+           {"grad_norm", grad_norm},
+           {"tokens", state.tokens},
+           {"tokens_per_s", tokens_per_s},
+           {"tflops", tokens_per_s * size_.flops_per_token / 1e12},
+           {"mfu", nullptr},
+           {"step_ms", step_seconds * 1e3},
+           {"data_ms", window_data_seconds_ / static_cast<double>(window_steps_) * 1e3},
+           {"mem_gib", memory_gib_},
+           {"skipped", state.skipped}});
+    window_seconds_ = window_data_seconds_ = 0;
+    window_steps_ = 0;
+}
+
+void RunFolder::log_validation(const TrainState& state, const Evaluation& evaluation) {
+    progress_.message(fmt::format("step {}: validation loss {:.4f}, perplexity {:.2f} ({} tokens)",
+                                  state.step, evaluation.loss, evaluation.perplexity(), evaluation.tokens));
+    write({{"event", "val"},
+           {"step", state.step},
+           {"loss", evaluation.loss},
+           {"ppl", evaluation.perplexity()},
+           {"tokens", evaluation.tokens}});
+}
+
+void RunFolder::save(Context& ctx, const Parameters& params, const AdamW& optimizer,
+                     const TrainState& state) {
+    if (!is_root_) return;
+    const auto begin = Clock::now();
+    const std::filesystem::path path =
+        checkpoints_.write(state.step, [&](const std::filesystem::path& folder) {
+            write_checkpoint_files(folder, ctx, config_, params, optimizer, state);
+        });
+    write({{"event", "checkpoint"},
+           {"step", state.step},
+           {"path", std::filesystem::relative(path, path_).string()},
+           {"seconds", seconds_since(begin)}});
+}
+
+void RunFolder::finish(const TrainState& state, const std::string& status) {
+    write({{"event", "end"}, {"step", state.step}, {"status", status}, {"tokens", state.tokens}});
+}
+
+}  // namespace pastur

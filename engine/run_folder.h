@@ -1,0 +1,69 @@
+#pragma once
+// The folder of one run: config.toml, env.json, metrics.jsonl, checkpoints/. Only the root rank writes.
+#include <chrono>
+#include <filesystem>
+#include <memory>
+
+#include "engine/checkpoint_store.h"
+#include "engine/evaluate.h"
+#include "engine/logger.h"
+#include "engine/optimizer.h"
+#include "engine/train_state.h"
+
+namespace pastur {
+
+class RunFolder {
+  public:
+    /// Touches no file.
+    RunFolder(const std::filesystem::path& path, const Config& config, bool is_root);
+
+    const std::filesystem::path& path() const { return path_; }
+
+    /// Restores the newest intact checkpoint; false when there is none. Says when it fell back to an older
+    /// one.
+    bool restore(Context& ctx, Parameters& params, AdamW& optimizer, TrainState& state);
+
+    /// Makes the folder and its files, and logs the start. A folder that already holds a run is only accepted
+    /// when the run was restored from it: throws (kUsage).
+    void start(Context& ctx, int ranks, bool restored, const TrainState& state, const ModelSize& size);
+
+    void begin_step();
+    /// Counts what `read` takes as time spent waiting for data.
+    template <typename Read>
+    auto timed_data(Read read) {
+        const auto begin = Clock::now();
+        auto result = read();
+        data_seconds_ += seconds_since(begin);
+        return result;
+    }
+    void log_step(const TrainState& state, double loss, double grad_norm, double lr);
+    void log_validation(const TrainState& state, const Evaluation& evaluation);
+    void save(Context& ctx, const Parameters& params, const AdamW& optimizer, const TrainState& state);
+    /// status: "done", "requeue" or "nonfinite".
+    void finish(const TrainState& state, const std::string& status);
+
+  private:
+    using Clock = std::chrono::steady_clock;
+    static double seconds_since(Clock::time_point begin) {
+        return std::chrono::duration<double>(Clock::now() - begin).count();
+    }
+    std::filesystem::path metrics_path() const { return path_ / "metrics.jsonl"; }
+    void write(const nlohmann::ordered_json& event);
+
+    std::filesystem::path path_;
+    Config config_;
+    bool is_root_;
+    CheckpointStore checkpoints_;
+    std::unique_ptr<MetricsLog> metrics_;
+    Progress progress_;
+    ModelSize size_{};
+    double memory_gib_ = 0;
+
+    Clock::time_point step_begin_;
+    double data_seconds_ = 0;
+    /// Since the last logged step.
+    double window_seconds_ = 0, window_data_seconds_ = 0;
+    int64_t window_steps_ = 0;
+};
+
+}  // namespace pastur

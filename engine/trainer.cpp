@@ -1,0 +1,197 @@
+#include "engine/trainer.h"
+
+#include <cmath>
+#include <vector>
+
+#include "engine/run_folder.h"
+#include "engine/schedule.h"
+#include "engine/stop_request.h"
+#include "kernels/reduce.h"
+
+namespace pastur {
+namespace {
+
+std::string glob_of(const std::string& given, const DataConfig& data, const char* split) {
+    if (!given.empty()) return given;
+    if (data.dir.empty())
+        fail(ExitCode::kUsage,
+             "no data: set data.dir to a folder made by `pastur data prepare`, or data.{} to shards", split);
+    return data.dir + "/" + split + "_*.bin";
+}
+
+TokenLoader open_data(const std::string& given, const Config& config, const char* split) {
+    return TokenLoader(glob_of(given, config.data, split), config.data.seq_len, config.model.vocab,
+                       config.train.seed);
+}
+
+int64_t micro_batches_of(const Config& config, int ranks) {
+    const int64_t per_pass = config.train.micro_batch * ranks;
+    if (config.train.global_batch % per_pass != 0)
+        fail(ExitCode::kUsage,
+             "train.global_batch = {} is not a multiple of train.micro_batch = {} times {} ranks: choose "
+             "others",
+             config.train.global_batch, config.train.micro_batch, ranks);
+    return config.train.global_batch / per_pass;
+}
+
+}  // namespace
+
+DType compute_dtype(const TrainConfig& config, const Context& ctx) {
+    if (config.precision == "fp32") return DType::kF32;
+    if (config.precision == "bf16" && !is_cuda(ctx))
+        fail(ExitCode::kUsage, "train.precision = \"bf16\" needs a CUDA device: the CPU computes in fp32");
+    return is_cuda(ctx) ? DType::kBF16 : DType::kF32;
+}
+
+Trainer::~Trainer() = default;
+
+bool Trainer::StepResult::finite() const {
+    return std::isfinite(loss) && std::isfinite(grad_norm);
+}
+
+Trainer::Trainer(const Config& config, Context& ctx, Comm& comm)
+    : config_(config),
+      ctx_(ctx),
+      comm_(comm),
+      micro_shape_{config.train.micro_batch, config.data.seq_len},
+      micro_batches_(micro_batches_of(config, comm.size())),
+      train_data_(open_data(config.data.train, config, "train")),
+      val_data_(open_data(config.data.val, config, "val")),
+      model_(config, compute_dtype(config.train, ctx), micro_shape_),
+      optimizer_(config.train, model_.params()) {
+    state_.data_fingerprint = train_data_.fingerprint();
+}
+
+std::string Trainer::describe() const {
+    const ModelSize size = size_of_model(config_, model_.params().table());
+    return fmt::format(
+        "{} {}: {:.2f} M parameters, {:.3f} GFLOP a token, cache {} bytes a token (bf16)\n"
+        "data: {:.2f} M training tokens, {:.2f} M for validation; a step reads {} tokens ({} sequences of "
+        "{}, {} "
+        "micro-batch{} of {} on each of {} rank{})\n",
+        config_.model.preset, config_.attention.variant, static_cast<double>(size.parameters) / 1e6,
+        size.flops_per_token / 1e9, size.cache_bytes_per_token,
+        static_cast<double>(train_data_.tokens()) / 1e6, static_cast<double>(val_data_.tokens()) / 1e6,
+        config_.train.global_batch * config_.data.seq_len, config_.train.global_batch, config_.data.seq_len,
+        micro_batches_, micro_batches_ == 1 ? "" : "es", config_.train.micro_batch, comm_.size(),
+        comm_.size() == 1 ? "" : "s");
+}
+
+void Trainer::allocate() {
+    const MemoryInfo memory = memory_info(ctx_);
+    const MemoryPlan plan = plan_memory(ctx_, model_, &optimizer_);
+    if (comm_.is_root()) fmt::print("memory on {}:\n{}", device_name(ctx_), plan.describe(memory));
+    plan.check_fits(memory);
+    model_.allocate(ctx_, true);
+    optimizer_.allocate(ctx_);
+    batch_ = std::make_unique<DeviceBatch>(ctx_, micro_shape_);
+    sums_ = pastur::allocate(ctx_, 2 * size_of(DType::kF64));
+    const Tensor sums(sums_.data(), DType::kF64, {2});
+    loss_sum_ = sums.slice(0, 0, 1);
+    grad_sum_squares_ = sums.slice(0, 1, 1);
+}
+
+ExitCode Trainer::run(const std::filesystem::path& run_dir, bool resume) {
+    folder_ = std::make_unique<RunFolder>(run_dir, config_, comm_.is_root());
+    allocate();
+    start_or_resume(resume);
+    return train();
+}
+
+void Trainer::start_or_resume(bool resume) {
+    const uint64_t fingerprint = state_.data_fingerprint;
+    const bool restored = resume && folder_->restore(ctx_, model_.params(), optimizer_, state_);
+    if (restored && state_.data_fingerprint != fingerprint)
+        fail(ExitCode::kCorruptData, "the training data is not what the checkpoint of step {} was trained on",
+             state_.step);
+    if (!restored) model_.params().initialise(ctx_, config_.train.seed);
+    comm_.barrier();  // every rank has looked at the folder before the first one writes to it
+    folder_->start(ctx_, comm_.size(), restored, state_, size_of_model(config_, model_.params().table()));
+
+    // Rank r takes the r-th part of every step's sequences.
+    const int64_t per_rank = config_.train.global_batch / comm_.size();
+    const int64_t global_batch = config_.train.global_batch, rank = comm_.rank();
+    const ReadSequence read = [this, per_rank, global_batch, rank](int64_t i, std::span<int32_t> out) {
+        train_data_.sample(i / per_rank * global_batch + rank * per_rank + i % per_rank, out);
+    };
+    batches_ = std::make_unique<BatchStream>(read, state_.step * per_rank, micro_shape_);
+}
+
+ExitCode Trainer::train() {
+    if (state_.step == 0) validate();
+    while (state_.step < config_.train.steps) {
+        const double lr = learning_rate(config_.train, state_.step);
+        folder_->begin_step();
+        const StepResult result = train_step(lr);
+        ++state_.step;
+        state_.tokens += config_.train.global_batch * config_.data.seq_len;
+        if (!result.finite()) handle_nonfinite(result);
+        folder_->log_step(state_, result.loss, result.grad_norm, lr);
+
+        const bool last = state_.step == config_.train.steps;
+        const bool stop = comm_.all_reduce_max(stop_requested(folder_->path())) != 0;
+        const bool asked = comm_.all_reduce_max(take_checkpoint_request()) != 0;
+        const auto due = [&](int64_t every) { return every > 0 && state_.step % every == 0; };
+        if (last || due(config_.train.val_every)) validate();
+        if (last || stop || asked || due(config_.checkpoint.every)) save_checkpoint();
+        if (stop && !last) {
+            folder_->finish(state_, "requeue");
+            return ExitCode::kRequeue;
+        }
+    }
+    folder_->finish(state_, "done");
+    return ExitCode::kOk;
+}
+
+Trainer::StepResult Trainer::train_step(double lr) {
+    const auto tokens = static_cast<double>(config_.train.global_batch * config_.data.seq_len);
+    for (int64_t micro = 0; micro < micro_batches_; ++micro) {
+        const Update update = micro == 0 ? Update::kAssign : Update::kAccumulate;
+        batch_->upload(ctx_, folder_->timed_data([&] { return batches_->next(); }));
+        model_.forward_backward(ctx_, batch_->losses(), batch_->tokens(), batch_->targets(),
+                                static_cast<float>(1.0 / tokens), update);
+        sum(ctx_, loss_sum_, batch_->losses(), update);
+    }
+    comm_.all_reduce_sum(ctx_, loss_sum_);
+    comm_.all_reduce_sum(ctx_, model_.params().flat_grad());
+    sum_of_squares(ctx_, grad_sum_squares_, model_.params().flat_grad(), Update::kAssign);
+    optimizer_.step(ctx_, state_.step, lr, grad_sum_squares_);
+
+    std::vector<double> sums(2);
+    download(ctx_, as_tensor(std::span(sums)), Tensor(sums_.data(), DType::kF64, {2}));
+    return {sums[0] / tokens, std::sqrt(sums[1])};
+}
+
+void Trainer::handle_nonfinite(const StepResult& result) {
+    ++state_.skipped;
+    if (config_.train.nonfinite == "skip") return;
+    const std::string where = first_nonfinite_gradient();
+    folder_->finish(state_, "nonfinite");
+    fail(ExitCode::kNonFinite,
+         "step {}: loss {}, gradient norm {}: {}; the weights are those of the step before. Lower train.lr, "
+         "set "
+         "train.grad_clip, or train.nonfinite = \"skip\"",
+         state_.step, result.loss, result.grad_norm, where);
+}
+
+std::string Trainer::first_nonfinite_gradient() {
+    for (const Param& param : model_.params().table().params()) {
+        double squares = 0;
+        sum_of_squares(ctx_, grad_sum_squares_, model_.params().grad(param).flat(), Update::kAssign);
+        download(ctx_, as_tensor(std::span(&squares, 1)), grad_sum_squares_);
+        if (!std::isfinite(squares)) return fmt::format("first non-finite gradient is {}'s", param.name);
+    }
+    return "every single gradient is finite";
+}
+
+void Trainer::validate() {
+    if (!comm_.is_root()) return;
+    folder_->log_validation(state_, evaluate(ctx_, model_, *batch_, val_data_, config_.train.val_tokens));
+}
+
+void Trainer::save_checkpoint() {
+    folder_->save(ctx_, model_.params(), optimizer_, state_);
+    comm_.barrier();
+}
+
+}  // namespace pastur

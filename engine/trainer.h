@@ -1,0 +1,71 @@
+#pragma once
+// The training loop: batches -> forward and backward -> clip and update -> log, validate, checkpoint.
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "data/loader.h"
+#include "engine/batch.h"
+#include "engine/comm.h"
+#include "engine/evaluate.h"
+#include "engine/memory_plan.h"
+#include "engine/model.h"
+#include "engine/optimizer.h"
+#include "engine/train_state.h"
+
+namespace pastur {
+
+class RunFolder;
+
+class Trainer {
+  public:
+    /// Opens the data and builds the model; takes no device memory and writes nothing. Throws (kUsage,
+    /// kMissingInput, kCorruptData) as its parts do.
+    Trainer(const Config& config, Context& ctx, Comm& comm);
+    ~Trainer();
+
+    /// What the model is and what it will take, for people.
+    std::string describe() const;
+
+    /// Takes the memory, restores (resume) or initialises, and trains to the last step, or until a stop is
+    /// requested (SIGINT, SIGTERM, SIGUSR1, or a file STOP in the run folder): then a checkpoint is written
+    /// and kRequeue returned. Throws (kNoDevice) when the plan does not fit, (kNonFinite), (kIo),
+    /// (kCorruptData).
+    ExitCode run(const std::filesystem::path& run_dir, bool resume);
+
+  private:
+    struct StepResult {
+        double loss;       ///< mean over the step's tokens
+        double grad_norm;  ///< before clipping
+        bool finite() const;
+    };
+    void allocate();
+    void start_or_resume(bool resume);
+    ExitCode train();
+    StepResult train_step(double lr);
+    void handle_nonfinite(const StepResult& result);
+    std::string first_nonfinite_gradient();
+    void validate();
+    void save_checkpoint();
+
+    Config config_;
+    Context& ctx_;
+    Comm& comm_;
+    BatchShape micro_shape_;
+    int64_t micro_batches_;  ///< a step and rank
+    TokenLoader train_data_, val_data_;
+    Model model_;
+    AdamW optimizer_;
+    TrainState state_;
+
+    std::unique_ptr<RunFolder> folder_;
+    std::unique_ptr<DeviceBatch> batch_;
+    std::unique_ptr<BatchStream> batches_;
+    Buffer sums_;
+    Tensor loss_sum_, grad_sum_squares_;  ///< f64 [1] each
+};
+
+/// bf16 on CUDA unless fp32 is asked for; the CPU computes in fp32. Throws (kUsage) for bf16 on the CPU.
+DType compute_dtype(const TrainConfig& config, const Context& ctx);
+
+}  // namespace pastur

@@ -1,0 +1,74 @@
+// pastur eval: loss and perplexity of a checkpoint on token shards.
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "engine/checkpoint.h"
+#include "engine/checkpoint_store.h"
+#include "engine/evaluate.h"
+#include "engine/memory_plan.h"
+#include "engine/trainer.h"
+#include "tools/pastur/commands.h"
+
+namespace pastur {
+namespace {
+
+struct EvalArguments {
+    std::string checkpoint, data, device = "auto", precision = "auto";
+    int64_t tokens = 0;
+    bool json = false;
+};
+
+int eval(const EvalArguments& arguments) {
+    const Device device = parse_device(arguments.device);
+    const std::filesystem::path folder = CheckpointStore::find(arguments.checkpoint);
+    CheckpointStore::verify(folder);
+    Config config = read_checkpoint_config(folder);
+    config.train.precision = arguments.precision;
+    const std::string glob =
+        std::filesystem::is_directory(arguments.data) ? arguments.data + "/val_*.bin" : arguments.data;
+    const TokenLoader data(glob, config.data.seq_len, config.model.vocab, config.train.seed);
+
+    Context ctx = make_context(device);
+    Model model(config, compute_dtype(config.train, ctx), {config.train.micro_batch, config.data.seq_len});
+    plan_memory(ctx, model, nullptr).check_fits(memory_info(ctx));
+    model.allocate(ctx, false);
+    read_checkpoint_weights(folder, ctx, model.params());
+    DeviceBatch batch(ctx, model.shape());
+    const Evaluation result = evaluate(ctx, model, batch, data, arguments.tokens);
+
+    if (arguments.json) {
+        const nlohmann::ordered_json json = {{"checkpoint", folder.string()},
+                                             {"loss", result.loss},
+                                             {"ppl", result.perplexity()},
+                                             {"tokens", result.tokens}};
+        fmt::print("{}\n", json.dump());
+    } else {
+        fmt::print("{}: loss {:.6f} nats a token, perplexity {:.3f}, over {} tokens\n", folder.string(),
+                   result.loss, result.perplexity(), result.tokens);
+    }
+    return 0;
+}
+
+}  // namespace
+
+void add_eval_command(CLI::App& app, std::function<int()>& run) {
+    CLI::App* command = app.add_subcommand("eval", "Loss and perplexity of a checkpoint on token shards");
+    const auto arguments = std::make_shared<EvalArguments>();
+    command
+        ->add_option("--checkpoint", arguments->checkpoint,
+                     "Checkpoint folder, or a run's checkpoints folder")
+        ->required()
+        ->type_name("DIR");
+    command->add_option("--data", arguments->data, "Folder of val_*.bin shards, or a glob of shards")
+        ->required()
+        ->type_name("DIR");
+    command->add_option("--tokens", arguments->tokens, "Tokens to read at most; 0: all")
+        ->capture_default_str();
+    command->add_option("--device", arguments->device, "auto, cpu or cuda")->capture_default_str();
+    command->add_option("--precision", arguments->precision, "auto, bf16 or fp32")->capture_default_str();
+    command->add_flag("--json", arguments->json, "One JSON object instead of a sentence");
+    command->callback([arguments, &run] { run = [arguments] { return eval(*arguments); }; });
+}
+
+}  // namespace pastur

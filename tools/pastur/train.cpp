@@ -1,0 +1,66 @@
+// pastur train: one run, alone or as one rank of several.
+#include <fmt/format.h>
+
+#include "engine/comm.h"
+#include "engine/stop_request.h"
+#include "engine/trainer.h"
+#include "tools/pastur/commands.h"
+#include "tools/pastur/overrides.h"
+
+namespace pastur {
+namespace {
+
+struct TrainArguments {
+    std::string recipe, run_dir, device = "auto";
+    bool resume = false;
+    std::vector<Override> overrides;
+};
+
+int train(const TrainArguments& arguments, Comm& comm) {
+    const Device device = parse_device(arguments.device);
+    const Config config = load_config(arguments.recipe, arguments.overrides);
+    Context ctx = make_context(device, comm.local_rank());
+    install_signal_handlers();
+    Trainer trainer(config, ctx, comm);
+    if (comm.is_root()) fmt::print("{}", trainer.describe());
+    const std::string run_dir = arguments.run_dir.empty() ? config.run.dir : arguments.run_dir;
+    return static_cast<int>(trainer.run(run_dir, arguments.resume));
+}
+
+int train_as_rank(const TrainArguments& arguments) {
+    const std::unique_ptr<Comm> comm = make_comm();
+    try {
+        return train(arguments, *comm);
+    } catch (const Error& error) {
+        if (comm->size() == 1) throw;
+        // The other ranks wait in a collective: end them too, and say which rank it was.
+        fmt::print(stderr, "pastur: rank {}: {}\n", comm->rank(), error.what());
+        comm->abort(static_cast<int>(error.code()));
+        return static_cast<int>(error.code());
+    }
+}
+
+}  // namespace
+
+void add_train_command(CLI::App& app, std::function<int()>& run) {
+    CLI::App* command =
+        app.add_subcommand("train", "Train a model from a recipe (also under mpirun or srun)");
+    const auto arguments = std::make_shared<TrainArguments>();
+    command->add_option("recipe", arguments->recipe, "Recipe (TOML)")->required()->type_name("RECIPE.toml");
+    command
+        ->add_option("--run", arguments->run_dir,
+                     "Run folder (default: run.dir of the recipe, else runs/<name>)")
+        ->type_name("DIR");
+    command->add_flag("--resume", arguments->resume,
+                      "Go on from the run folder's newest intact checkpoint, if any");
+    command->add_option("--device", arguments->device, "auto, cpu or cuda")->capture_default_str();
+    command->allow_extras();
+    command->footer("Any key of the recipe can be overridden by --section.key=value:\n" +
+                    describe_config_keys());
+    command->callback([command, arguments, &run] {
+        arguments->overrides = overrides_of(*command);
+        run = [arguments] { return train_as_rank(*arguments); };
+    });
+}
+
+}  // namespace pastur
