@@ -12,8 +12,9 @@ namespace pastur {
 /// Folders step_00000100 in one parent, and `latest` (the name of the newest, as text).
 ///
 /// A checkpoint is written to .tmp-step_00000100; its files are fsynced, MANIFEST.json is added, and the
-/// folder is renamed and the parent fsynced. Only then does `latest` move and do old ones go. A crash at any
-/// point leaves the last good one, and the next start removes what was half-written.
+/// folder is renamed and the parent fsynced. Only then does `latest` move and do old ones go (one that the
+/// system does not let go now, say because another host reads it over NFS, goes later). A crash at any point
+/// leaves the last good one, and the next start removes what was half-written.
 class CheckpointStore {
   public:
     struct Checkpoint {
@@ -33,6 +34,9 @@ class CheckpointStore {
     /// folder is gone, if the system lets it go. Returns the checkpoint's path.
     std::filesystem::path write(int64_t step, const std::function<void(const std::filesystem::path&)>& fill);
 
+    /// Where write(step, ...) collects files, for the other ranks of a run to write theirs beside rank 0's.
+    std::filesystem::path temporary_folder(int64_t step) const;
+
     /// Steps ascending; complete by name, not verified.
     std::vector<Checkpoint> list() const;
 
@@ -50,7 +54,7 @@ class CheckpointStore {
 
   private:
     void point_latest(const std::string& name) const;
-    void prune(int64_t newest) const;
+    void prune(int64_t written) const;
 
     std::filesystem::path folder_;
     int64_t keep_;

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <utility>
+#include <vector>
 
 #include "kernels/error.h"
 
@@ -50,20 +51,28 @@ void sync_descriptor(int descriptor, const fs::path& path) {
 
 }  // namespace
 
-std::string read_file(const fs::path& path, int64_t limit) {
+void read_in_chunks(const fs::path& path, const std::function<void(std::string_view)>& consume) {
     const Descriptor file(open_retrying(path, O_RDONLY));
     if (file.get() < 0) fail_io("cannot open", path.string());
-    std::string content;
+    std::vector<char> buffer(1 << 20);
     for (;;) {
-        const size_t used = content.size();
-        content.resize(used + (1 << 16));
-        const ssize_t got = ::read(file.get(), content.data() + used, content.size() - used);
-        if (got < 0 && errno != EINTR) fail_io("cannot read", path.string());
-        content.resize(used + static_cast<size_t>(std::max<ssize_t>(got, 0)));
+        // Reads, no map: a medium that fails is then an error and not a signal.
+        const ssize_t got = ::read(file.get(), buffer.data(), buffer.size());
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) fail_io("cannot read", path.string());
+        if (got == 0) return;
+        consume({buffer.data(), static_cast<size_t>(got)});
+    }
+}
+
+std::string read_file(const fs::path& path, int64_t limit) {
+    std::string content;
+    read_in_chunks(path, [&](std::string_view chunk) {
+        content += chunk;
         if (static_cast<int64_t>(content.size()) > limit)
             fail(ExitCode::kCorruptData, "{}: expected at most {} bytes", path.string(), limit);
-        if (got == 0) return content;
-    }
+    });
+    return content;
 }
 
 void write_file_atomically(const fs::path& path, std::string_view content) {
@@ -81,22 +90,32 @@ void write_file_atomically(const fs::path& path, std::string_view content) {
     }
 }
 
-void make_folders(const fs::path& path) {
+bool path_exists(const fs::path& path) {
     std::error_code error;
-    fs::create_directories(path, error);
-    if (!error && !fs::is_directory(path)) error = std::make_error_code(std::errc::not_a_directory);
-    if (error) fail(ExitCode::kIo, "cannot make folder {}: {}", path.string(), error.message());
+    const bool exists = fs::exists(path, error);
+    if (error) fail(ExitCode::kIo, "cannot look at {}: {}", path.string(), error.message());
+    return exists;
 }
 
-void sync_folder(const fs::path& path) {
-    const Descriptor folder(open_retrying(path.empty() ? "." : path, O_RDONLY | O_DIRECTORY));
-    if (folder.get() < 0) fail_output("cannot open folder", path);
-    sync_descriptor(folder.get(), path);
+void make_folders(const fs::path& path) {
+    std::error_code error;
+    if (path.empty() || fs::is_directory(path, error)) return;
+    make_folders(path.parent_path());
+    fs::create_directory(path, error);
+    if (!error && !fs::is_directory(path, error)) error = std::make_error_code(std::errc::not_a_directory);
+    if (error) fail(ExitCode::kIo, "cannot make folder {}: {}", path.string(), error.message());
+    sync_path(path.parent_path());
+}
+
+void sync_path(const fs::path& path) {
+    const Descriptor descriptor(open_retrying(path.empty() ? "." : path, O_RDONLY));
+    if (descriptor.get() < 0) fail_output("cannot open", path);
+    sync_descriptor(descriptor.get(), path);
 }
 
 void rename_durably(const fs::path& from, const fs::path& to) {
     if (::rename(from.c_str(), to.c_str()) != 0) fail_output("cannot rename to", to);
-    sync_folder(to.parent_path());
+    sync_path(to.parent_path());
 }
 
 OutputFile::OutputFile(fs::path path, Mode mode) : path_(std::move(path)) {

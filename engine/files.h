@@ -4,22 +4,27 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
 
 namespace pastur {
 
+/// Calls `consume` with the bytes of the file, some MiB at a time.
+void read_in_chunks(const std::filesystem::path& path, const std::function<void(std::string_view)>& consume);
 /// The whole file. Throws (kCorruptData) when it is longer than `limit`.
 std::string read_file(const std::filesystem::path& path, int64_t limit);
 
 /// Replaces `path` by `content`: temporary neighbour, fsync, rename, fsync of the folder.
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
 
-/// Makes the folder and its parents; an existing folder is fine.
+/// False only where nothing is; a path that cannot be looked at throws.
+bool path_exists(const std::filesystem::path& path);
+/// Makes the folder and its parents, durably; an existing folder is fine.
 void make_folders(const std::filesystem::path& path);
-/// Makes the entries of a folder durable.
-void sync_folder(const std::filesystem::path& path);
+/// fsync of a file, or of the entries of a folder.
+void sync_path(const std::filesystem::path& path);
 /// rename(2), then the parent folder is made durable. Both names in the same folder.
 void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to);
 

@@ -25,8 +25,9 @@ struct TensorSource {
     std::function<std::span<const std::byte>()> bytes;
 };
 
-/// Writes the file, then fsyncs it. Tensors lie in the order given. Throws (kIo); a provider's exception
-/// passes through. The file is no atomic replacement: write it in a temporary folder.
+/// Writes the file, then fsyncs it. Tensors lie by falling element size, so that all are aligned, else in the
+/// order given. Throws (kIo); a provider's exception passes through. The file is no atomic replacement: write
+/// it in a temporary folder.
 void write_safetensors(const std::filesystem::path& file, const std::vector<TensorSource>& tensors,
                        const StringMap& metadata);
 

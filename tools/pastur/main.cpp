@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <new>
 
 #include "engine/environment.h"
@@ -70,6 +71,8 @@ int main(int argc, char** argv) {
         return pastur::report(error.code(), error.what());
     } catch (const std::bad_alloc&) {
         return pastur::report(ExitCode::kNoDevice, "out of host memory");
+    } catch (const std::filesystem::filesystem_error& error) {
+        return pastur::report(ExitCode::kIo, error.what());
     } catch (const std::exception& error) {
         return pastur::report(ExitCode::kOther, error.what());
     }
