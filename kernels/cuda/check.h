@@ -1,0 +1,48 @@
+#pragma once
+// One way to check a call into CUDA or cuBLASLt.
+#include <cublasLt.h>
+#include <cuda_runtime_api.h>
+
+#include "kernels/error.h"
+
+namespace pastur::detail {
+
+/// Clears the runtime's last error, so that the next check does not report this one again, and throws
+/// "<file>:<line>: <call>: <CUDA's text>": kNoDevice for a missing device, driver or memory, else kOther.
+[[noreturn]] void cuda_failed(cudaError_t error, const char* call, const char* file, int line);
+[[noreturn]] void cublas_failed(cublasStatus_t status, const char* call, const char* file, int line);
+
+/// The same line on stderr: where throwing is not allowed.
+void cuda_log(cudaError_t error, const char* call, const char* file, int line) noexcept;
+void cublas_log(cublasStatus_t status, const char* call, const char* file, int line) noexcept;
+
+}  // namespace pastur::detail
+
+#define CUDA_CHECK(call)                                                                \
+    do {                                                                                \
+        const cudaError_t cuda_check_error = (call);                                    \
+        if (cuda_check_error != cudaSuccess)                                            \
+            ::pastur::detail::cuda_failed(cuda_check_error, #call, __FILE__, __LINE__); \
+    } while (false)
+
+#define CUBLAS_CHECK(call)                                                                   \
+    do {                                                                                     \
+        const cublasStatus_t cublas_check_status = (call);                                   \
+        if (cublas_check_status != CUBLAS_STATUS_SUCCESS)                                    \
+            ::pastur::detail::cublas_failed(cublas_check_status, #call, __FILE__, __LINE__); \
+    } while (false)
+
+/// For destructors and release functions.
+#define CUDA_CHECK_LOG(call)                                                         \
+    do {                                                                             \
+        const cudaError_t cuda_check_error = (call);                                 \
+        if (cuda_check_error != cudaSuccess)                                         \
+            ::pastur::detail::cuda_log(cuda_check_error, #call, __FILE__, __LINE__); \
+    } while (false)
+
+#define CUBLAS_CHECK_LOG(call)                                                            \
+    do {                                                                                  \
+        const cublasStatus_t cublas_check_status = (call);                                \
+        if (cublas_check_status != CUBLAS_STATUS_SUCCESS)                                 \
+            ::pastur::detail::cublas_log(cublas_check_status, #call, __FILE__, __LINE__); \
+    } while (false)

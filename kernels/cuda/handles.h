@@ -1,0 +1,35 @@
+#pragma once
+// What a CudaContext owns on its device. context.h shows it as an opaque pointer, so that CUDA's headers stop
+// at this folder and at the few files elsewhere that call CUDA libraries themselves.
+#include <cublasLt.h>
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <memory>
+#include <unordered_map>
+
+#include "kernels/context.h"
+
+namespace pastur {
+
+struct MatmulPlans;  // descriptors and algorithm of every product seen so far: kernels/cuda/matmul_plan.h
+class UploadStage;   // pinned memory between pageable host memory and the device: kernels/cuda/upload_stage.h
+
+struct CudaHandles {
+    explicit CudaHandles(int device);  ///< throws (kNoDevice); makes `device` current in the calling thread
+    ~CudaHandles();
+    CudaHandles(const CudaHandles&) = delete;
+    CudaHandles& operator=(const CudaHandles&) = delete;
+
+    const int device;
+    cudaDeviceProp properties{};
+    cudaStream_t stream = nullptr;  ///< every op is ordered on it; it does not wait for the default stream
+    cublasLtHandle_t blas = nullptr;
+    Buffer blas_workspace;  ///< used on `stream` only, so that one product at a time writes it
+    std::unique_ptr<MatmulPlans> matmul_plans;
+    std::unique_ptr<UploadStage> upload_stage;
+    /// Kernels whose limit of dynamic shared memory was raised, and to how many bytes: launch.cuh.
+    std::unordered_map<const void*, size_t> raised_shared_limits;
+};
+
+}  // namespace pastur

@@ -1,0 +1,41 @@
+#pragma once
+// The one way to launch a kernel: on the context's stream, every argument converted to the kernel's parameter
+// type, every error caught and named.
+#include <cuda_runtime.h>
+
+#include <utility>
+
+#include "kernels/cuda/check.h"
+#include "kernels/cuda/handles.h"
+
+namespace pastur {
+
+namespace detail {
+/// Makes ctx's device current and, above the 48 KiB every kernel may have, raises the kernel's limit of
+/// dynamic shared memory. Throws, naming the kernel, where the device has less.
+void prepare_launch(CudaContext& ctx, const void* kernel, size_t shared_bytes);
+[[noreturn]] void launch_failed(cudaError_t error, const void* kernel, dim3 grid, dim3 block,
+                                size_t shared_bytes);
+}  // namespace detail
+
+/// Queues kernel(args...) with `shared_bytes` of dynamic shared memory. grid and block may be numbers.
+template <typename... Params, typename... Args>
+void launch(CudaContext& ctx, dim3 grid, dim3 block, size_t shared_bytes, void (*kernel)(Params...),
+            Args&&... args) {
+    const void* address = reinterpret_cast<const void*>(kernel);
+    detail::prepare_launch(ctx, address, shared_bytes);
+    cudaLaunchConfig_t config{};
+    config.gridDim = grid;
+    config.blockDim = block;
+    config.dynamicSmemBytes = shared_bytes;
+    config.stream = ctx.handles().stream;
+    const cudaError_t error = cudaLaunchKernelEx(&config, kernel, std::forward<Args>(args)...);
+    if (error != cudaSuccess) detail::launch_failed(error, address, grid, block, shared_bytes);
+}
+
+/// ceil(count / size) for grids.
+constexpr int64_t ceil_div(int64_t count, int64_t size) {
+    return (count + size - 1) / size;
+}
+
+}  // namespace pastur

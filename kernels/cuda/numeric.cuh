@@ -1,0 +1,126 @@
+#pragma once
+// Numbers inside kernels: f32 and bf16 read and written as fp32, vectors of 16 bytes, reductions in a fixed
+// order.
+#include <cuda_bf16.h>
+
+#include <cstdint>
+#include <type_traits>
+
+#include "kernels/tensor.h"
+
+namespace pastur {
+
+using bf16 = __nv_bfloat16;
+
+inline constexpr int kWarp = 32;
+inline constexpr unsigned kAllLanes = 0xffffffffu;
+
+/// Elements of T in the widest access a thread has, 16 bytes.
+template <typename T>
+inline constexpr int kVector = 16 / static_cast<int>(sizeof(T));
+
+__device__ inline float to_float(float value) {
+    return value;
+}
+__device__ inline float to_float(bf16 value) {
+    return __bfloat162float(value);
+}
+
+/// Rounds to nearest, ties to even.
+template <typename T>
+__device__ inline T from_float(float value) {
+    if constexpr (std::is_same_v<T, bf16>)
+        return __float2bfloat16_rn(value);
+    else
+        return value;
+}
+
+/// kWidth neighbours, held as they lie in memory: with kWidth > 1 the address must be a multiple of their
+/// size. A kernel written over Packed serves aligned rows (kWidth = kVector<T>) and any rows (kWidth = 1)
+/// with one body.
+template <typename T, int kWidth>
+struct alignas(sizeof(T) * kWidth) Packed {
+    T value[kWidth];
+
+    __device__ static Packed load(const T* from) { return *reinterpret_cast<const Packed*>(from); }
+    __device__ void store(T* to) const { *reinterpret_cast<Packed*>(to) = *this; }
+    __device__ float operator[](int i) const { return to_float(value[i]); }
+    __device__ void set(int i, float number) { value[i] = from_float<T>(number); }
+};
+
+/// Sum and maximum over a warp, the same bits in every lane: a butterfly adds the same pairs everywhere.
+template <typename Number>
+__device__ inline Number warp_sum(Number value) {
+#pragma unroll
+    for (int offset = kWarp / 2; offset > 0; offset /= 2) value += __shfl_xor_sync(kAllLanes, value, offset);
+    return value;
+}
+
+__device__ inline float warp_max(float value) {
+#pragma unroll
+    for (int offset = kWarp / 2; offset > 0; offset /= 2)
+        value = fmaxf(value, __shfl_xor_sync(kAllLanes, value, offset));
+    return value;
+}
+
+/// Sum over a block of kThreads, valid in every thread; warps are added in ascending order. Every thread must
+/// call it. `shared` holds kThreads / 32 numbers and may be used again only after a further __syncthreads().
+template <int kThreads, typename Number>
+__device__ inline Number block_sum(Number value, Number* shared) {
+    static_assert(kThreads % kWarp == 0);
+    value = warp_sum(value);
+    if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = value;
+    __syncthreads();
+    Number sum = shared[0];
+#pragma unroll
+    for (int warp = 1; warp < kThreads / kWarp; ++warp) sum += shared[warp];
+    return sum;
+}
+
+/// Maximum over a block; as block_sum. NaN is ignored, as fmaxf does.
+template <int kThreads>
+__device__ inline float block_max(float value, float* shared) {
+    static_assert(kThreads % kWarp == 0);
+    value = warp_max(value);
+    if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = value;
+    __syncthreads();
+    float maximum = shared[0];
+#pragma unroll
+    for (int warp = 1; warp < kThreads / kWarp; ++warp) maximum = fmaxf(maximum, shared[warp]);
+    return maximum;
+}
+
+/// The device address of a tensor's numbers as T*, T being float, bf16, double or int32_t. The dtype is
+/// checked.
+template <typename T, typename Byte>
+auto device_data(const TensorView<Byte>& tensor) {
+    if constexpr (std::is_same_v<T, bf16>)
+        return reinterpret_cast<std::conditional_t<std::is_const_v<Byte>, const bf16*, bf16*>>(
+            tensor.template data<Bf16>());
+    else
+        return tensor.template data<T>();
+}
+
+/// Calls run.template operator()<float>() or <bf16>().
+template <typename Run>
+void visit_float_type(DType dtype, const Run& run) {
+    if (dtype == DType::kBF16)
+        run.template operator()<bf16>();
+    else if (dtype == DType::kF32)
+        run.template operator()<float>();
+    else
+        PASTUR_CHECK(false, "{}: expected f32 or bf16", name_of(dtype));
+}
+
+/// True when every address `tensor` reaches along its rows in steps of kVector elements is a multiple of 16
+/// bytes: the data and all strides but the last (which is 1) allow wide accesses.
+template <typename Byte>
+bool allows_vectors(const TensorView<Byte>& tensor) {
+    const int64_t size = size_of(tensor.dtype());
+    if (reinterpret_cast<uintptr_t>(tensor.bytes()) % 16 != 0) return false;
+    for (int i = 0; i + 1 < tensor.rank(); ++i)
+        if (tensor.size(i) > 1 && tensor.stride(i) * size % 16 != 0) return false;
+    return true;
+}
+
+}  // namespace pastur
