@@ -42,6 +42,7 @@ int run_command_line(const std::vector<std::string>& arguments) {
     std::function<int()> run;
     add_train_command(app, run);
     add_eval_command(app, run);
+    add_compare_command(app, run);
 
     std::vector<std::string> reversed = gather_overrides(arguments);
     std::reverse(reversed.begin(), reversed.end());  // CLI11 takes them from the back
