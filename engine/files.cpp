@@ -65,29 +65,10 @@ void read_in_chunks(const fs::path& path, const std::function<void(std::string_v
     }
 }
 
-std::string read_file(const fs::path& path, int64_t limit) {
-    std::string content;
-    read_in_chunks(path, [&](std::string_view chunk) {
-        content += chunk;
-        if (static_cast<int64_t>(content.size()) > limit)
-            fail(ExitCode::kCorruptData, "{}: expected at most {} bytes", path.string(), limit);
-    });
-    return content;
-}
-
 void write_file_atomically(const fs::path& path, std::string_view content) {
-    fs::path temporary = path;
-    temporary += ".tmp";
-    try {
-        OutputFile file(temporary, OutputFile::Mode::kTruncate);
-        file.write(content);
-        file.sync_and_close();
-        rename_durably(temporary, path);
-    } catch (...) {
-        std::error_code ignored;
-        fs::remove(temporary, ignored);
-        throw;
-    }
+    OutputFile file(path);
+    file.write(content);
+    file.commit();
 }
 
 bool path_exists(const fs::path& path) {
@@ -118,31 +99,27 @@ void rename_durably(const fs::path& from, const fs::path& to) {
     sync_path(to.parent_path());
 }
 
-OutputFile::OutputFile(fs::path path, Mode mode) : path_(std::move(path)) {
-    descriptor_ = open_retrying(path_, O_WRONLY | O_CREAT | (mode == Mode::kAppend ? O_APPEND : O_TRUNC));
+AppendFile::AppendFile(fs::path path) : path_(std::move(path)) {
+    descriptor_ = open_retrying(path_, O_WRONLY | O_CREAT | O_APPEND);
     if (descriptor_ < 0) fail_output("cannot write", path_);
 }
 
-OutputFile::~OutputFile() {
-    if (descriptor_ >= 0) ::close(descriptor_);
+AppendFile::~AppendFile() {
+    ::close(descriptor_);
 }
 
-OutputFile::OutputFile(OutputFile&& other) noexcept
-    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)) {}
-
-void OutputFile::write(std::span<const std::byte> bytes) {
+void AppendFile::write(std::string_view bytes) {
     while (!bytes.empty()) {
         const ssize_t wrote = ::write(descriptor_, bytes.data(), bytes.size());
         if (wrote < 0 && errno == EINTR) continue;
         if (wrote == 0) errno = ENOSPC;  // a file that takes nothing and gives no reason
         if (wrote <= 0) fail_output("cannot write", path_);
-        bytes = bytes.subspan(static_cast<size_t>(wrote));
+        bytes.remove_prefix(static_cast<size_t>(wrote));
     }
 }
 
-void OutputFile::sync_and_close() {
+void AppendFile::sync() {
     sync_descriptor(descriptor_, path_);
-    if (::close(std::exchange(descriptor_, -1)) != 0) fail_output("cannot close", path_);
 }
 
 MappedFile::MappedFile(fs::path path) : path_(std::move(path)) {

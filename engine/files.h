@@ -9,40 +9,37 @@
 #include <string>
 #include <string_view>
 
+#include "data/files.h"
+
 namespace pastur {
 
 /// Calls `consume` with the bytes of the file, some MiB at a time.
 void read_in_chunks(const std::filesystem::path& path, const std::function<void(std::string_view)>& consume);
-/// The whole file. Throws (kCorruptData) when it is longer than `limit`.
-std::string read_file(const std::filesystem::path& path, int64_t limit);
 
-/// Replaces `path` by `content`: temporary neighbour, fsync, rename, fsync of the folder.
+/// Replaces `path` by `content`, which is durable then.
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
 
 /// False only where nothing is; a path that cannot be looked at throws.
 bool path_exists(const std::filesystem::path& path);
 /// Makes the folder and its parents, durably; an existing folder is fine.
 void make_folders(const std::filesystem::path& path);
-/// fsync of a file, or of the entries of a folder.
+/// fsync of a file that somebody else wrote, or of the entries of a folder.
 void sync_path(const std::filesystem::path& path);
 /// rename(2), then the parent folder is made durable. Both names in the same folder.
 void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to);
 
-/// A file being written: whole writes, buffered by nobody but the kernel.
-class OutputFile {
+/// A file that grows at its end, made where it is missing; buffered by nobody but the kernel.
+class AppendFile {
   public:
-    enum class Mode { kTruncate, kAppend };
-    OutputFile(std::filesystem::path path, Mode mode);
-    ~OutputFile();
-    OutputFile(OutputFile&& other) noexcept;
-    OutputFile& operator=(OutputFile&&) = delete;
+    explicit AppendFile(std::filesystem::path path);
+    ~AppendFile();
+    AppendFile(const AppendFile&) = delete;
+    AppendFile& operator=(const AppendFile&) = delete;
 
-    const std::filesystem::path& path() const { return path_; }
-    /// All bytes or an exception; in kAppend mode one write(2) unless the system takes less.
-    void write(std::span<const std::byte> bytes);
-    void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
-    /// fsync and close, both checked. Without it the destructor closes and durability is not promised.
-    void sync_and_close();
+    /// All bytes or an exception; one write(2), unless the system takes less.
+    void write(std::string_view bytes);
+    /// fsync.
+    void sync();
 
   private:
     std::filesystem::path path_;

@@ -63,7 +63,7 @@ std::string metrics_line(const nlohmann::ordered_json& event) {
     return line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
-MetricsLog::MetricsLog(const fs::path& file) : file_(file, OutputFile::Mode::kAppend) {
+MetricsLog::MetricsLog(const fs::path& file) : file_(file) {
     if (ends_in_cut_line(file)) file_.write("\n");
 }
 
@@ -80,19 +80,23 @@ int64_t truncate_after(const fs::path& file, int64_t step) {
     fs::path kept_path = file, abandoned_path = file;
     kept_path += ".tmp";
     abandoned_path.replace_extension(".abandoned" + file.extension().string());
-    OutputFile kept(kept_path, OutputFile::Mode::kTruncate);
-    OutputFile abandoned(abandoned_path, OutputFile::Mode::kAppend);
+    FileWriter kept(kept_path);
+    AppendFile abandoned(abandoned_path);
     int64_t moved = 0;
     for (std::string line; std::getline(in, line);) {
         if (in.eof()) break;  // no newline behind it: cut
         line += '\n';
         const bool later = step_of(line) > step;
-        (later ? abandoned : kept).write(line);
-        moved += later;
+        if (later) {
+            abandoned.write(line);
+            ++moved;
+        } else {
+            kept.write(line);
+        }
     }
     if (in.bad()) fail_io("cannot read", file.string());
-    abandoned.sync_and_close();
-    kept.sync_and_close();
+    abandoned.sync();
+    kept.finish();
     rename_durably(kept_path, file);
     return moved;
 }

@@ -24,7 +24,7 @@ class MetricsLog {
     void write(const nlohmann::ordered_json& event);
 
   private:
-    OutputFile file_;
+    AppendFile file_;
 };
 
 /// The text of a line of metrics.jsonl, without the newline.

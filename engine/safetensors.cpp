@@ -170,15 +170,15 @@ void write_safetensors(const std::filesystem::path& file, const std::vector<Tens
     std::stable_sort(ordered.begin(), ordered.end(), [](const TensorSource* a, const TensorSource* b) {
         return size_of(a->dtype) > size_of(b->dtype);
     });
-    OutputFile out(file, OutputFile::Mode::kTruncate);
+    FileWriter out(file);
     out.write(header_of(ordered, metadata));
     for (const TensorSource* tensor : ordered) {
         const std::span<const std::byte> bytes = tensor->bytes();
         PASTUR_CHECK(bytes.size() == bytes_of(*tensor), "tensor {} came with {} bytes", tensor->name,
                      bytes.size());
-        out.write(bytes);
+        out.write({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
     }
-    out.sync_and_close();
+    out.finish();
 }
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& file) : file_(file) {
