@@ -1,0 +1,244 @@
+#include "kernels/causal_attention.h"
+
+#include "tests/gradcheck.h"
+#include "tests/ref/causal_attention.h"
+
+namespace pastur::test {
+namespace {
+
+/// How the model lays its tensors out.
+enum class Packing {
+    kApart,      ///< each tensor contiguous
+    kFused,      ///< q | k | v of one token in one row: mha
+    kLatent,     ///< [k | v] per head in one row, k_shared behind the latent in another: mla-decoupled
+    kHeadMajor,  ///< [B, H, T, D] in memory
+};
+
+struct AttentionShape {
+    int64_t batch, time, heads, kv_heads, content, rotary, value;
+    Packing packing = Packing::kApart;
+    double spread = 1;  ///< of q and k: 8 makes nearly one-hot rows
+    std::string name() const {
+        static const char* kNames[] = {"", "_fused", "_latent", "_headmajor"};
+        return fmt::format("B{}_T{}_H{}of{}_D{}and{}v{}{}{}", batch, time, heads, kv_heads, content, rotary,
+                           value, kNames[static_cast<int>(packing)], spread > 1 ? "_sharp" : "");
+    }
+    Layout q() const { return head_layout(heads, content + rotary, 0); }
+    Layout k() const {
+        if (packing == Packing::kLatent) return per_head_pair(0, content);
+        return head_layout(kv_heads, content, heads * (content + rotary));
+    }
+    Layout v() const {
+        if (packing == Packing::kLatent) return per_head_pair(content, value);
+        return head_layout(kv_heads, value, heads * (content + rotary) + kv_heads * content);
+    }
+    Layout k_shared() const {
+        return columns({batch, time, rotary}, packing == Packing::kLatent ? 48 : 0, 0);
+    }
+
+  private:
+    Layout head_layout(int64_t count, int64_t width, int64_t fused_offset) const {
+        const Shape shape{batch, time, count, width};
+        if (packing == Packing::kHeadMajor)
+            return Layout(shape, {count * time * width, width, time * width, 1}, 0);
+        if (packing != Packing::kFused) return Layout(shape);
+        const int64_t row = heads * (content + rotary) + kv_heads * (content + value);
+        return Layout(shape, {time * row, row, width, 1}, fused_offset);
+    }
+    Layout per_head_pair(int64_t offset, int64_t width) const {
+        const int64_t head = content + value, row = kv_heads * head;
+        return Layout({batch, time, kv_heads, width}, {time * row, row, head, 1}, offset);
+    }
+};
+
+// Tiles of attention kernels are 64 to 128 rows: lengths stand at, just below and just above their edges.
+const std::vector<AttentionShape> kShapes = {
+    {1, 1, 1, 1, 8, 0, 8},
+    {2, 1, 3, 1, 16, 8, 24},
+    {1, 2, 1, 1, 8, 0, 8},
+    {2, 7, 2, 2, 8, 0, 8},
+    {1, 7, 4, 2, 24, 0, 40},
+    {2, 5, 3, 1, 8, 8, 16},
+    {1, 9, 2, 2, 40, 8, 24},
+    {1, 33, 2, 2, 32, 0, 32},
+    {2, 33, 4, 2, 24, 8, 40, Packing::kHeadMajor},
+    {1, 64, 2, 2, 64, 0, 64, Packing::kFused},
+    {2, 65, 2, 1, 64, 0, 64, Packing::kFused},
+    {1, 64, 2, 2, 32, 32, 64, Packing::kLatent},
+    {1, 65, 3, 3, 32, 32, 64, Packing::kLatent},
+    {1, 63, 2, 2, 128, 0, 128},
+    {1, 65, 1, 1, 128, 64, 128, Packing::kLatent},
+    {1, 129, 2, 2, 64, 0, 64, Packing::kFused},
+    {1, 129, 1, 1, 32, 32, 64, Packing::kLatent},
+    {1, 127, 2, 1, 128, 0, 128, Packing::kFused},
+    {1, 130, 1, 1, 128, 64, 128, Packing::kLatent},
+    {1, 257, 1, 1, 64, 0, 64},
+    {1, 257, 2, 2, 32, 32, 64, Packing::kLatent},
+    {1, 70, 2, 2, 64, 0, 64, Packing::kApart, 8},
+};
+
+class CausalAttention : public OpTest<AttentionShape> {
+  protected:
+    const ref::AttentionSizes n_{shape().batch,   shape().time,   shape().heads, shape().kv_heads,
+                                 shape().content, shape().rotary, shape().value};
+    const int64_t tokens_ = n_.batch * n_.time;
+    const std::vector<double> q_ = normal(tokens_ * n_.heads * n_.query(), shape().spread);
+    const std::vector<double> k_ = normal(tokens_ * n_.kv_heads * n_.content);
+    const std::vector<double> k_shared_ = normal(tokens_ * n_.rotary);
+    const std::vector<double> v_ = normal(tokens_ * n_.kv_heads * n_.value);
+    const std::vector<double> dout_ = normal(tokens_ * n_.heads * n_.value);
+    const float scale_ = static_cast<float>(1 / std::sqrt(static_cast<double>(n_.query())));
+    const ref::AttentionResult<double> want_ = ref::causal_attention(q_, k_, k_shared_, v_, n_, scale_);
+    const Layout out_layout_{n_.batch, n_.time, n_.heads, n_.value};
+
+    /// The four inputs on the device.
+    struct Inputs {
+        DeviceTensor q, k, v;
+        std::unique_ptr<DeviceTensor> k_shared;
+        float scale;
+        operator AttentionInputs() const {  // NOLINT
+            return {q, k, k_shared ? ConstTensor(*k_shared) : ConstTensor(), v, scale};
+        }
+    };
+    Inputs inputs() const {
+        return Inputs{input(q_, shape().q()), input(k_, shape().k()), input(v_, shape().v()),
+                      shared(Role::kInput), scale_};
+    }
+    struct Grads {
+        DeviceTensor dq, dk, dv;
+        std::unique_ptr<DeviceTensor> dk_shared;
+        operator AttentionGrads() const {  // NOLINT
+            return {dq, dk, dk_shared ? Tensor(*dk_shared) : Tensor(), dv};
+        }
+    };
+    Grads grads() const {
+        return Grads{output(shape().q()), output(shape().k()), output(shape().v()), shared(Role::kOutput)};
+    }
+    std::unique_ptr<DeviceTensor> shared(Role role) const {
+        if (n_.rotary == 0) return nullptr;
+        return std::make_unique<DeviceTensor>(ctx(), dtype(), shape().k_shared(), role, k_shared_);
+    }
+    /// out and lse are the reference's, so that an error of the forward pass is not met again here.
+    void backward(const AttentionGrads& to, const AttentionInputs& in) {
+        std::vector<double> out(want_.out), lse(want_.lse);
+        for (double& x : out) x = rounded(x, dtype());
+        for (double& x : lse) x = rounded(x, DType::kF32);
+        const auto device_out = input(out, out_layout_), dout = input(dout_, out_layout_);
+        const auto device_lse = input(lse, {n_.batch, n_.heads, n_.time}, DType::kF32);
+        reserve(causal_attention_backward_scratch_bytes(ctx(), in));
+        causal_attention_backward(ctx(), to, dout, device_out, device_lse, in);
+    }
+};
+
+TEST_P(CausalAttention, ForwardMatchesReference) {
+    const Inputs in = inputs();
+    const auto out = output(out_layout_), lse = output({n_.batch, n_.heads, n_.time}, DType::kF32);
+    reserve(0);
+    causal_attention_forward(ctx(), out, lse, in);
+    EXPECT_TRUE(close_to(out, want_.out));
+    EXPECT_TRUE(close_to(lse, want_.lse));
+}
+
+TEST_P(CausalAttention, BackwardIsTheGradient) {
+    const Inputs in = inputs();
+    const Grads got = grads();
+    backward(got, in);
+    const auto loss = [&](const ComplexArguments& a) {
+        return ref::dot(dout_, ref::causal_attention(a[0], a[1], a[2], a[3], n_, scale_).out);
+    };
+    const Arguments arguments{q_, k_, k_shared_, v_};
+    // A score's gradient is P (dP - delta), dP a sum of d_v products of numbers about 1: over few keys the
+    // two nearly cancel, and over one they do.
+    const double terms = scale_ * std::sqrt(static_cast<double>(n_.value)) / static_cast<double>(n_.time);
+    EXPECT_TRUE(is_gradient(got.dq, loss, arguments, 0, {.terms = terms * shape().spread}));
+    EXPECT_TRUE(is_gradient(got.dk, loss, arguments, 1, {.terms = terms * shape().spread}));
+    if (n_.rotary > 0) {
+        EXPECT_TRUE(is_gradient(*got.dk_shared, loss, arguments, 2, {.terms = terms}));
+    }
+    EXPECT_TRUE(is_gradient(got.dv, loss, arguments, 3));
+}
+
+TEST_P(CausalAttention, TwoRunsGiveTheSameBits) {
+    const Inputs in = inputs();
+    const auto out = output(out_layout_), out_again = output(out_layout_);
+    const Layout lse_layout{n_.batch, n_.heads, n_.time};
+    const auto lse = output(lse_layout, DType::kF32), lse_again = output(lse_layout, DType::kF32);
+    causal_attention_forward(ctx(), out, lse, in);
+    causal_attention_forward(ctx(), out_again, lse_again, in);
+    EXPECT_TRUE(same_bits(out, out_again));
+    EXPECT_TRUE(same_bits(lse, lse_again));
+    const Grads first = grads(), second = grads();
+    backward(first, in);
+    backward(second, in);
+    EXPECT_TRUE(same_bits(first.dq, second.dq));
+    EXPECT_TRUE(same_bits(first.dk, second.dk));
+    EXPECT_TRUE(same_bits(first.dv, second.dv));
+    if (n_.rotary > 0) {
+        EXPECT_TRUE(same_bits(*first.dk_shared, *second.dk_shared));
+    }
+}
+
+TEST_P(CausalAttention, NoQuerySeesALaterKey) {
+    // Changing the last token must leave every earlier row's bits alone.
+    const Inputs in = inputs();
+    const auto out = output(out_layout_), lse = output({n_.batch, n_.heads, n_.time}, DType::kF32);
+    causal_attention_forward(ctx(), out, lse, in);
+    const auto changed = [&](std::vector<double> values) {
+        const auto row = static_cast<int64_t>(values.size()) / tokens_;
+        for (int64_t b = 0; b < n_.batch; ++b)
+            for (int64_t i = 0; i < row; ++i) ref::at(values, ((b + 1) * n_.time - 1) * row + i) = 3;
+        return values;
+    };
+    const auto k = input(changed(k_), shape().k()), v = input(changed(v_), shape().v());
+    AttentionInputs other = in;
+    other.k = k;
+    other.v = v;
+    const auto out_other = output(out_layout_),
+               lse_other = output({n_.batch, n_.heads, n_.time}, DType::kF32);
+    causal_attention_forward(ctx(), out_other, lse_other, other);
+    const std::vector<double> before = out.values(), after = out_other.values();
+    const int64_t row = n_.heads * n_.value;
+    for (int64_t i = 0; i < tokens_ * row; ++i)
+        if (i / row % n_.time != n_.time - 1) {
+            ASSERT_EQ(ref::at(before, i), ref::at(after, i)) << "element " << i;
+        }
+}
+
+INSTANTIATE_TEST_SUITE_P(Ops, CausalAttention, every_target(kShapes), case_name<AttentionShape>);
+
+TEST(CausalAttentionFront, RejectsWhatDoesNotFit) {
+    Context& ctx = context(Device::kCpu);
+    std::vector<float> storage(4096);
+    const auto tensor = [&](Shape shape, DType dtype = DType::kF32) {
+        return Tensor(reinterpret_cast<std::byte*>(storage.data()), dtype, shape);
+    };
+    const Tensor out = tensor({2, 5, 4, 8}), lse = tensor({2, 4, 5});
+    const AttentionInputs good{tensor({2, 5, 4, 24}), tensor({2, 5, 2, 16}), tensor({2, 5, 8}),
+                               tensor({2, 5, 2, 8}), 1};
+    const auto rejects = [&](auto change) {
+        AttentionInputs bad = good;
+        change(bad);
+        EXPECT_THROW(causal_attention_forward(ctx, out, lse, bad), Error);
+    };
+    rejects([&](AttentionInputs& in) { in.k_shared = {}; });  // query and key widths no longer agree
+    rejects([&](AttentionInputs& in) { in.k_shared = tensor({2, 5, 7}); });
+    rejects([&](AttentionInputs& in) { in.k = tensor({2, 5, 3, 16}); });  // 4 heads do not group over 3
+    rejects([&](AttentionInputs& in) { in.k = tensor({2, 4, 2, 16}); });
+    rejects([&](AttentionInputs& in) { in.v = tensor({2, 5, 4, 8}); });
+    rejects([&](AttentionInputs& in) { in.v = tensor({2, 5, 2, 16}); });
+    rejects([&](AttentionInputs& in) { in.q = tensor({2, 5, 4, 24}, DType::kBF16); });
+    rejects([&](AttentionInputs& in) {
+        in.q = Tensor(out.bytes(), DType::kF32, {2, 5, 4, 24}, {960, 192, 48, 2});
+    });
+    EXPECT_THROW(causal_attention_forward(ctx, out, tensor({2, 5, 4}), good), Error);
+    EXPECT_THROW(causal_attention_forward(ctx, out, tensor({2, 4, 5}, DType::kBF16), good), Error);
+    EXPECT_THROW(causal_attention_forward(ctx, tensor({2, 5, 4, 16}), lse, good), Error);
+    const AttentionGrads short_dk{tensor({2, 5, 4, 24}), tensor({2, 5, 2, 8}), tensor({2, 5, 8}),
+                                  tensor({2, 5, 2, 8})};
+    EXPECT_THROW(causal_attention_backward(ctx, short_dk, out, out, lse, good), Error);
+    const AttentionGrads no_shared{tensor({2, 5, 4, 24}), tensor({2, 5, 2, 16}), {}, tensor({2, 5, 2, 8})};
+    EXPECT_THROW(causal_attention_backward(ctx, no_shared, out, out, lse, good), Error);
+}
+
+}  // namespace
+}  // namespace pastur::test
