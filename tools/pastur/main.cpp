@@ -26,9 +26,13 @@ const CLI::App& chosen_command(const CLI::App& app) {
 int explain_parse_error(const CLI::App& app, const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);
     const CLI::App& command = chosen_command(app);
-    for (const CLI::App* level = &command; level; level = level->get_parent())
-        for (const std::string& argument : level->remaining())
-            if (!level->get_allow_extras()) fail_unknown(*level, argument);
+    for (const CLI::App* level = &command; level; level = level->get_parent()) {
+        if (level->get_allow_extras()) {
+            overrides_of(*level);
+        } else if (const std::vector<std::string> unknown = level->remaining(); !unknown.empty()) {
+            fail_unknown(*level, unknown.front());
+        }
+    }
     std::string text = error.what();
     if (const size_t newline = text.find('\n'); newline != std::string::npos) text.resize(newline);
     fail(ExitCode::kUsage, "{} (see `{} --help`)", text, full_name(command));
