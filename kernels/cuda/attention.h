@@ -1,0 +1,60 @@
+#pragma once
+// What the attention kernels of this folder and their dispatch (causal_attention.cu) share.
+#include "kernels/context.h"
+#include "kernels/cuda/numeric.cuh"
+
+namespace pastur {
+
+/// [B, T, heads, width] on the device: strides in elements, unit stride along the width.
+template <typename T>
+struct HeadView {
+    T* data;
+    int64_t batch;
+    int token, head;
+
+    __host__ __device__ T* at(int b, int h) const {
+        return data + b * batch + static_cast<int64_t>(h) * head;
+    }
+};
+
+struct AttentionSizes {
+    int batch, tokens, heads, kv_heads;
+    int content, rotary, value;  ///< d_n, d_r, d_v
+    __host__ __device__ int query_key() const { return content + rotary; }
+    __host__ __device__ int group() const { return heads / kv_heads; }
+};
+
+template <typename T>
+struct AttentionForwardParams {
+    AttentionSizes sizes;
+    float scale;
+    HeadView<const T> q, k, k_shared, v;  ///< k_shared has one head: its head stride is 0
+    HeadView<T> out;
+    float* lse;  ///< [B, H, T], natural logarithm
+};
+
+template <typename T>
+struct AttentionBackwardParams {
+    AttentionSizes sizes;
+    float scale;
+    HeadView<const T> q, k, k_shared, v, out, dout;
+    const float* lse;
+    HeadView<T> dq, dk, dv;
+    HeadView<T>
+        dk_shared;  ///< one partial sum per key head, [B, T, Hkv, d_r]: each head adds over its group only
+    float2* row_stats;  ///< [B, H, T] scratch: (log2(e) lse, delta), written by the first kernel
+};
+
+/// Tensor cores, bf16: widths multiples of 8 and every row aligned to 16 bytes, which the caller checks.
+/// attention_sm80_supports looks at the widths, and at the shared memory of ctx's device for the widest.
+bool attention_sm80_supports(CudaContext& ctx, const AttentionSizes& sizes);
+void attention_sm80_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params);
+void attention_sm80_backward(CudaContext& ctx, const AttentionBackwardParams<bf16>& params);
+
+/// CUDA cores, fp32 arithmetic: any widths, any alignment. T is float or bf16.
+template <typename T>
+void attention_simt_forward(CudaContext& ctx, const AttentionForwardParams<T>& params);
+template <typename T>
+void attention_simt_backward(CudaContext& ctx, const AttentionBackwardParams<T>& params);
+
+}  // namespace pastur

@@ -1,0 +1,161 @@
+// Causal attention forward on tensor cores (mma.sync), for sm_80 and everything after it.
+#include "kernels/cuda/attention_tile.cuh"
+
+namespace pastur {
+namespace {
+
+/// Tiles of the forward kernel: four warps of 16 query rows; two stages of keys and values.
+template <int kQk, int kV>
+struct ForwardTiles {
+    static_assert(kQk >= kV, "the output leaves through the query tile");
+    static constexpr int kRows = 64;
+    static constexpr int kCols = kQk > 128 ? 32 : 64;
+    static constexpr int kThreads = kRows / 16 * 32;
+    static constexpr int kMinBlocks = kQk <= 64 ? 4 : 2;
+    using Q = Tile<kRows, kQk>;
+    using K = Tile<kCols, kQk>;
+    using V = Tile<kCols, kV>;
+    static constexpr int kStageBytes = K::kBytes + V::kBytes;
+    static constexpr int kSharedBytes = Q::kBytes + 2 * kStageBytes;
+};
+
+/// The running softmax of the two rows a thread shares with three others: maxima of the raw scores, and this
+/// thread's part of the sums of 2^(c (s - max)).
+struct OnlineSoftmax {
+    float maximum[2] = {-INFINITY, -INFINITY};
+    float sum[2] = {0, 0};
+
+    /// s becomes 2^(c (s - maximum)); the factors by which what was summed before shrinks go to rescale. Keys
+    /// are visited in ascending order, so that key 0 makes every maximum finite at once. c > 0.
+    template <int kTiles>
+    __device__ void step(float (&s)[kTiles][4], float (&rescale)[2], float c) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            float largest = maximum[half];
+#pragma unroll
+            for (int n = 0; n < kTiles; ++n)
+                largest = fmaxf(largest, fmaxf(s[n][2 * half], s[n][2 * half + 1]));
+            largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 1));
+            largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 2));
+            rescale[half] = exp2_approximate(c * (maximum[half] - largest));
+            maximum[half] = largest;
+            const float offset = c * largest;
+            float added = 0;
+#pragma unroll
+            for (int n = 0; n < kTiles; ++n) {
+                s[n][2 * half] = exp2_approximate(s[n][2 * half] * c - offset);
+                s[n][2 * half + 1] = exp2_approximate(s[n][2 * half + 1] * c - offset);
+                added += s[n][2 * half] + s[n][2 * half + 1];
+            }
+            sum[half] = sum[half] * rescale[half] + added;
+        }
+    }
+
+    __device__ void finish() {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            sum[half] += __shfl_xor_sync(kAllLanes, sum[half], 1);
+            sum[half] += __shfl_xor_sync(kAllLanes, sum[half], 2);
+        }
+    }
+};
+
+/// Scores of keys after the query become -infinity; a thread holds rows `row` and row + 8, columns `key`, key
+/// + 1, key + 8 ...
+template <int kTiles>
+__device__ void mask_later_keys(float (&s)[kTiles][4], int row, int key) {
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            if (key + n * 8 + i % 2 > row + i / 2 * 8) s[n][i] = -INFINITY;
+        }
+    }
+}
+
+/// out = softmax(scale q k^T, causal) v and lse = log sum exp, by the online softmax of Dao et al.
+/// (2205.14135).
+///
+/// One block per (sequence, head, 64 query tokens); the blocks of a head are neighbours, longest first, and
+/// share its keys and values through L2. Each warp owns 16 query rows: its scores, its probabilities (which
+/// turn from accumulators into operand A without leaving the registers) and its output. Key tiles are walked
+/// upwards from token 0, the next one in flight while this one is used; only tiles that touch the diagonal
+/// are masked. Per tile and warp, shared memory delivers 4 kCols (kQk + kV) bytes for 32 kCols (kQk + kV)
+/// multiply-adds.
+template <int kQk, int kV>
+__global__ void __launch_bounds__(ForwardTiles<kQk, kV>::kThreads, ForwardTiles<kQk, kV>::kMinBlocks)
+    attention_forward_kernel(const AttentionForwardParams<bf16> p) {
+    using Tiles = ForwardTiles<kQk, kV>;
+    const BlockPosition at(p.sizes.tokens, Tiles::kRows, p.sizes.heads, true);
+    const int kv_head = at.head / p.sizes.group();
+    const auto q_rows = token_rows(p.q, at.batch, at.head, p.sizes.query_key());
+    const auto k_rows = token_rows(p.k, p.sizes.content, p.k_shared, p.sizes.rotary, at.batch, kv_head);
+    const auto v_rows = token_rows(p.v, at.batch, kv_head, p.sizes.value);
+    const int first = at.tile * Tiles::kRows;
+    const int steps = (min(first + Tiles::kRows, p.sizes.tokens) + Tiles::kCols - 1) / Tiles::kCols;
+    const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+
+    std::byte* const shared = dynamic_shared();
+    const SharedAddress q_tile = shared_address(shared);
+    const auto load_stage = [&](int step) {
+        const SharedAddress stage = q_tile + Tiles::Q::kBytes + step % 2 * Tiles::kStageBytes;
+        load_tile<Tiles::kCols, kQk, Tiles::kThreads>(stage, k_rows, step * Tiles::kCols, p.sizes.tokens);
+        load_tile<Tiles::kCols, kV, Tiles::kThreads>(stage + Tiles::K::kBytes, v_rows, step * Tiles::kCols,
+                                                     p.sizes.tokens);
+    };
+    load_tile<Tiles::kRows, kQk, Tiles::kThreads>(q_tile, q_rows, first, p.sizes.tokens);
+    load_stage(0);
+    copy_async_commit();
+
+    OperandA<Tiles::kRows, kQk, (kQk <= 64)> q;
+    OnlineSoftmax softmax;
+    float out[kV / 8][4];
+    clear(out);
+    const float c = p.scale * kLog2E;
+    for (int step = 0; step < steps; ++step) {
+        copy_async_wait<0>();
+        __syncthreads();  // this stage has arrived for every warp, and every warp is done with the other one
+        if (step + 1 < steps) load_stage(step + 1);
+        copy_async_commit();
+        if (step == 0) q.load(q_tile, warp * 16, lane);
+
+        const SharedAddress stage = q_tile + Tiles::Q::kBytes + step % 2 * Tiles::kStageBytes;
+        float s[Tiles::kCols / 8][4];
+        multiply_rows<Tiles::kCols, kQk>(s, q, stage, lane);
+        const int key = step * Tiles::kCols;
+        if (key + Tiles::kCols > first + 1)
+            mask_later_keys(s, first + warp * 16 + lane / 4, key + lane % 4 * 2);
+        float rescale[2];
+        softmax.step(s, rescale, c);
+#pragma unroll
+        for (int n = 0; n < kV / 8; ++n) {
+            out[n][0] *= rescale[0], out[n][1] *= rescale[0];
+            out[n][2] *= rescale[1], out[n][3] *= rescale[1];
+        }
+        accumulate_rows<Tiles::kCols, kV>(out, s, stage + Tiles::K::kBytes, lane);
+    }
+
+    softmax.finish();
+    // The warp's own rows of the query tile are free now: it alone reads them.
+    store_fragments<kV, Tiles::Q::kPitch>(
+        token_rows(p.out, at.batch, at.head, p.sizes.value), out, 1 / softmax.sum[0], 1 / softmax.sum[1],
+        shared + warp * 16 * Tiles::Q::kPitch, first + warp * 16, p.sizes.tokens, lane);
+    const int token = first + warp * 16 + lane / 4 + lane % 4 * 8;  // lanes 0 and 1 of a row's four write
+    if (lane % 4 < 2 && token < p.sizes.tokens) {
+        const float maximum = lane % 4 == 0 ? softmax.maximum[0] : softmax.maximum[1];
+        const float sum = lane % 4 == 0 ? softmax.sum[0] : softmax.sum[1];
+        p.lse[static_cast<int64_t>(at.head_index) * p.sizes.tokens + token] = maximum * p.scale + logf(sum);
+    }
+}
+
+}  // namespace
+
+void attention_sm80_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params) {
+    visit_attention_widths(params.sizes, [&]<int kQk, int kV>() {
+        using Tiles = ForwardTiles<kQk, kV>;
+        launch(ctx, attention_blocks(params.sizes, params.sizes.heads, Tiles::kRows), Tiles::kThreads,
+               Tiles::kSharedBytes, attention_forward_kernel<kQk, kV>, params);
+    });
+}
+
+}  // namespace pastur

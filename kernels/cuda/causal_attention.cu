@@ -1,0 +1,176 @@
+// Causal attention on CUDA: which kernel takes which inputs, and the sum over heads of dk_shared.
+#include "kernels/causal_attention.h"
+
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/launch.cuh"
+
+namespace pastur {
+namespace {
+
+AttentionSizes sizes_of(const AttentionInputs& in) {
+    const auto size = [](const ConstTensor& tensor, int i) { return static_cast<int>(tensor.size(i)); };
+    AttentionSizes sizes{};
+    sizes.batch = size(in.q, 0);
+    sizes.tokens = size(in.q, 1);
+    sizes.heads = size(in.q, 2);
+    sizes.kv_heads = size(in.k, 2);
+    sizes.content = size(in.k, 3);
+    sizes.rotary = in.k_shared.empty() ? 0 : size(in.k_shared, 2);
+    sizes.value = size(in.v, 3);
+    return sizes;
+}
+
+/// [B, T, heads, width], or [B, T, width] as one head that all share; an empty tensor gives an empty view.
+template <typename T, typename Byte>
+HeadView<T> head_view(const TensorView<Byte>& tensor) {
+    if (tensor.empty()) return {};
+    const int64_t token = tensor.stride(1), head = tensor.rank() == 4 ? tensor.stride(2) : 0;
+    constexpr int64_t kLargest = std::numeric_limits<int>::max();
+    PASTUR_CHECK(token >= 0 && token <= kLargest && head >= 0 && head <= kLargest, "attention: strides of {}",
+                 describe(tensor));
+    return {device_data<std::remove_const_t<T>>(tensor), tensor.stride(0), static_cast<int>(token),
+            static_cast<int>(head)};
+}
+
+/// Whether the rows of a tensor are whole units of 16 bytes that start on such a unit.
+bool rows_aligned(const ConstTensor& tensor) {
+    return tensor.empty() || (allows_vectors(tensor) && tensor.size(-1) * size_of(tensor.dtype()) % 16 == 0);
+}
+bool rows_aligned(const AttentionInputs& in) {
+    return rows_aligned(in.q) && rows_aligned(in.k) && rows_aligned(in.k_shared) && rows_aligned(in.v);
+}
+
+template <typename T>
+AttentionForwardParams<T> forward_params(Tensor out, Tensor lse, const AttentionInputs& in) {
+    return {sizes_of(in),
+            in.scale,
+            head_view<const T>(in.q),
+            head_view<const T>(in.k),
+            head_view<const T>(in.k_shared),
+            head_view<const T>(in.v),
+            head_view<T>(out),
+            device_data<float>(lse)};
+}
+
+template <typename T>
+AttentionBackwardParams<T> backward_params(const AttentionGrads& grads, ConstTensor dout, ConstTensor out,
+                                           ConstTensor lse, const AttentionInputs& in) {
+    AttentionBackwardParams<T> params{};
+    params.sizes = sizes_of(in);
+    params.scale = in.scale;
+    params.q = head_view<const T>(in.q);
+    params.k = head_view<const T>(in.k);
+    params.k_shared = head_view<const T>(in.k_shared);
+    params.v = head_view<const T>(in.v);
+    params.out = head_view<const T>(out);
+    params.dout = head_view<const T>(dout);
+    params.lse = device_data<float>(lse);
+    params.dq = head_view<T>(grads.dq);
+    params.dk = head_view<T>(grads.dk);
+    params.dv = head_view<T>(grads.dv);
+    params.dk_shared = head_view<T>(grads.dk_shared);
+    return params;
+}
+
+/// Key heads leave their parts of dk_shared in scratch, unless there is only one.
+bool needs_partials(const AttentionSizes& sizes) {
+    return sizes.rotary > 0 && sizes.kv_heads > 1;
+}
+
+/// to[b, t, :] = sum over heads h of partials[b, h, t, :], in ascending h, in fp32. One thread per kWidth
+/// columns.
+template <typename T, int kWidth>
+__global__ void sum_heads_kernel(HeadView<T> to, const T* partials, AttentionSizes sizes) {
+    const int columns = sizes.rotary / kWidth;
+    const int64_t per_head = static_cast<int64_t>(sizes.tokens) * columns;
+    const int64_t index = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+    const int64_t batch = index / per_head, within = index % per_head;
+    if (batch >= sizes.batch) return;
+    const T* from = partials + (batch * sizes.kv_heads * per_head + within) * kWidth;
+    float sum[kWidth] = {};
+    for (int head = 0; head < sizes.kv_heads; ++head) {
+        const auto part = Packed<T, kWidth>::load(from + head * per_head * kWidth);
+#pragma unroll
+        for (int i = 0; i < kWidth; ++i) sum[i] += part[i];
+    }
+    Packed<T, kWidth> rounded;
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) rounded.set(i, sum[i]);
+    rounded.store(to.data + batch * to.batch + within / columns * to.token + within % columns * kWidth);
+}
+
+template <typename T, int kWidth>
+void sum_heads(CudaContext& ctx, const HeadView<T>& to, const T* partials, const AttentionSizes& sizes) {
+    constexpr int kThreads = 256;
+    const int64_t threads = static_cast<int64_t>(sizes.batch) * sizes.tokens * (sizes.rotary / kWidth);
+    launch(ctx, static_cast<unsigned>(ceil_div(threads, kThreads)), kThreads, 0, sum_heads_kernel<T, kWidth>,
+           to, partials, sizes);
+}
+
+template <typename T>
+void backward(CudaContext& ctx, AttentionBackwardParams<T> params, DType dtype, bool aligned) {
+    const AttentionSizes& sizes = params.sizes;
+    Arena::Frame frame(ctx.scratch(), "causal_attention_backward");
+    params.row_stats = reinterpret_cast<float2*>(
+        frame.take(DType::kF32, {sizes.batch, sizes.heads, sizes.tokens, 2}).bytes());
+    const HeadView<T> dk_shared = params.dk_shared;
+    if (needs_partials(sizes)) {
+        const int64_t per_head = static_cast<int64_t>(sizes.tokens) * sizes.rotary;
+        const Tensor partials = frame.take(dtype, {sizes.batch, sizes.kv_heads, sizes.tokens, sizes.rotary});
+        params.dk_shared = {reinterpret_cast<T*>(partials.bytes()), sizes.kv_heads * per_head, sizes.rotary,
+                            static_cast<int>(per_head)};
+    }
+    if constexpr (std::is_same_v<T, bf16>) {
+        if (aligned && attention_sm80_supports(ctx, sizes))
+            attention_sm80_backward(ctx, params);
+        else
+            attention_simt_backward(ctx, params);
+    } else {
+        attention_simt_backward(ctx, params);
+    }
+    if (!needs_partials(sizes)) return;
+    if (aligned) {
+        sum_heads<T, kVector<T>>(ctx, dk_shared, params.dk_shared.data, sizes);
+    } else {
+        sum_heads<T, 1>(ctx, dk_shared, params.dk_shared.data, sizes);
+    }
+}
+
+}  // namespace
+
+void causal_attention_forward(CudaContext& ctx, Tensor out, Tensor lse, const AttentionInputs& in) {
+    if (in.q.dtype() == DType::kF32) {
+        attention_simt_forward(ctx, forward_params<float>(out, lse, in));
+        return;
+    }
+    const auto params = forward_params<bf16>(out, lse, in);
+    if (rows_aligned(in) && rows_aligned(out) && attention_sm80_supports(ctx, params.sizes))
+        attention_sm80_forward(ctx, params);
+    else
+        attention_simt_forward(ctx, params);
+}
+
+void causal_attention_backward(CudaContext& ctx, const AttentionGrads& grads, ConstTensor dout,
+                               ConstTensor out, ConstTensor lse, const AttentionInputs& in) {
+    const bool aligned = rows_aligned(in) && rows_aligned(dout) && rows_aligned(out) &&
+                         rows_aligned(grads.dq) && rows_aligned(grads.dk) && rows_aligned(grads.dk_shared) &&
+                         rows_aligned(grads.dv);
+    visit_float_type(in.q.dtype(), [&]<typename T>() {
+        backward(ctx, backward_params<T>(grads, dout, out, lse, in), in.q.dtype(), aligned);
+    });
+}
+
+int64_t causal_attention_backward_scratch_bytes(CudaContext&, const AttentionInputs& in) {
+    const AttentionSizes sizes = sizes_of(in);
+    const int64_t rows = static_cast<int64_t>(sizes.batch) * sizes.tokens;
+    int64_t bytes = align_up(rows * sizes.heads * static_cast<int64_t>(sizeof(float2)));
+    if (needs_partials(sizes))
+        bytes += align_up(rows * sizes.kv_heads * sizes.rotary * size_of(in.q.dtype()));
+    return bytes;
+}
+
+}  // namespace pastur

@@ -1,0 +1,85 @@
+#pragma once
+// The instructions of Ampere and later that the attention kernels are built from: asynchronous copies into
+// shared memory, ldmatrix, and the bf16 matrix product m16n8k16. Nothing else here knows PTX.
+//
+// Fragments, with g = lane / 4 and t = lane % 4 (PTX ISA, "mma.m16n8k16"):
+//     A 16 x 16: a[0] = (row g, columns 2t, 2t + 1), a[1] = (g + 8, 2t ..), a[2] = (g, 2t + 8 ..), a[3] = (g
+//     + 8, 2t + 8 ..) B 16 x 8:  b[0] = (rows 2t, 2t + 1, column g), b[1] = (rows 2t + 8, 2t + 9, column g)
+//     C 16 x 8:  c[0], c[1] = (row g, columns 2t, 2t + 1), c[2], c[3] = (row g + 8, the same columns)
+#include <cuda_bf16.h>
+
+#include <cstdint>
+
+namespace pastur {
+
+/// An address in the 32-bit shared window.
+using SharedAddress = uint32_t;
+
+__device__ inline SharedAddress shared_address(const void* pointer) {
+    return static_cast<SharedAddress>(__cvta_generic_to_shared(pointer));
+}
+
+/// Copies 16 bytes; where !valid it writes 16 zero bytes and the address is not read, whatever it is.
+__device__ inline void copy_async_16(SharedAddress to, const void* from, bool valid) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0)
+                 : "memory");
+}
+
+/// The same for 8 bytes.
+__device__ inline void copy_async_8(SharedAddress to, const void* from, bool valid) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(to), "l"(from), "r"(valid ? 8 : 0)
+                 : "memory");
+}
+
+/// Closes the group of this thread's copies since the last call.
+__device__ inline void copy_async_commit() {
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+/// Waits until at most kPending of this thread's groups are unfinished. A barrier must follow before other
+/// threads read what was copied.
+template <int kPending>
+__device__ inline void copy_async_wait() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+/// Four 8 x 8 matrices of bf16: lanes 8 i .. 8 i + 7 give the addresses of the rows of matrix i, and r[i]
+/// receives (row g, columns 2t, 2t + 1) of it.
+__device__ inline void load_matrices(uint32_t (&r)[4], SharedAddress row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(row)
+                 : "memory");
+}
+
+/// The same, each matrix transposed: r[i] receives (rows 2t, 2t + 1, column g).
+__device__ inline void load_matrices_transposed(uint32_t (&r)[4], SharedAddress row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(row)
+                 : "memory");
+}
+
+/// c += a b, fp32 accumulators.
+__device__ inline void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+/// 2^x in one instruction, relative error 2^-22, results below 2^-126 become 0.
+__device__ inline float exp2_approximate(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/// Two floats rounded to bf16, `low` in the lower half.
+__device__ inline uint32_t pack_bf16(float low, float high) {
+    uint32_t packed;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+    return packed;
+}
+
+}  // namespace pastur
