@@ -16,8 +16,10 @@ struct MatmulPlans;  // descriptors and algorithm of every product seen so far: 
 class UploadStage;   // pinned memory between pageable host memory and the device: kernels/cuda/upload_stage.h
 
 struct CudaHandles {
-    explicit CudaHandles(int device);  ///< throws (kNoDevice); makes `device` current in the calling thread
+    explicit CudaHandles(
+        int ordinal);  ///< throws (kNoDevice); makes the device current in the calling thread
     ~CudaHandles();
+    static void release_device_memory(void* pointer) noexcept;  ///< Buffer::Release of cudaMalloc'd memory
     CudaHandles(const CudaHandles&) = delete;
     CudaHandles& operator=(const CudaHandles&) = delete;
 
@@ -30,6 +32,10 @@ struct CudaHandles {
     std::unique_ptr<UploadStage> upload_stage;
     /// Kernels whose limit of dynamic shared memory was raised, and to how many bytes: launch.cuh.
     std::unordered_map<const void*, size_t> raised_shared_limits;
+
+  private:
+    struct Closed {};
+    CudaHandles(int ordinal, Closed);
 };
 
 }  // namespace pastur

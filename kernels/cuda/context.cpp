@@ -1,0 +1,143 @@
+#include "kernels/context.h"
+
+#include <vector>
+
+#include "kernels/cuda/check.h"
+#include "kernels/cuda/handles.h"
+#include "kernels/cuda/matmul_plan.h"
+#include "kernels/cuda/upload_stage.h"
+
+namespace pastur {
+
+namespace {
+
+/// bf16 arithmetic and cp.async begin with Ampere.
+constexpr int kOldestMajor = 8;
+
+/// NVIDIA asks for 32 MiB a stream on Hopper; twice that lets every weight gradient of a 130m model be split
+/// along the tokens (a 4096 x 768 partial product in fp32 takes 12.6 MB).
+constexpr int64_t kBlasWorkspaceBytes = int64_t{64} << 20;
+
+constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
+
+/// CUDA ordinals of the devices whose architecture will do; empty, with the reason, when there is none.
+std::vector<int> usable_devices(std::string* reason = nullptr) {
+    int count = 0;
+    const cudaError_t error = cudaGetDeviceCount(&count);
+    if (error != cudaSuccess) {
+        cudaGetLastError();  // a machine without a driver is no error: nothing of it may linger
+        if (reason) *reason = cudaGetErrorString(error);
+        return {};
+    }
+    std::vector<int> usable;
+    for (int device = 0; device < count; ++device) {
+        int major = 0;
+        CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+        if (major >= kOldestMajor) usable.push_back(device);
+    }
+    if (reason)
+        *reason = fmt::format("of {} found, none has compute capability {}.0 or later", count, kOldestMajor);
+    return usable;
+}
+
+int device_ordinal(int index) {
+    std::string reason;
+    const std::vector<int> usable = usable_devices(&reason);
+    if (usable.empty()) fail(ExitCode::kNoDevice, "no usable CUDA device: {}", reason);
+    if (index < 0 || index >= static_cast<int>(usable.size()))
+        fail(ExitCode::kNoDevice, "CUDA device {}: this process can use {}, counted from 0", index,
+             usable.size());
+    return usable[static_cast<size_t>(index)];
+}
+
+}  // namespace
+
+CudaHandles::CudaHandles(int ordinal, Closed) : device(ordinal) {}
+
+CudaHandles::CudaHandles(int ordinal) : CudaHandles(ordinal, Closed{}) {
+    // The object counts as made from here on: should a line below throw, the destructor closes what is open.
+    CUDA_CHECK(cudaSetDevice(device));
+    CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
+    CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    CUBLAS_CHECK(cublasLtCreate(&blas));
+    void* workspace = nullptr;
+    CUDA_CHECK(cudaMalloc(&workspace, kBlasWorkspaceBytes));
+    blas_workspace = Buffer(workspace, kBlasWorkspaceBytes, release_device_memory);
+    upload_stage = std::make_unique<UploadStage>();
+    matmul_plans = std::make_unique<MatmulPlans>();
+}
+
+CudaHandles::~CudaHandles() {
+    CUDA_CHECK_LOG(cudaSetDevice(device));
+    if (blas) CUBLAS_CHECK_LOG(cublasLtDestroy(blas));
+    if (stream) CUDA_CHECK_LOG(cudaStreamDestroy(stream));
+}
+
+void CudaHandles::release_device_memory(void* pointer) noexcept {
+    CUDA_CHECK_LOG(cudaFree(pointer));
+}
+
+CudaContext::CudaContext(int device) : handles_(std::make_unique<CudaHandles>(device_ordinal(device))) {}
+CudaContext::~CudaContext() = default;
+CudaContext::CudaContext(CudaContext&&) noexcept = default;
+CudaContext& CudaContext::operator=(CudaContext&&) noexcept = default;
+
+void CudaContext::reserve_scratch(int64_t bytes) {
+    synchronize(*this);
+    scratch_ = Arena();  // the old one goes first: both may not fit
+    scratch_ = Arena(allocate(*this, bytes));
+}
+
+int cuda_device_count() {
+    return static_cast<int>(usable_devices().size());
+}
+
+std::string device_name(CudaContext& ctx) {
+    return ctx.handles().properties.name;
+}
+
+MemoryInfo memory_info(CudaContext& ctx) {
+    size_t free_bytes = 0, total_bytes = 0;
+    CUDA_CHECK(cudaSetDevice(ctx.handles().device));
+    CUDA_CHECK(cudaMemGetInfo(&free_bytes, &total_bytes));
+    return {static_cast<int64_t>(free_bytes), static_cast<int64_t>(total_bytes)};
+}
+
+Buffer allocate(CudaContext& ctx, int64_t bytes) {
+    if (bytes == 0) return {};
+    CUDA_CHECK(cudaSetDevice(ctx.handles().device));
+    void* data = nullptr;
+    const cudaError_t error = cudaMalloc(&data, static_cast<size_t>(bytes));
+    if (error == cudaErrorMemoryAllocation) {
+        cudaGetLastError();
+        const MemoryInfo memory = memory_info(ctx);
+        fail(ExitCode::kNoDevice,
+             "out of memory on {}: {} bytes ({:.2f} GiB) asked for, {:.2f} of {:.2f} GiB are free",
+             device_name(ctx), bytes, static_cast<double>(bytes) / kGiB,
+             static_cast<double>(memory.free_bytes) / kGiB, static_cast<double>(memory.total_bytes) / kGiB);
+    }
+    CUDA_CHECK(error);
+    return Buffer(data, bytes, CudaHandles::release_device_memory);
+}
+
+void synchronize(CudaContext& ctx) {
+    CUDA_CHECK(cudaStreamSynchronize(ctx.handles().stream));
+}
+
+void copy(CudaContext& ctx, Tensor dst, ConstTensor src) {
+    if (dst.bytes() == src.bytes()) return;
+    CUDA_CHECK(cudaMemcpyAsync(dst.bytes(), src.bytes(), static_cast<size_t>(src.nbytes()),
+                               cudaMemcpyDeviceToDevice, ctx.handles().stream));
+}
+
+void upload(CudaContext& ctx, Tensor dst, ConstTensor src) {
+    ctx.handles().upload_stage->copy(ctx.handles().stream, dst.bytes(), src.bytes(), src.nbytes());
+}
+
+void download(CudaContext& ctx, Tensor dst, ConstTensor src) {
+    CUDA_CHECK(cudaMemcpyAsync(dst.bytes(), src.bytes(), static_cast<size_t>(src.nbytes()),
+                               cudaMemcpyDeviceToHost, ctx.handles().stream));
+    synchronize(ctx);
+}
+
+}  // namespace pastur
