@@ -12,8 +12,8 @@ struct AdamwParams {
 
 /// With g = grad min(1, max_norm / sqrt(grad_sum_squares)):
 ///     m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;
-///     param -= lr (mhat / (sqrt(vhat) + eps) + weight_decay param), mhat = m / (1 - beta1^step), vhat likewise;
-///     compute = param, rounded to bf16.
+///     param -= lr (mhat / (sqrt(vhat) + eps) + weight_decay param), mhat = m / (1 - beta1^step), vhat
+///     likewise; compute = param, rounded to bf16.
 /// param, m, v, grad f32 [n]; grad_sum_squares f64 [1] on the device (so that no step waits for the host);
 /// compute bf16 [n] or empty. Where grad_sum_squares is not finite nothing is changed.
 void adamw_step(Context& ctx, Tensor param, Tensor m, Tensor v, Tensor compute, ConstTensor grad,

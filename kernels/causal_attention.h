@@ -4,12 +4,13 @@
 
 namespace pastur {
 
-/// Inputs of the core. A query head is [content | rotary], widths d_n and d_r (d_r = 0 without k_shared); its key
-/// is [k | k_shared], and k_shared, one vector a token, is read once for all heads instead of being copied H times.
-/// All f32 or all bf16; unit stride in the last dimension, any other strides.
+/// Inputs of the core. A query head is [content | rotary], widths d_n and d_r (d_r = 0 without k_shared); its
+/// key is [k | k_shared], and k_shared, one vector a token, is read once for all heads instead of being
+/// copied H times. All f32 or all bf16; unit stride in the last dimension, any other strides.
 struct AttentionInputs {
-    ConstTensor q;         ///< [B, T, H, d_n + d_r]
-    ConstTensor k;         ///< [B, T, Hkv, d_n]; H is a multiple of Hkv (grouped queries: head h reads h / (H / Hkv))
+    ConstTensor q;  ///< [B, T, H, d_n + d_r]
+    ConstTensor
+        k;  ///< [B, T, Hkv, d_n]; H is a multiple of Hkv (grouped queries: head h reads h / (H / Hkv))
     ConstTensor k_shared;  ///< [B, T, d_r], or empty
     ConstTensor v;         ///< [B, T, Hkv, d_v]
     float scale;           ///< of the scores, before the softmax
@@ -25,9 +26,9 @@ struct AttentionGrads {
 void causal_attention_forward(Context& ctx, Tensor out, Tensor lse, const AttentionInputs& in);
 
 /// delta = rowsum(dout out); P from lse; dv = P^T dout; dS = P (dout v^T - delta); dq = scale dS k;
-/// dk = scale dS^T q, over the d_n content columns and summed over the group's heads; dk_shared = the d_r rotary
-/// columns of the same, summed over all heads. Summation order is fixed: no float atomics.
-/// (Dao et al., arXiv 2205.14135, section B.4.)
+/// dk = scale dS^T q, over the d_n content columns and summed over the group's heads; dk_shared = the d_r
+/// rotary columns of the same, summed over all heads. Summation order is fixed: no float atomics. (Dao et
+/// al., arXiv 2205.14135, section B.4.)
 void causal_attention_backward(Context& ctx, const AttentionGrads& grads, ConstTensor dout, ConstTensor out,
                                ConstTensor lse, const AttentionInputs& in);
 
@@ -35,14 +36,14 @@ void causal_attention_backward(Context& ctx, const AttentionGrads& grads, ConstT
 int64_t causal_attention_backward_scratch_bytes(Context& ctx, const AttentionInputs& in);
 
 void causal_attention_forward(CpuContext& ctx, Tensor out, Tensor lse, const AttentionInputs& in);
-void causal_attention_backward(CpuContext& ctx, const AttentionGrads& grads, ConstTensor dout, ConstTensor out,
-                               ConstTensor lse, const AttentionInputs& in);
+void causal_attention_backward(CpuContext& ctx, const AttentionGrads& grads, ConstTensor dout,
+                               ConstTensor out, ConstTensor lse, const AttentionInputs& in);
 int64_t causal_attention_backward_scratch_bytes(CpuContext& ctx, const AttentionInputs& in);
 
 #if defined(PASTUR_HAVE_CUDA)
 void causal_attention_forward(CudaContext& ctx, Tensor out, Tensor lse, const AttentionInputs& in);
-void causal_attention_backward(CudaContext& ctx, const AttentionGrads& grads, ConstTensor dout, ConstTensor out,
-                               ConstTensor lse, const AttentionInputs& in);
+void causal_attention_backward(CudaContext& ctx, const AttentionGrads& grads, ConstTensor dout,
+                               ConstTensor out, ConstTensor lse, const AttentionInputs& in);
 int64_t causal_attention_backward_scratch_bytes(CudaContext& ctx, const AttentionInputs& in);
 #endif
 

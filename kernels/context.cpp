@@ -11,20 +11,26 @@ Device parse_device(const std::string& name) {
 
 Context make_context(Device device, int index) {
 #if defined(PASTUR_HAVE_CUDA)
-    if (device == Device::kCuda || (device == Device::kAuto && cuda_device_count() > 0)) return CudaContext(index);
+    if (device == Device::kCuda || (device == Device::kAuto && cuda_device_count() > 0))
+        return CudaContext(index);
 #else
     if (device == Device::kCuda)
-        fail(ExitCode::kNoDevice, "--device cuda: this pastur was built without CUDA (configure with PASTUR_CUDA=ON)");
+        fail(ExitCode::kNoDevice,
+             "--device cuda: this pastur was built without CUDA (configure with PASTUR_CUDA=ON)");
     (void)index;
 #endif
     return CpuContext();
 }
 
 #if !defined(PASTUR_HAVE_CUDA)
-int cuda_device_count() { return 0; }
+int cuda_device_count() {
+    return 0;
+}
 #endif
 
-bool is_cuda(const Context& ctx) { return ctx.index() == 1; }
+bool is_cuda(const Context& ctx) {
+    return ctx.index() == 1;
+}
 
 std::string device_name(Context& ctx) {
     return std::visit([](auto& c) { return device_name(c); }, ctx);
@@ -48,8 +54,9 @@ void synchronize(Context& ctx) {
 
 namespace {
 void check_same(const char* op, const ConstTensor& dst, const ConstTensor& src) {
-    PASTUR_CHECK(dst.dtype() == src.dtype() && dst.numel() == src.numel() && dst.contiguous() && src.contiguous(),
-                 "{}: {} from {}", op, describe(dst), describe(src));
+    PASTUR_CHECK(
+        dst.dtype() == src.dtype() && dst.numel() == src.numel() && dst.contiguous() && src.contiguous(),
+        "{}: {} from {}", op, describe(dst), describe(src));
 }
 }  // namespace
 

@@ -8,8 +8,8 @@ namespace pastur {
 /// logits [N, V] f32 or bf16, contiguous; targets i32 [N], each in [0, V); losses f32 [N], =.
 void cross_entropy_forward(Context& ctx, Tensor losses, ConstTensor logits, ConstTensor targets);
 
-/// The same losses, and logits become their own gradient: logits[n, v] = scale (softmax(logits[n])[v] - [v = target]).
-/// One read and one write of the logits; no second buffer of their size.
+/// The same losses, and logits become their own gradient: logits[n, v] = scale (softmax(logits[n])[v] - [v =
+/// target]). One read and one write of the logits; no second buffer of their size.
 void cross_entropy_forward_backward(Context& ctx, Tensor losses, Tensor logits, ConstTensor targets,
                                     float scale);
 

@@ -7,7 +7,8 @@ namespace pastur {
 
 void fail_io(const std::string& what, const std::string& path) {
     const int error = errno;
-    fail(error == ENOENT ? ExitCode::kMissingInput : ExitCode::kIo, "{} {}: {}", what, path, std::strerror(error));
+    fail(error == ENOENT ? ExitCode::kMissingInput : ExitCode::kIo, "{} {}: {}", what, path,
+         std::strerror(error));
 }
 
 namespace detail {

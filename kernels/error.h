@@ -47,8 +47,8 @@ namespace detail {
 
 /// Checks an internal contract (shapes, dtypes, arguments of an op); a failure is a bug of the caller and
 /// throws an Error (kOther) with file and line. For what a user can cause, call fail() with its own text.
-#define PASTUR_CHECK(condition, ...)                                                                      \
-    do {                                                                                                  \
-        if (!(condition))                                                                                 \
-            ::pastur::detail::check_failed(__FILE__, __LINE__, #condition, fmt::format(__VA_ARGS__));     \
+#define PASTUR_CHECK(condition, ...)                                                                  \
+    do {                                                                                              \
+        if (!(condition))                                                                             \
+            ::pastur::detail::check_failed(__FILE__, __LINE__, #condition, fmt::format(__VA_ARGS__)); \
     } while (false)

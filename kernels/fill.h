@@ -7,9 +7,10 @@ namespace pastur {
 /// x = value. f32, bf16 or f64, contiguous.
 void fill(Context& ctx, Tensor x, float value);
 
-/// Element i of x is a function of (seed, stream, i) alone: Philox4x32-10 (Salmon et al., SC 2011) under cuRAND's
-/// convention (key = seed, counter = i / 4, subsequence = stream), so uniforms are bit-equal on both backends and
-/// normals (Box-Muller over the four uniforms) agree to rounding. x f32, contiguous; uniforms lie in (0, 1].
+/// Element i of x is a function of (seed, stream, i) alone: Philox4x32-10 (Salmon et al., SC 2011) under
+/// cuRAND's convention (key = seed, counter = i / 4, subsequence = stream), so uniforms are bit-equal on both
+/// backends and normals (Box-Muller over the four uniforms) agree to rounding. x f32, contiguous; uniforms
+/// lie in (0, 1].
 void fill_uniform(Context& ctx, Tensor x, uint64_t seed, uint64_t stream);
 
 /// As fill_uniform, with mean + stddev * N(0, 1).

@@ -5,8 +5,8 @@
 namespace pastur {
 
 /// y[n, o] = sum_i x[n, i] w[o, i] (+ residual[n, o], added before the one rounding; y may be residual).
-/// x [N, I], w [O, I], y [N, O], residual [N, O] or empty; one dtype, f32 or bf16. Rows of x, y and residual may
-/// be strided, w is contiguous. f32 means fp32 products: no TF32.
+/// x [N, I], w [O, I], y [N, O], residual [N, O] or empty; one dtype, f32 or bf16. Rows of x, y and residual
+/// may be strided, w is contiguous. f32 means fp32 products: no TF32.
 void linear_forward(Context& ctx, Tensor y, ConstTensor x, ConstTensor w, ConstTensor residual = {});
 
 /// dx[n, i] = or += sum_o dy[n, o] w[o, i].

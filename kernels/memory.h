@@ -11,7 +11,9 @@ namespace pastur {
 
 /// Every tensor carved out of a buffer starts on such a boundary: wide loads and TMA need it.
 inline constexpr int64_t kAlignment = 256;
-constexpr int64_t align_up(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+constexpr int64_t align_up(int64_t bytes) {
+    return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
 
 /// Owns one allocation on a host or a device. Made by allocate(Context&, ...) in context.h.
 class Buffer {

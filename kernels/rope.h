@@ -6,8 +6,8 @@ namespace pastur {
 
 enum class Rotation : uint8_t { kForward, kInverse };
 
-/// Host table f32 [T, D]: row t holds cos(t theta_i), i < D/2, then sin(t theta_i), theta_i = base^(-2 i / D).
-/// Angles are computed in double.
+/// Host table f32 [T, D]: row t holds cos(t theta_i), i < D/2, then sin(t theta_i), theta_i = base^(-2 i /
+/// D). Angles are computed in double.
 void rope_table(Tensor table, double base);
 
 /// out = R_t in for every position t (kInverse: R_{-t}, which is the backward pass, R being orthogonal):

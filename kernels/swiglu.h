@@ -4,10 +4,12 @@
 
 namespace pastur {
 
-/// out[n, f] = silu(gu[n, f]) gu[n, F + f], silu(x) = x / (1 + e^-x). gu [N, 2F], out [N, F]; f32 or bf16; contiguous.
+/// out[n, f] = silu(gu[n, f]) gu[n, F + f], silu(x) = x / (1 + e^-x). gu [N, 2F], out [N, F]; f32 or bf16;
+/// contiguous.
 void swiglu_forward(Context& ctx, Tensor out, ConstTensor gu);
 
-/// With s = sigmoid(gate): dgate = dout up s (1 + gate (1 - s)); dup = dout silu(gate). dgu [N, 2F] =, may be gu.
+/// With s = sigmoid(gate): dgate = dout up s (1 + gate (1 - s)); dup = dout silu(gate). dgu [N, 2F] =, may be
+/// gu.
 void swiglu_backward(Context& ctx, Tensor dgu, ConstTensor dout, ConstTensor gu);
 
 void swiglu_forward(CpuContext& ctx, Tensor out, ConstTensor gu);

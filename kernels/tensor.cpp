@@ -7,10 +7,14 @@ namespace pastur {
 
 const char* name_of(DType dtype) {
     switch (dtype) {
-        case DType::kF32: return "f32";
-        case DType::kBF16: return "bf16";
-        case DType::kF64: return "f64";
-        case DType::kI32: return "i32";
+        case DType::kF32:
+            return "f32";
+        case DType::kBF16:
+            return "bf16";
+        case DType::kF64:
+            return "f64";
+        case DType::kI32:
+            return "i32";
     }
     return "?";
 }
@@ -22,7 +26,9 @@ Bf16 to_bf16(float value) {
     return {static_cast<uint16_t>((bits + half_ulp) >> 16)};
 }
 
-float to_float(Bf16 value) { return std::bit_cast<float>(static_cast<uint32_t>(value.bits) << 16); }
+float to_float(Bf16 value) {
+    return std::bit_cast<float>(static_cast<uint32_t>(value.bits) << 16);
+}
 
 Shape::Shape(std::initializer_list<int64_t> extents) {
     for (int64_t extent : extents) push_back(extent);

@@ -73,7 +73,8 @@ class TensorView {
   public:
     TensorView() = default;
     /// Contiguous, row-major.
-    TensorView(Byte* data, DType dtype, Shape shape) : data_(data), dtype_(dtype), shape_(shape), strides_(shape) {
+    TensorView(Byte* data, DType dtype, Shape shape)
+        : data_(data), dtype_(dtype), shape_(shape), strides_(shape) {
         int64_t stride = 1;
         for (int i = shape.rank() - 1; i >= 0; --i) {
             strides_[i] = stride;
@@ -84,8 +85,7 @@ class TensorView {
         : data_(data), dtype_(dtype), shape_(shape), strides_(strides) {}
     /// A writable view reads as a constant one.
     template <typename Other>
-        requires(std::is_const_v<Byte> && !std::is_const_v<Other>)
-    TensorView(const TensorView<Other>& other)
+    requires(std::is_const_v<Byte> && !std::is_const_v<Other>) TensorView(const TensorView<Other>& other)
         : data_(other.bytes()), dtype_(other.dtype()), shape_(other.shape()), strides_(other.strides()) {}
 
     /// True for a default-constructed view: "no tensor", for optional arguments.
@@ -120,8 +120,8 @@ class TensorView {
     }
     /// Splits dimension dim into (outer, inner): [N, H D] -> [N, H, D]. Needs no contiguity.
     TensorView unflatten(int dim, int64_t outer, int64_t inner) const {
-        PASTUR_CHECK(dim >= 0 && dim < rank() && outer * inner == size(dim), "unflatten({}, {}, {}) of {}", dim,
-                     outer, inner, to_string(shape_));
+        PASTUR_CHECK(dim >= 0 && dim < rank() && outer * inner == size(dim), "unflatten({}, {}, {}) of {}",
+                     dim, outer, inner, to_string(shape_));
         Shape shape, strides;
         for (int i = 0; i < rank(); ++i) {
             if (i == dim) {

@@ -20,12 +20,14 @@ CpuContext::CpuContext(int threads) {
     }
     threads_ = threads;
     omp_set_num_threads(threads);
-    // OpenBLAS is called from inside parallel regions, one thread a call: no second pool to fight with, and the
-    // bits of a product do not depend on how OpenBLAS would have split it.
+    // OpenBLAS is called from inside parallel regions, one thread a call: no second pool to fight with, and
+    // the bits of a product do not depend on how OpenBLAS would have split it.
     openblas_set_num_threads(1);
 }
 
-void CpuContext::reserve_scratch(int64_t bytes) { scratch_ = Arena(allocate(*this, bytes)); }
+void CpuContext::reserve_scratch(int64_t bytes) {
+    scratch_ = Arena(allocate(*this, bytes));
+}
 
 std::string device_name(CpuContext& ctx) {
     std::ifstream info("/proc/cpuinfo");
@@ -77,7 +79,11 @@ void copy(CpuContext&, Tensor dst, ConstTensor src) {
     if (dst.bytes() != src.bytes()) std::memcpy(dst.bytes(), src.bytes(), static_cast<size_t>(src.nbytes()));
 }
 
-void upload(CpuContext& ctx, Tensor dst, ConstTensor src) { copy(ctx, dst, src); }
-void download(CpuContext& ctx, Tensor dst, ConstTensor src) { copy(ctx, dst, src); }
+void upload(CpuContext& ctx, Tensor dst, ConstTensor src) {
+    copy(ctx, dst, src);
+}
+void download(CpuContext& ctx, Tensor dst, ConstTensor src) {
+    copy(ctx, dst, src);
+}
 
 }  // namespace pastur

@@ -1,0 +1,19 @@
+#include "kernels/adamw.h"
+
+namespace pastur {
+
+void adamw_step(Context& ctx, Tensor param, Tensor m, Tensor v, Tensor compute, ConstTensor grad,
+                ConstTensor grad_sum_squares, const AdamwParams& params) {
+    for (const ConstTensor& x : {ConstTensor(param), ConstTensor(m), ConstTensor(v), grad})
+        PASTUR_CHECK(
+            x.dtype() == DType::kF32 && x.rank() == 1 && x.contiguous() && x.shape() == param.shape(),
+            "adamw_step: {}, param {}", describe(x), describe(param));
+    PASTUR_CHECK(compute.empty() || (compute.dtype() == DType::kBF16 && compute.shape() == param.shape()),
+                 "adamw_step: compute {}, param {}", describe(compute), describe(param));
+    PASTUR_CHECK(grad_sum_squares.dtype() == DType::kF64 && grad_sum_squares.shape() == Shape{1},
+                 "adamw_step: grad_sum_squares {}", describe(grad_sum_squares));
+    PASTUR_CHECK(params.step >= 1, "adamw_step: step {}", params.step);
+    std::visit([&](auto& c) { adamw_step(c, param, m, v, compute, grad, grad_sum_squares, params); }, ctx);
+}
+
+}  // namespace pastur

@@ -1,0 +1,70 @@
+#include "kernels/causal_attention.h"
+
+namespace pastur {
+namespace {
+
+void check(const char* op, const AttentionInputs& in) {
+    const auto text = [&] {
+        return fmt::format("{}: q {}, k {}, k_shared {}, v {}", op, describe(in.q), describe(in.k),
+                           describe(in.k_shared), describe(in.v));
+    };
+    PASTUR_CHECK(in.q.rank() == 4 && in.k.rank() == 4 && in.v.rank() == 4, "{}", text());
+    const DType dtype = in.q.dtype();
+    PASTUR_CHECK(
+        (dtype == DType::kF32 || dtype == DType::kBF16) && in.k.dtype() == dtype && in.v.dtype() == dtype,
+        "{}", text());
+    for (const ConstTensor& x : {in.q, in.k, in.v})
+        PASTUR_CHECK(x.stride(3) == 1 && x.size(0) == in.q.size(0) && x.size(1) == in.q.size(1), "{}",
+                     text());
+    PASTUR_CHECK(in.k.size(2) == in.v.size(2) && in.k.size(2) > 0 && in.q.size(2) % in.k.size(2) == 0, "{}",
+                 text());
+    int64_t rotary = 0;
+    if (!in.k_shared.empty()) {
+        PASTUR_CHECK(in.k_shared.rank() == 3 && in.k_shared.dtype() == dtype && in.k_shared.stride(2) == 1 &&
+                         in.k_shared.size(0) == in.q.size(0) && in.k_shared.size(1) == in.q.size(1),
+                     "{}", text());
+        rotary = in.k_shared.size(2);
+    }
+    PASTUR_CHECK(in.q.size(3) == in.k.size(3) + rotary, "{}", text());
+}
+
+void check_like(const char* op, const char* name, const ConstTensor& x, const ConstTensor& like) {
+    PASTUR_CHECK(x.shape() == like.shape() && x.dtype() == like.dtype() && (x.empty() || x.stride(-1) == 1),
+                 "{}: {} {}, expected as {}", op, name, describe(x), describe(like));
+}
+
+void check_out(const char* op, const ConstTensor& out, const ConstTensor& lse, const AttentionInputs& in) {
+    const Shape expected = {in.q.size(0), in.q.size(1), in.q.size(2), in.v.size(3)};
+    PASTUR_CHECK(out.shape() == expected && out.dtype() == in.q.dtype() && out.stride(3) == 1,
+                 "{}: out {}, expected {}", op, describe(out), to_string(expected));
+    PASTUR_CHECK(lse.dtype() == DType::kF32 && lse.contiguous() &&
+                     lse.shape() == (Shape{in.q.size(0), in.q.size(2), in.q.size(1)}),
+                 "{}: lse {}", op, describe(lse));
+}
+
+}  // namespace
+
+void causal_attention_forward(Context& ctx, Tensor out, Tensor lse, const AttentionInputs& in) {
+    check("causal_attention_forward", in);
+    check_out("causal_attention_forward", out, lse, in);
+    std::visit([&](auto& c) { causal_attention_forward(c, out, lse, in); }, ctx);
+}
+
+void causal_attention_backward(Context& ctx, const AttentionGrads& grads, ConstTensor dout, ConstTensor out,
+                               ConstTensor lse, const AttentionInputs& in) {
+    constexpr const char* kOp = "causal_attention_backward";
+    check(kOp, in);
+    check_out(kOp, out, lse, in);
+    check_out(kOp, dout, lse, in);
+    check_like(kOp, "dq", grads.dq, in.q);
+    check_like(kOp, "dk", grads.dk, in.k);
+    check_like(kOp, "dk_shared", grads.dk_shared, in.k_shared);
+    check_like(kOp, "dv", grads.dv, in.v);
+    std::visit([&](auto& c) { causal_attention_backward(c, grads, dout, out, lse, in); }, ctx);
+}
+
+int64_t causal_attention_backward_scratch_bytes(Context& ctx, const AttentionInputs& in) {
+    return std::visit([&](auto& c) { return causal_attention_backward_scratch_bytes(c, in); }, ctx);
+}
+
+}  // namespace pastur

@@ -1,0 +1,41 @@
+#include "kernels/adamw.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/cpu/parallel.h"
+
+namespace pastur {
+
+void adamw_step(CpuContext& ctx, Tensor param, Tensor m, Tensor v, Tensor compute, ConstTensor grad,
+                ConstTensor grad_sum_squares, const AdamwParams& params) {
+    constexpr int64_t kPiece = 1 << 14;
+    const double squares = *grad_sum_squares.data<double>();
+    if (!std::isfinite(squares)) return;
+    const double norm = std::sqrt(squares);
+    const auto clip =
+        static_cast<float>(params.max_norm > 0 && norm > params.max_norm ? params.max_norm / norm : 1.0);
+    const auto step = static_cast<double>(params.step);
+    const auto correction1 =
+        static_cast<float>(1.0 / (1.0 - std::pow(static_cast<double>(params.beta1), step)));
+    const auto correction2 =
+        static_cast<float>(1.0 / (1.0 - std::pow(static_cast<double>(params.beta2), step)));
+    const float beta1 = params.beta1, beta2 = params.beta2, lr = params.lr, eps = params.eps;
+    const float decay = params.weight_decay;
+    float *p = param.data<float>(), *first = m.data<float>(), *second = v.data<float>();
+    const float* gradient = grad.data<float>();
+    Bf16* rounded = compute.empty() ? nullptr : compute.data<Bf16>();
+    parallel_for_pieces(ctx, param.numel(), kPiece, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+            const float g = gradient[i] * clip;
+            first[i] = beta1 * first[i] + (1.0f - beta1) * g;
+            second[i] = beta2 * second[i] + (1.0f - beta2) * g * g;
+            const float update = first[i] * correction1 / (std::sqrt(second[i] * correction2) + eps);
+            p[i] -= lr * (update + decay * p[i]);
+        }
+        if (rounded)
+            for (int64_t i = begin; i < end; ++i) rounded[i] = to_bf16(p[i]);
+    });
+}
+
+}  // namespace pastur

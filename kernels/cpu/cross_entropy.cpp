@@ -1,0 +1,51 @@
+#include "kernels/cross_entropy.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/cpu/math.h"
+#include "kernels/cpu/parallel.h"
+
+namespace pastur {
+namespace {
+
+struct Softmax {
+    float largest, sum;  ///< sum of exp(x - largest)
+};
+
+Softmax softmax_of(const float* row, int64_t vocab) {
+    float largest = row[0];
+    for (int64_t v = 1; v < vocab; ++v) largest = std::max(largest, row[v]);
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t v = 0; v < vocab; ++v) sum += fast_exp(row[v] - largest);
+    return {largest, sum};
+}
+
+}  // namespace
+
+void cross_entropy_forward(CpuContext& ctx, Tensor losses, ConstTensor logits, ConstTensor targets) {
+    const int64_t vocab = logits.size(1);
+    parallel_for(ctx, logits.size(0), [&](int64_t n) {
+        const float* row = logits.data<float>() + n * vocab;
+        const Softmax s = softmax_of(row, vocab);
+        losses.data<float>()[n] = std::log(s.sum) - (row[targets.data<int32_t>()[n]] - s.largest);
+    });
+}
+
+/// d(log sum exp x - x_target)/dx_v = softmax(x)_v - [v = target]. logits =.
+void cross_entropy_forward_backward(CpuContext& ctx, Tensor losses, Tensor logits, ConstTensor targets,
+                                    float scale) {
+    const int64_t vocab = logits.size(1);
+    parallel_for(ctx, logits.size(0), [&](int64_t n) {
+        float* row = logits.data<float>() + n * vocab;
+        const int32_t target = targets.data<int32_t>()[n];
+        const Softmax s = softmax_of(row, vocab);
+        losses.data<float>()[n] = std::log(s.sum) - (row[target] - s.largest);
+        const float factor = scale / s.sum;
+        for (int64_t v = 0; v < vocab; ++v) row[v] = fast_exp(row[v] - s.largest) * factor;
+        row[target] -= scale;
+    });
+}
+
+}  // namespace pastur

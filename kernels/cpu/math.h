@@ -1,0 +1,33 @@
+#pragma once
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+
+namespace pastur {
+
+/// e^x to 2 ulp for x in [-87, 88], saturating outside, NaN for NaN; written so that a loop over it
+/// vectorises, which std::exp does not allow without giving up on NaN everywhere. Cody-Waite reduction, the
+/// minimax polynomial of Cephes.
+inline float fast_exp(float x) {
+    constexpr float kLog2E = 1.44269504f, kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+    constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
+    x = std::min(std::max(x, -87.0f), 88.0f);
+    const float shifted = x * kLog2E + kRound;
+    const float n = shifted - kRound;
+    const float r = (x - n * kLn2High) - n * kLn2Low;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    const float y = p * r * r + r + 1.0f;
+    // The low bits of `shifted` are n; adding them to y's exponent multiplies by 2^n.
+    return std::bit_cast<float>(std::bit_cast<uint32_t>(y) + (std::bit_cast<uint32_t>(shifted) << 23));
+}
+
+inline float sigmoid(float x) {
+    return 1.0f / (1.0f + fast_exp(-x));
+}
+
+}  // namespace pastur

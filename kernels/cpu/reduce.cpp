@@ -1,0 +1,47 @@
+#include "kernels/reduce.h"
+
+#include <algorithm>
+
+#include "kernels/cpu/parallel.h"
+
+namespace pastur {
+namespace {
+
+/// Elements one partial sum covers: fixed, so that the order of summation is.
+constexpr int64_t kPiece = 1 << 15;
+
+int64_t pieces(int64_t count) {
+    return std::max<int64_t>((count + kPiece - 1) / kPiece, 1);
+}
+
+template <typename Term>
+void reduce(CpuContext& ctx, Tensor total, ConstTensor x, Update update, const Term& term) {
+    Arena::Frame frame(ctx.scratch(), "sum");
+    double* partial = frame.take(DType::kF64, {pieces(x.numel())}).data<double>();
+    const float* values = x.data<float>();
+    parallel_for_pieces(ctx, x.numel(), kPiece, [&](int64_t begin, int64_t end) {
+        double sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t i = begin; i < end; ++i) sum += term(static_cast<double>(values[i]));
+        partial[begin / kPiece] = sum;
+    });
+    double& result = *total.data<double>();
+    if (update == Update::kAssign) result = 0;
+    for (int64_t i = 0; i * kPiece < x.numel(); ++i) result += partial[i];
+}
+
+}  // namespace
+
+void sum(CpuContext& ctx, Tensor sum, ConstTensor x, Update update) {
+    reduce(ctx, sum, x, update, [](double value) { return value; });
+}
+
+void sum_of_squares(CpuContext& ctx, Tensor sum, ConstTensor x, Update update) {
+    reduce(ctx, sum, x, update, [](double value) { return value * value; });
+}
+
+int64_t sum_scratch_bytes(CpuContext&, int64_t count) {
+    return align_up(pieces(count) * size_of(DType::kF64));
+}
+
+}  // namespace pastur

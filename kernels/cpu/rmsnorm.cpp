@@ -1,0 +1,77 @@
+#include "kernels/rmsnorm.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/cpu/parallel.h"
+
+namespace pastur {
+namespace {
+
+/// Rows whose share of dweight is summed by one thread: fixed, so that the order of summation is.
+constexpr int64_t kRowsPerPartial = 64;
+
+int64_t partials(int64_t rows) {
+    return (rows + kRowsPerPartial - 1) / kRowsPerPartial;
+}
+
+}  // namespace
+
+void rmsnorm_forward(CpuContext& ctx, Tensor out, Tensor rstd, ConstTensor x, ConstTensor weight, float eps) {
+    const int64_t width = x.size(1);
+    const float* w = weight.data<float>();
+    float* rstd_of = rstd.data<float>();
+    parallel_for(ctx, x.size(0), [&](int64_t n) {
+        const float* row = x.data<float>() + n * x.stride(0);
+        float* to = out.data<float>() + n * out.stride(0);
+        float squares = 0;
+#pragma omp simd reduction(+ : squares)
+        for (int64_t c = 0; c < width; ++c) squares += row[c] * row[c];
+        const float r = 1.0f / std::sqrt(squares / static_cast<float>(width) + eps);
+        for (int64_t c = 0; c < width; ++c) to[c] = row[c] * r * w[c];
+        rstd_of[n] = r;
+    });
+}
+
+/// From out = x r w, r = (mean x^2 + eps)^(-1/2), dr = -r^3 mean(x dx): with g = w dy and xhat = x r,
+/// dx = r (g - xhat mean(g xhat)), and dweight = sum_n dy xhat. dx = (plus dresidual), dweight = or +=.
+void rmsnorm_backward(CpuContext& ctx, Tensor dx, Tensor dweight, ConstTensor dy, ConstTensor x,
+                      ConstTensor rstd, ConstTensor weight, ConstTensor dresidual, Update dweight_update) {
+    const int64_t rows = x.size(0), width = x.size(1);
+    const float* w = weight.data<float>();
+    Arena::Frame frame(ctx.scratch(), "rmsnorm_backward");
+    float* partial = frame.take(DType::kF32, {std::max<int64_t>(partials(rows), 1), width}).data<float>();
+
+    parallel_for_pieces(ctx, rows, kRowsPerPartial, [&](int64_t begin, int64_t end) {
+        float* sums = partial + begin / kRowsPerPartial * width;
+        std::fill_n(sums, width, 0.0f);
+        for (int64_t n = begin; n < end; ++n) {
+            const float* x_row = x.data<float>() + n * x.stride(0);
+            const float* dy_row = dy.data<float>() + n * dy.stride(0);
+            const float* residual_row =
+                dresidual.empty() ? nullptr : dresidual.data<float>() + n * dresidual.stride(0);
+            float* dx_row = dx.data<float>() + n * dx.stride(0);
+            const float r = rstd.data<float>()[n];
+            float projection = 0;
+#pragma omp simd reduction(+ : projection)
+            for (int64_t c = 0; c < width; ++c) projection += dy_row[c] * w[c] * x_row[c];
+            const float along = projection * r * r / static_cast<float>(width);
+            for (int64_t c = 0; c < width; ++c) {
+                const float normal = (w[c] * dy_row[c] - x_row[c] * along) * r;
+                sums[c] += dy_row[c] * x_row[c] * r;
+                dx_row[c] = residual_row ? residual_row[c] + normal : normal;
+            }
+        }
+    });
+
+    float* dw = dweight.data<float>();
+    if (dweight_update == Update::kAssign) std::fill_n(dw, width, 0.0f);
+    for (int64_t p = 0; p < partials(rows); ++p)
+        for (int64_t c = 0; c < width; ++c) dw[c] += partial[p * width + c];
+}
+
+int64_t rmsnorm_backward_scratch_bytes(CpuContext&, int64_t rows, int64_t width) {
+    return align_up(std::max<int64_t>(partials(rows), 1) * width * size_of(DType::kF32));
+}
+
+}  // namespace pastur

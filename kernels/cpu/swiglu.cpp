@@ -1,0 +1,33 @@
+#include "kernels/swiglu.h"
+
+#include "kernels/cpu/math.h"
+#include "kernels/cpu/parallel.h"
+
+namespace pastur {
+
+void swiglu_forward(CpuContext& ctx, Tensor out, ConstTensor gu) {
+    const int64_t width = out.size(1);
+    parallel_for(ctx, out.size(0), [&](int64_t n) {
+        const float* gate = gu.data<float>() + n * 2 * width;
+        const float* up = gate + width;
+        float* to = out.data<float>() + n * width;
+        for (int64_t f = 0; f < width; ++f) to[f] = gate[f] * sigmoid(gate[f]) * up[f];
+    });
+}
+
+/// silu(x) = x s(x), s' = s (1 - s): silu' = s (1 + x (1 - s)). dgu =.
+void swiglu_backward(CpuContext& ctx, Tensor dgu, ConstTensor dout, ConstTensor gu) {
+    const int64_t width = dout.size(1);
+    parallel_for(ctx, dout.size(0), [&](int64_t n) {
+        const float* row = gu.data<float>() + n * 2 * width;
+        const float* d = dout.data<float>() + n * width;
+        float* to = dgu.data<float>() + n * 2 * width;
+        for (int64_t f = 0; f < width; ++f) {
+            const float gate = row[f], up = row[width + f], s = sigmoid(gate);
+            to[f] = d[f] * up * s * (1.0f + gate * (1.0f - s));
+            to[width + f] = d[f] * gate * s;
+        }
+    });
+}
+
+}  // namespace pastur

@@ -1,0 +1,26 @@
+#include "kernels/swiglu.h"
+
+namespace pastur {
+namespace {
+
+void check(const char* op, const ConstTensor& gu, const ConstTensor& out) {
+    PASTUR_CHECK(gu.rank() == 2 && out.rank() == 2 && gu.contiguous() && out.contiguous() &&
+                     gu.size(0) == out.size(0) && gu.size(1) == 2 * out.size(1) &&
+                     gu.dtype() == out.dtype() && (gu.dtype() == DType::kF32 || gu.dtype() == DType::kBF16),
+                 "{}: gu {}, out {}", op, describe(gu), describe(out));
+}
+
+}  // namespace
+
+void swiglu_forward(Context& ctx, Tensor out, ConstTensor gu) {
+    check("swiglu_forward", gu, out);
+    std::visit([&](auto& c) { swiglu_forward(c, out, gu); }, ctx);
+}
+
+void swiglu_backward(Context& ctx, Tensor dgu, ConstTensor dout, ConstTensor gu) {
+    check("swiglu_backward", gu, dout);
+    check("swiglu_backward", dgu, dout);
+    std::visit([&](auto& c) { swiglu_backward(c, dgu, dout, gu); }, ctx);
+}
+
+}  // namespace pastur
