@@ -35,11 +35,11 @@ __device__ inline T from_float(float value) {
         return value;
 }
 
-/// kWidth neighbours, held as they lie in memory: with kWidth > 1 the address must be a multiple of their
-/// size. A kernel written over Packed serves aligned rows (kWidth = kVector<T>) and any rows (kWidth = 1)
-/// with one body.
+/// kWidth neighbours, held as they lie in memory and moved in accesses of up to 16 bytes, to which the
+/// address must be aligned. A kernel written over Packed serves aligned rows (kWidth = kVector<T>) and any
+/// rows (kWidth = 1) with one body.
 template <typename T, int kWidth>
-struct alignas(sizeof(T) * kWidth) Packed {
+struct alignas(sizeof(T) * kWidth < 16 ? sizeof(T) * kWidth : 16) Packed {
     T value[kWidth];
 
     __device__ static Packed load(const T* from) { return *reinterpret_cast<const Packed*>(from); }
@@ -47,6 +47,13 @@ struct alignas(sizeof(T) * kWidth) Packed {
     __device__ float operator[](int i) const { return to_float(value[i]); }
     __device__ void set(int i, float number) { value[i] = from_float<T>(number); }
 };
+
+/// 2^x by the special function unit, to 2 ulp; results below the normal range are 0.
+__device__ inline float fast_exp2(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
 
 /// Sum and maximum over a warp, the same bits in every lane: a butterfly adds the same pairs everywhere.
 template <typename Number>
