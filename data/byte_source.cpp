@@ -1,0 +1,181 @@
+#include "data/byte_source.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+#include <zlib.h>
+#include <zstd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <string_view>
+#include <vector>
+
+#include "kernels/error.h"
+
+namespace pastur {
+namespace {
+
+constexpr size_t kBlockBytes = 256 << 10;
+
+/// The file's own bytes, through one block that the decompressors read in place. Pipes work too.
+class RawFile {
+  public:
+    explicit RawFile(const std::string& path) : path_(path), block_(kBlockBytes) {
+        fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+        if (fd_ < 0) fail_io("cannot open", path);
+    }
+    ~RawFile() { ::close(fd_); }
+    RawFile(const RawFile&) = delete;
+    RawFile& operator=(const RawFile&) = delete;
+
+    /// What is left of the block; reads the next one when nothing is. Empty at the end of the file.
+    std::string_view peek() {
+        if (begin_ == end_) fill(1);
+        return {block_.data() + begin_, end_ - begin_};
+    }
+    /// The first bytes of the file, as many of `n` as there are.
+    std::string_view magic(size_t n) {
+        fill(n);
+        return {block_.data(), std::min(n, end_)};
+    }
+    void skip(size_t n) { begin_ += n; }
+    int64_t consumed() const { return total_ - static_cast<int64_t>(end_ - begin_); }
+    const std::string& path() const { return path_; }
+
+  private:
+    void fill(size_t at_least) {
+        begin_ = end_ = 0;
+        while (end_ < at_least) {
+            const ssize_t n = ::read(fd_, block_.data() + end_, block_.size() - end_);
+            if (n < 0 && errno == EINTR) continue;
+            if (n < 0) fail_io("cannot read", path_);
+            if (n == 0) return;
+            end_ += static_cast<size_t>(n);
+            total_ += n;
+        }
+    }
+    std::string path_;
+    std::vector<char> block_;
+    int fd_ = -1;
+    size_t begin_ = 0, end_ = 0;
+    int64_t total_ = 0;
+};
+
+class PlainSource final : public ByteSource {
+  public:
+    explicit PlainSource(std::unique_ptr<RawFile> file) : file_(std::move(file)) {}
+    size_t read(std::span<char> out) override {
+        const std::string_view bytes = file_->peek();
+        const size_t n = std::min(bytes.size(), out.size());
+        std::copy_n(bytes.data(), n, out.data());
+        file_->skip(n);
+        return n;
+    }
+    int64_t consumed() const override { return file_->consumed(); }
+
+  private:
+    std::unique_ptr<RawFile> file_;
+};
+
+class GzipSource final : public ByteSource {
+  public:
+    explicit GzipSource(std::unique_ptr<RawFile> file) : file_(std::move(file)) {
+        constexpr int kGzipOnly = 16;
+        if (inflateInit2(&stream_, MAX_WBITS + kGzipOnly) != Z_OK) throw std::bad_alloc();
+    }
+    ~GzipSource() override { inflateEnd(&stream_); }
+
+    size_t read(std::span<char> out) override {
+        stream_.next_out = reinterpret_cast<Bytef*>(out.data());
+        stream_.avail_out = static_cast<uInt>(out.size());
+        while (stream_.avail_out == out.size()) {
+            const std::string_view in = file_->peek();
+            if (in.empty()) {
+                if (inside_) fail(ExitCode::kCorruptData, "{}: gzip stream is cut short", file_->path());
+                return 0;
+            }
+            if (!inside_) inflateReset(&stream_);  // another member
+            inside_ = true;
+            stream_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(in.data()));
+            stream_.avail_in = static_cast<uInt>(in.size());
+            const int status = inflate(&stream_, Z_NO_FLUSH);
+            file_->skip(in.size() - stream_.avail_in);
+            if (status == Z_STREAM_END) inside_ = false;
+            if (status != Z_OK && status != Z_STREAM_END)
+                fail(ExitCode::kCorruptData, "{}: damaged gzip stream near byte {} ({})", file_->path(),
+                     file_->consumed(), stream_.msg ? stream_.msg : "no message");
+        }
+        return out.size() - stream_.avail_out;
+    }
+    int64_t consumed() const override { return file_->consumed(); }
+
+  private:
+    std::unique_ptr<RawFile> file_;
+    z_stream stream_{};
+    bool inside_ = false;  ///< a member that has not ended yet
+};
+
+class ZstdSource final : public ByteSource {
+  public:
+    explicit ZstdSource(std::unique_ptr<RawFile> file)
+        : file_(std::move(file)), stream_(ZSTD_createDStream()) {
+        if (!stream_) throw std::bad_alloc();
+    }
+    ~ZstdSource() override { ZSTD_freeDStream(stream_); }
+
+    size_t read(std::span<char> out) override {
+        ZSTD_outBuffer output{out.data(), out.size(), 0};
+        while (output.pos == 0) {
+            const std::string_view in = file_->peek();
+            if (in.empty() && !inside_) return 0;
+            ZSTD_inBuffer input{in.data(), in.size(), 0};
+            const size_t status = ZSTD_decompressStream(stream_, &output, &input);
+            file_->skip(input.pos);
+            if (ZSTD_isError(status))
+                fail(ExitCode::kCorruptData, "{}: damaged Zstandard stream near byte {} ({})", file_->path(),
+                     file_->consumed(), ZSTD_getErrorName(status));
+            inside_ = status != 0;
+            if (inside_ && in.empty() && output.pos == 0)
+                fail(ExitCode::kCorruptData, "{}: Zstandard stream is cut short", file_->path());
+        }
+        return output.pos;
+    }
+    int64_t consumed() const override { return file_->consumed(); }
+
+  private:
+    std::unique_ptr<RawFile> file_;
+    ZSTD_DStream* stream_;
+    bool inside_ = false;  ///< a frame that has not ended yet
+};
+
+using namespace std::string_view_literals;
+constexpr std::string_view kGzip = "\x1f\x8b"sv, kZstd = "\x28\xb5\x2f\xfd"sv;
+constexpr std::array<std::pair<std::string_view, const char*>, 4> kUnsupported{{
+    {"\xfd"
+     "7zXZ\0"sv,
+     "xz"},
+    {"BZh"sv, "bzip2"},
+    {"PK\x03\x04"sv, "zip"},
+    {"\x04\x22\x4d\x18"sv, "lz4"},
+}};
+
+}  // namespace
+
+std::unique_ptr<ByteSource> open_source(const std::string& path) {
+    auto file = std::make_unique<RawFile>(path);
+    const std::string_view magic = file->magic(6);
+    if (magic.starts_with(kGzip)) return std::make_unique<GzipSource>(std::move(file));
+    if (magic.starts_with(kZstd)) return std::make_unique<ZstdSource>(std::move(file));
+    for (const auto& [bytes, name] : kUnsupported)
+        if (magic.starts_with(bytes))
+            fail(ExitCode::kCorruptData, "{} is compressed with {}; expected plain text, gzip or Zstandard",
+                 path, name);
+    if (path.ends_with(".gz") || path.ends_with(".zst"))
+        fail(ExitCode::kCorruptData, "{}: neither a gzip nor a Zstandard stream, whatever its name says",
+             path);
+    return std::make_unique<PlainSource>(std::move(file));
+}
+
+}  // namespace pastur

@@ -1,0 +1,44 @@
+#pragma once
+// What `data prepare` says about the shards it wrote: meta.json.
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace pastur {
+
+inline constexpr const char* kMetaFile = "meta.json";
+inline constexpr const char* kTokenizerFile = "tokenizer.model";
+
+struct SplitMeta {
+    int64_t shards = 0;
+    int64_t documents = 0;
+    int64_t tokens = 0;          ///< an EOS for each document included
+    int64_t bytes = 0;           ///< of UTF-8 text
+    double unigram_entropy = 0;  ///< of the tokens, nats: the loss of a model that knows frequencies alone
+    /// Tokens a document (EOS included): shortest, median, 90th percentile, longest, mean.
+    int64_t shortest = 0, median = 0, p90 = 0, longest = 0;
+    double mean = 0;
+    uint64_t fingerprint = 0;  ///< TokenLoader::fingerprint() of the split's shards
+
+    double bytes_per_token() const {
+        return tokens ? static_cast<double>(bytes) / static_cast<double>(tokens) : 0;
+    }
+};
+
+struct DataMeta {
+    std::string tokenizer;  ///< Tokenizer::kind()
+    int64_t vocab_size = 0;
+    int64_t eos_id = 0;
+    double val_fraction = 0;
+    uint64_t seed = 0;
+    int64_t repaired_documents = 0;  ///< held bytes that are not UTF-8
+    SplitMeta train, val;
+};
+
+/// Throws (kMissingInput), and (kCorruptData) naming the key that is missing or of the wrong type.
+DataMeta read_meta(const std::filesystem::path& folder);
+std::string to_json(const DataMeta& meta);
+
+}  // namespace pastur

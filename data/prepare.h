@@ -1,0 +1,49 @@
+#pragma once
+// Text in, token shards out: what `pastur data prepare` does.
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "data/corpus.h"
+#include "data/meta.h"
+
+namespace pastur {
+
+struct PrepareOptions {
+    std::vector<std::string> inputs;  ///< files, folders, globs
+    CorpusFormat format;
+    std::string tokenizer;  ///< "bytes", "train:<vocab>", a tokenizer.model, or a folder made by prepare()
+    std::filesystem::path out;
+    double val_fraction = 0.01;          ///< of the documents, by keyed hash of their text
+    uint64_t seed = 1;                   ///< of that hash
+    int threads = 0;                     ///< 0: as many as the machine has
+    int64_t shard_tokens = 100'000'000;  ///< at most, in one shard
+    bool force = false;                  ///< replace an existing folder
+};
+
+struct PrepareProgress {
+    enum class Stage { kSample, kTrain, kEncode };
+    Stage stage;
+    int64_t bytes_read = 0;   ///< of the input files, before decompression
+    int64_t bytes_total = 0;  ///< 0: unknown
+    int64_t documents = 0;
+    int64_t tokens = 0;
+};
+
+struct PrepareResult {
+    DataMeta meta;
+    std::vector<std::string> notes;  ///< what the user should know, a line each
+};
+
+/// Writes the folder options.out: complete or absent. Documents keep the order of the input; the outcome does
+/// not depend on the number of threads. Memory does not grow with the corpus. `report` is called now and then
+/// from the calling thread.
+///
+/// Each split has at least one document where there are two: if none was hashed to a split, the last of the
+/// other moves there. Throws (kMissingInput, kCorruptData, kIo, kUsage).
+PrepareResult prepare(const PrepareOptions& options,
+                      const std::function<void(const PrepareProgress&)>& report);
+
+}  // namespace pastur

@@ -1,0 +1,196 @@
+#include <sentencepiece_processor.h>
+#include <xxhash.h>
+
+#include <bitset>
+#include <unordered_map>
+
+#include "data/sentencepiece_model.h"
+#include "data/tokenizer.h"
+#include "kernels/error.h"
+
+namespace pastur {
+namespace {
+
+using sentencepiece::SentencePieceProcessor;
+
+void load(SentencePieceProcessor& processor, const std::string& serialized, const std::string& origin) {
+    const auto status = processor.LoadFromSerializedProto(serialized);
+    if (!status.ok())
+        fail(ExitCode::kCorruptData, "{}: not a SentencePiece model: {}", origin, status.ToString());
+}
+
+/// Where text may be cut without changing its tokens: between two bytes that no piece holds side by side.
+/// Both BPE merges and Viterbi paths are made of pieces alone, so none can reach across.
+class CutTable {
+  public:
+    explicit CutTable(const SentencePieceProcessor& processor) {
+        constexpr std::string_view kSpace = "\xe2\x96\x81";  // how pieces write a space
+        for (int id = 0; id < processor.GetPieceSize(); ++id) {
+            if (processor.IsByte(id) || processor.IsControl(id) || processor.IsUnknown(id)) continue;
+            std::string piece = processor.IdToPiece(id);
+            forbid_within(piece);
+            for (size_t at; (at = piece.find(kSpace)) != piece.npos;) {
+                piece[at] = ' ';
+                piece.erase(at + 1, kSpace.size() - 1);
+            }
+            forbid_within(piece);
+        }
+    }
+    /// Length of the first part of `text`, which is not empty.
+    size_t first_part(std::string_view text) const {
+        size_t i = 1;
+        for (; i < text.size(); ++i) {
+            const bool inside_character = (static_cast<uint8_t>(text[i]) & 0xc0) == 0x80;
+            if (!inside_character && !joined_[pair(text[i - 1], text[i])]) break;
+        }
+        return i;
+    }
+
+  private:
+    static size_t pair(char a, char b) {
+        return static_cast<uint8_t>(a) * size_t{256} + static_cast<uint8_t>(b);
+    }
+    void forbid_within(std::string_view piece) {
+        for (size_t i = 1; i < piece.size(); ++i) joined_.set(pair(piece[i - 1], piece[i]));
+    }
+    std::bitset<256 * 256> joined_;
+};
+
+class SentencePieceTokenizer final : public Tokenizer {
+  public:
+    SentencePieceTokenizer(std::string serialized, const std::string& origin)
+        : serialized_(std::move(serialized)), spec_(read_sentencepiece_spec(serialized_)) {
+        load(processor_, serialized_, origin);
+        if (processor_.eos_id() < 0)
+            fail(ExitCode::kCorruptData, "{} has no end-of-sentence piece, which separates documents",
+                 origin);
+        // Runs of unknown characters become one token, across any cut, unless they fall back to bytes.
+        const bool byte_fallback = processor_.IsByte(processor_.PieceToId("<0x00>"));
+        cuttable_ = byte_fallback && !spec_.charsmap && !spec_.remove_extra_whitespaces &&
+                    spec_.escape_whitespaces && !spec_.whitespace_as_suffix;
+        if (!cuttable_) return;
+        cuts_ = std::make_unique<CutTable>(processor_);
+        // Concatenated messages merge: normalizer_spec { add_dummy_prefix: false }. The prefix belongs to the
+        // text, not to each part; encode() adds it.
+        load(part_processor_, serialized_ + std::string("\x1a\x02\x18\x00", 4), origin);
+    }
+
+    std::string kind() const override { return "sentencepiece"; }
+    int64_t vocab_size() const override { return processor_.GetPieceSize(); }
+    int32_t eos_id() const override { return processor_.eos_id(); }
+    std::string serialized() const override { return serialized_; }
+
+    std::string decode(std::span<const int32_t> ids) const override {
+        for (const int32_t id : ids)
+            if (id < 0 || id >= vocab_size())
+                fail(ExitCode::kCorruptData,
+                     "token id {} is not below {}, the size of the tokenizer's vocabulary", id, vocab_size());
+        std::string text;
+        const auto status = processor_.Decode(std::vector<int>(ids.begin(), ids.end()), &text);
+        if (!status.ok()) fail(ExitCode::kOther, "SentencePiece cannot decode: {}", status.ToString());
+        return text;
+    }
+    std::unique_ptr<Encoder> make_encoder() const override;
+
+  private:
+    friend class WholeEncoder;
+    friend class CachedEncoder;
+    static void append(const SentencePieceProcessor& processor, std::string_view text,
+                       std::vector<int>& scratch, std::vector<int32_t>& out) {
+        const auto status = processor.Encode({text.data(), text.size()}, &scratch);
+        if (!status.ok()) fail(ExitCode::kOther, "SentencePiece cannot encode: {}", status.ToString());
+        out.insert(out.end(), scratch.begin(), scratch.end());
+    }
+    std::string serialized_;
+    SentencePieceSpec spec_;
+    SentencePieceProcessor processor_, part_processor_;
+    bool cuttable_ = false;
+    std::unique_ptr<CutTable> cuts_;
+};
+
+/// For models that normalise across the whole text: the library's own way, a line at a time where the text is
+/// long, because its memory is some hundred times the text.
+class WholeEncoder final : public Tokenizer::Encoder {
+  public:
+    explicit WholeEncoder(const SentencePieceTokenizer& tokenizer) : tokenizer_(tokenizer) {}
+    void encode(std::string_view text, std::vector<int32_t>& out) override {
+        while (!text.empty()) {
+            const size_t newline = text.size() <= kLongText ? text.npos : text.find('\n', kLongText);
+            const std::string_view part = text.substr(0, newline == text.npos ? newline : newline + 1);
+            SentencePieceTokenizer::append(tokenizer_.processor_, part, scratch_, out);
+            text.remove_prefix(part.size());
+        }
+    }
+
+  private:
+    static constexpr size_t kLongText = 1 << 20;
+    const SentencePieceTokenizer& tokenizer_;
+    std::vector<int> scratch_;
+};
+
+/// Cuts the text into parts, mostly words, and remembers what they became: text repeats its words, and
+/// looking one up is some hundred times faster than merging it again.
+class CachedEncoder final : public Tokenizer::Encoder {
+  public:
+    explicit CachedEncoder(const SentencePieceTokenizer& tokenizer) : tokenizer_(tokenizer) {}
+
+    void encode(std::string_view text, std::vector<int32_t>& out) override {
+        if (text.empty()) return;
+        if (tokenizer_.spec_.add_dummy_prefix) {
+            prefixed_.assign(1, ' ').append(text);
+            text = prefixed_;
+        }
+        while (!text.empty()) {
+            const std::string_view part = text.substr(0, tokenizer_.cuts_->first_part(text));
+            encode_part(part, out);
+            text.remove_prefix(part.size());
+        }
+    }
+
+  private:
+    static constexpr size_t kLongestCached = 48;
+    static constexpr size_t kMostCached = 1 << 18;
+    struct Hash {
+        using is_transparent = void;
+        size_t operator()(std::string_view text) const { return XXH3_64bits(text.data(), text.size()); }
+    };
+    struct Ids {
+        size_t begin, size;
+    };
+
+    void encode_part(std::string_view part, std::vector<int32_t>& out) {
+        if (part.size() > kLongestCached)
+            return SentencePieceTokenizer::append(tokenizer_.part_processor_, part, scratch_, out);
+        auto found = cache_.find(part);
+        if (found == cache_.end()) {
+            if (cache_.size() == kMostCached) {
+                cache_.clear();
+                ids_.clear();
+            }
+            const size_t begin = ids_.size();
+            SentencePieceTokenizer::append(tokenizer_.part_processor_, part, scratch_, ids_);
+            found = cache_.emplace(part, Ids{begin, ids_.size() - begin}).first;
+        }
+        const auto first = ids_.begin() + static_cast<int64_t>(found->second.begin);
+        out.insert(out.end(), first, first + static_cast<int64_t>(found->second.size));
+    }
+
+    const SentencePieceTokenizer& tokenizer_;
+    std::unordered_map<std::string, Ids, Hash, std::equal_to<>> cache_;
+    std::vector<int32_t> ids_;
+    std::vector<int> scratch_;
+    std::string prefixed_;
+};
+
+std::unique_ptr<Tokenizer::Encoder> SentencePieceTokenizer::make_encoder() const {
+    if (cuttable_) return std::make_unique<CachedEncoder>(*this);
+    return std::make_unique<WholeEncoder>(*this);
+}
+
+}  // namespace
+
+std::shared_ptr<const Tokenizer> sentencepiece_tokenizer(std::string serialized, const std::string& origin) {
+    return std::make_shared<SentencePieceTokenizer>(std::move(serialized), origin);
+}
+
+}  // namespace pastur

@@ -1,0 +1,84 @@
+#pragma once
+// Token shards in llm.c's public format: int32[256] header (magic, version, count), then the tokens.
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "data/files.h"
+
+namespace pastur {
+
+enum class TokenWidth : int { kU16 = 2, kU32 = 4 };  ///< bytes a token
+
+/// uint16 as long as every id fits.
+constexpr TokenWidth width_for(int64_t vocab) {
+    return vocab <= 65536 ? TokenWidth::kU16 : TokenWidth::kU32;
+}
+
+/// A shard, mapped and validated: what it says of its length is true. Movable; the tokens stay where they
+/// are.
+class Shard {
+  public:
+    /// Throws (kMissingInput, kIo), and (kCorruptData) for a wrong magic, version or length.
+    explicit Shard(const std::string& path);
+
+    const std::string& path() const { return path_; }
+    int64_t tokens() const { return tokens_; }
+    TokenWidth width() const { return width_; }
+    /// The tokens as stored, little-endian.
+    std::span<const std::byte> bytes() const;
+    /// out = tokens [begin, begin + out.size()).
+    void read(int64_t begin, std::span<int32_t> out) const;
+    /// Tells the kernel that reads will jump about: no read-ahead.
+    void advise_random() const;
+
+  private:
+    struct Unmap {
+        int64_t bytes;
+        void operator()(const std::byte* map) const;
+    };
+    std::string path_;
+    std::unique_ptr<const std::byte, Unmap> map_;
+    int64_t tokens_ = 0;
+    TokenWidth width_ = TokenWidth::kU16;
+};
+
+/// Maps the shards, in this order.
+std::vector<Shard> open_shards(const std::vector<std::string>& paths);
+/// Maps every shard the glob matches, sorted by name. Throws as Shard does, and (kMissingInput) when none
+/// does.
+std::vector<Shard> open_shards(const std::string& glob);
+
+/// Reads every token once, on `threads` threads, and returns a hash of the shards' file names, sizes and
+/// tokens. Throws (kCorruptData) naming the first id that is not below `vocab`.
+uint64_t scan_shards(const std::vector<Shard>& shards, int64_t vocab, int threads);
+
+/// Writes `<prefix>_000000.bin`, `<prefix>_000001.bin` ...: at most `shard_tokens` tokens each.
+class ShardWriter {
+  public:
+    ShardWriter(const std::filesystem::path& folder, const std::string& prefix, TokenWidth width,
+                int64_t shard_tokens);
+    /// Every id must fit the width.
+    void write(std::span<const int32_t> tokens);
+    /// Completes the last shard.
+    void finish();
+    /// The shards so far, in order.
+    const std::vector<std::string>& paths() const { return paths_; }
+
+  private:
+    void open_next();
+    void close();
+    std::filesystem::path folder_;
+    std::string prefix_;
+    TokenWidth width_;
+    int64_t shard_tokens_;
+    std::unique_ptr<FileWriter> file_;
+    int64_t in_file_ = 0;
+    std::vector<std::string> paths_;
+    std::string encoded_;
+};
+
+}  // namespace pastur
