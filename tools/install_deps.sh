@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Installs what building Pastur needs on Debian 12 or Ubuntu 24.04, and only what is missing.
+#   tools/install_deps.sh            compiler, CMake, libraries
+#   tools/install_deps.sh --format   and clang-format 14
+set -euo pipefail
+# shellcheck source=tools/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+packages=(
+    g++ cmake ninja-build ccache git pkg-config
+    libopenblas-dev liblapacke-dev libopenmpi-dev openmpi-bin
+    libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libsimdjson-dev libfmt-dev
+    libsentencepiece-dev zlib1g-dev libzstd-dev libxxhash-dev
+    libgtest-dev librapidcheck-dev libbenchmark-dev
+)
+case ${1:-} in
+    --format) clang_format >/dev/null || packages+=(clang-format-14) ;;
+    "") ;;
+    *) die "unknown argument $1: expected --format or none" ;;
+esac
+
+if ! have apt-get; then
+    printf 'No apt-get here: install what these Debian packages hold, if CMake misses any:\n  %s\n' "${packages[*]}"
+    exit 0
+fi
+
+missing=()
+for package in "${packages[@]}"; do
+    status=$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true)
+    [[ $status == installed ]] || missing+=("$package")
+done
+((${#missing[@]} > 0)) || exit 0
+
+install=(apt-get -o DPkg::Lock::Timeout=300 install -y -q --no-install-recommends "${missing[@]}")
+as_root=()
+if ((EUID != 0)); then
+    # Without a terminal sudo could not ask for a password.
+    sudo=(sudo)
+    [[ -t 0 ]] || sudo=(sudo -n)
+    if ! have sudo || ! "${sudo[@]}" true; then
+        printf 'These packages are missing, and installing them needs root. Run:\n  sudo sh -c "apt-get update && %s"\n' \
+            "${install[*]}" >&2
+        exit 1
+    fi
+    as_root=("${sudo[@]}")
+fi
+say "Installing ${#missing[@]} missing packages: ${missing[*]}"
+run "${as_root[@]}" apt-get update -q
+run "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive "${install[@]}"

@@ -1,0 +1,80 @@
+# Shared by the scripts of this folder; sourced, never run. It moves to the repository's root.
+# shellcheck shell=bash
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+
+die() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+# Prints a command, then runs it.
+run() {
+    printf '+'
+    printf ' %q' "$@"
+    printf '\n'
+    "$@"
+}
+
+# Build jobs: one a core, each with 2 GiB of memory. JOBS overrides.
+jobs_of_this_machine() {
+    local by_memory
+    by_memory=$(awk '/MemAvailable/ { print int($2 / 2097152) }' /proc/meminfo)
+    local jobs
+    jobs=$(nproc)
+    ((by_memory >= jobs)) || jobs=$by_memory
+    ((jobs >= 1)) || jobs=1
+    echo "${JOBS:-$jobs}"
+}
+
+nvcc_path() { command -v nvcc || { [[ -x /usr/local/cuda/bin/nvcc ]] && echo /usr/local/cuda/bin/nvcc; }; }
+
+have_gpu() { have nvidia-smi && nvidia-smi -L 2>/dev/null | grep -q GPU; }
+
+# configure FOLDER [-DKEY=VALUE...]: Ninja, and ccache where it is installed.
+configure() {
+    local folder=$1
+    shift
+    local launcher=()
+    if have ccache; then
+        launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_CUDA_COMPILER_LAUNCHER=ccache)
+    fi
+    run cmake -S . -B "$folder" -G Ninja --log-level=STATUS "${launcher[@]}" "$@"
+}
+
+# build FOLDER [TARGET...]: silent but for warnings and errors.
+build() {
+    local folder=$1
+    shift
+    local targets=()
+    (($# == 0)) || targets=(--target "$@")
+    run cmake --build "$folder" -j "$(jobs_of_this_machine)" "${targets[@]}" -- --quiet
+}
+
+# The sources that git knows, by pattern; in an exported tree all that are there.
+sources() {
+    if git rev-parse --git-dir >/dev/null 2>&1; then
+        git ls-files --cached --others --exclude-standard -- "$@" | while read -r file; do
+            [[ ! -f $file ]] || printf '%s\n' "$file"
+        done
+    else
+        local pattern names=()
+        for pattern in "$@"; do names+=(-o -name "$pattern"); done
+        find . \( -name 'build*' -o -name dist \) -prune -o -type f \( "${names[@]:1}" \) -print
+    fi
+}
+
+# The formatter whose output is the house's: other major versions lay code out otherwise.
+clang_format() {
+    local candidate
+    for candidate in clang-format-14 clang-format; do
+        if have "$candidate" && "$candidate" --version | grep -q 'version 14\.'; then
+            echo "$candidate"
+            return
+        fi
+    done
+    return 1
+}

@@ -1,0 +1,155 @@
+#!/usr/bin/env bash
+# Every check of the project: CPU build and tests, CUDA build (and its tests where there is a GPU), the parsers'
+# tests under sanitizers, layout of the sources. Takes no arguments; builds in build-cpu, build-cuda, build-asan.
+set -euo pipefail
+# shellcheck source=tools/lib.sh
+. "$(dirname "$0")/lib.sh"
+(($# == 0)) || die "takes no arguments"
+
+max_file_lines=450
+# Suites of everything that reads bytes from outside: recipes, shards, corpora, tokenizers, checkpoints, ...
+parser_tests='*Config*:*Shard*:*Corpus*:*ByteSource*:*Utf8*:*Tokenizer*:*SentencePiece*:*Prepare*:*Meta*'
+parser_tests+=':*Loader*:*Safetensors*:*Manifest*:*Checkpoint*:*Npz*:*Json*:*Overrides*:*Fuzz*'
+
+names=() results=() seconds=()
+passed=0 failed=0
+
+# stage NAME COMMAND...: runs and times it in a subshell; a failure is remembered and the script goes on.
+stage() {
+    local name=$1 begin=$SECONDS status
+    shift
+    say "== $name"
+    set +e # not `if (...)`, which would switch -e off inside
+    (
+        set -e
+        "$@"
+    )
+    status=$?
+    set -e
+    names+=("$name") seconds+=("$((SECONDS - begin))s")
+    if ((status == 0)); then results+=(ok); else results+=(FAILED); fi
+    return 0
+}
+skip_stage() {
+    say "== $1: $2"
+    names+=("$1") seconds+=("-") results+=("$2")
+}
+last_ok() { [[ ${results[-1]} == ok ]]; }
+
+# count_in REPORT KEY: an attribute of the outermost element of a JUnit report, 0 where there is none.
+count_in() {
+    awk -v RS='>' -v key="$2" '/<testsuites? */ {
+            if (match($0, "[ \\t\\n]" key "=\"[0-9]+\"")) { count = substr($0, RSTART, RLENGTH) }
+            gsub(/[^0-9]/, "", count)
+            exit
+        }
+        END { print count + 0 }' "$1"
+}
+
+# test_stage NAME REPORT COMMAND...: a stage that writes a JUnit report, whose tests are counted. A command that
+# ran no test, or left no report, has failed.
+test_stage() {
+    local name=$1 report=$2 good=0 bad=0 skipped=0
+    shift 2
+    rm -f "$report"
+    stage "$name" "$@"
+    if [[ -s $report ]]; then
+        bad=$(count_in "$report" failures)
+        skipped=$(($(count_in "$report" disabled) + $(skipped_in "$report")))
+        good=$(($(count_in "$report" tests) - bad - skipped))
+    fi
+    if ((good + bad == 0)); then
+        results[-1]="FAILED: ran no test"
+        bad=1
+    else
+        # A crash ends a test program before it can count the failure.
+        last_ok || ((bad > 0)) || bad=1
+        results[-1]+=": $good passed, $bad failed"
+        ((skipped == 0)) || results[-1]+=", $skipped skipped"
+    fi
+    passed=$((passed + good)) failed=$((failed + bad))
+}
+# CTest counts them; GoogleTest 1.12 marks each.
+skipped_in() {
+    local counted
+    counted=$(count_in "$1" skipped)
+    if ((counted == 0)); then grep -c 'result="skipped"' "$1" || true; else echo "$counted"; fi
+}
+
+cpu_build() {
+    configure build-cpu -DCMAKE_BUILD_TYPE=Release -DPASTUR_WERROR=ON -DPASTUR_CUDA=OFF
+    build build-cpu
+}
+cpu_tests() {
+    # Tests run side by side: two threads each still enter every parallel region.
+    OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive run ctest --test-dir build-cpu -j "$(nproc)" --output-on-failure \
+        --progress --output-junit results.xml
+}
+cuda_build() {
+    configure build-cuda -DCMAKE_BUILD_TYPE=Release -DPASTUR_WERROR=ON -DPASTUR_CUDA=ON \
+        -DCMAKE_CUDA_COMPILER="$(nvcc_path)"
+    build build-cuda
+}
+# In one process: making a CUDA context costs more than most tests.
+cuda_tests() { run build-cuda/pastur_tests --gtest_brief=1 --gtest_output=xml:build-cuda/results.xml; }
+asan_build() {
+    configure build-asan -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG='-O1 -g1' -DPASTUR_WERROR=OFF \
+        -DPASTUR_CUDA=OFF -DPASTUR_MPI=OFF -DPASTUR_SANITIZE=address,undefined
+    build build-asan pastur_tests
+}
+asan_tests() {
+    # Libraries of the system are not instrumented, so their containers look overrun.
+    ASAN_OPTIONS=detect_container_overflow=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=2 \
+        run build-asan/pastur_tests --gtest_brief=1 --gtest_filter="$parser_tests" \
+        --gtest_output=xml:build-asan/results.xml
+}
+check_format() {
+    local formatter
+    formatter=$(clang_format) || die "clang-format 14 is missing"
+    echo "+ $formatter --dry-run -Werror (every *.h *.cpp *.cu *.cuh)"
+    sources '*.h' '*.cpp' '*.cu' '*.cuh' | xargs -r "$formatter" --dry-run -Werror
+}
+check_lengths() {
+    echo "+ wc -l: at most $max_file_lines lines a file"
+    sources '*.h' '*.cpp' '*.cu' '*.cuh' '*.sh' '*.py' '*.cmake' CMakeLists.txt | xargs -r wc -l |
+        awk -v most="$max_file_lines" '$2 != "total" && $1 > most { print "too long: " $2 ", " $1 " lines"; bad = 1 }
+                                       END { exit bad }'
+}
+
+stage "dependencies" tools/install_deps.sh --format
+stage "format" check_format
+stage "file lengths" check_lengths
+stage "CPU build" cpu_build
+if last_ok; then
+    test_stage "CPU tests" build-cpu/results.xml cpu_tests
+else
+    skip_stage "CPU tests" "not run: no build"
+fi
+if ! nvcc_path >/dev/null; then
+    skip_stage "CUDA build" "skipped: no nvcc"
+else
+    stage "CUDA build" cuda_build
+    if ! last_ok; then
+        skip_stage "CUDA tests" "not run: no build"
+    elif have_gpu; then
+        test_stage "CUDA tests" build-cuda/results.xml cuda_tests
+    else
+        skip_stage "CUDA tests" "skipped: no GPU"
+    fi
+fi
+stage "sanitizer build" asan_build
+if last_ok; then
+    test_stage "parsers under sanitizers" build-asan/results.xml asan_tests
+else
+    skip_stage "parsers under sanitizers" "not run: no build"
+fi
+
+say "Summary"
+broken=0
+for i in "${!names[@]}"; do
+    printf '%-26s %7s  %s\n' "${names[i]}" "${seconds[i]}" "${results[i]}"
+    [[ ${results[i]} != FAILED* ]] || broken=$((broken + 1))
+done
+((broken == 0)) || printf '%d of %d stages failed\n' "$broken" "${#names[@]}"
+printf '%d passed, %d failed\n' "$passed" "$failed"
+((broken == 0))
