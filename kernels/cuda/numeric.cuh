@@ -48,13 +48,6 @@ struct alignas(sizeof(T) * kWidth < 16 ? sizeof(T) * kWidth : 16) Packed {
     __device__ void set(int i, float number) { value[i] = from_float<T>(number); }
 };
 
-/// 2^x by the special function unit, to 2 ulp; results below the normal range are 0.
-__device__ inline float fast_exp2(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
 /// Sum and maximum over a warp, the same bits in every lane: a butterfly adds the same pairs everywhere.
 template <typename Number>
 __device__ inline Number warp_sum(Number value) {
@@ -106,6 +99,22 @@ auto device_data(const TensorView<Byte>& tensor) {
             tensor.template data<Bf16>());
     else
         return tensor.template data<T>();
+}
+
+/// Rows of a matrix on the device, stride in elements.
+template <typename T>
+struct Rows {
+    T* data;
+    int64_t stride;
+    __device__ T* operator[](int64_t row) const { return data + row * stride; }
+};
+
+/// The rows of a two-dimensional tensor; no rows (data is null) of an empty one.
+template <typename T, typename Byte>
+auto rows_of(const TensorView<Byte>& tensor) {
+    using Element = std::remove_pointer_t<decltype(device_data<T>(tensor))>;
+    return tensor.empty() ? Rows<Element>{nullptr, 0}
+                          : Rows<Element>{device_data<T>(tensor), tensor.stride(0)};
 }
 
 /// Calls run.template operator()<float>() or <bf16>().

@@ -1,0 +1,288 @@
+#include "kernels/rmsnorm.h"
+
+#include <algorithm>
+
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/numeric.cuh"
+
+namespace pastur {
+
+namespace {
+
+/// A row belongs to a group of threads: a warp (eight in a block), or a whole block.
+template <int kGroup>
+constexpr int kThreads = kGroup == kWarp ? 256 : kGroup;
+constexpr int kLargestGroup = 256;
+/// Packed values of a row that each thread keeps in registers: 768 columns of bf16 for a warp, 2048 for four
+/// warps, 4096 for eight. What a wider row has beyond them is read again from the cache.
+template <int kGroup>
+constexpr int kPacks = kGroup == kWarp ? 3 : 2;
+
+/// The thread's first vector of a row beyond the kept ones; only the largest group meets such rows.
+template <int kGroup>
+__device__ int tail_begin(int thread, int count) {
+    return kGroup == kLargestGroup ? thread + kPacks<kGroup> * kGroup : count;
+}
+
+/// Sum over the group, valid in all its threads. `shared` serves two calls in turn (parity 0, 1, 0, ...): by
+/// the barrier of the next call every thread has read the previous one's numbers.
+template <int kGroup>
+__device__ float group_sum(float value, float (*shared)[kGroup / kWarp], int parity) {
+    if constexpr (kGroup == kWarp)
+        return warp_sum(value);
+    else
+        return block_sum<kGroup>(value, shared[parity]);
+}
+
+/// rstd[n] = (mean_c x[n, c]^2 + eps)^(-1/2); out[n, c] = x[n, c] rstd[n] weight[c].
+/// One group per row; thread t of it has the columns (t + kGroup j) kWidth .. + kWidth. The row is read once.
+/// width is a multiple of kWidth; rows are aligned for Packed<T, kWidth>.
+template <typename T, int kWidth, int kGroup>
+__global__ void __launch_bounds__(kThreads<kGroup>)
+    rmsnorm_forward_kernel(Rows<T> out, float* rstd, Rows<const T> x, const float* weight, int64_t rows,
+                           int width, float eps) {
+    using Pack = Packed<T, kWidth>;
+    __shared__ float shared[2][kGroup / kWarp];
+    const int64_t row = static_cast<int64_t>(blockIdx.x) * (kThreads<kGroup> / kGroup) + threadIdx.x / kGroup;
+    if (row >= rows) return;
+    const int thread = threadIdx.x % kGroup, count = width / kWidth;
+    const T* from = x[row];
+    T* to = out[row];
+
+    Pack kept[kPacks<kGroup>];
+    float squares = 0;
+#pragma unroll
+    for (int p = 0; p < kPacks<kGroup>; ++p)
+        if (thread + p * kGroup < count) kept[p] = Pack::load(from + (thread + p * kGroup) * kWidth);
+#pragma unroll
+    for (int p = 0; p < kPacks<kGroup>; ++p)
+        if (thread + p * kGroup < count)
+            for (int i = 0; i < kWidth; ++i) squares += kept[p][i] * kept[p][i];
+    for (int v = tail_begin<kGroup>(thread, count); v < count; v += kGroup) {
+        const Pack pack = Pack::load(from + v * kWidth);
+        for (int i = 0; i < kWidth; ++i) squares += pack[i] * pack[i];
+    }
+
+    const float mean = group_sum<kGroup>(squares, shared, 0) / static_cast<float>(width);
+    const float scale = 1.0f / sqrtf(mean + eps);
+    if (thread == 0) rstd[row] = scale;
+    const auto write = [&](Pack pack, int column) {
+        const auto gamma = Packed<float, kWidth>::load(weight + column);
+        for (int i = 0; i < kWidth; ++i) pack.set(i, pack[i] * scale * gamma[i]);
+        pack.store(to + column);
+    };
+#pragma unroll
+    for (int p = 0; p < kPacks<kGroup>; ++p)
+        if (thread + p * kGroup < count) write(kept[p], (thread + p * kGroup) * kWidth);
+    for (int v = tail_begin<kGroup>(thread, count); v < count; v += kGroup)
+        write(Pack::load(from + v * kWidth), v * kWidth);
+}
+
+/// Of the backward kernel on each processor: half of what fits, for 128 registers a thread.
+constexpr int kResidentThreads = 512;
+
+template <typename T>
+struct RmsnormBackwardParams {
+    Rows<T> dx;
+    float* partials;  ///< [blocks, width]: the sum of dy xhat over the rows of each block
+    Rows<const T> dy, x;
+    Rows<const T> dresidual;  ///< data may be null, or dx.data
+    const float* rstd;
+    const float* weight;
+    int64_t rows;
+    int width;
+};
+
+/// Adds the groups' sums of a block in ascending order and writes them as its row of the partial sums.
+/// sums[p][i] of thread t belongs to column (t + kGroup p) kWidth + i.
+template <int kWidth, int kGroup>
+__device__ void write_partials(float* partials, const float (&sums)[kPacks<kGroup>][kWidth], int width) {
+    __shared__ float total[kPacks<kGroup> * kGroup * kWidth];
+    constexpr int kGroups = kThreads<kGroup> / kGroup;
+    const int thread = threadIdx.x % kGroup, group = threadIdx.x / kGroup;
+    for (int turn = 0; turn < kGroups; ++turn) {
+        if (group == turn) {
+#pragma unroll
+            for (int p = 0; p < kPacks<kGroup>; ++p)
+                for (int i = 0; i < kWidth; ++i) {
+                    float& to = total[(thread + p * kGroup) * kWidth + i];
+                    to = turn == 0 ? sums[p][i] : to + sums[p][i];
+                }
+        }
+        __syncthreads();
+    }
+    const int columns = min(width, kPacks<kGroup> * kGroup * kWidth);
+    for (int c = threadIdx.x; c < columns; c += kThreads<kGroup>) partials[c] = total[c];
+}
+
+/// y_c = w_c xhat_c with xhat = x r, r = (mean x^2 + eps)^(-1/2), so dr/dx_c = -r^3 x_c / C. With g = w dy:
+///     dx_c = g_c r + (sum_j g_j x_j) dr/dx_c = (g_c - xhat_c mean_j(xhat_j g_j)) r;  dw_c = sum_n dy xhat.
+/// dx = (dresidual added); partials =.
+/// Groups walk over the rows with the stride of all groups; each thread keeps the sums of its columns' dy
+/// xhat in registers to the end, so that a row costs one reduction and no barrier in the warp case. Columns
+/// beyond the kept ones (a block's row only) add up in the block's own row of the partial sums, each by the
+/// one thread that has it. width is a multiple of kWidth; rows are aligned for Packed<T, kWidth>; no more
+/// blocks than rows.
+template <typename T, int kWidth, int kGroup>
+__global__ void __launch_bounds__(kThreads<kGroup>, kResidentThreads / kThreads<kGroup>)
+    rmsnorm_backward_kernel(RmsnormBackwardParams<T> params) {
+    using Pack = Packed<T, kWidth>;
+    using Floats = Packed<float, kWidth>;
+    __shared__ float shared[2][kGroup / kWarp];
+    constexpr int kGroups = kThreads<kGroup> / kGroup;
+    const int thread = threadIdx.x % kGroup, count = params.width / kWidth;
+    const int64_t first = static_cast<int64_t>(blockIdx.x) * kGroups + threadIdx.x / kGroup;
+    const bool add = params.dresidual.data != nullptr;
+    float* partials = params.partials + static_cast<int64_t>(blockIdx.x) * params.width;
+    float dweight[kPacks<kGroup>][kWidth] = {};
+
+    int parity = 0;
+    for (int64_t row = first; row < params.rows;
+         row += static_cast<int64_t>(gridDim.x) * kGroups, parity ^= 1) {
+        const T *x = params.x[row], *dy = params.dy[row], *dresidual = add ? params.dresidual[row] : nullptr;
+        const float rstd = params.rstd[row];
+        Pack kept_x[kPacks<kGroup>], kept_dy[kPacks<kGroup>], kept_residual[kPacks<kGroup>] = {};
+#pragma unroll
+        for (int p = 0; p < kPacks<kGroup>; ++p) {
+            const int v = thread + p * kGroup;
+            if (v < count) {
+                kept_x[p] = Pack::load(x + v * kWidth);
+                kept_dy[p] = Pack::load(dy + v * kWidth);
+                if (add) kept_residual[p] = Pack::load(dresidual + v * kWidth);
+            }
+        }
+        float dot = 0;
+#pragma unroll
+        for (int p = 0; p < kPacks<kGroup>; ++p) {
+            const int v = thread + p * kGroup;
+            if (v < count) {
+                const Floats weight = Floats::load(params.weight + v * kWidth);
+                for (int i = 0; i < kWidth; ++i) {
+                    const float product = kept_dy[p][i] * kept_x[p][i];
+                    dot += weight[i] * product;
+                    dweight[p][i] += product * rstd;
+                }
+            }
+        }
+        for (int v = tail_begin<kGroup>(thread, count); v < count; v += kGroup) {
+            const Pack pack_x = Pack::load(x + v * kWidth), pack_dy = Pack::load(dy + v * kWidth);
+            const Floats weight = Floats::load(params.weight + v * kWidth);
+            Floats sums = row == first ? Floats{} : Floats::load(partials + v * kWidth);
+            for (int i = 0; i < kWidth; ++i) {
+                const float product = pack_dy[i] * pack_x[i];
+                dot += weight[i] * product;
+                sums.set(i, sums[i] + product * rstd);
+            }
+            sums.store(partials + v * kWidth);
+        }
+
+        const float mean = group_sum<kGroup>(dot, shared, parity) * rstd / static_cast<float>(params.width);
+        const auto write = [&](const Pack& pack_x, const Pack& pack_dy, Pack pack, int column) {
+            const Floats weight = Floats::load(params.weight + column);
+            for (int i = 0; i < kWidth; ++i)
+                pack.set(i, pack[i] + (weight[i] * pack_dy[i] - pack_x[i] * rstd * mean) * rstd);
+            pack.store(params.dx[row] + column);
+        };
+#pragma unroll
+        for (int p = 0; p < kPacks<kGroup>; ++p) {
+            const int v = thread + p * kGroup;
+            if (v < count) write(kept_x[p], kept_dy[p], kept_residual[p], v * kWidth);
+        }
+        for (int v = tail_begin<kGroup>(thread, count); v < count; v += kGroup)
+            write(Pack::load(x + v * kWidth), Pack::load(dy + v * kWidth),
+                  add ? Pack::load(dresidual + v * kWidth) : Pack{}, v * kWidth);
+    }
+    write_partials<kWidth, kGroup>(partials, dweight, params.width);
+}
+
+constexpr int kSumRows = 16;
+
+/// dweight[c] = or += sum_b partials[b, c]. A block has 32 columns; its warp y adds rows y, y + 16, ... in
+/// order, then the first warp adds the 16 sums in order.
+__global__ void __launch_bounds__(kWarp* kSumRows)
+    rmsnorm_dweight_kernel(float* dweight, const float* partials, int blocks, int width, bool accumulate) {
+    __shared__ float shared[kSumRows][kWarp];
+    const int column = static_cast<int>(blockIdx.x) * kWarp + threadIdx.x;
+    float sum = 0;
+    if (column < width) {
+#pragma unroll 4
+        for (int b = threadIdx.y; b < blocks; b += kSumRows)
+            sum += partials[static_cast<int64_t>(b) * width + column];
+    }
+    shared[threadIdx.y][threadIdx.x] = sum;
+    __syncthreads();
+    if (threadIdx.y > 0 || column >= width) return;
+    sum = 0;
+    for (int y = 0; y < kSumRows; ++y) sum += shared[y][threadIdx.x];
+    dweight[column] = accumulate ? dweight[column] + sum : sum;
+}
+
+/// Blocks of the backward kernel, and rows of its partial sums: 512 threads' worth on each processor, and
+/// never more than rows.
+int64_t backward_blocks(CudaContext& ctx, int64_t rows, int threads, int group) {
+    const int64_t resident =
+        int64_t{ctx.handles().properties.multiProcessorCount} * (kResidentThreads / threads);
+    return std::min(ceil_div(rows, threads / group), resident);
+}
+
+/// Calls run.template operator()<kWidth, kGroup>(): wide accesses where every tensor allows them, and the
+/// smallest group whose registers hold the row.
+template <typename T, typename Run>
+void visit_row_shape(int64_t width, bool aligned, const Run& run) {
+    const auto choose = [&]<int kWidth>() {
+        if (width <= kWarp * kPacks<kWarp> * kWidth)
+            run.template operator()<kWidth, kWarp>();
+        else if (width <= 128 * kPacks<128> * kWidth)
+            run.template operator()<kWidth, 128>();
+        else
+            run.template operator()<kWidth, kLargestGroup>();
+    };
+    if (aligned && width % kVector<T> == 0)
+        choose.template operator()<kVector<T>>();
+    else
+        choose.template operator()<1>();
+}
+
+}  // namespace
+
+void rmsnorm_forward(CudaContext& ctx, Tensor out, Tensor rstd, ConstTensor x, ConstTensor weight,
+                     float eps) {
+    const int64_t rows = x.size(0), width = x.size(1);
+    const bool aligned = allows_vectors(out) && allows_vectors(x) && allows_vectors(weight);
+    visit_float_type(x.dtype(), [&]<typename T>() {
+        visit_row_shape<T>(width, aligned, [&]<int kWidth, int kGroup>() {
+            launch(ctx, ceil_div(rows, kThreads<kGroup> / kGroup), kThreads<kGroup>, 0,
+                   rmsnorm_forward_kernel<T, kWidth, kGroup>, rows_of<T>(out), rstd.data<float>(),
+                   rows_of<T>(x), weight.data<float>(), rows, width, eps);
+        });
+    });
+}
+
+void rmsnorm_backward(CudaContext& ctx, Tensor dx, Tensor dweight, ConstTensor dy, ConstTensor x,
+                      ConstTensor rstd, ConstTensor weight, ConstTensor dresidual, Update dweight_update) {
+    const int64_t rows = x.size(0), width = x.size(1);
+    const bool aligned = allows_vectors(dx) && allows_vectors(dy) && allows_vectors(x) &&
+                         allows_vectors(weight) && allows_vectors(dresidual);
+    Arena::Frame frame(ctx.scratch(), "rmsnorm_backward");
+    visit_float_type(x.dtype(), [&]<typename T>() {
+        visit_row_shape<T>(width, aligned, [&]<int kWidth, int kGroup>() {
+            const int64_t blocks = backward_blocks(ctx, rows, kThreads<kGroup>, kGroup);
+            float* partials = frame.take(DType::kF32, {blocks, width}).template data<float>();
+            const RmsnormBackwardParams<T> params{
+                rows_of<T>(dx),         partials,           rows_of<T>(dy),       rows_of<T>(x),
+                rows_of<T>(dresidual),  rstd.data<float>(), weight.data<float>(), rows,
+                static_cast<int>(width)};
+            launch(ctx, blocks, kThreads<kGroup>, 0, rmsnorm_backward_kernel<T, kWidth, kGroup>, params);
+            launch(ctx, ceil_div(width, kWarp), dim3(kWarp, kSumRows), 0, rmsnorm_dweight_kernel,
+                   dweight.data<float>(), partials, blocks, width, dweight_update == Update::kAccumulate);
+        });
+    });
+}
+
+int64_t rmsnorm_backward_scratch_bytes(CudaContext& ctx, int64_t rows, int64_t width) {
+    // The most any choice of visit_row_shape has.
+    const int64_t blocks = backward_blocks(ctx, rows, 128, 128);
+    return align_up(blocks * width * size_of(DType::kF32));
+}
+
+}  // namespace pastur
