@@ -115,7 +115,13 @@ auto every_backend(const std::vector<S>& shapes) {
 
 template <class S>
 std::string case_name(const ::testing::TestParamInfo<Case<S>>& info) {
-    return to_string(info.param.target) + "_" + info.param.shape.name();
+    return fmt::format("{}_{}", to_string(info.param.target), info.param.shape.name());
+}
+
+/// How GoogleTest names a case in its reports.
+template <class S>
+void PrintTo(const Case<S>& value, std::ostream* out) {
+    *out << to_string(value.target) << " " << value.shape.name();
 }
 
 ::testing::AssertionResult close_to(const DeviceTensor& got, const std::vector<double>& want,

@@ -125,7 +125,7 @@ TEST_P(GradientCheck, AcceptsTheGradientAndNothingElse) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Harness, GradientCheck, ::testing::Values(1, 7, 700, 701, 5000),
-                         [](const auto& info) { return "n" + std::to_string(info.param); });
+                         [](const auto& info) { return fmt::format("n{}", info.param); });
 
 }  // namespace
 }  // namespace pastur::test

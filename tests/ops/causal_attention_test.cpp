@@ -147,10 +147,11 @@ TEST_P(CausalAttention, BackwardIsTheGradient) {
         return ref::dot(dout_, ref::causal_attention(a[0], a[1], a[2], a[3], n_, scale_).out);
     };
     const Arguments arguments{q_, k_, k_shared_, v_};
-    // A score's gradient is P (dP - delta), dP a sum of d_v products of numbers about 1: over few keys the
-    // two nearly cancel, and over one they do.
-    const double terms = scale_ * std::sqrt(static_cast<double>(n_.value)) / static_cast<double>(n_.time);
-    EXPECT_TRUE(is_gradient(got.dq, loss, arguments, 0, {.terms = terms * shape().spread}));
+    // dS = P (dP - delta), a difference of two sums of d_v products of numbers about 1, which cancel over one
+    // key and nearly so in one-hot rows; P spreads dS over the row's keys unless it is one-hot.
+    const auto keys = static_cast<double>(shape().spread > 1 ? 1 : n_.time);
+    const double terms = scale_ * std::sqrt(static_cast<double>(n_.value) / keys);
+    EXPECT_TRUE(is_gradient(got.dq, loss, arguments, 0, {.terms = terms}));
     EXPECT_TRUE(is_gradient(got.dk, loss, arguments, 1, {.terms = terms * shape().spread}));
     if (n_.rotary > 0) {
         EXPECT_TRUE(is_gradient(*got.dk_shared, loss, arguments, 2, {.terms = terms}));
