@@ -5,22 +5,17 @@
 #include <toml++/toml.h>
 #include <algorithm>
 #include <charconv>
-#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 
 #include "engine/config_fields.h"
+#include "engine/config_text.h"
 #include "engine/nearest_name.h"
 #include "kernels/error.h"
 
 namespace pastur {
 namespace {
-
-// A recipe is a page of text. The limits bound what the TOML parser may allocate, and how deep it nests (one
-// level a dot): its destructor recurses.
-constexpr size_t kMaxRecipeBytes = 64 * 1024;
-constexpr ptrdiff_t kMaxRecipeDots = 4096;
 
 std::vector<std::string> section_names() {
     std::vector<std::string> names;
@@ -121,11 +116,17 @@ Origin& origin_of(Origins& origins, const Field& field) {
     return origins[static_cast<size_t>(&field - config_fields().data())];
 }
 
+bool toml_parses(const std::string& text) {
+    try {
+        static_cast<void>(toml::parse(text));
+        return true;
+    } catch (const toml::parse_error&) {
+        return false;
+    }
+}
+
 toml::table parse_toml(const std::string& text, const std::string& where) {
-    const auto dots = std::count(text.begin(), text.end(), '.');
-    if (text.size() > kMaxRecipeBytes || dots > kMaxRecipeDots)
-        fail(ExitCode::kUsage, "{}: {} bytes with {} dots: expected a recipe of at most {} bytes and {} dots",
-             where, text.size(), dots, kMaxRecipeBytes, kMaxRecipeDots);
+    check_recipe_text(text, where);
     try {
         return toml::parse(text, where);
     } catch (const toml::parse_error& error) {
@@ -178,6 +179,9 @@ void apply_override(Config& config, Origins& origins, const Override& override) 
     if (dot == std::string::npos) fail(ExitCode::kUsage, "{}: expected --section.key=value", where);
     const Field& field = field_or_fail(path.substr(0, dot), path.substr(dot + 1), where);
     set_field(config, field, value, where);
+    // What cannot be read back from config.toml, such as bytes that are no UTF-8, is refused now.
+    if (!toml_parses("value = " + value_text(field, config)))
+        fail(ExitCode::kUsage, "{}: expected UTF-8 text", where);
     origin_of(origins, field) = {Origin::Source::kOverride, "--" + path};
 }
 

@@ -41,7 +41,12 @@ std::string nearest_name(std::string_view name, const std::vector<std::string>& 
     std::string best;
     int fewest = std::numeric_limits<int>::max();
     for (const std::string& candidate : candidates) {
-        const int edits = edit_distance(name, candidate);
+        const size_t common = std::min(name.size(), candidate.size());
+        // "warmup" means warmup_steps, however many letters are missing.
+        const bool abbreviated =
+            common >= 3 && edit_distance(name.substr(0, common), candidate.substr(0, common)) == 0;
+        const int edits =
+            abbreviated ? std::min(1, edit_distance(name, candidate)) : edit_distance(name, candidate);
         if (edits < fewest) {
             fewest = edits;
             best = candidate;
