@@ -54,6 +54,34 @@ build() {
     run cmake --build "$folder" -j "$(jobs_of_this_machine)" "${targets[@]}" -- --quiet
 }
 
+# The builds of the developers' scripts, apart from the user's own in build/. Tests take further arguments.
+cpu_build() {
+    configure build-cpu -DCMAKE_BUILD_TYPE=Release -DPASTUR_WERROR=ON -DPASTUR_CUDA=OFF
+    build build-cpu
+}
+# Side by side; two threads each still enter every parallel region.
+cpu_tests() {
+    OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive run ctest --test-dir build-cpu -j "$(nproc)" --output-on-failure "$@"
+}
+cuda_build() {
+    configure build-cuda -DCMAKE_BUILD_TYPE=Release -DPASTUR_WERROR=ON -DPASTUR_CUDA=ON \
+        -DCMAKE_CUDA_COMPILER="$(nvcc_path)"
+    build build-cuda
+}
+# In one process: making a CUDA context costs more than most tests.
+cuda_tests() { run build-cuda/pastur_tests --gtest_brief=1 "$@"; }
+# GCC's own warnings misfire in instrumented code.
+asan_build() {
+    configure build-asan -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG='-O1 -g1' -DPASTUR_WERROR=OFF \
+        -DPASTUR_CUDA=OFF -DPASTUR_MPI=OFF -DPASTUR_SANITIZE=address,undefined
+    build build-asan pastur_tests
+}
+# The system's libraries are not instrumented, so that containers they touched look overrun.
+asan_tests() {
+    ASAN_OPTIONS=detect_container_overflow=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=2 \
+        run build-asan/pastur_tests --gtest_brief=1 "$@"
+}
+
 # The sources that git knows, by pattern; in an exported tree all that are there.
 sources() {
     if git rev-parse --git-dir >/dev/null 2>&1; then

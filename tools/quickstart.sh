@@ -55,7 +55,7 @@ done
 
 say "1/4  Dependencies and build (minutes the first time, seconds afterwards)"
 tools/install_deps.sh
-configure build -DCMAKE_BUILD_TYPE=Release -DPASTUR_BUILD_TESTS=OFF
+configure build -DCMAKE_BUILD_TYPE=Release
 build build pastur
 pastur=build/pastur
 
@@ -68,7 +68,7 @@ if [[ -f $out/data/meta.json ]]; then
     echo "Already there, made from: $described"
 else
     if ((${#inputs[@]} == 0)); then
-        run "$pastur" data synth --docs 20000 --seed 1 --out "$out/stories.txt"
+        run "$pastur" data synth --docs 8000 --seed 1 --out "$out/stories.txt"
         inputs=("$out/stories.txt")
     fi
     run "$pastur" data prepare --input "${inputs[@]}" --tokenizer train:2048 --out "$out/data"

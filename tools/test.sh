@@ -10,7 +10,6 @@ max_file_lines=450
 # Suites of everything that reads bytes from outside: recipes, shards, corpora, tokenizers, checkpoints, ...
 parser_tests='*Config*:*Shard*:*Corpus*:*ByteSource*:*Utf8*:*Tokenizer*:*SentencePiece*:*Prepare*:*Meta*'
 parser_tests+=':*Loader*:*Safetensors*:*Manifest*:*Checkpoint*:*Npz*:*Json*:*Overrides*:*Fuzz*'
-
 names=() results=() seconds=()
 passed=0 failed=0
 
@@ -76,33 +75,6 @@ skipped_in() {
     if ((counted == 0)); then grep -c 'result="skipped"' "$1" || true; else echo "$counted"; fi
 }
 
-cpu_build() {
-    configure build-cpu -DCMAKE_BUILD_TYPE=Release -DPASTUR_WERROR=ON -DPASTUR_CUDA=OFF
-    build build-cpu
-}
-cpu_tests() {
-    # Tests run side by side: two threads each still enter every parallel region.
-    OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive run ctest --test-dir build-cpu -j "$(nproc)" --output-on-failure \
-        --progress --output-junit results.xml
-}
-cuda_build() {
-    configure build-cuda -DCMAKE_BUILD_TYPE=Release -DPASTUR_WERROR=ON -DPASTUR_CUDA=ON \
-        -DCMAKE_CUDA_COMPILER="$(nvcc_path)"
-    build build-cuda
-}
-# In one process: making a CUDA context costs more than most tests.
-cuda_tests() { run build-cuda/pastur_tests --gtest_brief=1 --gtest_output=xml:build-cuda/results.xml; }
-asan_build() {
-    configure build-asan -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG='-O1 -g1' -DPASTUR_WERROR=OFF \
-        -DPASTUR_CUDA=OFF -DPASTUR_MPI=OFF -DPASTUR_SANITIZE=address,undefined
-    build build-asan pastur_tests
-}
-asan_tests() {
-    # Libraries of the system are not instrumented, so their containers look overrun.
-    ASAN_OPTIONS=detect_container_overflow=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=2 \
-        run build-asan/pastur_tests --gtest_brief=1 --gtest_filter="$parser_tests" \
-        --gtest_output=xml:build-asan/results.xml
-}
 check_format() {
     local formatter
     formatter=$(clang_format) || die "clang-format 14 is missing"
@@ -121,7 +93,7 @@ stage "format" check_format
 stage "file lengths" check_lengths
 stage "CPU build" cpu_build
 if last_ok; then
-    test_stage "CPU tests" build-cpu/results.xml cpu_tests
+    test_stage "CPU tests" build-cpu/results.xml cpu_tests --progress --output-junit results.xml
 else
     skip_stage "CPU tests" "not run: no build"
 fi
@@ -132,14 +104,15 @@ else
     if ! last_ok; then
         skip_stage "CUDA tests" "not run: no build"
     elif have_gpu; then
-        test_stage "CUDA tests" build-cuda/results.xml cuda_tests
+        test_stage "CUDA tests" build-cuda/results.xml cuda_tests --gtest_output=xml:build-cuda/results.xml
     else
         skip_stage "CUDA tests" "skipped: no GPU"
     fi
 fi
 stage "sanitizer build" asan_build
 if last_ok; then
-    test_stage "parsers under sanitizers" build-asan/results.xml asan_tests
+    test_stage "parsers under sanitizers" build-asan/results.xml asan_tests --gtest_filter="$parser_tests" \
+        --gtest_output=xml:build-asan/results.xml
 else
     skip_stage "parsers under sanitizers" "not run: no build"
 fi
