@@ -1,0 +1,60 @@
+#pragma once
+// A weighted context-free grammar with variables and English word forms.
+//
+// One rule a line: `Name: alternative | 3* alternative three times as likely | ...`; a line that begins with
+// white space continues the rule. An alternative is text with slots:
+//     {Rule}           an expansion of the rule           {Rule_@var}   of the rule named after the
+//     variable's value {var}            the value bound to the variable {pl noun}        a form of a word,
+//     which may be a variable: pl er est ly {v verb}         a verb in the tense of the story, third person
+//     singular; {vp verb} plural; {ed verb} {ing verb} {past verb}   its participles, and its past whatever
+//     the tense {class}          a word of an open class, frequent ones more often; {pl class}, {v class} ...
+//     its forms
+// `^` after the opening brace capitalises what the slot gives.
+#include <functional>
+#include <map>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "data/random.h"
+
+namespace pastur {
+
+class Grammar {
+  public:
+    /// The text of the rules; a mistake in it is a bug of ours.
+    explicit Grammar(std::string_view text);
+
+    /// What one text is told with.
+    struct Scene {
+        SplitMix random;
+        bool past = true;  ///< tense
+        std::unordered_map<std::string, std::string> variables;
+        std::unordered_map<std::string, std::vector<std::string_view>> classes;  ///< most frequent first
+    };
+    /// Appends an expansion of the rule.
+    void expand(const std::string& rule, Scene& scene, std::string& out) const;
+
+  private:
+    struct Piece {
+        std::string text;  ///< literal, rule, variable, class or word
+        bool slot = false;
+        bool capital = false;
+        std::string form;         ///< empty, or one of the forms
+        std::string by_variable;  ///< of {Rule_@var}
+    };
+    struct Alternative {
+        uint64_t weight;
+        std::vector<Piece> pieces;
+    };
+    static Alternative parse_alternative(std::string_view text);
+    static Piece parse_slot(std::string_view text);
+    void expand_slot(const Piece& piece, Scene& scene, std::string& out) const;
+    std::unordered_map<std::string, std::vector<Alternative>> rules_;
+};
+
+/// Draws an index of [0, n) with probability proportional to 1 / (index + 4): Zipf's law in integers alone.
+size_t draw_zipf(SplitMix& random, size_t n);
+
+}  // namespace pastur

@@ -1,0 +1,25 @@
+#pragma once
+// What token shards hold, from their bytes alone.
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace pastur {
+
+/// Shards that belong together: same name up to the number, e.g. train_000000.bin, train_000001.bin.
+struct ShardGroup {
+    std::string name;
+    int64_t shards = 0;
+    int64_t tokens = 0;
+    int bits = 16;            ///< a token is stored in
+    int64_t largest_id = -1;  ///< -1: no token
+    int64_t distinct_ids = 0;
+    double unigram_entropy = 0;  ///< nats
+    std::vector<int32_t> head;   ///< the first tokens
+};
+
+/// Reads every token of the shards `where` names: a folder (its *.bin), a file or a glob. Groups are sorted
+/// by name. Throws (kMissingInput, kCorruptData, kIo).
+std::vector<ShardGroup> inspect_shards(const std::string& where, int64_t head_tokens);
+
+}  // namespace pastur

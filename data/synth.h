@@ -1,0 +1,23 @@
+#pragma once
+// Synthetic English stories: the corpus that is there before any download.
+//
+// A story has a setting, a hero, a friend, an animal, a treasure and a problem; they are named once and recur
+// to its end, each setting has its own words, words follow Zipf's law, and the tense holds throughout. So a
+// model finds something to learn at every range, from agreement to who owned the silver key four paragraphs
+// ago.
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+
+namespace pastur {
+
+/// Story number `index` of the stream `seed`: the same bytes on every machine.
+std::string synthetic_story(uint64_t seed, uint64_t index);
+
+/// Writes `documents` stories to a text file, a line `<|doc|>` between them; complete or absent. Calls
+/// report(documents written, bytes written) now and then. Returns the bytes. Throws (kIo).
+int64_t write_synthetic_corpus(int64_t documents, uint64_t seed, const std::filesystem::path& path,
+                               const std::function<void(int64_t, int64_t)>& report);
+
+}  // namespace pastur
