@@ -1,0 +1,99 @@
+// pastur data prepare: text to token shards.
+#include "data/prepare.h"
+
+#include <fmt/format.h>
+
+#include <optional>
+
+#include "tools/pastur/data_command.h"
+#include "tools/pastur/data_progress.h"
+
+namespace pastur {
+namespace {
+
+/// Turns the library's reports into the progress line.
+class PrepareDisplay {
+  public:
+    void operator()(const PrepareProgress& progress) {
+        using Stage = PrepareProgress::Stage;
+        if (progress.stage == Stage::kTrain) return line_.note("training the tokenizer ...");
+        if (progress.stage == Stage::kSample && !announced_)
+            line_.note("reading a sample for the tokenizer ...");
+        announced_ = true;
+        if (progress.stage != Stage::kEncode) return;
+        if (!encoding_since_) encoding_since_ = line_.seconds();
+        if (!line_.due()) return;
+        const double seconds = line_.seconds() - *encoding_since_ + 1e-9;
+        line_.show(static_cast<double>(progress.bytes_read), static_cast<double>(progress.bytes_total),
+                   fmt::format("{}B of {}B  {} documents  {} tokens  {} tokens/s",
+                               with_prefix(static_cast<double>(progress.bytes_read)),
+                               with_prefix(static_cast<double>(progress.bytes_total)),
+                               with_prefix(static_cast<double>(progress.documents)),
+                               with_prefix(static_cast<double>(progress.tokens)),
+                               with_prefix(static_cast<double>(progress.tokens) / seconds)));
+    }
+    double seconds() const { return line_.seconds(); }
+
+  private:
+    ProgressLine line_;
+    std::optional<double> encoding_since_;
+    bool announced_ = false;
+};
+
+void print_split(const char* name, const SplitMeta& split) {
+    fmt::print(
+        "  {:5}  {} documents, {} tokens in {} shards, {:.2f} bytes a token, unigram entropy {:.3f} nats\n",
+        name, split.documents, split.tokens, split.shards, split.bytes_per_token(), split.unigram_entropy);
+}
+
+int run_prepare(const PrepareOptions& options) {
+    PrepareResult result;
+    double seconds = 0;
+    {
+        PrepareDisplay display;
+        result = prepare(options, std::ref(display));
+        seconds = display.seconds();
+    }
+    for (const std::string& note : result.notes) fmt::print(stderr, "note: {}\n", note);
+    const DataMeta& meta = result.meta;
+    fmt::print("{}: {} tokenizer, vocabulary {}, {:.1f} s\n", options.out.string(), meta.tokenizer,
+               meta.vocab_size, seconds);
+    print_split("train", meta.train);
+    print_split("val", meta.val);
+    return 0;
+}
+
+}  // namespace
+
+void add_data_prepare(CLI::App& data, std::function<int()>& run) {
+    CLI::App& command = *data.add_subcommand("prepare", "Turn text into token shards");
+    const auto options = std::make_shared<PrepareOptions>();
+    command
+        .add_option(
+            "--input", options->inputs,
+            "Text or JSONL, plain, .gz or .zst: files, globs, or folders (.txt and .jsonl below them)")
+        ->required();
+    command
+        .add_option("--tokenizer", options->tokenizer,
+                    "bytes, train:VOCAB (SentencePiece BPE trained on the input), a tokenizer.model, or a "
+                    "folder made "
+                    "by this command")
+        ->required();
+    command.add_option("--out", options->out, "Folder to make")->required();
+    command.add_option("--val-fraction", options->val_fraction, "Documents held out, as a fraction")
+        ->capture_default_str();
+    command.add_option("--seed", options->seed, "Of the choice of held-out documents")->capture_default_str();
+    command.add_option("--separator", options->format.separator, "Line between the documents of a text file")
+        ->capture_default_str();
+    command.add_option("--field", options->format.field, "Field of a JSONL object that holds the text")
+        ->capture_default_str();
+    command.add_option("--shard-tokens", options->shard_tokens, "Tokens a shard, at most")
+        ->capture_default_str();
+    command.add_option("--threads", options->threads, "Threads that encode (0: all of the machine)")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    command.add_flag("--force", options->force, "Replace an existing folder");
+    command.callback([&run, options] { run = [options] { return run_prepare(*options); }; });
+}
+
+}  // namespace pastur
