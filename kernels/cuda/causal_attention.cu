@@ -97,9 +97,7 @@ __global__ void sum_heads_kernel(HeadView<T> to, const T* partials, AttentionSiz
 #pragma unroll
         for (int i = 0; i < kWidth; ++i) sum[i] += part[i];
     }
-    Packed<T, kWidth> rounded;
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) rounded.set(i, sum[i]);
+    const auto rounded = Packed<T, kWidth>::of([&](int i) { return sum[i]; });
     rounded.store(to.data + batch * to.batch + within / columns * to.token + within % columns * kWidth);
 }
 

@@ -37,15 +37,63 @@ __device__ inline T from_float(float value) {
 
 /// kWidth neighbours, held as they lie in memory and moved in accesses of up to 16 bytes, to which the
 /// address must be aligned. A kernel written over Packed serves aligned rows (kWidth = kVector<T>) and any
-/// rows (kWidth = 1) with one body.
+/// rows (kWidth = 1) with one body. Words of 32 bits, because a bf16 by itself would occupy a whole register.
 template <typename T, int kWidth>
-struct alignas(sizeof(T) * kWidth < 16 ? sizeof(T) * kWidth : 16) Packed {
-    T value[kWidth];
+struct Packed {
+    static_assert(sizeof(T) * kWidth % 16 == 0 && (std::is_same_v<T, float> || std::is_same_v<T, bf16>));
+    static constexpr int kWords = sizeof(T) * kWidth / 4;
+    uint32_t words[kWords];
 
-    __device__ static Packed load(const T* from) { return *reinterpret_cast<const Packed*>(from); }
-    __device__ void store(T* to) const { *reinterpret_cast<Packed*>(to) = *this; }
-    __device__ float operator[](int i) const { return to_float(value[i]); }
-    __device__ void set(int i, float number) { value[i] = from_float<T>(number); }
+    __device__ static Packed load(const T* from) {
+        Packed packed;
+#pragma unroll
+        for (int i = 0; i < kWords; i += 4) {
+            const uint4 chunk = reinterpret_cast<const uint4*>(from)[i / 4];
+            packed.words[i] = chunk.x, packed.words[i + 1] = chunk.y;
+            packed.words[i + 2] = chunk.z, packed.words[i + 3] = chunk.w;
+        }
+        return packed;
+    }
+    __device__ void store(T* to) const {
+#pragma unroll
+        for (int i = 0; i < kWords; i += 4)
+            reinterpret_cast<uint4*>(to)[i / 4] = {words[i], words[i + 1], words[i + 2], words[i + 3]};
+    }
+    __device__ float operator[](int i) const {
+        if constexpr (std::is_same_v<T, bf16>)  // bf16 is the upper half of an fp32
+            return __uint_as_float(i % 2 == 0 ? words[i / 2] << 16 : words[i / 2] & 0xffff0000u);
+        else
+            return __uint_as_float(words[i]);
+    }
+    /// The numbers number(0) ... number(kWidth - 1), rounded.
+    template <typename Number>
+    __device__ static Packed of(const Number& number) {
+        Packed packed;
+#pragma unroll
+        for (int i = 0; i < kWords; ++i) {
+            if constexpr (std::is_same_v<T, bf16>) {
+                const __nv_bfloat162 pair = __floats2bfloat162_rn(number(2 * i), number(2 * i + 1));
+                packed.words[i] = *reinterpret_cast<const uint32_t*>(&pair);
+            } else {
+                packed.words[i] = __float_as_uint(number(i));
+            }
+        }
+        return packed;
+    }
+};
+
+/// A single number, with no demand on its address.
+template <typename T>
+struct Packed<T, 1> {
+    T number;
+
+    __device__ static Packed load(const T* from) { return {*from}; }
+    __device__ void store(T* to) const { *to = number; }
+    __device__ float operator[](int) const { return to_float(number); }
+    template <typename Number>
+    __device__ static Packed of(const Number& number) {
+        return {from_float<T>(number(0))};
+    }
 };
 
 /// Sum and maximum over a warp, the same bits in every lane: a butterfly adds the same pairs everywhere.

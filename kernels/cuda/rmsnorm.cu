@@ -66,10 +66,9 @@ __global__ void __launch_bounds__(kThreads<kGroup>)
     const float mean = group_sum<kGroup>(squares, shared, 0) / static_cast<float>(width);
     const float scale = 1.0f / sqrtf(mean + eps);
     if (thread == 0) rstd[row] = scale;
-    const auto write = [&](Pack pack, int column) {
+    const auto write = [&](const Pack& pack, int column) {
         const auto gamma = Packed<float, kWidth>::load(weight + column);
-        for (int i = 0; i < kWidth; ++i) pack.set(i, pack[i] * scale * gamma[i]);
-        pack.store(to + column);
+        Pack::of([&](int i) { return pack[i] * scale * gamma[i]; }).store(to + column);
     };
 #pragma unroll
     for (int p = 0; p < kPacks<kGroup>; ++p)
@@ -167,21 +166,19 @@ __global__ void __launch_bounds__(kThreads<kGroup>, kResidentThreads / kThreads<
         for (int v = tail_begin<kGroup>(thread, count); v < count; v += kGroup) {
             const Pack pack_x = Pack::load(x + v * kWidth), pack_dy = Pack::load(dy + v * kWidth);
             const Floats weight = Floats::load(params.weight + v * kWidth);
-            Floats sums = row == first ? Floats{} : Floats::load(partials + v * kWidth);
-            for (int i = 0; i < kWidth; ++i) {
-                const float product = pack_dy[i] * pack_x[i];
-                dot += weight[i] * product;
-                sums.set(i, sums[i] + product * rstd);
-            }
-            sums.store(partials + v * kWidth);
+            const Floats sums = row == first ? Floats{} : Floats::load(partials + v * kWidth);
+            for (int i = 0; i < kWidth; ++i) dot += weight[i] * pack_dy[i] * pack_x[i];
+            Floats::of([&](int i) {
+                return sums[i] + pack_dy[i] * pack_x[i] * rstd;
+            }).store(partials + v * kWidth);
         }
 
         const float mean = group_sum<kGroup>(dot, shared, parity) * rstd / static_cast<float>(params.width);
-        const auto write = [&](const Pack& pack_x, const Pack& pack_dy, Pack pack, int column) {
+        const auto write = [&](const Pack& pack_x, const Pack& pack_dy, const Pack& residual, int column) {
             const Floats weight = Floats::load(params.weight + column);
-            for (int i = 0; i < kWidth; ++i)
-                pack.set(i, pack[i] + (weight[i] * pack_dy[i] - pack_x[i] * rstd * mean) * rstd);
-            pack.store(params.dx[row] + column);
+            Pack::of([&](int i) {
+                return residual[i] + (weight[i] * pack_dy[i] - pack_x[i] * rstd * mean) * rstd;
+            }).store(params.dx[row] + column);
         };
 #pragma unroll
         for (int p = 0; p < kPacks<kGroup>; ++p) {

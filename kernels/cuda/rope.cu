@@ -48,14 +48,10 @@ __global__ void __launch_bounds__(kThreads) rope_kernel(RopeParams<T> params) {
     for (int64_t sequence = blockIdx.y; sequence < params.batch; sequence += gridDim.y) {
         const T* in = params.in + offset(params.in_strides, sequence);
         T* out = params.out + offset(params.out_strides, sequence);
-        Pack first = Pack::load(in), second = Pack::load(in + params.half);
-        for (int i = 0; i < kWidth; ++i) {
-            const float a = first[i], b = second[i], sin = params.sign * sine[i];
-            first.set(i, a * cosine[i] - b * sin);
-            second.set(i, b * cosine[i] + a * sin);
-        }
-        first.store(out);
-        second.store(out + params.half);
+        const Pack first = Pack::load(in), second = Pack::load(in + params.half);
+        const auto sin = [&](int i) { return params.sign * sine[i]; };
+        Pack::of([&](int i) { return first[i] * cosine[i] - second[i] * sin(i); }).store(out);
+        Pack::of([&](int i) { return second[i] * cosine[i] + first[i] * sin(i); }).store(out + params.half);
     }
 }
 
@@ -69,11 +65,16 @@ void rope(CudaContext& ctx, Tensor out, ConstTensor in, ConstTensor table, Rotat
     const int64_t batch = in.size(0), tokens = in.size(1), heads = in.size(2), half = in.size(3) / 2;
     const bool aligned = allows_vectors(out) && allows_vectors(in) && allows_vectors(table);
     visit_float_type(in.dtype(), [&]<typename T>() {
-        const RopeParams<T> params{device_data<T>(out),      device_data<T>(in),
-                                   table.data<float>(),      HeadStrides(out),
-                                   HeadStrides(in),          static_cast<int>(batch),
-                                   static_cast<unsigned>(tokens), static_cast<unsigned>(heads),
-                                   static_cast<unsigned>(half),   rotation == Rotation::kForward ? 1.0f : -1.0f};
+        const RopeParams<T> params{device_data<T>(out),
+                                   device_data<T>(in),
+                                   table.data<float>(),
+                                   HeadStrides(out),
+                                   HeadStrides(in),
+                                   static_cast<int>(batch),
+                                   static_cast<unsigned>(tokens),
+                                   static_cast<unsigned>(heads),
+                                   static_cast<unsigned>(half),
+                                   rotation == Rotation::kForward ? 1.0f : -1.0f};
         const auto run = [&]<int kWidth>() {
             const int64_t items = tokens * heads * (half / kWidth);
             PASTUR_CHECK(items + kThreads <= UINT32_MAX, "rope: {} has too many elements a sequence",

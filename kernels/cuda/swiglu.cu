@@ -29,9 +29,10 @@ __global__ void __launch_bounds__(kMaxThreads) swiglu_forward_kernel(T* out, con
     if (v >= vectors) return;
     const int64_t row = blockIdx.x, width = int64_t{vectors} * kWidth;
     const Pack gate = Pack::load(gu + row * 2 * width + v * kWidth);
-    Pack up = Pack::load(gu + (row * 2 + 1) * width + v * kWidth);
-    for (int i = 0; i < kWidth; ++i) up.set(i, gate[i] * sigmoid<T>(gate[i]) * up[i]);
-    up.store(out + row * width + v * kWidth);
+    const Pack up = Pack::load(gu + (row * 2 + 1) * width + v * kWidth);
+    Pack::of([&](int i) {
+        return gate[i] * sigmoid<T>(gate[i]) * up[i];
+    }).store(out + row * width + v * kWidth);
 }
 
 /// silu(g) = g s, s = sigmoid(g), and ds/dg = s (1 - s), so that dsilu/dg = s (1 + g (1 - s)).
@@ -45,15 +46,14 @@ __global__ void __launch_bounds__(kMaxThreads)
     if (v >= vectors) return;
     const int64_t row = blockIdx.x, width = int64_t{vectors} * kWidth;
     const int64_t at_gate = row * 2 * width + v * kWidth, at_up = at_gate + width;
-    Pack gate = Pack::load(gu + at_gate), up = Pack::load(gu + at_up);
+    const Pack gate = Pack::load(gu + at_gate), up = Pack::load(gu + at_up);
     const Pack d = Pack::load(dout + row * width + v * kWidth);
-    for (int i = 0; i < kWidth; ++i) {
-        const float g = gate[i], u = up[i], s = sigmoid<T>(g);
-        gate.set(i, d[i] * u * s * (1.0f + g * (1.0f - s)));
-        up.set(i, d[i] * g * s);
-    }
-    gate.store(dgu + at_gate);
-    up.store(dgu + at_up);
+    float s[kWidth];
+    for (int i = 0; i < kWidth; ++i) s[i] = sigmoid<T>(gate[i]);
+    Pack::of([&](int i) {
+        return d[i] * up[i] * s[i] * (1.0f + gate[i] * (1.0f - s[i]));
+    }).store(dgu + at_gate);
+    Pack::of([&](int i) { return d[i] * gate[i] * s[i]; }).store(dgu + at_up);
 }
 
 /// Calls run.template operator()<kWidth>(grid, block, vectors): blocks of a whole number of warps that cover
