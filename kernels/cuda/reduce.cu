@@ -1,0 +1,89 @@
+#include "kernels/reduce.h"
+
+#include <algorithm>
+
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/numeric.cuh"
+
+namespace pastur {
+
+namespace {
+
+constexpr int kThreads = 256;
+/// Blocks of the first pass, whatever the device: the order of the sum depends on the number of elements
+/// alone.
+constexpr int64_t kMaxBlocks = 1024;
+/// Elements for which a thread is worth starting.
+constexpr int64_t kPerThread = 16;
+
+int64_t sum_blocks(int64_t count) {
+    return std::clamp<int64_t>(ceil_div(count, kThreads * kPerThread), 1, kMaxBlocks);
+}
+
+/// partials[b] = the sum of x or x^2 over block b's elements, in double. Threads walk over vectors of kWidth
+/// with the stride of the grid; the last count % kWidth elements are block 0's. x is aligned for Packed<T,
+/// kWidth>.
+template <typename T, int kWidth, bool kSquare>
+__global__ void __launch_bounds__(kThreads) partial_sums_kernel(double* partials, const T* x, int64_t count) {
+    __shared__ double shared[kThreads / kWarp];
+    double sum = 0;
+    const auto add = [&](float number) {
+        const double wide = number;
+        sum += kSquare ? wide * wide : wide;
+    };
+    const int64_t vectors = count / kWidth, stride = static_cast<int64_t>(gridDim.x) * kThreads;
+#pragma unroll 2
+    for (int64_t v = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; v < vectors; v += stride) {
+        const auto pack = Packed<T, kWidth>::load(x + v * kWidth);
+        for (int i = 0; i < kWidth; ++i) add(pack[i]);
+    }
+    const int64_t last = vectors * kWidth + threadIdx.x;
+    if (blockIdx.x == 0 && last < count) add(to_float(x[last]));
+    sum = block_sum<kThreads>(sum, shared);
+    if (threadIdx.x == 0) partials[blockIdx.x] = sum;
+}
+
+/// sum = or += partials[0] + partials[1] + ... One block; thread t adds t, t + kThreads, ... in order.
+__global__ void __launch_bounds__(kThreads)
+    total_sum_kernel(double* sum, const double* partials, int count, bool accumulate) {
+    __shared__ double shared[kThreads / kWarp];
+    double total = 0;
+    for (int i = threadIdx.x; i < count; i += kThreads) total += partials[i];
+    total = block_sum<kThreads>(total, shared);
+    if (threadIdx.x == 0) *sum = accumulate ? *sum + total : total;
+}
+
+template <bool kSquare>
+void reduce(CudaContext& ctx, const Tensor& sum, const ConstTensor& x, Update update) {
+    Arena::Frame frame(ctx.scratch(), "sum");
+    const int64_t count = x.numel(), blocks = sum_blocks(count);
+    double* partials = frame.take(DType::kF64, {blocks}).data<double>();
+    visit_float_type(x.dtype(), [&]<typename T>() {
+        const auto run = [&]<int kWidth>() {
+            launch(ctx, blocks, kThreads, 0, partial_sums_kernel<T, kWidth, kSquare>, partials,
+                   device_data<T>(x), count);
+        };
+        if (allows_vectors(x.flat()))
+            run.template operator()<kVector<T>>();
+        else
+            run.template operator()<1>();
+    });
+    launch(ctx, 1, kThreads, 0, total_sum_kernel, sum.data<double>(), partials, blocks,
+           update == Update::kAccumulate);
+}
+
+}  // namespace
+
+void sum(CudaContext& ctx, Tensor sum, ConstTensor x, Update update) {
+    reduce<false>(ctx, sum, x, update);
+}
+
+void sum_of_squares(CudaContext& ctx, Tensor sum, ConstTensor x, Update update) {
+    reduce<true>(ctx, sum, x, update);
+}
+
+int64_t sum_scratch_bytes(CudaContext&, int64_t count) {
+    return align_up(sum_blocks(count) * size_of(DType::kF64));
+}
+
+}  // namespace pastur
