@@ -9,6 +9,7 @@
 #include "engine/environment.h"
 #include "kernels/error.h"
 #include "tools/pastur/commands.h"
+#include "tools/pastur/data_command.h"
 #include "tools/pastur/overrides.h"
 
 namespace pastur {
@@ -47,6 +48,7 @@ int run_command_line(const std::vector<std::string>& arguments) {
     add_train_command(app, run);
     add_eval_command(app, run);
     add_compare_command(app, run);
+    add_data_commands(app, run);
 
     std::vector<std::string> reversed = gather_overrides(arguments);
     std::reverse(reversed.begin(), reversed.end());  // CLI11 takes them from the back
