@@ -42,6 +42,11 @@ struct TokenTile {
     }
 };
 
+/// Blocks that share an output of `width` columns.
+__host__ __device__ int chunks(int width) {
+    return (width + kTile - 1) / kTile;
+}
+
 /// acc += a^T b over the kDepth rows of both.
 __device__ void add_product(Accumulators& acc, const float (&a)[kDepth][kPitch],
                             const float (&b)[kDepth][kPitch]) {
@@ -147,15 +152,15 @@ struct OnlineSoftmax {
     }
 };
 
-/// out and lse. One block per (sequence, head, 64 queries) and, in y, 64 columns of out.
+/// out and lse. One block per (sequence, head, 64 queries, 64 columns of out).
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 2)
     attention_forward_simt_kernel(const AttentionForwardParams<T> p) {
     __shared__ Operands shared;
     const int tokens = p.sizes.tokens;
-    const BlockPosition at(tokens, kTile, p.sizes.heads, true);
+    const BlockPosition at(true, chunks(p.sizes.value));
     const int kv_head = at.head / p.sizes.group(), first = at.tile * kTile;
-    const int first_column = static_cast<int>(blockIdx.y) * kTile;
+    const int first_column = at.chunk * kTile;
     const TokenTile<T> q{token_rows(p.q, at.batch, at.head, p.sizes.query_key()), first, tokens};
     TokenTile<T> k{token_rows(p.k, p.sizes.content, p.k_shared, p.sizes.rotary, at.batch, kv_head), 0,
                    tokens};
@@ -181,9 +186,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     for (int i = 0; i < 4; ++i) {
         const float sum = row_sum(softmax.sum[i]);
         factor[i] = 1 / sum;
-        if (blockIdx.y == 0 && column(0) == 0 && first + row(i) < tokens) {
-            p.lse[static_cast<int64_t>(at.head_index) * tokens + first + row(i)] =
-                (softmax.maximum[i] + log2f(sum)) / kLog2E;
+        if (at.chunk == 0 && column(0) == 0 && first + row(i) < tokens) {
+            p.lse[at.first_row(p.sizes) + first + row(i)] = (softmax.maximum[i] + log2f(sum)) / kLog2E;
         }
     }
     store_tile(token_rows(p.out, at.batch, at.head, p.sizes.value), out, factor, first, tokens, first_column);
@@ -208,15 +212,15 @@ __global__ void __launch_bounds__(kThreads) attention_row_stats_kernel(const Att
     if (lane == 0) p.row_stats[index] = {p.lse[index] * kLog2E, delta};
 }
 
-/// dq =. One block per (sequence, head, 64 queries) and, in y, 64 columns of dq.
+/// dq =. One block per (sequence, head, 64 queries, 64 columns of dq).
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 2)
     attention_backward_query_simt_kernel(const AttentionBackwardParams<T> p) {
     __shared__ Operands shared;
     const int tokens = p.sizes.tokens;
-    const BlockPosition at(tokens, kTile, p.sizes.heads, true);
+    const BlockPosition at(true, chunks(p.sizes.query_key()));
     const int kv_head = at.head / p.sizes.group(), first = at.tile * kTile;
-    const int first_column = static_cast<int>(blockIdx.y) * kTile;
+    const int first_column = at.chunk * kTile;
     const TokenTile<T> q{token_rows(p.q, at.batch, at.head, p.sizes.query_key()), first, tokens};
     const TokenTile<T> dout{token_rows(p.dout, at.batch, at.head, p.sizes.value), first, tokens};
     TokenTile<T> k{token_rows(p.k, p.sizes.content, p.k_shared, p.sizes.rotary, at.batch, kv_head), 0,
@@ -226,8 +230,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
         const bool inside = first + row(i) < tokens;
-        stats[i] = inside ? p.row_stats[static_cast<int64_t>(at.head_index) * tokens + first + row(i)]
-                          : float2{0, 0};
+        stats[i] = inside ? p.row_stats[at.first_row(p.sizes) + first + row(i)] : float2{0, 0};
     }
 
     Accumulators s, dp, dq = {};
@@ -252,18 +255,18 @@ __global__ void __launch_bounds__(kThreads, 2)
 }
 
 /// dk = or dv =, over the heads of the group in order and the queries upwards from the diagonal. One block
-/// per (sequence, key head, 64 keys) and, in y, 64 columns of dk (the first ceil(d_qk / 64)) or of dv (the
-/// others). Tiles of scores are transposed: rows are keys.
+/// per (sequence, key head, 64 keys, 64 columns): of dk for the first ceil(d_qk / 64) chunks, of dv for the
+/// others. Tiles of scores are transposed: rows are keys.
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 2)
     attention_backward_key_simt_kernel(const AttentionBackwardParams<T> p) {
     __shared__ Operands shared;
     const int tokens = p.sizes.tokens;
-    const BlockPosition at(tokens, kTile, p.sizes.kv_heads, false);
+    const int key_chunks = chunks(p.sizes.query_key());
+    const BlockPosition at(false, key_chunks + chunks(p.sizes.value));
     const int first = at.tile * kTile;
-    const int key_chunks = (p.sizes.query_key() + kTile - 1) / kTile;
-    const bool for_keys = static_cast<int>(blockIdx.y) < key_chunks;
-    const int first_column = (static_cast<int>(blockIdx.y) - (for_keys ? 0 : key_chunks)) * kTile;
+    const bool for_keys = at.chunk < key_chunks;
+    const int first_column = (at.chunk - (for_keys ? 0 : key_chunks)) * kTile;
     const TokenTile<T> k{token_rows(p.k, p.sizes.content, p.k_shared, p.sizes.rotary, at.batch, at.head),
                          first, tokens};
     const TokenTile<T> v{token_rows(p.v, at.batch, at.head, p.sizes.value), first, tokens};
@@ -299,15 +302,11 @@ __global__ void __launch_bounds__(kThreads, 2)
     store_tile(to, sum, factors, first, tokens, first_column);
 }
 
-unsigned chunks(int width) {
-    return static_cast<unsigned>(ceil_div(width, kTile));
-}
-
 }  // namespace
 
 template <typename T>
 void attention_simt_forward(CudaContext& ctx, const AttentionForwardParams<T>& params) {
-    const dim3 grid(attention_blocks(params.sizes, params.sizes.heads, kTile), chunks(params.sizes.value));
+    const dim3 grid = attention_grid(params.sizes, params.sizes.heads, kTile, chunks(params.sizes.value));
     launch(ctx, grid, kThreads, 0, attention_forward_simt_kernel<T>, params);
 }
 
@@ -317,10 +316,10 @@ void attention_simt_backward(CudaContext& ctx, const AttentionBackwardParams<T>&
     const int64_t rows = static_cast<int64_t>(sizes.batch) * sizes.heads * sizes.tokens;
     launch(ctx, static_cast<unsigned>(ceil_div(rows, kThreads / kWarp)), kThreads, 0,
            attention_row_stats_kernel<T>, params);
-    const dim3 query_grid(attention_blocks(sizes, sizes.heads, kTile), chunks(sizes.query_key()));
+    const dim3 query_grid = attention_grid(sizes, sizes.heads, kTile, chunks(sizes.query_key()));
     launch(ctx, query_grid, kThreads, 0, attention_backward_query_simt_kernel<T>, params);
-    const dim3 key_grid(attention_blocks(sizes, sizes.kv_heads, kTile),
-                        chunks(sizes.query_key()) + chunks(sizes.value));
+    const int key_chunks = chunks(sizes.query_key()) + chunks(sizes.value);
+    const dim3 key_grid = attention_grid(sizes, sizes.kv_heads, kTile, key_chunks);
     launch(ctx, key_grid, kThreads, 0, attention_backward_key_simt_kernel<T>, params);
 }
 

@@ -36,19 +36,6 @@ struct BackwardTiles {
     static constexpr int kKeySharedBytes = kRowsBytes + 2 * kKeyStageBytes;
 };
 
-/// sum of a b over eight bf16 each.
-__device__ float dot8(const uint4& a, const uint4& b) {
-    const uint32_t x[4] = {a.x, a.y, a.z, a.w}, y[4] = {b.x, b.y, b.z, b.w};
-    float sum = 0;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        // A bf16 is the upper half of a float.
-        sum += __uint_as_float(x[i] << 16) * __uint_as_float(y[i] << 16);
-        sum += __uint_as_float(x[i] & 0xffff0000u) * __uint_as_float(y[i] & 0xffff0000u);
-    }
-    return sum;
-}
-
 /// delta of a warp's 16 rows: out from memory (requested before the other tiles are waited for), dout from
 /// its tile.
 template <int kV>
@@ -56,7 +43,7 @@ struct RowDeltas {
     static constexpr int kLanes = kV % 64 == 0 ? 8 : 4;  // threads side by side along a row
     static constexpr int kPasses = 16 / (32 / kLanes);   // rows a thread meets
     static constexpr int kChunks = kV / (8 * kLanes);
-    uint4 out[kPasses][kChunks];
+    Packed<bf16, 8> out[kPasses][kChunks];
 
     __device__ void request(const TokenRows<const bf16>& rows, int first, int tokens, int lane) {
 #pragma unroll
@@ -65,10 +52,9 @@ struct RowDeltas {
 #pragma unroll
             for (int i = 0; i < kChunks; ++i) {
                 const int column = (lane % kLanes + i * kLanes) * 8;
-                out[pass][i] = uint4{0, 0, 0, 0};
-                if (token < tokens && column < rows.width) {
-                    out[pass][i] = *reinterpret_cast<const uint4*>(rows.column(column).at(token));
-                }
+                out[pass][i] = {};
+                if (token < tokens && column < rows.width)
+                    out[pass][i] = Packed<bf16, 8>::load(rows.column(column).at(token));
             }
         }
     }
@@ -83,7 +69,10 @@ struct RowDeltas {
 #pragma unroll
             for (int i = 0; i < kChunks; ++i) {
                 const int column = (lane % kLanes + i * kLanes) * 8;
-                sum += dot8(out[pass][i], *reinterpret_cast<const uint4*>(dout + row * kPitch + column * 2));
+                const auto factor =
+                    Packed<bf16, 8>::load(reinterpret_cast<const bf16*>(dout + row * kPitch + column * 2));
+#pragma unroll
+                for (int j = 0; j < 8; ++j) sum += out[pass][i][j] * factor[j];
             }
 #pragma unroll
             for (int step = kLanes / 2; step > 0; step /= 2) sum += __shfl_xor_sync(kAllLanes, sum, step);
@@ -93,18 +82,19 @@ struct RowDeltas {
     }
 };
 
-/// s = S becomes dS = P (dP - delta), for a warp's 16 queries (this thread has rows `query` and query + 8)
-/// and keys key, key + 1, key + 8 ...
+/// s = S becomes dS = P (dP - delta), for a tile whose rows are queries and whose columns are keys. `ahead`:
+/// by how many tokens this thread's first query is ahead of its first key; keys ahead of their query have P =
+/// 0.
 template <int kTiles>
 __device__ void score_gradients_by_query(float (&s)[kTiles][4], const float (&dp)[kTiles][4],
                                          const float (&lse2)[2], const float (&delta)[2], float c,
-                                         bool diagonal, int query, int key) {
+                                         int ahead) {
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             float prob = exp2_approximate(s[n][i] * c - lse2[i / 2]);
-            if (diagonal && key + n * 8 + i % 2 > query + i / 2 * 8) prob = 0;
+            if (n * 8 + i % 2 - i / 2 * 8 > ahead) prob = 0;
             s[n][i] = prob * (dp[n][i] - delta[i / 2]);
         }
     }
@@ -119,7 +109,7 @@ template <int kQk, int kV>
 __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
     attention_backward_query_kernel(const AttentionBackwardParams<bf16> p) {
     using Tiles = BackwardTiles<kQk, kV>;
-    const BlockPosition at(p.sizes.tokens, kRows, p.sizes.heads, true);
+    const BlockPosition at(true);
     const int kv_head = at.head / p.sizes.group(), tokens = p.sizes.tokens;
     const auto k_rows = token_rows(p.k, p.sizes.content, p.k_shared, p.sizes.rotary, at.batch, kv_head);
     const auto v_rows = token_rows(p.v, at.batch, kv_head, p.sizes.value);
@@ -145,7 +135,7 @@ __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
     copy_async_commit();
 
     const int row = first + warp * 16 + lane / 4;  // and row + 8
-    const float* lse = p.lse + static_cast<int64_t>(at.head_index) * tokens;
+    const float* lse = p.lse + at.first_row(p.sizes);
     const float lse2[2] = {row < tokens ? lse[row] * kLog2E : INFINITY,
                            row + 8 < tokens ? lse[row + 8] * kLog2E : INFINITY};
     float delta[2];
@@ -162,7 +152,7 @@ __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
         delta[0] = exchange[lane / 4];
         delta[1] = exchange[lane / 4 + 8];
     }
-    float2* stats = p.row_stats + static_cast<int64_t>(at.head_index) * tokens;
+    float2* stats = p.row_stats + at.first_row(p.sizes);
     if (lane % 4 == 0 && row < tokens) stats[row] = {lse2[0], delta[0]};
     if (lane % 4 == 0 && row + 8 < tokens) stats[row + 8] = {lse2[1], delta[1]};
 
@@ -188,8 +178,7 @@ __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
             float s[Tiles::kStep / 8][4], dp[Tiles::kStep / 8][4];
             multiply_rows<Tiles::kStep, kQk>(s, q, k_part, lane);
             multiply_rows<Tiles::kStep, kV>(dp, dout, v_part, lane);
-            const bool diagonal = key + Tiles::kStep > first + 1;
-            score_gradients_by_query(s, dp, lse2, delta, c, diagonal, row, key + lane % 4 * 2);
+            score_gradients_by_query(s, dp, lse2, delta, c, row - (key + lane % 4 * 2));
             accumulate_rows<Tiles::kStep, kQk>(dq, s, k_part, lane);
         }
     }
@@ -211,17 +200,18 @@ __device__ void load_stats(SharedAddress to, const float2* stats, int first, int
 }
 
 /// s = S^T becomes P^T, and dp = dP^T becomes dS^T = P^T (dP^T - delta), for one tile whose rows are keys and
-/// whose columns are queries: lse and delta belong to columns, `stats` holds this lane's first pair.
+/// whose columns are queries: lse and delta belong to columns, `stats` holds this lane's first pair; `ahead`
+/// as above.
 template <int kTiles>
-__device__ void probabilities_by_key(float (&s)[kTiles][4], float (&dp)[kTiles][4], const std::byte* stats,
-                                     float c, bool diagonal, int key, int query) {
+__device__ void probabilities_by_key(float (&s)[kTiles][4], float (&dp)[kTiles][4], SharedAddress stats,
+                                     float c, int ahead) {
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
-        const float4 pair = *reinterpret_cast<const float4*>(stats + n * 8 * sizeof(float2));
+        const float4 pair = load_shared_16(stats + n * 8 * static_cast<int>(sizeof(float2)));
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             float prob = exp2_approximate(s[n][i] * c - (i % 2 == 0 ? pair.x : pair.z));
-            if (diagonal && key + i / 2 * 8 > query + n * 8 + i % 2) prob = 0;
+            if (i / 2 * 8 - n * 8 - i % 2 > ahead) prob = 0;
             s[n][i] = prob;
             dp[n][i] = prob * (dp[n][i] - (i % 2 == 0 ? pair.y : pair.w));
         }
@@ -239,32 +229,29 @@ template <int kQk, int kV, bool kKeys, bool kValues>
 __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
     attention_backward_key_kernel(const AttentionBackwardParams<bf16> p) {
     using Tiles = BackwardTiles<kQk, kV>;
-    const BlockPosition at(p.sizes.tokens, kRows, p.sizes.kv_heads, false);
+    const BlockPosition at(false);
     const int tokens = p.sizes.tokens, first = at.tile * kRows;
-    const int steps_a_head = (tokens - first + Tiles::kCols - 1) / Tiles::kCols;
-    const int steps = steps_a_head * p.sizes.group();
+    const int last_head = (at.head + 1) * p.sizes.group() - 1;
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
 
     std::byte* const shared = dynamic_shared();
     const SharedAddress k_tile = shared_address(shared), v_tile = k_tile + Tiles::RowsQk::kBytes;
-    const auto offset_of = [&](int step) { return Tiles::kRowsBytes + step % 2 * Tiles::kKeyStageBytes; };
-    const auto load_stage = [&](int step) {
-        const int head = at.head * p.sizes.group() + step / steps_a_head;
-        const int query = first + step % steps_a_head * Tiles::kCols;
-        const SharedAddress stage = k_tile + offset_of(step);
-        load_tile<Tiles::kCols, kQk, kThreads>(stage, token_rows(p.q, at.batch, head, p.sizes.query_key()),
-                                               query, tokens);
-        load_tile<Tiles::kCols, kV, kThreads>(
-            stage + Tiles::ColsQk::kBytes, token_rows(p.dout, at.batch, head, p.sizes.value), query, tokens);
+    int stage = Tiles::kRowsBytes, other_stage = stage + Tiles::kKeyStageBytes;  // offsets of the two
+    const auto load_stage = [&](int to, int head, int query) {
+        load_tile<Tiles::kCols, kQk, kThreads>(
+            k_tile + to, token_rows(p.q, at.batch, head, p.sizes.query_key()), query, tokens);
+        load_tile<Tiles::kCols, kV, kThreads>(k_tile + to + Tiles::ColsQk::kBytes,
+                                              token_rows(p.dout, at.batch, head, p.sizes.value), query,
+                                              tokens);
         load_stats<Tiles::kCols>(
-            stage + Tiles::kQueryStageBytes,
+            k_tile + to + Tiles::kQueryStageBytes,
             p.row_stats + (static_cast<int64_t>(at.batch) * p.sizes.heads + head) * tokens, query, tokens);
     };
     load_tile<kRows, kQk, kThreads>(
         k_tile, token_rows(p.k, p.sizes.content, p.k_shared, p.sizes.rotary, at.batch, at.head), first,
         tokens);
     load_tile<kRows, kV, kThreads>(v_tile, token_rows(p.v, at.batch, at.head, p.sizes.value), first, tokens);
-    load_stage(0);
+    load_stage(stage, at.head * p.sizes.group(), first);
     copy_async_commit();
 
     OperandA<kRows, kQk, false> k;
@@ -275,28 +262,35 @@ __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
     if constexpr (kKeys) clear(dk);
     if constexpr (kValues) clear(dv);
     const float c = p.scale * kLog2E;
-    for (int step = 0; step < steps; ++step) {
+    for (int head = at.head * p.sizes.group(), query = first; head <= last_head;) {
         copy_async_wait<0>();
         __syncthreads();  // this stage has arrived for every warp, and every warp is done with the other one
-        if (step + 1 < steps) load_stage(step + 1);
+        const bool last_tile = query + Tiles::kCols >= tokens;
+        const int next_head = head + last_tile, next_query = last_tile ? first : query + Tiles::kCols;
+        if (next_head <= last_head) load_stage(other_stage, next_head, next_query);
         copy_async_commit();
 
-        const SharedAddress q_tile = k_tile + offset_of(step), dout_tile = q_tile + Tiles::ColsQk::kBytes;
-        const std::byte* stats = shared + offset_of(step) + Tiles::kQueryStageBytes + lane % 4 * 16;
 #pragma unroll 1
         for (int part = 0; part < Tiles::kCols; part += Tiles::kStep) {
-            const int query = first + step % steps_a_head * Tiles::kCols + part;
-            if (query + Tiles::kStep <= first + warp * 16) continue;  // all before this warp's keys
-            const SharedAddress q_part = q_tile + part * Tiles::ColsQk::kPitch;
-            const SharedAddress dout_part = dout_tile + part * Tiles::ColsV::kPitch;
+            if (query + part + Tiles::kStep <= first + warp * 16) continue;  // all before this warp's keys
+            const SharedAddress q_part = k_tile + stage + part * Tiles::ColsQk::kPitch;
+            const SharedAddress dout_part =
+                k_tile + stage + Tiles::ColsQk::kBytes + part * Tiles::ColsV::kPitch;
+            const SharedAddress stats =
+                k_tile + stage + Tiles::kQueryStageBytes + part * static_cast<int>(sizeof(float2));
             float s[Tiles::kStep / 8][4], dp[Tiles::kStep / 8][4];
             multiply_rows<Tiles::kStep, kQk>(s, k, q_part, lane);
             if constexpr (kKeys) multiply_rows<Tiles::kStep, kV>(dp, v, dout_part, lane);
-            probabilities_by_key(s, dp, stats + part * sizeof(float2), c, query < first + kRows,
-                                 first + warp * 16 + lane / 4, query + lane % 4 * 2);
+            probabilities_by_key(s, dp, stats + lane % 4 * 16, c,
+                                 query + part + lane % 4 * 2 - (first + warp * 16 + lane / 4));
             if constexpr (kValues) accumulate_rows<Tiles::kStep, kV>(dv, s, dout_part, lane);
             if constexpr (kKeys) accumulate_rows<Tiles::kStep, kQk>(dk, dp, q_part, lane);
         }
+        head = next_head;
+        query = next_query;
+        const int swap = stage;
+        stage = other_stage;
+        other_stage = swap;
     }
     // Each warp's own rows of the stationary tiles are free now: it alone reads them.
     if constexpr (kKeys) {
@@ -328,16 +322,16 @@ bool attention_sm80_supports(CudaContext& ctx, const AttentionSizes& sizes) {
 void attention_sm80_backward(CudaContext& ctx, const AttentionBackwardParams<bf16>& params) {
     visit_attention_widths(params.sizes, [&]<int kQk, int kV>() {
         using Tiles = BackwardTiles<kQk, kV>;
-        launch(ctx, attention_blocks(params.sizes, params.sizes.heads, kRows), kThreads,
+        launch(ctx, attention_grid(params.sizes, params.sizes.heads, kRows), kThreads,
                Tiles::kQuerySharedBytes, attention_backward_query_kernel<kQk, kV>, params);
-        const int key_blocks = attention_blocks(params.sizes, params.sizes.kv_heads, kRows);
+        const dim3 key_grid = attention_grid(params.sizes, params.sizes.kv_heads, kRows);
         if constexpr (kQk + kV <= 320) {
-            launch(ctx, key_blocks, kThreads, Tiles::kKeySharedBytes,
+            launch(ctx, key_grid, kThreads, Tiles::kKeySharedBytes,
                    attention_backward_key_kernel<kQk, kV, true, true>, params);
         } else {
-            launch(ctx, key_blocks, kThreads, Tiles::kKeySharedBytes,
+            launch(ctx, key_grid, kThreads, Tiles::kKeySharedBytes,
                    attention_backward_key_kernel<kQk, kV, true, false>, params);
-            launch(ctx, key_blocks, kThreads, Tiles::kKeySharedBytes,
+            launch(ctx, key_grid, kThreads, Tiles::kKeySharedBytes,
                    attention_backward_key_kernel<kQk, kV, false, true>, params);
         }
     });

@@ -60,8 +60,8 @@ struct OnlineSoftmax {
     }
 };
 
-/// Scores of keys after the query become -infinity; a thread holds rows `row` and row + 8, columns `key`, key
-/// + 1, key + 8 ...
+/// Scores of keys after the query become -infinity; a thread holds rows `row` and row + 8, columns `key`,
+/// key + 1, key + 8 ...
 template <int kTiles>
 __device__ void mask_later_keys(float (&s)[kTiles][4], int row, int key) {
 #pragma unroll
@@ -72,6 +72,30 @@ __device__ void mask_later_keys(float (&s)[kTiles][4], int row, int key) {
         }
     }
 }
+
+/// What a warp keeps of its 16 queries while it walks the keys.
+template <int kQk, int kV>
+struct QueryRows {
+    OperandA<ForwardTiles<kQk, kV>::kRows, kQk, (kQk <= 32)> q;
+    OnlineSoftmax softmax;
+    float out[kV / 8][4];
+
+    /// Takes in keys [key, key + kKeys); `row` is the first of the warp's queries.
+    template <int kKeys, bool kMask>
+    __device__ void attend(SharedAddress k_tile, SharedAddress v_tile, int row, int key, float c, int lane) {
+        float s[kKeys / 8][4];
+        multiply_rows<kKeys, kQk>(s, q, k_tile, lane);
+        if constexpr (kMask) mask_later_keys(s, row + lane / 4, key + lane % 4 * 2);
+        float rescale[2];
+        softmax.step(s, rescale, c);
+#pragma unroll
+        for (int n = 0; n < kV / 8; ++n) {
+            out[n][0] *= rescale[0], out[n][1] *= rescale[0];
+            out[n][2] *= rescale[1], out[n][3] *= rescale[1];
+        }
+        accumulate_rows<kKeys, kV>(out, s, v_tile, lane);
+    }
+};
 
 /// out = softmax(scale q k^T, causal) v and lse = log sum exp, by the online softmax of Dao et al.
 /// (2205.14135).
@@ -86,7 +110,7 @@ template <int kQk, int kV>
 __global__ void __launch_bounds__(ForwardTiles<kQk, kV>::kThreads, ForwardTiles<kQk, kV>::kMinBlocks)
     attention_forward_kernel(const AttentionForwardParams<bf16> p) {
     using Tiles = ForwardTiles<kQk, kV>;
-    const BlockPosition at(p.sizes.tokens, Tiles::kRows, p.sizes.heads, true);
+    const BlockPosition at(true);
     const int kv_head = at.head / p.sizes.group();
     const auto q_rows = token_rows(p.q, at.batch, at.head, p.sizes.query_key());
     const auto k_rows = token_rows(p.k, p.sizes.content, p.k_shared, p.sizes.rotary, at.batch, kv_head);
@@ -107,44 +131,44 @@ __global__ void __launch_bounds__(ForwardTiles<kQk, kV>::kThreads, ForwardTiles<
     load_stage(0);
     copy_async_commit();
 
-    OperandA<Tiles::kRows, kQk, (kQk <= 64)> q;
-    OnlineSoftmax softmax;
-    float out[kV / 8][4];
-    clear(out);
+    QueryRows<kQk, kV> rows;
+    clear(rows.out);
     const float c = p.scale * kLog2E;
+    const int row = first + warp * 16;
     for (int step = 0; step < steps; ++step) {
         copy_async_wait<0>();
         __syncthreads();  // this stage has arrived for every warp, and every warp is done with the other one
         if (step + 1 < steps) load_stage(step + 1);
         copy_async_commit();
-        if (step == 0) q.load(q_tile, warp * 16, lane);
+        if (step == 0) rows.q.load(q_tile, warp * 16, lane);
 
-        const SharedAddress stage = q_tile + Tiles::Q::kBytes + step % 2 * Tiles::kStageBytes;
-        float s[Tiles::kCols / 8][4];
-        multiply_rows<Tiles::kCols, kQk>(s, q, stage, lane);
+        const SharedAddress k_tile = q_tile + Tiles::Q::kBytes + step % 2 * Tiles::kStageBytes;
+        const SharedAddress v_tile = k_tile + Tiles::K::kBytes;
         const int key = step * Tiles::kCols;
-        if (key + Tiles::kCols > first + 1)
-            mask_later_keys(s, first + warp * 16 + lane / 4, key + lane % 4 * 2);
-        float rescale[2];
-        softmax.step(s, rescale, c);
-#pragma unroll
-        for (int n = 0; n < kV / 8; ++n) {
-            out[n][0] *= rescale[0], out[n][1] *= rescale[0];
-            out[n][2] *= rescale[1], out[n][3] *= rescale[1];
+        if (key + Tiles::kCols <= first + 1) {
+            rows.template attend<Tiles::kCols, false>(k_tile, v_tile, row, key, c, lane);
+            continue;
         }
-        accumulate_rows<Tiles::kCols, kV>(out, s, stage + Tiles::K::kBytes, lane);
+        // On the diagonal: by halves, without those that only hold keys after the warp's queries.
+        constexpr int kHalf = Tiles::kCols / 2;
+#pragma unroll 1
+        for (int half = 0; half < 2 && key + half * kHalf < row + 16; ++half) {
+            rows.template attend<kHalf, true>(k_tile + half * kHalf * Tiles::K::kPitch,
+                                              v_tile + half * kHalf * Tiles::V::kPitch, row,
+                                              key + half * kHalf, c, lane);
+        }
     }
 
-    softmax.finish();
+    rows.softmax.finish();
     // The warp's own rows of the query tile are free now: it alone reads them.
-    store_fragments<kV, Tiles::Q::kPitch>(
-        token_rows(p.out, at.batch, at.head, p.sizes.value), out, 1 / softmax.sum[0], 1 / softmax.sum[1],
-        shared + warp * 16 * Tiles::Q::kPitch, first + warp * 16, p.sizes.tokens, lane);
-    const int token = first + warp * 16 + lane / 4 + lane % 4 * 8;  // lanes 0 and 1 of a row's four write
+    store_fragments<kV, Tiles::Q::kPitch>(token_rows(p.out, at.batch, at.head, p.sizes.value), rows.out,
+                                          1 / rows.softmax.sum[0], 1 / rows.softmax.sum[1],
+                                          shared + warp * 16 * Tiles::Q::kPitch, row, p.sizes.tokens, lane);
+    const int token = row + lane / 4 + lane % 4 * 8;  // lanes 0 and 1 of a row's four write
     if (lane % 4 < 2 && token < p.sizes.tokens) {
-        const float maximum = lane % 4 == 0 ? softmax.maximum[0] : softmax.maximum[1];
-        const float sum = lane % 4 == 0 ? softmax.sum[0] : softmax.sum[1];
-        p.lse[static_cast<int64_t>(at.head_index) * p.sizes.tokens + token] = maximum * p.scale + logf(sum);
+        const float maximum = lane % 4 == 0 ? rows.softmax.maximum[0] : rows.softmax.maximum[1];
+        const float sum = lane % 4 == 0 ? rows.softmax.sum[0] : rows.softmax.sum[1];
+        p.lse[at.first_row(p.sizes) + token] = maximum * p.scale + logf(sum);
     }
 }
 
@@ -153,7 +177,7 @@ __global__ void __launch_bounds__(ForwardTiles<kQk, kV>::kThreads, ForwardTiles<
 void attention_sm80_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params) {
     visit_attention_widths(params.sizes, [&]<int kQk, int kV>() {
         using Tiles = ForwardTiles<kQk, kV>;
-        launch(ctx, attention_blocks(params.sizes, params.sizes.heads, Tiles::kRows), Tiles::kThreads,
+        launch(ctx, attention_grid(params.sizes, params.sizes.heads, Tiles::kRows), Tiles::kThreads,
                Tiles::kSharedBytes, attention_forward_kernel<kQk, kV>, params);
     });
 }

@@ -9,24 +9,30 @@ namespace pastur {
 
 inline constexpr float kLog2E = 1.4426950408889634f;
 
-/// Which (sequence, head, tile of tokens) a block works on. The tiles of a head are neighbours in launch
-/// order, so that they find each other's rows in L2; `descending` starts with the last one.
+/// Which (sequence, head, tile of tokens) a block works on, and which of `chunks` parts of the tile's output.
+/// The tiles of a head are neighbours in launch order, so that they find each other's rows in L2;
+/// `descending` starts with the last one. Read straight from the block's index, it stays in uniform
+/// registers.
 struct BlockPosition {
-    int head_index, batch, head, tile;  ///< head_index = batch heads + head
+    int batch, head, tile, chunk;
 
-    __device__ BlockPosition(int tokens, int tile_rows, int heads, bool descending) {
-        const int tiles = (tokens + tile_rows - 1) / tile_rows;
-        const int block = static_cast<int>(blockIdx.x);
-        head_index = block / tiles;
-        batch = head_index / heads;
-        head = head_index % heads;
-        tile = descending ? tiles - 1 - block % tiles : block % tiles;
+    __device__ explicit BlockPosition(bool descending, int chunks = 1) {
+        const int tiles = static_cast<int>(gridDim.x) / chunks, index = static_cast<int>(blockIdx.x);
+        batch = static_cast<int>(blockIdx.z);
+        head = static_cast<int>(blockIdx.y);
+        tile = descending ? tiles - 1 - index / chunks : index / chunks;
+        chunk = index % chunks;
+    }
+    /// Index of the head's first token in [B, H, T].
+    __device__ int64_t first_row(const AttentionSizes& sizes) const {
+        return (static_cast<int64_t>(batch) * sizes.heads + head) * sizes.tokens;
     }
 };
 
-/// Number of blocks BlockPosition spreads the work over.
-inline int attention_blocks(const AttentionSizes& sizes, int heads, int tile_rows) {
-    return static_cast<int>(sizes.batch * heads * ceil_div(sizes.tokens, tile_rows));
+/// The grid BlockPosition reads.
+inline dim3 attention_grid(const AttentionSizes& sizes, int heads, int tile_rows, int chunks = 1) {
+    return dim3(static_cast<unsigned>(ceil_div(sizes.tokens, tile_rows) * chunks),
+                static_cast<unsigned>(heads), static_cast<unsigned>(sizes.batch));
 }
 
 /// Calls run.template operator()<kQk, kV>() with the smallest instantiated tile widths that hold the heads.

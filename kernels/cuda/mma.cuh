@@ -43,6 +43,16 @@ __device__ inline void copy_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
+/// 16 bytes at a multiple of 16.
+__device__ inline float4 load_shared_16(SharedAddress from) {
+    float4 x;
+    asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(x.x), "=f"(x.y), "=f"(x.z), "=f"(x.w)
+                 : "r"(from)
+                 : "memory");
+    return x;
+}
+
 /// Four 8 x 8 matrices of bf16: lanes 8 i .. 8 i + 7 give the addresses of the rows of matrix i, and r[i]
 /// receives (row g, columns 2t, 2t + 1) of it.
 __device__ inline void load_matrices(uint32_t (&r)[4], SharedAddress row) {
