@@ -31,7 +31,6 @@ std::string inflect(std::string_view form, std::string_view word, bool past) {
     if (form == "pl") return plural(word);
     if (form == "er") return comparative(word);
     if (form == "est") return superlative(word);
-    if (form == "ly") return adverb(word);
     if (form == "v") return past ? past_tense(word) : third_person(word);
     if (form == "vp") return past ? (be ? "were" : past_tense(word)) : be ? "are" : std::string(word);
     if (form == "past") return past_tense(word);
@@ -39,6 +38,30 @@ std::string inflect(std::string_view form, std::string_view word, bool past) {
     if (form == "ing") return present_participle(word);
     PASTUR_CHECK(false, "unknown word form {}", form);
     return {};
+}
+
+uint64_t hash_of(std::string_view word) {
+    uint64_t hash = 0;
+    for (const char c : word) hash = mix64(hash + static_cast<uint8_t>(c) + kGoldenGamma);
+    return hash;
+}
+
+/// Words keep company: of three draws, the one that goes best with the word drawn before. Which pairs go well
+/// is arbitrary but fixed, something to learn that frequencies alone do not tell.
+std::string_view draw_word(const std::vector<std::string_view>& words, Grammar::Scene& scene) {
+    std::string_view best;
+    uint64_t best_affinity = 0;
+    for (int i = 0; i < 3; ++i) {
+        const std::string_view word = words[draw_zipf(scene.random, words.size())];
+        const uint64_t hash = hash_of(word);
+        const uint64_t affinity = hash == scene.company ? 0 : mix64(hash ^ scene.company);
+        if (best.empty() || affinity > best_affinity) {
+            best = word;
+            best_affinity = affinity;
+        }
+    }
+    scene.company = hash_of(best);
+    return best;
 }
 
 }  // namespace
@@ -57,8 +80,8 @@ Grammar::Grammar(std::string_view text) {
     std::string joined;  // continuation lines joined to their rule
     for_each_part(text, '\n', [&](std::string_view line) {
         if (trim(line).empty()) return;
-        if (line.front() != ' ') joined += '\n';
-        joined += line;
+        joined += line.front() == ' ' ? ' ' : '\n';
+        joined += trim(line);
     });
     for_each_part(trim(joined), '\n', [&](std::string_view rule) {
         const size_t colon = rule.find(':');
@@ -116,7 +139,7 @@ void Grammar::expand_slot(const Piece& piece, Scene& scene, std::string& out) co
     if (const auto variable = scene.variables.find(name); variable != scene.variables.end()) {
         out += inflect(piece.form, variable->second, scene.past);
     } else if (const auto words = scene.classes.find(name); words != scene.classes.end()) {
-        out += inflect(piece.form, words->second[draw_zipf(scene.random, words->second.size())], scene.past);
+        out += inflect(piece.form, draw_word(words->second, scene), scene.past);
     } else if (rules_.count(name) != 0) {
         expand(name, scene, out);
     } else {

@@ -7,8 +7,8 @@
 //     variable's value {var}            the value bound to the variable {pl noun}        a form of a word,
 //     which may be a variable: pl er est ly {v verb}         a verb in the tense of the story, third person
 //     singular; {vp verb} plural; {ed verb} {ing verb} {past verb}   its participles, and its past whatever
-//     the tense {class}          a word of an open class, frequent ones more often; {pl class}, {v class} ...
-//     its forms
+//     the tense {class}          a word of an open class, frequent ones and old companions more often; {pl
+//     class}, {v class} ... its forms
 // `^` after the opening brace capitalises what the slot gives.
 #include <functional>
 #include <map>
@@ -28,10 +28,12 @@ class Grammar {
 
     /// What one text is told with.
     struct Scene {
+        explicit Scene(SplitMix source) : random(source) {}
         SplitMix random;
         bool past = true;  ///< tense
         std::unordered_map<std::string, std::string> variables;
         std::unordered_map<std::string, std::vector<std::string_view>> classes;  ///< most frequent first
+        uint64_t company = 0;  ///< hash of the open-class word drawn last
     };
     /// Appends an expansion of the rule.
     void expand(const std::string& rule, Scene& scene, std::string& out) const;

@@ -11,37 +11,83 @@ struct Irregular {
     std::string_view base, past, participle;
 };
 constexpr Irregular kIrregularVerbs[] = {
-    {"be", "was", "been"},         {"begin", "began", "begun"},
-    {"break", "broke", "broken"},  {"bring", "brought", "brought"},
-    {"build", "built", "built"},   {"buy", "bought", "bought"},
-    {"catch", "caught", "caught"}, {"choose", "chose", "chosen"},
-    {"come", "came", "come"},      {"cut", "cut", "cut"},
-    {"do", "did", "done"},         {"draw", "drew", "drawn"},
-    {"drink", "drank", "drunk"},   {"eat", "ate", "eaten"},
-    {"fall", "fell", "fallen"},    {"feel", "felt", "felt"},
-    {"find", "found", "found"},    {"forget", "forgot", "forgotten"},
-    {"get", "got", "got"},         {"give", "gave", "given"},
-    {"go", "went", "gone"},        {"grow", "grew", "grown"},
-    {"hang", "hung", "hung"},      {"have", "had", "had"},
-    {"hear", "heard", "heard"},    {"hide", "hid", "hidden"},
-    {"hold", "held", "held"},      {"keep", "kept", "kept"},
-    {"kneel", "knelt", "knelt"},   {"know", "knew", "known"},
-    {"lead", "led", "led"},        {"leave", "left", "left"},
-    {"lie", "lay", "lain"},        {"lose", "lost", "lost"},
-    {"make", "made", "made"},      {"meet", "met", "met"},
-    {"put", "put", "put"},         {"read", "read", "read"},
-    {"ride", "rode", "ridden"},    {"run", "ran", "run"},
-    {"say", "said", "said"},       {"see", "saw", "seen"},
-    {"sell", "sold", "sold"},      {"set", "set", "set"},
-    {"shake", "shook", "shaken"},  {"shine", "shone", "shone"},
-    {"show", "showed", "shown"},   {"sing", "sang", "sung"},
-    {"sit", "sat", "sat"},         {"sleep", "slept", "slept"},
-    {"speak", "spoke", "spoken"},  {"stand", "stood", "stood"},
-    {"steal", "stole", "stolen"},  {"swim", "swam", "swum"},
-    {"take", "took", "taken"},     {"teach", "taught", "taught"},
-    {"tell", "told", "told"},      {"think", "thought", "thought"},
-    {"throw", "threw", "thrown"},  {"understand", "understood", "understood"},
-    {"wake", "woke", "woken"},     {"win", "won", "won"},
+    {"be", "was", "been"},
+    {"begin", "began", "begun"},
+    {"bend", "bent", "bent"},
+    {"blow", "blew", "blown"},
+    {"break", "broke", "broken"},
+    {"bring", "brought", "brought"},
+    {"build", "built", "built"},
+    {"buy", "bought", "bought"},
+    {"catch", "caught", "caught"},
+    {"choose", "chose", "chosen"},
+    {"come", "came", "come"},
+    {"creep", "crept", "crept"},
+    {"cut", "cut", "cut"},
+    {"dig", "dug", "dug"},
+    {"do", "did", "done"},
+    {"draw", "drew", "drawn"},
+    {"drink", "drank", "drunk"},
+    {"eat", "ate", "eaten"},
+    {"fall", "fell", "fallen"},
+    {"feed", "fed", "fed"},
+    {"feel", "felt", "felt"},
+    {"find", "found", "found"},
+    {"fling", "flung", "flung"},
+    {"fly", "flew", "flown"},
+    {"forget", "forgot", "forgotten"},
+    {"get", "got", "got"},
+    {"give", "gave", "given"},
+    {"go", "went", "gone"},
+    {"grow", "grew", "grown"},
+    {"hang", "hung", "hung"},
+    {"have", "had", "had"},
+    {"hear", "heard", "heard"},
+    {"hide", "hid", "hidden"},
+    {"hit", "hit", "hit"},
+    {"hold", "held", "held"},
+    {"keep", "kept", "kept"},
+    {"kneel", "knelt", "knelt"},
+    {"know", "knew", "known"},
+    {"lead", "led", "led"},
+    {"leap", "leapt", "leapt"},
+    {"leave", "left", "left"},
+    {"let", "let", "let"},
+    {"lie", "lay", "lain"},
+    {"light", "lit", "lit"},
+    {"lose", "lost", "lost"},
+    {"make", "made", "made"},
+    {"meet", "met", "met"},
+    {"put", "put", "put"},
+    {"read", "read", "read"},
+    {"ride", "rode", "ridden"},
+    {"ring", "rang", "rung"},
+    {"run", "ran", "run"},
+    {"say", "said", "said"},
+    {"see", "saw", "seen"},
+    {"sell", "sold", "sold"},
+    {"set", "set", "set"},
+    {"shake", "shook", "shaken"},
+    {"shine", "shone", "shone"},
+    {"show", "showed", "shown"},
+    {"sing", "sang", "sung"},
+    {"sit", "sat", "sat"},
+    {"sleep", "slept", "slept"},
+    {"speak", "spoke", "spoken"},
+    {"spread", "spread", "spread"},
+    {"stand", "stood", "stood"},
+    {"steal", "stole", "stolen"},
+    {"sweep", "swept", "swept"},
+    {"swim", "swam", "swum"},
+    {"swing", "swung", "swung"},
+    {"take", "took", "taken"},
+    {"tell", "told", "told"},
+    {"think", "thought", "thought"},
+    {"throw", "threw", "thrown"},
+    {"understand", "understood", "understood"},
+    {"wake", "woke", "woken"},
+    {"win", "won", "won"},
+    {"wind", "wound", "wound"},
     {"write", "wrote", "written"},
 };
 
@@ -49,12 +95,12 @@ struct Pair {
     std::string_view base, form;
 };
 constexpr Pair kIrregularPlurals[] = {
-    {"man", "men"},       {"woman", "women"},       {"child", "children"}, {"mouse", "mice"},
-    {"goose", "geese"},   {"foot", "feet"},         {"fish", "fish"},      {"sheep", "sheep"},
-    {"deer", "deer"},     {"trout", "trout"},       {"leaf", "leaves"},    {"loaf", "loaves"},
-    {"knife", "knives"},  {"shelf", "shelves"},     {"wolf", "wolves"},    {"calf", "calves"},
-    {"scarf", "scarves"}, {"ferryman", "ferrymen"}, {"cactus", "cacti"},   {"milkmaid", "milkmaids"},
-    {"rapids", "rapids"}, {"bellows", "bellows"},
+    {"man", "men"},           {"woman", "women"},       {"child", "children"}, {"mouse", "mice"},
+    {"goose", "geese"},       {"foot", "feet"},         {"fish", "fish"},      {"sheep", "sheep"},
+    {"deer", "deer"},         {"trout", "trout"},       {"leaf", "leaves"},    {"loaf", "loaves"},
+    {"knife", "knives"},      {"shelf", "shelves"},     {"wolf", "wolves"},    {"calf", "calves"},
+    {"scarf", "scarves"},     {"ferryman", "ferrymen"}, {"cactus", "cacti"},   {"oasis", "oases"},
+    {"starfish", "starfish"},
 };
 
 constexpr bool is_vowel(char c) {
@@ -79,6 +125,7 @@ int syllables(std::string_view word) {
 /// "drop", "big": the last consonant is doubled before a vowel ending.
 bool doubles(std::string_view word) {
     const char c = last(word), v = last(word, 1), before = last(word, 2);
+    if (word.ends_with("el") && syllables(word) == 2) return true;  // travelled, labelled
     const bool quoted_u = before == 'u' && last(word, 3) == 'q';
     return word.size() >= 3 && !is_vowel(c) && c != 'w' && c != 'x' && c != 'y' && is_vowel(v) &&
            (!is_vowel(before) || quoted_u) && syllables(word) == 1;
@@ -151,7 +198,7 @@ std::string present_participle(std::string_view verb) {
     if (verb == "be") return "being";
     if (verb.ends_with("ie")) return cut(verb, 2, "ying");
     if (last(verb) == 'e' && last(verb, 1) != 'e' && verb != "tiptoe") return cut(verb, 1, "ing");
-    const bool stressed_end = verb == "begin" || verb == "forget";
+    const bool stressed_end = verb == "begin" || verb == "forget";  // the doubled consonant needs stress
     if (doubles(verb) || stressed_end) return with_ending(verb, verb.substr(verb.size() - 1)).append("ing");
     return with_ending(verb, "ing");
 }
@@ -164,14 +211,6 @@ std::string comparative(std::string_view adjective) {
 std::string superlative(std::string_view adjective) {
     if (adjective == "good") return "best";
     return short_adjective(adjective) ? with_e_ending(adjective, "est") : "most " + std::string(adjective);
-}
-
-std::string adverb(std::string_view adjective) {
-    if (adjective == "good") return "well";
-    if (consonant_y(adjective) && syllables(adjective) > 1) return cut(adjective, 1, "ily");
-    if (adjective.ends_with("le") && !is_vowel(last(adjective, 2))) return cut(adjective, 1, "y");
-    if (adjective.ends_with("ll")) return with_ending(adjective, "y");
-    return with_ending(adjective, "ly");
 }
 
 std::string with_articles(std::string_view text) {

@@ -12,7 +12,6 @@ std::string past_participle(std::string_view verb);     ///< "take" -> "taken"
 std::string present_participle(std::string_view verb);  ///< "hide" -> "hiding"
 std::string comparative(std::string_view adjective);    ///< "happy" -> "happier", "patient" -> "more patient"
 std::string superlative(std::string_view adjective);  ///< "happy" -> "happiest", "patient" -> "most patient"
-std::string adverb(std::string_view adjective);       ///< "happy" -> "happily"
 /// Replaces the article "a" by "an" before a vowel sound.
 std::string with_articles(std::string_view text);
 

@@ -70,14 +70,15 @@ void choose_things(Grammar::Scene& scene, const Topic& topic) {
     variables["virtue"] = draw(random, lex.virtues);
     variables["feeling"] = draw(random, lex.feelings);
     variables["num"] = draw(random, lex.numbers);
-    variables["time"] = draw(random, lex.times);
+    variables["part"] = draw(random, lex.dayparts);
+    variables["season"] = draw(random, lex.seasons);
     variables["weather"] = draw(random, {"sun", "rain", "wind", "snow", "fog"});
     variables["plot"] = draw(random, {"loss", "journey", "repair", "trade", "mystery", "contest"});
 }
 
 Grammar::Scene make_scene(uint64_t seed, uint64_t index) {
     const Lexicon& lex = lexicon();
-    Grammar::Scene scene{SplitMix(seed, index), true, {}, {}};
+    Grammar::Scene scene(SplitMix(seed, index));
     SplitMix& random = scene.random;
     scene.past = random.chance(75);
     const Topic& topic = lex.topics[random.below(lex.topics.size())];
@@ -96,11 +97,9 @@ Grammar::Scene make_scene(uint64_t seed, uint64_t index) {
 std::string synthetic_story(uint64_t seed, uint64_t index) {
     Grammar::Scene scene = make_scene(seed, index);
     std::vector<std::string> paragraphs = {"Opening", "Start_" + scene.variables.at("plot"), "Visit"};
-    // The middle is as long as it gets: a second attempt and a second helper make the long stories.
-    const bool travels = scene.random.chance(60);
-    if (travels) paragraphs.push_back("Travel");
+    if (scene.random.chance(60)) paragraphs.push_back("Travel");
     paragraphs.push_back("Trouble");
-    if (scene.random.chance(25)) paragraphs.push_back("Trouble");
+    if (scene.random.chance(25)) paragraphs.push_back("Again");
     paragraphs.push_back("Turn");
     paragraphs.push_back("Ending");
 

@@ -19,7 +19,8 @@ struct Lexicon {
     std::vector<std::string_view> women, men, towns_front, towns_back, pets;
     std::vector<std::string_view> nouns;      ///< of any setting
     std::vector<std::string_view> treasures;  ///< what a story is about
-    std::vector<std::string_view> materials, colours, foods, animals, virtues, feelings, numbers, times;
+    std::vector<std::string_view> materials, colours, foods, animals, virtues, feelings, numbers, dayparts,
+        seasons;
     std::vector<std::string_view> adjectives, adverbs, intransitive, transitive;
 };
 

@@ -16,28 +16,30 @@ class PrepareDisplay {
   public:
     void operator()(const PrepareProgress& progress) {
         using Stage = PrepareProgress::Stage;
-        if (progress.stage == Stage::kTrain) return line_.note("training the tokenizer ...");
-        if (progress.stage == Stage::kSample && !announced_)
-            line_.note("reading a sample for the tokenizer ...");
-        announced_ = true;
-        if (progress.stage != Stage::kEncode) return;
-        if (!encoding_since_) encoding_since_ = line_.seconds();
-        if (!line_.due()) return;
-        const double seconds = line_.seconds() - *encoding_since_ + 1e-9;
-        line_.show(static_cast<double>(progress.bytes_read), static_cast<double>(progress.bytes_total),
-                   fmt::format("{}B of {}B  {} documents  {} tokens  {} tokens/s",
-                               with_prefix(static_cast<double>(progress.bytes_read)),
-                               with_prefix(static_cast<double>(progress.bytes_total)),
-                               with_prefix(static_cast<double>(progress.documents)),
-                               with_prefix(static_cast<double>(progress.tokens)),
-                               with_prefix(static_cast<double>(progress.tokens) / seconds)));
+        if (progress.stage != stage_) enter(progress.stage);
+        if (progress.stage == Stage::kTrain || !line_.due()) return;
+        const double read = static_cast<double>(progress.bytes_read);
+        const double total = static_cast<double>(progress.bytes_total);
+        std::string text = fmt::format("{}B of {}B", with_prefix(read), with_prefix(total));
+        if (progress.stage == Stage::kEncode)
+            text += fmt::format("  {} documents  {} tokens  {} tokens/s",
+                                with_prefix(static_cast<double>(progress.documents)),
+                                with_prefix(static_cast<double>(progress.tokens)),
+                                with_prefix(static_cast<double>(progress.tokens) / line_.seconds()));
+        line_.show(read, total, text);
     }
-    double seconds() const { return line_.seconds(); }
 
   private:
+    void enter(PrepareProgress::Stage stage) {
+        using Stage = PrepareProgress::Stage;
+        if (stage == Stage::kSample) line_.note("reading a sample for the tokenizer ...");
+        if (stage == Stage::kTrain)
+            line_.note("training the tokenizer (a minute or two for 32000 pieces) ...");
+        if (stage == Stage::kEncode) line_.restart();
+        stage_ = stage;
+    }
     ProgressLine line_;
-    std::optional<double> encoding_since_;
-    bool announced_ = false;
+    std::optional<PrepareProgress::Stage> stage_;
 };
 
 void print_split(const char* name, const SplitMeta& split) {
@@ -48,12 +50,12 @@ void print_split(const char* name, const SplitMeta& split) {
 
 int run_prepare(const PrepareOptions& options) {
     PrepareResult result;
-    double seconds = 0;
+    const auto start = std::chrono::steady_clock::now();
     {
         PrepareDisplay display;
         result = prepare(options, std::ref(display));
-        seconds = display.seconds();
     }
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     for (const std::string& note : result.notes) fmt::print(stderr, "note: {}\n", note);
     const DataMeta& meta = result.meta;
     fmt::print("{}: {} tokenizer, vocabulary {}, {:.1f} s\n", options.out.string(), meta.tokenizer,

@@ -19,6 +19,10 @@ double ProgressLine::seconds() const {
     return std::chrono::duration<double>(Clock::now() - start_).count();
 }
 
+void ProgressLine::restart() {
+    start_ = last_ = Clock::now();
+}
+
 bool ProgressLine::due() {
     const auto interval = terminal_ ? std::chrono::milliseconds(200) : std::chrono::milliseconds(10'000);
     if (Clock::now() - last_ < interval) return false;

@@ -17,6 +17,9 @@ class ProgressLine {
     void show(double done, double total, const std::string& text);
     /// A message that stays.
     void note(const std::string& text);
+    /// Starts the clock of speed and ETA again, for the next stage.
+    void restart();
+    /// Since the last restart.
     double seconds() const;
 
   private:
