@@ -12,6 +12,8 @@ namespace pastur {
 namespace {
 
 AttentionSizes sizes_of(const AttentionInputs& in) {
+    // The online softmax takes the maximum before it scales.
+    PASTUR_CHECK(in.scale > 0, "attention: scale {}, expected a positive number", in.scale);
     const auto size = [](const ConstTensor& tensor, int i) { return static_cast<int>(tensor.size(i)); };
     AttentionSizes sizes{};
     sizes.batch = size(in.q, 0);
