@@ -1,0 +1,71 @@
+#pragma once
+// Corpus files and shards for the tests of the data layer, written byte by byte.
+#include <zlib.h>
+#include <zstd.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace pastur::test {
+
+inline void write_bytes(const std::filesystem::path& path, std::string_view bytes) {
+    std::ofstream file(path, std::ios::binary);
+    file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    if (!file.flush()) throw std::runtime_error("cannot write " + path.string());
+}
+
+inline std::string read_bytes(const std::filesystem::path& path) {
+    std::ifstream file(path, std::ios::binary);
+    std::ostringstream bytes;
+    bytes << file.rdbuf();
+    if (!file) throw std::runtime_error("cannot read " + path.string());
+    return bytes.str();
+}
+
+inline std::string gzip(std::string_view text) {
+    z_stream stream{};
+    if (deflateInit2(&stream, 6, Z_DEFLATED, MAX_WBITS + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK)
+        throw std::runtime_error("deflateInit2");
+    std::string out(deflateBound(&stream, text.size()), '\0');
+    stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
+    stream.avail_in = static_cast<uInt>(text.size());
+    stream.next_out = reinterpret_cast<Bytef*>(out.data());
+    stream.avail_out = static_cast<uInt>(out.size());
+    const int status = deflate(&stream, Z_FINISH);
+    out.resize(stream.total_out);
+    deflateEnd(&stream);
+    if (status != Z_STREAM_END) throw std::runtime_error("deflate");
+    return out;
+}
+
+inline std::string zstd(std::string_view text) {
+    std::string out(ZSTD_compressBound(text.size()), '\0');
+    const size_t size = ZSTD_compress(out.data(), out.size(), text.data(), text.size(), 3);
+    if (ZSTD_isError(size)) throw std::runtime_error("ZSTD_compress");
+    out.resize(size);
+    return out;
+}
+
+/// Little-endian bytes of the values.
+template <typename T>
+std::string bytes_of(const std::vector<T>& values) {
+    return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
+}
+
+/// A shard in llm.c's format: 256 words of header, then the tokens.
+template <typename T>
+std::string shard_bytes(const std::vector<T>& tokens) {
+    std::vector<int32_t> header(256);
+    header[0] = sizeof(T) == 2 ? 20240520 : 20240801;
+    header[1] = sizeof(T) == 2 ? 1 : 7;
+    header[2] = static_cast<int32_t>(tokens.size());
+    return bytes_of(header) + bytes_of(tokens);
+}
+
+}  // namespace pastur::test
