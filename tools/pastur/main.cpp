@@ -3,8 +3,9 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <filesystem>
+#include <iostream>
 #include <new>
+#include <system_error>
 
 #include "engine/environment.h"
 #include "kernels/error.h"
@@ -34,6 +35,9 @@ int explain_parse_error(const CLI::App& app, const CLI::ParseError& error) {
             fail_unknown(*level, unknown.front());
         }
     }
+    if (const auto commands = subcommand_names(command); !commands.empty())
+        fail(ExitCode::kUsage, "`{}`: expected a command: {} (see `{} --help`)", full_name(command),
+             fmt::join(commands, ", "), full_name(command));
     std::string text = error.what();
     if (const size_t newline = text.find('\n'); newline != std::string::npos) text.resize(newline);
     fail(ExitCode::kUsage, "{} (see `{} --help`)", text, full_name(command));
@@ -60,6 +64,12 @@ int run_command_line(const std::vector<std::string>& arguments) {
     return run();
 }
 
+/// A full disk behind `pastur ... > file` must not look like success.
+int check_output(int code) {
+    if (code != 0 || (std::cout.flush() && std::fflush(stdout) == 0 && std::ferror(stdout) == 0)) return code;
+    fail_io("cannot write", "standard output");
+}
+
 int report(ExitCode code, const char* what) {
     std::string line = what;
     std::replace(line.begin(), line.end(), '\n', ' ');
@@ -73,12 +83,12 @@ int report(ExitCode code, const char* what) {
 int main(int argc, char** argv) {
     using pastur::ExitCode;
     try {
-        return pastur::run_command_line({argv + 1, argv + argc});
+        return pastur::check_output(pastur::run_command_line({argv + 1, argv + argc}));
     } catch (const pastur::Error& error) {
         return pastur::report(error.code(), error.what());
     } catch (const std::bad_alloc&) {
         return pastur::report(ExitCode::kNoDevice, "out of host memory");
-    } catch (const std::filesystem::filesystem_error& error) {
+    } catch (const std::system_error& error) {  // of std::filesystem, and of {fmt} printing to a full disk
         return pastur::report(ExitCode::kIo, error.what());
     } catch (const std::exception& error) {
         return pastur::report(ExitCode::kOther, error.what());

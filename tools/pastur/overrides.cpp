@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "engine/config_fields.h"
 #include "engine/nearest_name.h"
 #include "kernels/error.h"
 
@@ -24,11 +25,18 @@ std::vector<std::string> option_names(const CLI::App& command) {
     return names;
 }
 
-std::vector<std::string> subcommand_names(const CLI::App& command) {
-    std::vector<std::string> names;
-    for (const CLI::App* sub : command.get_subcommands([](const CLI::App*) { return true; }))
-        names.push_back(sub->get_name());
-    return names;
+/// The option nearest to `name`; where recipe keys can be overridden, "--lr" means --train.lr.
+std::string nearest_option(const CLI::App& command, const std::string& name) {
+    std::string nearest = nearest_name(name, option_names(command));
+    if (!command.get_allow_extras()) return nearest;
+    int fewest = edit_distance(name, nearest);
+    for (const Field& field : config_fields()) {
+        const int edits = edit_distance(name, std::string("--") + field.key);
+        if (edits >= fewest) continue;
+        fewest = edits;
+        nearest = "--" + field.path() + "=value";
+    }
+    return nearest;
 }
 
 }  // namespace
@@ -36,6 +44,13 @@ std::vector<std::string> subcommand_names(const CLI::App& command) {
 std::string full_name(const CLI::App& command) {
     const CLI::App* parent = command.get_parent();
     return parent ? full_name(*parent) + " " + command.get_name() : command.get_name();
+}
+
+std::vector<std::string> subcommand_names(const CLI::App& command) {
+    std::vector<std::string> names;
+    for (const CLI::App* sub : command.get_subcommands([](const CLI::App*) { return true; }))
+        names.push_back(sub->get_name());
+    return names;
 }
 
 std::vector<std::string> gather_overrides(const std::vector<std::string>& arguments) {
@@ -72,11 +87,13 @@ void fail_unknown(const CLI::App& command, const std::string& argument) {
     const std::string command_name = full_name(command);
     if (!override_name(argument).empty())
         fail(ExitCode::kUsage, "`{}` takes no --section.key=value: {}", command_name, argument);
-    const bool is_option = argument.size() > 1 && argument[0] == '-';
-    const std::vector<std::string> valid = is_option ? option_names(command) : subcommand_names(command);
-    if (valid.empty()) fail(ExitCode::kUsage, "`{}`: unexpected argument \"{}\"", command_name, argument);
-    fail(ExitCode::kUsage, "`{}`: unknown {} \"{}\"; did you mean \"{}\"?", command_name,
-         is_option ? "option" : "command", name, nearest_name(name, valid));
+    if (argument.size() > 1 && argument[0] == '-')
+        fail(ExitCode::kUsage, "`{}`: unknown option \"{}\"; did you mean \"{}\"?", command_name, name,
+             nearest_option(command, name));
+    const std::vector<std::string> commands = subcommand_names(command);
+    if (commands.empty()) fail(ExitCode::kUsage, "`{}`: unexpected argument \"{}\"", command_name, argument);
+    fail(ExitCode::kUsage, "`{}`: unknown command \"{}\"; did you mean \"{}\"?", command_name, name,
+         nearest_name(name, commands));
 }
 
 }  // namespace pastur

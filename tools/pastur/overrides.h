@@ -17,6 +17,8 @@ std::vector<std::string> gather_overrides(const std::vector<std::string>& argume
 /// there is an unknown argument: throws (kUsage).
 std::vector<Override> overrides_of(const CLI::App& command);
 
+/// The names of its subcommands.
+std::vector<std::string> subcommand_names(const CLI::App& command);
 /// "pastur data prepare"
 std::string full_name(const CLI::App& command);
 
