@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <memory>
 
 #include "kernels/error.h"
@@ -81,7 +82,8 @@ std::vector<std::string> expand_glob(const std::string& pattern) {
 
 FileWriter::FileWriter(const fs::path& path) : path_(path) {
     fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd_ < 0) fail_io("cannot create", path.string());
+    // An output folder that is not there is an I/O error, not a missing input.
+    if (fd_ < 0) fail(ExitCode::kIo, "cannot create {}: {}", path.string(), std::strerror(errno));
     buffer_.reserve(kBufferBytes);
 }
 
