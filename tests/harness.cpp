@@ -1,5 +1,6 @@
 #include "tests/harness.h"
 
+#include <bit>
 #include <optional>
 
 namespace pastur::test {
@@ -74,6 +75,10 @@ std::vector<int32_t> Random::ids(int64_t count, int64_t limit) {
     std::vector<int32_t> values(static_cast<size_t>(count));
     for (int32_t& value : values) value = static_cast<int32_t>(below(limit));
     return values;
+}
+
+std::vector<double> kinds_of_nan() {
+    return {std::bit_cast<double>(0x7ff8000000000000), std::bit_cast<double>(0xfffb4b4b4b4b4b4b)};
 }
 
 DeviceTensor OnTarget::input(const std::vector<double>& values, const Layout& layout) const {

@@ -52,6 +52,9 @@ class Random {
     std::mt19937_64 engine_;
 };
 
+/// NaN as arithmetic makes it, and NaN with payload bits as a damaged file may hold: both must stay NaN.
+std::vector<double> kinds_of_nan();
+
 /// What a test body needs of its target.
 class OnTarget {
   public:

@@ -205,6 +205,52 @@ TEST_P(CausalAttention, NoQuerySeesALaterKey) {
         }
 }
 
+TEST_P(CausalAttention, HugeScoresDoNotOverflow) {
+    std::vector<double> huge(q_);
+    for (double& x : huge) x = rounded(x * 3e4, dtype());
+    const auto q = input(huge, shape().q());
+    const Inputs others = inputs();
+    AttentionInputs in = others;
+    in.q = q;
+    const auto out = output(out_layout_), lse = output({n_.batch, n_.heads, n_.time}, DType::kF32);
+    causal_attention_forward(ctx(), out, lse, in);
+    EXPECT_TRUE(close_to(lse, ref::causal_attention(huge, k_, k_shared_, v_, n_, scale_).lse));
+    double largest = 0;
+    for (double x : v_) largest = std::max(largest, std::abs(x));
+    for (double x : out.values()) ASSERT_LE(std::abs(x), largest * 1.01) << "a row is a mean of values";
+}
+
+TEST_P(CausalAttention, NaNReachesEveryRowThatSeesIt) {
+    /// The first row from `token` on without a NaN, or -1.
+    const auto first_clean_row = [&](const DeviceTensor& out, int64_t token) {
+        const int64_t width = n_.heads * n_.value;
+        const std::vector<double> values = out.values();
+        for (int64_t t = token; t < n_.time; ++t)
+            if (std::none_of(&values[static_cast<size_t>(t * width)],
+                             &values[static_cast<size_t>((t + 1) * width - 1)] + 1,
+                             [](double x) { return std::isnan(x); }))
+                return t;
+        return int64_t{-1};
+    };
+    const int64_t token = n_.time / 2;
+    for (double nan : kinds_of_nan()) {
+        std::vector<double> damaged_k(k_), damaged_v(v_);
+        ref::at(damaged_k, token * n_.kv_heads * n_.content) = nan;
+        ref::at(damaged_v, token * n_.kv_heads * n_.value) = nan;
+        const Inputs in = inputs();
+        const auto k = input(damaged_k, shape().k()), v = input(damaged_v, shape().v());
+        for (int which : {0, 1}) {
+            AttentionInputs damaged = in;
+            if (which == 0) damaged.k = k;
+            if (which == 1) damaged.v = v;
+            const auto out = output(out_layout_), lse = output({n_.batch, n_.heads, n_.time}, DType::kF32);
+            causal_attention_forward(ctx(), out, lse, damaged);
+            EXPECT_EQ(first_clean_row(out, token), -1)
+                << "a NaN in " << (which ? "v" : "k") << " at " << token;
+        }
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(Ops, CausalAttention, every_target(kShapes), case_name<AttentionShape>);
 
 TEST(CausalAttentionFront, RejectsWhatDoesNotFit) {

@@ -1,5 +1,7 @@
 #include "kernels/cross_entropy.h"
 
+#include <limits>
+
 #include "tests/gradcheck.h"
 #include "tests/ref/cross_entropy.h"
 
@@ -87,6 +89,26 @@ TEST_P(CrossEntropy, SmallProbabilitiesAreAccurateToo) {
     EXPECT_TRUE(close_to(select(got, true), select(want, true), dtype(), {tokens_}, terms));
     if (vocab_ > 1) {
         EXPECT_TRUE(close_to(select(got, false), select(want, false), dtype(), {tokens_, vocab_ - 1}, terms));
+    }
+}
+
+TEST_P(CrossEntropy, NonFiniteLogitsShowInTheirOwnRowAlone) {
+    std::vector<double> kinds = kinds_of_nan();
+    kinds.push_back(std::numeric_limits<double>::infinity());
+    const int64_t row = tokens_ / 2;
+    for (double kind : kinds) {
+        std::vector<double> damaged(logits_);
+        ref::at(damaged, row * vocab_ + random_.below(vocab_)) = kind;
+        const auto logits = in_out(damaged, {tokens_, vocab_}), targets = input(targets_);
+        const auto losses = output({tokens_}, DType::kF32), same = output({tokens_}, DType::kF32);
+        cross_entropy_forward(ctx(), same, logits, targets);
+        cross_entropy_forward_backward(ctx(), losses, logits, targets, kScale);
+        for (const auto* tensor : {&losses, &same}) {
+            const std::vector<double> got = tensor->values();
+            for (int64_t n = 0; n < tokens_; ++n)
+                EXPECT_EQ(std::isfinite(ref::at(got, n)), n != row)
+                    << "row " << n << ", " << kind << " in row " << row;
+        }
     }
 }
 

@@ -91,6 +91,38 @@ TEST_P(RmsNorm, BackwardInPlaceOnTheResidualGradient) {
     EXPECT_TRUE(same_bits(dweight, dweight_apart)) << "the order of dweight's sum is not fixed";
 }
 
+TEST_P(RmsNorm, NaNStaysNaNInItsOwnRowAlone) {
+    for (double nan : kinds_of_nan()) {
+        std::vector<double> damaged(x_);
+        damaged.back() = nan;
+        const auto x = input(damaged, shape().rows_layout()), weight = input(weight_, {width_}, DType::kF32);
+        const auto out = output(shape().rows_layout()), rstds = output({rows_}, DType::kF32);
+        rmsnorm_forward(ctx(), out, rstds, x, weight, kEps);
+        EXPECT_TRUE(close_to(out, ref::rmsnorm(damaged, weight_, rows_, width_, kEps)));
+        EXPECT_TRUE(close_to(rstds, ref::rms_rstd(damaged, rows_, width_, kEps)));
+    }
+}
+
+TEST_P(RmsNorm, RowsOfZerosAreScaledByEpsAlone) {
+    const std::vector<double> zeros(x_.size(), 0.0);
+    const double rstd = 1 / std::sqrt(static_cast<double>(kEps));
+    const auto x = input(zeros, shape().rows_layout()), dy = input(dy_, shape().rows_layout());
+    const auto weight = input(weight_, {width_}, DType::kF32);
+    const auto rstds = output({rows_}, DType::kF32), out = output(shape().rows_layout());
+    rmsnorm_forward(ctx(), out, rstds, x, weight, kEps);
+    EXPECT_TRUE(same_values(out, zeros));
+    EXPECT_TRUE(close_to(rstds, std::vector<double>(static_cast<size_t>(rows_), rstd)));
+
+    const auto given = input(rstds.values(), {rows_}, DType::kF32);
+    const auto dx = output(shape().rows_layout()), dweight = output({width_}, DType::kF32);
+    reserve(rmsnorm_backward_scratch_bytes(ctx(), rows_, width_));
+    rmsnorm_backward(ctx(), dx, dweight, dy, x, given, weight, {}, Update::kAssign);
+    std::vector<double> want(dy_);
+    for (int64_t i = 0; i < rows_ * width_; ++i) ref::at(want, i) *= ref::at(weight_, i % width_) * rstd;
+    EXPECT_TRUE(close_to(dx, want));
+    EXPECT_TRUE(same_values(dweight, std::vector<double>(weight_.size(), 0.0)));
+}
+
 INSTANTIATE_TEST_SUITE_P(Ops, RmsNorm, every_target(kShapes), case_name<NormShape>);
 
 TEST(RmsNormFront, RejectsWhatDoesNotFit) {

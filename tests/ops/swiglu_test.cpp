@@ -52,6 +52,18 @@ TEST_P(Swiglu, SaturatesWithoutOverflow) {
     for (double x : dgu.values()) ASSERT_TRUE(std::isfinite(x));
 }
 
+TEST_P(Swiglu, NaNStaysNaN) {
+    for (double nan : kinds_of_nan()) {
+        for (int64_t place : {int64_t{0}, width_}) {  // a gate, an up
+            std::vector<double> gu(gu_);
+            ref::at(gu, place) = nan;
+            const auto device_gu = input(gu, {rows_, 2 * width_}), out = output({rows_, width_});
+            swiglu_forward(ctx(), out, device_gu);
+            EXPECT_TRUE(close_to(out, ref::swiglu(gu, rows_, width_))) << "NaN at " << place;
+        }
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(Ops, Swiglu, every_target(kShapes), case_name<GateShape>);
 
 TEST(SwigluFront, RejectsWhatDoesNotFit) {
