@@ -143,7 +143,7 @@ void clear_rows(Matrix<float> x, int64_t time, int64_t width) {
 /// dk_shared = sum over heads, in their order, of partial [B, H, T, d_r].
 void sum_heads(CpuContext& ctx, Tensor dk_shared, const float* partial, int64_t heads) {
     const int64_t time = dk_shared.size(1), width = dk_shared.size(2);
-    parallel_for(ctx, dk_shared.size(0), [&](int64_t b) {
+    parallel_for(ctx, dk_shared.size(0), heads * time * width, [&](int64_t b) {
         const Matrix<float> to = shared_of(dk_shared, b);
         clear_rows(to, time, width);
         for (int64_t h = 0; h < heads; ++h)
@@ -157,7 +157,7 @@ void sum_heads(CpuContext& ctx, Tensor dk_shared, const float* partial, int64_t 
 
 void causal_attention_forward(CpuContext& ctx, Tensor out, Tensor lse, const AttentionInputs& in) {
     const int64_t time = in.q.size(1), heads = in.q.size(2);
-    parallel_for(ctx, in.q.size(0) * heads, [&](int64_t i) {
+    parallel_for(ctx, in.q.size(0) * heads, time * time * in.q.size(3), [&](int64_t i) {
         const Head head = head_inputs(in, i / heads, i % heads);
         const Matrix<float> o = head_of(out, i / heads, i % heads);
         std::vector<float> p(static_cast<size_t>(kTile * time));
@@ -181,7 +181,7 @@ void causal_attention_backward(CpuContext& ctx, const AttentionGrads& grads, Con
     Arena::Frame frame(ctx.scratch(), "causal_attention_backward");
     float* partial =
         rotary > 0 ? frame.take(DType::kF32, {in.q.size(0), heads, time, rotary}).data<float>() : nullptr;
-    parallel_for(ctx, in.q.size(0) * kv_heads, [&](int64_t i) {
+    parallel_for(ctx, in.q.size(0) * kv_heads, group * time * time * in.q.size(3), [&](int64_t i) {
         const int64_t b = i / kv_heads, kv = i % kv_heads;
         const Matrix<float> dk = head_of(grads.dk, b, kv), dv = head_of(grads.dv, b, kv);
         clear_rows(dk, time, in.k.size(3));

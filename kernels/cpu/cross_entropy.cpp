@@ -26,7 +26,7 @@ Softmax softmax_of(const float* row, int64_t vocab) {
 
 void cross_entropy_forward(CpuContext& ctx, Tensor losses, ConstTensor logits, ConstTensor targets) {
     const int64_t vocab = logits.size(1);
-    parallel_for(ctx, logits.size(0), [&](int64_t n) {
+    parallel_for(ctx, logits.size(0), 20 * vocab, [&](int64_t n) {
         const float* row = logits.data<float>() + n * vocab;
         const Softmax s = softmax_of(row, vocab);
         losses.data<float>()[n] = std::log(s.sum) - (row[targets.data<int32_t>()[n]] - s.largest);
@@ -37,7 +37,7 @@ void cross_entropy_forward(CpuContext& ctx, Tensor losses, ConstTensor logits, C
 void cross_entropy_forward_backward(CpuContext& ctx, Tensor losses, Tensor logits, ConstTensor targets,
                                     float scale) {
     const int64_t vocab = logits.size(1);
-    parallel_for(ctx, logits.size(0), [&](int64_t n) {
+    parallel_for(ctx, logits.size(0), 20 * vocab, [&](int64_t n) {
         float* row = logits.data<float>() + n * vocab;
         const int32_t target = targets.data<int32_t>()[n];
         const Softmax s = softmax_of(row, vocab);

@@ -12,7 +12,7 @@ void embedding_forward(CpuContext& ctx, Tensor out, ConstTensor table, ConstTens
     const float* rows = table.data<float>();
     const int32_t* id = ids.data<int32_t>();
     float* to = out.data<float>();
-    parallel_for(ctx, ids.size(0),
+    parallel_for(ctx, ids.size(0), width,
                  [&](int64_t n) { std::copy_n(rows + id[n] * width, width, to + n * width); });
 }
 
@@ -25,8 +25,9 @@ void embedding_backward(CpuContext& ctx, Tensor dtable, ConstTensor dout, ConstT
     const float* from = dout.data<float>();
     float* rows = dtable.data<float>();
     if (update == Update::kAssign)
-        parallel_for(ctx, dtable.size(0), [&](int64_t v) { std::fill_n(rows + v * width, width, 0.0f); });
-    parallel_for_pieces(ctx, width, kColumns, [&](int64_t begin, int64_t end) {
+        parallel_for(ctx, dtable.size(0), width,
+                     [&](int64_t v) { std::fill_n(rows + v * width, width, 0.0f); });
+    parallel_for_pieces(ctx, width, kColumns, ids.size(0), [&](int64_t begin, int64_t end) {
         for (int64_t n = 0; n < ids.size(0); ++n) {
             float* row = rows + id[n] * width;
             for (int64_t c = begin; c < end; ++c) row[c] += from[n * width + c];

@@ -15,7 +15,7 @@ constexpr int64_t kPiece = 1 << 14;  // a multiple of the four numbers of a bloc
 template <typename NumbersOf>
 void fill_blocks(CpuContext& ctx, Tensor x, const NumbersOf& numbers_of) {
     float* values = x.data<float>();
-    parallel_for_pieces(ctx, x.numel(), kPiece, [&](int64_t begin, int64_t end) {
+    parallel_for_pieces(ctx, x.numel(), kPiece, 20, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; i += 4) {
             const std::array<float, 4> numbers = numbers_of(static_cast<uint64_t>(i / 4));
             std::copy_n(numbers.begin(), std::min<int64_t>(4, end - i), values + i);
@@ -26,7 +26,7 @@ void fill_blocks(CpuContext& ctx, Tensor x, const NumbersOf& numbers_of) {
 template <typename T>
 void fill_with(CpuContext& ctx, Tensor x, T value) {
     T* values = x.data<T>();
-    parallel_for_pieces(ctx, x.numel(), kPiece,
+    parallel_for_pieces(ctx, x.numel(), kPiece, 20,
                         [&](int64_t begin, int64_t end) { std::fill(values + begin, values + end, value); });
 }
 
@@ -58,7 +58,7 @@ void fill_normal(CpuContext& ctx, Tensor x, float mean, float stddev, uint64_t s
 void cast(CpuContext& ctx, Tensor y, ConstTensor x) {
     if (x.dtype() == y.dtype()) return copy(ctx, y, x);
     const bool narrowing = y.dtype() == DType::kBF16;
-    parallel_for_pieces(ctx, x.numel(), kPiece, [&](int64_t begin, int64_t end) {
+    parallel_for_pieces(ctx, x.numel(), kPiece, 20, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
             if (narrowing)
                 y.data<Bf16>()[i] = to_bf16(x.data<float>()[i]);

@@ -19,7 +19,7 @@ void parallel_gemm(CpuContext& ctx, const Gemm& g) {
     const int64_t extent = split_rows ? g.m : g.n;
     const int64_t grains = (extent + kGrain - 1) / kGrain;
     const int64_t bands = std::min<int64_t>(ctx.threads(), grains);
-    parallel_for(ctx, bands, [&](int64_t i) {
+    parallel_for(ctx, bands, g.m * g.n * g.k / std::max<int64_t>(bands, 1), [&](int64_t i) {
         const int64_t begin = grains * i / bands * kGrain;
         const int64_t end = std::min(extent, grains * (i + 1) / bands * kGrain);
         Gemm band = g;

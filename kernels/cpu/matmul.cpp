@@ -11,7 +11,7 @@ void linear_forward(CpuContext& ctx, Tensor y, ConstTensor x, ConstTensor w, Con
     if (!residual.empty() && residual.bytes() != y.bytes()) {
         const auto* from = residual.data<float>();
         auto* to = y.data<float>();
-        parallel_for(ctx, y.size(0), [&](int64_t n) {
+        parallel_for(ctx, y.size(0), y.size(1), [&](int64_t n) {
             std::memcpy(to + n * y.stride(0), from + n * residual.stride(0),
                         static_cast<size_t>(y.size(1)) * sizeof(float));
         });

@@ -19,7 +19,7 @@ void reduce(CpuContext& ctx, Tensor total, ConstTensor x, Update update, const T
     Arena::Frame frame(ctx.scratch(), "sum");
     double* partial = frame.take(DType::kF64, {pieces(x.numel())}).data<double>();
     const float* values = x.data<float>();
-    parallel_for_pieces(ctx, x.numel(), kPiece, [&](int64_t begin, int64_t end) {
+    parallel_for_pieces(ctx, x.numel(), kPiece, 1, [&](int64_t begin, int64_t end) {
         double sum = 0;
 #pragma omp simd reduction(+ : sum)
         for (int64_t i = begin; i < end; ++i) sum += term(static_cast<double>(values[i]));

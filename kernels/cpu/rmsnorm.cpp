@@ -21,7 +21,7 @@ void rmsnorm_forward(CpuContext& ctx, Tensor out, Tensor rstd, ConstTensor x, Co
     const int64_t width = x.size(1);
     const float* w = weight.data<float>();
     float* rstd_of = rstd.data<float>();
-    parallel_for(ctx, x.size(0), [&](int64_t n) {
+    parallel_for(ctx, x.size(0), 4 * width, [&](int64_t n) {
         const float* row = x.data<float>() + n * x.stride(0);
         float* to = out.data<float>() + n * out.stride(0);
         float squares = 0;
@@ -42,7 +42,7 @@ void rmsnorm_backward(CpuContext& ctx, Tensor dx, Tensor dweight, ConstTensor dy
     Arena::Frame frame(ctx.scratch(), "rmsnorm_backward");
     float* partial = frame.take(DType::kF32, {std::max<int64_t>(partials(rows), 1), width}).data<float>();
 
-    parallel_for_pieces(ctx, rows, kRowsPerPartial, [&](int64_t begin, int64_t end) {
+    parallel_for_pieces(ctx, rows, kRowsPerPartial, 8 * width, [&](int64_t begin, int64_t end) {
         float* sums = partial + begin / kRowsPerPartial * width;
         std::fill_n(sums, width, 0.0f);
         for (int64_t n = begin; n < end; ++n) {

@@ -9,7 +9,7 @@ void rope(CpuContext& ctx, Tensor out, ConstTensor in, ConstTensor table, Rotati
     const float sign = rotation == Rotation::kForward ? 1.0f : -1.0f;
     const float* from = in.data<float>();
     float* to = out.data<float>();
-    parallel_for(ctx, in.size(0) * time, [&](int64_t row) {
+    parallel_for(ctx, in.size(0) * time, 3 * heads * in.size(3), [&](int64_t row) {
         const int64_t b = row / time, t = row % time;
         const float* cosines = table.data<float>() + t * table.stride(0);
         const float* sines = cosines + half;

@@ -7,7 +7,7 @@ namespace pastur {
 
 void swiglu_forward(CpuContext& ctx, Tensor out, ConstTensor gu) {
     const int64_t width = out.size(1);
-    parallel_for(ctx, out.size(0), [&](int64_t n) {
+    parallel_for(ctx, out.size(0), 20 * width, [&](int64_t n) {
         const float* gate = gu.data<float>() + n * 2 * width;
         const float* up = gate + width;
         float* to = out.data<float>() + n * width;
@@ -18,7 +18,7 @@ void swiglu_forward(CpuContext& ctx, Tensor out, ConstTensor gu) {
 /// silu(x) = x s(x), s' = s (1 - s): silu' = s (1 + x (1 - s)). dgu =.
 void swiglu_backward(CpuContext& ctx, Tensor dgu, ConstTensor dout, ConstTensor gu) {
     const int64_t width = dout.size(1);
-    parallel_for(ctx, dout.size(0), [&](int64_t n) {
+    parallel_for(ctx, dout.size(0), 30 * width, [&](int64_t n) {
         const float* row = gu.data<float>() + n * 2 * width;
         const float* d = dout.data<float>() + n * width;
         float* to = dgu.data<float>() + n * 2 * width;

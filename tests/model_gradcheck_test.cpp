@@ -1,0 +1,110 @@
+// Every weight's gradient of every variant, against the complex-step derivative of the reference network.
+#include "tests/gradcheck.h"
+#include "tests/model_harness.h"
+#include "tests/ref/model.h"
+
+namespace pastur::test {
+namespace {
+
+struct VariantCase {
+    std::string label, attention, model;
+    std::string name() const { return label; }
+};
+
+const std::vector<VariantCase> kVariants = {
+    {"mha", "variant = \"mha\"", ""},
+    {"mha_grouped", "variant = \"mha\"", "head_dim = 4\nkv_heads = 1"},
+    {"mha_tied", "variant = \"mha\"", "tie_embeddings = true"},
+    {"prerope_keys", "variant = \"mla-prerope\"\nk_rank = 5\nv_rank = 3", ""},
+    {"prerope_keys_normed", "variant = \"mla-prerope\"\nk_rank = 5\nv_rank = 3\nlatent_norm = true", ""},
+    {"prerope_input", "variant = \"mla-prerope\"\nprerope_site = \"input\"\nkv_rank = 7", ""},
+    {"prerope_input_normed",
+     "variant = \"mla-prerope\"\nprerope_site = \"input\"\nkv_rank = 7\nlatent_norm = true", ""},
+    {"decoupled", "variant = \"mla-decoupled\"\nkv_rank = 7\nnope_dim = 3\nrope_dim = 2\nv_dim = 5", ""},
+    {"decoupled_q_rank",
+     "variant = \"mla-decoupled\"\nkv_rank = 7\nnope_dim = 3\nrope_dim = 2\nv_dim = 5\nq_rank = 4", ""},
+};
+
+constexpr BatchShape kShape{2, 5};
+
+class ModelGradient : public OpTest<VariantCase> {
+  protected:
+    Config config(const std::string& recompute = "cheap") const {
+        Config config = tiny_config(shape().attention, shape().model);
+        config.train.recompute = recompute;
+        return config;
+    }
+};
+
+using ref::Complex;
+
+TEST_P(ModelGradient, MatchesComplexStepInEveryWeight) {
+    const Config recipe = config();
+    ModelUnderTest model(recipe, ctx(), dtype(), kShape);
+    const NamedValues weights = model.random_weights(random_, dtype());
+    model.set_weights(weights);
+    const TokenBatch batch = random_batch(random_, kShape, recipe.model.vocab);
+    const double loss = model.forward_backward(batch);
+    const NamedValues gradients = model.gradients();
+
+    std::vector<std::string> names;
+    Arguments arguments;
+    for (const auto& [name, values] : weights) {
+        names.push_back(name);
+        arguments.push_back(values);
+    }
+    const auto reference = [&](const ComplexArguments& values) {
+        ref::Weights<Complex> named;
+        for (size_t i = 0; i < names.size(); ++i) named[names[i]] = values[i];
+        return ref::ReferenceModel<Complex>(recipe, named, kShape.batch, kShape.time)
+            .loss(batch.tokens, batch.targets);
+    };
+    EXPECT_NEAR(loss,
+                ref::ReferenceModel<double>(recipe, weights, kShape.batch, kShape.time)
+                    .loss(batch.tokens, batch.targets),
+                dtype() == DType::kBF16 ? 2e-2 : 1e-5);
+
+    // In bf16 the error of a weight's gradient is that of a whole network's roundings: judged by its norm
+    // alone.
+    for (size_t i = 0; i < names.size(); ++i) {
+        const Param* param = nullptr;
+        for (const Param& each : model.model().params().table().params())
+            if (each.name == names[i]) param = &each;
+        ASSERT_NE(param, nullptr);
+        EXPECT_TRUE(is_gradient(gradients.at(names[i]), dtype(), param->shape, reference, arguments, i))
+            << names[i];
+    }
+}
+
+TEST_P(ModelGradient, SecondMicroBatchIsAdded) {
+    ModelUnderTest model(config(), ctx(), dtype(), kShape);
+    model.set_weights(model.random_weights(random_, dtype()));
+    const TokenBatch batch = random_batch(random_, kShape, 19);
+    model.forward_backward(batch, Update::kAssign);
+    const NamedValues once = model.gradients();
+    model.forward_backward(batch, Update::kAccumulate);
+    for (const auto& [name, values] : model.gradients()) {
+        std::vector<double> doubled = once.at(name);
+        for (double& value : doubled) value *= 2;
+        EXPECT_TRUE(close_to(values, doubled, DType::kF32, Shape{static_cast<int64_t>(values.size())}))
+            << name;
+    }
+}
+
+TEST_P(ModelGradient, RecomputingChangesNoBit) {
+    const TokenBatch batch = random_batch(random_, kShape, 19);
+    NamedValues weights, gradients[2];
+    for (const int keep : {0, 1}) {
+        ModelUnderTest model(config(keep ? "none" : "cheap"), ctx(), dtype(), kShape);
+        if (weights.empty()) weights = model.random_weights(random_, dtype());
+        model.set_weights(weights);
+        model.forward_backward(batch);
+        gradients[keep] = model.gradients();
+    }
+    EXPECT_EQ(gradients[0], gradients[1]);
+}
+
+INSTANTIATE_TEST_SUITE_P(Model, ModelGradient, every_target<VariantCase>(kVariants), case_name<VariantCase>);
+
+}  // namespace
+}  // namespace pastur::test

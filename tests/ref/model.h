@@ -1,0 +1,157 @@
+#pragma once
+// The whole network from the references, as VARIANTS describes it: named weights in, mean loss out. With
+// complex weights the imaginary part of the loss is the derivative along the perturbed one.
+#include <map>
+#include <string>
+
+#include "engine/config.h"
+#include "tests/ref/causal_attention.h"
+#include "tests/ref/cross_entropy.h"
+#include "tests/ref/embedding.h"
+#include "tests/ref/linear.h"
+#include "tests/ref/rmsnorm.h"
+#include "tests/ref/rope.h"
+#include "tests/ref/swiglu.h"
+
+namespace pastur::ref {
+
+template <class S>
+using Weights = std::map<std::string, std::vector<S>>;
+
+template <class S>
+class ReferenceModel {
+  public:
+    ReferenceModel(const Config& config, const Weights<S>& weights, int64_t batch, int64_t time)
+        : config_(config), weights_(weights), batch_(batch), time_(time), rows_(batch * time) {}
+
+    /// Mean cross-entropy over all positions.
+    S loss(const std::vector<int32_t>& tokens, const std::vector<int32_t>& targets) const {
+        const ModelConfig& model = config_.model;
+        std::vector<S> x = embedding(w("model.embed_tokens.weight"), tokens, model.d_model);
+        for (int64_t layer = 0; layer < model.layers; ++layer) {
+            const std::string prefix = "model.layers." + std::to_string(layer) + ".";
+            const std::vector<S> attended =
+                attention(norm(x, prefix + "input_layernorm"), prefix + "self_attn.");
+            x = add(x, attended);
+            x = add(x, mlp(norm(x, prefix + "post_attention_layernorm"), prefix + "mlp."));
+        }
+        const std::string head = model.tie_embeddings ? "model.embed_tokens.weight" : "lm_head.weight";
+        const std::vector<S> logits =
+            linear(norm(x, "model.norm"), w(head), rows_, model.d_model, model.vocab);
+        S total(0);
+        for (const S& value : cross_entropy(logits, targets, model.vocab)) total += value;
+        return total / static_cast<double>(rows_);
+    }
+
+  private:
+    const std::vector<S>& w(const std::string& name) const { return weights_.at(name); }
+    std::vector<S> project(const std::vector<S>& x, const std::string& name, int64_t in, int64_t out) const {
+        return linear(x, w(name + ".weight"), rows_, in, out);
+    }
+    std::vector<S> norm(const std::vector<S>& x, const std::string& name, double eps = 0) const {
+        const std::vector<S>& weight = w(name + ".weight");
+        return rmsnorm(x, weight, rows_, static_cast<int64_t>(weight.size()),
+                       eps > 0 ? eps : config_.model.norm_eps);
+    }
+    std::vector<S> rotate(const std::vector<S>& x, int64_t heads, int64_t dim) const {
+        return rope(x, batch_, time_, heads, dim, config_.model.rope_theta);
+    }
+
+    std::vector<S> mlp(const std::vector<S>& x, const std::string& prefix) const {
+        const int64_t width = config_.model.d_model, ffn = config_.model.ffn;
+        const std::vector<S> gate = project(x, prefix + "gate_proj", width, ffn);
+        const std::vector<S> up = project(x, prefix + "up_proj", width, ffn);
+        const std::vector<S> active = swiglu(concat_columns(gate, ffn, up, ffn, rows_), rows_, ffn);
+        return project(active, prefix + "down_proj", ffn, width);
+    }
+
+    /// Softmax attention over heads of D with keys and values [rows, kv_heads D], then the output projection.
+    std::vector<S> core(const std::vector<S>& q, const std::vector<S>& k, const std::vector<S>& v,
+                        int64_t kv_heads, const std::string& prefix) const {
+        const ModelConfig& model = config_.model;
+        const AttentionSizes sizes{batch_, time_, model.heads, kv_heads, model.head_dim, 0, model.head_dim};
+        const double scale = 1.0 / std::sqrt(static_cast<double>(model.head_dim));
+        return project(causal_attention(q, k, {}, v, sizes, scale).out, prefix + "o_proj",
+                       model.heads * model.head_dim, model.d_model);
+    }
+
+    std::vector<S> attention(const std::vector<S>& x, const std::string& prefix) const {
+        if (config_.attention.variant == "mla-decoupled") return decoupled(x, prefix);
+        if (config_.attention.variant == "mla-prerope")
+            return config_.attention.prerope_site == "input" ? prerope_input(x, prefix)
+                                                             : prerope_keys(x, prefix);
+        const ModelConfig& m = config_.model;
+        const std::vector<S> q = project(x, prefix + "q_proj", m.d_model, m.heads * m.head_dim);
+        const std::vector<S> k = project(x, prefix + "k_proj", m.d_model, m.kv_heads * m.head_dim);
+        const std::vector<S> v = project(x, prefix + "v_proj", m.d_model, m.kv_heads * m.head_dim);
+        return core(rotate(q, m.heads, m.head_dim), rotate(k, m.kv_heads, m.head_dim), v, m.kv_heads, prefix);
+    }
+
+    std::vector<S> latent(const std::vector<S>& c, const std::string& norm_name) const {
+        return config_.attention.latent_norm ? norm(c, norm_name) : c;
+    }
+
+    std::vector<S> prerope_keys(const std::vector<S>& x, const std::string& prefix) const {
+        const ModelConfig& m = config_.model;
+        const AttentionConfig& a = config_.attention;
+        const int64_t inner = m.heads * m.head_dim;
+        const std::vector<S> q = rotate(project(x, prefix + "q_proj", m.d_model, inner), m.heads, m.head_dim);
+        const std::vector<S> k = rotate(project(x, prefix + "k_proj", m.d_model, inner), m.heads, m.head_dim);
+        const std::vector<S> c_k = project(k, prefix + "k_a_proj", inner, a.k_rank);
+        const std::vector<S> c_v = project(x, prefix + "v_a_proj", m.d_model, a.v_rank);
+        return core(q, project(latent(c_k, prefix + "k_a_layernorm"), prefix + "k_b_proj", a.k_rank, inner),
+                    project(latent(c_v, prefix + "v_a_layernorm"), prefix + "v_b_proj", a.v_rank, inner),
+                    m.heads, prefix);
+    }
+
+    std::vector<S> prerope_input(const std::vector<S>& x, const std::string& prefix) const {
+        const ModelConfig& m = config_.model;
+        const int64_t inner = m.heads * m.head_dim, rank = config_.attention.kv_rank;
+        const std::vector<S> q = rotate(project(x, prefix + "q_proj", m.d_model, inner), m.heads, m.head_dim);
+        const std::vector<S> c =
+            latent(project(rotate(x, m.heads, m.head_dim), prefix + "kv_a_proj", m.d_model, rank),
+                   prefix + "kv_a_layernorm");
+        return core(q, project(c, prefix + "k_b_proj", rank, inner),
+                    project(c, prefix + "v_b_proj", rank, inner), m.heads, prefix);
+    }
+
+    std::vector<S> decoupled(const std::vector<S>& x, const std::string& prefix) const {
+        constexpr double kLatentEps = 1e-6;
+        const ModelConfig& m = config_.model;
+        const AttentionConfig& a = config_.attention;
+        const int64_t heads = m.heads, q_head = a.nope_dim + a.rope_dim, kv_head = a.nope_dim + a.v_dim;
+        std::vector<S> q;
+        if (a.q_rank > 0) {
+            const std::vector<S> c_q = project(x, prefix + "q_a_proj", m.d_model, a.q_rank);
+            q = project(norm(c_q, prefix + "q_a_layernorm", kLatentEps), prefix + "q_b_proj", a.q_rank,
+                        heads * q_head);
+        } else {
+            q = project(x, prefix + "q_proj", m.d_model, heads * q_head);
+        }
+        const int64_t a_width = a.kv_rank + a.rope_dim;
+        const std::vector<S> ckr = project(x, prefix + "kv_a_proj_with_mqa", m.d_model, a_width);
+        const std::vector<S> c = slice_columns(ckr, rows_, a_width, 0, a.kv_rank);
+        const std::vector<S> k_r =
+            rotate(slice_columns(ckr, rows_, a_width, a.kv_rank, a.rope_dim), 1, a.rope_dim);
+        const std::vector<S> kv = project(norm(c, prefix + "kv_a_layernorm", kLatentEps),
+                                          prefix + "kv_b_proj", a.kv_rank, heads * kv_head);
+        // Per head: content | rotary in the queries, keys | values in kv. Heads are rows of the same width.
+        const int64_t head_rows = rows_ * heads;
+        const std::vector<S> q_c = slice_columns(q, head_rows, q_head, 0, a.nope_dim);
+        const std::vector<S> q_r =
+            rotate(slice_columns(q, head_rows, q_head, a.nope_dim, a.rope_dim), heads, a.rope_dim);
+        const AttentionSizes sizes{batch_, time_, heads, heads, a.nope_dim, a.rope_dim, a.v_dim};
+        const double scale = 1.0 / std::sqrt(static_cast<double>(q_head));
+        const auto result =
+            causal_attention(concat_columns(q_c, a.nope_dim, q_r, a.rope_dim, head_rows),
+                             slice_columns(kv, head_rows, kv_head, 0, a.nope_dim), k_r,
+                             slice_columns(kv, head_rows, kv_head, a.nope_dim, a.v_dim), sizes, scale);
+        return project(result.out, prefix + "o_proj", heads * a.v_dim, m.d_model);
+    }
+
+    const Config& config_;
+    const Weights<S>& weights_;
+    int64_t batch_, time_, rows_;
+};
+
+}  // namespace pastur::ref
