@@ -285,7 +285,7 @@ PrepareResult prepare(const PrepareOptions& options, const Report& report) {
     if (!encoded.note.empty()) result.notes.push_back(encoded.note);
     if (encoded.repaired > 0)
         result.notes.push_back(
-            fmt::format("{} documents held bytes that are not UTF-8: each became U+FFFD", encoded.repaired));
+            fmt::format("documents with bytes that are not UTF-8, each now U+FFFD: {}", encoded.repaired));
     const std::string model = tokenizer->serialized();
     if (!model.empty()) write_file(folder.staging() / kTokenizerFile, model);
     write_file(folder.staging() / kMetaFile, to_json(meta));
