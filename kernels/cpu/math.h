@@ -8,10 +8,10 @@ namespace pastur {
 /// e^x to 2 ulp for x in [-87, 88], saturating outside, NaN for NaN; written so that a loop over it
 /// vectorises, which std::exp does not allow without giving up on NaN everywhere. Cody-Waite reduction, the
 /// minimax polynomial of Cephes.
-inline float fast_exp(float x) {
+inline float fast_exp(float argument) {
     constexpr float kLog2E = 1.44269504f, kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
     constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
-    x = std::min(std::max(x, -87.0f), 88.0f);
+    const float x = std::min(std::max(argument, -87.0f), 88.0f);
     const float shifted = x * kLog2E + kRound;
     const float n = shifted - kRound;
     const float r = (x - n * kLn2High) - n * kLn2Low;
@@ -23,7 +23,10 @@ inline float fast_exp(float x) {
     p = p * r + 5.0000001201e-1f;
     const float y = p * r * r + r + 1.0f;
     // The low bits of `shifted` are n; adding them to y's exponent multiplies by 2^n.
-    return std::bit_cast<float>(std::bit_cast<uint32_t>(y) + (std::bit_cast<uint32_t>(shifted) << 23));
+    const auto power =
+        std::bit_cast<float>(std::bit_cast<uint32_t>(y) + (std::bit_cast<uint32_t>(shifted) << 23));
+    // A NaN's payload would have been shifted into the exponent; this comparison becomes a blend.
+    return argument == argument ? power : argument;
 }
 
 inline float sigmoid(float x) {
