@@ -3,6 +3,12 @@
 #include <bit>
 #include <optional>
 
+/// Under AddressSanitizer a request for more memory than there is must fail as it does without it: tests make
+/// one.
+extern "C" const char* __asan_default_options() {
+    return "allocator_may_return_null=1";
+}
+
 namespace pastur::test {
 namespace {
 

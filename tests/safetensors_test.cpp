@@ -1,6 +1,7 @@
 // safetensors: what is written reads back, and nothing damaged gets through.
 #include "engine/safetensors.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -97,14 +98,14 @@ TEST_F(Safetensors, AsksForOneTensorAtATime) {
     std::vector<float> buffer;  // the one host buffer that every tensor passes through
     std::vector<TensorSource> tensors;
     for (int n = 1; n <= 50; ++n)
-        tensors.push_back({"t" + std::to_string(n), DType::kF32, {n}, [&buffer, n] {
+        tensors.push_back({fmt::format("t{}", n), DType::kF32, {n}, [&buffer, n] {
                                buffer.assign(static_cast<size_t>(n), static_cast<float>(n));
                                return std::as_bytes(std::span(buffer));
                            }});
     write_safetensors(path(), tensors, {});
     const SafetensorsFile file(path());
     for (int n = 1; n <= 50; ++n)
-        EXPECT_EQ(values_of<float>(file.tensor("t" + std::to_string(n), DType::kF32, {n})),
+        EXPECT_EQ(values_of<float>(file.tensor(fmt::format("t{}", n), DType::kF32, {n})),
                   std::vector<float>(static_cast<size_t>(n), static_cast<float>(n)));
 }
 
@@ -172,7 +173,7 @@ TEST_F(Safetensors, BoundsTheHeader) {
 }
 
 TEST_F(Safetensors, ChecksEveryTensor) {
-    const auto one = [](const std::string& fields) { return "{\"a\\n\":" + fields + "}"; };
+    const auto one = [](const std::string& fields) { return fmt::format("{{\"a\\n\":{}}}", fields); };
     expect_corrupt_header(one("3"), 0, {"tensor \"a\\n\": expected an object"});
     expect_corrupt_header(one("{}"), 0, {"tensor \"a\\n\": expected a \"dtype\""});
     expect_corrupt_header(one(R"({"dtype":"F33"})"), 0, {"dtype \"F33\""});
@@ -180,12 +181,14 @@ TEST_F(Safetensors, ChecksEveryTensor) {
     expect_corrupt_header(one(R"({"dtype":"F32"})"), 0, {"expected a \"shape\""});
     expect_corrupt_header(one(R"({"dtype":"F32","shape":[1]})"), 4, {"expected a \"data_offsets\""});
     const auto f32 = [&](const std::string& shape, const std::string& offsets) {
-        return one(R"({"dtype":"F32","shape":)" + shape + R"(,"data_offsets":)" + offsets + "}");
+        return one(fmt::format(R"({{"dtype":"F32","shape":{},"data_offsets":{}}})", shape, offsets));
     };
     for (const char* shape :
          {"[-1]", "[1.0]", "[\"1\"]", "1", "{}", "[18446744073709551615]", "[1e99]", "[null]"})
         expect_corrupt_header(f32(shape, "[0,4]"), 4, {"shape: expected a list of non-negative integers"});
-    expect_corrupt_header(f32("[" + std::string(40, '1') + "]", "[0,4]"), 4, {"shape"});
+    expect_corrupt_header(f32(fmt::format("[1{:,>80}]", ""), "[0,4]"), 4, {"no JSON"});
+    expect_corrupt_header(f32("[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]", "[0,4]"),
+                          4, {"shape"});
     expect_corrupt_header(f32("[4294967296,4294967296]", "[0,0]"), 0, {"overflows"});
     expect_corrupt_header(f32("[1]", "[0,8]"), 4, {"data_offsets [0,8]", "inside 4 bytes"});
     expect_corrupt_header(f32("[1]", "[4,0]"), 4, {"data_offsets [4,0]"});
@@ -211,7 +214,7 @@ TEST_F(Safetensors, ChecksThatTensorsTileTheData) {
 
 TEST_F(Safetensors, RefusesDuplicates) {
     const std::string a = R"("a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]})";
-    expect_corrupt_header("{" + a + "," + a + "}", 4, {"holds \"a\" twice"});
+    expect_corrupt_header(fmt::format("{{{0},{0}}}", a), 4, {"holds \"a\" twice"});
     expect_corrupt_header(R"({"a":{"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 4,
                           {"\"dtype\" twice"});
     expect_corrupt_header(R"({"__metadata__":{"k":"1","k":"2"}})", 0, {"\"k\" twice"});

@@ -1,0 +1,181 @@
+// The command line as scripts see it: the built binary, its one line on stderr and its exit code.
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "engine/files.h"
+#include "tests/temp_folder.h"
+
+namespace pastur {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Result {
+    int code;
+    std::string out, err;
+};
+
+class CommandLine : public testing::Test {
+  protected:
+    static fs::path binary() { return fs::read_symlink("/proc/self/exe").parent_path() / "pastur"; }
+
+    /// Runs `pastur <arguments>` in the test's folder, through a shell.
+    Result run(const std::string& arguments) const {
+        const std::string command =
+            "cd '" + folder_.path().string() + "' && '" + binary().string() + "' " + arguments;
+        const int status =
+            std::system(("{ " + command + "; } > '" + file("out") + "' 2> '" + file("err") + "'").c_str());
+        return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(file("out"), 1 << 24),
+                read_file(file("err"), 1 << 24)};
+    }
+    std::string file(const std::string& name) const { return (folder_.path() / name).string(); }
+    void write(const std::string& name, const std::string& text) const { std::ofstream(file(name)) << text; }
+
+    /// The command fails with this code and exactly one line on stderr, which holds each of `parts`.
+    void expect_failure(const std::string& arguments, int code,
+                        std::initializer_list<std::string> parts) const {
+        SCOPED_TRACE("pastur " + arguments);
+        const Result result = run(arguments);
+        EXPECT_EQ(result.code, code) << result.err;
+        EXPECT_EQ(result.err.compare(0, 8, "pastur: "), 0) << result.err;
+        EXPECT_EQ(result.err.find('\n'), result.err.size() - 1) << result.err;
+        for (const std::string& part : parts)
+            EXPECT_NE(result.err.find(part), std::string::npos) << result.err;
+    }
+
+    test::TempFolder folder_;
+};
+
+TEST_F(CommandLine, SaysItsVersion) {
+    const Result result = run("--version");
+    EXPECT_EQ(result.code, 0);
+    EXPECT_EQ(result.out.compare(0, 7, "pastur "), 0);
+    EXPECT_NE(result.out.find('.'), std::string::npos);
+    EXPECT_EQ(result.err, "");
+}
+
+TEST_F(CommandLine, HelpListsEverySubcommandInALine) {
+    const Result result = run("--help");
+    EXPECT_EQ(result.code, 0);
+    for (const char* command : {"\n  train ", "\n  eval ", "\n  compare ", "\n  data "})
+        EXPECT_NE(result.out.find(command), std::string::npos) << result.out;
+    const Result train = run("train --help");
+    EXPECT_EQ(train.code, 0);
+    EXPECT_NE(train.out.find("train.lr "), std::string::npos);
+    EXPECT_EQ(run("data prepare --help").code, 0);
+}
+
+TEST_F(CommandLine, NamesTheNearestCommandAndOption) {
+    expect_failure("", 2, {"expected a command: train, eval"});
+    expect_failure("data", 2, {"`pastur data`: expected a command: prepare"});
+    expect_failure("trian r.toml", 2, {"unknown command \"trian\"; did you mean \"train\"?"});
+    expect_failure("data prepar", 2,
+                   {"`pastur data`: unknown command \"prepar\"; did you mean \"prepare\"?"});
+    expect_failure("--hlep", 2, {"unknown option \"--hlep\"; did you mean \"--help\"?"});
+    expect_failure("train --resum r.toml", 2,
+                   {"`pastur train`: unknown option \"--resum\"", "\"--resume\"?"});
+    expect_failure("eval --checkpiont x --data y", 2, {"\"--checkpiont\"; did you mean \"--checkpoint\"?"});
+    expect_failure("train r.toml --lr=3", 2, {"unknown option \"--lr\"; did you mean \"--train.lr=value\"?"});
+    expect_failure("train r.toml extra", 2, {"unexpected argument \"extra\""});
+    expect_failure("train", 2, {"recipe is required", "--help"});
+    expect_failure("train r.toml --device", 2, {"--device"});
+}
+
+TEST_F(CommandLine, FailsWithTheCodeOfWhatIsWrong) {
+    write("r.toml", "[train]\nlr = \"fast\"\n");
+    expect_failure("train none.toml", 66, {"none.toml", "No such file"});
+    expect_failure("train r.toml", 2, {"r.toml:2: [train] lr = ", "expected a number"});
+    expect_failure("eval --checkpoint none --data x", 66, {"none"});
+    fs::create_directory(file("broken"));
+    write("broken/MANIFEST.json", "{}");
+    expect_failure("eval --checkpoint broken --data x", 65, {"broken/MANIFEST.json"});
+    write("empty.toml", "[data]\ndir = \"nowhere\"\n");
+    expect_failure("train empty.toml --device cpu", 66, {"nowhere/train_*.bin"});
+    expect_failure("train empty.toml --device tpu", 2, {"--device", "tpu", "cpu"});
+    EXPECT_FALSE(fs::exists(file("runs"))) << "a run that cannot start leaves nothing behind";
+}
+
+TEST_F(CommandLine, ReadsOverridesInEveryForm) {
+    write("r.toml", "[data]\ndir = \"nowhere\"\n");
+    for (const char* arguments :
+         {"train r.toml --data.dir=there", "train r.toml --data.dir there", "train --data.dir there r.toml",
+          "--data.dir there train r.toml", "train --data.dir=x r.toml --data.dir=there"})
+        expect_failure(std::string(arguments) + " --device cpu", 66, {"there/train_*.bin"});
+    expect_failure("train r.toml --train.lr=fast", 2, {"--train.lr=fast: expected a number"});
+    expect_failure("train r.toml --train.lrr=1", 2,
+                   {"--train.lrr=1: unknown key \"lrr\" in [train]", "\"lr\"?"});
+    expect_failure("train r.toml --trian.lr=1", 2, {"--trian.lr=1: unknown section [trian]", "[train]?"});
+    expect_failure("train r.toml --train.lr", 2, {"--train.lr: expected --train.lr=value"});
+    expect_failure("train r.toml --train.lr --resume", 2, {"--train.lr: expected --train.lr=value"});
+    expect_failure("eval --checkpoint x --data y --train.lr=1", 2,
+                   {"`pastur eval` takes no --section.key=value"});
+}
+
+TEST_F(CommandLine, AFullDiskBehindStdoutIsAnError) {
+    for (const char* arguments : {"--version", "--help", "train --help"}) {
+        const Result result = run(std::string(arguments) + " > /dev/full");
+        EXPECT_EQ(result.code, 74) << arguments;
+        EXPECT_NE(result.err.find("No space left"), std::string::npos) << result.err;
+    }
+}
+
+/// One life of a run: prepare data, train, refuse to overwrite, train on, evaluate.
+class TrainingLine : public CommandLine {
+  protected:
+    TrainingLine() {
+        const Result synth = run("data synth --docs 400 --seed 1 --out stories.txt");
+        EXPECT_EQ(synth.code, 0) << synth.err;
+        const Result prepare =
+            run("data prepare --input stories.txt --tokenizer bytes --out corpus --val-fraction 0.1");
+        EXPECT_EQ(prepare.code, 0) << prepare.err;
+        write(
+            "r.toml",
+            "[model]\nvocab = 512\nd_model = 16\nffn = 24\nlayers = 2\nheads = 2\n[data]\ndir = \"corpus\"\n"
+            "seq_len = 16\n[train]\nsteps = 4\nglobal_batch = 4\nval_tokens = 64\n[checkpoint]\nevery = 2\n"
+            "[run]\nlog_every = 1\n");
+    }
+    std::vector<std::string> events() const {
+        std::vector<std::string> names;
+        std::ifstream in(file("run/metrics.jsonl"));
+        for (std::string line; std::getline(in, line);) {
+            EXPECT_EQ(line.compare(0, 7, "{\"v\":1,"), 0) << line;
+            names.push_back(nlohmann::json::parse(line).at("event"));
+        }
+        return names;
+    }
+};
+
+TEST_F(TrainingLine, LeavesACompleteRunFolder) {
+    const Result first = run("train r.toml --run run --device cpu");
+    ASSERT_EQ(first.code, 0) << first.err;
+    EXPECT_EQ(first.err, "");
+    for (const char* name :
+         {"config.toml", "env.json", "metrics.jsonl", "checkpoints/latest",
+          "checkpoints/step_00000002/MANIFEST.json", "checkpoints/step_00000004/MANIFEST.json"})
+        EXPECT_TRUE(fs::exists(file(std::string("run/") + name))) << name;
+    const std::vector<std::string> names = events();
+    EXPECT_EQ(names.front(), "start");
+    EXPECT_EQ(names.back(), "end");
+    EXPECT_EQ(std::count(names.begin(), names.end(), "train"), 4);
+    EXPECT_EQ(std::count(names.begin(), names.end(), "checkpoint"), 2);
+    expect_failure("train r.toml --run run --device cpu", 2, {"run", "--resume"});
+
+    const Result eval = run("eval --checkpoint run --data corpus --device cpu --json");
+    EXPECT_EQ(eval.code, 0) << eval.err;
+    EXPECT_GT(nlohmann::json::parse(eval.out).at("loss").get<double>(), 0);
+    fs::resize_file(file("run/checkpoints/step_00000004/model.safetensors"), 100);
+    expect_failure("eval --checkpoint run --data corpus", 65, {"step_00000004/model.safetensors: 100 bytes"});
+}
+
+TEST_F(TrainingLine, AnUnusableRunFolderIsAnIoError) {
+    write("file", "");
+    expect_failure("train r.toml --run file/run --device cpu", 74, {"file"});
+    expect_failure("train r.toml --run /proc/run --device cpu", 74, {"/proc/run"});
+}
+
+}  // namespace
+}  // namespace pastur
