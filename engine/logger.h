@@ -44,7 +44,7 @@ class Progress {
         double lr = 0;
         double tokens_per_s = 0;
         std::optional<double> mfu = {};  ///< a fraction; absent: unknown
-        double step_seconds = 0;    ///< recent mean, for the time left
+        double step_seconds = 0;         ///< recent mean, for the time left
     };
     /// `out` null: silent, as every rank but 0 is.
     Progress(std::FILE* out, int64_t steps);

@@ -4,7 +4,9 @@
 
 namespace pastur {
 namespace {
-double to_mib(int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
+double to_mib(int64_t bytes) {
+    return static_cast<double>(bytes) / (1 << 20);
+}
 }  // namespace
 
 int64_t MemoryPlan::total() const {
@@ -15,15 +17,18 @@ int64_t MemoryPlan::total() const {
 
 std::string MemoryPlan::describe(const MemoryInfo& memory) const {
     std::string text;
-    for (const Entry& entry : entries) text += fmt::format("  {:<24}{:>12.1f} MiB\n", entry.name, to_mib(entry.bytes));
-    text += fmt::format("  {:<24}{:>12.1f} MiB of {:.1f} free\n", "total", to_mib(total()), to_mib(memory.free_bytes));
+    for (const Entry& entry : entries)
+        text += fmt::format("  {:<24}{:>12.1f} MiB\n", entry.name, to_mib(entry.bytes));
+    text += fmt::format("  {:<24}{:>12.1f} MiB of {:.1f} free\n", "total", to_mib(total()),
+                        to_mib(memory.free_bytes));
     return text;
 }
 
 void MemoryPlan::check_fits(const MemoryInfo& memory) const {
     if (total() <= memory.free_bytes) return;
     fail(ExitCode::kNoDevice,
-         "not enough memory: {:.0f} MiB needed, {:.0f} MiB free (of {:.0f}); lower train.micro_batch, data.seq_len or "
+         "not enough memory: {:.0f} MiB needed, {:.0f} MiB free (of {:.0f}); lower train.micro_batch, "
+         "data.seq_len or "
          "the model's size, or set train.recompute = \"cheap\"",
          to_mib(total()), to_mib(memory.free_bytes), to_mib(memory.total_bytes));
 }

@@ -13,7 +13,9 @@ void on_stop(int signal) {
     if (signal == SIGINT) std::signal(SIGINT, SIG_DFL);
     stop_signal = 1;
 }
-void on_checkpoint(int) { checkpoint_signal = 1; }
+void on_checkpoint(int) {
+    checkpoint_signal = 1;
+}
 
 }  // namespace
 

@@ -112,10 +112,12 @@ TEST_P(Golden, TenSteps) {
         norms.push_back(std::sqrt(sum));
     }
     EXPECT_LT(distance(losses, read("step_losses")), tolerance());
-    EXPECT_LT(distance(norms, read("step_norms")), tolerance());
     // Adam divides by the gradient's size, so that the sign of one lost in bf16's rounding moves a weight by
-    // lr.
-    if (dtype() == DType::kF32) expect_near(model.weights(), read_all("step10."));
+    // lr: the losses stay together; single weights, and the small norms near the end, do not.
+    if (dtype() == DType::kF32) {
+        EXPECT_LT(distance(norms, read("step_norms")), tolerance());
+        expect_near(model.weights(), read_all("step10."));
+    }
 }
 
 std::vector<GoldenCase> golden_cases() {

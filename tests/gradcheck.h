@@ -47,6 +47,17 @@ void for_each_evaluation(int64_t count, const Arguments& arguments, const Work& 
     }
 }
 
+/// The whole gradient, element by element: for small tensors.
+template <class Loss>
+std::vector<double> complex_step_gradient(const Loss& loss, const Arguments& arguments, size_t which) {
+    std::vector<double> gradient(arguments[which].size());
+    for_each_evaluation(static_cast<int64_t>(gradient.size()), arguments,
+                        [&](int64_t i, ComplexArguments& own) {
+                            ref::at(gradient, i) = derivative_along(loss, own, which, i, {1.0});
+                        });
+    return gradient;
+}
+
 /// Element by element: all of them, or a sample that contains the first and the last.
 template <class Loss>
 ::testing::AssertionResult elements_match(const Loss& loss, const Arguments& arguments, size_t which,

@@ -38,6 +38,23 @@ class ModelGradient : public OpTest<VariantCase> {
 
 using ref::Complex;
 
+/// Squared norms of got - want and of want.
+std::pair<double, double> distance(const std::vector<double>& got, const std::vector<double>& want) {
+    double error = 0, size = 0;
+    for (size_t i = 0; i < want.size(); ++i) {
+        error += (got[i] - want[i]) * (got[i] - want[i]);
+        size += want[i] * want[i];
+    }
+    return {error, size};
+}
+
+Shape param_shape(ModelUnderTest& model, const std::string& name) {
+    for (const Param& param : model.model().params().table().params())
+        if (param.name == name) return param.shape;
+    ADD_FAILURE() << "no parameter " << name;
+    return {};
+}
+
 TEST_P(ModelGradient, MatchesComplexStepInEveryWeight) {
     const Config recipe = config();
     ModelUnderTest model(recipe, ctx(), dtype(), kShape);
@@ -64,15 +81,23 @@ TEST_P(ModelGradient, MatchesComplexStepInEveryWeight) {
                     .loss(batch.tokens, batch.targets),
                 dtype() == DType::kBF16 ? 2e-2 : 1e-5);
 
-    // In bf16 the error of a weight's gradient is that of a whole network's roundings: judged by its norm
-    // alone.
+    double error = 0, size = 0;
     for (size_t i = 0; i < names.size(); ++i) {
-        const Param* param = nullptr;
-        for (const Param& each : model.model().params().table().params())
-            if (each.name == names[i]) param = &each;
-        ASSERT_NE(param, nullptr);
-        EXPECT_TRUE(is_gradient(gradients.at(names[i]), dtype(), param->shape, reference, arguments, i))
-            << names[i];
+        if (dtype() == DType::kBF16) {
+            const auto [tensor_error, tensor_size] =
+                distance(gradients.at(names[i]), complex_step_gradient(reference, arguments, i));
+            EXPECT_LT(std::sqrt(tensor_error / tensor_size), 0.2) << names[i];
+            error += tensor_error, size += tensor_size;
+        } else {
+            EXPECT_TRUE(is_gradient(gradients.at(names[i]), dtype(), param_shape(model, names[i]), reference,
+                                    arguments, i))
+                << names[i];
+        }
+    }
+    // Each op holds bf16 to 2e-2 by itself; some thirty of them follow one another here, in a network whose
+    // random weights amplify what comes in. A wrong factor or a missing term is far beyond either bound.
+    if (dtype() == DType::kBF16) {
+        EXPECT_LT(std::sqrt(error / size), 0.06);
     }
 }
 
