@@ -1,0 +1,166 @@
+#include "diag/marchenko_pastur.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numbers>
+#include <numeric>
+
+#include "kernels/error.h"
+
+namespace pastur {
+namespace {
+
+using std::numbers::pi;
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+/// The root of f, which rises through zero between lo and hi; to the last bit or to `tolerance`.
+template <typename F>
+double bisect(double lo, double hi, double tolerance, F&& f) {
+    while (hi - lo > tolerance) {
+        const double middle = lo + (hi - lo) / 2;
+        if (middle <= lo || middle >= hi) break;
+        (f(middle) < 0 ? lo : hi) = middle;
+    }
+    return hi;
+}
+
+}  // namespace
+
+MarchenkoPastur::MarchenkoPastur(int64_t rows, int64_t cols, double variance)
+    : rows_(rows), cols_(cols), variance_(std::isfinite(variance) ? variance : kNaN) {
+    if (rows < 1 || cols < 1 || variance < 0)
+        fail(ExitCode::kUsage, "Marchenko-Pastur law of a {} x {} matrix with variance {}", rows, cols, variance);
+    const double n = std::sqrt(static_cast<double>(std::min(rows, cols)));
+    const double p = std::sqrt(static_cast<double>(std::max(rows, cols)));
+    lower_ = variance_ * (p - n) * (p - n);
+    upper_ = variance_ * (p + n) * (p + n);
+}
+
+int64_t MarchenkoPastur::count() const {
+    return std::min(rows_, cols_);
+}
+
+double MarchenkoPastur::density(double lambda) const {
+    if (std::isnan(variance_) || std::isnan(lambda)) return kNaN;
+    if (lambda == 0 && lower_ == 0) return kInfinity;
+    if (lambda <= lower_ || lambda >= upper_) return 0;
+    const double n = static_cast<double>(count());  // = beta p
+    return std::sqrt((upper_ - lambda) * (lambda - lower_)) / (2 * pi * n * variance_ * lambda);
+}
+
+// With r = sqrt((lambda_+ - lambda) / (lambda - lambda_-)) the integral of the density from the lower edge is
+//     (1 / (pi beta)) [sqrt(...) / (2 sigma^2 p) + (1 + beta) atan(1 / r) - (1 - beta) atan(s / r)],
+// s = sqrt(lambda_+ / lambda_-) = (1 + sqrt(beta)) / (1 - sqrt(beta)).
+double MarchenkoPastur::cdf(double lambda) const {
+    if (std::isnan(variance_) || std::isnan(lambda)) return kNaN;
+    if (lambda >= upper_) return 1;
+    if (lambda <= lower_) return 0;
+    const double n = static_cast<double>(count()), p = static_cast<double>(std::max(rows_, cols_));
+    const double above = std::sqrt(upper_ - lambda), below = std::sqrt(lambda - lower_);
+    double value = above * below / (2 * variance_) + (p + n) * std::atan2(below, above);
+    if (n < p)
+        value -= (p - n) * std::atan2(below * (std::sqrt(p) + std::sqrt(n)), above * (std::sqrt(p) - std::sqrt(n)));
+    return std::clamp(value / (pi * n), 0.0, 1.0);
+}
+
+double MarchenkoPastur::quantile(double p) const {
+    if (!(p >= 0 && p <= 1)) fail(ExitCode::kUsage, "quantile {} of the Marchenko-Pastur law", p);
+    if (std::isnan(variance_) || p == 0) return lower_;
+    if (p == 1) return upper_;
+    return bisect(lower_, upper_, 0, [&](double lambda) { return cdf(lambda) - p; });
+}
+
+SoftEdge MarchenkoPastur::soft_edge() const {
+    const double n = std::sqrt(static_cast<double>(count()));
+    const double p = std::sqrt(static_cast<double>(std::max(rows_, cols_)));
+    return {upper_, variance_ * (n + p) * std::cbrt(1 / n + 1 / p)};
+}
+
+double MarchenkoPastur::spike_threshold() const {
+    return variance_ * std::sqrt(static_cast<double>(rows_)) * std::sqrt(static_cast<double>(cols_));
+}
+
+double MarchenkoPastur::spike_eigenvalue(double theta_squared) const {
+    if (std::isnan(theta_squared)) return kNaN;
+    if (!(theta_squared > spike_threshold())) return upper_;
+    return (theta_squared + variance_ * static_cast<double>(rows_)) *
+           (1 + variance_ * static_cast<double>(cols_) / theta_squared);
+}
+
+std::vector<DensityPoint> MarchenkoPastur::curve(int points) const {
+    PASTUR_CHECK(points >= 2, "{} points of a density", points);
+    if (!(variance_ > 0)) return {};
+    std::vector<DensityPoint> result;
+    const double middle = (upper_ + lower_) / 2, half = (upper_ - lower_) / 2;
+    if (lower_ > 0) result.push_back({lower_, 0});
+    for (int i = 1; i < points; ++i) {
+        const double lambda = middle - half * std::cos(pi * i / points);
+        result.push_back({lambda, density(lambda)});
+    }
+    result.push_back({upper_, 0});
+    return result;
+}
+
+VarianceEstimate parse_variance_estimate(std::string_view name) {
+    if (name == "entries") return VarianceEstimate::kEntries;
+    if (name == "median") return VarianceEstimate::kMedian;
+    if (name == "fit") return VarianceEstimate::kFit;
+    fail(ExitCode::kUsage, "sigma estimate \"{}\": it is entries, median or fit", name);
+}
+
+namespace {
+
+/// The distance is max(sup(F_n - F), sup(F - F_n)). A larger variance lowers F everywhere, so that the first grows and
+/// the second falls: the least maximum is where they are equal.
+double fit_variance(const std::vector<double>& ascending, const MarchenkoPastur& unit) {
+    const double n = static_cast<double>(ascending.size());
+    const auto excess = [&](double log_variance) {
+        const double factor = std::exp(-log_variance);
+        double above = 0, below = 0;
+        for (size_t i = 0; i < ascending.size(); ++i) {
+            const double expected = unit.cdf(ascending[i] * factor);
+            above = std::max(above, (static_cast<double>(i) + 1) / n - expected);
+            below = std::max(below, expected - static_cast<double>(i) / n);
+        }
+        return above - below;
+    };
+    const auto positive = std::upper_bound(ascending.begin(), ascending.end(), 0.0);
+    if (positive == ascending.end()) return 0;
+    // At these ends the whole nonzero spectrum lies above, or (nearly) below, the law.
+    const double lo = std::log(*positive / unit.upper_edge());
+    const double hi = std::log(ascending.back() / unit.quantile(0.5 / n));
+    if (excess(lo) >= 0) return 0;  // more zeros than any law explains: the point mass fits best
+    return std::exp(bisect(lo, hi, 1e-10, excess));
+}
+
+}  // namespace
+
+double estimate_variance(VarianceEstimate method, std::span<const double> eigenvalues, int64_t rows, int64_t cols,
+                         double entry_mean) {
+    const MarchenkoPastur unit(rows, cols, 1);
+    if (eigenvalues.empty() ||
+        !std::all_of(eigenvalues.begin(), eigenvalues.end(), [](double l) { return std::isfinite(l); }))
+        return kNaN;
+    std::vector<double> ascending(eigenvalues.rbegin(), eigenvalues.rend());
+    for (double& lambda : ascending) lambda = std::max(lambda, 0.0);
+    const size_t n = static_cast<size_t>(unit.count());
+    if (ascending.size() > n) ascending.erase(ascending.begin(), ascending.end() - static_cast<std::ptrdiff_t>(n));
+    ascending.insert(ascending.begin(), n - ascending.size(), 0.0);
+    switch (method) {
+        case VarianceEstimate::kEntries: {
+            const double trace = std::accumulate(ascending.begin(), ascending.end(), 0.0);
+            const double mean_square = trace / static_cast<double>(rows) / static_cast<double>(cols);
+            return std::max(mean_square - entry_mean * entry_mean, 0.0);
+        }
+        case VarianceEstimate::kMedian: {
+            const double median = (ascending[(n - 1) / 2] + ascending[n / 2]) / 2;
+            return median / unit.quantile(0.5);
+        }
+        case VarianceEstimate::kFit: return fit_variance(ascending, unit);
+    }
+    fail(ExitCode::kOther, "sigma estimate {}", static_cast<int>(method));
+}
+
+}  // namespace pastur

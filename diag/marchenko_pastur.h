@@ -1,0 +1,74 @@
+#pragma once
+// The Marchenko-Pastur law and the variance it is fitted with.
+// Marchenko & Pastur, "Distribution of eigenvalues for some sets of random matrices", Math. USSR Sb. 1 (1967).
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "diag/density_point.h"
+#include "diag/tracy_widom.h"
+
+namespace pastur {
+
+/// M a rows x cols matrix of independent entries of variance sigma^2; n = min(rows, cols), p = max, beta = n / p.
+/// The n largest eigenvalues of M M^T (not divided by p) lie in sigma^2 p (1 -+ sqrt(beta))^2, with density
+///     sqrt((lambda_+ - lambda)(lambda - lambda_-)) / (2 pi beta sigma^2 p lambda).
+/// Closed forms throughout; agrees with ProductLaw of the one factor. A variance of zero gives the point mass at 0, one
+/// that is not finite gives NaN everywhere.
+class MarchenkoPastur {
+  public:
+    /// Throws (kUsage) when a side is below 1 or the variance is negative.
+    MarchenkoPastur(int64_t rows, int64_t cols, double variance);
+
+    int64_t rows() const { return rows_; }
+    int64_t cols() const { return cols_; }
+    double variance() const { return variance_; }
+    /// n: the eigenvalues the law speaks of.
+    int64_t count() const;
+
+    double lower_edge() const { return lower_; }
+    double upper_edge() const { return upper_; }
+    /// Integrates to 1; infinite at a lower edge of 0.
+    double density(double lambda) const;
+    double cdf(double lambda) const;
+    /// p in [0, 1]; throws (kUsage) for another p.
+    double quantile(double p) const;
+
+    /// Its scale is (sqrt(n) + sqrt(p)) (1 / sqrt(n) + 1 / sqrt(p))^(1/3) sigma^2 (Johnstone, Ann. Stat. 29 (2001)).
+    SoftEdge soft_edge() const;
+    double tracy_widom_quantile(double p) const { return soft_edge().quantile(p); }
+    double mean_largest() const { return soft_edge().mean(); }
+
+    /// M + theta u v^T: an eigenvalue leaves the bulk when theta^2 > sigma^2 sqrt(n p), and then lies at
+    /// (theta^2 + sigma^2 n)(theta^2 + sigma^2 p) / theta^2 (Baik, Ben Arous & Peche 2005; Benaych-Georges &
+    /// Nadakuditi 2012). Below threshold: the upper edge.
+    double spike_threshold() const;
+    double spike_eigenvalue(double theta_squared) const;
+
+    /// About `points` points from edge to edge, dense where the density turns vertical, as ProductLaw::curve.
+    std::vector<DensityPoint> curve(int points) const;
+
+  private:
+    int64_t rows_, cols_;
+    double variance_;
+    double lower_, upper_;
+};
+
+/// How the variance of the entries is taken from a matrix.
+enum class VarianceEstimate {
+    kEntries,  ///< the entries' own: outliers count in full
+    kMedian,   ///< median eigenvalue / median of the law with sigma = 1: moved little by outliers
+    kFit,      ///< the least Kolmogorov-Smirnov distance between spectrum and law
+};
+/// "entries", "median" or "fit"; throws (kUsage) for another name.
+VarianceEstimate parse_variance_estimate(std::string_view name);
+
+/// Variance of the entries of a rows x cols matrix M, from the eigenvalues of M M^T in descending order;
+/// those beyond the given ones, up to min(rows, cols), are taken to be zero, negative ones (rounding) too.
+/// kEntries is trace / (rows cols) - entry_mean^2: a caller that has no entries (a product kept as factors) may
+/// leave the mean out. kMedian of a matrix of less than half rank is 0. NaN when an eigenvalue is not finite or there is none.
+double estimate_variance(VarianceEstimate method, std::span<const double> eigenvalues, int64_t rows, int64_t cols,
+                         double entry_mean = 0);
+
+}  // namespace pastur

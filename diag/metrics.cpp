@@ -1,0 +1,109 @@
+#include "diag/metrics.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "diag/power_law.h"
+#include "kernels/error.h"
+
+namespace pastur {
+namespace {
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+/// 0 / 0 is NaN; so is anything over zero: a ratio to nothing is no large number.
+double ratio(double numerator, double denominator) {
+    return denominator == 0 ? kNaN : numerator / denominator;
+}
+
+/// From p = lambda / lambda_max, so that no square leaves the range of double.
+void measure_ranks(std::span<const double> values, SpectrumMetrics& m) {
+    double sum = 0, squares = 0, logs = 0;
+    for (double lambda : values) {
+        const double p = lambda / m.lambda_max;
+        sum += p;
+        squares += p * p;
+        if (p > 0) logs += p * std::log(p);
+    }
+    m.stable_rank = sum;
+    m.participation_ratio = sum * sum / squares;
+    m.entropy_rank = sum * std::exp(-logs / sum);
+}
+
+void measure_outliers(std::span<const double> values, SpectrumMetrics& m) {
+    if (std::isnan(m.lambda_plus)) return;
+    m.mp_gap = m.lambda_max - m.lambda_plus;
+    m.mp_gap_ratio = ratio(m.lambda_max, m.lambda_plus);
+    m.mp_soft_rank = ratio(m.lambda_plus, m.lambda_max);
+    double all = 0, outliers = 0;
+    m.outlier_count = 0;
+    for (double lambda : values) {
+        const double p = ratio(lambda, m.lambda_max);
+        all += p;
+        if (lambda > m.lambda_plus) {
+            outliers += p;
+            ++m.outlier_count;
+        }
+    }
+    m.outlier_fraction = m.outlier_count / static_cast<double>(values.size());
+    m.outlier_energy = ratio(outliers, all);
+}
+
+}  // namespace
+
+double kolmogorov_smirnov(std::span<const double> eigenvalues, const Null& null) {
+    const int64_t n = null.count;
+    double largest = 0;
+    for (int64_t i = 0; i < n; ++i) {  // descending: i eigenvalues lie above
+        const double lambda = i < std::ssize(eigenvalues) ? std::max(eigenvalues[static_cast<size_t>(i)], 0.0) : 0;
+        const double expected = null.cdf(lambda);
+        const double upper = static_cast<double>(n - i) / static_cast<double>(n);
+        const double lower = static_cast<double>(n - i - 1) / static_cast<double>(n);
+        // A NaN must come through, and std::max would drop it.
+        if (std::isnan(expected)) return kNaN;
+        largest = std::max({largest, upper - expected, expected - lower});
+        if (i >= std::ssize(eigenvalues)) break;  // the zeros are one step, this its top
+    }
+    return largest;
+}
+
+SpectrumMetrics measure(std::span<const double> eigenvalues, const Null& null) {
+    SpectrumMetrics m;
+    for (const MetricField& field : kMetricFields) m.*field.value = kNaN;
+    m.lambda_plus = null.lambda_plus;
+    m.lambda_minus = null.lambda_minus;
+    m.bulk_edge = null.bulk_edge;
+    m.sigma2 = null.sigma2;
+    if (!std::isfinite(null.lambda_plus)) m.flags.push_back("null_nonfinite");
+    if (eigenvalues.empty()) {
+        m.flags.push_back("empty");
+        return m;
+    }
+    if (!std::all_of(eigenvalues.begin(), eigenvalues.end(), [](double l) { return std::isfinite(l); })) {
+        m.flags.push_back("nonfinite");
+        return m;
+    }
+    PASTUR_CHECK(std::is_sorted(eigenvalues.rbegin(), eigenvalues.rend()), "eigenvalues are not descending");
+
+    std::vector<double> values(eigenvalues.begin(), eigenvalues.end());
+    for (double& lambda : values) lambda = std::max(lambda, 0.0);
+    m.lambda_max = values[0];
+    measure_outliers(values, m);
+    if (m.lambda_max == 0) {
+        m.flags.push_back("zero");
+        return m;
+    }
+    m.ks = kolmogorov_smirnov(values, null);
+    const double rounding = static_cast<double>(values.size()) * std::numeric_limits<double>::epsilon();
+    const auto end = std::partition_point(values.begin(), values.end(),
+                                          [&](double lambda) { return lambda > rounding * m.lambda_max; });
+    if (end != values.end()) m.flags.push_back("rank_deficient");
+    measure_ranks(values, m);
+    const PowerLawFit fit = fit_power_law(std::span(values).first(static_cast<size_t>(end - values.begin())));
+    m.alpha = fit.alpha;
+    m.alpha_xmin = fit.xmin;
+    return m;
+}
+
+}  // namespace pastur

@@ -1,0 +1,90 @@
+#include "diag/null.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <numbers>
+
+#include "kernels/error.h"
+
+namespace pastur {
+
+Null mp_null(const MarchenkoPastur& law, double tw_quantile) {
+    return {"mp",
+            law.count(),
+            law.tracy_widom_quantile(tw_quantile),
+            law.lower_edge(),
+            law.upper_edge(),
+            law.variance(),
+            [law](double lambda) { return law.cdf(lambda); }};
+}
+
+Null product_null(const ProductLaw& law, double tw_quantile) {
+    return {"product",
+            law.count(),
+            law.tracy_widom_quantile(tw_quantile),
+            law.lower_edge(),
+            law.upper_edge(),
+            law.entry_variance(),
+            [law](double lambda) { return law.cdf(lambda); }};
+}
+
+namespace {
+
+/// Mean position of the k-th eigenvalue from the edge, in scales of the edge; k = 1, 2, ...
+double airy_position(int k) {
+    return k == 1 ? kTracyWidomMean : -std::pow(1.5 * std::numbers::pi * (k - 0.75), 2.0 / 3);
+}
+
+/// The edge that the first eigenvalues of averaged spectra speak of.
+SoftEdge edge_of(std::span<const std::vector<double>> spectra) {
+    const int n = static_cast<int>(spectra[0].size());
+    // Further in, the density bends away from the square root that the Airy process has.
+    const int used = std::min(n, std::clamp(n / 8, 2, 8));
+    double first = 0, spacing = 0, airy_spacing = 0;
+    for (const std::vector<double>& spectrum : spectra) {
+        first += spectrum[0];
+        for (int k = 2; k <= used; ++k) spacing += spectrum[0] - spectrum[static_cast<size_t>(k - 1)];
+    }
+    for (int k = 2; k <= used; ++k) airy_spacing += airy_position(1) - airy_position(k);
+    const double draws = static_cast<double>(spectra.size());
+    const double scale = used > 1 ? spacing / draws / airy_spacing : 0;
+    return {first / draws - scale * kTracyWidomMean, scale};
+}
+
+}  // namespace
+
+Null permuted_null(std::span<const std::vector<double>> spectra, double tw_quantile, double entry_variance) {
+    PASTUR_CHECK(!spectra.empty() && !spectra[0].empty(), "a permuted null of {} spectra", spectra.size());
+    auto pool = std::make_shared<std::vector<double>>();
+    double largest = 0, smallest = 0;
+    for (const std::vector<double>& spectrum : spectra) {
+        PASTUR_CHECK(spectrum.size() == spectra[0].size(), "draws of {} and {} eigenvalues", spectrum.size(),
+                     spectra[0].size());
+        pool->insert(pool->end(), spectrum.begin(), spectrum.end());
+        largest = std::max(largest, spectrum.front());
+        smallest += std::max(spectrum.back(), 0.0) / static_cast<double>(spectra.size());
+    }
+    const int64_t count = static_cast<int64_t>(spectra[0].size());
+    if (!std::all_of(pool->begin(), pool->end(), [](double lambda) { return std::isfinite(lambda); })) {
+        constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+        return {"permuted", count, kNaN, kNaN, kNaN, entry_variance, [](double) { return kNaN; }};
+    }
+    std::sort(pool->begin(), pool->end());
+    const SoftEdge edge = edge_of(spectra);
+    return {"permuted",
+            count,
+            count > 1 ? edge.quantile(tw_quantile) : largest,
+            smallest,
+            count > 1 ? edge.edge : largest,
+            entry_variance,
+            // Half of a step at the step itself: the distance of the pool to itself is then half a step too.
+            [pool](double lambda) {
+                const auto [below, above] = std::equal_range(pool->begin(), pool->end(), lambda);
+                return static_cast<double>((below - pool->begin()) + (above - pool->begin())) /
+                       (2 * static_cast<double>(pool->size()));
+            }};
+}
+
+}  // namespace pastur

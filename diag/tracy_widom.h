@@ -1,0 +1,26 @@
+#pragma once
+// The Tracy-Widom law of the largest eigenvalue, real symmetric case (beta = 1).
+// Tracy & Widom, "On orthogonal and symplectic matrix ensembles", Commun. Math. Phys. 177 (1996).
+
+namespace pastur {
+
+inline constexpr double kTracyWidomMean = -1.2065335745820;
+inline constexpr double kTracyWidomStddev = 1.2679828416;  // variance 1.607781034581
+
+/// The s with F_1(s) = p; p in [0.001, 0.9999], where it is within 1e-4 (1e-5 for p >= 0.01).
+/// F_1(s) = det(1 - B_s) on L^2(0, inf), B_s(x, y) = Ai(x + y + s) (Ferrari & Spohn, J. Phys. A 38 (2005)),
+/// tabulated by Bornemann's quadrature (Math. Comp. 79 (2010)) and interpolated in ln(p / (1 - p)).
+/// Throws (kUsage) for another p.
+double tracy_widom_quantile(double p);
+
+/// A sample of n eigenvalues whose density ends as (a / pi) sqrt(upper_edge - lambda) has its largest at
+/// upper_edge + (n a)^(-2/3) TW_1. This pair is what every law here gives of its upper edge.
+struct SoftEdge {
+    double edge;   ///< where the density ends
+    double scale;  ///< (n a)^(-2/3)
+
+    double quantile(double p) const { return edge + scale * tracy_widom_quantile(p); }
+    double mean() const { return edge + scale * kTracyWidomMean; }
+};
+
+}  // namespace pastur
