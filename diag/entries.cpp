@@ -46,7 +46,8 @@ void shuffle(std::span<T> entries, uint64_t seed, uint64_t stream) {
 }
 
 template <typename T>
-std::vector<std::vector<T>> shuffled(std::span<const std::span<const T>> factors, uint64_t seed, uint64_t draw) {
+std::vector<std::vector<T>> shuffled(std::span<const std::span<const T>> factors, uint64_t seed,
+                                     uint64_t draw) {
     PASTUR_CHECK(factors.size() <= 1 << 16 && draw < 1ull << 48, "{} factors, draw {}", factors.size(), draw);
     std::vector<std::vector<T>> result;
     for (size_t i = 0; i < factors.size(); ++i) {
@@ -72,12 +73,12 @@ void shuffle_entries(std::span<double> entries, uint64_t seed, uint64_t stream) 
     shuffle(entries, seed, stream);
 }
 
-std::vector<std::vector<float>> shuffled_factors(std::span<const std::span<const float>> factors, uint64_t seed,
-                                                 uint64_t draw) {
+std::vector<std::vector<float>> shuffled_factors(std::span<const std::span<const float>> factors,
+                                                 uint64_t seed, uint64_t draw) {
     return shuffled(factors, seed, draw);
 }
-std::vector<std::vector<double>> shuffled_factors(std::span<const std::span<const double>> factors, uint64_t seed,
-                                                  uint64_t draw) {
+std::vector<std::vector<double>> shuffled_factors(std::span<const std::span<const double>> factors,
+                                                  uint64_t seed, uint64_t draw) {
     return shuffled(factors, seed, draw);
 }
 

@@ -31,7 +31,8 @@ double bisect(double lo, double hi, double tolerance, F&& f) {
 MarchenkoPastur::MarchenkoPastur(int64_t rows, int64_t cols, double variance)
     : rows_(rows), cols_(cols), variance_(std::isfinite(variance) ? variance : kNaN) {
     if (rows < 1 || cols < 1 || variance < 0)
-        fail(ExitCode::kUsage, "Marchenko-Pastur law of a {} x {} matrix with variance {}", rows, cols, variance);
+        fail(ExitCode::kUsage, "Marchenko-Pastur law of a {} x {} matrix with variance {}", rows, cols,
+             variance);
     const double n = std::sqrt(static_cast<double>(std::min(rows, cols)));
     const double p = std::sqrt(static_cast<double>(std::max(rows, cols)));
     lower_ = variance_ * (p - n) * (p - n);
@@ -61,7 +62,8 @@ double MarchenkoPastur::cdf(double lambda) const {
     const double above = std::sqrt(upper_ - lambda), below = std::sqrt(lambda - lower_);
     double value = above * below / (2 * variance_) + (p + n) * std::atan2(below, above);
     if (n < p)
-        value -= (p - n) * std::atan2(below * (std::sqrt(p) + std::sqrt(n)), above * (std::sqrt(p) - std::sqrt(n)));
+        value -= (p - n) *
+                 std::atan2(below * (std::sqrt(p) + std::sqrt(n)), above * (std::sqrt(p) - std::sqrt(n)));
     return std::clamp(value / (pi * n), 0.0, 1.0);
 }
 
@@ -96,7 +98,8 @@ std::vector<DensityPoint> MarchenkoPastur::curve(int points) const {
     const double middle = (upper_ + lower_) / 2, half = (upper_ - lower_) / 2;
     if (lower_ > 0) result.push_back({lower_, 0});
     for (int i = 1; i < points; ++i) {
-        const double lambda = middle - half * std::cos(pi * i / points);
+        const double t = static_cast<double>(i) / points;
+        const double lambda = middle - half * std::cos(pi * t * t);
         result.push_back({lambda, density(lambda)});
     }
     result.push_back({upper_, 0});
@@ -112,8 +115,8 @@ VarianceEstimate parse_variance_estimate(std::string_view name) {
 
 namespace {
 
-/// The distance is max(sup(F_n - F), sup(F - F_n)). A larger variance lowers F everywhere, so that the first grows and
-/// the second falls: the least maximum is where they are equal.
+/// The distance is max(sup(F_n - F), sup(F - F_n)). A larger variance lowers F everywhere, so that the first
+/// grows and the second falls: the least maximum is where they are equal.
 double fit_variance(const std::vector<double>& ascending, const MarchenkoPastur& unit) {
     const double n = static_cast<double>(ascending.size());
     const auto excess = [&](double log_variance) {
@@ -137,8 +140,8 @@ double fit_variance(const std::vector<double>& ascending, const MarchenkoPastur&
 
 }  // namespace
 
-double estimate_variance(VarianceEstimate method, std::span<const double> eigenvalues, int64_t rows, int64_t cols,
-                         double entry_mean) {
+double estimate_variance(VarianceEstimate method, std::span<const double> eigenvalues, int64_t rows,
+                         int64_t cols, double entry_mean) {
     const MarchenkoPastur unit(rows, cols, 1);
     if (eigenvalues.empty() ||
         !std::all_of(eigenvalues.begin(), eigenvalues.end(), [](double l) { return std::isfinite(l); }))
@@ -146,7 +149,8 @@ double estimate_variance(VarianceEstimate method, std::span<const double> eigenv
     std::vector<double> ascending(eigenvalues.rbegin(), eigenvalues.rend());
     for (double& lambda : ascending) lambda = std::max(lambda, 0.0);
     const size_t n = static_cast<size_t>(unit.count());
-    if (ascending.size() > n) ascending.erase(ascending.begin(), ascending.end() - static_cast<std::ptrdiff_t>(n));
+    if (ascending.size() > n)
+        ascending.erase(ascending.begin(), ascending.end() - static_cast<std::ptrdiff_t>(n));
     ascending.insert(ascending.begin(), n - ascending.size(), 0.0);
     switch (method) {
         case VarianceEstimate::kEntries: {
@@ -158,7 +162,8 @@ double estimate_variance(VarianceEstimate method, std::span<const double> eigenv
             const double median = (ascending[(n - 1) / 2] + ascending[n / 2]) / 2;
             return median / unit.quantile(0.5);
         }
-        case VarianceEstimate::kFit: return fit_variance(ascending, unit);
+        case VarianceEstimate::kFit:
+            return fit_variance(ascending, unit);
     }
     fail(ExitCode::kOther, "sigma estimate {}", static_cast<int>(method));
 }

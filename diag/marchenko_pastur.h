@@ -1,6 +1,7 @@
 #pragma once
 // The Marchenko-Pastur law and the variance it is fitted with.
-// Marchenko & Pastur, "Distribution of eigenvalues for some sets of random matrices", Math. USSR Sb. 1 (1967).
+// Marchenko & Pastur, "Distribution of eigenvalues for some sets of random matrices", Math. USSR Sb. 1
+// (1967).
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -11,11 +12,12 @@
 
 namespace pastur {
 
-/// M a rows x cols matrix of independent entries of variance sigma^2; n = min(rows, cols), p = max, beta = n / p.
-/// The n largest eigenvalues of M M^T (not divided by p) lie in sigma^2 p (1 -+ sqrt(beta))^2, with density
+/// M a rows x cols matrix of independent entries of variance sigma^2; n = min(rows, cols), p = max, beta = n
+/// / p. The n largest eigenvalues of M M^T (not divided by p) lie in sigma^2 p (1 -+ sqrt(beta))^2, with
+/// density
 ///     sqrt((lambda_+ - lambda)(lambda - lambda_-)) / (2 pi beta sigma^2 p lambda).
-/// Closed forms throughout; agrees with ProductLaw of the one factor. A variance of zero gives the point mass at 0, one
-/// that is not finite gives NaN everywhere.
+/// Closed forms throughout; agrees with ProductLaw of the one factor. A variance of zero gives the point mass
+/// at 0, one that is not finite gives NaN everywhere.
 class MarchenkoPastur {
   public:
     /// Throws (kUsage) when a side is below 1 or the variance is negative.
@@ -35,7 +37,8 @@ class MarchenkoPastur {
     /// p in [0, 1]; throws (kUsage) for another p.
     double quantile(double p) const;
 
-    /// Its scale is (sqrt(n) + sqrt(p)) (1 / sqrt(n) + 1 / sqrt(p))^(1/3) sigma^2 (Johnstone, Ann. Stat. 29 (2001)).
+    /// Its scale is (sqrt(n) + sqrt(p)) (1 / sqrt(n) + 1 / sqrt(p))^(1/3) sigma^2 (Johnstone, Ann. Stat. 29
+    /// (2001)).
     SoftEdge soft_edge() const;
     double tracy_widom_quantile(double p) const { return soft_edge().quantile(p); }
     double mean_largest() const { return soft_edge().mean(); }
@@ -66,9 +69,10 @@ VarianceEstimate parse_variance_estimate(std::string_view name);
 
 /// Variance of the entries of a rows x cols matrix M, from the eigenvalues of M M^T in descending order;
 /// those beyond the given ones, up to min(rows, cols), are taken to be zero, negative ones (rounding) too.
-/// kEntries is trace / (rows cols) - entry_mean^2: a caller that has no entries (a product kept as factors) may
-/// leave the mean out. kMedian of a matrix of less than half rank is 0. NaN when an eigenvalue is not finite or there is none.
-double estimate_variance(VarianceEstimate method, std::span<const double> eigenvalues, int64_t rows, int64_t cols,
-                         double entry_mean = 0);
+/// kEntries is trace / (rows cols) - entry_mean^2: a caller that has no entries (a product kept as factors)
+/// may leave the mean out. kMedian of a matrix of less than half rank is 0. NaN when an eigenvalue is not
+/// finite or there is none.
+double estimate_variance(VarianceEstimate method, std::span<const double> eigenvalues, int64_t rows,
+                         int64_t cols, double entry_mean = 0);
 
 }  // namespace pastur

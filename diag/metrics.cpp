@@ -56,7 +56,8 @@ double kolmogorov_smirnov(std::span<const double> eigenvalues, const Null& null)
     const int64_t n = null.count;
     double largest = 0;
     for (int64_t i = 0; i < n; ++i) {  // descending: i eigenvalues lie above
-        const double lambda = i < std::ssize(eigenvalues) ? std::max(eigenvalues[static_cast<size_t>(i)], 0.0) : 0;
+        const double lambda =
+            i < std::ssize(eigenvalues) ? std::max(eigenvalues[static_cast<size_t>(i)], 0.0) : 0;
         const double expected = null.cdf(lambda);
         const double upper = static_cast<double>(n - i) / static_cast<double>(n);
         const double lower = static_cast<double>(n - i - 1) / static_cast<double>(n);

@@ -10,11 +10,11 @@
 
 namespace pastur {
 
-/// Of the eigenvalues lambda_1 >= ... >= lambda_n of M M^T against a null. A value that has no meaning (0 / 0, too few
-/// eigenvalues, input that is not finite) is NaN.
+/// Of the eigenvalues lambda_1 >= ... >= lambda_n of M M^T against a null. A value that has no meaning (0 /
+/// 0, too few eigenvalues, input that is not finite) is NaN.
 struct SpectrumMetrics {
     double lambda_max;
-    double lambda_plus;          ///< the null's, as lambda_minus, bulk_edge and sigma2
+    double lambda_plus;  ///< the null's, as lambda_minus, bulk_edge and sigma2
     double lambda_minus;
     double bulk_edge;
     double sigma2;
@@ -29,7 +29,7 @@ struct SpectrumMetrics {
     double entropy_rank;         ///< exp(-sum p ln p), p = lambda / sum (Roy & Vetterli 2007)
     double alpha;                ///< exponent of the power-law tail and where that begins (diag/power_law.h)
     double alpha_xmin;
-    double ks;                   ///< Kolmogorov-Smirnov distance to the null's law
+    double ks;  ///< Kolmogorov-Smirnov distance to the null's law
 
     /// Any of:
     ///   "empty"           no eigenvalues: every metric of them is NaN
@@ -65,9 +65,10 @@ inline constexpr std::array<MetricField, 17> kMetricFields = {{
     {"ks", &SpectrumMetrics::ks},
 }};
 
-/// All metrics. `eigenvalues`: descending, unless some are not finite; slightly negative ones (rounding) count as
-/// zero. Where there are fewer of them than the null's count, the missing ones are zeros to `ks`; where there are more, the
-/// smallest are structural zeros to it and left out. About 2 ms for 768. Never throws for what a matrix can hold.
+/// All metrics. `eigenvalues`: descending, unless some are not finite; slightly negative ones (rounding)
+/// count as zero. Where there are fewer of them than the null's count, the missing ones are zeros to `ks`;
+/// where there are more, the smallest are structural zeros to it and left out. About 2 ms for 768. Never
+/// throws for what a matrix can hold.
 SpectrumMetrics measure(std::span<const double> eigenvalues, const Null& null);
 
 /// sup |F_n - F| between the eigenvalues and a null's law, with that reading of their number.

@@ -73,12 +73,8 @@ Null permuted_null(std::span<const std::vector<double>> spectra, double tw_quant
     }
     std::sort(pool->begin(), pool->end());
     const SoftEdge edge = edge_of(spectra);
-    return {"permuted",
-            count,
-            count > 1 ? edge.quantile(tw_quantile) : largest,
-            smallest,
-            count > 1 ? edge.edge : largest,
-            entry_variance,
+    return {"permuted", count, count > 1 ? edge.quantile(tw_quantile) : largest, smallest,
+            count > 1 ? edge.edge : largest, entry_variance,
             // Half of a step at the step itself: the distance of the pool to itself is then half a step too.
             [pool](double lambda) {
                 const auto [below, above] = std::equal_range(pool->begin(), pool->end(), lambda);

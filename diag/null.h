@@ -19,23 +19,25 @@ struct Null {
     double lambda_minus;  ///< lower edge of the bulk
     double bulk_edge;     ///< upper edge of the bulk at infinite size; below lambda_plus
     double sigma2;        ///< variance of an entry of M under the null; NaN where it is not known
-    /// Distribution function of one of the `count` eigenvalues. Holds what it needs: a Null may be copied and kept.
+    /// Distribution function of one of the `count` eigenvalues. Holds what it needs: a Null may be copied and
+    /// kept.
     std::function<double(double)> cdf;
 };
 
-/// M as if its entries were independent. On a product of Gaussian factors this null is wrong: its edge lies inside
-/// the bulk (768.768.768: 4 of 6.75), which is what the product null is for.
+/// M as if its entries were independent. On a product of Gaussian factors this null is wrong: its edge lies
+/// inside the bulk (768.768.768: 4 of 6.75), which is what the product null is for.
 Null mp_null(const MarchenkoPastur& law, double tw_quantile);
 
 /// M as the product of its factors with independent Gaussian entries.
 Null product_null(const ProductLaw& law, double tw_quantile);
 
-/// M as the product of its factors with their entries shuffled (diag/entries.h): `spectra` has one descending spectrum
-/// a draw, all of one length n >= 1. The null's law is all draws' eigenvalues together; lambda_plus is the draws' mean largest
-/// eigenvalue moved by the edge's scale from the Tracy-Widom mean to its quantile. The scale is what fits the
-/// spacing of the first eigenvalues, averaged over the draws: the k-th lies (3 pi (k - 3/4) / 2)^(2/3) scales below the edge
-/// (the zeros of the Airy process' mean counting function, beta = 1), the first 1.2065. For n = 1, where there is no
-/// spacing, lambda_plus is the largest draw. entry_variance: of M under the null, if known.
+/// M as the product of its factors with their entries shuffled (diag/entries.h): `spectra` has one descending
+/// spectrum a draw, all of one length n >= 1. The null's law is all draws' eigenvalues together; lambda_plus
+/// is the draws' mean largest eigenvalue moved by the edge's scale from the Tracy-Widom mean to its quantile.
+/// The scale is what fits the spacing of the first eigenvalues, averaged over the draws: the k-th lies (3 pi
+/// (k - 3/4) / 2)^(2/3) scales below the edge (the zeros of the Airy process' mean counting function, beta =
+/// 1), the first 1.2065. For n = 1, where there is no spacing, lambda_plus is the largest draw.
+/// entry_variance: of M under the null, if known.
 Null permuted_null(std::span<const std::vector<double>> spectra, double tw_quantile, double entry_variance);
 
 }  // namespace pastur

@@ -8,8 +8,8 @@
 namespace pastur {
 namespace {
 
-/// max_i |1 - (x_i / xmin)^(1 - alpha) - i / n| over logs[0 ... n) descending, xmin = logs[n - 1]; or, as soon as
-/// that is known, anything not below `bound`.
+/// max_i |1 - (x_i / xmin)^(1 - alpha) - i / n| over logs[0 ... n) descending, xmin = logs[n - 1]; or, as
+/// soon as that is known, anything not below `bound`.
 double distance(std::span<const double> logs, double alpha, double bound) {
     const int n = static_cast<int>(logs.size());
     const double log_xmin = logs.back();

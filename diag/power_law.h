@@ -12,11 +12,11 @@ struct PowerLawFit {
     int count;        ///< those values
 };
 
-/// Clauset, Shalizi & Newman (SIAM Review 51, 2009): for each value as xmin, alpha = 1 + n / sum ln(x_i / xmin) by
-/// maximum likelihood over the n values from xmin up; that xmin is kept whose fit is nearest by
+/// Clauset, Shalizi & Newman (SIAM Review 51, 2009): for each value as xmin, alpha = 1 + n / sum ln(x_i /
+/// xmin) by maximum likelihood over the n values from xmin up; that xmin is kept whose fit is nearest by
 ///     max_i |1 - (x_i / xmin)^(1 - alpha) - i / n|,   i = 0 ... n - 1 in ascending order,
-/// as their own code, Python's powerlaw and WeightWatcher take it. `descending`: positive values; the largest is
-/// no candidate. NaN (count 0) when fewer than two different values are given.
+/// as their own code, Python's powerlaw and WeightWatcher take it. `descending`: positive values; the largest
+/// is no candidate. NaN (count 0) when fewer than two different values are given.
 PowerLawFit fit_power_law(std::span<const double> descending);
 
 }  // namespace pastur

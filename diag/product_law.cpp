@@ -110,7 +110,10 @@ std::vector<DensityPoint> ProductLaw::curve(int points) const {
     std::vector<DensityPoint> result;
     if (lower_edge() > 0) result.push_back({lower_edge(), 0});
     for (int i = 1; i < points; ++i) {
-        const auto point = unit_->at_angle(std::numbers::pi * i / points);
+        // Near a diverging lower edge lambda goes like the k-th power of the angle: equal steps would be too
+        // long there.
+        const double t = static_cast<double>(i) / points;
+        const auto point = unit_->at_angle(std::numbers::pi * t * t);
         result.push_back({s * point.x, point.density() / s});
     }
     result.push_back({upper_edge(), 0});

@@ -9,19 +9,19 @@
 
 namespace pastur {
 
-/// M = X_1 ... X_L, X_i an N_{i-1} x N_i matrix of independent N(0, sigma_i^2): the large-size law of the nonzero
-/// eigenvalues of M M^T. Freely independent factors multiply their S-transforms (Voiculescu), and
+/// M = X_1 ... X_L, X_i an N_{i-1} x N_i matrix of independent N(0, sigma_i^2): the large-size law of the
+/// nonzero eigenvalues of M M^T. Freely independent factors multiply their S-transforms (Voiculescu), and
 /// Marchenko-Pastur's is 1 / (1 + c z). With N_b the smallest dimension, c_j = N_b / N_j and
 ///     lambda = (prod_i sigma_i^2) (prod_{j != b} N_j) x,    u = x G(x) - 1,
-/// that gives x = (1 + u) prod_{j != b} (1 + c_j u) / u. On the spectrum, u = rho e^{-i phi} with 0 < phi < pi;
-/// x is real where
+/// that gives x = (1 + u) prod_{j != b} (1 + c_j u) / u. On the spectrum, u = rho e^{-i phi} with 0 < phi <
+/// pi; x is real where
 ///     arg(1 + u) + sum_j arg(1 + c_j u) = -phi,
 /// whose left side falls monotonically in rho: one root, none to be picked. phi = 0 is the upper edge, pi the
 /// lower, and
 ///     density(x) = rho sin(phi) / (pi x),
 ///     1 - F(x) = (1 / pi) [phi + sum_{j != b} (Im u - ((1 - c_j) / c_j) arg(1 + c_j u))].
-/// Where another dimension equals N_b the lower edge is 0 and the density diverges there, like x^(1/k - 1) with
-/// k dimensions of N_b (k = 2 for one square factor, 3 for a product of two).
+/// Where another dimension equals N_b the lower edge is 0 and the density diverges there, like x^(1/k - 1)
+/// with k dimensions of N_b (k = 2 for one square factor, 3 for a product of two).
 ///
 /// Everything is in units of eigenvalues of M M^T. A variance of zero gives the point mass at 0; one that is
 /// not finite gives NaN everywhere. Copies share the tables: construct once per chain of dimensions (about
@@ -62,15 +62,15 @@ class ProductLaw {
     /// (c_b = 1 here, so that a factor of N_b inside the chain counts) and then lies at
     ///     lambda = theta^2 (1 + c_0 u)(1 + c_L u),    theta^2 = (s / u) prod_{0 < j < L} (1 + c_j u)
     /// (Benaych-Georges & Nadakuditi, J. Multivar. Anal. 111 (2012), with their D-transform
-    /// (1 + c_0 u)(1 + c_L u) / lambda). For d x m x d, m <= d, theta = t sigma_1 sigma_2 d that is t^2 > 1 + 1 / u_+
-    /// and d^2 sigma_1^2 sigma_2^2 t^2 (1 + (m / d) / (t^2 - 1))^2.
-    /// spike_threshold: the smallest theta^2. spike_eigenvalue: where it lands; the upper edge below threshold.
+    /// (1 + c_0 u)(1 + c_L u) / lambda). For d x m x d, m <= d, theta = t sigma_1 sigma_2 d that is t^2 > 1 +
+    /// 1 / u_+ and d^2 sigma_1^2 sigma_2^2 t^2 (1 + (m / d) / (t^2 - 1))^2. spike_threshold: the smallest
+    /// theta^2. spike_eigenvalue: where it lands; the upper edge below threshold.
     double spike_threshold() const;
     double spike_eigenvalue(double theta_squared) const;
 
-    /// About `points` points from edge to edge, at equal steps of phi: dense where the density turns vertical
-    /// (at a square-root edge like the square of the step, at a diverging lower edge like its k-th power), so that
-    /// straight lines between them draw the law. Ascending; empty when the variance is 0 or not finite.
+    /// About `points` points from edge to edge, at steps of phi that shrink towards the lower: dense where
+    /// the density turns vertical, so that straight lines between them draw the law. Ascending and finite;
+    /// empty when the variance is 0 or not finite.
     std::vector<DensityPoint> curve(int points) const;
 
   private:

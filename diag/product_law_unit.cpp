@@ -14,8 +14,8 @@ namespace {
 using std::numbers::pi;
 constexpr int kCells = 256;  // a table that only starts the solver; its size sets how soon that is done
 
-/// delta with its sine and cosine. Beyond pi / 2 they come from phi = pi - delta, which is then the small angle:
-/// a relative error in it would be one in everything near the upper edge.
+/// delta with its sine and cosine. Beyond pi / 2 they come from phi = pi - delta, which is then the small
+/// angle: a relative error in it would be one in everything near the upper edge.
 struct Angle {
     explicit Angle(double delta) : phi(pi - delta) {
         const double small = delta < pi / 2 ? delta : phi;
@@ -55,7 +55,8 @@ ProductLaw::Unit::Unit(std::vector<int64_t> dims) : dims_(std::move(dims)) {
     table_.push_back(upper_edge());
 }
 
-/// u_+ > 0: ln x is convex in ln u there, and its slope sum_j c_j u / (1 + c_j u) - 1 (c_b = 1 included) has one root.
+/// u_+ > 0: ln x is convex in ln u there, and its slope sum_j c_j u / (1 + c_j u) - 1 (c_b = 1 included) has
+/// one root.
 ProductLaw::Unit::Point ProductLaw::Unit::upper_edge() const {
     const auto slope = [&](double log_u) {
         double sum = -1;
@@ -64,14 +65,15 @@ ProductLaw::Unit::Point ProductLaw::Unit::upper_edge() const {
     };
     // The term of c = 1 is 1/2 at u = 1, and the least ratio makes up for the rest by u = 1 / c.
     const double least = *std::min_element(ratios_.begin(), ratios_.end());
-    const double u = std::exp(bisect(-std::log(static_cast<double>(ratios_.size())) - 1, 1 - std::log(least), slope));
+    const double u =
+        std::exp(bisect(-std::log(static_cast<double>(ratios_.size())) - 1, 1 - std::log(least), slope));
     double x = 1 / u;
     for (double c : ratios_) x *= 1 + c * u;
     return {pi, u, x, 1, 0, 0};
 }
 
-/// With a single smallest dimension u_- lies between -1 / (the largest other c) and -1, where ln x is concave; with
-/// ties x is 0 at u = -1.
+/// With a single smallest dimension u_- lies between -1 / (the largest other c) and -1, where ln x is
+/// concave; with ties x is 0 at u = -1.
 ProductLaw::Unit::Point ProductLaw::Unit::lower_edge() const {
     if (tied_ > 1) return {0, 1, 0, 0, 0, 0};
     double largest = 0;
@@ -97,8 +99,8 @@ double ProductLaw::Unit::upper_curvature() const {
     return upper().x * second;
 }
 
-/// sum_j atan2(c_j rho sin delta, 1 - c_j rho cos delta), c_b = 1 included, rises with rho from 0 to more than phi; where it is
-/// phi. Newton's steps in ln rho, kept between the bounds known so far.
+/// sum_j atan2(c_j rho sin delta, 1 - c_j rho cos delta), c_b = 1 included, rises with rho from 0 to more
+/// than phi; where it is phi. Newton's steps in ln rho, kept between the bounds known so far.
 double ProductLaw::Unit::rho_at(double delta, double guess) const {
     const Angle angle(delta);
     double lo = 0, hi = std::numeric_limits<double>::infinity(), rho = guess;
@@ -146,7 +148,8 @@ ProductLaw::Unit::Point ProductLaw::Unit::at_angle(double delta) const {
 /// Newton's steps in delta from the first guess, kept inside the cell and between the bounds known so far.
 /// `residual` rises with delta.
 template <typename Residual, typename Slope>
-ProductLaw::Unit::Point ProductLaw::Unit::solve(size_t cell, double delta, Residual residual, Slope slope) const {
+ProductLaw::Unit::Point ProductLaw::Unit::solve(size_t cell, double delta, Residual residual,
+                                                Slope slope) const {
     double lo = pi * static_cast<double>(cell) / kCells, hi = pi * static_cast<double>(cell + 1) / kCells;
     Point here = point(delta, table_[cell].rho);
     for (int i = 0; i < 100; ++i) {
@@ -155,24 +158,28 @@ ProductLaw::Unit::Point ProductLaw::Unit::solve(size_t cell, double delta, Resid
         double step = -error / slope(here);
         // The step after this one would be about its square, over the distance to the edge.
         const bool last = std::abs(step) <= 1e-8 * std::min(here.delta, pi - here.delta);
-        if (!last && !(here.delta + step > lo && here.delta + step < hi)) step = lo + (hi - lo) / 2 - here.delta;
-        here = point(here.delta + step, here.rho * std::exp(std::clamp(here.log_rho_slope * step, -1.0, 1.0)));
+        if (!last && !(here.delta + step > lo && here.delta + step < hi))
+            step = lo + (hi - lo) / 2 - here.delta;
+        here =
+            point(here.delta + step, here.rho * std::exp(std::clamp(here.log_rho_slope * step, -1.0, 1.0)));
         if (last) break;
     }
     return here;
 }
 
 ProductLaw::Unit::Point ProductLaw::Unit::at_x(double x) const {
-    const auto above =
-        std::upper_bound(table_.begin() + 1, table_.end() - 1, x, [](double v, const Point& p) { return v < p.x; });
+    const auto above = std::upper_bound(table_.begin() + 1, table_.end() - 1, x,
+                                        [](double v, const Point& p) { return v < p.x; });
     const size_t cell = static_cast<size_t>(above - table_.begin()) - 1;
     const double h = pi / kCells, from = table_[cell].x, to = table_[cell + 1].x;
-    // x is smooth in cos delta at an edge where the density goes like a square root, and like delta^k at a diverging one.
+    // x is smooth in cos delta at an edge where the density goes like a square root, and like delta^k at a
+    // diverging one.
     double guess;
     if (cell == 0 && tied_ > 1) {
         guess = h * std::pow(x / to, 1.0 / tied_);
     } else {
-        const double a = std::cos(h * static_cast<double>(cell)), b = std::cos(h * static_cast<double>(cell + 1));
+        const double a = std::cos(h * static_cast<double>(cell)),
+                     b = std::cos(h * static_cast<double>(cell + 1));
         guess = std::acos(std::clamp(a + (b - a) * (x - from) / (to - from), -1.0, 1.0));
     }
     // acos and the ends of the cell may meet in rounding.
@@ -183,8 +190,8 @@ ProductLaw::Unit::Point ProductLaw::Unit::at_x(double x) const {
 }
 
 ProductLaw::Unit::Point ProductLaw::Unit::at_cdf(double p) const {
-    const auto above =
-        std::upper_bound(table_.begin() + 1, table_.end() - 1, p, [](double v, const Point& q) { return v < q.cdf; });
+    const auto above = std::upper_bound(table_.begin() + 1, table_.end() - 1, p,
+                                        [](double v, const Point& q) { return v < q.cdf; });
     const size_t cell = static_cast<size_t>(above - table_.begin()) - 1;
     return solve(
         cell, pi * (static_cast<double>(cell) + 0.5) / kCells, [&](const Point& q) { return q.cdf - p; },

@@ -8,8 +8,8 @@
 
 namespace pastur {
 
-/// The spectrum's points are numbered by delta = pi - phi, which rises with x: u = -rho e^{i delta}, delta = 0 at
-/// the lower edge and pi at the upper.
+/// The spectrum's points are numbered by delta = pi - phi, which rises with x: u = -rho e^{i delta}, delta =
+/// 0 at the lower edge and pi at the upper.
 class ProductLaw::Unit {
   public:
     struct Point {
@@ -27,7 +27,8 @@ class ProductLaw::Unit {
     explicit Unit(std::vector<int64_t> dims);
 
     const std::vector<int64_t>& dims() const { return dims_; }
-    /// The edges; rho is |u| there, and the slopes are zero or (at a diverging lower edge) not meant to be read.
+    /// The edges; rho is |u| there, and the slopes are zero or (at a diverging lower edge) not meant to be
+    /// read.
     const Point& lower() const { return table_.front(); }
     const Point& upper() const { return table_.back(); }
     /// x''(u_+).

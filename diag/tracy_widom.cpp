@@ -22,8 +22,8 @@ constexpr int kPoints = 6;  // of the interpolating polynomial
 }  // namespace
 
 double tracy_widom_quantile(double p) {
-    if (!(p >= 0.001 && p <= 0.9999))
-        fail(ExitCode::kUsage, "a Tracy-Widom quantile is given for 0.001 <= p <= 0.9999, not for {}", p);
+    if (!(p >= 0.01 && p <= 0.9999))
+        fail(ExitCode::kUsage, "a Tracy-Widom quantile is given for 0.01 <= p <= 0.9999, not for {}", p);
     const double logit = std::log(p / (1 - p));
     const auto above = std::upper_bound(kLogit.begin(), kLogit.end(), logit);
     const int first = std::clamp(static_cast<int>(above - kLogit.begin()) - kPoints / 2, 0,

@@ -5,9 +5,9 @@
 namespace pastur {
 
 inline constexpr double kTracyWidomMean = -1.2065335745820;
-inline constexpr double kTracyWidomStddev = 1.2679828416;  // variance 1.607781034581
+inline constexpr double kTracyWidomStddev = 1.2679830565;
 
-/// The s with F_1(s) = p; p in [0.001, 0.9999], where it is within 1e-4 (1e-5 for p >= 0.01).
+/// The s with F_1(s) = p; p in [0.01, 0.9999]; within 1e-4, from p = 0.9 on within 1e-5.
 /// F_1(s) = det(1 - B_s) on L^2(0, inf), B_s(x, y) = Ai(x + y + s) (Ferrari & Spohn, J. Phys. A 38 (2005)),
 /// tabulated by Bornemann's quadrature (Math. Comp. 79 (2010)) and interpolated in ln(p / (1 - p)).
 /// Throws (kUsage) for another p.

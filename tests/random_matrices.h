@@ -39,10 +39,10 @@ inline Matrix multiply(const Matrix& a, const Matrix& b, bool transpose_a = fals
     const int64_t m = transpose_a ? a.cols : a.rows, k = transpose_a ? a.rows : a.cols;
     const int64_t n = transpose_b ? b.rows : b.cols;
     Matrix c{m, n, std::vector<double>(static_cast<size_t>(m * n))};
-    cblas_dgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans, transpose_b ? CblasTrans : CblasNoTrans,
-                static_cast<int>(m), static_cast<int>(n), static_cast<int>(k), 1, a.values.data(),
-                static_cast<int>(a.cols), b.values.data(), static_cast<int>(b.cols), 0, c.values.data(),
-                static_cast<int>(n));
+    cblas_dgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
+                transpose_b ? CblasTrans : CblasNoTrans, static_cast<int>(m), static_cast<int>(n),
+                static_cast<int>(k), 1, a.values.data(), static_cast<int>(a.cols), b.values.data(),
+                static_cast<int>(b.cols), 0, c.values.data(), static_cast<int>(n));
     return c;
 }
 
@@ -55,13 +55,16 @@ inline std::vector<double> eigenvalues(Matrix m) {
     return result;
 }
 
-/// The nonzero eigenvalues of M M^T, M the product of `factors`: cut at the narrowest place into M = P Q, they are those
-/// of L^T (Q Q^T) L with P^T P = L L^T.
+/// The nonzero eigenvalues of M M^T, M the product of `factors`: cut at the narrowest place into M = P Q,
+/// they are those of L^T (Q Q^T) L with P^T P = L L^T.
 inline std::vector<double> product_spectrum(const std::vector<Matrix>& factors) {
     size_t cut = 0;
     int64_t narrowest = factors[0].rows;
     for (size_t i = 0; i < factors.size(); ++i)
-        if (factors[i].cols < narrowest) narrowest = factors[cut = i].cols, ++cut;
+        if (factors[i].cols < narrowest) {
+            narrowest = factors[i].cols;
+            cut = i + 1;
+        }
     const auto product = [&](size_t from, size_t to) {
         Matrix m = factors[from];
         for (size_t i = from + 1; i < to; ++i) m = multiply(m, factors[i]);
@@ -78,15 +81,16 @@ inline std::vector<double> product_spectrum(const std::vector<Matrix>& factors) 
         Matrix lower = multiply(left, left, true);
         const int n = static_cast<int>(narrowest);
         EXPECT_EQ(LAPACKE_dpotrf(LAPACK_ROW_MAJOR, 'L', n, lower.values.data(), n), 0);
-        for (int64_t i = 0; i < n; ++i)
-            std::fill_n(lower.values.begin() + i * n + i + 1, n - i - 1, 0.0);
+        for (int64_t i = 0; i < n; ++i) std::fill_n(lower.values.begin() + i * n + i + 1, n - i - 1, 0.0);
         gram = multiply(multiply(lower, gram, true), lower);
     }
     return eigenvalues(gram);
 }
 
-/// theta u v^T added to the last of the factors' product is no product any more: the spectrum of the dense sum.
-inline std::vector<double> spiked_spectrum(const std::vector<Matrix>& factors, double theta, std::mt19937_64& engine) {
+/// theta u v^T added to the last of the factors' product is no product any more: the spectrum of the dense
+/// sum.
+inline std::vector<double> spiked_spectrum(const std::vector<Matrix>& factors, double theta,
+                                           std::mt19937_64& engine) {
     Matrix m = factors[0];
     for (size_t i = 1; i < factors.size(); ++i) m = multiply(m, factors[i]);
     Matrix u = gaussian(m.rows, 1, engine), v = gaussian(m.cols, 1, engine);
