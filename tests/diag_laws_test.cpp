@@ -13,6 +13,7 @@ namespace pastur {
 namespace {
 
 using Dims = std::vector<int64_t>;
+using test::chain_name;
 using test::Quadrature;
 
 /// In units where the law's mean is 1.
@@ -84,7 +85,7 @@ TEST(ProductLaw, ReproducesTheTableOfTheSpecification) {
                         {{768, 32, 768}, 32, .522, 1.686, 1.78, .965}};
     for (const Row& row : rows) {
         const ProductLaw law = normalised(row.dims);
-        SCOPED_TRACE(fmt::format("{}", fmt::join(row.dims, ".")));
+        SCOPED_TRACE(chain_name(row.dims));
         EXPECT_EQ(law.count(), row.count);
         EXPECT_NEAR(law.lower_edge(), row.lower, 0.0005);
         EXPECT_NEAR(law.upper_edge(), row.upper, 0.0005);
@@ -113,7 +114,7 @@ TEST(ProductLaw, HasTheMomentsOfFreeProbability) {
             << k;
     // Any chain: total 1, mean 1, and second moment 1 + sum_{j != b} c_j.
     for (const Dims& dims : kChains) {
-        SCOPED_TRACE(fmt::format("{}", fmt::join(dims, ".")));
+        SCOPED_TRACE(chain_name(dims));
         const ProductLaw law = normalised(dims);
         double second = 0;
         for (int64_t dim : dims) second += static_cast<double>(law.count()) / static_cast<double>(dim);
@@ -126,7 +127,7 @@ TEST(ProductLaw, HasTheMomentsOfFreeProbability) {
 TEST(ProductLaw, DensityIsTheSlopeOfTheCdf) {
     for (const Dims& dims : kChains) {
         const ProductLaw law = normalised(dims);
-        SCOPED_TRACE(fmt::format("{}", fmt::join(dims, ".")));
+        SCOPED_TRACE(chain_name(dims));
         for (int i = 0; i < 100; ++i) {
             // The outermost hundredths, with their singular ends, are in the moments' integrals.
             if (i > 0 && i < 99) {
@@ -147,7 +148,7 @@ TEST(ProductLaw, DensityIsTheSlopeOfTheCdf) {
 TEST(ProductLaw, QuantilesInvertTheCdfUpToTheEdges) {
     for (const Dims& dims : kChains) {
         const ProductLaw law = normalised(dims);
-        SCOPED_TRACE(fmt::format("{}", fmt::join(dims, ".")));
+        SCOPED_TRACE(chain_name(dims));
         double previous = law.lower_edge();
         for (const double p :
              {1e-12, 1e-9, 1e-6, 1e-3, 0.1, 0.3, 0.5, 0.7, 0.9, 0.999, 1 - 1e-6, 1 - 1e-9, 1 - 1e-12}) {
@@ -259,7 +260,7 @@ void expect_curve_draws(const Law& law) {
 
 TEST(ProductLaw, CurvesHoldTheWholeDensity) {
     for (const Dims& dims : kChains) {
-        SCOPED_TRACE(fmt::format("{}", fmt::join(dims, ".")));
+        SCOPED_TRACE(chain_name(dims));
         expect_curve_draws(ProductLaw(dims, 0.1));
     }
     expect_curve_draws(MarchenkoPastur(64, 64, 3));

@@ -1,6 +1,7 @@
 #pragma once
 // Sampled matrices and the quadrature that the laws of diag/ are tested with.
 #include <cblas.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <lapacke.h>
 
@@ -10,6 +11,7 @@
 #include <numbers>
 #include <numeric>
 #include <random>
+#include <string>
 #include <vector>
 
 namespace pastur::test {
@@ -25,6 +27,11 @@ inline Matrix gaussian(int64_t rows, int64_t cols, std::mt19937_64& engine, doub
     Matrix m{rows, cols, std::vector<double>(static_cast<size_t>(rows * cols))};
     for (double& value : m.values) value = normal(engine);
     return m;
+}
+
+/// 768.64.768
+inline std::string chain_name(const std::vector<int64_t>& dims) {
+    return fmt::format("{}", fmt::join(dims, "."));
 }
 
 /// One Gaussian factor of variance 1 between each two neighbours of `dims`.
