@@ -67,8 +67,8 @@ inline constexpr std::array<MetricField, 17> kMetricFields = {{
 
 /// All metrics. `eigenvalues`: descending, unless some are not finite; slightly negative ones (rounding)
 /// count as zero. Where there are fewer of them than the null's count, the missing ones are zeros to `ks`;
-/// where there are more, the smallest are structural zeros to it and left out. About 2 ms for 768. Never
-/// throws for what a matrix can hold.
+/// where there are more, the smallest are structural zeros to it and left out. About a millisecond for 768.
+/// Never throws for what a matrix can hold.
 SpectrumMetrics measure(std::span<const double> eigenvalues, const Null& null);
 
 /// sup |F_n - F| between the eigenvalues and a null's law, with that reading of their number.

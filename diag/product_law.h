@@ -24,8 +24,8 @@ namespace pastur {
 /// with k dimensions of N_b (k = 2 for one square factor, 3 for a product of two).
 ///
 /// Everything is in units of eigenvalues of M M^T. A variance of zero gives the point mass at 0; one that is
-/// not finite gives NaN everywhere. Copies share the tables: construct once per chain of dimensions (about
-/// a millisecond), then rescale. An evaluation takes about a microsecond. Safe to use from several threads.
+/// not finite gives NaN everywhere. Copies share the tables: construct once per chain of dimensions (0.2
+/// ms), then rescale. An evaluation takes about a microsecond. Safe to use from several threads.
 class ProductLaw {
   public:
     /// dims: N_0 ... N_L, L >= 1. variance_product: prod_i sigma_i^2. Throws (kUsage) when fewer than two

@@ -31,10 +31,10 @@ double pooled_distance(const Dims& dims, int draws, std::mt19937_64& engine) {
 
 TEST(Sampling, SpectraFollowTheProductLaw) {
     std::mt19937_64 engine(1);
-    // One spectrum of n eigenvalues is a few 1 / n away; where n is small, draws are pooled until what remains is the law's own
-    // distance from a finite n (.007 at n = 32).
-    const std::pair<Dims, int> chains[] = {{{768, 768, 768}, 1}, {{768, 64, 768}, 64}, {{768, 32, 768}, 128},
-                                           {{768, 768, 384, 768}, 1}};
+    // One spectrum of n eigenvalues is a few 1 / n away; where n is small, draws are pooled until what
+    // remains is the law's own distance from a finite n (.007 at n = 32).
+    const std::pair<Dims, int> chains[] = {
+        {{768, 768, 768}, 1}, {{768, 64, 768}, 64}, {{768, 32, 768}, 128}, {{768, 768, 384, 768}, 1}};
     for (const auto& [dims, draws] : chains) {
         const double distance = pooled_distance(dims, draws, engine);
         RecordProperty("ks_" + chain_name(dims), fmt::format("{:.4f}", distance));
@@ -94,7 +94,8 @@ TEST(Sampling, TheProductNullRaisesNoFalseAlarms) {
         // The naive null does, wherever the chain is narrower than its ends or square.
         if (dims.size() == 2 || dims == Dims{16, 96, 16}) continue;
         const double variance = ProductLaw(dims, 1).entry_variance();
-        const FalseAlarms naive = false_alarms(dims, 20, engine, mp_null({dims.front(), dims.back(), variance}, 0.99));
+        const FalseAlarms naive =
+            false_alarms(dims, 20, engine, mp_null({dims.front(), dims.back(), variance}, 0.99));
         EXPECT_GT(naive.mean, 4);
     }
 }
@@ -113,7 +114,8 @@ TEST(Sampling, AnIndependentMatrixRaisesNoFalseAlarmsUnderMarchenkoPastur) {
 
 TEST(Sampling, TheNaiveNullFlagsARandomLayer) {
     std::mt19937_64 engine(5);
-    // Layer 768.768.768: 47 of 768 and 31 % of the energy. Variance from the entries, as the naive null takes it.
+    // Layer 768.768.768: 47 of 768 and 31 % of the energy. Variance from the entries, as the naive null takes
+    // it.
     const std::vector<double> layer = product_spectrum(gaussian_chain({768, 768, 768}, engine));
     const double variance = estimate_variance(VarianceEstimate::kEntries, layer, 768, 768);
     EXPECT_NEAR(variance, 768, 8);
@@ -133,8 +135,8 @@ TEST(Sampling, TheNaiveNullFlagsARandomLayer) {
 TEST(Sampling, SpikesShowAboveTheirThresholdWhereTheoryPutsThem) {
     std::mt19937_64 engine(6);
     constexpr int kDraws = 10;
-    for (const Dims& dims : {Dims{320, 48, 320}, Dims{200, 200, 200}, Dims{240, 300, 120, 300}, Dims{120, 400, 120},
-                             Dims{200, 300}}) {
+    for (const Dims& dims : {Dims{320, 48, 320}, Dims{200, 200, 200}, Dims{240, 300, 120, 300},
+                             Dims{120, 400, 120}, Dims{200, 300}}) {
         const ProductLaw law(dims, 1);
         const Null null = product_null(law, 0.99);
         for (const double strength : {0.5, 2.5, 6.0, 20.0}) {
@@ -142,7 +144,8 @@ TEST(Sampling, SpikesShowAboveTheirThresholdWhereTheoryPutsThem) {
             const double theta2 = strength * law.spike_threshold();
             double largest = 0, second = 0;
             for (int draw = 0; draw < kDraws; ++draw) {
-                auto spectrum = test::spiked_spectrum(gaussian_chain(dims, engine), std::sqrt(theta2), engine);
+                auto spectrum =
+                    test::spiked_spectrum(gaussian_chain(dims, engine), std::sqrt(theta2), engine);
                 spectrum.resize(static_cast<size_t>(law.count() + 1));
                 largest += spectrum[0] / kDraws;
                 second += spectrum[1] / kDraws;
