@@ -74,15 +74,15 @@ TEST(ProductLaw, ReproducesTheTableOfTheSpecification) {
     struct Row {
         Dims dims;
         int64_t count;
-        double lower, upper, largest_99, median;
+        double lower, upper, largest_99, median;        // the product's, in units of its mean
+        double naive_edge, false_alarms, their_energy;  // Marchenko-Pastur's edge on the whole matrix
     };
-    // shared with the documentation; medians there are cut, not rounded, to three digits
-    const Row rows[] = {{{768, 768, 768}, 768, 0, 6.750, 6.93, .318},
-                        {{768, 64, 768}, 64, .378, 2.037, 2.13, .931},
-                        {{64, 768, 64}, 64, 0, 4.311, 4.70, .616},
-                        {{768, 768, 384, 768}, 384, .011, 5.841, 6.08, .463},
-                        {{768, 192, 32, 768}, 32, .285, 2.337, 2.54, .898},
-                        {{768, 32, 768}, 32, .522, 1.686, 1.78, .965}};
+    const Row rows[] = {{{768, 768, 768}, 768, 0, 6.750, 6.93, .318, 4, 47, .31},
+                        {{768, 64, 768}, 64, .378, 2.037, 2.13, .931, .333, 64, 1},
+                        {{64, 768, 64}, 64, 0, 4.311, 4.70, .616, 4, .4, .03},
+                        {{768, 768, 384, 768}, 384, .011, 5.841, 6.08, .463, 2, 68, .58},
+                        {{768, 32, 192, 768}, 32, .285, 2.337, 2.54, .898, .167, 32, 1},
+                        {{768, 32, 768}, 32, .522, 1.686, 1.78, .965, .167, 32, 1}};
     for (const Row& row : rows) {
         const ProductLaw law = normalised(row.dims);
         SCOPED_TRACE(chain_name(row.dims));
@@ -90,7 +90,12 @@ TEST(ProductLaw, ReproducesTheTableOfTheSpecification) {
         EXPECT_NEAR(law.lower_edge(), row.lower, 0.0005);
         EXPECT_NEAR(law.upper_edge(), row.upper, 0.0005);
         EXPECT_NEAR(law.tracy_widom_quantile(0.99), row.largest_99, 0.005);
-        EXPECT_NEAR(law.quantile(0.5), row.median, 0.0011);
+        EXPECT_NEAR(law.quantile(0.5), row.median, 0.0011);  // cut there, not rounded
+        const MarchenkoPastur naive(row.dims.front(), row.dims.back(), law.entry_variance());
+        EXPECT_NEAR(naive.upper_edge(), row.naive_edge, 0.0005);
+        const double below = law.cdf(naive.upper_edge());
+        EXPECT_NEAR(static_cast<double>(law.count()) * (1 - below), row.false_alarms, 0.3);
+        EXPECT_NEAR(integrate(law, below, 1, [](double lambda) { return lambda; }), row.their_energy, 0.005);
     }
 }
 
