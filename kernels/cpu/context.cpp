@@ -9,6 +9,8 @@
 #include <cstring>
 #include <fstream>
 
+#include "kernels/cpu/parallel.h"
+
 extern "C" void openblas_set_num_threads(int threads);
 
 namespace pastur {
@@ -75,8 +77,15 @@ Buffer allocate(CpuContext&, int64_t bytes) {
 
 void synchronize(CpuContext&) {}
 
-void copy(CpuContext&, Tensor dst, ConstTensor src) {
-    if (dst.bytes() != src.bytes()) std::memcpy(dst.bytes(), src.bytes(), static_cast<size_t>(src.nbytes()));
+void copy(CpuContext& ctx, Tensor dst, ConstTensor src) {
+    if (dst.bytes() == src.bytes()) return;
+    // One thread does not draw all that memory gives.
+    constexpr int64_t kPiece = int64_t{1} << 18;
+    const int64_t pieces = (src.nbytes() + kPiece - 1) / kPiece;
+    parallel_for(ctx, pieces, pieces > 1 ? kPiece : 0, [&](int64_t i) {
+        const int64_t begin = i * kPiece, count = std::min(kPiece, src.nbytes() - begin);
+        std::memcpy(dst.bytes() + begin, src.bytes() + begin, static_cast<size_t>(count));
+    });
 }
 
 void upload(CpuContext& ctx, Tensor dst, ConstTensor src) {
