@@ -4,6 +4,7 @@
 
 #include "kernels/cross_entropy.h"
 #include "kernels/matmul.h"
+#include "kernels/op_timer.h"
 
 namespace pastur {
 namespace {
@@ -23,9 +24,13 @@ void for_each_slice(int64_t tokens, int64_t slice_tokens, Visit visit) {
 LmHead::LmHead(const Config& config, Parameters& params, GroupId weight)
     : params_(params), vocab_(config.model.vocab), weight_(weight) {}
 
+int64_t LmHead::slice_tokens(int64_t vocab, DType dtype, int64_t tokens) {
+    return std::clamp<int64_t>(kSliceBytes / (vocab * size_of(dtype)), 1, tokens);
+}
+
 void LmHead::plan(Planner& planner, int64_t tokens) {
     const DType dtype = params_.compute_dtype();
-    slice_tokens_ = std::clamp<int64_t>(kSliceBytes / (vocab_ * size_of(dtype)), 1, tokens);
+    slice_tokens_ = slice_tokens(vocab_, dtype, tokens);
     Planner::Temporaries temporaries(planner);
     logits_ = temporaries.take(dtype, {slice_tokens_, vocab_});
 }
@@ -33,7 +38,7 @@ void LmHead::plan(Planner& planner, int64_t tokens) {
 void LmHead::forward(Context& ctx, Tensor losses, ConstTensor x, ConstTensor targets) {
     for_each_slice(x.size(0), slice_tokens_, [&](int64_t begin, int64_t count) {
         const Tensor logits = logits_.slice(0, 0, count);
-        linear_forward(ctx, logits, x.slice(0, begin, count), params_.value(weight_));
+        this->logits(ctx, logits, x.slice(0, begin, count));
         cross_entropy_forward(ctx, losses.slice(0, begin, count), logits, targets.slice(0, begin, count));
     });
 }
@@ -43,9 +48,10 @@ void LmHead::forward_backward(Context& ctx, Tensor losses, Tensor dx, ConstTenso
     for_each_slice(x.size(0), slice_tokens_, [&](int64_t begin, int64_t count) {
         const Tensor logits = logits_.slice(0, 0, count);
         const ConstTensor x_slice = x.slice(0, begin, count);
-        linear_forward(ctx, logits, x_slice, params_.value(weight_));
+        this->logits(ctx, logits, x_slice);
         cross_entropy_forward_backward(ctx, losses.slice(0, begin, count), logits,
                                        targets.slice(0, begin, count), scale);
+        const OpScope scope(ctx, OpFamily::kLmHead);
         linear_backward_weight(ctx, params_.grad(weight_), logits, x_slice,
                                begin == 0 ? update : Update::kAccumulate);
         linear_backward_input(ctx, dx.slice(0, begin, count), logits, params_.value(weight_),
@@ -54,6 +60,7 @@ void LmHead::forward_backward(Context& ctx, Tensor losses, Tensor dx, ConstTenso
 }
 
 void LmHead::logits(Context& ctx, Tensor logits, ConstTensor x) {
+    const OpScope scope(ctx, OpFamily::kLmHead);
     linear_forward(ctx, logits, x, params_.value(weight_));
 }
 

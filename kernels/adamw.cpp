@@ -1,5 +1,7 @@
 #include "kernels/adamw.h"
 
+#include "kernels/op_timer.h"
+
 namespace pastur {
 
 void adamw_step(Context& ctx, Tensor param, Tensor m, Tensor v, Tensor compute, ConstTensor grad,
@@ -13,6 +15,7 @@ void adamw_step(Context& ctx, Tensor param, Tensor m, Tensor v, Tensor compute, 
     PASTUR_CHECK(grad_sum_squares.dtype() == DType::kF64 && grad_sum_squares.shape() == Shape{1},
                  "adamw_step: grad_sum_squares {}", describe(grad_sum_squares));
     PASTUR_CHECK(params.step >= 1, "adamw_step: step {}", params.step);
+    const OpScope scope(ctx, OpFamily::kAdamw, 0, 2 * bytes_of(param, m, v) + bytes_of(compute, grad));
     std::visit([&](auto& c) { adamw_step(c, param, m, v, compute, grad, grad_sum_squares, params); }, ctx);
 }
 

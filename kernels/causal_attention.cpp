@@ -1,5 +1,7 @@
 #include "kernels/causal_attention.h"
 
+#include "kernels/op_timer.h"
+
 namespace pastur {
 namespace {
 
@@ -42,11 +44,21 @@ void check_out(const char* op, const ConstTensor& out, const ConstTensor& lse, c
                  "{}: lse {}", op, describe(lse));
 }
 
+/// `qk` products of width d_n + d_r and `v` of width d_v over the causal half of the scores. Forward has one
+/// of each (q k^T; P v); backward three (q k^T, dS k, dS^T q) and two (dout v^T, P^T dout).
+double product_flops(const AttentionInputs& in, int64_t qk, int64_t v) {
+    const int64_t queries = in.q.size(0) * in.q.size(1) * in.q.size(2);
+    const int64_t widths = qk * in.q.size(3) + v * in.v.size(3);
+    return static_cast<double>(queries) * static_cast<double>(in.q.size(1)) * static_cast<double>(widths);
+}
+
 }  // namespace
 
 void causal_attention_forward(Context& ctx, Tensor out, Tensor lse, const AttentionInputs& in) {
     check("causal_attention_forward", in);
     check_out("causal_attention_forward", out, lse, in);
+    const OpScope scope(ctx, OpFamily::kAttentionForward, product_flops(in, 1, 1),
+                        bytes_of(out, lse, in.q, in.k, in.k_shared, in.v));
     std::visit([&](auto& c) { causal_attention_forward(c, out, lse, in); }, ctx);
 }
 
@@ -60,6 +72,8 @@ void causal_attention_backward(Context& ctx, const AttentionGrads& grads, ConstT
     check_like(kOp, "dk", grads.dk, in.k);
     check_like(kOp, "dk_shared", grads.dk_shared, in.k_shared);
     check_like(kOp, "dv", grads.dv, in.v);
+    const OpScope scope(ctx, OpFamily::kAttentionBackward, product_flops(in, 3, 2),
+                        2 * bytes_of(in.q, in.k, in.k_shared, in.v) + bytes_of(dout, out, lse));
     std::visit([&](auto& c) { causal_attention_backward(c, grads, dout, out, lse, in); }, ctx);
 }
 

@@ -1,5 +1,7 @@
 #include "kernels/context.h"
 
+#include "kernels/op_timer.h"
+
 namespace pastur {
 
 Device parse_device(const std::string& name) {
@@ -40,6 +42,10 @@ MemoryInfo memory_info(Context& ctx) {
     return std::visit([](auto& c) { return memory_info(c); }, ctx);
 }
 
+void set_op_timer(Context& ctx, OpTimer* timer) {
+    std::visit([&](auto& c) { c.op_timer = timer; }, ctx);
+}
+
 Buffer allocate(Context& ctx, int64_t bytes) {
     return std::visit([&](auto& c) { return allocate(c, bytes); }, ctx);
 }
@@ -62,16 +68,19 @@ void check_same(const char* op, const ConstTensor& dst, const ConstTensor& src) 
 
 void copy(Context& ctx, Tensor dst, ConstTensor src) {
     check_same("copy", dst, src);
+    const OpScope scope(ctx, OpFamily::kFill, 0, bytes_of(dst, src));
     std::visit([&](auto& c) { copy(c, dst, src); }, ctx);
 }
 
 void upload(Context& ctx, Tensor dst, ConstTensor src) {
     check_same("upload", dst, src);
+    const OpScope scope(ctx, OpFamily::kTransfer, 0, bytes_of(src));
     std::visit([&](auto& c) { upload(c, dst, src); }, ctx);
 }
 
 void download(Context& ctx, Tensor dst, ConstTensor src) {
     check_same("download", dst, src);
+    const OpScope scope(ctx, OpFamily::kTransfer, 0, bytes_of(src));
     std::visit([&](auto& c) { download(c, dst, src); }, ctx);
 }
 

@@ -13,6 +13,8 @@
 
 namespace pastur {
 
+class OpTimer;  // where the time goes: op_timer.h
+
 /// Host backend: fp32, OpenMP over rows, OpenBLAS called from inside parallel regions.
 class CpuContext {
   public:
@@ -21,6 +23,7 @@ class CpuContext {
     int threads() const { return threads_; }
     Arena& scratch() { return scratch_; }
     void reserve_scratch(int64_t bytes);
+    OpTimer* op_timer = nullptr;  ///< set by the timer itself
 
   private:
     int threads_;
@@ -41,6 +44,7 @@ class CudaContext {
     CudaHandles& handles() { return *handles_; }
     Arena& scratch() { return scratch_; }
     void reserve_scratch(int64_t bytes);
+    OpTimer* op_timer = nullptr;  ///< set by the timer itself
 
   private:
     std::unique_ptr<CudaHandles> handles_;
@@ -68,6 +72,12 @@ struct MemoryInfo {
 };
 /// Device memory, or the host's available memory (bounded by the cgroup limit where there is one).
 MemoryInfo memory_info(Context& ctx);
+
+/// What ops on ctx report their time to; null: nobody measures.
+inline OpTimer* op_timer(Context& ctx) {
+    return std::visit([](auto& c) { return c.op_timer; }, ctx);
+}
+void set_op_timer(Context& ctx, OpTimer* timer);
 
 /// Uninitialised memory; throws (kNoDevice) with the numbers when there is not enough.
 Buffer allocate(Context& ctx, int64_t bytes);

@@ -1,5 +1,7 @@
 #include "kernels/cross_entropy.h"
 
+#include "kernels/op_timer.h"
+
 namespace pastur {
 namespace {
 
@@ -18,12 +20,14 @@ void check(const char* op, const ConstTensor& losses, const ConstTensor& logits,
 
 void cross_entropy_forward(Context& ctx, Tensor losses, ConstTensor logits, ConstTensor targets) {
     check("cross_entropy_forward", losses, logits, targets);
+    const OpScope scope(ctx, OpFamily::kCrossEntropy, 0, bytes_of(losses, logits, targets));
     std::visit([&](auto& c) { cross_entropy_forward(c, losses, logits, targets); }, ctx);
 }
 
 void cross_entropy_forward_backward(Context& ctx, Tensor losses, Tensor logits, ConstTensor targets,
                                     float scale) {
     check("cross_entropy_forward_backward", losses, logits, targets);
+    const OpScope scope(ctx, OpFamily::kCrossEntropy, 0, bytes_of(losses, logits, logits, targets));
     std::visit([&](auto& c) { cross_entropy_forward_backward(c, losses, logits, targets, scale); }, ctx);
 }
 

@@ -1,5 +1,7 @@
 #include "kernels/embedding.h"
 
+#include "kernels/op_timer.h"
+
 namespace pastur {
 namespace {
 
@@ -17,12 +19,15 @@ void embedding_forward(Context& ctx, Tensor out, ConstTensor table, ConstTensor 
     check("embedding_forward", out, table, ids);
     PASTUR_CHECK(out.dtype() == table.dtype(), "embedding_forward: out {}, table {}", describe(out),
                  describe(table));
+    const OpScope scope(ctx, OpFamily::kEmbedding, 0, 2 * bytes_of(out) + bytes_of(ids));
     std::visit([&](auto& c) { embedding_forward(c, out, table, ids); }, ctx);
 }
 
 void embedding_backward(Context& ctx, Tensor dtable, ConstTensor dout, ConstTensor ids, Update update) {
     check("embedding_backward", dout, dtable, ids);
     PASTUR_CHECK(dtable.dtype() == DType::kF32, "embedding_backward: dtable {}", describe(dtable));
+    const OpScope scope(ctx, OpFamily::kEmbedding, 0,
+                        bytes_of(dtable, dout, ids) + bytes_read_by(update, dtable));
     std::visit([&](auto& c) { embedding_backward(c, dtable, dout, ids, update); }, ctx);
 }
 

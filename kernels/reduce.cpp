@@ -1,5 +1,7 @@
 #include "kernels/reduce.h"
 
+#include "kernels/op_timer.h"
+
 namespace pastur {
 namespace {
 
@@ -13,11 +15,13 @@ void check(const char* op, const ConstTensor& sum, const ConstTensor& x) {
 
 void sum(Context& ctx, Tensor sum, ConstTensor x, Update update) {
     check("sum", sum, x);
+    const OpScope scope(ctx, OpFamily::kReduce, 0, bytes_of(x));
     std::visit([&](auto& c) { pastur::sum(c, sum, x, update); }, ctx);
 }
 
 void sum_of_squares(Context& ctx, Tensor sum, ConstTensor x, Update update) {
     check("sum_of_squares", sum, x);
+    const OpScope scope(ctx, OpFamily::kReduce, 0, bytes_of(x));
     std::visit([&](auto& c) { sum_of_squares(c, sum, x, update); }, ctx);
 }
 

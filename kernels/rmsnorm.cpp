@@ -1,5 +1,7 @@
 #include "kernels/rmsnorm.h"
 
+#include "kernels/op_timer.h"
+
 namespace pastur {
 namespace {
 
@@ -22,6 +24,7 @@ void check(const char* op, const ConstTensor& x, const ConstTensor& rstd, const 
 void rmsnorm_forward(Context& ctx, Tensor out, Tensor rstd, ConstTensor x, ConstTensor weight, float eps) {
     check("rmsnorm_forward", x, rstd, weight);
     PASTUR_CHECK(is_rows(out, x), "rmsnorm_forward: out {}, x {}", describe(out), describe(x));
+    const OpScope scope(ctx, OpFamily::kRmsNorm, 0, bytes_of(out, rstd, x, weight));
     std::visit([&](auto& c) { rmsnorm_forward(c, out, rstd, x, weight, eps); }, ctx);
 }
 
@@ -34,6 +37,7 @@ void rmsnorm_backward(Context& ctx, Tensor dx, Tensor dweight, ConstTensor dy, C
                  "rmsnorm_backward: dweight {}, weight {}", describe(dweight), describe(weight));
     PASTUR_CHECK(dresidual.empty() || is_rows(dresidual, x), "rmsnorm_backward: dresidual {}, x {}",
                  describe(dresidual), describe(x));
+    const OpScope scope(ctx, OpFamily::kRmsNorm, 0, bytes_of(dx, dweight, dy, x, rstd, weight, dresidual));
     std::visit(
         [&](auto& c) { rmsnorm_backward(c, dx, dweight, dy, x, rstd, weight, dresidual, dweight_update); },
         ctx);

@@ -1,5 +1,8 @@
 #include "kernels/rope.h"
+
 #include <cmath>
+
+#include "kernels/op_timer.h"
 
 namespace pastur {
 
@@ -25,6 +28,7 @@ void rope(Context& ctx, Tensor out, ConstTensor in, ConstTensor table, Rotation 
     PASTUR_CHECK(table.rank() == 2 && table.dtype() == DType::kF32 && table.contiguous() &&
                      table.size(0) >= in.size(1) && table.size(1) == in.size(3),
                  "rope: table {}, in {}", describe(table), describe(in));
+    const OpScope scope(ctx, OpFamily::kRope, 0, bytes_of(in, out));
     std::visit([&](auto& c) { rope(c, out, in, table, rotation); }, ctx);
 }
 

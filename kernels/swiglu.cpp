@@ -1,5 +1,7 @@
 #include "kernels/swiglu.h"
 
+#include "kernels/op_timer.h"
+
 namespace pastur {
 namespace {
 
@@ -14,12 +16,14 @@ void check(const char* op, const ConstTensor& gu, const ConstTensor& out) {
 
 void swiglu_forward(Context& ctx, Tensor out, ConstTensor gu) {
     check("swiglu_forward", gu, out);
+    const OpScope scope(ctx, OpFamily::kSwiglu, 0, bytes_of(out, gu));
     std::visit([&](auto& c) { swiglu_forward(c, out, gu); }, ctx);
 }
 
 void swiglu_backward(Context& ctx, Tensor dgu, ConstTensor dout, ConstTensor gu) {
     check("swiglu_backward", gu, dout);
     check("swiglu_backward", dgu, dout);
+    const OpScope scope(ctx, OpFamily::kSwiglu, 0, bytes_of(dgu, dout, gu));
     std::visit([&](auto& c) { swiglu_backward(c, dgu, dout, gu); }, ctx);
 }
 
