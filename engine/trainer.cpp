@@ -1,12 +1,10 @@
 #include "engine/trainer.h"
 
 #include <cmath>
-#include <vector>
 
 #include "engine/run_folder.h"
 #include "engine/schedule.h"
 #include "engine/stop_request.h"
-#include "kernels/reduce.h"
 
 namespace pastur {
 namespace {
@@ -24,16 +22,6 @@ TokenLoader open_data(const std::string& given, const Config& config, const char
                        config.train.seed);
 }
 
-int64_t micro_batches_of(const Config& config, int ranks) {
-    const int64_t per_pass = config.train.micro_batch * ranks;
-    if (config.train.global_batch % per_pass != 0)
-        fail(ExitCode::kUsage,
-             "train.global_batch = {} is not a multiple of train.micro_batch = {} times {} ranks: choose "
-             "others",
-             config.train.global_batch, config.train.micro_batch, ranks);
-    return config.train.global_batch / per_pass;
-}
-
 }  // namespace
 
 DType compute_dtype(const TrainConfig& config, const Context& ctx) {
@@ -44,10 +32,6 @@ DType compute_dtype(const TrainConfig& config, const Context& ctx) {
 }
 
 Trainer::~Trainer() = default;
-
-bool Trainer::StepResult::finite() const {
-    return std::isfinite(loss) && std::isfinite(grad_norm);
-}
 
 Trainer::Trainer(const Config& config, Context& ctx, Comm& comm)
     : config_(config),
@@ -84,11 +68,7 @@ void Trainer::allocate() {
     plan.check_fits(memory);
     model_.allocate(ctx_, true);
     optimizer_.allocate(ctx_);
-    batch_ = std::make_unique<DeviceBatch>(ctx_, micro_shape_);
-    sums_ = pastur::allocate(ctx_, 2 * size_of(DType::kF64));
-    const Tensor sums(sums_.data(), DType::kF64, {2});
-    loss_sum_ = sums.slice(0, 0, 1);
-    grad_sum_squares_ = sums.slice(0, 1, 1);
+    step_ = std::make_unique<TrainStep>(config_, ctx_, comm_, model_, optimizer_);
 }
 
 ExitCode Trainer::run(const std::filesystem::path& run_dir, bool resume) {
@@ -122,7 +102,7 @@ ExitCode Trainer::train() {
     while (state_.step < config_.train.steps) {
         const double lr = learning_rate(config_.train, state_.step);
         folder_->begin_step();
-        const StepResult result = train_step(lr);
+        const TrainStep::Result result = train_step(lr);
         ++state_.step;
         state_.tokens += config_.train.global_batch * config_.data.seq_len;
         if (!result.finite()) handle_nonfinite(result);
@@ -143,26 +123,12 @@ ExitCode Trainer::train() {
     return ExitCode::kOk;
 }
 
-Trainer::StepResult Trainer::train_step(double lr) {
-    const auto tokens = static_cast<double>(config_.train.global_batch * config_.data.seq_len);
-    for (int64_t micro = 0; micro < micro_batches_; ++micro) {
-        const Update update = micro == 0 ? Update::kAssign : Update::kAccumulate;
-        batch_->upload(ctx_, folder_->timed_data([&] { return batches_->next(); }));
-        model_.forward_backward(ctx_, batch_->losses(), batch_->tokens(), batch_->targets(),
-                                static_cast<float>(1.0 / tokens), update);
-        sum(ctx_, loss_sum_, batch_->losses(), update);
-    }
-    comm_.all_reduce_sum(ctx_, loss_sum_);
-    comm_.all_reduce_sum(ctx_, model_.params().flat_grad());
-    sum_of_squares(ctx_, grad_sum_squares_, model_.params().flat_grad(), Update::kAssign);
-    optimizer_.step(ctx_, state_.step, lr, grad_sum_squares_);
-
-    std::vector<double> sums(2);
-    download(ctx_, as_tensor(std::span(sums)), Tensor(sums_.data(), DType::kF64, {2}));
-    return {sums[0] / tokens, std::sqrt(sums[1])};
+TrainStep::Result Trainer::train_step(double lr) {
+    const auto next = [this] { return folder_->timed_data([this] { return batches_->next(); }); };
+    return step_->run(next, state_.step, lr);
 }
 
-void Trainer::handle_nonfinite(const StepResult& result) {
+void Trainer::handle_nonfinite(const TrainStep::Result& result) {
     ++state_.skipped;
     if (config_.train.nonfinite == "skip") return;
     const std::string where = first_nonfinite_gradient();
@@ -176,17 +142,16 @@ void Trainer::handle_nonfinite(const StepResult& result) {
 
 std::string Trainer::first_nonfinite_gradient() {
     for (const Param& param : model_.params().table().params()) {
-        double squares = 0;
-        sum_of_squares(ctx_, grad_sum_squares_, model_.params().grad(param).flat(), Update::kAssign);
-        download(ctx_, as_tensor(std::span(&squares, 1)), grad_sum_squares_);
-        if (!std::isfinite(squares)) return fmt::format("first non-finite gradient is {}'s", param.name);
+        if (!std::isfinite(step_->sum_of_squares_of(model_.params().grad(param).flat())))
+            return fmt::format("first non-finite gradient is {}'s", param.name);
     }
     return "every single gradient is finite";
 }
 
 void Trainer::validate() {
     if (!comm_.is_root()) return;
-    folder_->log_validation(state_, evaluate(ctx_, model_, *batch_, val_data_, config_.train.val_tokens));
+    folder_->log_validation(state_,
+                            evaluate(ctx_, model_, step_->batch(), val_data_, config_.train.val_tokens));
 }
 
 void Trainer::save_checkpoint() {

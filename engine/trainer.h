@@ -12,6 +12,7 @@
 #include "engine/model.h"
 #include "engine/optimizer.h"
 #include "engine/train_state.h"
+#include "engine/train_step.h"
 
 namespace pastur {
 
@@ -34,16 +35,11 @@ class Trainer {
     ExitCode run(const std::filesystem::path& run_dir, bool resume);
 
   private:
-    struct StepResult {
-        double loss;       ///< mean over the step's tokens
-        double grad_norm;  ///< before clipping
-        bool finite() const;
-    };
     void allocate();
     void start_or_resume(bool resume);
     ExitCode train();
-    StepResult train_step(double lr);
-    void handle_nonfinite(const StepResult& result);
+    TrainStep::Result train_step(double lr);
+    void handle_nonfinite(const TrainStep::Result& result);
     std::string first_nonfinite_gradient();
     void validate();
     void save_checkpoint();
@@ -59,10 +55,8 @@ class Trainer {
     TrainState state_;
 
     std::unique_ptr<RunFolder> folder_;
-    std::unique_ptr<DeviceBatch> batch_;
+    std::unique_ptr<TrainStep> step_;
     std::unique_ptr<BatchStream> batches_;
-    Buffer sums_;
-    Tensor loss_sum_, grad_sum_squares_;  ///< f64 [1] each
 };
 
 /// bf16 on CUDA unless fp32 is asked for; the CPU computes in fp32. Throws (kUsage) for bf16 on the CPU.

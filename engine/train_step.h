@@ -1,0 +1,45 @@
+#pragma once
+// One optimizer step on one rank's share of the batch: what `train` repeats and `bench` measures.
+#include <functional>
+
+#include "engine/batch.h"
+#include "engine/comm.h"
+#include "engine/model.h"
+#include "engine/optimizer.h"
+
+namespace pastur {
+
+class TrainStep {
+  public:
+    /// model and optimizer are allocated; takes the memory of a token batch.
+    TrainStep(const Config& config, Context& ctx, Comm& comm, Model& model, AdamW& optimizer);
+
+    struct Result {
+        double loss;       ///< mean over the step's tokens
+        double grad_norm;  ///< before clipping
+        bool finite() const;
+    };
+    /// Forward and backward of each micro-batch that next() hands out, clipping, AdamW; `step` counts from 0.
+    /// Where the loss or the gradient is not finite, no weight changed. Returns when the device has finished.
+    Result run(const std::function<TokenBatch()>& next, int64_t step, double lr);
+
+    DeviceBatch& batch() { return batch_; }
+    /// Sum of squares of x f32, on the host.
+    double sum_of_squares_of(ConstTensor x);
+
+  private:
+    Context& ctx_;
+    Comm& comm_;
+    Model& model_;
+    AdamW& optimizer_;
+    int64_t micro_batches_;  ///< a step and rank
+    double tokens_;          ///< of a step, over all ranks
+    DeviceBatch batch_;
+    Buffer sums_;
+    Tensor loss_sum_, grad_sum_squares_;  ///< f64 [1] each
+};
+
+/// Micro-batches a step and rank. Throws (kUsage) when the ranks cannot share the batch.
+int64_t micro_batches_of(const Config& config, int ranks);
+
+}  // namespace pastur
