@@ -10,6 +10,8 @@ class LmHead {
     /// weight [V, C]: its own tensor, or the embedding's when tied.
     LmHead(const Config& config, Parameters& params, GroupId weight);
     void plan(Planner& planner, int64_t tokens);
+    /// Tokens of a slice of `tokens`.
+    static int64_t slice_tokens(int64_t vocab, DType dtype, int64_t tokens);
     /// losses f32 [N] = cross-entropy of x W^T against targets i32 [N].
     void forward(Context& ctx, Tensor losses, ConstTensor x, ConstTensor targets);
     /// The same, and dx [N, C] = scale * gradient of sum(losses); the weight's gradient is = or +=.

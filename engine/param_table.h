@@ -41,6 +41,7 @@ class ParamTable {
     void layout();
 
     const std::vector<Param>& params() const { return params_; }
+    const std::vector<ParamGroup>& groups() const { return groups_; }
     const ParamGroup& group(GroupId id) const { return groups_[static_cast<size_t>(id)]; }
     int64_t matrix_elements() const {
         return matrix_elements_;

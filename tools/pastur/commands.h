@@ -10,6 +10,8 @@ namespace pastur {
 void add_train_command(CLI::App& app, std::function<int()>& run);
 /// `pastur eval`.
 void add_eval_command(CLI::App& app, std::function<int()>& run);
+/// `pastur bench`; takes --section.key=value overrides.
+void add_bench_command(CLI::App& app, std::function<int()>& run);
 /// `pastur compare`.
 void add_compare_command(CLI::App& app, std::function<int()>& run);
 

@@ -51,6 +51,7 @@ int run_command_line(const std::vector<std::string>& arguments) {
     std::function<int()> run;
     add_train_command(app, run);
     add_eval_command(app, run);
+    add_bench_command(app, run);
     add_compare_command(app, run);
     add_data_commands(app, run);
 

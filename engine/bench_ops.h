@@ -1,0 +1,23 @@
+#pragma once
+// Single ops at a recipe's shapes, against the ceilings.
+#include <string>
+#include <vector>
+
+#include "engine/bench.h"
+
+namespace pastur {
+
+struct OpBench {
+    std::string op;     ///< "matmul wgrad", "attention backward"
+    std::string shape;  ///< what it was given, for people
+    double seconds = 0;
+    double flops = 0, bytes = 0;  ///< as OpTotal counts them
+};
+
+/// Every distinct matrix of the config's model (forward, dgrad and wgrad over one micro-batch; the LM head
+/// over one slice of it), its memory-bound ops, its own attention core, and the attention cores of the
+/// targets: d_qk / d_v 64/64 at T = 256, 1024, 8192, 128/128 and 192/128 at T = 4096 on CUDA; on the CPU
+/// fewer and shorter ones. Inputs that the device's cache could hold are several sets, used in turn.
+std::vector<OpBench> bench_ops(Context& ctx, const Config& config);
+
+}  // namespace pastur

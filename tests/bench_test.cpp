@@ -1,0 +1,262 @@
+// The benchmark measures what it says: timers change no bit, parts make up the step, reports are complete.
+#include "engine/bench.h"
+
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <array>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "engine/bench_ops.h"
+#include "engine/measure.h"
+#include "kernels/fill.h"
+#include "kernels/matmul.h"
+#include "tests/model_harness.h"
+#include "tests/temp_folder.h"
+
+namespace pastur::test {
+namespace {
+
+struct BenchCase {
+    std::string label, attention;
+    std::string name() const { return label; }
+};
+
+class Bench : public OpTest<BenchCase> {
+  protected:
+    Config recipe() const {
+        return parse_config(
+            fmt::format("[model]\nvocab = 97\nd_model = 64\nlayers = 2\nheads = 2\nffn = 96\n"
+                        "[attention]\n{}\n[data]\nseq_len = 48\n"
+                        "[train]\nglobal_batch = 8\nmicro_batch = 4\ngrad_clip = 1.0\nprecision = \"{}\"\n",
+                        shape().attention, dtype() == DType::kBF16 ? "bf16" : "fp32"),
+            "recipe", {});
+    }
+};
+
+TEST_P(Bench, TimersChangeNoBitOfTheLosses) {
+    const VariantBench without = bench_variant(ctx(), recipe(), {6, 1, 0});
+    const VariantBench with = bench_variant(ctx(), recipe(), {2, 1, 4});
+    ASSERT_EQ(without.losses.size(), 7u);
+    EXPECT_EQ(without.losses, with.losses);
+    EXPECT_NE(without.losses.front(), without.losses.back());
+    EXPECT_EQ(op_timer(ctx()), nullptr);
+    EXPECT_EQ(without.parts.seconds, 0);
+}
+
+TEST_P(Bench, PartsMakeUpTheStep) {
+    const Config config = recipe();
+    const VariantBench bench = bench_variant(ctx(), config, {3, 1, 5});
+    double sum = 0, flops = 0;
+    for (const OpTotal& family : bench.parts.families) {
+        EXPECT_GE(family.seconds, 0);
+        sum += family.seconds;
+        flops += family.flops;
+    }
+    EXPECT_NEAR(sum + bench.parts.other(), bench.parts.seconds, 1e-12);
+    EXPECT_GT(sum, 0.2 * bench.parts.seconds);
+    EXPECT_LE(sum, 1.02 * bench.parts.seconds);
+
+    const auto calls = [&](OpFamily family) {
+        return bench.parts.families[static_cast<size_t>(family)].calls;
+    };
+    const int64_t micro_batches = 2, layers = config.model.layers;
+    EXPECT_EQ(calls(OpFamily::kAttentionForward), micro_batches * layers);
+    EXPECT_EQ(calls(OpFamily::kAttentionBackward), micro_batches * layers);
+    EXPECT_EQ(calls(OpFamily::kCrossEntropy), micro_batches);
+    EXPECT_EQ(calls(OpFamily::kEmbedding), 2 * micro_batches);
+    EXPECT_EQ(calls(OpFamily::kAdamw), 2);                   // matrices, norms
+    EXPECT_EQ(calls(OpFamily::kReduce), micro_batches + 1);  // losses, the gradient's norm
+    // Products of the formulas: what the model counts, and the scores that attention's backward pass computes
+    // again (one of its five products).
+    const double again = static_cast<double>(config.model.layers * config.model.heads *
+                                             core_widths(config).qk * config.data.seq_len);
+    EXPECT_NEAR(flops / (static_cast<double>(bench.tokens) * (bench.size.flops_per_token + again)), 1.0,
+                1e-9);
+}
+
+TEST_P(Bench, MeasuresThroughputAndMemory) {
+    const VariantBench bench = bench_variant(ctx(), recipe(), {5, 1, 0});
+    ASSERT_EQ(bench.step_seconds.size(), 5u);
+    EXPECT_EQ(bench.tokens, 8 * 48);
+    EXPECT_GT(bench.median(), 0);
+    EXPECT_GE(bench.p95(), bench.median());
+    EXPECT_DOUBLE_EQ(bench.tokens_per_s(), 384 / bench.median());
+    EXPECT_GT(bench.planned_bytes, 16 * bench.size.parameters);
+    // A driver may serve small tensors from a page it already has.
+    EXPECT_GE(bench.peak_bytes, on_cuda() ? 0 : bench.planned_bytes);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, Bench,
+                         every_target<BenchCase>({{"mha", "variant = \"mha\""},
+                                                  {"prerope", "variant = \"mla-prerope\""},
+                                                  {"decoupled", "variant = \"mla-decoupled\""}}),
+                         case_name<BenchCase>);
+
+struct NoShape {
+    std::string name() const { return "any"; }
+};
+class OpTiming : public OpTest<NoShape> {};
+
+TEST_P(OpTiming, OuterScopeTakesTheWorkOfInnerOnes) {
+    TensorPool pool(ctx(), 1);
+    const Tensor x = pool.normal(dtype(), {8, 16}), w = pool.normal(dtype(), {4, 16});
+    const Tensor y = pool.empty(dtype(), {8, 4}), dw = pool.empty(DType::kF32, {4, 16});
+    OpTimer timer(ctx());
+    {
+        const OpScope scope(ctx(), OpFamily::kLmHead);
+        linear_forward(ctx(), y, x, w);
+        linear_backward_weight(ctx(), dw, y, x, Update::kAccumulate);
+    }
+    linear_forward(ctx(), y, x, w);
+    const OpTotals totals = timer.collect();
+    const auto total = [&](OpFamily family) { return totals[static_cast<size_t>(family)]; };
+    EXPECT_EQ(total(OpFamily::kLmHead).calls, 1);
+    EXPECT_EQ(total(OpFamily::kLmHead).flops, 2 * 2 * 8 * 16 * 4);
+    EXPECT_EQ(total(OpFamily::kLmHead).bytes, bytes_of(x, w, y) + bytes_of(x, y) + 2 * bytes_of(dw));
+    EXPECT_EQ(total(OpFamily::kMatmulForward).calls, 1);
+    EXPECT_EQ(total(OpFamily::kMatmulBackwardWeight).calls, 0);
+    for (const OpTotal& nothing : timer.collect()) EXPECT_EQ(nothing.calls, 0);
+}
+
+TEST_P(OpTiming, OnlyOneTimerAtATime) {
+    const OpTimer timer(ctx());
+    EXPECT_THROW(OpTimer{ctx()}, Error);
+    EXPECT_EQ(op_timer(ctx()), &timer);
+}
+
+TEST_P(OpTiming, LongerWorkTakesLonger) {
+    TensorPool pool(ctx(), 1);
+    const Tensor few = pool.normal(DType::kF32, {1 << 16}), many = pool.normal(DType::kF32, {1 << 22});
+    const double once = median_seconds(ctx(), [&] { fill_normal(ctx(), few, 0, 1, 1, 1); });
+    EXPECT_GT(median_seconds(ctx(), [&] { fill_normal(ctx(), many, 0, 1, 1, 1); }), 2 * once);
+}
+
+INSTANTIATE_TEST_SUITE_P(Ops, OpTiming, every_target<NoShape>({{}}), case_name<NoShape>);
+
+TEST(Measure, QuantilesAreOfTheNearestRank) {
+    EXPECT_EQ(quantile({3, 1, 2}, 0.5), 2);
+    EXPECT_EQ(quantile({4, 1, 3, 2}, 0.5), 2);
+    EXPECT_EQ(quantile({5}, 0.95), 5);
+    EXPECT_EQ(quantile({1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, 0.95), 10);
+}
+
+TEST(Measure, RandomIdsCoverTheirRange) {
+    const std::vector<int32_t> ids = random_ids(1, 2, 1000, 7);
+    std::array<int, 7> seen{};
+    for (const int32_t id : ids) {
+        ASSERT_TRUE(id >= 0 && id < 7);
+        ++seen[static_cast<size_t>(id)];
+    }
+    for (const int count : seen) EXPECT_GT(count, 80);
+    EXPECT_EQ(ids, random_ids(1, 2, 1000, 7));
+    EXPECT_NE(ids, random_ids(1, 3, 1000, 7));
+}
+
+/// Runs the built binary in a folder; the exit code.
+class BenchCommand : public ::testing::Test {
+  protected:
+    int run(const std::string& arguments) const {
+        const auto binary = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "pastur";
+        const std::string command = "cd '" + folder_.path().string() + "' && '" + binary.string() +
+                                    "' bench " + arguments + " > out 2> err";
+        const int status = std::system(command.c_str());
+        return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    }
+    std::string read(const std::string& name) const {
+        std::ifstream file(folder_.path() / name);
+        return std::string(std::istreambuf_iterator<char>(file), {});
+    }
+    TempFolder folder_;
+};
+
+constexpr const char* kSmall =
+    "--device cpu --steps 2 --warmup 1 --train.global_batch=2 --data.seq_len=32 --json b.json --csv b.csv ";
+
+TEST_F(BenchCommand, ReportsEveryVariantOfNano) {
+    ASSERT_EQ(run(kSmall), 0) << read("err");
+    const auto json = nlohmann::json::parse(read("b.json"));
+    for (const char* key :
+         {"v", "version", "git", "backend", "device", "dtype", "preset", "seq_len", "global_batch",
+          "micro_batch", "recompute", "steps", "warmup", "ceilings", "variants", "ops"})
+        EXPECT_TRUE(json.contains(key)) << key;
+    EXPECT_EQ(json["preset"], "nano");
+    EXPECT_GT(json["ceilings"]["matmul_tflops"], 0);
+    EXPECT_GT(json["ceilings"]["copy_gb_per_s"], 0);
+    ASSERT_EQ(json["variants"].size(), 3u);
+    for (const auto& variant : json["variants"]) {
+        for (const char* key :
+             {"parameters", "flops_per_token", "tokens_per_step", "tokens_per_s", "tflops", "of_matmul",
+              "ms_p50", "ms_p95", "planned_bytes", "peak_bytes", "timed_step_ms"})
+            EXPECT_GT(variant.at(key), 0) << key;
+        double sum = 0;
+        for (const auto& part : variant["parts"]) {
+            for (const char* key :
+                 {"name", "ms", "calls", "share", "tflops", "gb_per_s", "of_matmul", "of_copy"})
+                EXPECT_TRUE(part.contains(key)) << key;
+            sum += part["ms"].get<double>();
+        }
+        EXPECT_NEAR(sum, variant["timed_step_ms"], 1e-6);
+    }
+    EXPECT_EQ(json["variants"][2]["variant"], "mla-decoupled");
+    const std::string csv = read("b.csv");
+    EXPECT_NE(csv.find("\nstep,mha,step,"), std::string::npos);
+    EXPECT_NE(csv.find("\npart,mla-prerope,attention backward,"), std::string::npos);
+    for (size_t begin = 0; begin < csv.size(); begin = csv.find('\n', begin) + 1)
+        EXPECT_EQ(std::count(csv.begin() + static_cast<long>(begin),
+                             csv.begin() + static_cast<long>(csv.find('\n', begin)), ','),
+                  13);
+}
+
+TEST_F(BenchCommand, TakesARecipeApartFromItsVariant) {
+    std::ofstream(folder_.path() / "r.toml") << "[attention]\nvariant = \"mla-decoupled\"\nkv_rank = 32\n";
+    ASSERT_EQ(run(std::string("r.toml --variants mla-prerope,mla-decoupled ") + kSmall), 0) << read("err");
+    ASSERT_EQ(run(std::string("r.toml --variants mla-decoupled,mha ") + kSmall), 0) << read("err");
+    const auto variants = nlohmann::json::parse(read("b.json"))["variants"];
+    ASSERT_EQ(variants.size(), 2u);
+    EXPECT_EQ(variants[0]["variant"], "mla-decoupled");
+    EXPECT_EQ(variants[1]["variant"], "mha");
+    ASSERT_EQ(run(std::string("r.toml ") + kSmall), 0) << read("err");
+    EXPECT_EQ(nlohmann::json::parse(read("b.json"))["variants"].size(), 1u);
+}
+
+TEST_F(BenchCommand, NamesTheNearestVariant) {
+    EXPECT_EQ(run("--device cpu --variants mha,mla-decopled"), 2);
+    EXPECT_NE(read("err").find("unknown variant \"mla-decopled\"; did you mean \"mla-decoupled\"?"),
+              std::string::npos)
+        << read("err");
+    EXPECT_EQ(run("--variants ''"), 2);
+    EXPECT_EQ(run("--steps 0"), 2);
+    EXPECT_EQ(run("--model.preset=nona"), 2);
+    EXPECT_EQ(run("missing.toml"), 66);
+}
+
+TEST(BenchOps, CountsWhatEachOpDoes) {
+    Context ctx = make_context(Device::kCpu);
+    const Config config = parse_config(
+        "[model]\nvocab = 64\nd_model = 32\nlayers = 1\nheads = 2\nffn = 48\n[attention]\nvariant = "
+        "\"mla-decoupled\"\n[data]\nseq_len = 16\n[train]\nglobal_batch = 2\n",
+        "recipe", {});
+    const std::vector<OpBench> ops = bench_ops(ctx, config);
+    const auto find = [&](const std::string& op, const std::string& shape) -> OpBench {
+        for (const OpBench& result : ops)
+            if (result.op == op && result.shape == shape) return result;
+        ADD_FAILURE() << op << " " << shape;
+        return {};
+    };
+    for (const OpBench& op : ops) {
+        EXPECT_GT(op.seconds, 0) << op.op;
+        EXPECT_GT(op.bytes, 0) << op.op;
+    }
+    EXPECT_EQ(find("matmul wgrad", "gate_proj+up_proj [96, 32] x 32").flops, 2.0 * 96 * 32 * 32);
+    EXPECT_EQ(find("attention forward", "B 2 H 2 T 16 d_qk 16 d_v 16 shared rotary key").flops,
+              2.0 * 2 * 16 * 16 * (16 + 16));
+    EXPECT_EQ(find("attention backward", "B 2 H 4 T 256 d_qk 64 d_v 64").flops, 2.0 * 4 * 256 * 256 * 5 * 64);
+    const Model model(config, DType::kF32, {2, 16});
+    const int64_t parameters = model.params().table().total_elements();
+    EXPECT_EQ(find("adamw", fmt::format("[{}]", parameters)).bytes, 28.0 * static_cast<double>(parameters));
+}
+
+}  // namespace
+}  // namespace pastur::test

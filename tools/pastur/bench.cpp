@@ -1,0 +1,144 @@
+// pastur bench: throughput of training steps and of single ops against the machine's ceilings.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "engine/config_fields.h"
+#include "engine/files.h"
+#include "engine/nearest_name.h"
+#include "engine/trainer.h"
+#include "tools/pastur/bench_report.h"
+#include "tools/pastur/commands.h"
+#include "tools/pastur/overrides.h"
+
+namespace pastur {
+namespace {
+
+struct BenchArguments {
+    std::string recipe, variants, device = "auto", json, csv;
+    int64_t steps = 0, warmup = 0;  ///< 0: by device
+    bool ops = false;
+    std::vector<Override> overrides;
+};
+
+/// Without a recipe: what a machine of its kind is tried with, at 131,072 tokens a step on a GPU.
+constexpr const char* kCpuRecipe =
+    "[model]\npreset = \"nano\"\n[data]\nseq_len = 128\n[train]\nglobal_batch = 16\ngrad_clip = 1.0\n";
+constexpr const char* kCudaRecipe =
+    "[model]\npreset = \"130m\"\n[data]\nseq_len = 256\n[train]\nglobal_batch = 512\ngrad_clip = 1.0\n";
+
+Config base_config(const BenchArguments& arguments, bool cuda) {
+    if (!arguments.recipe.empty()) return load_config(arguments.recipe, arguments.overrides);
+    return parse_config(cuda ? kCudaRecipe : kCpuRecipe, "bench", arguments.overrides);
+}
+
+std::vector<std::string> variant_names(const std::string& list) {
+    const std::vector<std::string>& known = find_field("attention", "variant")->choices;
+    std::vector<std::string> names;
+    for (size_t begin = 0; begin <= list.size();) {
+        const size_t end = std::min(list.find(',', begin), list.size());
+        names.push_back(list.substr(begin, end - begin));
+        if (std::find(known.begin(), known.end(), names.back()) == known.end())
+            fail(ExitCode::kUsage, "--variants: unknown variant \"{}\"; did you mean \"{}\"? (of {})",
+                 names.back(), nearest_name(names.back(), known), fmt::join(known, ", "));
+        begin = end + 1;
+    }
+    return names;
+}
+
+/// The recipe's model under another attention variant, whose own keys take their defaults.
+Config with_variant(const Config& base, const std::string& variant) {
+    if (variant == base.attention.variant) return base;
+    Config config = base;
+    config.attention = AttentionConfig{};
+    config.attention.variant = variant;
+    config.attention.latent_norm = variant == "mla-decoupled";  // which is never without
+    config.model.kv_heads = 0;
+    return parse_config(to_toml(config), "bench", {});
+}
+
+std::vector<Config> configs_of(const BenchArguments& arguments, const std::vector<std::string>& variants,
+                               bool cuda) {
+    const Config base = base_config(arguments, cuda);
+    std::vector<Config> configs;
+    for (const std::string& variant : variants) configs.push_back(with_variant(base, variant));
+    if (variants.empty()) configs.push_back(base);
+    return configs;
+}
+
+void add_ops(BenchReport& report, Context& ctx, const Config& config) {
+    for (OpBench& op : bench_ops(ctx, config)) {
+        const auto same = [&](const OpBench& other) { return other.op == op.op && other.shape == op.shape; };
+        if (std::none_of(report.ops.begin(), report.ops.end(), same)) report.ops.push_back(std::move(op));
+    }
+}
+
+int bench(const BenchArguments& arguments) {
+    const Device device = parse_device(arguments.device);
+    const std::vector<std::string> variants =
+        arguments.variants.empty() ? (arguments.recipe.empty() ? find_field("attention", "variant")->choices
+                                                               : std::vector<std::string>{})
+                                   : variant_names(arguments.variants);
+    Context ctx = make_context(device);
+    const std::vector<Config> configs = configs_of(arguments, variants, is_cuda(ctx));
+    const DType dtype = compute_dtype(configs.front().train, ctx);
+
+    BenchReport report;
+    report.backend = is_cuda(ctx) ? "cuda" : "cpu";
+    report.device = device_name(ctx);
+    report.dtype = name_of(dtype);
+    report.config = configs.front();
+    report.options.steps = arguments.steps > 0 ? arguments.steps : is_cuda(ctx) ? 20 : 10;
+    report.options.warmup = arguments.warmup > 0 ? arguments.warmup : is_cuda(ctx) ? 5 : 2;
+    report.options.apart = std::min<int64_t>(report.options.steps, 5);
+    report.ceilings = measure_ceilings(ctx, dtype);
+    fmt::print("{}", ceilings_text(report));
+    for (const Config& config : configs) {
+        if (arguments.ops) {
+            add_ops(report, ctx, config);
+            continue;
+        }
+        report.variants.push_back(bench_variant(ctx, config, report.options));
+        fmt::print("{}", variant_text(report.variants.back(), report.ceilings));
+        std::fflush(stdout);
+    }
+    if (arguments.ops) fmt::print("{}", ops_text(report.ops, report.ceilings));
+    if (!arguments.json.empty()) write_file_atomically(arguments.json, to_json(report).dump(2) + "\n");
+    if (!arguments.csv.empty()) write_file_atomically(arguments.csv, to_csv(report));
+    return 0;
+}
+
+}  // namespace
+
+void add_bench_command(CLI::App& app, std::function<int()>& run) {
+    CLI::App* command = app.add_subcommand(
+        "bench", "Throughput of training steps, and where their time goes, on random tokens");
+    const auto arguments = std::make_shared<BenchArguments>();
+    command
+        ->add_option("recipe", arguments->recipe,
+                     "Recipe (TOML); without one nano on the CPU, 130m at 131,072 tokens a step on CUDA")
+        ->type_name("RECIPE.toml");
+    command
+        ->add_option("--variants", arguments->variants,
+                     "Attention variants, by commas (default: the recipe's; without a recipe, all)")
+        ->type_name("A,B,C");
+    command->add_option("--device", arguments->device, "auto, cpu or cuda")->capture_default_str();
+    const auto positive = CLI::Range(int64_t{1}, int64_t{1} << 30);
+    command->add_option("--steps", arguments->steps, "Steps measured (default: 20 on CUDA, 10 on the CPU)")
+        ->check(positive);
+    command->add_option("--warmup", arguments->warmup, "Steps before them (default: 5, 2)")->check(positive);
+    command->add_flag("--ops", arguments->ops,
+                      "Single ops at the recipe's shapes, and attention at the targets', instead of steps");
+    command->add_option("--json", arguments->json, "Also write everything as JSON")->type_name("FILE");
+    command->add_option("--csv", arguments->csv, "Also write everything as CSV")->type_name("FILE");
+    command->allow_extras();
+    command->footer(
+        "Any key of the recipe can be overridden by --section.key=value: see `pastur train --help`.");
+    command->callback([command, arguments, &run] {
+        arguments->overrides = overrides_of(*command);
+        run = [arguments] { return bench(*arguments); };
+    });
+}
+
+}  // namespace pastur

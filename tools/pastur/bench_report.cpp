@@ -1,0 +1,208 @@
+#include "tools/pastur/bench_report.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "engine/config_fields.h"
+#include "engine/environment.h"
+
+namespace pastur {
+namespace {
+
+std::optional<double> rate(double amount, double seconds) {
+    if (amount == 0 || seconds <= 0) return {};
+    return amount / seconds;
+}
+
+/// "  612.3  78 %", or as much space.
+std::string rate_text(const std::optional<double>& rate, double unit, double ceiling) {
+    if (!rate) return std::string(17, ' ');
+    return fmt::format("{:>10.1f} {:>4.0f} %", *rate / unit, 100 * *rate / ceiling);
+}
+
+/// Ceilings decide the unit: a CPU's products are counted in GFLOP/s.
+struct Unit {
+    double flops;
+    const char* name;
+};
+Unit unit_of(const Ceilings& ceilings) {
+    return ceilings.flops_per_s < 10e12 ? Unit{1e9, "GFLOP/s"} : Unit{1e12, "TFLOP/s"};
+}
+
+std::string rates_header(const Ceilings& ceilings) {
+    return fmt::format("{:>10} {:>6}{:>10} {:>6}", unit_of(ceilings).name, "of", "GB/s", "of");
+}
+
+std::string rates_text(const BenchRow& row, const Ceilings& ceilings) {
+    const std::string text = rate_text(row.flops_per_s, unit_of(ceilings).flops, ceilings.flops_per_s) +
+                             rate_text(row.bytes_per_s, 1e9, ceilings.bytes_per_s);
+    return text.substr(0, text.find_last_not_of(' ') + 1);
+}
+
+nlohmann::ordered_json optional_json(const std::optional<double>& value, double unit) {
+    if (!value) return nullptr;
+    return *value / unit;
+}
+
+/// Every key, by section: what a peer needs to build the same model.
+nlohmann::ordered_json to_json(Config config) {
+    nlohmann::ordered_json json;
+    for (const Field& field : config_fields())
+        std::visit([&](auto access) { json[field.section][field.key] = access(config); }, field.access);
+    return json;
+}
+
+nlohmann::ordered_json to_json(const BenchRow& row, const Ceilings& ceilings) {
+    return {{"name", row.name},
+            {"ms", row.seconds * 1e3},
+            {"tflops", optional_json(row.flops_per_s, 1e12)},
+            {"gb_per_s", optional_json(row.bytes_per_s, 1e9)},
+            {"of_matmul", optional_json(row.flops_per_s, ceilings.flops_per_s)},
+            {"of_copy", optional_json(row.bytes_per_s, ceilings.bytes_per_s)}};
+}
+
+nlohmann::ordered_json to_json(const VariantBench& v, const BenchReport& report) {
+    nlohmann::ordered_json json = {{"variant", v.config.attention.variant},
+                                   {"parameters", v.size.parameters},
+                                   {"flops_per_token", v.size.flops_per_token},
+                                   {"tokens_per_step", v.tokens},
+                                   {"tokens_per_s", v.tokens_per_s()},
+                                   {"tflops", v.flops_per_s() / 1e12},
+                                   {"of_matmul", v.flops_per_s() / report.ceilings.flops_per_s},
+                                   {"ms_p50", v.median() * 1e3},
+                                   {"ms_p95", v.p95() * 1e3},
+                                   {"planned_bytes", v.planned_bytes},
+                                   {"peak_bytes", v.peak_bytes},
+                                   {"losses", v.losses},
+                                   {"config", to_json(v.config)}};
+    if (v.parts.seconds == 0) return json;
+    json["timed_step_ms"] = v.parts.seconds * 1e3;
+    json["parts"] = nlohmann::ordered_json::array();
+    for (const BenchRow& row : rows_of(v.parts)) {
+        nlohmann::ordered_json part = to_json(row, report.ceilings);
+        part["calls"] = row.calls;
+        part["share"] = row.share;
+        json["parts"].push_back(std::move(part));
+    }
+    return json;
+}
+
+std::string csv_number(const std::optional<double>& value, double unit) {
+    return value ? fmt::format("{}", *value / unit) : "";
+}
+
+std::string csv_rates(const BenchRow& row, const Ceilings& ceilings) {
+    return fmt::format("{},{},{},{}", csv_number(row.flops_per_s, 1e12), csv_number(row.bytes_per_s, 1e9),
+                       csv_number(row.flops_per_s, ceilings.flops_per_s),
+                       csv_number(row.bytes_per_s, ceilings.bytes_per_s));
+}
+
+}  // namespace
+
+std::vector<BenchRow> rows_of(const StepParts& parts) {
+    std::vector<BenchRow> rows;
+    const auto add = [&](const std::string& name, const OpTotal& total) {
+        rows.push_back({name, "", total.calls, total.seconds, total.seconds / parts.seconds,
+                        rate(total.flops, total.seconds), rate(total.bytes, total.seconds)});
+    };
+    for (size_t i = 0; i < kOpFamilies; ++i)
+        if (parts.families[i].calls > 0) add(name_of(static_cast<OpFamily>(i)), parts.families[i]);
+    add("other", {0, parts.other(), 0, 0});
+    return rows;
+}
+
+BenchRow row_of(const OpBench& op) {
+    return {op.op, op.shape, 1, op.seconds, 0, rate(op.flops, op.seconds), rate(op.bytes, op.seconds)};
+}
+
+std::string ceilings_text(const BenchReport& report) {
+    const Ceilings& c = report.ceilings;
+    const Unit unit = unit_of(c);
+    return fmt::format("{}: matmul {} {:.1f} {}, copy {} {:.1f} GB/s\n", report.device, c.product,
+                       c.flops_per_s / unit.flops, unit.name, c.copy, c.bytes_per_s / 1e9);
+}
+
+std::string variant_text(const VariantBench& v, const Ceilings& ceilings) {
+    const Unit unit = unit_of(ceilings);
+    std::string text = fmt::format(
+        "\n{}: {:.1f} M parameters, {:.3f} GFLOP a token, {} tokens a step\n"
+        "  {:.0f} tokens/s, {:.1f} {} ({:.1f} % of the matmul), {:.2f} ms p50, {:.2f} ms p95, peak memory "
+        "{:.2f} GiB (planned {:.2f})\n",
+        v.config.attention.variant, static_cast<double>(v.size.parameters) / 1e6,
+        v.size.flops_per_token / 1e9, v.tokens, v.tokens_per_s(), v.flops_per_s() / unit.flops, unit.name,
+        100 * v.flops_per_s() / ceilings.flops_per_s, v.median() * 1e3, v.p95() * 1e3,
+        static_cast<double>(v.peak_bytes) / (1 << 30), static_cast<double>(v.planned_bytes) / (1 << 30));
+    if (v.parts.seconds == 0) return text;
+    text += fmt::format("  {:<20}{:>6}{:>10}{:>8}{}\n", "step taken apart", "calls", "ms", "share",
+                        rates_header(ceilings));
+    for (const BenchRow& row : rows_of(v.parts))
+        text += fmt::format("  {:<20}{:>6}{:>10.3f}{:>6.1f} %{}\n", row.name, row.calls, row.seconds * 1e3,
+                            100 * row.share, rates_text(row, ceilings));
+    text += fmt::format("  {:<26}{:>10.3f}\n", "step, timers on", v.parts.seconds * 1e3);
+    return text;
+}
+
+std::string ops_text(const std::vector<OpBench>& ops, const Ceilings& ceilings) {
+    std::string text = fmt::format("\n{:<20}{:<52}{:>10}{}\n", "op", "shape", "ms", rates_header(ceilings));
+    for (const OpBench& op : ops)
+        text += fmt::format("{:<20}{:<52}{:>10.4f}{}\n", op.op, op.shape, op.seconds * 1e3,
+                            rates_text(row_of(op), ceilings));
+    return text;
+}
+
+nlohmann::ordered_json to_json(const BenchReport& report) {
+    const Config& config = report.config;
+    const Ceilings& ceilings = report.ceilings;
+    nlohmann::ordered_json json = {{"v", 1},
+                                   {"version", version()},
+                                   {"git", git_revision()},
+                                   {"backend", report.backend},
+                                   {"device", report.device},
+                                   {"dtype", report.dtype},
+                                   {"preset", config.model.preset},
+                                   {"seq_len", config.data.seq_len},
+                                   {"global_batch", config.train.global_batch},
+                                   {"micro_batch", config.train.micro_batch},
+                                   {"recompute", config.train.recompute},
+                                   {"steps", report.options.steps},
+                                   {"warmup", report.options.warmup},
+                                   {"ceilings",
+                                    {{"matmul", ceilings.product},
+                                     {"matmul_tflops", ceilings.flops_per_s / 1e12},
+                                     {"copy", ceilings.copy},
+                                     {"copy_gb_per_s", ceilings.bytes_per_s / 1e9}}},
+                                   {"variants", nlohmann::ordered_json::array()},
+                                   {"ops", nlohmann::ordered_json::array()}};
+    for (const VariantBench& variant : report.variants) json["variants"].push_back(to_json(variant, report));
+    for (const OpBench& op : report.ops) {
+        nlohmann::ordered_json row = to_json(row_of(op), ceilings);
+        row["shape"] = op.shape;
+        json["ops"].push_back(std::move(row));
+    }
+    return json;
+}
+
+std::string to_csv(const BenchReport& report) {
+    const Ceilings& ceilings = report.ceilings;
+    std::string text =
+        "kind,variant,name,shape,calls,ms,ms_p95,share,tokens_per_s,tflops,gb_per_s,of_matmul,of_copy,"
+        "peak_bytes\n";
+    for (const VariantBench& v : report.variants) {
+        BenchRow step;
+        step.flops_per_s = v.flops_per_s();
+        text +=
+            fmt::format("step,{},step,,1,{},{},1,{},{},{}\n", v.config.attention.variant, v.median() * 1e3,
+                        v.p95() * 1e3, v.tokens_per_s(), csv_rates(step, ceilings), v.peak_bytes);
+        if (v.parts.seconds == 0) continue;
+        for (const BenchRow& row : rows_of(v.parts))
+            text += fmt::format("part,{},{},,{},{},,{},,{},\n", v.config.attention.variant, row.name,
+                                row.calls, row.seconds * 1e3, row.share, csv_rates(row, ceilings));
+    }
+    for (const OpBench& op : report.ops)
+        text += fmt::format("op,,{},\"{}\",1,{},,,,{},\n", op.op, op.shape, op.seconds * 1e3,
+                            csv_rates(row_of(op), ceilings));
+    return text;
+}
+
+}  // namespace pastur
