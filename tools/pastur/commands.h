@@ -14,5 +14,7 @@ void add_eval_command(CLI::App& app, std::function<int()>& run);
 void add_bench_command(CLI::App& app, std::function<int()>& run);
 /// `pastur compare`.
 void add_compare_command(CLI::App& app, std::function<int()>& run);
+/// `pastur report`.
+void add_report_command(CLI::App& app, std::function<int()>& run);
 
 }  // namespace pastur

@@ -1,0 +1,52 @@
+#pragma once
+// Reads the arrays of an .npz file, the zip archive of .npy members that numpy.savez and numpy.savez_compressed
+// write (PKWARE APPNOTE 6.3; numpy.lib.format). The bytes come from outside: every size in them is checked
+// before it is used, so that a damaged file is an error (kCorruptData) that names the file and the member.
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace pastur {
+
+/// An array in C order: shape and values, float32 widened.
+struct NpzArray {
+    std::vector<int64_t> shape;
+    std::vector<double> values;
+};
+
+/// An archive in memory. Members are stored or deflated, at most 256 MiB each, little-endian
+/// float32 or float64 in C order; what else numpy may write is an error of the member that is read.
+class NpzReader {
+  public:
+    /// Reads the whole file. Throws (kMissingInput, kIo, kCorruptData).
+    explicit NpzReader(const std::filesystem::path& path);
+    /// The bytes of an archive; `name` stands for the path in messages.
+    NpzReader(std::string name, std::string bytes);
+
+    /// Names of the arrays in the archive's order, without ".npy".
+    const std::vector<std::string>& names() const { return names_; }
+    bool contains(std::string_view name) const;
+    /// Throws (kCorruptData) when the member is damaged, fails its CRC or holds another type.
+    NpzArray read(std::string_view name) const;
+    /// The shape alone: as cheap as the first bytes of the member.
+    std::vector<int64_t> shape(std::string_view name) const;
+
+  private:
+    struct Member {
+        uint32_t crc = 0, packed_size = 0, size = 0, local_header = 0;
+        uint16_t method = 0;
+    };
+    void read_directory();
+    const Member& find(std::string_view name) const;
+    std::string_view packed_bytes(const Member& member, std::string_view name) const;
+    /// The first `limit` bytes of the member, or all of them.
+    std::string unpack(const Member& member, std::string_view name, size_t limit) const;
+
+    std::string path_, bytes_;
+    std::vector<std::string> names_;
+    std::vector<Member> members_;  ///< parallel to names_
+};
+
+}  // namespace pastur

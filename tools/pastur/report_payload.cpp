@@ -1,0 +1,252 @@
+// What goes into the page of `pastur report`, and what must stay out of it to keep its size.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "engine/environment.h"
+#include "tools/pastur/report_page.h"
+#include "tools/pastur/report_run.h"
+#include "tools/pastur/report_spectra.h"
+
+namespace pastur {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr size_t kCurveRows = 8000;     ///< logged steps, over all runs
+constexpr size_t kMaxEvents = 2000;     ///< a run
+constexpr double kMetricShare = 0.45;   ///< of the budget, at most; eigenvalues get what is left
+
+/// Float arrays as base64, each distinct one once: metrics of the eigenvalues alone are the same for every
+/// null.
+class Blobs {
+  public:
+    size_t add(const std::vector<float>& values) {
+        std::string text = base64(std::as_bytes(std::span(values)));
+        const auto [at, added] = index_.try_emplace(std::move(text), list_.size());
+        if (added) {
+            list_.push_back(&at->first);
+            bytes_ += at->first.size() + 3;
+        }
+        return at->second;
+    }
+    size_t bytes() const { return bytes_; }
+    Json json() const {
+        Json list = Json::array();
+        for (const std::string* text : list_) list.push_back(*text);
+        return list;
+    }
+
+  private:
+    std::map<std::string, size_t> index_;
+    std::vector<const std::string*> list_;
+    size_t bytes_ = 0;
+};
+
+/// Seven digits, so that a number takes no more room than a picture can show.
+Json short_number(double value) {
+    if (!std::isfinite(value)) return nullptr;
+    if (value == std::floor(value) && std::abs(value) < 9e15) return static_cast<int64_t>(value);
+    return std::strtod(fmt::format("{:.7g}", value).c_str(), nullptr);
+}
+
+Json table_json(const Table& table) {
+    Json json = Json::object();
+    for (size_t i = 0; i < table.names.size(); ++i) {
+        Json column = Json::array();
+        for (const double value : table.columns[i]) column.push_back(short_number(value));
+        json[table.names[i]] = std::move(column);
+    }
+    return json;
+}
+
+Json run_json(ReportRun& run, size_t curve_rows) {
+    const Table train = thin_table(run.train, "loss", curve_rows);
+    if (train.rows() < run.train.rows())
+        run.notes.push_back(fmt::format("{} of {} logged steps are on this page, the extremes of the loss among them",
+                                        train.rows(), run.train.rows()));
+    if (run.events.size() > kMaxEvents) {
+        run.notes.push_back(fmt::format("the first {} of {} events are on this page", kMaxEvents, run.events.size()));
+        run.events.resize(kMaxEvents);
+    }
+    return {{"name", run.name},           {"config", run.config_text},
+            {"env", run.environment},     {"start", run.start},
+            {"end", run.end},             {"train", table_json(train)},
+            {"val", table_json(run.val)}, {"events", run.events}};
+}
+
+Json grid_json(const MetricGrid& grid, Blobs& blobs) {
+    Json json = {{"matrix", grid.matrix}, {"null", grid.null},   {"perHead", grid.per_head},
+                 {"law", grid.law},       {"steps", grid.steps}, {"layers", grid.layers},
+                 {"heads", grid.heads},   {"flagged", grid.flagged}};
+    Json metrics = Json::object();
+    for (const auto& [name, values] : grid.metrics) metrics[name] = blobs.add(values);
+    json["metrics"] = std::move(metrics);
+    return json;
+}
+
+/// The grids of every run at `steps` measurements at most.
+std::vector<Json> grids_json(const std::vector<std::vector<MetricGrid>>& runs, size_t steps, Blobs& blobs) {
+    std::vector<Json> list;
+    for (const std::vector<MetricGrid>& grids : runs) {
+        Json json = Json::array();
+        for (const MetricGrid& grid : grids)
+            json.push_back(grid_json(at_steps(grid, spread(grid.steps, steps)), blobs));
+        list.push_back(std::move(json));
+    }
+    return list;
+}
+
+/// Adds "metrics" to every run, at as many steps as `budget` allows.
+void add_metrics(Json& runs, const std::vector<std::vector<MetricGrid>>& grids, size_t budget, Blobs& blobs,
+                 std::vector<ReportRun>& sources) {
+    size_t most = 0;
+    for (const auto& list : grids)
+        for (const MetricGrid& grid : list) most = std::max(most, grid.steps.size());
+    size_t steps = most;
+    std::vector<Json> chosen;
+    for (;; steps = std::max<size_t>(2, steps * 4 / 5)) {
+        Blobs trial;
+        chosen = grids_json(grids, steps, trial);
+        if (trial.bytes() <= budget || steps <= 2) {
+            blobs = std::move(trial);
+            break;
+        }
+    }
+    for (size_t i = 0; i < chosen.size(); ++i) {
+        runs[i]["metrics"] = std::move(chosen[i]);
+        if (steps < most && !grids[i].empty())
+            sources[i].notes.push_back(
+                fmt::format("metrics of {} of {} measurements are on this page; all are in spectra/summary.jsonl",
+                            std::min(steps, grids[i].front().steps.size()), grids[i].front().steps.size()));
+    }
+}
+
+/// One kind of matrix in all runs: how many of its steps go on the page is decided for all of them at once,
+/// so that runs stay comparable.
+struct Share {
+    double weight = 1;
+    size_t steps = 0;                                    ///< at most, of every run
+    std::vector<std::pair<size_t, size_t>> steps_bytes;  ///< of each run: its steps, text bytes of one
+
+    size_t bytes() const {
+        size_t sum = 0;
+        for (const auto& [count, one] : steps_bytes) sum += std::min(count, steps) * one;
+        return sum;
+    }
+};
+using ShareKey = std::pair<std::string, bool>;
+
+/// The query-key form is what the page is for; single weights are its small print.
+double weight_of(const std::string& matrix) {
+    if (matrix == "qk") return 4;
+    return matrix.starts_with("qk") ? 2 : 1;
+}
+
+/// Takes steps from the greediest kind until all fit; a kind left with two steps goes when that is not enough.
+void fit(std::map<ShareKey, Share>& shares, size_t budget) {
+    const auto total = [&] {
+        size_t sum = 0;
+        for (const auto& [key, share] : shares) sum += share.bytes();
+        return sum;
+    };
+    while (total() > budget) {
+        Share* greediest = nullptr;
+        Share* least = nullptr;
+        for (auto& [key, share] : shares) {
+            const double greed = static_cast<double>(share.bytes()) / share.weight;
+            if (share.steps > 2 &&
+                (!greediest || greed > static_cast<double>(greediest->bytes()) / greediest->weight))
+                greediest = &share;
+            if (share.steps > 0 && (!least || share.weight < least->weight)) least = &share;
+        }
+        if (greediest)
+            greediest->steps -= std::max<size_t>(1, greediest->steps / 16);
+        else
+            least->steps = 0;
+    }
+}
+
+std::map<ShareKey, Share> shares_of(const std::vector<EigenvalueFiles>& runs) {
+    std::map<ShareKey, Share> shares;
+    for (const EigenvalueFiles& files : runs)
+        for (const EigenvalueGroup& group : files.groups()) {
+            Share& share = shares[{group.matrix, group.per_head}];
+            share.weight = weight_of(group.matrix);
+            share.steps = std::max(share.steps, files.steps().size());
+            const auto bytes = static_cast<size_t>(group.values_per_step()) * sizeof(float);
+            share.steps_bytes.emplace_back(files.steps().size(), (bytes + 2) / 3 * 4 + 16);
+        }
+    return shares;
+}
+
+/// Adds "spectra" to every run.
+void add_spectra(Json& runs, const std::vector<EigenvalueFiles>& files, size_t budget, Blobs& blobs,
+                 std::vector<ReportRun>& sources) {
+    std::map<ShareKey, Share> shares = shares_of(files);
+    fit(shares, budget);
+    for (size_t i = 0; i < files.size(); ++i) {
+        Json list = Json::array();
+        for (const EigenvalueGroup& group : files[i].groups()) {
+            const size_t count = shares.at({group.matrix, group.per_head}).steps;
+            const std::vector<int64_t> steps = spread(files[i].steps(), count);
+            if (steps.size() < files[i].steps().size())
+                sources[i].notes.push_back(
+                    fmt::format("eigenvalues of {}{} at {} of {} measured steps are on this page; all are in "
+                                "spectra/step_*.npz",
+                                group.matrix, group.per_head ? " (heads)" : "", steps.size(),
+                                files[i].steps().size()));
+            if (steps.empty()) continue;
+            list.push_back({{"matrix", group.matrix},
+                            {"perHead", group.per_head},
+                            {"layers", group.layers},
+                            {"heads", group.heads},
+                            {"n", group.n},
+                            {"steps", steps},
+                            {"blob", blobs.add(files[i].read(group, steps))}});
+        }
+        runs[i]["spectra"] = std::move(list);
+    }
+}
+
+/// Folders of the same name get the parts of their paths that tell them apart.
+void make_names_unique(std::vector<ReportRun>& runs) {
+    std::map<std::string, int> count;
+    for (const ReportRun& run : runs) ++count[run.name];
+    std::set<std::string> taken;
+    for (ReportRun& run : runs) {
+        if (count[run.name] > 1) run.name = run.folder.lexically_normal().string();
+        while (!taken.insert(run.name).second) run.name += "'";
+    }
+}
+
+}  // namespace
+
+nlohmann::ordered_json report_payload(const std::vector<std::filesystem::path>& folders, size_t budget) {
+    std::vector<ReportRun> sources;
+    std::vector<std::vector<MetricGrid>> grids;
+    std::vector<EigenvalueFiles> files;
+    for (const std::filesystem::path& folder : folders) {
+        sources.push_back(read_report_run(folder));
+        grids.push_back(read_metric_grids(folder / "spectra", sources.back().notes));
+        files.emplace_back(folder / "spectra");
+    }
+    make_names_unique(sources);
+    Json runs = Json::array();
+    for (ReportRun& run : sources) runs.push_back(run_json(run, kCurveRows / folders.size()));
+    Blobs blobs;
+    add_metrics(runs, grids, static_cast<size_t>(kMetricShare * static_cast<double>(budget)), blobs, sources);
+    // The notes are not written yet: leave them, and the indices of the grids, some room.
+    const size_t used = runs.dump(-1, ' ', false, Json::error_handler_t::replace).size() + blobs.bytes() +
+                        folders.size() * 4096;
+    add_spectra(runs, files, budget > used ? budget - used : 0, blobs, sources);
+    for (size_t i = 0; i < sources.size(); ++i) runs[i]["notes"] = sources[i].notes;
+    return {{"version", version()}, {"runs", std::move(runs)}, {"blobs", blobs.json()}};
+}
+
+}  // namespace pastur

@@ -1,0 +1,60 @@
+#pragma once
+// The spectra/ folder of a run as grids: summary.jsonl (metrics) and step_*.npz (eigenvalues).
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace pastur {
+
+/// The metrics of one matrix against one null, of layers or of single heads.
+struct MetricGrid {
+    std::string matrix, null;
+    bool per_head = false;
+    nlohmann::ordered_json law;  ///< dims, or rows and cols: what a null's density is drawn from
+    std::vector<int64_t> steps, layers, heads;  ///< ascending; heads: {-1} unless per_head
+    std::map<std::string, std::vector<float>> metrics;  ///< steps x layers x heads; NaN: no such record
+    std::vector<nlohmann::ordered_json> flagged;  ///< {step, layer, head, flags} of the records that have flags
+};
+
+/// Reads summary.jsonl; no file, no grids. Of two records of the same cell the later holds. Unreadable lines
+/// and records without their keys are counted in `notes`. Throws (kCorruptData) when the records are too
+/// scattered to be a grid.
+std::vector<MetricGrid> read_metric_grids(const std::filesystem::path& spectra,
+                                          std::vector<std::string>& notes);
+
+/// The same grid at these of its steps.
+MetricGrid at_steps(const MetricGrid& grid, const std::vector<int64_t>& steps);
+
+/// Where the eigenvalues of one matrix lie, and how many there are.
+struct EigenvalueGroup {
+    std::string matrix;
+    bool per_head = false;
+    std::vector<int64_t> layers;
+    int64_t heads = 1, n = 0;
+    int64_t values_per_step() const { return static_cast<int64_t>(layers.size()) * heads * n; }
+};
+
+class EigenvalueFiles {
+  public:
+    /// Looks at the folder and at its newest file; no folder, no steps. Throws (kCorruptData).
+    explicit EigenvalueFiles(const std::filesystem::path& spectra);
+
+    const std::vector<int64_t>& steps() const { return steps_; }
+    const std::vector<EigenvalueGroup>& groups() const { return groups_; }
+    /// The group at these steps: steps x layers x heads x n, NaN where a file lacks an array. Throws
+    /// (kCorruptData).
+    std::vector<float> read(const EigenvalueGroup& group, const std::vector<int64_t>& steps) const;
+
+  private:
+    std::map<int64_t, std::filesystem::path> files_;
+    std::vector<int64_t> steps_;
+    std::vector<EigenvalueGroup> groups_;
+};
+
+/// `count` of the values, evenly spread, the first and the last among them; all when there are no more.
+std::vector<int64_t> spread(const std::vector<int64_t>& values, size_t count);
+
+}  // namespace pastur

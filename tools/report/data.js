@@ -1,0 +1,112 @@
+// The numbers of the page: what `pastur report` wrote into it, and how to look things up in there.
+const payload = JSON.parse(document.getElementById('data').textContent);
+
+const decodedBlobs = new Map();
+// A blob is base64 of little-endian float32.
+function floats(index) {
+  if (!decodedBlobs.has(index)) {
+    const text = atob(payload.blobs[index]);
+    const bytes = new Uint8Array(text.length);
+    for (let i = 0; i < text.length; ++i) bytes[i] = text.charCodeAt(i);
+    const view = new DataView(bytes.buffer);
+    decodedBlobs.set(index, Float32Array.from({ length: bytes.length / 4 }, (_, i) => view.getFloat32(4 * i, true)));
+  }
+  return decodedBlobs.get(index);
+}
+
+// Metrics of one matrix against one null: steps x layers x heads (heads is [-1] for whole layers).
+class Grid {
+  constructor(json) { Object.assign(this, json); }
+  has(name) { return name in this.metrics; }
+  // NaN where there is no such record.
+  get(name, step, layer, head) {
+    if (!this.has(name)) return NaN;
+    const s = this.steps.indexOf(step), l = this.layers.indexOf(layer), h = this.heads.indexOf(head);
+    if (s < 0 || l < 0 || h < 0) return NaN;
+    return floats(this.metrics[name])[(s * this.layers.length + l) * this.heads.length + h];
+  }
+}
+
+// Eigenvalues of one kind of matrix: steps x layers x heads x n, falling.
+class Spectra {
+  constructor(json) { Object.assign(this, json); }
+  // Finite eigenvalues, falling; null where there are none.
+  get(step, layer, head) {
+    const s = this.steps.indexOf(step), l = this.layers.indexOf(layer), h = this.perHead ? head : 0;
+    if (s < 0 || l < 0 || h < 0 || h >= this.heads) return null;
+    const begin = ((s * this.layers.length + l) * this.heads + h) * this.n;
+    const values = Array.from(floats(this.blob).subarray(begin, begin + this.n)).filter(Number.isFinite);
+    return values.length > 0 ? values.sort((a, b) => b - a) : null;
+  }
+}
+
+// `key = value` lines of a resolved config.toml as a map "section.key" -> text.
+function parseConfig(text) {
+  const entries = new Map();
+  let section = '';
+  for (const line of text.split('\n')) {
+    const header = line.match(/^\s*\[([^\]]+)\]/);
+    const entry = line.match(/^\s*([\w-]+)\s*=\s*(.*?)\s*$/);
+    if (header) section = header[1];
+    else if (entry) entries.set(`${section}.${entry[1]}`, entry[2]);
+  }
+  return entries;
+}
+
+const runs = payload.runs.map((json, index) => ({
+  ...json,
+  index,
+  series: `s${index % 8}`,
+  dash: ['', '7 3', '2 3', '9 3 2 3', '5 2', '1 3', '12 4', '4 4'][index % 8],
+  grids: json.metrics.map((grid) => new Grid(grid)),
+  spectra: json.spectra.map((spectra) => new Spectra(spectra)),
+  recipe: parseConfig(json.config),
+}));
+
+const isHead = (head) => head >= 0;
+function gridOf(run, matrix, nul, perHead) {
+  return run.grids.find((g) => g.matrix === matrix && g.null === nul && g.perHead === perHead);
+}
+function spectraOf(run, matrix, head) {
+  return run.spectra.find((s) => s.matrix === matrix && s.perHead === isHead(head));
+}
+
+const sorted = (values) => [...new Set(values)].sort((a, b) => a - b);
+const allGrids = runs.flatMap((run) => run.grids);
+const allSpectra = runs.flatMap((run) => run.spectra);
+const hasMetrics = allGrids.length > 0;
+const hasSpectra = allSpectra.length > 0;
+
+// What a picker can offer; the order puts the query-key form and the exact null first.
+function ranked(values, order) {
+  const rank = (value) => (order.includes(value) ? order.indexOf(value) : order.length);
+  return [...new Set(values)].sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1));
+}
+const matrices = ranked([...allGrids, ...allSpectra].map((g) => g.matrix), ['qk', 'qk_content', 'qk_rope', 'qk_literal']);
+const nulls = ranked(allGrids.map((g) => g.null), ['product', 'permuted', 'mp']);
+const layers = sorted([...allGrids, ...allSpectra].flatMap((g) => g.layers));
+const measuredSteps = sorted([...allGrids, ...allSpectra].flatMap((g) => g.steps));
+const headCount = Math.max(0, ...allGrids.filter((g) => g.perHead).map((g) => Math.max(...g.heads) + 1),
+                           ...allSpectra.filter((s) => s.perHead).map((s) => s.heads));
+
+// The step of `steps` nearest to the wanted one; undefined when there is none.
+function nearest(steps, wanted) {
+  let best;
+  for (const step of steps) if (best === undefined || Math.abs(step - wanted) < Math.abs(best - wanted)) best = step;
+  return best;
+}
+
+const matrixNames = {
+  qk: 'query-key form W_Q W_Kᵀ', qk_content: 'content part of W_Q W_Kᵀ', qk_rope: 'rotary part of W_Q W_Kᵀ',
+  qk_literal: 'W_q.weight W_k.weightᵀ (literal)',
+};
+const matrixLabel = (matrix) => matrixNames[matrix] || `weight ${matrix}`;
+const headLabel = (head) => (isHead(head) ? `head ${head}` : 'whole layer');
+// Where a figure of the current choice looks: "layer 3, head 2" or "layer 3".
+const placeLabel = (layer, head) => (isHead(head) ? `layer ${layer}, head ${head}` : `layer ${layer}`);
+
+function median(values) {
+  const finite = values.filter((v) => v !== null && Number.isFinite(v)).sort((a, b) => a - b);
+  return finite.length ? finite[Math.floor(finite.length / 2)] : NaN;
+}
+const last = (values) => (values && values.length ? values[values.length - 1] : NaN);
