@@ -50,7 +50,7 @@ function slider(label, key, values) {
 function sharedControls() {
   const heads = [[-1, 'whole layer'], ...Array.from({ length: headCount }, (_, h) => [h, `head ${h}`])];
   return element('div', { class: 'controls shared', role: 'group', 'aria-label': 'What the pictures of this section show' },
-    picker('Matrix', 'matrix', matrices.map((m) => [m, matrixLabel(m)])),
+    picker('Matrix', 'matrix', matrices.map((m) => [m, sentence(matrixLabel(m))])),
     nulls.length ? picker('Null', 'null', nulls.map((n) => [n, n])) : null,
     picker('Layer', 'layer', layers.map((l) => [l, `layer ${l}`])),
     picker('Head', 'head', heads),

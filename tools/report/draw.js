@@ -30,13 +30,14 @@ function formatCount(value) {
   return String(Number(value.toPrecision(3)));
 }
 
-// {to(value) -> pixel, ticks: [{value, text}]}; kinds: linear, log, and log1p for axes that begin at step 0.
-function makeScale(kind, [low, high], [from, to], wantedTicks) {
-  const forward = { linear: (v) => v, log: (v) => Math.log(v), log1p: (v) => Math.log1p(v) }[kind];
+// {to(value) -> pixel, ticks: [{value, text}]}; kinds: linear, log, and log1p for axes that begin at step 0: there
+// ln(1 + v / unit).
+function makeScale(kind, [low, high], [from, to], wantedTicks, unit = 1) {
+  const forward = { linear: (v) => v, log: (v) => Math.log(v), log1p: (v) => Math.log1p(v / unit) }[kind];
   if (!(high > low)) { const pad = Math.abs(low) * 0.05 || 1; low = kind === 'linear' ? low - pad : low / 1.05; high += pad; }
   const a = forward(low), b = forward(high);
   const position = (value) => from + ((forward(value) - a) / (b - a)) * (to - from);
-  const values = kind === 'linear' ? linearTicks(low, high, wantedTicks) : logTicks(low, high, wantedTicks, kind);
+  const values = kind === 'linear' ? linearTicks(low, high, wantedTicks) : logTicks(low, high, wantedTicks, kind, unit);
   const step = values.length > 1 ? Math.abs(values[1] - values[0]) : 1;
   const text = (v) => (Math.abs(v) >= 1e4 ? formatCount(v) : kind === 'linear' && step < 1 && Math.abs(v) >= 1e-3 ?
     v.toFixed(Math.max(0, Math.min(6, Math.ceil(-Math.log10(step) - 1e-9)))) : format(v, 3));
@@ -49,8 +50,8 @@ function linearTicks(low, high, wanted) {
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; ++i) ticks.push(i * step);
   return ticks;
 }
-function logTicks(low, high, wanted, kind) {
-  const begin = Math.floor(Math.log10(Math.max(low, kind === 'log1p' ? 1 : 1e-300))), end = Math.ceil(Math.log10(high));
+function logTicks(low, high, wanted, kind, unit) {
+  const begin = Math.floor(Math.log10(Math.max(low, kind === 'log1p' ? unit : 1e-300))), end = Math.ceil(Math.log10(high));
   const every = Math.max(1, Math.ceil((end - begin) / wanted));
   const steps = end - begin <= wanted / 3 ? [1, 2, 5] : end - begin <= wanted / 2 ? [1, 3] : [1];
   const ticks = kind === 'log1p' && low <= 0 ? [0] : [];
@@ -76,8 +77,8 @@ class Plot {
     this.box = { left: 56, right: 14, top: 12, bottom: 44, ...margin };
     const { left, right, top, bottom } = this.box;
     this.svg = element('svg', { class: 'plot', viewBox: `0 0 ${this.width} ${height}`, role: 'img', 'aria-label': label, tabindex: 0 });
-    this.x = makeScale(x.kind || 'linear', x.domain, [left, this.width - right], Math.max(3, Math.round((this.width - left - right) / 85)));
-    this.y = makeScale(y.kind || 'linear', y.domain, [height - bottom, top], Math.max(3, Math.round((height - top - bottom) / 42)));
+    this.x = makeScale(x.kind || 'linear', x.domain, [left, this.width - right], Math.max(3, Math.round((this.width - left - right) / 85)), x.unit);
+    this.y = makeScale(y.kind || 'linear', y.domain, [height - bottom, top], Math.max(3, Math.round((height - top - bottom) / 34)));
     const clip = `clip${++clipCount}`;
     this.svg.append(element('defs', {}, element('clipPath', { id: clip }, element('rect', { x: left, y: top - 1, width: this.width - left - right, height: height - top - bottom + 2 }))));
     this.axes(x.label, y.label);
@@ -138,9 +139,9 @@ class Plot {
     this.marks.append(element('line', { x1: this.box.left, x2: this.width - this.box.right, y1: at, y2: at, ...attributes }));
   }
   note(x, y, text, attributes = {}) { this.over.append(element('text', { x, y, ...attributes }, text)); }
-  // A triangle at (x, y): up for a spike, down for a collapse.
+  // A triangle at x: above y and upwards for a spike, below and downwards for a collapse.
   triangle(x, y, up, attributes, title) {
-    const cx = this.x.to(x), cy = Math.max(this.box.top + 6, Math.min(this.height - this.box.bottom - 6, this.y.to(y)));
+    const cx = this.x.to(x), cy = Math.max(this.box.top + 6, Math.min(this.height - this.box.bottom - 6, this.y.to(y) + (up ? -8 : 8)));
     if (!Number.isFinite(cx) || !Number.isFinite(cy)) return;
     const s = up ? -6 : 6;
     this.over.append(element('path', { d: `M${cx - 6} ${cy - s}L${cx + 6} ${cy - s}L${cx} ${cy + s}Z`, ...attributes }, element('title', {}, title)));

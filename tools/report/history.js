@@ -1,6 +1,4 @@
 // A metric of the chosen matrix against the step, under the loss on the same axis.
-const historyKinds = { log1p: 'log1p', linear: 'linear' };
-
 function historyEvents(run) {
   return run.events.filter((e) => e.matrix === state.matrix && e.null === state.null && e.layer === state.layer && (e.head ?? -1) === state.head);
 }
@@ -19,10 +17,11 @@ function drawHistory(body, output) {
   }
   if (lines.length === 0) { body.append(element('p', { class: 'hint' }, 'No run has measured this matrix.')); return null; }
   const end = Math.max(...measuredSteps, ...runs.map((run) => last(run.train.step) || 0));
-  const x = { kind: historyKinds[state.historyAxis], domain: [0, end] };
+  // The first measurement after step 0 sets where the logarithm begins.
+  const x = { kind: state.historyAxis, domain: [0, end], unit: measuredSteps.find((step) => step > 0) || 1 };
   const choose = (step) => update({ step: nearest(measuredSteps, step) });
   if (runs.some((run) => run.train.step.length || run.val.step.length)) {
-    const loss = lossPlot(body, output, 190, { axis: 'step', scale: 'linear', events: false, xKind: x.kind, xDomain: x.domain, choose });
+    const loss = lossPlot(body, output, 190, { axis: 'step', scale: 'linear', events: false, x, choose });
     loss.vertical(state.step, { class: 'cursor' });
   }
   const finite = lines.flatMap((line) => line.points.map((p) => p[1])).filter(Number.isFinite);
@@ -48,7 +47,7 @@ function drawHistory(body, output) {
   body.append(legend());
   return { header: ['run', 'step', 'layer', 'head', `${metric}${state.view === 'raw' ? '' : '_excess'}`],
     rows: lines.flatMap((line) => line.points.map(([step, value]) => [line.run.name, step, line.layer, state.head, value])),
-    caption: `Bold: ${placeLabel(state.layer, state.head)}${state.historyLayers ? '; faint: the other layers' : ''}. ${matrixLabel(state.matrix)}, null ${state.null}.` +
+    caption: `Bold: ${placeLabel(state.layer, state.head)}${state.historyLayers ? '; faint: the other layers' : ''}. ${sentence(matrixLabel(state.matrix))}, null ${state.null}.` +
       `${ratio ? ' Dashed: the null’s edge.' : ''} ▲ spike, ▼ collapse. Choose a step to see its spectrum.` };
 }
 

@@ -31,12 +31,12 @@ function drawLossMarks(plot, axis, events) {
 }
 
 function lossPlot(body, output, height, options) {
-  const { axis, scale, events, xKind, xDomain, choose } = options;
+  const { axis, scale, events, x = {}, choose } = options;
   const curves = runs.flatMap((run) => [...lossPoints(run, 'train', axis), ...lossPoints(run, 'val', axis)]);
   const [low, high] = extent(curves.map((p) => p[1]));
   const pad = scale === 'linear' ? (high - low) * 0.05 : 0;
   const plot = new Plot(body, { height, label: `Training and validation loss against ${axis}`,
-    x: { kind: xKind, label: lossAxes[axis], domain: xDomain || [0, extent(curves.map((p) => p[0]))[1]] },
+    x: { label: lossAxes[axis], domain: [0, extent(curves.map((p) => p[0]))[1]], ...x },
     y: { kind: scale, label: 'loss (nats / token)', domain: [low - pad, high + pad] } });
   drawLossMarks(plot, axis, events);
   const xs = sorted(curves.map((p) => p[0]).filter(Number.isFinite));

@@ -94,7 +94,7 @@ function drawSpectra(body, output) {
   } else body.append(element('p', { class: 'hint' }, 'No run has eigenvalues of this matrix, layer and head.'));
   const law = shown.some((c) => c.noise && c.noise.law);
   return { header: ['run', 'step', 'layer', 'head', 'rank', 'eigenvalue', 'lambda_plus', 'bulk_edge'], rows,
-    caption: `${matrixLabel(state.matrix)}, ${placeLabel(state.layer, state.head)}. Bars: its eigenvalues. ` + (law ? `Line: density of the ${state.null} null. Dashed: its edge. ` +
+    caption: `${sentence(matrixLabel(state.matrix))}, ${placeLabel(state.layer, state.head)}. Bars: its eigenvalues. ` + (law ? `Line: density of the ${state.null} null. Dashed: its edge. ` +
       'Shaded: Tracy-Widom band, 1 % to 99 % of the largest eigenvalue of noise. Dots: outliers.' : `The ${state.null} null has no closed law; dashed: its edge.`) };
 }
 

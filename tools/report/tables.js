@@ -24,17 +24,17 @@ function mostProminent(run) {
 
 function addRuns(section) {
   const count = (run, kind) => run.events.filter((e) => e.event === kind).length;
-  const columns = ['run', 'attention', 'parameters', 'step', 'status', 'train loss', 'val loss', 'val ppl', 'tokens/s', 'memory', 'cache / token'];
-  if (hasMetrics) columns.push('largest λmax / λ₊', 'spikes', 'collapses');
+  const columns = ['run', 'attention', 'parameters', 'step', 'status', 'train loss', 'val loss', 'val ppl', 'tokens/s', 'memory', 'cache'];
+  if (hasMetrics) columns.push('max λmax / λ₊', 'events');
   const rows = runs.map((run) => {
     const start = run.start || {}, best = mostProminent(run), val = last(run.val.loss);
     return [named(run), variantOf(run), formatCount(start.parameters ?? NaN), String(last(run.train.step) || 0), statusOf(run), format(last(run.train.loss), 5), format(val, 5),
       format(Math.exp(val), 4), formatCount(median(run.train.tokens_per_s)), `${format(last(run.train.mem_gib), 3)} GiB`, `${start.cache_bytes_per_token ?? '–'} B`,
-      ...(hasMetrics ? [best ? `${format(best.ratio, 3)} (${placeLabel(best.layer, best.head)})` : '–', String(count(run, 'spike')), String(count(run, 'collapse'))] : [])];
+      ...(hasMetrics ? [best ? `${format(best.ratio, 3)} (${isHead(best.head) ? `L${best.layer} H${best.head}` : `L${best.layer}`})` : '–', `▲ ${count(run, 'spike')} ▼ ${count(run, 'collapse')}`] : [])];
   });
-  section.append(table(columns, rows, [2, 3, 5, 6, 7, 8, 9, 10, 12, 13]));
+  section.append(table(columns, rows, [2, 3, 5, 6, 7, 8, 9, 10, 11, 12]));
   section.append(element('p', { class: 'caption' }, 'Losses in nats a token, the last of each. tokens/s: median of the logged steps. Memory: the last logged. Cache: bytes of an inference cache a token, bf16.' +
-    (hasMetrics ? ` λmax / λ₊: ${matrixLabel(matrices[0])} against ${nulls[0]} at the last measurement.` : '')));
+    (hasMetrics ? ` λmax / λ₊: ${matrixLabel(matrices[0])} against ${nulls[0]} at the last measurement, where it is largest. ▲ spikes, ▼ collapses.` : '')));
   const notes = runs.flatMap((run) => run.notes.map((note) => `${run.name}: ${note}.`));
   if (notes.length) section.append(element('div', { class: 'notice', role: 'note' }, 'What this page leaves out:', element('ul', {}, ...notes.map((note) => element('li', {}, note)))));
 }
