@@ -209,8 +209,8 @@ NpzArray NpzReader::read(std::string_view name) const {
         fail(ExitCode::kCorruptData, "{}: \"{}\" is no float array in C order", path_, name);
     const auto count = static_cast<size_t>(header.count);
     if (data.size() - header.offset != count * header.item_size)
-        fail(ExitCode::kCorruptData, "{}: \"{}\" holds {} bytes, its header says {} values of {}", path_, name,
-             data.size() - header.offset, count, header.item_size);
+        fail(ExitCode::kCorruptData, "{}: \"{}\" holds {} bytes, its header says {} values of {}", path_,
+             name, data.size() - header.offset, count, header.item_size);
     NpzArray array{std::move(header.shape), std::vector<double>(count)};
     for (size_t i = 0; i < count; ++i)
         array.values[i] = header.item_size == 8 ? load<double>(data, header.offset + 8 * i)

@@ -1,7 +1,8 @@
 #pragma once
-// Reads the arrays of an .npz file, the zip archive of .npy members that numpy.savez and numpy.savez_compressed
-// write (PKWARE APPNOTE 6.3; numpy.lib.format). The bytes come from outside: every size in them is checked
-// before it is used, so that a damaged file is an error (kCorruptData) that names the file and the member.
+// Reads the arrays of an .npz file, the zip archive of .npy members that numpy.savez and
+// numpy.savez_compressed write (PKWARE APPNOTE 6.3; numpy.lib.format). The bytes come from outside: every
+// size in them is checked before it is used, so that a damaged file is an error (kCorruptData) that names the
+// file and the member.
 #include <cstdint>
 #include <filesystem>
 #include <string>

@@ -1,54 +1,15 @@
 // The command line as scripts see it: the built binary, its one line on stderr and its exit code.
-#include <gtest/gtest.h>
-#include <sys/wait.h>
-
-#include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "engine/files.h"
-#include "tests/temp_folder.h"
+#include "tests/command_line.h"
 
 namespace pastur {
 namespace {
 
 namespace fs = std::filesystem;
-
-struct Result {
-    int code;
-    std::string out, err;
-};
-
-class CommandLine : public testing::Test {
-  protected:
-    static fs::path binary() { return fs::read_symlink("/proc/self/exe").parent_path() / "pastur"; }
-
-    /// Runs `pastur <arguments>` in the test's folder, through a shell.
-    Result run(const std::string& arguments) const {
-        const std::string command =
-            "cd '" + folder_.path().string() + "' && '" + binary().string() + "' " + arguments;
-        const int status =
-            std::system(("{ " + command + "; } > '" + file("out") + "' 2> '" + file("err") + "'").c_str());
-        return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(file("out"), 1 << 24),
-                read_file(file("err"), 1 << 24)};
-    }
-    std::string file(const std::string& name) const { return (folder_.path() / name).string(); }
-    void write(const std::string& name, const std::string& text) const { std::ofstream(file(name)) << text; }
-
-    /// The command fails with this code and exactly one line on stderr, which holds each of `parts`.
-    void expect_failure(const std::string& arguments, int code,
-                        std::initializer_list<std::string> parts) const {
-        SCOPED_TRACE("pastur " + arguments);
-        const Result result = run(arguments);
-        EXPECT_EQ(result.code, code) << result.err;
-        EXPECT_EQ(result.err.compare(0, 8, "pastur: "), 0) << result.err;
-        EXPECT_EQ(result.err.find('\n'), result.err.size() - 1) << result.err;
-        for (const std::string& part : parts)
-            EXPECT_NE(result.err.find(part), std::string::npos) << result.err;
-    }
-
-    test::TempFolder folder_;
-};
+using test::CommandLine;
+using test::Result;
 
 TEST_F(CommandLine, SaysItsVersion) {
     const Result result = run("--version");

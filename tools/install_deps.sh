@@ -2,6 +2,7 @@
 # Installs what building Pastur needs on Debian 12 or Ubuntu 24.04, and only what is missing.
 #   tools/install_deps.sh            compiler, CMake, libraries
 #   tools/install_deps.sh --format   and clang-format 14
+#   tools/install_deps.sh --browser  and Chromium, in which tests open the page of `pastur report`
 set -euo pipefail
 # shellcheck source=tools/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -15,8 +16,9 @@ packages=(
 )
 case ${1:-} in
     --format) clang_format >/dev/null || packages+=(clang-format-14) ;;
+    --browser) have chromium || packages+=(chromium) ;;
     "") ;;
-    *) die "unknown argument $1: expected --format or none" ;;
+    *) die "unknown argument $1: expected --format, --browser or none" ;;
 esac
 
 if ! have apt-get; then

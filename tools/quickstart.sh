@@ -89,10 +89,12 @@ done
 
 say "4/4  Comparison"
 run "$pastur" compare "${runs[@]}"
+run "$pastur" report "${runs[@]}" -o "$out/report.html"
 
 cat <<TEXT
 
 Where to look next
+  $out/report.html                 the comparison as a page: losses, spectra, speed, recipes
   $out/mla-prerope/metrics.jsonl   loss, speed and memory of every logged step
   $out/mla-prerope/config.toml     every setting of the run; change one with --section.key=value
   tools/recipes/                   the same comparison at 30m, 130m and 1b

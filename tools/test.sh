@@ -35,6 +35,9 @@ skip_stage() {
 }
 last_ok() { [[ ${results[-1]} == ok ]]; }
 
+# Chromium is large and nothing else needs it: where it cannot be had, its tests are skipped.
+browser() { have chromium || { tools/install_deps.sh --browser >/dev/null 2>&1 && have chromium; }; }
+
 # count_in REPORT KEY: an attribute of the outermost element of a JUnit report, 0 where there is none.
 count_in() {
     awk -v RS='>' -v key="$2" '/<testsuites? */ {
@@ -93,9 +96,16 @@ stage "format" check_format
 stage "file lengths" check_lengths
 stage "CPU build" cpu_build
 if last_ok; then
-    test_stage "CPU tests" build-cpu/results.xml cpu_tests --progress --output-junit results.xml
+    test_stage "CPU tests" build-cpu/results.xml cpu_tests -E '^ReportPage' --progress --output-junit results.xml
+    if browser; then
+        test_stage "report in a browser" build-cpu/page.xml build-cpu/pastur_tests --gtest_brief=1 \
+            --gtest_filter='ReportPage.*' --gtest_output=xml:build-cpu/page.xml
+    else
+        skip_stage "report in a browser" "skipped: no chromium"
+    fi
 else
     skip_stage "CPU tests" "not run: no build"
+    skip_stage "report in a browser" "not run: no build"
 fi
 if ! nvcc_path >/dev/null; then
     skip_stage "CUDA build" "skipped: no nvcc"

@@ -16,9 +16,9 @@ struct ReportArguments {
 
 int report(const ReportArguments& arguments) {
     const std::vector<std::filesystem::path> folders(arguments.runs.begin(), arguments.runs.end());
-    const std::filesystem::path out = !arguments.out.empty()    ? std::filesystem::path(arguments.out)
-                                      : folders.size() == 1 ? folders.front() / "report.html"
-                                                                : std::filesystem::path("report.html");
+    const std::filesystem::path out = !arguments.out.empty() ? std::filesystem::path(arguments.out)
+                                      : folders.size() == 1  ? folders.front() / "report.html"
+                                                             : std::filesystem::path("report.html");
     write_report(folders, out);
     fmt::print("{}: {:.2f} MB, {} run{}\n", out.string(),
                static_cast<double>(std::filesystem::file_size(out)) / 1e6, folders.size(),

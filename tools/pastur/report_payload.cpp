@@ -18,9 +18,9 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr size_t kCurveRows = 8000;     ///< logged steps, over all runs
-constexpr size_t kMaxEvents = 2000;     ///< a run
-constexpr double kMetricShare = 0.45;   ///< of the budget, at most; eigenvalues get what is left
+constexpr size_t kCurveRows = 8000;    ///< logged steps, over all runs
+constexpr size_t kMaxEvents = 2000;    ///< a run
+constexpr double kMetricShare = 0.45;  ///< of the budget, at most; eigenvalues get what is left
 
 /// Float arrays as base64, each distinct one once: metrics of the eigenvalues alone are the same for every
 /// null.
@@ -68,21 +68,27 @@ Json table_json(const Table& table) {
 Json run_json(ReportRun& run, size_t curve_rows) {
     const Table train = thin_table(run.train, "loss", curve_rows);
     if (train.rows() < run.train.rows())
-        run.notes.push_back(fmt::format("{} of {} logged steps are on this page, the extremes of the loss among them",
-                                        train.rows(), run.train.rows()));
+        run.notes.push_back(
+            fmt::format("{} of {} logged steps are on this page, the extremes of the loss among them",
+                        train.rows(), run.train.rows()));
     if (run.events.size() > kMaxEvents) {
-        run.notes.push_back(fmt::format("the first {} of {} events are on this page", kMaxEvents, run.events.size()));
+        run.notes.push_back(
+            fmt::format("the first {} of {} events are on this page", kMaxEvents, run.events.size()));
         run.events.resize(kMaxEvents);
     }
-    return {{"name", run.name},           {"config", run.config_text},
-            {"env", run.environment},     {"start", run.start},
-            {"end", run.end},             {"train", table_json(train)},
-            {"val", table_json(run.val)}, {"events", run.events}};
+    return {{"name", run.name},
+            {"config", run.config_text},
+            {"env", run.environment},
+            {"start", run.start},
+            {"end", run.end},
+            {"train", table_json(train)},
+            {"val", table_json(run.val)},
+            {"events", run.events}};
 }
 
 Json grid_json(const MetricGrid& grid, Blobs& blobs) {
-    Json json = {{"matrix", grid.matrix}, {"null", grid.null},   {"perHead", grid.per_head},
-                 {"law", grid.law},       {"steps", grid.steps}, {"layers", grid.layers},
+    Json json = {{"matrix", grid.matrix}, {"null", grid.null},      {"perHead", grid.per_head},
+                 {"law", grid.law},       {"steps", grid.steps},    {"layers", grid.layers},
                  {"heads", grid.heads},   {"flagged", grid.flagged}};
     Json metrics = Json::object();
     for (const auto& [name, values] : grid.metrics) metrics[name] = blobs.add(values);
@@ -121,18 +127,18 @@ void add_metrics(Json& runs, const std::vector<std::vector<MetricGrid>>& grids, 
     for (size_t i = 0; i < chosen.size(); ++i) {
         runs[i]["metrics"] = std::move(chosen[i]);
         if (steps < most && !grids[i].empty())
-            sources[i].notes.push_back(
-                fmt::format("metrics of {} of {} measurements are on this page; all are in spectra/summary.jsonl",
-                            std::min(steps, grids[i].front().steps.size()), grids[i].front().steps.size()));
+            sources[i].notes.push_back(fmt::format(
+                "metrics of {} of {} measurements are on this page; all are in spectra/summary.jsonl",
+                std::min(steps, grids[i].front().steps.size()), grids[i].front().steps.size()));
     }
 }
 
-/// One kind of matrix in all runs: how many of its steps go on the page is decided for all of them at once,
-/// so that runs stay comparable.
+/// One kind of matrix, in whole layers and heads of all runs: how many of its steps go on the page is decided
+/// for all of them at once, so that they stay comparable.
 struct Share {
     double weight = 1;
     size_t steps = 0;                                    ///< at most, of every run
-    std::vector<std::pair<size_t, size_t>> steps_bytes;  ///< of each run: its steps, text bytes of one
+    std::vector<std::pair<size_t, size_t>> steps_bytes;  ///< of each group: its steps, text bytes of one
 
     size_t bytes() const {
         size_t sum = 0;
@@ -140,7 +146,6 @@ struct Share {
         return sum;
     }
 };
-using ShareKey = std::pair<std::string, bool>;
 
 /// The query-key form is what the page is for; single weights are its small print.
 double weight_of(const std::string& matrix) {
@@ -148,8 +153,9 @@ double weight_of(const std::string& matrix) {
     return matrix.starts_with("qk") ? 2 : 1;
 }
 
-/// Takes steps from the greediest kind until all fit; a kind left with two steps goes when that is not enough.
-void fit(std::map<ShareKey, Share>& shares, size_t budget) {
+/// Takes steps from the greediest kind until all fit; a kind left with two steps goes when that is not
+/// enough.
+void fit(std::map<std::string, Share>& shares, size_t budget) {
     const auto total = [&] {
         size_t sum = 0;
         for (const auto& [key, share] : shares) sum += share.bytes();
@@ -172,11 +178,11 @@ void fit(std::map<ShareKey, Share>& shares, size_t budget) {
     }
 }
 
-std::map<ShareKey, Share> shares_of(const std::vector<EigenvalueFiles>& runs) {
-    std::map<ShareKey, Share> shares;
+std::map<std::string, Share> shares_of(const std::vector<EigenvalueFiles>& runs) {
+    std::map<std::string, Share> shares;
     for (const EigenvalueFiles& files : runs)
         for (const EigenvalueGroup& group : files.groups()) {
-            Share& share = shares[{group.matrix, group.per_head}];
+            Share& share = shares[group.matrix];
             share.weight = weight_of(group.matrix);
             share.steps = std::max(share.steps, files.steps().size());
             const auto bytes = static_cast<size_t>(group.values_per_step()) * sizeof(float);
@@ -188,19 +194,18 @@ std::map<ShareKey, Share> shares_of(const std::vector<EigenvalueFiles>& runs) {
 /// Adds "spectra" to every run.
 void add_spectra(Json& runs, const std::vector<EigenvalueFiles>& files, size_t budget, Blobs& blobs,
                  std::vector<ReportRun>& sources) {
-    std::map<ShareKey, Share> shares = shares_of(files);
+    std::map<std::string, Share> shares = shares_of(files);
     fit(shares, budget);
     for (size_t i = 0; i < files.size(); ++i) {
         Json list = Json::array();
+        std::set<std::string> thinned;
         for (const EigenvalueGroup& group : files[i].groups()) {
-            const size_t count = shares.at({group.matrix, group.per_head}).steps;
-            const std::vector<int64_t> steps = spread(files[i].steps(), count);
-            if (steps.size() < files[i].steps().size())
+            const std::vector<int64_t> steps = spread(files[i].steps(), shares.at(group.matrix).steps);
+            if (steps.size() < files[i].steps().size() && thinned.insert(group.matrix).second)
                 sources[i].notes.push_back(
-                    fmt::format("eigenvalues of {}{} at {} of {} measured steps are on this page; all are in "
+                    fmt::format("eigenvalues of {} at {} of {} measured steps are on this page; all are in "
                                 "spectra/step_*.npz",
-                                group.matrix, group.per_head ? " (heads)" : "", steps.size(),
-                                files[i].steps().size()));
+                                group.matrix, steps.size(), files[i].steps().size()));
             if (steps.empty()) continue;
             list.push_back({{"matrix", group.matrix},
                             {"perHead", group.per_head},

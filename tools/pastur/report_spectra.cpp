@@ -101,7 +101,8 @@ MetricGrid make_grid(const GridKey& key, Records& records, const std::filesystem
         std::vector<float> values(cells, NAN);
         bool any = false;
         for (const auto& [cell, record] : records.cells) {
-            const size_t row = index_in(grid.steps, cell.step) * layers.size() + index_in(grid.layers, cell.layer);
+            const size_t row =
+                index_in(grid.steps, cell.step) * layers.size() + index_in(grid.layers, cell.layer);
             values[row * heads.size() + index_in(grid.heads, cell.head)] = record.metrics[i];
             any = any || std::isfinite(record.metrics[i]);
         }

@@ -14,9 +14,10 @@ struct MetricGrid {
     std::string matrix, null;
     bool per_head = false;
     nlohmann::ordered_json law;  ///< dims, or rows and cols: what a null's density is drawn from
-    std::vector<int64_t> steps, layers, heads;  ///< ascending; heads: {-1} unless per_head
+    std::vector<int64_t> steps, layers, heads;          ///< ascending; heads: {-1} unless per_head
     std::map<std::string, std::vector<float>> metrics;  ///< steps x layers x heads; NaN: no such record
-    std::vector<nlohmann::ordered_json> flagged;  ///< {step, layer, head, flags} of the records that have flags
+    std::vector<nlohmann::ordered_json>
+        flagged;  ///< {step, layer, head, flags} of the records that have flags
 };
 
 /// Reads summary.jsonl; no file, no grids. Of two records of the same cell the later holds. Unreadable lines

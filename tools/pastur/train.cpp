@@ -6,6 +6,7 @@
 #include "engine/trainer.h"
 #include "tools/pastur/commands.h"
 #include "tools/pastur/overrides.h"
+#include "tools/pastur/report_page.h"
 
 namespace pastur {
 namespace {
@@ -16,6 +17,17 @@ struct TrainArguments {
     std::vector<Override> overrides;
 };
 
+/// The run is done whatever becomes of its report: a failure is a line, no exit code.
+void report_on(const std::filesystem::path& run_dir) {
+    const std::filesystem::path page = run_dir / "report.html";
+    try {
+        write_report({run_dir}, page);
+        fmt::print("report: {}\n", page.string());
+    } catch (const std::exception& error) {
+        fmt::print(stderr, "pastur: no report was written: {}\n", error.what());
+    }
+}
+
 int train(const TrainArguments& arguments, Comm& comm) {
     const Device device = parse_device(arguments.device);
     const Config config = load_config(arguments.recipe, arguments.overrides);
@@ -24,7 +36,9 @@ int train(const TrainArguments& arguments, Comm& comm) {
     Trainer trainer(config, ctx, comm);
     if (comm.is_root()) fmt::print("{}", trainer.describe());
     const std::string run_dir = arguments.run_dir.empty() ? config.run.dir : arguments.run_dir;
-    return static_cast<int>(trainer.run(run_dir, arguments.resume));
+    const ExitCode code = trainer.run(run_dir, arguments.resume);
+    if (code == ExitCode::kOk && comm.is_root()) report_on(run_dir);
+    return static_cast<int>(code);
 }
 
 int train_as_rank(const TrainArguments& arguments) {

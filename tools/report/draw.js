@@ -138,7 +138,6 @@ class Plot {
     const at = this.y.to(y);
     this.marks.append(element('line', { x1: this.box.left, x2: this.width - this.box.right, y1: at, y2: at, ...attributes }));
   }
-  note(x, y, text, attributes = {}) { this.over.append(element('text', { x, y, ...attributes }, text)); }
   // A triangle at x: above y and upwards for a spike, below and downwards for a collapse.
   triangle(x, y, up, attributes, title) {
     const cx = this.x.to(x), cy = Math.max(this.box.top + 6, Math.min(this.height - this.box.bottom - 6, this.y.to(y) + (up ? -8 : 8)));
@@ -217,8 +216,8 @@ function makePanels(body, titles) {
 }
 const runTitle = (run, text = run.name) => [element('span', { class: `swatch ${run.series}`, 'aria-hidden': 'true' }), text];
 
-// The runs with their colours and dashes, as a list.
-function legend(shown = runs) {
+// The runs with their colours, and the dashes where the picture tells them apart by dash too, as a list.
+function legend(shown = runs, dashed = true) {
   return element('ul', { class: 'legend', 'aria-label': 'Runs' }, ...shown.map((run) => element('li', {},
-    element('svg', { width: 30, height: 10, 'aria-hidden': 'true', class: run.series }, element('line', { class: 'line stroke', x1: 1, x2: 29, y1: 5, y2: 5, 'stroke-dasharray': run.dash })), run.name)));
+    element('svg', { width: 30, height: 10, 'aria-hidden': 'true', class: run.series }, element('line', { class: 'line stroke', x1: 1, x2: 29, y1: 5, y2: 5, 'stroke-dasharray': dashed ? run.dash : null })), run.name)));
 }

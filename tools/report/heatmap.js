@@ -67,7 +67,7 @@ class HeatmapPanel {
     Object.assign(this, { left, top, cellWidth, cellHeight, width });
     this.svg = element('svg', { class: 'plot', viewBox: `0 0 ${width} ${height}`, tabindex: 0, role: 'img',
       'aria-label': `${run.name}: ${metricLabel(state.metric, state.view)} by layer and step. Arrow keys move, Enter chooses.` });
-    cells.forEach((line, r) => line.forEach((value, c) => this.svg.append(element('rect', {
+    cells.forEach((line, r) => line.forEach((value, c) => this.svg.append(element('rect', { 'shape-rendering': 'crispEdges',
       x: left + c * cellWidth, y: top + r * cellHeight, width: cellWidth + 0.3, height: cellHeight + 0.3, ...(Number.isFinite(value) ? { fill: scale.colour(value) } : { class: 'missing' }) }))));
     this.labels();
     this.ring = element('rect', { class: 'ring', visibility: 'hidden', width: cellWidth, height: cellHeight });

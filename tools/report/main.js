@@ -6,11 +6,7 @@ function addAllSpectra(section) {
   }
   section.append(sharedControls());
   if (hasMetrics) addHeatmaps(section);
-  if (hasSpectra) {
-    const pair = element('div', { class: 'spectrum-pair' });
-    section.append(pair);
-    addSpectra(pair);
-  }
+  if (hasSpectra) addSpectra(section);
   if (hasMetrics) addHistory(section);
   const flagged = allGrids.flatMap((grid) => grid.flagged);
   if (flagged.length) section.append(element('p', { class: 'notice' }, `${flagged.length} records carry flags: ${[...new Set(flagged.flatMap((f) => f.flags))].join(', ')}.`));

@@ -38,7 +38,7 @@ function selfTest() {
   check(!hasMetrics || byId('f-heatmap').querySelector('output').textContent !== '', 'the heatmap does not answer to arrow keys');
   for (const figure of figures) {
     const lines = figure.csv().trim().split('\n');
-    check(lines.length > 1, `${figure.id} has no numbers to download`);
+    check(lines.length > 1 || figure.id === 'recipes', `${figure.id} has no numbers to download`);  // recipes may agree
     check(lines.every((line) => line.split(/,(?=(?:[^"]*"[^"]*")*[^"]*$)/).length === figure.table.header.length), `${figure.id}: ragged CSV`);
     check(figure.node.querySelector('button[aria-label]') !== null, `${figure.id} has no CSV button`);
   }

@@ -12,7 +12,14 @@ function chosenSpectrum(run) {
   const noise = record === undefined ? null : nullOf(grid, record, state.layer, state.head);
   const edge = noise && noise.edge > 0 ? noise.edge : NaN;
   const unit = state.spectrumUnit === 'edge' && noise && noise.bulk > 0 ? noise.bulk : 1;
-  return { run, step, values, noise, edge, unit, first: spectra.get(spectra.steps[0], state.layer, state.head), firstStep: spectra.steps[0] };
+  return { run, step, values, noise, edge, unit, outliers: values.filter((v) => v > edge), first: firstSpectrum(spectra, grid) };
+}
+// The first measurement of the same matrix, in units of its own edge: {step, values}.
+function firstSpectrum(spectra, grid) {
+  const step = spectra.steps[0], values = spectra.get(step, state.layer, state.head) || [];
+  const noise = state.spectrumUnit === 'edge' ? nullOf(grid, step, state.layer, state.head) : null;
+  const unit = noise && noise.bulk > 0 ? noise.bulk : 1;
+  return { step, values: values.map((v) => v / unit) };
 }
 const spectrumLabel = () => (state.spectrumUnit === 'edge' ? 'eigenvalue of M Mᵀ over the null’s edge' : 'eigenvalue λ of M Mᵀ');
 
@@ -48,7 +55,7 @@ function spectrumDomain(chosen, log) {
 }
 
 function drawOneSpectrum(host, chosen, domain, top, output) {
-  const log = state.spectrumAxis === 'log', { run, values, noise, unit, edge } = chosen;
+  const log = state.spectrumAxis === 'log', { run, values, noise, unit } = chosen;
   const plot = new Plot(host, { height: 270, label: `${run.name}: spectrum of ${placeLabel(state.layer, state.head)} at step ${chosen.step}`, margin: { left: 50 },
     x: { kind: log ? 'log' : 'linear', domain, label: spectrumLabel() }, y: { domain: [0, top], label: log ? 'density per unit of ln λ' : 'density' } });
   if (noise && noise.band) plot.band(noise.band[0] / unit, noise.band[1] / unit, { class: 'band' });
@@ -57,10 +64,8 @@ function drawOneSpectrum(host, chosen, domain, top, output) {
   plot.line(nullCurve(chosen, log), { class: 'null-line' });
   const bulk = noise ? noise.bulk / unit : NaN;
   plot.vertical(bulk, { class: 'edge-line' });
-  const outliers = values.filter((v) => v > edge);
   const foot = top * 0.022;
-  for (const v of outliers.slice(0, 200)) plot.dot(v / unit, foot, { class: `fill ${run.series}`, style: 'stroke:var(--paper);stroke-width:.8' }, 3.6);
-  if (Number.isFinite(edge)) plot.note(plot.width - 18, 26, `${outliers.length} of ${values.length} beyond λ₊`, { 'text-anchor': 'end', class: 'edge-text' });
+  for (const v of chosen.outliers.slice(0, 200)) plot.dot(v / unit, foot, { class: `fill ${run.series}`, style: 'stroke:var(--paper);stroke-width:.8' }, 3.6);
   plot.cursor(bars.map((b) => (log ? Math.sqrt(b.from * b.to) : (b.from + b.to) / 2)), (x) => {
     const bar = bars.find((b) => b.from <= x && x <= b.to);
     return `${run.name}: ${bar.count} eigenvalues in [${format(bar.from, 3)}, ${format(bar.to, 3)}]`;
@@ -84,7 +89,11 @@ function drawSpectra(body, output) {
     // A null with a pole at zero must not press the bars flat.
     const curves = shown.map((c) => extent(nullCurve(c, log).filter(([x]) => x >= domain[0] && x <= domain[1]).map((p) => p[1]), [0, 0])[1]);
     const top = 1.08 * Math.max(tallest, Math.min(Math.max(...curves), 1.8 * tallest));
-    const titles = runs.map((run, i) => runTitle(run, chosen[i] ? `${run.name}, step ${chosen[i].step}` : run.name));
+    const titles = runs.map((run, i) => {
+      const c = chosen[i];
+      const count = c && Number.isFinite(c.edge) ? `: ${c.outliers.length} of ${c.values.length} beyond λ₊` : '';
+      return runTitle(run, c ? `${run.name}, step ${c.step}${count}` : run.name);
+    });
     makePanels(body, titles).forEach((host, i) => {
       const run = runs[i], c = chosen[i];
       if (!c) { host.append(missingSpectrum(run)); return; }
@@ -111,13 +120,13 @@ function drawScree(body, output) {
   for (const c of shown) {
     const noise = noiseOf(c);
     plot.line(noise.map((v, i) => [i + 1, v]), { class: `line stroke ${c.run.series}`, style: 'stroke-width:1.2;opacity:.75', 'stroke-dasharray': '2 3' });
-    if (c.first && c.firstStep !== c.step) plot.line(c.first.map((v, i) => [i + 1, v / c.unit]), { class: `line thin stroke ${c.run.series}` });
+    if (c.first.step !== c.step) plot.line(c.first.values.map((v, i) => [i + 1, v]), { class: `line thin stroke ${c.run.series}` });
     plot.line(c.values.map((v, i) => [i + 1, v / c.unit]), { class: `line stroke ${c.run.series}` });
     if (c.values.length <= 80) c.values.forEach((v, i) => plot.dot(i + 1, v / c.unit, { class: `fill ${c.run.series}` }, 2.4));
     c.values.forEach((v, i) => rows.push([c.run.name, c.step, state.layer, state.head, i + 1, v, noise.length ? noise[i] * c.unit : '']));
   }
   plot.cursor(Array.from({ length: most }, (_, i) => i + 1), (rank) => `rank ${rank}: ` + shown.map((c) => `${c.run.name} ${format(c.values[rank - 1] / c.unit)}`).join(' · '), output);
-  body.append(legend(shown.map((c) => c.run)));
+  body.append(legend(shown.map((c) => c.run), false));
   return { header: ['run', 'step', 'layer', 'head', 'rank', 'eigenvalue', 'noise_eigenvalue'], rows,
     caption: `Solid: step ${sorted(shown.map((c) => c.step)).join(', ')}. Faint: first measurement. Dotted: what the ${state.null} null expects.` };
 }

@@ -39,6 +39,7 @@ function addRuns(section) {
   if (notes.length) section.append(element('div', { class: 'notice', role: 'note' }, 'What this page leaves out:', element('ul', {}, ...notes.map((note) => element('li', {}, note)))));
 }
 
+const kPrintedEvents = 40;  // as in style.css
 function addEvents(section) {
   const all = runs.flatMap((run) => run.events.map((event) => ({ run, event }))).sort((a, b) => a.event.step - b.event.step);
   if (all.length === 0) {
@@ -54,6 +55,7 @@ function addEvents(section) {
       hasSpectra ? element('button', { type: 'button', onclick: () => go(event), 'aria-label': `Show the spectrum at step ${event.step}` }, 'show') : '']), [0]);
     list.classList.add('tall');
     body.append(list);
+    if (shown.length > kPrintedEvents) body.append(element('p', { class: 'print-only caption' }, `The first ${kPrintedEvents} of ${shown.length}.`));
     return { header: ['run', 'step', 'event', 'layer', 'head', 'matrix', 'null', 'lambda_max', 'lambda_plus', 'stable_rank', 'initial_stable_rank'],
       rows: shown.map(({ run, event: e }) => [run.name, e.step, e.event, e.layer, e.head, e.matrix, e.null, e.lambda_max, e.lambda_plus, e.stable_rank, e.initial_stable_rank]),
       caption: `${shown.length} of ${all.length}. A spike: the largest eigenvalue passed the null’s edge by the recipe’s ratio. A collapse: the stable rank fell below the recipe’s fraction of its first value.` };
@@ -65,8 +67,8 @@ function addEvents(section) {
 
 const bars = {
   tokens_per_s: { name: 'Throughput', unit: 'tokens / s', of: (run) => median(run.train.tokens_per_s) },
-  step_ms: { name: 'Time of a step', unit: 'ms', of: (run) => median(run.train.step_ms) },
-  data_ms: { name: 'of it waiting for data', unit: 'ms', of: (run) => median(run.train.data_ms) },
+  step_ms: { name: 'Time per step', unit: 'ms', of: (run) => median(run.train.step_ms) },
+  data_ms: { name: 'Time waiting for data', unit: 'ms', of: (run) => median(run.train.data_ms) },
   mfu: { name: 'Model FLOPs utilisation', unit: '%', of: (run) => 100 * median(run.train.mfu) },
   mem_gib: { name: 'Memory in training', unit: 'GiB', of: (run) => last(run.train.mem_gib) },
   cache: { name: 'Inference cache a token', unit: 'bytes', of: (run) => (run.start && run.start.cache_bytes_per_token) ?? NaN },

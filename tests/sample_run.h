@@ -1,0 +1,27 @@
+#pragma once
+// Run folders made by hand, for tests of what reads them.
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace pastur::test {
+
+struct NpzMember {
+    std::string name;  ///< without ".npy"
+    std::vector<int64_t> shape;
+    std::vector<double> values;
+};
+/// The bytes of an archive as numpy.savez (or savez_compressed) lays it out, float64.
+std::string make_npz(const std::vector<NpzMember>& members, bool compressed);
+
+struct SampleRun {
+    std::string variant = "mha";
+    int64_t steps = 40, layers = 2, heads = 3, head_dim = 8;
+    std::vector<int64_t> measured = {0, 10, 20, 40};  ///< steps with spectra; empty: no spectra folder
+    bool ended = true;
+};
+/// Writes config.toml, env.json, metrics.jsonl and spectra/ as a training run of this shape would.
+void write_sample_run(const std::filesystem::path& folder, const SampleRun& run);
+
+}  // namespace pastur::test
