@@ -14,13 +14,14 @@ function update(changes) {
   if (changed.length === 0) return;
   Object.assign(state, changes);
   for (const sync of syncs) sync();
+  writeAddress();
   for (const { figure, keys } of listeners) if (keys.some((key) => changed.includes(key))) figure.draw();
 }
 
 // options: [value, text] pairs; values may be numbers.
 function picker(label, key, options) {
   const select = element('select', { name: key, onchange: () => update({ [key]: options[select.selectedIndex][0] }) },
-    ...options.map(([, text]) => element('option', {}, text)));
+    ...options.map(([value, text]) => element('option', { value }, text)));
   syncs.push(() => { select.selectedIndex = options.findIndex(([value]) => value === state[key]); });
   syncs[syncs.length - 1]();
   return element('label', {}, label, select);
@@ -55,6 +56,27 @@ function sharedControls() {
     picker('Layer', 'layer', layers.map((l) => [l, `layer ${l}`])),
     picker('Head', 'head', heads),
     slider('Step', 'step', measuredSteps));
+}
+
+// The address keeps what differs from how the page opens, report.html#layer=3&view=excess, so that a link shows
+// what its sender saw.
+let opening = {};
+function readAddress() {
+  opening = { ...state };
+  for (const [key, text] of new URLSearchParams(location.hash.slice(1))) {
+    const select = document.querySelector(`select[name="${CSS.escape(key)}"]`);
+    if (key === 'step' && measuredSteps.length) update({ step: nearest(measuredSteps, Number(text) || 0) });
+    else if (select && [...select.options].some((option) => option.value === text)) {
+      select.value = text;
+      select.dispatchEvent(new Event('change'));
+    } else if (typeof opening[key] === 'boolean') update({ [key]: text === 'true' });
+  }
+}
+function writeAddress() {
+  const choices = Object.keys(opening).filter((key) => state[key] !== opening[key]).map((key) => [key, state[key]]);
+  try {
+    history.replaceState(null, '', `#${new URLSearchParams(choices)}`);
+  } catch { /* a sandboxed frame may forbid it; the page works without */ }
 }
 
 // Redraws what depends on the width of the window.

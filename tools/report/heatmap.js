@@ -134,12 +134,14 @@ class HeatmapPanel {
   }
 }
 
+let heatmapPanels = [];
 function drawHeatmaps(body, output) {
+  heatmapPanels = [];
   const maps = runs.map(heatmapRows);
   const scale = colourScale(maps.flatMap((map) => (map ? map.cells.flat() : [])), state.metric, state.view, state.colours);
   body.append(colourBar(scale, metricLabel(state.metric, state.view)));
   makePanels(body, runs.map((run) => runTitle(run))).forEach((host, i) => {
-    if (maps[i]) new HeatmapPanel(host, maps[i], scale, output);
+    if (maps[i]) heatmapPanels.push(new HeatmapPanel(host, maps[i], scale, output));
     else host.append(element('p', { class: 'hint' }, `No ${matrixLabel(state.matrix)} ${state.rows === 'layer' ? 'of whole layers' : 'of heads'} against ${state.null} in this run.`));
   });
   const rows = maps.flatMap((map) => (map ? map.rows.flatMap((row, r) => map.steps.map((step, c) => [map.run.name, step, row.layer, row.head === null ? state.rows : row.head, map.cells[r][c]])) : []));
@@ -153,5 +155,6 @@ function addHeatmaps(section) {
   figure.controls.append(picker('Metric', 'metric', availableMetrics.map((id) => [id, metrics[id].name])),
     picker('View', 'view', [['raw', 'as measured'], ['excess', 'excess over the null']]), picker('Rows', 'rows', rows),
     picker('Colours', 'colours', [['auto', 'automatic'], ['linear', 'linear'], ['log', 'logarithmic']]));
-  redrawOn(figure, 'metric', 'view', 'rows', 'colours', 'matrix', 'null', 'layer', 'head', 'step');
+  redrawOn(figure, 'metric', 'view', 'rows', 'colours', 'matrix', 'null');
+  redrawOn({ draw: () => heatmapPanels.forEach((panel) => panel.showChoice()) }, 'layer', 'head', 'step');
 }

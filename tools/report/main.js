@@ -33,4 +33,6 @@ addRecipes(byId('recipes'));
 for (const { name, help } of Object.values(metrics)) byId('glossary').append(element('dt', {}, name), element('dd', {}, help));
 byId('footer').textContent = `Written by pastur ${payload.version}. Pictures hold float32 values; the files of the runs hold all digits. This page loads nothing.`;
 drawAll();
-if (location.hash.startsWith('#selftest')) selfTest();
+const testing = location.hash === '#selftest';
+readAddress();
+if (testing) selfTest();
