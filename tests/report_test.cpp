@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "tests/command_line.h"
@@ -85,9 +86,9 @@ TEST_F(ReportCommand, FailsWithTheCodeOfWhatIsWrong) {
 }
 
 TEST_F(ReportCommand, ThinsUntilThePageFits) {
-    // About 9 MB of eigenvalues as base64, had it all of them.
+    // Some 8 MB of eigenvalues, had it all of them.
     SampleRun sample{.steps = 4000, .layers = 8, .heads = 12, .head_dim = 64, .measured = {}};
-    for (int64_t step = 0; step <= 4000; step += 100) sample.measured.push_back(step);
+    for (int64_t step = 0; step <= 4000; step += 25) sample.measured.push_back(step);
     write_sample_run(file("big"), sample);
     sample.layers = 7;
     write_sample_run(file("big2"), sample);
@@ -178,15 +179,57 @@ TEST(ReportPayload, HoldsTheEigenvaluesOfTheFiles) {
     ASSERT_EQ(files.groups().size(), 2u);
     const EigenvalueGroup& heads = files.groups()[1];
     EXPECT_TRUE(heads.per_head);
-    const std::vector<float> values = files.read(heads, {0, 40});
-    ASSERT_EQ(values.size(), 2u * 2 * 3 * 8);
+    const std::vector<double> values = files.read(heads, 40);
+    ASSERT_EQ(values.size(), 2u * 3 * 8);
     // The largest of layer 1 at step 40, as sample_run.cpp makes it: (1 - 1/16)^2 (1 + 40 * 2 / 10).
-    EXPECT_FLOAT_EQ(values[(1 * 2 + 1) * 3 * 8], static_cast<float>(std::pow(15.0 / 16, 2) * 9));
+    EXPECT_DOUBLE_EQ(values[1 * 3 * 8], std::pow(15.0 / 16, 2) * 9);
 
     const nlohmann::ordered_json payload = report_payload({folder.path()}, kRoom);
-    const std::string blob = payload["blobs"][payload["runs"][0]["spectra"][1]["blob"].get<size_t>()];
-    const std::vector<float> all = files.read(heads, files.steps());
-    EXPECT_EQ(blob, base64(std::as_bytes(std::span(all))));
+    const nlohmann::ordered_json& shown = payload["runs"][0]["spectra"][1];
+    std::string packed;
+    for (const int64_t step : files.steps()) packed += pack_spectra(files.read(heads, step), heads.n);
+    EXPECT_EQ(payload["blobs"][shown["blob"].get<size_t>()], base64(std::as_bytes(std::span(packed))));
+}
+
+/// What the page makes of pack_spectra() (tools/report/data.js), in C++.
+std::vector<double> unpack_spectra(const std::string& bytes, int64_t n) {
+    std::vector<double> values;
+    for (size_t at = 0; at < bytes.size();) {
+        float largest = 0;
+        std::memcpy(&largest, bytes.data() + at, 4);
+        at += 4;
+        int64_t level = 65535;
+        for (int64_t i = 0; i < n; ++i) {
+            if (i > 0 && !std::isnan(largest)) {
+                int64_t distance = 0;
+                for (int shift = 0;; shift += 7) {
+                    const auto byte = static_cast<unsigned char>(bytes.at(at++));
+                    distance |= int64_t{byte & 127} << shift;
+                    if (byte < 128) break;
+                }
+                level -= distance;
+            }
+            values.push_back(level == 0 ? 0 : largest * std::exp((level / 65535.0 - 1) * std::log(1e12)));
+        }
+    }
+    return values;
+}
+TEST(ReportPayload, PacksSpectraWithinTheirPrecision) {
+    const double nan = NAN;
+    const std::vector<double> values = {1e9, 3.3,    1e-2,  1e-5,   // falls below 1e-12 of the largest
+                                        4,   2,      2,     0,      // equal ones, and zero
+                                        1,   -1e-18, 0.999, 1e-11,  // unsorted, and negative by rounding
+                                        1,   nan,    1,     1,     0, 0, 0, 0};
+    const std::vector<double> back = unpack_spectra(pack_spectra(values, 4), 4);
+    const std::vector<double> expected = {1e9,   3.3, 1e-2, 0,   4,   2,   2, 0, 1, 0.999,
+                                          1e-11, 0,   nan,  nan, nan, nan, 0, 0, 0, 0};
+    ASSERT_EQ(back.size(), expected.size());
+    for (size_t i = 0; i < back.size(); ++i) {
+        if (std::isnan(expected[i]))
+            EXPECT_TRUE(std::isnan(back[i])) << i;
+        else
+            EXPECT_NEAR(back[i], expected[i], 2.2e-4 * expected[i]) << i;
+    }
 }
 
 TEST(ReportPayload, EncodesBase64AsTheStandardDoes) {

@@ -26,8 +26,9 @@ std::string make_report(const std::vector<std::filesystem::path>& folders);
 /// make_report() into a file, which is complete or absent.
 void write_report(const std::vector<std::filesystem::path>& folders, const std::filesystem::path& file);
 
-/// What of the runs goes into the page, as JSON: {"version", "runs": [...], "blobs": [base64 of little-endian
-/// float32, ...]}, at most about `budget` bytes of text; grids and eigenvalues name their blobs by index.
+/// What of the runs goes into the page, as JSON: {"version", "runs": [...], "blobs": [base64, ...]}, at most
+/// about `budget` bytes of text. Metrics name blobs of little-endian float32 by index, eigenvalues what
+/// pack_spectra() makes.
 nlohmann::ordered_json report_payload(const std::vector<std::filesystem::path>& folders, size_t budget);
 
 /// RFC 4648, with padding.

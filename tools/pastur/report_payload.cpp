@@ -22,12 +22,11 @@ constexpr size_t kCurveRows = 8000;    ///< logged steps, over all runs
 constexpr size_t kMaxEvents = 2000;    ///< a run
 constexpr double kMetricShare = 0.45;  ///< of the budget, at most; eigenvalues get what is left
 
-/// Float arrays as base64, each distinct one once: metrics of the eigenvalues alone are the same for every
-/// null.
+/// Arrays as base64, each distinct one once: metrics of the eigenvalues alone are the same for every null.
 class Blobs {
   public:
-    size_t add(const std::vector<float>& values) {
-        std::string text = base64(std::as_bytes(std::span(values)));
+    size_t add(std::span<const std::byte> bytes) {
+        std::string text = base64(bytes);
         const auto [at, added] = index_.try_emplace(std::move(text), list_.size());
         if (added) {
             list_.push_back(&at->first);
@@ -91,7 +90,8 @@ Json grid_json(const MetricGrid& grid, Blobs& blobs) {
                  {"law", grid.law},       {"steps", grid.steps},    {"layers", grid.layers},
                  {"heads", grid.heads},   {"flagged", grid.flagged}};
     Json metrics = Json::object();
-    for (const auto& [name, values] : grid.metrics) metrics[name] = blobs.add(values);
+    for (const auto& [name, values] : grid.metrics)
+        metrics[name] = blobs.add(std::as_bytes(std::span(values)));
     json["metrics"] = std::move(metrics);
     return json;
 }
@@ -133,19 +133,31 @@ void add_metrics(Json& runs, const std::vector<std::vector<MetricGrid>>& grids, 
     }
 }
 
+/// One group of one run, packed: bytes of every step.
+struct PackedGroup {
+    const EigenvalueGroup* group;
+    std::vector<int64_t> steps;
+    std::map<int64_t, std::string> bytes;  ///< by step
+};
+
 /// One kind of matrix, in whole layers and heads of all runs: how many of its steps go on the page is decided
 /// for all of them at once, so that they stay comparable.
 struct Share {
     double weight = 1;
-    size_t steps = 0;                                    ///< at most, of every run
-    std::vector<std::pair<size_t, size_t>> steps_bytes;  ///< of each group: its steps, text bytes of one
+    size_t steps = 0;  ///< at most, of every run
+    std::vector<std::vector<PackedGroup>> runs;
 
+    /// As base64.
     size_t bytes() const {
         size_t sum = 0;
-        for (const auto& [count, one] : steps_bytes) sum += std::min(count, steps) * one;
+        for (const auto& groups : runs)
+            for (const PackedGroup& group : groups)
+                for (const int64_t step : spread(group.steps, steps))
+                    sum += group.bytes.at(step).size() * 4 / 3 + 3;
         return sum;
     }
 };
+using Shares = std::map<std::string, Share>;
 
 /// The query-key form is what the page is for; single weights are its small print.
 double weight_of(const std::string& matrix) {
@@ -153,24 +165,24 @@ double weight_of(const std::string& matrix) {
     return matrix.starts_with("qk") ? 2 : 1;
 }
 
-/// Takes steps from the greediest kind until all fit; a kind left with two steps goes when that is not
-/// enough.
-void fit(std::map<std::string, Share>& shares, size_t budget) {
-    const auto total = [&] {
-        size_t sum = 0;
-        for (const auto& [key, share] : shares) sum += share.bytes();
-        return sum;
-    };
-    while (total() > budget) {
+/// Takes steps from the greediest kind until all fit; when every kind is down to two steps, the least goes.
+void fit(Shares& shares, size_t budget) {
+    for (;;) {
+        size_t total = 0;
+        double most_greed = 0;
         Share* greediest = nullptr;
         Share* least = nullptr;
-        for (auto& [key, share] : shares) {
-            const double greed = static_cast<double>(share.bytes()) / share.weight;
-            if (share.steps > 2 &&
-                (!greediest || greed > static_cast<double>(greediest->bytes()) / greediest->weight))
+        for (auto& [matrix, share] : shares) {
+            const size_t bytes = share.bytes();
+            total += bytes;
+            const double greed = static_cast<double>(bytes) / share.weight;
+            if (share.steps > 2 && greed > most_greed) {
                 greediest = &share;
+                most_greed = greed;
+            }
             if (share.steps > 0 && (!least || share.weight < least->weight)) least = &share;
         }
+        if (total <= budget) return;
         if (greediest)
             greediest->steps -= std::max<size_t>(1, greediest->steps / 16);
         else
@@ -178,45 +190,52 @@ void fit(std::map<std::string, Share>& shares, size_t budget) {
     }
 }
 
-std::map<std::string, Share> shares_of(const std::vector<EigenvalueFiles>& runs) {
-    std::map<std::string, Share> shares;
-    for (const EigenvalueFiles& files : runs)
-        for (const EigenvalueGroup& group : files.groups()) {
+Shares pack(const std::vector<EigenvalueFiles>& runs) {
+    Shares shares;
+    for (size_t run = 0; run < runs.size(); ++run)
+        for (const EigenvalueGroup& group : runs[run].groups()) {
             Share& share = shares[group.matrix];
             share.weight = weight_of(group.matrix);
-            share.steps = std::max(share.steps, files.steps().size());
-            const auto bytes = static_cast<size_t>(group.values_per_step()) * sizeof(float);
-            share.steps_bytes.emplace_back(files.steps().size(), (bytes + 2) / 3 * 4 + 16);
+            share.steps = std::max(share.steps, runs[run].steps().size());
+            share.runs.resize(runs.size());
+            PackedGroup packed{&group, runs[run].steps(), {}};
+            for (const int64_t step : packed.steps)
+                packed.bytes[step] = pack_spectra(runs[run].read(group, step), group.n);
+            share.runs[run].push_back(std::move(packed));
         }
     return shares;
+}
+
+Json packed_json(const PackedGroup& packed, const std::vector<int64_t>& steps, Blobs& blobs) {
+    std::string bytes;
+    for (const int64_t step : steps) bytes += packed.bytes.at(step);
+    return {{"matrix", packed.group->matrix},
+            {"perHead", packed.group->per_head},
+            {"layers", packed.group->layers},
+            {"heads", packed.group->heads},
+            {"n", packed.group->n},
+            {"steps", steps},
+            {"blob", blobs.add(std::as_bytes(std::span(bytes)))}};
 }
 
 /// Adds "spectra" to every run.
 void add_spectra(Json& runs, const std::vector<EigenvalueFiles>& files, size_t budget, Blobs& blobs,
                  std::vector<ReportRun>& sources) {
-    std::map<std::string, Share> shares = shares_of(files);
+    Shares shares = pack(files);
     fit(shares, budget);
-    for (size_t i = 0; i < files.size(); ++i) {
-        Json list = Json::array();
-        std::set<std::string> thinned;
-        for (const EigenvalueGroup& group : files[i].groups()) {
-            const std::vector<int64_t> steps = spread(files[i].steps(), shares.at(group.matrix).steps);
-            if (steps.size() < files[i].steps().size() && thinned.insert(group.matrix).second)
-                sources[i].notes.push_back(
+    for (Json& run : runs) run["spectra"] = Json::array();
+    for (const auto& [matrix, share] : shares)
+        for (size_t run = 0; run < share.runs.size(); ++run) {
+            const std::vector<int64_t>& all = files[run].steps();
+            const std::vector<int64_t> steps = spread(all, share.steps);
+            if (!share.runs[run].empty() && steps.size() < all.size())
+                sources[run].notes.push_back(
                     fmt::format("eigenvalues of {} at {} of {} measured steps are on this page; all are in "
                                 "spectra/step_*.npz",
-                                group.matrix, steps.size(), files[i].steps().size()));
-            if (steps.empty()) continue;
-            list.push_back({{"matrix", group.matrix},
-                            {"perHead", group.per_head},
-                            {"layers", group.layers},
-                            {"heads", group.heads},
-                            {"n", group.n},
-                            {"steps", steps},
-                            {"blob", blobs.add(files[i].read(group, steps))}});
+                                matrix, steps.size(), all.size()));
+            for (const PackedGroup& packed : share.runs[run])
+                if (!steps.empty()) runs[run]["spectra"].push_back(packed_json(packed, steps, blobs));
         }
-        runs[i]["spectra"] = std::move(list);
-    }
 }
 
 /// Folders of the same name get the parts of their paths that tell them apart.

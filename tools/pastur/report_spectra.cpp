@@ -6,6 +6,7 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <functional>
 #include <optional>
 #include <set>
 #include <tuple>
@@ -200,24 +201,46 @@ EigenvalueFiles::EigenvalueFiles(const std::filesystem::path& spectra) {
     if (!files_.empty()) groups_ = read_groups(NpzReader(files_.rbegin()->second));
 }
 
-std::vector<float> EigenvalueFiles::read(const EigenvalueGroup& group,
-                                         const std::vector<int64_t>& steps) const {
+std::vector<double> EigenvalueFiles::read(const EigenvalueGroup& group, int64_t step) const {
     const auto block = static_cast<size_t>(group.heads * group.n);
-    std::vector<float> values;
-    values.reserve(steps.size() * group.layers.size() * block);
-    for (const int64_t step : steps) {
-        const NpzReader file(files_.at(step));
-        for (const int64_t layer : group.layers) {
-            const std::string name = array_name(group, layer);
-            NpzArray array;
-            if (file.contains(name)) array = file.read(name);
-            if (array.values.size() == block)
-                values.insert(values.end(), array.values.begin(), array.values.end());
-            else
-                values.insert(values.end(), block, NAN);
-        }
+    const NpzReader file(files_.at(step));
+    std::vector<double> values;
+    for (const int64_t layer : group.layers) {
+        const std::string name = array_name(group, layer);
+        NpzArray array;
+        if (file.contains(name)) array = file.read(name);
+        if (array.values.size() == block)
+            values.insert(values.end(), array.values.begin(), array.values.end());
+        else
+            values.insert(values.end(), block, NAN);
     }
     return values;
+}
+
+std::string pack_spectra(const std::vector<double>& values, int64_t n) {
+    constexpr double kLevels = 65535;
+    const double range = std::log(1e12);
+    std::string bytes;
+    for (size_t begin = 0; begin < values.size(); begin += static_cast<size_t>(n)) {
+        std::vector<double> spectrum(values.begin() + static_cast<int64_t>(begin),
+                                     values.begin() + static_cast<int64_t>(begin) + n);
+        const bool finite =
+            std::all_of(spectrum.begin(), spectrum.end(), [](double v) { return std::isfinite(v); });
+        if (finite) std::sort(spectrum.begin(), spectrum.end(), std::greater<>());
+        const auto largest = static_cast<float>(finite ? std::max(spectrum.front(), 0.0) : NAN);
+        bytes.append(reinterpret_cast<const char*>(&largest), sizeof(largest));
+        if (!finite) continue;
+        auto before = static_cast<int64_t>(kLevels);
+        for (size_t i = 1; i < spectrum.size(); ++i) {
+            const double log_ratio = spectrum[i] > 0 ? std::log(spectrum[i] / spectrum.front()) : -range;
+            const int64_t level = std::max<int64_t>(0, std::llround(kLevels * (1 + log_ratio / range)));
+            auto distance = static_cast<uint64_t>(before - level);
+            for (; distance > 127; distance >>= 7) bytes += static_cast<char>(128 | (distance & 127));
+            bytes += static_cast<char>(distance);
+            before = level;
+        }
+    }
+    return bytes;
 }
 
 std::vector<int64_t> spread(const std::vector<int64_t>& values, size_t count) {

@@ -45,15 +45,20 @@ class EigenvalueFiles {
 
     const std::vector<int64_t>& steps() const { return steps_; }
     const std::vector<EigenvalueGroup>& groups() const { return groups_; }
-    /// The group at these steps: steps x layers x heads x n, NaN where a file lacks an array. Throws
-    /// (kCorruptData).
-    std::vector<float> read(const EigenvalueGroup& group, const std::vector<int64_t>& steps) const;
+    /// The group at a step: layers x heads x n, NaN where the file lacks an array. Throws (kCorruptData).
+    std::vector<double> read(const EigenvalueGroup& group, int64_t step) const;
 
   private:
     std::map<int64_t, std::filesystem::path> files_;
     std::vector<int64_t> steps_;
     std::vector<EigenvalueGroup> groups_;
 };
+
+/// Spectra of n eigenvalues each, at about a byte a value: the largest as float32 (NaN for a spectrum that is
+/// not finite, which has nothing more), then n - 1 distances between the levels of neighbours as LEB128.
+/// Level round(65535 (1 + ln(lambda / largest) / ln 1e12)), 0 where lambda is at most 1e-12 of the largest:
+/// the values are within 2.2e-4 of themselves.
+std::string pack_spectra(const std::vector<double>& values, int64_t n);
 
 /// `count` of the values, evenly spread, the first and the last among them; all when there are no more.
 std::vector<int64_t> spread(const std::vector<int64_t>& values, size_t count);

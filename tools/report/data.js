@@ -1,16 +1,41 @@
 // The numbers of the page: what `pastur report` wrote into it, and how to look things up in there.
 const payload = JSON.parse(document.getElementById('data').textContent);
 
+function bytesOf(index) {
+  const text = atob(payload.blobs[index]);
+  return Uint8Array.from({ length: text.length }, (_, i) => text.charCodeAt(i));
+}
 const decodedBlobs = new Map();
-// A blob is base64 of little-endian float32.
+// A blob of metrics is little-endian float32.
 function floats(index) {
   if (!decodedBlobs.has(index)) {
-    const text = atob(payload.blobs[index]);
-    const bytes = new Uint8Array(text.length);
-    for (let i = 0; i < text.length; ++i) bytes[i] = text.charCodeAt(i);
-    const view = new DataView(bytes.buffer);
-    decodedBlobs.set(index, Float32Array.from({ length: bytes.length / 4 }, (_, i) => view.getFloat32(4 * i, true)));
+    const view = new DataView(bytesOf(index).buffer);
+    decodedBlobs.set(index, Float32Array.from({ length: view.byteLength / 4 }, (_, i) => view.getFloat32(4 * i, true)));
   }
+  return decodedBlobs.get(index);
+}
+
+// A blob of eigenvalues, spectra of n values one after the other: the largest as float32 (NaN: there is none), then
+// the distances between the levels of neighbours as LEB128. A level is ln(lambda / largest) from -ln 1e12 to 0 in
+// 65535 steps, 4e-4 apart; level 0 is zero.
+function eigenvalues(index, n) {
+  if (decodedBlobs.has(index)) return decodedBlobs.get(index);
+  const bytes = bytesOf(index), view = new DataView(bytes.buffer), values = [];
+  let at = 0;
+  while (at < bytes.length) {
+    const largest = view.getFloat32(at, true);
+    at += 4;
+    let level = 65535;
+    for (let i = 0; i < n; ++i) {
+      if (Number.isNaN(largest)) { values.push(NaN); continue; }
+      for (let shift = 0, more = i > 0; more; shift += 7) {
+        level -= (bytes[at] & 127) << shift;
+        more = bytes[at++] > 127;
+      }
+      values.push(level > 0 ? largest * Math.exp((level / 65535 - 1) * Math.log(1e12)) : 0);
+    }
+  }
+  decodedBlobs.set(index, Float32Array.from(values));
   return decodedBlobs.get(index);
 }
 
@@ -35,8 +60,8 @@ class Spectra {
     const s = this.steps.indexOf(step), l = this.layers.indexOf(layer), h = this.perHead ? head : 0;
     if (s < 0 || l < 0 || h < 0 || h >= this.heads) return null;
     const begin = ((s * this.layers.length + l) * this.heads + h) * this.n;
-    const values = Array.from(floats(this.blob).subarray(begin, begin + this.n)).filter(Number.isFinite);
-    return values.length > 0 ? values.sort((a, b) => b - a) : null;
+    const values = Array.from(eigenvalues(this.blob, this.n).subarray(begin, begin + this.n)).filter(Number.isFinite);
+    return values.length > 0 ? values : null;
   }
 }
 

@@ -138,6 +138,7 @@ class Plot {
     const at = this.y.to(y);
     this.marks.append(element('line', { x1: this.box.left, x2: this.width - this.box.right, y1: at, y2: at, ...attributes }));
   }
+  note(x, y, text) { this.over.append(element('text', { x, y, 'text-anchor': 'end' }, text)); }
   // A triangle at x: above y and upwards for a spike, below and downwards for a collapse.
   triangle(x, y, up, attributes, title) {
     const cx = this.x.to(x), cy = Math.max(this.box.top + 6, Math.min(this.height - this.box.bottom - 6, this.y.to(y) + (up ? -8 : 8)));

@@ -145,9 +145,9 @@ function drawHeatmaps(body, output) {
     else host.append(element('p', { class: 'hint' }, `No ${matrixLabel(state.matrix)} ${state.rows === 'layer' ? 'of whole layers' : 'of heads'} against ${state.null} in this run.`));
   });
   const rows = maps.flatMap((map) => (map ? map.rows.flatMap((row, r) => map.steps.map((step, c) => [map.run.name, step, row.layer, row.head === null ? state.rows : row.head, map.cells[r][c]])) : []));
-  const over = state.view === 'raw' ? '' : ' Excess: minus the same on noise of the same sizes and variances.';
+  const over = state.view === 'raw' ? '' : ` ${excessMeaning(state.metric, state.matrix)}`;
   return { header: ['run', 'step', 'layer', 'head', `${state.metric}${state.view === 'raw' ? '' : '_excess'}`], rows,
-    caption: `${metrics[state.metric].name}: ${metrics[state.metric].help}. ${sentence(matrixLabel(state.matrix))}, null ${state.null}.${over} Choose a cell to see its spectrum below.` };
+    caption: `${sentence(metrics[state.metric].name)}: ${metrics[state.metric].help}. ${sentence(matrixLabel(state.matrix))}, null ${state.null}.${over} Choose a cell to see its spectrum below.` };
 }
 function addHeatmaps(section) {
   const figure = new Figure(section, 'heatmap', 'Every layer, over training', drawHeatmaps);

@@ -31,7 +31,7 @@ addEvents(byId('events'));
 addSpeed(byId('speed'));
 addRecipes(byId('recipes'));
 for (const { name, help } of Object.values(metrics)) byId('glossary').append(element('dt', {}, name), element('dd', {}, help));
-byId('footer').textContent = `Written by pastur ${payload.version}. Pictures hold float32 values; the files of the runs hold all digits. This page loads nothing.`;
+byId('footer').textContent = `Written by pastur ${payload.version}. Eigenvalues here are rounded to 2e-4 of themselves, metrics to float32; the files of the runs hold all digits. This page loads nothing.`;
 drawAll();
 const testing = location.hash === '#selftest';
 readAddress();

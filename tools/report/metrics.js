@@ -72,6 +72,12 @@ function metricValue(run, grid, metric, view, step, layer, head) {
   return view === 'raw' ? rawValue(grid, metric, step, layer, head) : excessValue(run, grid, metric, step, layer, head);
 }
 
+// What the excess is taken over, in words.
+function excessMeaning(metric, matrix) {
+  const lawful = metrics[metric].noise && runs.some((run) => noiseRecord(run, matrix, false) || noiseRecord(run, matrix, true));
+  return lawful ? 'Excess: minus the same on noise of the same sizes and variances.' : 'Excess: minus the first measurement, as there is no law for it on noise.';
+}
+
 function metricLabel(metric, view = 'raw') {
   const { name, unit } = metrics[metric];
   return (view === 'raw' ? name : `${name}, excess`) + (unit ? ` (${unit})` : '');

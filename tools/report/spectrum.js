@@ -30,8 +30,8 @@ function histogram(values, [low, high], log) {
   const a = place(low), width = (place(high) - a) / count;
   const bins = new Array(count).fill(0);
   for (const v of values) {
-    if (v < low && log) continue;  // zero, but for rounding
-    bins[Math.max(0, Math.min(count - 1, Math.floor((place(v) - a) / width)))] += 1;
+    if (v < low || v > high) continue;  // zero but for rounding, or beyond a linear axis
+    bins[Math.min(count - 1, Math.floor((place(v) - a) / width))] += 1;
   }
   return bins.map((n, i) => ({ from: back(a + i * width), to: back(a + (i + 1) * width), count: n, density: n / values.length / width }));
 }
@@ -47,7 +47,8 @@ function spectrumDomain(chosen, log) {
   const finite = chosen.filter(Boolean);
   const highs = finite.flatMap((c) => [c.values[0] / c.unit, c.noise && c.noise.band ? c.noise.band[1] / c.unit : NaN]);
   const high = extent(highs)[1] * (log ? 1.25 : 1.04);
-  if (!log) return [0, high];
+  // On a linear axis one large outlier would press the bulk flat: the axis ends at four times the edge.
+  if (!log) return [0, Math.min(high, 4 * (extent(finite.map((c) => (c.noise ? c.noise.bulk / c.unit : NaN)), [high, high])[1]))];
   // What lies ten decades down is zero to the solver.
   const lows = finite.map((c) => Math.max(last(c.values), c.values[Math.floor(c.values.length * 0.99)] / 30, c.values[0] * 1e-10) / c.unit);
   const nullLow = finite.map((c) => (c.noise && c.noise.law && c.noise.law.lower > 0 ? (c.noise.law.lower * c.noise.unit) / c.unit : NaN));
@@ -66,6 +67,8 @@ function drawOneSpectrum(host, chosen, domain, top, output) {
   plot.vertical(bulk, { class: 'edge-line' });
   const foot = top * 0.022;
   for (const v of chosen.outliers.slice(0, 200)) plot.dot(v / unit, foot, { class: `fill ${run.series}`, style: 'stroke:var(--paper);stroke-width:.8' }, 3.6);
+  const beyond = values.filter((v) => v / unit > domain[1]);
+  if (beyond.length) plot.note(plot.width - 20, 28, `${beyond.length} further right, to ${format(beyond[0] / unit, 3)} ▸`);
   plot.cursor(bars.map((b) => (log ? Math.sqrt(b.from * b.to) : (b.from + b.to) / 2)), (x) => {
     const bar = bars.find((b) => b.from <= x && x <= b.to);
     return `${run.name}: ${bar.count} eigenvalues in [${format(bar.from, 3)}, ${format(bar.to, 3)}]`;
@@ -89,13 +92,9 @@ function drawSpectra(body, output) {
     // A null with a pole at zero must not press the bars flat.
     const curves = shown.map((c) => extent(nullCurve(c, log).filter(([x]) => x >= domain[0] && x <= domain[1]).map((p) => p[1]), [0, 0])[1]);
     const top = 1.08 * Math.max(tallest, Math.min(Math.max(...curves), 1.8 * tallest));
-    const titles = runs.map((run, i) => {
-      const c = chosen[i];
-      const count = c && Number.isFinite(c.edge) ? `: ${c.outliers.length} of ${c.values.length} beyond λ₊` : '';
-      return runTitle(run, c ? `${run.name}, step ${c.step}${count}` : run.name);
-    });
-    makePanels(body, titles).forEach((host, i) => {
+    makePanels(body, runs.map((run) => runTitle(run))).forEach((host, i) => {
       const run = runs[i], c = chosen[i];
+      if (c) host.append(element('div', { class: 'caption' }, `step ${c.step}${Number.isFinite(c.edge) ? `: ${c.outliers.length} of ${c.values.length} beyond λ₊` : ''}`));
       if (!c) { host.append(missingSpectrum(run)); return; }
       drawOneSpectrum(host, c, domain, top, output);
       c.values.forEach((v, rank) => rows.push([run.name, c.step, state.layer, state.head, rank + 1, v, c.edge, c.noise ? c.noise.bulk : '']));

@@ -35,7 +35,9 @@ function addRuns(section) {
   section.append(table(columns, rows, [2, 3, 5, 6, 7, 8, 9, 10, 11, 12]));
   section.append(element('p', { class: 'caption' }, 'Losses in nats a token, the last of each. tokens/s: median of the logged steps. Memory: the last logged. Cache: bytes of an inference cache a token, bf16.' +
     (hasMetrics ? ` λmax / λ₊: ${matrixLabel(matrices[0])} against ${nulls[0]} at the last measurement, where it is largest. ▲ spikes, ▼ collapses.` : '')));
-  const notes = runs.flatMap((run) => run.notes.map((note) => `${run.name}: ${note}.`));
+  const about = new Map();  // note -> the runs it is true of
+  for (const run of runs) for (const note of run.notes) about.set(note, [...(about.get(note) || []), run.name]);
+  const notes = [...about].map(([note, names]) => `${names.length === runs.length && names.length > 1 ? 'all runs' : names.join(', ')}: ${note}.`);
   if (notes.length) section.append(element('div', { class: 'notice', role: 'note' }, 'What this page leaves out:', element('ul', {}, ...notes.map((note) => element('li', {}, note)))));
 }
 
@@ -58,7 +60,7 @@ function addEvents(section) {
     if (shown.length > kPrintedEvents) body.append(element('p', { class: 'print-only caption' }, `The first ${kPrintedEvents} of ${shown.length}.`));
     return { header: ['run', 'step', 'event', 'layer', 'head', 'matrix', 'null', 'lambda_max', 'lambda_plus', 'stable_rank', 'initial_stable_rank'],
       rows: shown.map(({ run, event: e }) => [run.name, e.step, e.event, e.layer, e.head, e.matrix, e.null, e.lambda_max, e.lambda_plus, e.stable_rank, e.initial_stable_rank]),
-      caption: `${shown.length} of ${all.length}. A spike: the largest eigenvalue passed the null’s edge by the recipe’s ratio. A collapse: the stable rank fell below the recipe’s fraction of its first value.` };
+      caption: `${shown.length} of ${all.length} events. A spike: the largest eigenvalue passed the null’s edge by the recipe’s ratio. A collapse: the stable rank fell below the recipe’s fraction of its first value.` };
   });
   Object.assign(state, { eventRun: -1, eventKind: 'all' });
   figure.controls.append(picker('Run', 'eventRun', [[-1, 'all'], ...runs.map((run) => [run.index, run.name])]), picker('Event', 'eventKind', [['all', 'all'], ['spike', 'spikes'], ['collapse', 'collapses']]));
