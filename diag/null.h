@@ -17,7 +17,7 @@ struct Null {
     int64_t count;        ///< eigenvalues that are not zero under the null
     double lambda_plus;   ///< beyond it an eigenvalue is an outlier: the largest one's quantile `tw_quantile`
     double lambda_minus;  ///< lower edge of the bulk
-    double bulk_edge;     ///< upper edge of the bulk at infinite size; below lambda_plus
+    double bulk_edge;     ///< upper edge of the bulk at infinite size: lambda_plus without its margin
     double sigma2;        ///< variance of an entry of M under the null; NaN where it is not known
     /// Distribution function of one of the `count` eigenvalues. Holds what it needs: a Null may be copied and
     /// kept.
