@@ -28,7 +28,7 @@ Null uniform_null(int64_t count) {
 
 using Flags = std::vector<std::string>;
 
-TEST(Metrics, OfASmallSpectrumAreWhatTheirFormulasSay) {
+TEST(SpectrumMetrics, OfASmallSpectrumAreWhatTheirFormulasSay) {
     const std::vector<double> spectrum = {8, 6, 1, 1};
     const SpectrumMetrics m = measure(spectrum, uniform_null(4));
     EXPECT_EQ(m.flags, Flags{});
@@ -50,7 +50,7 @@ TEST(Metrics, OfASmallSpectrumAreWhatTheirFormulasSay) {
     EXPECT_DOUBLE_EQ(m.ks, 0.5);  // F(6 -) = 1 where half of them lie below
 }
 
-TEST(Metrics, OfEqualEigenvaluesAreTheirNumber) {
+TEST(SpectrumMetrics, OfEqualEigenvaluesAreTheirNumber) {
     const std::vector<double> spectrum(7, 3.0);
     const SpectrumMetrics m = measure(spectrum, uniform_null(7));
     EXPECT_DOUBLE_EQ(m.stable_rank, 7);
@@ -62,7 +62,7 @@ TEST(Metrics, OfEqualEigenvaluesAreTheirNumber) {
     EXPECT_TRUE(std::isnan(m.alpha)) << "no tail in one value";
 }
 
-TEST(Metrics, DoNotDependOnTheScale) {
+TEST(SpectrumMetrics, DoNotDependOnTheScale) {
     std::mt19937_64 engine(1);
     const std::vector<double> spectrum = test::product_spectrum(test::gaussian_chain({30, 20, 40}, engine));
     const ProductLaw law({30, 20, 40}, 1);
@@ -80,7 +80,7 @@ TEST(Metrics, DoNotDependOnTheScale) {
     }
 }
 
-TEST(Metrics, KolmogorovSmirnovCountsTheEigenvaluesOfTheNull) {
+TEST(SpectrumMetrics, KolmogorovSmirnovCountsTheEigenvaluesOfTheNull) {
     // Quantile midpoints: half a step each.
     std::vector<double> spectrum;
     for (int i = 9; i >= 0; --i) spectrum.push_back(4 * (i + 0.5) / 10);
@@ -92,7 +92,7 @@ TEST(Metrics, KolmogorovSmirnovCountsTheEigenvaluesOfTheNull) {
     EXPECT_NEAR(kolmogorov_smirnov(spectrum, uniform_null(10)), 0.05, 1e-15);
 }
 
-TEST(Metrics, FlagWhatIsNoSpectrum) {
+TEST(SpectrumMetrics, FlagWhatIsNoSpectrum) {
     const ProductLaw law({5, 5, 5}, 1);
     const Null null = product_null(law, 0.99);
     const auto finite = [](const SpectrumMetrics& m) {
@@ -141,7 +141,7 @@ TEST(Metrics, FlagWhatIsNoSpectrum) {
     EXPECT_THROW(measure(std::vector<double>{1, 2}, null), Error) << "ascending";
 }
 
-TEST(Metrics, OfADegenerateNullMakeNoOutliersOfNothing) {
+TEST(SpectrumMetrics, OfADegenerateNullMakeNoOutliersOfNothing) {
     const SpectrumMetrics m = measure(std::vector<double>{2, 1}, mp_null({2, 2, 0}, 0.99));
     EXPECT_EQ(m.outlier_count, 2);
     EXPECT_EQ(m.mp_gap, 2);
@@ -196,7 +196,7 @@ TEST(PowerLaw, FindsTheExponentAndTheStartOfATail) {
     EXPECT_TRUE(std::isnan(fit_power_law(std::vector<double>{2, 2, 2}).alpha));
 }
 
-TEST(Metrics, AreFast) {
+TEST(SpectrumMetrics, AreFast) {
     std::mt19937_64 engine(4);
     const std::vector<double> spectrum =
         test::product_spectrum(test::gaussian_chain({768, 768, 768}, engine));
@@ -273,7 +273,7 @@ TEST(VarianceEstimate, TakesTheMeanOutAndAnswersForEveryInput) {
                        [] { parse_variance_estimate("mean"); });
 }
 
-TEST(Entries, ShuffleKeepsTheEntriesAndForgetsTheirPlaces) {
+TEST(FactorEntries, ShuffleKeepsTheEntriesAndForgetsTheirPlaces) {
     std::vector<float> entries(1000);
     std::iota(entries.begin(), entries.end(), 0.0f);
     const std::vector<float> original = entries;
@@ -298,7 +298,7 @@ TEST(Entries, ShuffleKeepsTheEntriesAndForgetsTheirPlaces) {
     EXPECT_EQ(one, std::vector<double>{5});
 }
 
-TEST(Entries, EveryOrderOfThreeIsEquallyLikely) {
+TEST(FactorEntries, EveryOrderOfThreeIsEquallyLikely) {
     std::map<std::vector<double>, int> orders;
     for (uint64_t stream = 0; stream < 6000; ++stream) {
         std::vector<double> entries = {0, 1, 2};
@@ -309,7 +309,7 @@ TEST(Entries, EveryOrderOfThreeIsEquallyLikely) {
     for (const auto& [order, count] : orders) EXPECT_NEAR(count, 1000, 120);  // four standard deviations
 }
 
-TEST(Entries, FactorsAreShuffledApart) {
+TEST(FactorEntries, FactorsAreShuffledApart) {
     const std::vector<float> values = {1, 2, 3, 4, 5, 6, 7, 8};
     const std::vector<std::span<const float>> factors = {values, values};
     const auto first = shuffled_factors(factors, 4, 0), second = shuffled_factors(factors, 4, 1);

@@ -29,7 +29,7 @@ double pooled_distance(const Dims& dims, int draws, std::mt19937_64& engine) {
     return kolmogorov_smirnov(pool, null);
 }
 
-TEST(Sampling, SpectraFollowTheProductLaw) {
+TEST(LawSampling, SpectraFollowTheProductLaw) {
     std::mt19937_64 engine(1);
     // One spectrum of n eigenvalues is a few 1 / n away; where n is small, draws are pooled until what
     // remains is the law's own distance from a finite n (.007 at n = 32).
@@ -47,7 +47,7 @@ TEST(Sampling, SpectraFollowTheProductLaw) {
     EXPECT_GT(apart, 0.013);
 }
 
-TEST(Sampling, TheLargestEigenvalueIsTracyWidoms) {
+TEST(LawSampling, TheLargestEigenvalueIsTracyWidoms) {
     std::mt19937_64 engine(2);
     const Dims dims = {768, 64, 768};
     const ProductLaw law(dims, 1);
@@ -83,7 +83,7 @@ FalseAlarms false_alarms(const Dims& dims, int draws, std::mt19937_64& engine, c
     return alarms;
 }
 
-TEST(Sampling, TheProductNullRaisesNoFalseAlarms) {
+TEST(LawSampling, TheProductNullRaisesNoFalseAlarms) {
     std::mt19937_64 engine(3);
     for (const Dims& dims : {Dims{96, 96, 96}, Dims{96, 16, 96}, Dims{16, 96, 16}, Dims{96, 96, 48, 96},
                              Dims{96, 8, 24, 96}, Dims{96, 8, 96}, Dims{64, 96}}) {
@@ -100,7 +100,7 @@ TEST(Sampling, TheProductNullRaisesNoFalseAlarms) {
     }
 }
 
-TEST(Sampling, AnIndependentMatrixRaisesNoFalseAlarmsUnderMarchenkoPastur) {
+TEST(LawSampling, AnIndependentMatrixRaisesNoFalseAlarmsUnderMarchenkoPastur) {
     std::mt19937_64 engine(4);
     int draws_with_any = 0;
     for (int draw = 0; draw < 500; ++draw) {
@@ -112,7 +112,7 @@ TEST(Sampling, AnIndependentMatrixRaisesNoFalseAlarmsUnderMarchenkoPastur) {
     EXPECT_LE(draws_with_any, 11);  // 5 expected; three standard deviations
 }
 
-TEST(Sampling, TheNaiveNullFlagsARandomLayer) {
+TEST(LawSampling, TheNaiveNullFlagsARandomLayer) {
     std::mt19937_64 engine(5);
     // Layer 768.768.768: 47 of 768 and 31 % of the energy. Variance from the entries, as the naive null takes
     // it.
@@ -136,7 +136,7 @@ TEST(Sampling, TheNaiveNullFlagsARandomLayer) {
     EXPECT_EQ(measure(head, head_null).outlier_energy, 1);
 }
 
-TEST(Sampling, SpikesShowAboveTheirThresholdWhereTheoryPutsThem) {
+TEST(LawSampling, SpikesShowAboveTheirThresholdWhereTheoryPutsThem) {
     std::mt19937_64 engine(6);
     constexpr int kDraws = 10;
     for (const Dims& dims : {Dims{320, 48, 320}, Dims{200, 200, 200}, Dims{240, 300, 120, 300},
@@ -165,7 +165,7 @@ TEST(Sampling, SpikesShowAboveTheirThresholdWhereTheoryPutsThem) {
     }
 }
 
-TEST(Sampling, ThePermutedNullAgreesWithTheProductNull) {
+TEST(LawSampling, ThePermutedNullAgreesWithTheProductNull) {
     std::mt19937_64 engine(7);
     for (const Dims& dims : {Dims{96, 96, 96}, Dims{96, 32, 96}}) {
         SCOPED_TRACE(chain_name(dims));
