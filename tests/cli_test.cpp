@@ -22,7 +22,7 @@ TEST_F(CommandLine, SaysItsVersion) {
 TEST_F(CommandLine, HelpListsEverySubcommandInALine) {
     const Result result = run("--help");
     EXPECT_EQ(result.code, 0);
-    for (const char* command : {"\n  train ", "\n  eval ", "\n  compare ", "\n  data "})
+    for (const char* command : {"\n  train ", "\n  eval ", "\n  compare ", "\n  report ", "\n  data "})
         EXPECT_NE(result.out.find(command), std::string::npos) << result.out;
     const Result train = run("train --help");
     EXPECT_EQ(train.code, 0);
@@ -115,7 +115,7 @@ TEST_F(TrainingLine, LeavesACompleteRunFolder) {
     ASSERT_EQ(first.code, 0) << first.err;
     EXPECT_EQ(first.err, "");
     for (const char* name :
-         {"config.toml", "env.json", "metrics.jsonl", "checkpoints/latest",
+         {"config.toml", "env.json", "metrics.jsonl", "report.html", "checkpoints/latest",
           "checkpoints/step_00000002/MANIFEST.json", "checkpoints/step_00000004/MANIFEST.json"})
         EXPECT_TRUE(fs::exists(file(std::string("run/") + name))) << name;
     const std::vector<std::string> names = events();

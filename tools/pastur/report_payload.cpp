@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -108,9 +109,10 @@ std::vector<Json> grids_json(const std::vector<std::vector<MetricGrid>>& runs, s
     return list;
 }
 
-/// Adds "metrics" to every run, at as many steps as `budget` allows.
-void add_metrics(Json& runs, const std::vector<std::vector<MetricGrid>>& grids, size_t budget, Blobs& blobs,
-                 std::vector<ReportRun>& sources) {
+/// Adds "metrics" to every run, at as many steps as `budget` allows; returns the steps of each run that are
+/// kept.
+std::vector<std::vector<int64_t>> add_metrics(Json& runs, const std::vector<std::vector<MetricGrid>>& grids,
+                                              size_t budget, Blobs& blobs, std::vector<ReportRun>& sources) {
     size_t most = 0;
     for (const auto& list : grids)
         for (const MetricGrid& grid : list) most = std::max(most, grid.steps.size());
@@ -124,13 +126,27 @@ void add_metrics(Json& runs, const std::vector<std::vector<MetricGrid>>& grids, 
             break;
         }
     }
+    std::vector<std::vector<int64_t>> kept(grids.size());
     for (size_t i = 0; i < chosen.size(); ++i) {
         runs[i]["metrics"] = std::move(chosen[i]);
-        if (steps < most && !grids[i].empty())
+        if (grids[i].empty()) continue;
+        const std::vector<int64_t>& all = grids[i].front().steps;
+        kept[i] = spread(all, steps);
+        if (kept[i].size() < all.size())
             sources[i].notes.push_back(fmt::format(
                 "metrics of {} of {} measurements are on this page; all are in spectra/summary.jsonl",
-                std::min(steps, grids[i].front().steps.size()), grids[i].front().steps.size()));
+                kept[i].size(), all.size()));
     }
+    return kept;
+}
+
+/// The steps with eigenvalues that also have metrics on the page, which hold the edge of their null; all
+/// where there are none.
+std::vector<int64_t> steps_to_show(const EigenvalueFiles& files, const std::vector<int64_t>& measured) {
+    std::vector<int64_t> both;
+    std::set_intersection(files.steps().begin(), files.steps().end(), measured.begin(), measured.end(),
+                          std::back_inserter(both));
+    return both.empty() ? files.steps() : both;
 }
 
 /// One group of one run, packed: bytes of every step.
@@ -190,19 +206,21 @@ void fit(Shares& shares, size_t budget) {
     }
 }
 
-Shares pack(const std::vector<EigenvalueFiles>& runs) {
+Shares pack(const std::vector<EigenvalueFiles>& runs, const std::vector<std::vector<int64_t>>& measured) {
     Shares shares;
-    for (size_t run = 0; run < runs.size(); ++run)
+    for (size_t run = 0; run < runs.size(); ++run) {
+        const std::vector<int64_t> steps = steps_to_show(runs[run], measured[run]);
         for (const EigenvalueGroup& group : runs[run].groups()) {
             Share& share = shares[group.matrix];
             share.weight = weight_of(group.matrix);
-            share.steps = std::max(share.steps, runs[run].steps().size());
+            share.steps = std::max(share.steps, steps.size());
             share.runs.resize(runs.size());
-            PackedGroup packed{&group, runs[run].steps(), {}};
+            PackedGroup packed{&group, steps, {}};
             for (const int64_t step : packed.steps)
                 packed.bytes[step] = pack_spectra(runs[run].read(group, step), group.n);
             share.runs[run].push_back(std::move(packed));
         }
+    }
     return shares;
 }
 
@@ -219,20 +237,22 @@ Json packed_json(const PackedGroup& packed, const std::vector<int64_t>& steps, B
 }
 
 /// Adds "spectra" to every run.
-void add_spectra(Json& runs, const std::vector<EigenvalueFiles>& files, size_t budget, Blobs& blobs,
+void add_spectra(Json& runs, const std::vector<EigenvalueFiles>& files,
+                 const std::vector<std::vector<int64_t>>& measured, size_t budget, Blobs& blobs,
                  std::vector<ReportRun>& sources) {
-    Shares shares = pack(files);
+    Shares shares = pack(files, measured);
     fit(shares, budget);
     for (Json& run : runs) run["spectra"] = Json::array();
     for (const auto& [matrix, share] : shares)
         for (size_t run = 0; run < share.runs.size(); ++run) {
-            const std::vector<int64_t>& all = files[run].steps();
-            const std::vector<int64_t> steps = spread(all, share.steps);
-            if (!share.runs[run].empty() && steps.size() < all.size())
+            if (share.runs[run].empty()) continue;
+            const std::vector<int64_t> steps = spread(share.runs[run].front().steps, share.steps);
+            const size_t all = files[run].steps().size();
+            if (steps.size() < all)
                 sources[run].notes.push_back(
                     fmt::format("eigenvalues of {} at {} of {} measured steps are on this page; all are in "
                                 "spectra/step_*.npz",
-                                matrix, steps.size(), all.size()));
+                                matrix, steps.size(), all));
             for (const PackedGroup& packed : share.runs[run])
                 if (!steps.empty()) runs[run]["spectra"].push_back(packed_json(packed, steps, blobs));
         }
@@ -264,11 +284,12 @@ nlohmann::ordered_json report_payload(const std::vector<std::filesystem::path>& 
     Json runs = Json::array();
     for (ReportRun& run : sources) runs.push_back(run_json(run, kCurveRows / folders.size()));
     Blobs blobs;
-    add_metrics(runs, grids, static_cast<size_t>(kMetricShare * static_cast<double>(budget)), blobs, sources);
+    const auto measured = add_metrics(
+        runs, grids, static_cast<size_t>(kMetricShare * static_cast<double>(budget)), blobs, sources);
     // The notes are not written yet: leave them, and the indices of the grids, some room.
     const size_t used = runs.dump(-1, ' ', false, Json::error_handler_t::replace).size() + blobs.bytes() +
                         folders.size() * 4096;
-    add_spectra(runs, files, budget > used ? budget - used : 0, blobs, sources);
+    add_spectra(runs, files, measured, budget > used ? budget - used : 0, blobs, sources);
     for (size_t i = 0; i < sources.size(); ++i) runs[i]["notes"] = sources[i].notes;
     return {{"version", version()}, {"runs", std::move(runs)}, {"blobs", blobs.json()}};
 }

@@ -126,7 +126,7 @@ const matrixNames = {
   qk_literal: 'W_q.weight W_k.weightᵀ (literal)',
 };
 const matrixLabel = (matrix) => matrixNames[matrix] || `weight ${matrix}`;
-const sentence = (text) => text[0].toUpperCase() + text.slice(1);
+const sentence = (text) => text.replace(/^[a-z]/, (letter) => letter.toUpperCase());  // not λ, which is another symbol then
 // Where a figure of the current choice looks: "layer 3, head 2" or "layer 3".
 const placeLabel = (layer, head) => (isHead(head) ? `layer ${layer}, head ${head}` : `layer ${layer}`);
 

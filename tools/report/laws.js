@@ -108,13 +108,13 @@ function quantile(law, p) {
 function nullOf(grid, step, layer, head) {
   if (!grid) return null;
   const edge = grid.get('lambda_plus', step, layer, head);
-  const law = grid.law;
+  const law = grid.null === 'permuted' ? {} : grid.law;
   if (Array.isArray(law.dims) && law.dims.length > 1 && grid.has('variance_product')) {
     const product = productLaw(law.dims);
     const unit = product.scale * grid.get('variance_product', step, layer, head);
     return { law: product, unit, edge, bulk: product.upper * unit, band: [product.tw.low * unit, product.tw.high * unit] };
   }
-  if (law.rows > 0 && law.cols > 0 && grid.null !== 'permuted') {
+  if (law.rows > 0 && law.cols > 0) {
     const beta = Math.min(law.rows, law.cols) / Math.max(law.rows, law.cols);
     const mp = marchenkoPastur(beta);
     const bulk = grid.has('bulk_edge') ? grid.get('bulk_edge', step, layer, head) : edge;
