@@ -41,7 +41,7 @@ sanitize() {
 format() {
     local formatter
     formatter=$(clang_format) || die "clang-format 14 is missing: tools/install_deps.sh --format"
-    sources '*.h' '*.cpp' '*.cu' '*.cuh' | xargs -r "$formatter" -i
+    sources '*.h' '*.cpp' '*.cu' '*.cuh' '*.js' | xargs -r "$formatter" -i
 }
 
 # Shared libraries that a program loads, without those of glibc and CUDA, which the other machine has.

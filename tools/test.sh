@@ -81,12 +81,12 @@ skipped_in() {
 check_format() {
     local formatter
     formatter=$(clang_format) || die "clang-format 14 is missing"
-    echo "+ $formatter --dry-run -Werror (every *.h *.cpp *.cu *.cuh)"
-    sources '*.h' '*.cpp' '*.cu' '*.cuh' | xargs -r "$formatter" --dry-run -Werror
+    echo "+ $formatter --dry-run -Werror (every *.h *.cpp *.cu *.cuh *.js)"
+    sources '*.h' '*.cpp' '*.cu' '*.cuh' '*.js' | xargs -r "$formatter" --dry-run -Werror
 }
 check_lengths() {
     echo "+ wc -l: at most $max_file_lines lines a file"
-    sources '*.h' '*.cpp' '*.cu' '*.cuh' '*.sh' '*.py' '*.cmake' CMakeLists.txt | xargs -r wc -l |
+    sources '*.h' '*.cpp' '*.cu' '*.cuh' '*.js' '*.css' '*.html' '*.sh' '*.py' '*.cmake' CMakeLists.txt | xargs -r wc -l |
         awk -v most="$max_file_lines" '$2 != "total" && $1 > most { print "too long: " $2 ", " $1 " lines"; bad = 1 }
                                        END { exit bad }'
 }

@@ -3,21 +3,22 @@ const payload = JSON.parse(document.getElementById('data').textContent);
 
 function bytesOf(index) {
   const text = atob(payload.blobs[index]);
-  return Uint8Array.from({ length: text.length }, (_, i) => text.charCodeAt(i));
+  return Uint8Array.from({length: text.length}, (_, i) => text.charCodeAt(i));
 }
 const decodedBlobs = new Map();
 // A blob of metrics is little-endian float32.
 function floats(index) {
   if (!decodedBlobs.has(index)) {
     const view = new DataView(bytesOf(index).buffer);
-    decodedBlobs.set(index, Float32Array.from({ length: view.byteLength / 4 }, (_, i) => view.getFloat32(4 * i, true)));
+    decodedBlobs.set(
+        index, Float32Array.from({length: view.byteLength / 4}, (_, i) => view.getFloat32(4 * i, true)));
   }
   return decodedBlobs.get(index);
 }
 
-// A blob of eigenvalues, spectra of n values one after the other: the largest as float32 (NaN: there is none), then
-// the distances between the levels of neighbours as LEB128. A level is ln(lambda / largest) from -ln 1e12 to 0 in
-// 65535 steps, 4e-4 apart; level 0 is zero.
+// A blob of eigenvalues, spectra of n values one after the other: the largest as float32 (NaN: there is
+// none), then the distances between the levels of neighbours as LEB128. A level is ln(lambda / largest) from
+// -ln 1e12 to 0 in 65535 steps, 4e-4 apart; level 0 is zero.
 function eigenvalues(index, n) {
   if (decodedBlobs.has(index)) return decodedBlobs.get(index);
   const bytes = bytesOf(index), view = new DataView(bytes.buffer), values = [];
@@ -27,7 +28,10 @@ function eigenvalues(index, n) {
     at += 4;
     let level = 65535;
     for (let i = 0; i < n; ++i) {
-      if (Number.isNaN(largest)) { values.push(NaN); continue; }
+      if (Number.isNaN(largest)) {
+        values.push(NaN);
+        continue;
+      }
       for (let shift = 0, more = i > 0; more; shift += 7) {
         level -= (bytes[at] & 127) << shift;
         more = bytes[at++] > 127;
@@ -60,7 +64,8 @@ class Spectra {
     const s = this.steps.indexOf(step), l = this.layers.indexOf(layer), h = this.perHead ? head : 0;
     if (s < 0 || l < 0 || h < 0 || h >= this.heads) return null;
     const begin = ((s * this.layers.length + l) * this.heads + h) * this.n;
-    const values = Array.from(eigenvalues(this.blob, this.n).subarray(begin, begin + this.n)).filter(Number.isFinite);
+    const values =
+        Array.from(eigenvalues(this.blob, this.n).subarray(begin, begin + this.n)).filter(Number.isFinite);
     return values.length > 0 ? values : null;
   }
 }
@@ -72,21 +77,23 @@ function parseConfig(text) {
   for (const line of text.split('\n')) {
     const header = line.match(/^\s*\[([^\]]+)\]/);
     const entry = line.match(/^\s*([\w-]+)\s*=\s*(.*?)\s*$/);
-    if (header) section = header[1];
-    else if (entry) entries.set(`${section}.${entry[1]}`, entry[2]);
+    if (header)
+      section = header[1];
+    else if (entry)
+      entries.set(`${section}.${entry[1]}`, entry[2]);
   }
   return entries;
 }
 
 const runs = payload.runs.map((json, index) => ({
-  ...json,
-  index,
-  series: `s${index % 8}`,
-  dash: ['', '7 3', '2 3', '9 3 2 3', '5 2', '1 3', '12 4', '4 4'][index % 8],
-  grids: json.metrics.map((grid) => new Grid(grid)),
-  spectra: json.spectra.map((spectra) => new Spectra(spectra)),
-  recipe: parseConfig(json.config),
-}));
+                                ...json,
+                                index,
+                                series: `s${index % 8}`,
+                                dash: ['', '7 3', '2 3', '9 3 2 3', '5 2', '1 3', '12 4', '4 4'][index % 8],
+                                grids: json.metrics.map((grid) => new Grid(grid)),
+                                spectra: json.spectra.map((spectra) => new Spectra(spectra)),
+                                recipe: parseConfig(json.config),
+                              }));
 
 const isHead = (head) => head >= 0;
 function gridOf(run, matrix, nul, perHead) {
@@ -107,26 +114,32 @@ function ranked(values, order) {
   const rank = (value) => (order.includes(value) ? order.indexOf(value) : order.length);
   return [...new Set(values)].sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1));
 }
-const matrices = ranked([...allGrids, ...allSpectra].map((g) => g.matrix), ['qk', 'qk_content', 'qk_rope', 'qk_literal']);
+const matrices =
+    ranked([...allGrids, ...allSpectra].map((g) => g.matrix), ['qk', 'qk_content', 'qk_rope', 'qk_literal']);
 const nulls = ranked(allGrids.map((g) => g.null), ['product', 'permuted', 'mp']);
 const layers = sorted([...allGrids, ...allSpectra].flatMap((g) => g.layers));
 const measuredSteps = sorted([...allGrids, ...allSpectra].flatMap((g) => g.steps));
-const headCount = Math.max(0, ...allGrids.filter((g) => g.perHead).map((g) => Math.max(...g.heads) + 1),
-                           ...allSpectra.filter((s) => s.perHead).map((s) => s.heads));
+const headCount = Math.max(
+    0, ...allGrids.filter((g) => g.perHead).map((g) => Math.max(...g.heads) + 1),
+    ...allSpectra.filter((s) => s.perHead).map((s) => s.heads));
 
 // The step of `steps` nearest to the wanted one; undefined when there is none.
 function nearest(steps, wanted) {
   let best;
-  for (const step of steps) if (best === undefined || Math.abs(step - wanted) < Math.abs(best - wanted)) best = step;
+  for (const step of steps)
+    if (best === undefined || Math.abs(step - wanted) < Math.abs(best - wanted)) best = step;
   return best;
 }
 
 const matrixNames = {
-  qk: 'query-key form W_Q W_Kᵀ', qk_content: 'content part of W_Q W_Kᵀ', qk_rope: 'rotary part of W_Q W_Kᵀ',
+  qk: 'query-key form W_Q W_Kᵀ',
+  qk_content: 'content part of W_Q W_Kᵀ',
+  qk_rope: 'rotary part of W_Q W_Kᵀ',
   qk_literal: 'W_q.weight W_k.weightᵀ (literal)',
 };
 const matrixLabel = (matrix) => matrixNames[matrix] || `weight ${matrix}`;
-const sentence = (text) => text.replace(/^[a-z]/, (letter) => letter.toUpperCase());  // not λ, which is another symbol then
+const sentence = (text) =>
+    text.replace(/^[a-z]/, (letter) => letter.toUpperCase());  // not λ, which is another symbol then
 // Where a figure of the current choice looks: "layer 3, head 2" or "layer 3".
 const placeLabel = (layer, head) => (isHead(head) ? `layer ${layer}, head ${head}` : `layer ${layer}`);
 

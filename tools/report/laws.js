@@ -1,10 +1,15 @@
-// The nulls as functions. Chain N0 x ... x NL of independent Gaussian factors, Nb the smallest size, cj = Nb / Nj
-// for the others: with u = rho e^(-i phi), arg(1 + u) + sum arg(1 + cj u) = -phi fixes rho for every phi in (0, pi);
-// then x = |1 + u| prod |1 + cj u| / rho falls from x_+ to x_-, its density is rho sin(phi) / (pi x) and
-// 1 - F = (phi + sum(Im u - (1 - cj) / cj arg(1 + cj u))) / pi. An eigenvalue is (prod variances)(prod Nj, j != b) x.
+// The nulls as functions. Chain N0 x ... x NL of independent Gaussian factors, Nb the smallest size, cj = Nb
+// / Nj for the others: with u = rho e^(-i phi), arg(1 + u) + sum arg(1 + cj u) = -phi fixes rho for every phi
+// in (0, pi); then x = |1 + u| prod |1 + cj u| / rho falls from x_+ to x_-, its density is rho sin(phi) / (pi
+// x) and 1 - F = (phi + sum(Im u - (1 - cj) / cj arg(1 + cj u))) / pi. An eigenvalue is (prod variances)(prod
+// Nj, j != b) x.
 
 // Quantiles of the Tracy-Widom law of real matrices: 1 %, 50 %, 99 %.
-const TW = { low: -3.8954, median: -1.2686, high: 2.0234 };
+const TW = {
+  low: -3.8954,
+  median: -1.2686,
+  high: 2.0234
+};
 
 const lawCache = new Map();
 function productLaw(dims) {
@@ -18,7 +23,8 @@ function makeProductLaw(dims) {
   const others = dims.filter((_, i) => i !== b);
   const c = others.map((n) => count / n);
   const upper = upperEdge(c);
-  // phi grows from the upper edge (x falls); points crowd at both ends, where the density has its roots and poles.
+  // phi grows from the upper edge (x falls); points crowd at both ends, where the density has its roots and
+  // poles.
   const points = [];
   const kPoints = 600;
   for (let i = 1; i < kPoints; ++i) {
@@ -28,28 +34,34 @@ function makeProductLaw(dims) {
   points.reverse();  // x ascending
   const twWidth = Math.pow(count * upper.a, -2 / 3);
   return {
-    count, dims,
+    count,
+    dims,
     scale: others.reduce((product, n) => product * n, 1),
-    upper: upper.x, lower: points[0].x < 1e-3 ? 0 : points[0].x,
+    upper: upper.x,
+    lower: points[0].x < 1e-3 ? 0 : points[0].x,
     points,
-    tw: { low: upper.x + twWidth * TW.low, high: upper.x + twWidth * TW.high },
+    tw: {low: upper.x + twWidth * TW.low, high: upper.x + twWidth * TW.high},
     spikeThreshold: 1 + 1 / upper.u,
   };
 }
 
-// Bisects 1/(1+u) - 1/u + sum cj/(1 + cj u) = 0; a = sqrt(2 / x'') / x_+ sets the scatter of the largest eigenvalue.
+// Bisects 1/(1+u) - 1/u + sum cj/(1 + cj u) = 0; a = sqrt(2 / x'') / x_+ sets the scatter of the largest
+// eigenvalue.
 function upperEdge(c) {
   const slope = (u) => 1 / (1 + u) - 1 / u + c.reduce((sum, cj) => sum + cj / (1 + cj * u), 0);
   let low = 1e-9, high = 1e9;
   for (let i = 0; i < 200; ++i) {
     const middle = Math.sqrt(low * high);
-    if (slope(middle) < 0) low = middle; else high = middle;
+    if (slope(middle) < 0)
+      low = middle;
+    else
+      high = middle;
   }
   const u = low;
   const x = c.reduce((product, cj) => product * (1 + cj * u), (1 + u) / u);
   // At the edge x' = 0, so that x'' = x (ln x)''.
   const curvature = 1 / (u * u) - 1 / (1 + u) ** 2 - c.reduce((sum, cj) => sum + (cj / (1 + cj * u)) ** 2, 0);
-  return { u, x, a: Math.sqrt(2 / (x * curvature)) / x };
+  return {u, x, a: Math.sqrt(2 / (x * curvature)) / x};
 }
 
 function pointAt(phi, c) {
@@ -59,13 +71,16 @@ function pointAt(phi, c) {
   for (let i = 0; i < 100; ++i) {
     const rho = Math.sqrt(low * high);
     const total = c.reduce((sum, cj) => sum + arg(cj, rho), arg(1, rho));
-    if (total > -phi) low = rho; else high = rho;
+    if (total > -phi)
+      low = rho;
+    else
+      high = rho;
   }
   const rho = Math.sqrt(low * high);
   const size = (k) => Math.hypot(1 + k * rho * cos, k * rho * sin);
   const x = c.reduce((product, cj) => product * size(cj), size(1)) / rho;
   const tail = c.reduce((sum, cj) => sum - rho * sin - ((1 - cj) / cj) * arg(cj, rho), phi) / Math.PI;
-  return { x, density: (rho * sin) / (Math.PI * x), cdf: Math.min(1, Math.max(0, 1 - tail)) };
+  return {x, density: (rho * sin) / (Math.PI * x), cdf: Math.min(1, Math.max(0, 1 - tail))};
 }
 
 // Marchenko-Pastur of ratio beta <= 1 in units where the entries' variance is 1 and the mean of x is 1.
@@ -78,14 +93,14 @@ function marchenkoPastur(beta) {
   // x = middle - half cos t takes the square roots of both edges out of the sum for the CDF.
   const at = (t) => {
     const x = Math.max((lower + upper) / 2 - half * Math.cos(t), 1e-9);
-    return { x, density: Math.sqrt(Math.max(0, (upper - x) * (x - lower))) / (2 * Math.PI * beta * x) };
+    return {x, density: Math.sqrt(Math.max(0, (upper - x) * (x - lower))) / (2 * Math.PI * beta * x)};
   };
   let cdf = 0;
   for (let i = 0; i <= kPoints; ++i) {
     if (i > 0) cdf += at((i - 0.5) * dt).density * half * Math.sin((i - 0.5) * dt) * dt;
-    points.push({ ...at(i * dt), cdf: Math.min(1, cdf) });
+    points.push({...at(i * dt), cdf: Math.min(1, cdf)});
   }
-  const law = { lower, upper, points };
+  const law = {lower, upper, points};
   lawCache.set(key, law);
   return law;
 }
@@ -96,15 +111,18 @@ function quantile(law, p) {
   let low = 0, high = points.length - 1;
   while (high - low > 1) {
     const middle = (low + high) >> 1;
-    if (points[middle].cdf < p) low = middle; else high = middle;
+    if (points[middle].cdf < p)
+      low = middle;
+    else
+      high = middle;
   }
   const a = points[low], b = points[high];
   const t = b.cdf > a.cdf ? Math.min(1, Math.max(0, (p - a.cdf) / (b.cdf - a.cdf))) : 0;
   return a.x + t * (b.x - a.x);
 }
 
-// What the null of a record looks like in eigenvalue units: {points: [{x, density, cdf}], edge, band, unit}, or null
-// where the record has no law (the permuted null). `grid` holds the record at step, layer, head.
+// What the null of a record looks like in eigenvalue units: {points: [{x, density, cdf}], edge, band, unit},
+// or null where the record has no law (the permuted null). `grid` holds the record at step, layer, head.
 function nullOf(grid, step, layer, head) {
   if (!grid) return null;
   const edge = grid.get('lambda_plus', step, layer, head);
@@ -112,7 +130,13 @@ function nullOf(grid, step, layer, head) {
   if (Array.isArray(law.dims) && law.dims.length > 1 && grid.has('variance_product')) {
     const product = productLaw(law.dims);
     const unit = product.scale * grid.get('variance_product', step, layer, head);
-    return { law: product, unit, edge, bulk: product.upper * unit, band: [product.tw.low * unit, product.tw.high * unit] };
+    return {
+      law: product,
+      unit,
+      edge,
+      bulk: product.upper * unit,
+      band: [product.tw.low * unit, product.tw.high * unit]
+    };
   }
   if (law.rows > 0 && law.cols > 0) {
     const beta = Math.min(law.rows, law.cols) / Math.max(law.rows, law.cols);
@@ -122,14 +146,21 @@ function nullOf(grid, step, layer, head) {
     // Johnstone: the scatter of the largest eigenvalue of a real Wishart matrix.
     const root = Math.sqrt(p) + Math.sqrt(n);
     const spread = (root * Math.cbrt(1 / Math.sqrt(p) + 1 / Math.sqrt(n))) / (root * root);
-    return { law: mp, unit: bulk / mp.upper, edge, bulk, band: [bulk * (1 + spread * TW.low), bulk * (1 + spread * TW.high)] };
+    return {
+      law: mp,
+      unit: bulk / mp.upper,
+      edge,
+      bulk,
+      band: [bulk * (1 + spread * TW.low), bulk * (1 + spread * TW.high)]
+    };
   }
-  return { law: null, unit: NaN, edge, bulk: edge, band: null };
+  return {law: null, unit: NaN, edge, bulk: edge, band: null};
 }
 
-// The spectrum that n eigenvalues of pure noise have on average: the law's quantiles, falling, in units of the law.
+// The spectrum that n eigenvalues of pure noise have on average: the law's quantiles, falling, in units of
+// the law.
 function noiseSpectrum(law, n) {
   const key = `noise ${n}`;
-  if (!law[key]) law[key] = Array.from({ length: n }, (_, i) => quantile(law, (n - i - 0.5) / n));
+  if (!law[key]) law[key] = Array.from({length: n}, (_, i) => quantile(law, (n - i - 0.5) / n));
   return law[key];
 }

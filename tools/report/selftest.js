@@ -2,12 +2,15 @@
 // tests/report_page.sh. The laws are held against numbers that were found by sampling.
 function selfTest() {
   const failures = [];
-  const check = (ok, what) => { if (!ok) failures.push(what); };
+  const check = (ok, what) => {
+    if (!ok) failures.push(what);
+  };
   window.addEventListener('error', (event) => failures.push(`error: ${event.message}`));
   testLaws(check);
   let used = 0;
   const drawn = () => figures.map((figure) => figure.body.innerHTML).join('');
-  const fine = (what) => check(!/NaN|undefined|Infinity/.test(drawn()), `${what} draws something that is no number`);
+  const fine = (what) =>
+      check(!/NaN|undefined|Infinity/.test(drawn()), `${what} draws something that is no number`);
   fine('the page as it opens');
   for (const select of document.querySelectorAll('select')) {
     const before = select.selectedIndex;
@@ -29,33 +32,54 @@ function selfTest() {
       ++used;
     }
   for (const box of document.querySelectorAll('input[type=checkbox]'))
-    for (let i = 0; i < 2; ++i) { box.click(); fine(box.name); ++used; }
+    for (let i = 0; i < 2; ++i) {
+      box.click();
+      fine(box.name);
+      ++used;
+    }
   for (const svg of document.querySelectorAll('svg.plot[tabindex]')) {
     if (!svg.isConnected) continue;
-    for (const key of ['ArrowRight', 'ArrowDown']) svg.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true, cancelable: true }));
+    for (const key of ['ArrowRight', 'ArrowDown'])
+      svg.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true, cancelable: true}));
     ++used;
   }
-  check(!hasMetrics || byId('f-heatmap').querySelector('output').textContent !== '', 'the heatmap does not answer to arrow keys');
+  check(
+      !hasMetrics || byId('f-heatmap').querySelector('output').textContent !== '',
+      'the heatmap does not answer to arrow keys');
   for (const figure of figures) {
     const lines = figure.csv().trim().split('\n');
-    check(lines.length > 1 || figure.id === 'recipes', `${figure.id} has no numbers to download`);  // recipes may agree
-    check(lines.every((line) => line.split(/,(?=(?:[^"]*"[^"]*")*[^"]*$)/).length === figure.table.header.length), `${figure.id}: ragged CSV`);
+    check(
+        lines.length > 1 || figure.id === 'recipes',
+        `${figure.id} has no numbers to download`);  // recipes may agree
+    check(
+        lines.every(
+            (line) => line.split(/,(?=(?:[^"]*"[^"]*")*[^"]*$)/).length === figure.table.header.length),
+        `${figure.id}: ragged CSV`);
     check(figure.node.querySelector('button[aria-label]') !== null, `${figure.id} has no CSV button`);
   }
-  for (const svg of document.querySelectorAll('svg.plot')) check(svg.getAttribute('aria-label'), 'a picture without a label');
-  check(document.documentElement.scrollWidth <= document.documentElement.clientWidth + 1, 'the page scrolls sideways');
-  const verdict = failures.length === 0 ? `PASS: ${used} controls used, ${figures.length} figures` : `FAIL: ${[...new Set(failures)].slice(0, 20).join('; ')}`;
-  document.body.append(element('p', { id: 'selftest' }, verdict));
+  for (const svg of document.querySelectorAll('svg.plot'))
+    check(svg.getAttribute('aria-label'), 'a picture without a label');
+  check(
+      document.documentElement.scrollWidth <= document.documentElement.clientWidth + 1,
+      'the page scrolls sideways');
+  const verdict = failures.length === 0 ? `PASS: ${used} controls used, ${figures.length} figures` :
+                                          `FAIL: ${[...new Set(failures)].slice(0, 20).join('; ')}`;
+  document.body.append(element('p', {id: 'selftest'}, verdict));
 }
 
 function testLaws(check) {
-  const near = (value, expected, tolerance, what) => check(Math.abs(value - expected) <= tolerance, `${what}: ${value}, expected ${expected}`);
-  for (const [dims, upper, lower] of [[[768, 768, 768], 6.75, 0], [[768, 64, 768], 2.037, 0.378], [[768, 32, 768], 1.686, 0.522], [[768, 768, 384, 768], 5.841, 0.011]]) {
+  const near = (value, expected, tolerance, what) =>
+      check(Math.abs(value - expected) <= tolerance, `${what}: ${value}, expected ${expected}`);
+  for (const [dims, upper, lower] of [
+           [[768, 768, 768], 6.75, 0], [[768, 64, 768], 2.037, 0.378], [[768, 32, 768], 1.686, 0.522],
+           [[768, 768, 384, 768], 5.841, 0.011]]) {
     const law = productLaw(dims);
     near(law.upper, upper, 6e-4, `edge of ${dims}`);
     near(law.lower, lower, 1e-3, `lower edge of ${dims}`);
     let mass = 0;
-    for (let i = 1; i < law.points.length; ++i) mass += ((law.points[i].density + law.points[i - 1].density) / 2) * (law.points[i].x - law.points[i - 1].x);
+    for (let i = 1; i < law.points.length; ++i)
+      mass +=
+          ((law.points[i].density + law.points[i - 1].density) / 2) * (law.points[i].x - law.points[i - 1].x);
     if (lower > 0.1) near(mass, 1, 2e-3, `mass of ${dims}`);
   }
   near(quantile(productLaw([768, 768, 768]), 0.5), 0.318, 2e-3, 'median of 768.768.768');
