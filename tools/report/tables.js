@@ -83,7 +83,7 @@ function addRuns(section) {
         'What this page leaves out:', element('ul', {}, ...notes.map((note) => element('li', {}, note)))));
 }
 
-const kPrintedEvents = 40;  // as in style.css
+const kPrintedEvents = 30;  // as in style.css
 function addEvents(section) {
   const all = runs.flatMap((run) => run.events.map((event) => ({run, event})))
                   .sort((a, b) => a.event.step - b.event.step);
