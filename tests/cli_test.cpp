@@ -22,7 +22,8 @@ TEST_F(CommandLine, SaysItsVersion) {
 TEST_F(CommandLine, HelpListsEverySubcommandInALine) {
     const Result result = run("--help");
     EXPECT_EQ(result.code, 0);
-    for (const char* command : {"\n  train ", "\n  eval ", "\n  compare ", "\n  report ", "\n  data "})
+    for (const char* command :
+         {"\n  train ", "\n  eval ", "\n  bench ", "\n  compare ", "\n  report ", "\n  data "})
         EXPECT_NE(result.out.find(command), std::string::npos) << result.out;
     const Result train = run("train --help");
     EXPECT_EQ(train.code, 0);

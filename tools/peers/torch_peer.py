@@ -230,6 +230,11 @@ def measure(entry, bench, mode, steps, warmup, device):
     backend = fastest_backend(model, attention, micro, time_steps, device)
     with torch.device(device):
         net = LanguageModel(model, attention, time_steps)
+    parameters = sum(p.numel() for p in net.parameters())
+    flops = flops_per_token(net, model, attention, time_steps)
+    if (parameters, flops) != (entry["parameters"], entry["flops_per_token"]):
+        raise ValueError(f"not Pastur's model: {parameters} parameters and {flops} FLOPs a token, "
+                         f"against {entry['parameters']} and {entry['flops_per_token']:.0f}")
     optimizer = torch.optim.AdamW(net.parameters(), lr=train["lr"], betas=(train["beta1"], train["beta2"]),
                                   eps=train["eps"], weight_decay=train["weight_decay"], fused=True)
     batches = [torch.randint(0, model["vocab"], (micro, time_steps + 1)) for _ in range(8)]
@@ -260,13 +265,13 @@ def measure(entry, bench, mode, steps, warmup, device):
                 seconds.append(time.perf_counter() - begin)
     p50 = statistics.median(seconds)
     rate = micro * micro_batches * time_steps / p50
-    flops = flops_per_token(net, model, attention, time_steps)
     return {
         "peer": "pytorch " + torch.__version__, "mode": mode, "sdpa": backend or "default",
         "device": torch.cuda.get_device_name() if device == "cuda" else f"cpu ({torch.get_num_threads()} threads)",
         "dtype": bench["dtype"], "preset": bench["preset"], "variant": attention["variant"],
         "seq_len": time_steps, "global_batch": bench["global_batch"], "micro_batch": micro,
-        "flops_per_token": flops, "ms_p50": p50 * 1e3, "ms_p95": sorted(seconds)[int(0.95 * (len(seconds) - 1))] * 1e3,
+        "parameters": parameters, "flops_per_token": flops,
+        "ms_p50": p50 * 1e3, "ms_p95": sorted(seconds)[int(0.95 * (len(seconds) - 1))] * 1e3,
         "tokens_per_s": rate, "tflops": rate * flops / 1e12,
         "peak_bytes": torch.cuda.max_memory_allocated() if device == "cuda" else None,
         "first_loss": losses[0], "last_loss": losses[-1],
