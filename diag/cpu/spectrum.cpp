@@ -1,0 +1,234 @@
+// Spectra by OpenBLAS and LAPACK: one matrix a thread, one OpenBLAS thread a matrix, so that the bits do not
+// depend on the number of threads.
+#include "diag/spectrum.h"
+
+#include <cblas.h>
+#include <lapacke.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <new>
+
+namespace pastur {
+namespace {
+
+/// Row-major doubles, seen as their transpose when `transposed`.
+struct Matrix {
+    std::vector<double> values;
+    int64_t rows = 0, columns = 0;
+    bool transposed = false;
+
+    int64_t seen_rows() const { return transposed ? columns : rows; }
+    int64_t seen_columns() const { return transposed ? rows : columns; }
+};
+
+blasint narrow(int64_t value) {
+    return static_cast<blasint>(value);
+}
+
+CBLAS_TRANSPOSE operation(const Matrix& matrix) {
+    return matrix.transposed ? CblasTrans : CblasNoTrans;
+}
+
+Matrix multiply(const Matrix& a, const Matrix& b) {
+    Matrix c{{}, a.seen_rows(), b.seen_columns()};
+    c.values.resize(static_cast<size_t>(c.rows * c.columns));
+    cblas_dgemm(CblasRowMajor, operation(a), operation(b), narrow(c.rows), narrow(c.columns),
+                narrow(a.seen_columns()), 1, a.values.data(), narrow(a.columns), b.values.data(),
+                narrow(b.columns), 0, c.values.data(), narrow(c.columns));
+    return c;
+}
+
+/// A A^T of the matrix as it is seen, both triangles.
+Matrix gram(const Matrix& a) {
+    const int64_t n = a.seen_rows();
+    Matrix g{std::vector<double>(static_cast<size_t>(n * n)), n, n};
+    cblas_dsyrk(CblasRowMajor, CblasLower, operation(a), narrow(n), narrow(a.seen_columns()), 1,
+                a.values.data(), narrow(a.columns), 0, g.values.data(), narrow(n));
+    double* values = g.values.data();
+    for (int64_t i = 0; i < n; ++i)
+        for (int64_t j = 0; j < i; ++j) values[j * n + i] = values[i * n + j];
+    return g;
+}
+
+bool all_finite(const Matrix& matrix) {
+    return std::all_of(matrix.values.begin(), matrix.values.end(), [](double x) { return std::isfinite(x); });
+}
+
+/// Copy `copy` of a factor in fp64, and the variance of its entries.
+Matrix load(const Factor& factor, int64_t copy, uint64_t index, const std::optional<ShuffleKey>& shuffle,
+            double& variance) {
+    const int64_t width = factor.weight_columns();
+    Matrix out{std::vector<double>(static_cast<size_t>(factor.rows * factor.columns)), factor.rows,
+               factor.columns, factor.transposed};
+    const float* const* sources = factor.sources.data() + copy * factor.rows * factor.terms;
+    const float* gain = factor.gains.empty() ? nullptr : factor.gains[static_cast<size_t>(copy)];
+    std::vector<int64_t> stored;  // rows that are no unit vectors
+    int64_t units = 0;
+    for (int64_t i = 0; i < factor.rows; ++i) {
+        if (sources[i * factor.terms])
+            stored.push_back(i);
+        else
+            out.values[static_cast<size_t>(i * factor.columns + width + units++ % factor.unit_columns)] = 1;
+    }
+    const auto count = static_cast<int64_t>(stored.size()) * width;
+    double sum = 0, squares = 0;
+    for (int64_t e = 0; e < count; ++e) {
+        const auto from = shuffle
+                              ? static_cast<int64_t>(shuffled_position(static_cast<uint64_t>(count), *shuffle,
+                                                                       index, static_cast<uint64_t>(e)))
+                              : e;
+        const int64_t column = from % width;
+        const float* const* terms = sources + stored[static_cast<size_t>(from / width)] * factor.terms;
+        double value = 0;
+        for (int64_t t = 0; t < factor.terms; ++t) value += static_cast<double>(terms[t][column]);
+        if (gain) value *= static_cast<double>(gain[column]);
+        out.values[static_cast<size_t>(stored[static_cast<size_t>(e / width)] * factor.columns + e % width)] =
+            value;
+        sum += value;
+        squares += value * value;
+    }
+    variance = variance_from_sums(sum, squares, count);
+    return out;
+}
+
+/// B with B B^T = G for a positive semidefinite G of any rank; false when LAPACK reports an error.
+bool square_root(const Matrix& g, Matrix& root) {
+    const int64_t n = g.rows;
+    std::vector<double> factor = g.values;
+    std::vector<lapack_int> pivots(static_cast<size_t>(n));
+    lapack_int rank = 0;
+    double largest = 0;
+    for (int64_t i = 0; i < n; ++i) largest = std::max(largest, factor[static_cast<size_t>(i * n + i)]);
+    // What is left behind a pivot this small is below the rounding of G.
+    const double tolerance = std::numeric_limits<double>::epsilon() * largest;
+    const lapack_int info = LAPACKE_dpstrf(LAPACK_COL_MAJOR, 'L', narrow(n), factor.data(), narrow(n),
+                                           pivots.data(), &rank, tolerance);
+    if (info < 0) return false;
+    root = {std::vector<double>(static_cast<size_t>(n * n)), n, n};
+    for (int64_t i = 0; i < n; ++i) {
+        const int64_t row = pivots[static_cast<size_t>(i)] - 1;
+        for (int64_t j = 0; j <= i && j < rank; ++j)
+            root.values[static_cast<size_t>(row * n + j)] = factor[static_cast<size_t>(j * n + i)];
+    }
+    return true;
+}
+
+/// Factors [begin, end) multiplied, from the left.
+Matrix walk(std::vector<Matrix>& factors, size_t begin, size_t end) {
+    Matrix product = std::move(factors[begin]);
+    for (size_t i = begin + 1; i < end; ++i) product = multiply(product, factors[i]);
+    return product;
+}
+
+bool solve_symmetric(Matrix& symmetric, std::vector<double>& eigenvalues) {
+    const int64_t n = symmetric.rows;
+    eigenvalues.resize(static_cast<size_t>(n));
+    const lapack_int info = LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'N', 'L', narrow(n), symmetric.values.data(),
+                                           narrow(n), eigenvalues.data());
+    return info == 0;
+}
+
+Spectrum::Status eigenvalues_of(std::vector<Matrix> factors, size_t bottleneck,
+                                std::vector<double>& eigenvalues) {
+    std::vector<Matrix> left;  // (F_1 ... F_b)^T = F_b^T ... F_1^T
+    for (size_t i = bottleneck; i-- > 0;) {
+        left.push_back(std::move(factors[i]));
+        left.back().transposed = !left.back().transposed;
+    }
+    Matrix matrix;
+    if (left.empty() || bottleneck == factors.size()) {
+        matrix = gram(left.empty() ? walk(factors, 0, factors.size()) : walk(left, 0, left.size()));
+        if (!all_finite(matrix)) return Spectrum::Status::kNonFinite;
+    } else {
+        const Matrix p = gram(walk(left, 0, left.size()));
+        const Matrix s = gram(walk(factors, bottleneck, factors.size()));
+        if (!all_finite(p) || !all_finite(s)) return Spectrum::Status::kNonFinite;
+        Matrix root;
+        if (!square_root(s, root)) return Spectrum::Status::kSolverFailed;
+        const Matrix half = multiply(p, root);
+        root.transposed = true;
+        matrix = multiply(root, half);
+        if (!all_finite(matrix)) return Spectrum::Status::kNonFinite;
+    }
+    return solve_symmetric(matrix, eigenvalues) ? Spectrum::Status::kOk : Spectrum::Status::kSolverFailed;
+}
+
+Spectrum solve_item(const FactorProduct& product, int64_t item, const std::optional<ShuffleKey>& shuffle) {
+    Spectrum spectrum;
+    std::vector<Matrix> factors;
+    for (size_t i = 0; i < product.factors.size(); ++i) {
+        const Factor& factor = product.factors[i];
+        factors.push_back(load(factor, factor.shared ? item / product.group : item, i, shuffle,
+                               spectrum.variances.emplace_back()));
+    }
+    spectrum.status = eigenvalues_of(std::move(factors), ChainPlan(product).bottleneck, spectrum.eigenvalues);
+    if (spectrum.status == Spectrum::Status::kOk)
+        finish_eigenvalues(spectrum.eigenvalues);
+    else
+        spectrum.eigenvalues.clear();
+    return spectrum;
+}
+
+/// Doubles that solve_item() holds at once, at most.
+int64_t item_doubles(const FactorProduct& product) {
+    const ChainPlan plan(product);
+    int64_t doubles = 4 * plan.n * plan.n + 2 * plan.n * (plan.widest_left + plan.widest_right);
+    for (const Factor& factor : product.factors) doubles += factor.rows * factor.columns;
+    return doubles;
+}
+
+class CpuSpectrumSolver final : public SpectrumSolver {
+  public:
+    explicit CpuSpectrumSolver(int threads) : threads_(threads) {}
+
+    void follow(Context&) override {}  // ops have finished when they return
+
+    std::vector<std::vector<Spectrum>> solve(std::span<const FactorProduct> products,
+                                             const std::optional<ShuffleKey>& shuffle) override {
+        struct Item {
+            size_t product;
+            int64_t index;
+            int64_t cost;
+        };
+        std::vector<std::vector<Spectrum>> spectra;
+        std::vector<Item> items;
+        for (size_t p = 0; p < products.size(); ++p) {
+            spectra.emplace_back(static_cast<size_t>(products[p].items));
+            for (int64_t i = 0; i < products[p].items; ++i)
+                items.push_back({p, i, item_doubles(products[p])});
+        }
+        // The largest first, so that no thread is left with one at the end.
+        std::stable_sort(items.begin(), items.end(),
+                         [](const Item& a, const Item& b) { return a.cost > b.cost; });
+#pragma omp parallel for num_threads(threads_) schedule(dynamic)
+        for (size_t i = 0; i < items.size(); ++i) {
+            const Item& item = items[i];
+            Spectrum& spectrum = spectra[item.product][static_cast<size_t>(item.index)];
+            try {
+                spectrum = solve_item(products[item.product], item.index, shuffle);
+            } catch (const std::bad_alloc&) {
+                spectrum.status = Spectrum::Status::kSolverFailed;
+            }
+        }
+        return spectra;
+    }
+
+  private:
+    int threads_;
+};
+
+}  // namespace
+
+std::unique_ptr<SpectrumSolver> make_spectrum_solver(CpuContext& ctx, std::span<const FactorProduct>) {
+    return std::make_unique<CpuSpectrumSolver>(ctx.threads());
+}
+
+int64_t solver_bytes(CpuContext& ctx, std::span<const FactorProduct> products) {
+    int64_t largest = 0;
+    for (const FactorProduct& product : products) largest = std::max(largest, item_doubles(product));
+    return largest * ctx.threads() * size_of(DType::kF64);
+}
+
+}  // namespace pastur

@@ -1,0 +1,139 @@
+#pragma once
+// Eigenvalues of M M^T (squared singular values of M) for a matrix M that is known as a product of factors. M
+// itself is formed only where no smaller problem exists.
+//
+// M = F_1 F_2 ... F_L is N_0 x N_L through dimensions N_0 ... N_L; its rank is at most n = min N_j. With b
+// where that minimum first lies, M = P^T S, P = (F_1 ... F_b)^T being n x N_0 and S = F_{b+1} ... F_L n x
+// N_L, so that the nonzero eigenvalues of M M^T are those of (P P^T)(S S^T). With the pivoted Cholesky
+// factorisation S S^T = B B^T, which exists for every rank, they are those of the symmetric n x n matrix B^T
+// (P P^T) B. Where b is an end of the chain one of the two Grams is the identity and the other is the matrix.
+// Everything is fp64 from the first conversion on; Grams square the condition, so that eigenvalues are good
+// to about 1e-15 |P|^2 |S|^2: relative to the largest, not to themselves.
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "kernels/context.h"
+
+namespace pastur {
+
+/// One factor of every item of a product: rows of fp32 numbers where the context computes, read as fp64.
+struct Factor {
+    int64_t rows = 0;          ///< as stored; the product sees [columns, rows] when `transposed`
+    int64_t columns = 0;       ///< numbers of a stored row, then unit_columns more
+    int64_t unit_columns = 0;  ///< U; 0 for an ordinary factor
+    int64_t terms = 1;         ///< a row is the sum of so many stored rows
+    bool transposed = false;
+    bool shared = false;  ///< one copy serves a whole group of items
+    /// [copies][rows][terms], copies = items, or items / group when shared. Null (each term of the row): the
+    /// k-th such row of a copy is the unit vector of column columns - U + k mod U, which passes a number
+    /// through.
+    std::vector<const float*> sources = {};
+    /// [copies]: column j of the stored part is multiplied by gain[j]. Empty: none.
+    std::vector<const float*> gains = {};
+
+    int64_t weight_columns() const { return columns - unit_columns; }
+};
+
+/// Products of one shape: an item each for, say, every head of every layer.
+struct FactorProduct {
+    int64_t items = 0;
+    int64_t group = 1;  ///< consecutive items that a shared factor serves; divides items
+    std::vector<Factor> factors;
+
+    std::vector<int64_t> dims() const;  ///< N_0 ... N_L
+    int64_t count() const;              ///< n = min N_j, the number of eigenvalues
+    /// Copies of a factor.
+    int64_t copies(const Factor& factor) const { return factor.shared ? items / group : items; }
+    /// Throws (kOther) when sizes do not fit each other.
+    void check() const;
+};
+
+/// The spectrum of one item.
+struct Spectrum {
+    enum class Status : uint8_t {
+        kOk,
+        kNonFinite,     ///< the factors hold NaN or infinity, or overflow fp64; no eigenvalues
+        kSolverFailed,  ///< the library reported it; no eigenvalues
+    };
+    Status status = Status::kOk;
+    std::vector<double> eigenvalues;  ///< [n] descending, none negative; empty unless kOk
+    std::vector<double> variances;    ///< [L] of each factor's entries (gain in, unit rows and columns out)
+};
+
+/// Shuffles the entries of every factor, for the permuted null: a keyed bijection that does not depend on the
+/// backend. Unit rows and columns stay.
+struct ShuffleKey {
+    uint64_t seed;
+    uint64_t draw;
+};
+
+/// Where the positions of a row-major weight part [rows, columns] of n entries come from under `key`: entry i
+/// is read at swap_or_not(n, key, factor, i). A bijection of [0, n) (Hoang, Morris & Rogaway, "An Enciphering
+/// Scheme Based on a Card Shuffle", CRYPTO 2012).
+constexpr uint64_t shuffled_position(uint64_t n, const ShuffleKey& key, uint64_t factor, uint64_t i) {
+    const auto mix = [](uint64_t x) {  // SplitMix64's finaliser
+        x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+        x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+        return x ^ (x >> 31);
+    };
+    int bits = 0;
+    while (bits < 64 && (n >> bits) != 0) ++bits;
+    uint64_t state = mix(mix(mix(key.seed + 0x9e3779b97f4a7c15u) + key.draw) + factor);
+    for (int round = 0; round < 16 + 4 * bits; ++round) {
+        state += 0x9e3779b97f4a7c15u;
+        const uint64_t word = mix(state), pivot = word % n;
+        const uint64_t partner = pivot >= i ? pivot - i : pivot + n - i;
+        const uint64_t both = partner > i ? partner : i;
+        if (mix(both ^ (word * 0x9e3779b97f4a7c15u)) >> 63) i = partner;
+    }
+    return i;
+}
+
+/// Solves on one device, in memory of its own and, on CUDA, on a low-priority stream and handles of its own:
+/// nothing that computes elsewhere changes by a bit. One thread at a time may call solve(), which need not be
+/// the one that uses the context.
+class SpectrumSolver {
+  public:
+    virtual ~SpectrumSolver() = default;
+    /// What was queued on ctx until now happens before the next solve().
+    virtual void follow(Context& ctx) = 0;
+    /// One Spectrum per item and product. A matrix that cannot be solved is a flagged Spectrum; throws
+    /// (kNoDevice) only when the device itself is lost.
+    virtual std::vector<std::vector<Spectrum>> solve(std::span<const FactorProduct> products,
+                                                     const std::optional<ShuffleKey>& shuffle = {}) = 0;
+};
+
+/// Takes solver_bytes(ctx, products) of memory. The products given to solve() may be fewer, or have other
+/// sources, but not be larger.
+std::unique_ptr<SpectrumSolver> make_spectrum_solver(Context& ctx, std::span<const FactorProduct> products);
+int64_t solver_bytes(Context& ctx, std::span<const FactorProduct> products);
+
+std::unique_ptr<SpectrumSolver> make_spectrum_solver(CpuContext& ctx,
+                                                     std::span<const FactorProduct> products);
+int64_t solver_bytes(CpuContext& ctx, std::span<const FactorProduct> products);
+#if defined(PASTUR_HAVE_CUDA)
+std::unique_ptr<SpectrumSolver> make_spectrum_solver(CudaContext& ctx,
+                                                     std::span<const FactorProduct> products);
+int64_t solver_bytes(CudaContext& ctx, std::span<const FactorProduct> products);
+#endif
+
+/// Doubles that the intermediate products and Grams of one item take beside its factors: walks the chain as
+/// the solvers do.
+struct ChainPlan {
+    explicit ChainPlan(const FactorProduct& product);
+    std::vector<int64_t> dims;
+    size_t bottleneck;     ///< b
+    int64_t n;             ///< N_b
+    int64_t widest_left;   ///< largest N_0 ... N_{b-1}: width of a partial product of P; 0 when b = 0
+    int64_t widest_right;  ///< likewise of S; 0 when b = L
+};
+
+/// Sorts descending, clamps to zero what rounding made negative.
+void finish_eigenvalues(std::vector<double>& ascending);
+/// Variance of entries from their sum and sum of squares.
+double variance_from_sums(double sum, double sum_of_squares, int64_t count);
+
+}  // namespace pastur
