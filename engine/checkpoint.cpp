@@ -101,6 +101,7 @@ void check_same_run(const Config& then, const Config& now) {
     const auto comparable = [](Config config) {
         config.run = {};
         config.checkpoint = {};
+        config.diagnostics = {};
         config.data.dir = config.data.train = config.data.val = "";
         config.train.val_every = config.train.val_tokens = 0;
         config.train.nonfinite = config.train.recompute = "";

@@ -58,10 +58,27 @@ template <>
 constexpr const char* kExpected<int64_t> = "an integer";
 template <>
 constexpr const char* kExpected<uint64_t> = "an integer";
+template <>
+constexpr const char* kExpected<std::vector<int64_t>> = "a list of integers, as in [0, 10, 20]";
+template <>
+constexpr const char* kExpected<std::vector<std::string>> = "a list of texts, as in [\"head\", \"layer\"]";
+
+template <typename T>
+constexpr bool kIsList = false;
+template <typename Item>
+constexpr bool kIsList<std::vector<Item>> = true;
 
 /// A value of the recipe; false when it has another type. An integer is a number too, but not the reverse.
 template <typename T>
 bool read_value(T& out, const toml::node& node) {
+    if constexpr (kIsList<T>) {
+        const toml::array* array = node.as_array();
+        if (!array) return false;
+        out.clear();
+        for (const toml::node& item : *array)
+            if (!read_value(out.emplace_back(), item)) return false;
+        return true;
+    }
     if constexpr (std::is_same_v<T, double>) {
         if (const auto integer = node.value_exact<int64_t>())
             return out = static_cast<double>(*integer), true;
@@ -70,17 +87,23 @@ bool read_value(T& out, const toml::node& node) {
         const auto integer = node.value_exact<int64_t>();
         if (!integer || *integer < 0) return false;
         return out = static_cast<uint64_t>(*integer), true;
-    } else {
+    } else if constexpr (!kIsList<T>) {
         const auto value = node.value_exact<T>();
         if (value) out = *value;
         return value.has_value();
     }
 }
 
-/// A value of the command line: the same, from plain text (strings need no quotes).
+/// A value of the command line: the same, from plain text (strings need no quotes, lists have commas).
 template <typename T>
 bool read_value(T& out, const std::string& text) {
-    if constexpr (std::is_same_v<T, std::string>) {
+    if constexpr (kIsList<T>) {
+        out.clear();
+        std::istringstream items(text);
+        for (std::string item; std::getline(items, item, ',');)
+            if (!read_value(out.emplace_back(), item)) return false;
+        return text.empty() || text.back() != ',';
+    } else if constexpr (std::is_same_v<T, std::string>) {
         return out = text, true;
     } else if constexpr (std::is_same_v<T, bool>) {
         return out = text == "true", text == "true" || text == "false";

@@ -73,6 +73,20 @@ struct CheckpointConfig {
     bool operator==(const CheckpointConfig&) const = default;
 };
 
+struct DiagnosticsConfig {
+    int64_t every = 100;  ///< steps between measurements; 0: no diagnostics at all
+    std::vector<int64_t> early = {0, 10, 20, 50, 100, 200};  ///< steps measured besides those
+    std::vector<std::string>
+        scopes;  ///< of spectral_scopes(); empty: head, layer (decoupled: content, rope too)
+    std::vector<std::string> nulls = {"product", "mp"};  ///< product | mp | permuted
+    bool spectra = true;                                 ///< write the eigenvalues of every measurement too
+    double tw_quantile = 0.99;       ///< of Tracy-Widom: where the edge of a null lies beyond its bulk
+    double spike_ratio = 1.2;        ///< an event: lambda_max above so many edges, and growing
+    double collapse_fraction = 0.5;  ///< an event: stable rank below so much of its first value
+    int64_t permutations = 4;        ///< shuffles averaged by the permuted null
+    bool operator==(const DiagnosticsConfig&) const = default;
+};
+
 struct RunConfig {
     std::string name;  ///< empty: <preset>-<variant>
     std::string dir;   ///< empty: runs/<name>
@@ -86,6 +100,7 @@ struct Config {
     DataConfig data;
     TrainConfig train;
     CheckpointConfig checkpoint;
+    DiagnosticsConfig diagnostics;
     RunConfig run;
     bool operator==(const Config&) const = default;
 };

@@ -27,6 +27,8 @@ constexpr auto kTrain = field_at<&Config::train, Key>;
 template <auto Key>
 constexpr auto kCheckpoint = field_at<&Config::checkpoint, Key>;
 template <auto Key>
+constexpr auto kDiagnostics = field_at<&Config::diagnostics, Key>;
+template <auto Key>
 constexpr auto kRun = field_at<&Config::run, Key>;
 
 // Bounds far beyond any model, so that products of a few sizes stay inside int64.
@@ -39,6 +41,8 @@ constexpr Range kPositive = {.low = 0, .high = kLargest, .above = true};
 constexpr Range kNonNegative = {.low = 0, .high = kLargest};
 constexpr Range kFraction = {.low = 0, .high = 1};
 constexpr Range kBelowOne = {.low = 0, .high = 1, .below = true};
+
+constexpr Range kInsideOne = {.low = 0, .high = 1, .above = true, .below = true};
 
 constexpr VariantSet kPrerope = VariantSet(kPreropeKeys | kPreropeInput);
 
@@ -209,13 +213,51 @@ std::vector<Field> make_train_fields() {
     };
 }
 
+std::vector<Field> make_checkpoint_fields() {
+    using C = CheckpointConfig;
+    return {
+        {"checkpoint", "every", kCheckpoint<&C::every>, "steps between checkpoints (0: only at the end)",
+         kCountOrZero},
+        {"checkpoint", "keep", kCheckpoint<&C::keep>, "newest checkpoints kept (0: all)", kCountOrZero},
+    };
+}
+
+std::vector<Field> make_diagnostics_fields() {
+    using D = DiagnosticsConfig;
+    return {
+        {"diagnostics", "every", kDiagnostics<&D::every>, "steps between spectra (0: no diagnostics)",
+         kCountOrZero},
+        {"diagnostics", "early", kDiagnostics<&D::early>, "steps measured besides those", kCountOrZero},
+        {"diagnostics",
+         "scopes",
+         kDiagnostics<&D::scopes>,
+         "what is decomposed (empty: head, layer; mla-decoupled content, rope too)",
+         {},
+         {"head", "layer", "content", "rope", "literal", "weights"}},
+        {"diagnostics",
+         "nulls",
+         kDiagnostics<&D::nulls>,
+         "what spectra are compared with",
+         {},
+         {"product", "mp", "permuted"}},
+        {"diagnostics", "spectra", kDiagnostics<&D::spectra>, "write every eigenvalue (spectra/step_*.npz)"},
+        {"diagnostics", "tw_quantile", kDiagnostics<&D::tw_quantile>,
+         "of Tracy-Widom: a null's edge beyond its bulk", kInsideOne},
+        {"diagnostics", "spike_ratio", kDiagnostics<&D::spike_ratio>,
+         "event: largest eigenvalue over the edge, while it grows", kPositive},
+        {"diagnostics", "collapse_fraction", kDiagnostics<&D::collapse_fraction>,
+         "event: stable rank over its first value", kFraction},
+        {"diagnostics",
+         "permutations",
+         kDiagnostics<&D::permutations>,
+         "shuffles averaged by the permuted null",
+         {.low = 1, .high = 1024}},
+    };
+}
+
 std::vector<Field> make_run_fields() {
     using R = RunConfig;
     return {
-        {"checkpoint", "every", kCheckpoint<&CheckpointConfig::every>,
-         "steps between checkpoints (0: only at the end)", kCountOrZero},
-        {"checkpoint", "keep", kCheckpoint<&CheckpointConfig::keep>, "newest checkpoints kept (0: all)",
-         kCountOrZero},
         {"run", "name", kRun<&R::name>, "of the run (empty: <preset>-<variant>)"},
         {"run", "dir", kRun<&R::dir>, "run folder (empty: runs/<name>)"},
         {"run", "log_every", kRun<&R::log_every>, "steps between log lines", kCount},
@@ -224,8 +266,8 @@ std::vector<Field> make_run_fields() {
 
 std::vector<Field> make_fields() {
     std::vector<Field> fields;
-    for (auto make :
-         {make_model_fields, make_attention_fields, make_data_fields, make_train_fields, make_run_fields}) {
+    for (auto make : {make_model_fields, make_attention_fields, make_data_fields, make_train_fields,
+                      make_checkpoint_fields, make_diagnostics_fields, make_run_fields}) {
         const std::vector<Field> part = make();
         fields.insert(fields.end(), part.begin(), part.end());
     }
@@ -271,6 +313,22 @@ void check_text(const Field& field, const std::string& text, const std::string& 
          fmt::join(field.choices, "\", \""), nearest_name(text, field.choices));
 }
 
+void check_value(const Field& field, const std::string& text, const std::string& where) {
+    check_text(field, text, where);
+}
+void check_value(const Field&, bool, const std::string&) {}
+template <typename Number>
+requires(std::is_arithmetic_v<Number>) void check_value(const Field& field, Number value,
+                                                        const std::string& where) {
+    if (!inside(field.range, static_cast<double>(value)))
+        fail(ExitCode::kUsage, "{}: expected {}", where,
+             expectation(field.range, std::is_integral_v<Number>));
+}
+template <typename Item>
+void check_value(const Field& field, const std::vector<Item>& list, const std::string& where) {
+    for (const Item& item : list) check_value(field, item, where);
+}
+
 std::string quoted(const std::string& text) {
     std::string out = "\"";
     for (const char c : text) {
@@ -284,6 +342,23 @@ std::string float_text(double x) {
     std::string text = fmt::format("{}", x);
     if (text.find_first_of(".en") == std::string::npos) text += ".0";
     return text;
+}
+
+std::string text_of(const std::string& text) {
+    return quoted(text);
+}
+std::string text_of(double x) {
+    return float_text(x);
+}
+template <typename Plain>
+requires(std::is_integral_v<Plain>) std::string text_of(Plain value) {
+    return fmt::format("{}", value);
+}
+template <typename Item>
+std::string text_of(const std::vector<Item>& list) {
+    std::vector<std::string> items;
+    for (const Item& item : list) items.push_back(text_of(item));
+    return fmt::format("[{}]", fmt::join(items, ", "));
 }
 
 }  // namespace
@@ -300,25 +375,11 @@ const Field* find_field(std::string_view section, std::string_view key) {
 }
 
 void check_field(const Field& field, const Config& config, const std::string& where) {
-    visit_value(field, config, [&](const auto& value) {
-        using Value = std::remove_cvref_t<decltype(value)>;
-        if constexpr (std::is_same_v<Value, std::string>) {
-            check_text(field, value, where);
-        } else if constexpr (!std::is_same_v<Value, bool>) {
-            if (!inside(field.range, static_cast<double>(value)))
-                fail(ExitCode::kUsage, "{}: expected {}", where,
-                     expectation(field.range, std::is_integral_v<Value>));
-        }
-    });
+    visit_value(field, config, [&](const auto& value) { check_value(field, value, where); });
 }
 
 std::string value_text(const Field& field, const Config& config) {
-    return visit_value(field, config, [](const auto& value) -> std::string {
-        using Value = std::remove_cvref_t<decltype(value)>;
-        if constexpr (std::is_same_v<Value, std::string>) return quoted(value);
-        if constexpr (std::is_same_v<Value, double>) return float_text(value);
-        return fmt::format("{}", value);
-    });
+    return visit_value(field, config, [](const auto& value) { return text_of(value); });
 }
 
 VariantSet variant_of(const Config& config) {

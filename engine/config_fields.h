@@ -25,9 +25,10 @@ std::string describe(VariantSet variants);
 
 /// Where a field lives in a Config, by type.
 using FieldAccess = std::variant<int64_t& (*)(Config&), uint64_t& (*)(Config&), double& (*)(Config&),
-                                 bool& (*)(Config&), std::string& (*)(Config&)>;
+                                 bool& (*)(Config&), std::string& (*)(Config&),
+                                 std::vector<int64_t>& (*)(Config&), std::vector<std::string>& (*)(Config&)>;
 
-/// Allowed numbers: low <= x <= high, or low < x when `above` is set; likewise `below`.
+/// Allowed numbers, and those of a list: low <= x <= high, or low < x when `above` is set; likewise `below`.
 struct Range {
     double low = -std::numeric_limits<double>::infinity();
     double high = std::numeric_limits<double>::infinity();
@@ -41,7 +42,7 @@ struct Field {
     FieldAccess access;
     const char* doc;
     Range range = {};
-    std::vector<std::string> choices = {};  ///< of a string; empty: any text
+    std::vector<std::string> choices = {};  ///< of a string or of a list's; empty: any text
     VariantSet variants = kEveryVariant;
 
     std::string path() const { return std::string(section) + "." + key; }
@@ -55,7 +56,8 @@ const Field* find_field(std::string_view section, std::string_view key);
 /// Throws (kUsage) "<where>: expected ..." when the field's value in `config` is out of range or no valid
 /// choice.
 void check_field(const Field& field, const Config& config, const std::string& where);
-/// The field's value as TOML: quoted strings, floats in their shortest form that reads back equal.
+/// The field's value as TOML: quoted strings, lists in brackets, floats in their shortest form that reads
+/// back equal.
 std::string value_text(const Field& field, const Config& config);
 
 /// Where each key of a Config was set, for messages and precedence.

@@ -188,6 +188,22 @@ void fill_train(Config& config, const Explainer& explain) {
              explain.value("data", "seq_len"));
 }
 
+void fill_diagnostics(Config& config, const Explainer& explain) {
+    DiagnosticsConfig& d = config.diagnostics;
+    const bool decoupled = variant_of(config) == kDecoupled;
+    if (d.scopes.empty())
+        d.scopes = decoupled ? std::vector<std::string>{"head", "layer", "content", "rope"}
+                             : std::vector<std::string>{"head", "layer"};
+    for (const std::string& scope : d.scopes)
+        if (!decoupled && (scope == "content" || scope == "rope"))
+            fail(ExitCode::kUsage, "diagnostics: {}: \"{}\" is a part of {}, but attention.variant is \"{}\"",
+                 explain.value("diagnostics", "scopes"), scope, describe(kDecoupled),
+                 config.attention.variant);
+    if (d.nulls.empty())
+        fail(ExitCode::kUsage, "diagnostics: {}: expected one or more (every = 0 turns diagnostics off)",
+             explain.value("diagnostics", "nulls"));
+}
+
 /// A folder named with more authority than the paths derived from an older one replaces them: `--data.dir=x`
 /// over a resolved recipe must not read the recipe's shards.
 void derive_path(std::string& path, const Origin& from, const Origin& base, const std::string& derived) {
@@ -242,6 +258,7 @@ void resolve_config(Config& config, const Origins& origins) {
     fill_model(config, explain);
     fill_attention(config, explain);
     fill_train(config, explain);
+    fill_diagnostics(config, explain);
     fill_paths(config, explain);
     check_foreign(foreign, config, origins);
 }
