@@ -64,12 +64,13 @@ void RunFolder::write(const nlohmann::ordered_json& event) {
 
 void RunFolder::begin_step() {
     step_begin_ = Clock::now();
-    data_seconds_ = 0;
+    data_seconds_ = diagnostics_seconds_ = 0;
 }
 
 void RunFolder::log_step(const TrainState& state, double loss, double grad_norm, double lr) {
     window_seconds_ += seconds_since(step_begin_);
     window_data_seconds_ += data_seconds_;
+    window_diagnostics_seconds_ += diagnostics_seconds_;
     ++window_steps_;
     const double step_seconds = window_seconds_ / static_cast<double>(window_steps_);
     const auto step_tokens = static_cast<double>(config_.train.global_batch * config_.data.seq_len);
@@ -89,10 +90,19 @@ void RunFolder::log_step(const TrainState& state, double loss, double grad_norm,
            {"mfu", nullptr},
            {"step_ms", step_seconds * 1e3},
            {"data_ms", window_data_seconds_ / static_cast<double>(window_steps_) * 1e3},
+           {"diag_ms", window_diagnostics_seconds_ / static_cast<double>(window_steps_) * 1e3},
            {"mem_gib", memory_gib_},
            {"skipped", state.skipped}});
-    window_seconds_ = window_data_seconds_ = 0;
+    window_seconds_ = window_data_seconds_ = window_diagnostics_seconds_ = 0;
     window_steps_ = 0;
+}
+
+void RunFolder::log_spectra(const Monitor::Report& report) {
+    for (const std::string& message : report.messages) progress_.message(message);
+    for (const nlohmann::ordered_json& event : report.events) {
+        progress_.message(describe_event(event));
+        write(event);
+    }
 }
 
 void RunFolder::log_validation(const TrainState& state, const Evaluation& evaluation) {

@@ -7,6 +7,7 @@
 #include "engine/checkpoint_store.h"
 #include "engine/evaluate.h"
 #include "engine/logger.h"
+#include "engine/monitor.h"
 #include "engine/optimizer.h"
 #include "engine/train_state.h"
 
@@ -36,7 +37,16 @@ class RunFolder {
         data_seconds_ += seconds_since(begin);
         return result;
     }
+    /// Counts what `measure` takes as time that the step lost to diagnostics.
+    template <typename Measure>
+    void timed_diagnostics(Measure measure) {
+        const auto begin = Clock::now();
+        measure();
+        diagnostics_seconds_ += seconds_since(begin);
+    }
     void log_step(const TrainState& state, double loss, double grad_norm, double lr);
+    /// Events to metrics.jsonl and to people, and what went wrong to people.
+    void log_spectra(const Monitor::Report& report);
     void log_validation(const TrainState& state, const Evaluation& evaluation);
     void save(Context& ctx, const Parameters& params, const AdamW& optimizer, const TrainState& state);
     /// status: "done", "requeue" or "nonfinite".
@@ -60,9 +70,9 @@ class RunFolder {
     double memory_gib_ = 0;
 
     Clock::time_point step_begin_;
-    double data_seconds_ = 0;
+    double data_seconds_ = 0, diagnostics_seconds_ = 0;
     /// Since the last logged step.
-    double window_seconds_ = 0, window_data_seconds_ = 0;
+    double window_seconds_ = 0, window_data_seconds_ = 0, window_diagnostics_seconds_ = 0;
     int64_t window_steps_ = 0;
 };
 

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "engine/monitor.h"
 #include "engine/run_folder.h"
 #include "engine/schedule.h"
 #include "engine/stop_request.h"
@@ -63,12 +64,18 @@ std::string Trainer::describe() const {
 
 void Trainer::allocate() {
     const MemoryInfo memory = memory_info(ctx_);
-    const MemoryPlan plan = plan_memory(ctx_, model_, &optimizer_);
+    MemoryPlan plan = plan_memory(ctx_, model_, &optimizer_);
+    const bool diagnostics = config_.diagnostics.every > 0 && comm_.is_root();
+    if (diagnostics)
+        plan.entries.push_back(
+            {"diagnostics", Monitor::planned_bytes(ctx_, config_, model_.params().table())});
     if (comm_.is_root()) fmt::print("memory on {}:\n{}", device_name(ctx_), plan.describe(memory));
     plan.check_fits(memory);
     model_.allocate(ctx_, true);
     optimizer_.allocate(ctx_);
     step_ = std::make_unique<TrainStep>(config_, ctx_, comm_, model_, optimizer_);
+    if (diagnostics)
+        monitor_ = std::make_unique<Monitor>(ctx_, config_, model_.params(), folder_->path() / "spectra");
 }
 
 ExitCode Trainer::run(const std::filesystem::path& run_dir, bool resume) {
@@ -87,6 +94,7 @@ void Trainer::start_or_resume(bool resume) {
     if (!restored) model_.params().initialise(ctx_, config_.train.seed);
     comm_.barrier();  // every rank has looked at the folder before the first one writes to it
     folder_->start(ctx_, comm_.size(), restored, state_, size_of_model(config_, model_.params().table()));
+    if (monitor_) monitor_->open(restored ? state_.step : -1);
 
     // Rank r takes the r-th part of every step's sequences.
     const int64_t per_rank = config_.train.global_batch / comm_.size();
@@ -98,7 +106,10 @@ void Trainer::start_or_resume(bool resume) {
 }
 
 ExitCode Trainer::train() {
-    if (state_.step == 0) validate();
+    if (state_.step == 0) {
+        measure_spectra();
+        validate();
+    }
     while (state_.step < config_.train.steps) {
         const double lr = learning_rate(config_.train, state_.step);
         folder_->begin_step();
@@ -106,6 +117,7 @@ ExitCode Trainer::train() {
         ++state_.step;
         state_.tokens += config_.train.global_batch * config_.data.seq_len;
         if (!result.finite()) handle_nonfinite(result);
+        measure_spectra();
         folder_->log_step(state_, result.loss, result.grad_norm, lr);
 
         const bool last = state_.step == config_.train.steps;
@@ -114,13 +126,23 @@ ExitCode Trainer::train() {
         const auto due = [&](int64_t every) { return every > 0 && state_.step % every == 0; };
         if (last || due(config_.train.val_every)) validate();
         if (last || stop || asked || due(config_.checkpoint.every)) save_checkpoint();
-        if (stop && !last) {
-            folder_->finish(state_, "requeue");
-            return ExitCode::kRequeue;
-        }
+        if (stop && !last) return finish("requeue", ExitCode::kRequeue);
     }
-    folder_->finish(state_, "done");
-    return ExitCode::kOk;
+    return finish("done", ExitCode::kOk);
+}
+
+ExitCode Trainer::finish(const std::string& status, ExitCode code) {
+    if (monitor_) folder_->log_spectra(monitor_->drain());
+    folder_->finish(state_, status);
+    return code;
+}
+
+void Trainer::measure_spectra() {
+    if (!monitor_) return;
+    folder_->timed_diagnostics([&] {
+        if (Monitor::due(config_, state_.step)) monitor_->observe(state_.step);
+        folder_->log_spectra(monitor_->poll());
+    });
 }
 
 TrainStep::Result Trainer::train_step(double lr) {
@@ -132,7 +154,7 @@ void Trainer::handle_nonfinite(const TrainStep::Result& result) {
     ++state_.skipped;
     if (config_.train.nonfinite == "skip") return;
     const std::string where = first_nonfinite_gradient();
-    folder_->finish(state_, "nonfinite");
+    finish("nonfinite", ExitCode::kNonFinite);
     fail(ExitCode::kNonFinite,
          "step {}: loss {}, gradient norm {}: {}; the weights are those of the step before. Lower train.lr, "
          "set "
@@ -155,6 +177,9 @@ void Trainer::validate() {
 }
 
 void Trainer::save_checkpoint() {
+    // What was observed until here is on disk before the checkpoint is: a resumed run does not observe it
+    // again.
+    if (monitor_) folder_->log_spectra(monitor_->drain());
     folder_->save(ctx_, model_.params(), optimizer_, state_);
     comm_.barrier();
 }

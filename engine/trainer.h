@@ -16,6 +16,7 @@
 
 namespace pastur {
 
+class Monitor;
 class RunFolder;
 
 class Trainer {
@@ -43,6 +44,8 @@ class Trainer {
     std::string first_nonfinite_gradient();
     void validate();
     void save_checkpoint();
+    void measure_spectra();
+    ExitCode finish(const std::string& status, ExitCode code);
 
     Config config_;
     Context& ctx_;
@@ -56,6 +59,7 @@ class Trainer {
 
     std::unique_ptr<RunFolder> folder_;
     std::unique_ptr<TrainStep> step_;
+    std::unique_ptr<Monitor> monitor_;  ///< null: no diagnostics, or not the root
     std::unique_ptr<BatchStream> batches_;
 };
 

@@ -1,0 +1,186 @@
+#include "engine/monitor.h"
+
+#include <algorithm>
+#include <map>
+
+namespace pastur {
+namespace {
+
+std::vector<NamedShape> shapes_of(const ParamTable& table) {
+    std::vector<NamedShape> shapes;
+    for (const Param& param : table.params()) shapes.push_back({param.name, param.shape});
+    return shapes;
+}
+
+const Param& param_named(const ParamTable& table, const std::string& name) {
+    const auto found = std::find_if(table.params().begin(), table.params().end(),
+                                    [&](const Param& param) { return param.name == name; });
+    PASTUR_CHECK(found != table.params().end(), "the model has no {}", name);
+    return *found;
+}
+
+/// The matrices of a configuration by their sizes alone, and the parameters that they are made of.
+struct Survey {
+    std::vector<SpectralMatrix> matrices;
+    std::vector<const Param*> used;
+};
+Survey survey(const Config& config, const ParamTable& table) {
+    std::map<std::string, const Param*> used;
+    static const std::byte nowhere{};  // never read: any address will do that is not null
+    Survey result;
+    result.matrices =
+        spectral_matrices(config, config.diagnostics.scopes, shapes_of(table), [&](const std::string& name) {
+            const Param& param = param_named(table, name);
+            used.emplace(name, &param);
+            return ConstTensor(&nowhere, DType::kF32, param.shape);
+        });
+    for (const auto& [name, param] : used) result.used.push_back(param);
+    return result;
+}
+
+int64_t snapshot_bytes(const std::vector<const Param*>& params) {
+    int64_t bytes = 0;
+    for (const Param* param : params) bytes += align_up(param->shape.numel() * size_of(DType::kF32));
+    return bytes;
+}
+
+std::vector<FactorProduct> products_of(const std::vector<SpectralMatrix>& matrices) {
+    std::vector<FactorProduct> products;
+    for (const SpectralMatrix& matrix : matrices) products.push_back(matrix.product);
+    return products;
+}
+
+}  // namespace
+
+int64_t Monitor::planned_bytes(Context& ctx, const Config& config, const ParamTable& table) {
+    const Survey sizes = survey(config, table);
+    return solver_bytes(ctx, products_of(sizes.matrices)) + (is_cuda(ctx) ? snapshot_bytes(sizes.used) : 0);
+}
+
+Monitor::Monitor(Context& ctx, const Config& config, const Parameters& params,
+                 const std::filesystem::path& folder)
+    : ctx_(ctx),
+      config_(config),
+      params_(params),
+      judge_(config.diagnostics.nulls, config.diagnostics.tw_quantile),
+      events_(config.diagnostics),
+      files_(folder) {
+    std::map<std::string, Tensor> copies;
+    if (is_cuda(ctx)) {
+        const std::vector<const Param*> used = survey(config, params.table()).used;
+        snapshot_ = allocate(ctx, snapshot_bytes(used));
+        int64_t offset = 0;
+        for (const Param* param : used) {
+            const Tensor copy(snapshot_.data() + offset, DType::kF32, param->shape);
+            offset += align_up(copy.nbytes());
+            copies_.emplace_back(copy, param);
+            copies.emplace(param->name, copy);
+        }
+    }
+    matrices_ = spectral_matrices(config, config.diagnostics.scopes, shapes_of(params.table()),
+                                  [&](const std::string& name) -> ConstTensor {
+                                      if (is_cuda(ctx)) return copies.at(name);
+                                      return params.master(param_named(params.table(), name));
+                                  });
+    solver_ = make_spectrum_solver(ctx, products_of(matrices_));
+    worker_ = std::thread([this] { work(); });
+}
+
+Monitor::~Monitor() {
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        closing_ = true;
+    }
+    changed_.notify_all();
+    worker_.join();
+}
+
+bool Monitor::due(const Config& config, int64_t step) {
+    const DiagnosticsConfig& d = config.diagnostics;
+    if (d.every == 0) return false;
+    return step % d.every == 0 || step == config.train.steps ||
+           std::find(d.early.begin(), d.early.end(), step) != d.early.end();
+}
+
+void Monitor::open(int64_t step) {
+    files_.open(step, [this](const nlohmann::ordered_json& record) { events_.feed(record); });
+}
+
+uint64_t Monitor::shuffle_seed(int64_t step) const {
+    return config_.train.seed * 0x9e3779b97f4a7c15u + static_cast<uint64_t>(step);
+}
+
+void Monitor::observe(int64_t step) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    wait_until_idle(lock);
+    if (is_cuda(ctx_)) {
+        for (const auto& [copy_of, param] : copies_) copy(ctx_, copy_of, params_.master(*param));
+        solver_->follow(ctx_);
+        job_ = [this, step] {
+            finish(step, solve_spectra(*solver_, matrices_, config_.diagnostics, shuffle_seed(step)));
+        };
+    } else {
+        auto measured = std::make_shared<MeasuredSpectra>(
+            solve_spectra(*solver_, matrices_, config_.diagnostics, shuffle_seed(step)));
+        job_ = [this, step, measured] { finish(step, *measured); };
+    }
+    lock.unlock();
+    changed_.notify_all();
+}
+
+void Monitor::finish(int64_t step, const MeasuredSpectra& measured) {
+    if (config_.diagnostics.spectra) files_.write_spectra(step, matrices_, measured.spectra);
+    std::vector<nlohmann::ordered_json> records, events;
+    for (const SpectrumRecord& record : judge_.judge(matrices_, measured)) {
+        records.push_back(to_json(record, step));
+        for (nlohmann::ordered_json& event : events_.feed(records.back())) events.push_back(std::move(event));
+    }
+    files_.append_summary(records);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    report_.events.insert(report_.events.end(), events.begin(), events.end());
+}
+
+void Monitor::work() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (;;) {
+        changed_.wait(lock, [this] { return job_ || closing_; });
+        if (!job_) return;
+        lock.unlock();
+        std::exception_ptr failure;
+        std::string message;
+        try {
+            job_();
+        } catch (const Error& error) {
+            if (error.code() == ExitCode::kIo || error.code() == ExitCode::kMissingInput)
+                failure = std::current_exception();
+            else
+                message = error.what();
+        } catch (const std::exception& error) {
+            message = error.what();
+        }
+        lock.lock();
+        if (failure) failure_ = failure;
+        if (!message.empty()) report_.messages.push_back("diagnostics failed: " + message);
+        job_ = nullptr;
+        changed_.notify_all();
+    }
+}
+
+void Monitor::wait_until_idle(std::unique_lock<std::mutex>& lock) {
+    changed_.wait(lock, [this] { return !job_; });
+    if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
+}
+
+Monitor::Report Monitor::poll() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
+    return std::exchange(report_, {});
+}
+
+Monitor::Report Monitor::drain() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    wait_until_idle(lock);
+    return std::exchange(report_, {});
+}
+
+}  // namespace pastur

@@ -1,0 +1,82 @@
+#pragma once
+// Spectra in the loop: measures the query-key forms of the weights while they train, and never changes a bit
+// of them.
+#include <condition_variable>
+#include <exception>
+#include <filesystem>
+#include <functional>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "engine/parameters.h"
+#include "engine/spectra_files.h"
+#include "engine/spectral_events.h"
+#include "engine/spectrum_records.h"
+
+namespace pastur {
+
+/// On CUDA a measurement copies the weights it needs on the training stream; the eigenvalues are found on the
+/// solver's own low-priority stream, driven by a worker thread, while training goes on. On the CPU the
+/// training threads find them first: they would have to share the cores anyway. On both the worker computes
+/// the metrics and writes the files.
+class Monitor {
+  public:
+    /// Memory of the device that a monitor of this configuration takes.
+    static int64_t planned_bytes(Context& ctx, const Config& config, const ParamTable& table);
+
+    /// Takes the memory; params are allocated, and outlive the monitor. config.diagnostics.every > 0.
+    Monitor(Context& ctx, const Config& config, const Parameters& params,
+            const std::filesystem::path& folder);
+    /// Waits for the measurement in progress.
+    ~Monitor();
+    Monitor(const Monitor&) = delete;
+    Monitor& operator=(const Monitor&) = delete;
+
+    /// Whether a measurement belongs after `step` finished steps (0: before the first).
+    static bool due(const Config& config, int64_t step);
+
+    /// Makes the folder; moves aside what belongs to steps after `step` (-1: everything), and takes up the
+    /// events where the rest left them. Throws (kIo).
+    void open(int64_t step);
+
+    /// Measures the weights as they are, waiting for the measurement before. Throws what that failed with.
+    void observe(int64_t step);
+
+    struct Report {
+        std::vector<nlohmann::ordered_json> events;  ///< for metrics.jsonl
+        std::vector<std::string> messages;           ///< of what failed
+    };
+    /// What has come up since the last call. Throws (kIo) when the files could not be written; nothing else
+    /// that goes wrong in a measurement is more than a message.
+    Report poll();
+    /// The same when everything observed is written.
+    Report drain();
+
+  private:
+    void wait_until_idle(std::unique_lock<std::mutex>& lock);
+    void work();
+    void finish(int64_t step, const MeasuredSpectra& measured);
+    uint64_t shuffle_seed(int64_t step) const;
+
+    Context& ctx_;
+    Config config_;
+    const Parameters& params_;
+    Buffer snapshot_;                                      ///< CUDA: copies of the weights used
+    std::vector<std::pair<Tensor, const Param*>> copies_;  ///< and of what
+    std::vector<SpectralMatrix> matrices_;
+    std::unique_ptr<SpectrumSolver> solver_;
+    SpectrumJudge judge_;
+    SpectralEvents events_;
+    SpectraFiles files_;
+
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::function<void()> job_;  ///< empty: idle
+    bool closing_ = false;
+    std::exception_ptr failure_;
+    Report report_;
+    std::thread worker_;
+};
+
+}  // namespace pastur

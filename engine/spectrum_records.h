@@ -1,0 +1,53 @@
+#pragma once
+// From eigenvalues to lines of spectra/summary.jsonl: one record per matrix and null.
+#include <map>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "diag/metrics.h"
+#include "engine/qk_factors.h"
+
+namespace pastur {
+
+struct SpectrumRecord {
+    int64_t layer = -1, head = -1;  ///< as SpectralMatrix::Item
+    std::string matrix;
+    std::string null;
+    std::vector<int64_t> dims;       ///< N_0 ... N_L
+    double variance_product = 0;     ///< of the factors' entries
+    int64_t n = 0;                   ///< eigenvalues
+    std::vector<std::string> flags;  ///< of SpectrumMetrics, or solver_failed
+    SpectrumMetrics metrics{};
+};
+/// {"step", "layer", "head", "matrix", "null", "n", "dims", "variance_product" | "rows", "cols", "flags",
+/// <metrics>}; metrics_line() makes it a line. Without a step for `pastur spectra`.
+nlohmann::ordered_json to_json(const SpectrumRecord& record, std::optional<int64_t> step);
+
+/// Everything solved at one moment. `shuffled` [draw][matrix][item] is for the permuted null, else empty.
+struct MeasuredSpectra {
+    std::vector<std::vector<Spectrum>> spectra;  ///< [matrix][item]
+    std::vector<std::vector<std::vector<Spectrum>>> shuffled;
+};
+MeasuredSpectra solve_spectra(SpectrumSolver& solver, const std::vector<SpectralMatrix>& matrices,
+                              const DiagnosticsConfig& config, uint64_t seed);
+
+/// Compares spectra with nulls. Keeps the laws it has computed.
+class SpectrumJudge {
+  public:
+    SpectrumJudge(std::vector<std::string> nulls, double tw_quantile);
+    /// Matrix by matrix, item by item, null by null. A matrix that is no chain of Gaussian factors has no
+    /// product null.
+    std::vector<SpectrumRecord> judge(const std::vector<SpectralMatrix>& matrices,
+                                      const MeasuredSpectra& measured);
+
+  private:
+    Null null_of(const std::string& name, const SpectralMatrix& matrix, const Spectrum& spectrum,
+                 const std::vector<std::vector<double>>& shuffled, double variance_product);
+    std::vector<std::string> nulls_;
+    double tw_quantile_;
+    std::map<std::vector<int64_t>, ProductLaw> laws_;
+};
+
+}  // namespace pastur
