@@ -4,6 +4,20 @@
 
 namespace pastur {
 
+FactorRows::FactorRows(const Factor& factor) {
+    int64_t units = 0;
+    for (int64_t row = 0; row < factor.rows; ++row) {
+        const bool is_stored = factor.sources[static_cast<size_t>(row * factor.terms)] != nullptr;
+        if (is_stored) {
+            slots.push_back(static_cast<int32_t>(stored.size()));
+            stored.push_back(static_cast<int32_t>(row));
+        } else {
+            slots.push_back(
+                static_cast<int32_t>(-1 - factor.weight_columns() - units++ % factor.unit_columns));
+        }
+    }
+}
+
 std::vector<int64_t> FactorProduct::dims() const {
     std::vector<int64_t> dims;
     for (const Factor& factor : factors) {

@@ -13,6 +13,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "kernels/context.h"
@@ -37,6 +38,13 @@ struct Factor {
     int64_t weight_columns() const { return columns - unit_columns; }
 };
 
+/// Which rows of one copy of a factor are stored and which are unit vectors; the same for every copy.
+struct FactorRows {
+    explicit FactorRows(const Factor& factor);
+    std::vector<int32_t> stored;  ///< indices of the stored rows, in order
+    std::vector<int32_t> slots;   ///< [rows] index into `stored`, or -1 - column of a unit vector
+};
+
 /// Products of one shape: an item each for, say, every head of every layer.
 struct FactorProduct {
     int64_t items = 0;
@@ -59,8 +67,10 @@ struct Spectrum {
         kSolverFailed,  ///< the library reported it; no eigenvalues
     };
     Status status = Status::kOk;
-    std::vector<double> eigenvalues;  ///< [n] descending, none negative; empty unless kOk
-    std::vector<double> variances;    ///< [L] of each factor's entries (gain in, unit rows and columns out)
+    std::vector<double> eigenvalues = {};  ///< [n] descending, none negative; empty unless kOk
+    std::string reason = {};               ///< of kSolverFailed
+    std::vector<double> variances =
+        {};  ///< [L] of each factor's entries (gain in, unit rows and columns out)
 };
 
 /// Shuffles the entries of every factor, for the permuted null: a keyed bijection that does not depend on the

@@ -42,7 +42,7 @@ constexpr Range kNonNegative = {.low = 0, .high = kLargest};
 constexpr Range kFraction = {.low = 0, .high = 1};
 constexpr Range kBelowOne = {.low = 0, .high = 1, .below = true};
 
-constexpr Range kInsideOne = {.low = 0, .high = 1, .above = true, .below = true};
+constexpr Range kTracyWidom = {.low = 0.001, .high = 0.9999};
 
 constexpr VariantSet kPrerope = VariantSet(kPreropeKeys | kPreropeInput);
 
@@ -242,7 +242,7 @@ std::vector<Field> make_diagnostics_fields() {
          {"product", "mp", "permuted"}},
         {"diagnostics", "spectra", kDiagnostics<&D::spectra>, "write every eigenvalue (spectra/step_*.npz)"},
         {"diagnostics", "tw_quantile", kDiagnostics<&D::tw_quantile>,
-         "of Tracy-Widom: a null's edge beyond its bulk", kInsideOne},
+         "of Tracy-Widom: a null's edge beyond its bulk", kTracyWidom},
         {"diagnostics", "spike_ratio", kDiagnostics<&D::spike_ratio>,
          "event: largest eigenvalue over the edge, while it grows", kPositive},
         {"diagnostics", "collapse_fraction", kDiagnostics<&D::collapse_fraction>,

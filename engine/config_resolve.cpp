@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "engine/config_fields.h"
+#include "engine/qk_factors.h"
 #include "kernels/error.h"
 
 namespace pastur {
@@ -191,9 +192,7 @@ void fill_train(Config& config, const Explainer& explain) {
 void fill_diagnostics(Config& config, const Explainer& explain) {
     DiagnosticsConfig& d = config.diagnostics;
     const bool decoupled = variant_of(config) == kDecoupled;
-    if (d.scopes.empty())
-        d.scopes = decoupled ? std::vector<std::string>{"head", "layer", "content", "rope"}
-                             : std::vector<std::string>{"head", "layer"};
+    if (d.scopes.empty()) d.scopes = default_scopes(config);
     for (const std::string& scope : d.scopes)
         if (!decoupled && (scope == "content" || scope == "rope"))
             fail(ExitCode::kUsage, "diagnostics: {}: \"{}\" is a part of {}, but attention.variant is \"{}\"",

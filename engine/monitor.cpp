@@ -128,7 +128,19 @@ void Monitor::observe(int64_t step) {
     changed_.notify_all();
 }
 
+void Monitor::report_failures(int64_t step, const MeasuredSpectra& measured) {
+    std::map<std::string, int> counts;
+    for (const auto& matrix : measured.spectra)
+        for (const Spectrum& spectrum : matrix)
+            if (spectrum.status == Spectrum::Status::kSolverFailed) ++counts[spectrum.reason];
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const auto& [reason, count] : counts)
+        report_.messages.push_back(
+            fmt::format("step {}: {} spectra could not be computed: {}", step, count, reason));
+}
+
 void Monitor::finish(int64_t step, const MeasuredSpectra& measured) {
+    report_failures(step, measured);
     if (config_.diagnostics.spectra) files_.write_spectra(step, matrices_, measured.spectra);
     std::vector<nlohmann::ordered_json> records, events;
     for (const SpectrumRecord& record : judge_.judge(matrices_, measured)) {

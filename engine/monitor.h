@@ -56,6 +56,7 @@ class Monitor {
   private:
     void wait_until_idle(std::unique_lock<std::mutex>& lock);
     void work();
+    void report_failures(int64_t step, const MeasuredSpectra& measured);
     void finish(int64_t step, const MeasuredSpectra& measured);
     uint64_t shuffle_seed(int64_t step) const;
 

@@ -222,6 +222,11 @@ std::vector<std::string> spectral_scopes(const Config& config) {
     return {"head", "layer", "literal", "weights"};
 }
 
+std::vector<std::string> default_scopes(const Config& config) {
+    if (variant_of(config) == kDecoupled) return {"head", "layer", "content", "rope"};
+    return {"head", "layer"};
+}
+
 std::vector<SpectralMatrix> spectral_matrices(const Config& config, const std::vector<std::string>& scopes,
                                               const std::vector<NamedShape>& weights,
                                               const WeightLookup& lookup) {

@@ -36,6 +36,8 @@ struct NamedShape {
 
 /// Scopes that a variant has: head, layer, literal, weights; mla-decoupled content and rope too.
 std::vector<std::string> spectral_scopes(const Config& config);
+/// What is looked at where nobody chose: head, layer; mla-decoupled content and rope too.
+std::vector<std::string> default_scopes(const Config& config);
 
 /// The matrices of these scopes, all layers. Gains of latent norms are folded in. `weights` are the model's
 /// tensors, of which scope "weights" takes the matrices; lookup is asked for each tensor used, and its

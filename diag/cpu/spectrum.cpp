@@ -52,10 +52,6 @@ Matrix gram(const Matrix& a) {
     return g;
 }
 
-bool all_finite(const Matrix& matrix) {
-    return std::all_of(matrix.values.begin(), matrix.values.end(), [](double x) { return std::isfinite(x); });
-}
-
 /// Copy `copy` of a factor in fp64, and the variance of its entries.
 Matrix load(const Factor& factor, int64_t copy, uint64_t index, const std::optional<ShuffleKey>& shuffle,
             double& variance) {
@@ -64,15 +60,12 @@ Matrix load(const Factor& factor, int64_t copy, uint64_t index, const std::optio
                factor.columns, factor.transposed};
     const float* const* sources = factor.sources.data() + copy * factor.rows * factor.terms;
     const float* gain = factor.gains.empty() ? nullptr : factor.gains[static_cast<size_t>(copy)];
-    std::vector<int64_t> stored;  // rows that are no unit vectors
-    int64_t units = 0;
+    const FactorRows rows(factor);
     for (int64_t i = 0; i < factor.rows; ++i) {
-        if (sources[i * factor.terms])
-            stored.push_back(i);
-        else
-            out.values[static_cast<size_t>(i * factor.columns + width + units++ % factor.unit_columns)] = 1;
+        const int32_t slot = rows.slots[static_cast<size_t>(i)];
+        if (slot < 0) out.values[static_cast<size_t>(i * factor.columns - 1 - slot)] = 1;
     }
-    const auto count = static_cast<int64_t>(stored.size()) * width;
+    const auto count = static_cast<int64_t>(rows.stored.size()) * width;
     double sum = 0, squares = 0;
     for (int64_t e = 0; e < count; ++e) {
         const auto from = shuffle
@@ -80,12 +73,12 @@ Matrix load(const Factor& factor, int64_t copy, uint64_t index, const std::optio
                                                                        index, static_cast<uint64_t>(e)))
                               : e;
         const int64_t column = from % width;
-        const float* const* terms = sources + stored[static_cast<size_t>(from / width)] * factor.terms;
+        const float* const* terms = sources + rows.stored[static_cast<size_t>(from / width)] * factor.terms;
         double value = 0;
         for (int64_t t = 0; t < factor.terms; ++t) value += static_cast<double>(terms[t][column]);
         if (gain) value *= static_cast<double>(gain[column]);
-        out.values[static_cast<size_t>(stored[static_cast<size_t>(e / width)] * factor.columns + e % width)] =
-            value;
+        out.values[static_cast<size_t>(rows.stored[static_cast<size_t>(e / width)] * factor.columns +
+                                       e % width)] = value;
         sum += value;
         squares += value * value;
     }
@@ -93,8 +86,8 @@ Matrix load(const Factor& factor, int64_t copy, uint64_t index, const std::optio
     return out;
 }
 
-/// B with B B^T = G for a positive semidefinite G of any rank; false when LAPACK reports an error.
-bool square_root(const Matrix& g, Matrix& root) {
+/// B with B B^T = G for a positive semidefinite G of any rank; what LAPACK reports.
+lapack_int square_root(const Matrix& g, Matrix& root) {
     const int64_t n = g.rows;
     std::vector<double> factor = g.values;
     std::vector<lapack_int> pivots(static_cast<size_t>(n));
@@ -105,14 +98,14 @@ bool square_root(const Matrix& g, Matrix& root) {
     const double tolerance = std::numeric_limits<double>::epsilon() * largest;
     const lapack_int info = LAPACKE_dpstrf(LAPACK_COL_MAJOR, 'L', narrow(n), factor.data(), narrow(n),
                                            pivots.data(), &rank, tolerance);
-    if (info < 0) return false;
+    if (info < 0) return info;
     root = {std::vector<double>(static_cast<size_t>(n * n)), n, n};
     for (int64_t i = 0; i < n; ++i) {
         const int64_t row = pivots[static_cast<size_t>(i)] - 1;
         for (int64_t j = 0; j <= i && j < rank; ++j)
             root.values[static_cast<size_t>(row * n + j)] = factor[static_cast<size_t>(j * n + i)];
     }
-    return true;
+    return 0;
 }
 
 /// Factors [begin, end) multiplied, from the left.
@@ -122,37 +115,50 @@ Matrix walk(std::vector<Matrix>& factors, size_t begin, size_t end) {
     return product;
 }
 
-bool solve_symmetric(Matrix& symmetric, std::vector<double>& eigenvalues) {
-    const int64_t n = symmetric.rows;
-    eigenvalues.resize(static_cast<size_t>(n));
-    const lapack_int info = LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'N', 'L', narrow(n), symmetric.values.data(),
-                                           narrow(n), eigenvalues.data());
-    return info == 0;
+/// Why a matrix has no eigenvalues.
+struct Unsolved {
+    Spectrum::Status status;
+    std::string reason = {};
+};
+
+void check_finite(const Matrix& matrix) {
+    const bool finite =
+        std::all_of(matrix.values.begin(), matrix.values.end(), [](double x) { return std::isfinite(x); });
+    if (!finite) throw Unsolved{Spectrum::Status::kNonFinite};
 }
 
-Spectrum::Status eigenvalues_of(std::vector<Matrix> factors, size_t bottleneck,
-                                std::vector<double>& eigenvalues) {
+void check_info(const char* routine, lapack_int info) {
+    if (info != 0) throw Unsolved{Spectrum::Status::kSolverFailed, fmt::format("{}: info {}", routine, info)};
+}
+
+/// The symmetric matrix whose eigenvalues are M M^T's.
+Matrix symmetric_form(std::vector<Matrix> factors, size_t bottleneck) {
     std::vector<Matrix> left;  // (F_1 ... F_b)^T = F_b^T ... F_1^T
     for (size_t i = bottleneck; i-- > 0;) {
         left.push_back(std::move(factors[i]));
         left.back().transposed = !left.back().transposed;
     }
-    Matrix matrix;
-    if (left.empty() || bottleneck == factors.size()) {
-        matrix = gram(left.empty() ? walk(factors, 0, factors.size()) : walk(left, 0, left.size()));
-        if (!all_finite(matrix)) return Spectrum::Status::kNonFinite;
-    } else {
-        const Matrix p = gram(walk(left, 0, left.size()));
-        const Matrix s = gram(walk(factors, bottleneck, factors.size()));
-        if (!all_finite(p) || !all_finite(s)) return Spectrum::Status::kNonFinite;
-        Matrix root;
-        if (!square_root(s, root)) return Spectrum::Status::kSolverFailed;
-        const Matrix half = multiply(p, root);
-        root.transposed = true;
-        matrix = multiply(root, half);
-        if (!all_finite(matrix)) return Spectrum::Status::kNonFinite;
-    }
-    return solve_symmetric(matrix, eigenvalues) ? Spectrum::Status::kOk : Spectrum::Status::kSolverFailed;
+    if (left.empty()) return gram(walk(factors, 0, factors.size()));
+    const Matrix p = gram(walk(left, 0, left.size()));
+    if (bottleneck == factors.size()) return p;
+    const Matrix s = gram(walk(factors, bottleneck, factors.size()));
+    check_finite(p);
+    check_finite(s);
+    Matrix root;
+    check_info("dpstrf", square_root(s, root));
+    const Matrix half = multiply(p, root);
+    root.transposed = true;
+    return multiply(root, half);
+}
+
+std::vector<double> eigenvalues_of(Matrix symmetric) {
+    check_finite(symmetric);
+    const lapack_int n = narrow(symmetric.rows);
+    std::vector<double> eigenvalues(static_cast<size_t>(n));
+    check_info("dsyevd",
+               LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'N', 'L', n, symmetric.values.data(), n, eigenvalues.data()));
+    finish_eigenvalues(eigenvalues);
+    return eigenvalues;
 }
 
 Spectrum solve_item(const FactorProduct& product, int64_t item, const std::optional<ShuffleKey>& shuffle) {
@@ -163,11 +169,13 @@ Spectrum solve_item(const FactorProduct& product, int64_t item, const std::optio
         factors.push_back(load(factor, factor.shared ? item / product.group : item, i, shuffle,
                                spectrum.variances.emplace_back()));
     }
-    spectrum.status = eigenvalues_of(std::move(factors), ChainPlan(product).bottleneck, spectrum.eigenvalues);
-    if (spectrum.status == Spectrum::Status::kOk)
-        finish_eigenvalues(spectrum.eigenvalues);
-    else
-        spectrum.eigenvalues.clear();
+    try {
+        spectrum.eigenvalues =
+            eigenvalues_of(symmetric_form(std::move(factors), ChainPlan(product).bottleneck));
+    } catch (const Unsolved& why) {
+        spectrum.status = why.status;
+        spectrum.reason = why.reason;
+    }
     return spectrum;
 }
 
@@ -209,7 +217,7 @@ class CpuSpectrumSolver final : public SpectrumSolver {
             try {
                 spectrum = solve_item(products[item.product], item.index, shuffle);
             } catch (const std::bad_alloc&) {
-                spectrum.status = Spectrum::Status::kSolverFailed;
+                spectrum = {Spectrum::Status::kSolverFailed, {}, "out of host memory", {}};
             }
         }
         return spectra;
