@@ -211,6 +211,32 @@ TEST(ConfigError, ReportsBrokenToml) {
     expect_usage("[run]\nname = \"a\\u0000b\"\n", {"recipe.toml:2:", "control characters"});
 }
 
+TEST(Config, DiagnosticsFollowTheVariant) {
+    EXPECT_EQ(parse("").diagnostics.scopes, (std::vector<std::string>{"head", "layer"}));
+    const Config decoupled = parse(variant("mla-decoupled"));
+    EXPECT_EQ(decoupled.diagnostics.scopes, (std::vector<std::string>{"head", "layer", "content", "rope"}));
+    const Config chosen = parse("[diagnostics]\nearly = [0, 7]\nscopes = [\"weights\"]\n",
+                                {{"diagnostics.nulls", "mp,permuted"}});
+    EXPECT_EQ(chosen.diagnostics.early, (std::vector<int64_t>{0, 7}));
+    EXPECT_EQ(chosen.diagnostics.scopes, std::vector<std::string>{"weights"});
+    EXPECT_EQ(chosen.diagnostics.nulls, (std::vector<std::string>{"mp", "permuted"}));
+    EXPECT_TRUE(parse("[diagnostics]\nearly = []\n").diagnostics.early.empty());
+    EXPECT_TRUE(parse("", {{"diagnostics.early", ""}}).diagnostics.early.empty());
+}
+
+TEST(ConfigError, ChecksEveryItemOfAList) {
+    expect_usage("[diagnostics]\nscopes = [\"head\", \"layr\"]\n",
+                 {"recipe.toml:2:", "did you mean \"layer\"?"});
+    expect_usage("[diagnostics]\nscopes = \"head\"\n", {"recipe.toml:2:", "expected a list of texts"});
+    expect_usage("[diagnostics]\nearly = [1, -1]\n", {"recipe.toml:2:", "0"});
+    expect_usage("[diagnostics]\nearly = [1, 1.5]\n", {"recipe.toml:2:", "expected a list of integers"});
+    expect_usage("[diagnostics]\nearly = true\n", {"recipe.toml:2:", "expected a list of integers"});
+    expect_usage("[diagnostics]\nnulls = []\n", {"nulls = [] (recipe.toml:2)", "expected one or more"});
+    expect_usage("[diagnostics]\nscopes = [\"rope\"]\n",
+                 {"scopes = [\"rope\"] (recipe.toml:2)", "mla-decoupled"});
+    expect_usage("[diagnostics]\ntw_quantile = 1.0\n", {"recipe.toml:2:", "0.9999"});
+}
+
 TEST(ConfigError, BoundsWhatItReads) {
     expect_usage(std::string(100'000, '#'), {"recipe.toml: expected a recipe of at most 65536 bytes"});
     expect_usage("\na" + std::string(17, '.') + "a = 1\n", {"recipe.toml:2: expected at most 16 dots"});

@@ -1,11 +1,15 @@
 // The training loop end to end on a small model: it learns, and it gives the same bits again.
 #include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
 
 #include "engine/checkpoint.h"
 #include "engine/comm.h"
+#include "engine/qk_factors.h"
 #include "engine/safetensors.h"
 #include "engine/schedule.h"
 #include "engine/trainer.h"
+#include "tests/expect_error.h"
 #include "tests/model_harness.h"
 #include "tests/temp_folder.h"
 
@@ -82,8 +86,112 @@ class Training : public OpTest<RunCase> {
         }
         return losses;
     }
+    /// The weights and Adam's moments alone: a checkpoint also holds its recipe.
+    std::string tensor_bytes(const std::string& run, int64_t step) const {
+        std::string bytes;
+        for (const char* name : {"model.safetensors", "optimizer.rank0.safetensors"}) {
+            const SafetensorsFile file(folder_.path() / run / "checkpoints" /
+                                       fmt::format("step_{:08}", step) / name);
+            for (const auto& [tensor, entry] : file.entries())
+                bytes.append(reinterpret_cast<const char*>(entry.bytes.data()), entry.bytes.size());
+        }
+        return bytes;
+    }
+    /// spectra/: every file's bytes by its name.
+    std::map<std::string, std::string> spectra(const std::string& run) const {
+        std::map<std::string, std::string> files;
+        for (const auto& entry : fs::directory_iterator(folder_.path() / run / "spectra")) {
+            if (entry.path().filename().string().find("abandoned") != std::string::npos) continue;
+            std::ifstream file(entry.path(), std::ios::binary);
+            files[entry.path().filename()].assign(std::istreambuf_iterator<char>(file), {});
+        }
+        return files;
+    }
+    std::vector<std::string> spectral_events(const std::string& run) const {
+        std::ifstream file(folder_.path() / run / "metrics.jsonl");
+        std::vector<std::string> events;
+        for (std::string line; std::getline(file, line);)
+            if (line.find("\"spike\"") != std::string::npos || line.find("\"collapse\"") != std::string::npos)
+                events.push_back(line);
+        return events;
+    }
+    /// Everything measured, as often as possible, with events that do happen.
+    Config watched(int64_t every) const {
+        Config config = recipe();
+        config.run.log_every = 1;
+        config.diagnostics.every = every;
+        config.diagnostics.scopes = spectral_scopes(config);
+        config.diagnostics.nulls = {"product", "mp", "permuted"};
+        config.diagnostics.permutations = 2;
+        config.diagnostics.spike_ratio = 0.01;
+        config.diagnostics.collapse_fraction = 0.99;
+        return config;
+    }
     TempFolder folder_;
 };
+
+TEST_P(Training, DiagnosticsChangeNoBit) {
+    Config off = watched(1);
+    off.diagnostics.every = 0;
+    EXPECT_EQ(train(watched(1), "on"), ExitCode::kOk);
+    EXPECT_EQ(train(off, "off"), ExitCode::kOk);
+    EXPECT_EQ(losses("on"), losses("off"));
+    EXPECT_EQ(tensor_bytes("on", 12), tensor_bytes("off", 12));
+    EXPECT_FALSE(fs::exists(folder_.path() / "off" / "spectra"));
+    EXPECT_EQ(spectra("on").size(), 1u + 13u);  // summary.jsonl, and steps 0 to 12
+}
+
+TEST_P(Training, MeasuresWhenItShouldAndSaysWhatItFound) {
+    Config config = watched(4);
+    config.diagnostics.early = {0, 3};
+    config.diagnostics.scopes = {"head", "layer"};
+    config.diagnostics.nulls = {"mp"};
+    EXPECT_EQ(train(config, "run"), ExitCode::kOk);
+    std::map<int64_t, int> records;
+    std::ifstream summary(folder_.path() / "run" / "spectra" / "summary.jsonl");
+    for (std::string line; std::getline(summary, line);) {
+        const auto record = nlohmann::json::parse(line);
+        ++records[record.at("step").get<int64_t>()];
+        EXPECT_EQ(record.at("v"), 1);
+        EXPECT_EQ(record.at("null"), "mp");
+        for (const char* key :
+             {"lambda_max", "lambda_plus", "stable_rank", "ks", "n", "rows", "cols", "sigma2"})
+            EXPECT_TRUE(record.at(key).is_number()) << key << " in " << line;
+    }
+    const int each = 2 * (1 + 2);  // layers; the layer and its heads
+    EXPECT_EQ(records, (std::map<int64_t, int>{{0, each}, {3, each}, {4, each}, {8, each}, {12, each}}));
+    EXPECT_FALSE(spectral_events("run").empty());
+    std::ifstream metrics(folder_.path() / "run" / "metrics.jsonl");
+    for (std::string line; std::getline(metrics, line);) {
+        if (line.find("\"event\":\"train\"") == std::string::npos) continue;
+        EXPECT_GE(nlohmann::json::parse(line).at("diag_ms").get<double>(), 0.0);
+    }
+}
+
+TEST_P(Training, ResumeKeepsSpectraAndEvents) {
+    Config config = watched(2);
+    config.checkpoint.every = 1;
+    config.checkpoint.keep = 0;
+    train(config, "whole");
+    EXPECT_FALSE(spectral_events("whole").empty());
+    for (const int64_t point : {1, 4, 7}) {
+        const std::string run = fmt::format("cut{}", point);
+        fs::copy(folder_.path() / "whole", folder_.path() / run, fs::copy_options::recursive);
+        for (int64_t step = point + 1; step <= 12; ++step)
+            fs::remove_all(folder_.path() / run / "checkpoints" / fmt::format("step_{:08}", step));
+        EXPECT_EQ(train(config, run, /*resume=*/true), ExitCode::kOk);
+        EXPECT_EQ(spectra(run), spectra("whole")) << "resumed after step " << point;
+        EXPECT_EQ(spectral_events(run), spectral_events("whole")) << "resumed after step " << point;
+    }
+}
+
+TEST_P(Training, SpectraThatCannotBeWrittenEndTheRun) {
+    Config config = watched(1);
+    // A file where the folder should be.
+    fs::create_directories(folder_.path() / "run");
+    std::ofstream(folder_.path() / "run" / "spectra").put('x');
+    expect_error(ExitCode::kIo, {"spectra"}, [&] { train(config, "run"); });
+}
 
 TEST_P(Training, TwoRunsGiveTheSameBits) {
     Config config = recipe();
