@@ -53,8 +53,8 @@ void SpectraFiles::open(int64_t step, const std::function<void(const nlohmann::o
     summary_ = std::make_unique<AppendFile>(summary);
 }
 
-void SpectraFiles::write_spectra(int64_t step, const std::vector<SpectralMatrix>& matrices,
-                                 const std::vector<std::vector<Spectrum>>& spectra) const {
+std::string spectra_npz(const std::vector<SpectralMatrix>& matrices,
+                        const std::vector<std::vector<Spectrum>>& spectra) {
     struct Array {
         std::vector<double> values;
         int64_t heads = 0, n = 0;
@@ -80,7 +80,12 @@ void SpectraFiles::write_spectra(int64_t step, const std::vector<SpectralMatrix>
             array.heads == 0 ? std::vector<int64_t>{array.n} : std::vector<int64_t>{array.heads, array.n};
         members.push_back({name, shape, array.values});
     }
-    write_file_atomically(folder_ / fmt::format("step_{:08}.npz", step), npz_bytes(members));
+    return npz_bytes(members);
+}
+
+void SpectraFiles::write_spectra(int64_t step, const std::vector<SpectralMatrix>& matrices,
+                                 const std::vector<std::vector<Spectrum>>& spectra) const {
+    write_file_atomically(folder_ / fmt::format("step_{:08}.npz", step), spectra_npz(matrices, spectra));
 }
 
 void SpectraFiles::append_summary(const std::vector<nlohmann::ordered_json>& records) {

@@ -11,6 +11,11 @@
 
 namespace pastur {
 
+/// The bytes of an npz with `layers.<l>.<matrix>` (n) and `layers.<l>.<matrix>.heads` (H x n), `<matrix>`
+/// alone where it belongs to no layer; a matrix without a spectrum is NaN.
+std::string spectra_npz(const std::vector<SpectralMatrix>& matrices,
+                        const std::vector<std::vector<Spectrum>>& spectra);
+
 class SpectraFiles {
   public:
     /// Touches no file.
@@ -21,8 +26,7 @@ class SpectraFiles {
     /// (kIo).
     void open(int64_t step, const std::function<void(const nlohmann::ordered_json&)>& replay);
 
-    /// step_XXXXXXXX.npz with `layers.<l>.<matrix>` (n) and `layers.<l>.<matrix>.heads` (H x n), complete or
-    /// absent; a matrix without a spectrum is NaN. Throws (kIo).
+    /// step_XXXXXXXX.npz, complete or absent. Throws (kIo).
     void write_spectra(int64_t step, const std::vector<SpectralMatrix>& matrices,
                        const std::vector<std::vector<Spectrum>>& spectra) const;
     /// Appends to summary.jsonl by one write. Throws (kIo).

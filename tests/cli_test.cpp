@@ -1,7 +1,10 @@
 // The command line as scripts see it: the built binary, its one line on stderr and its exit code.
+#include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "engine/safetensors.h"
 #include "tests/command_line.h"
 
 namespace pastur {
@@ -22,8 +25,8 @@ TEST_F(CommandLine, SaysItsVersion) {
 TEST_F(CommandLine, HelpListsEverySubcommandInALine) {
     const Result result = run("--help");
     EXPECT_EQ(result.code, 0);
-    for (const char* command :
-         {"\n  train ", "\n  eval ", "\n  bench ", "\n  compare ", "\n  report ", "\n  data "})
+    for (const char* command : {"\n  train ", "\n  eval ", "\n  spectra ", "\n  bench ", "\n  compare ",
+                                "\n  report ", "\n  data "})
         EXPECT_NE(result.out.find(command), std::string::npos) << result.out;
     const Result train = run("train --help");
     EXPECT_EQ(train.code, 0);
@@ -137,6 +140,65 @@ TEST_F(TrainingLine, AnUnusableRunFolderIsAnIoError) {
     write("file", "");
     expect_failure("train r.toml --run file/run --device cpu", 74, {"file"});
     expect_failure("train r.toml --run /proc/run --device cpu", 74, {"/proc/run"});
+}
+
+/// A Llama-shaped folder of one layer: q_proj of ones (rank one), k_proj with a NaN or without.
+void write_llama(const fs::path& folder, bool with_nan) {
+    fs::create_directories(folder);
+    std::ofstream(folder / "config.json")
+        << R"({"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2})";
+    std::vector<float> ones(64, 1.0f), keys(64);
+    for (size_t i = 0; i < keys.size(); ++i) keys[i] = static_cast<float>(i % 7) - 3.0f;
+    if (with_nan) keys[5] = std::nanf("");
+    std::vector<TensorSource> tensors;
+    for (const char* name : {"q_proj", "k_proj"}) {
+        const std::vector<float>& values = name[0] == 'q' ? ones : keys;
+        tensors.push_back(
+            {std::string("model.layers.0.self_attn.") + name + ".weight", DType::kF32, {8, 8}, [&values] {
+                 return std::as_bytes(std::span(values));
+             }});
+    }
+    write_safetensors(folder / "model.safetensors", tensors, {});
+}
+
+TEST_F(CommandLine, SpectraOfAModelAreATableALogAndAnArchive) {
+    write_llama(folder_.path() / "llama", false);
+    const Result result = run("spectra llama --text --json records.jsonl --npz spectra.npz --device cpu");
+    ASSERT_EQ(result.code, 0) << result.err;
+    EXPECT_EQ(result.err, "");
+    EXPECT_EQ(result.out.compare(0, 40, "llama: mha, 1 layers of 2 heads, width 8"), 0) << result.out;
+    EXPECT_NE(result.out.find("\u2588"), std::string::npos) << "bars";
+    EXPECT_NE(result.out.find("\u2534"), std::string::npos) << "the edge";
+    int lines = 0;
+    std::ifstream log(file("records.jsonl"));
+    for (std::string line; std::getline(log, line); ++lines) {
+        const auto record = nlohmann::json::parse(line);
+        EXPECT_EQ(record.at("path"), "llama");
+        EXPECT_NEAR(record.at("stable_rank").get<double>(), 1, 1e-9) << "q_proj has rank one";
+    }
+    EXPECT_EQ(lines, (1 + 2) * 2) << "layer and heads, two nulls";
+    EXPECT_EQ(read_file(file("spectra.npz"), 1 << 20).compare(0, 4, "PK\x03\x04"), 0);
+    const Result each = run("spectra llama llama --heads --nulls mp --scopes head --device cpu");
+    EXPECT_EQ(std::count(each.out.begin(), each.out.end(), '\n'), 2 * (2 + 2));
+}
+
+TEST_F(CommandLine, SpectraOfDamagedModelsAreFlagged) {
+    write_llama(folder_.path() / "nan", true);
+    const Result result = run("spectra nan --text --device cpu");
+    EXPECT_EQ(result.code, 0) << result.err;
+    EXPECT_NE(result.out.find("nonfinite"), std::string::npos) << result.out;
+}
+
+TEST_F(CommandLine, SpectraSayWhatTheyCannotRead) {
+    write_llama(folder_.path() / "llama", false);
+    expect_failure("spectra nowhere", 66, {"nowhere"});
+    expect_failure("spectra llama --scopes heads", 2, {"--scopes heads", "did you mean head?"});
+    expect_failure("spectra llama --scopes rope", 2, {"--scopes rope"});
+    expect_failure("spectra llama --nulls gauss", 2, {"--nulls gauss", "product, mp, permuted"});
+    expect_failure("spectra llama llama --npz x.npz", 2, {"--npz"});
+    expect_failure("spectra llama --json /nowhere/x", 74, {"/nowhere/x"});
+    std::filesystem::resize_file(folder_.path() / "llama" / "model.safetensors", 50);
+    expect_failure("spectra llama", 65, {"model.safetensors"});
 }
 
 }  // namespace

@@ -12,6 +12,8 @@ void add_train_command(CLI::App& app, std::function<int()>& run);
 void add_eval_command(CLI::App& app, std::function<int()>& run);
 /// `pastur bench`; takes --section.key=value overrides.
 void add_bench_command(CLI::App& app, std::function<int()>& run);
+/// `pastur spectra`.
+void add_spectra_command(CLI::App& app, std::function<int()>& run);
 /// `pastur compare`.
 void add_compare_command(CLI::App& app, std::function<int()>& run);
 /// `pastur report`.

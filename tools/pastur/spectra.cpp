@@ -1,0 +1,173 @@
+// pastur spectra: the diagnostics of a finished model.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "engine/config_fields.h"
+#include "engine/logger.h"
+#include "engine/model_folder.h"
+#include "engine/nearest_name.h"
+#include "engine/spectra_files.h"
+#include "tools/pastur/commands.h"
+#include "tools/pastur/spectra_text.h"
+
+namespace pastur {
+namespace {
+
+struct SpectraArguments {
+    std::vector<std::string> paths, scopes, nulls = DiagnosticsConfig().nulls;
+    std::string json, npz, device = "auto";
+    double tw_quantile = DiagnosticsConfig().tw_quantile;
+    int64_t permutations = DiagnosticsConfig().permutations;
+    bool text = false, heads = false;
+};
+
+void check_names(const char* option, const std::vector<std::string>& given,
+                 const std::vector<std::string>& known) {
+    for (const std::string& name : given)
+        if (std::find(known.begin(), known.end(), name) == known.end())
+            fail(ExitCode::kUsage, "{} {}: expected {}; did you mean {}?", option, name,
+                 fmt::join(known, ", "), nearest_name(name, known));
+}
+
+/// Weights of a folder on the device, read when first asked for.
+class DeviceWeights {
+  public:
+    DeviceWeights(Context& ctx, const ModelFolder& folder)
+        : ctx_(ctx), folder_(folder), shapes_(folder.shapes()) {}
+
+    const std::vector<NamedShape>& shapes() const { return shapes_; }
+    ConstTensor get(const std::string& name) {
+        const auto known = tensors_.find(name);
+        if (known != tensors_.end()) return known->second;
+        const std::vector<float> values = folder_.read(name);
+        const auto entry = std::find_if(shapes_.begin(), shapes_.end(),
+                                        [&](const NamedShape& shape) { return shape.name == name; });
+        buffers_.push_back(allocate(ctx_, static_cast<int64_t>(values.size()) * size_of(DType::kF32)));
+        const Tensor tensor(buffers_.back().data(), DType::kF32, entry->shape);
+        upload(ctx_, tensor, as_tensor(std::span(values)));
+        return tensors_.emplace(name, tensor).first->second;
+    }
+
+  private:
+    Context& ctx_;
+    const ModelFolder& folder_;
+    std::vector<NamedShape> shapes_;
+    std::map<std::string, Tensor> tensors_;
+    std::vector<Buffer> buffers_;
+};
+
+struct Result {
+    std::vector<SpectralMatrix> matrices;
+    MeasuredSpectra measured;
+    std::vector<SpectrumRecord> records;
+};
+
+Result decompose(Context& ctx, const ModelFolder& folder, const SpectraArguments& arguments) {
+    const Config& config = folder.config();
+    check_names("--scopes", arguments.scopes, spectral_scopes(config));
+    std::vector<std::string> scopes = arguments.scopes;
+    if (scopes.empty()) scopes = default_scopes(config);
+    DeviceWeights weights(ctx, folder);
+    Result result;
+    result.matrices = spectral_matrices(config, scopes, weights.shapes(),
+                                        [&](const std::string& name) { return weights.get(name); });
+    DiagnosticsConfig settings;
+    settings.nulls = arguments.nulls;
+    settings.permutations = arguments.permutations;
+    std::vector<FactorProduct> products;
+    for (const SpectralMatrix& matrix : result.matrices) products.push_back(matrix.product);
+    const auto solver = make_spectrum_solver(ctx, products);
+    solver->follow(ctx);
+    result.measured = solve_spectra(*solver, result.matrices, settings, config.train.seed);
+    result.records =
+        SpectrumJudge(arguments.nulls, arguments.tw_quantile).judge(result.matrices, result.measured);
+    return result;
+}
+
+/// The histograms of every matrix summed over heads, or of a weight, under the first null that it has.
+std::string histograms(const Result& result) {
+    std::string text;
+    for (size_t m = 0; m < result.matrices.size(); ++m) {
+        for (size_t i = 0; i < result.matrices[m].items.size(); ++i) {
+            const auto [layer, head] = result.matrices[m].items[i];
+            if (head >= 0) continue;
+            const auto record = std::find_if(result.records.begin(), result.records.end(),
+                                             [&, layer = layer](const SpectrumRecord& candidate) {
+                                                 return candidate.matrix == result.matrices[m].name &&
+                                                        candidate.layer == layer && candidate.head < 0;
+                                             });
+            text += '\n' + spectrum_histogram(result.measured.spectra[m][i].eigenvalues, *record, 72, 8);
+        }
+    }
+    return text;
+}
+
+int spectra(const SpectraArguments& arguments) {
+    const Device device = parse_device(arguments.device);
+    check_names("--nulls", arguments.nulls, find_field("diagnostics", "nulls")->choices);
+    if (!arguments.npz.empty() && arguments.paths.size() > 1)
+        fail(ExitCode::kUsage, "--npz holds the eigenvalues of one model: {} were given",
+             arguments.paths.size());
+    Context ctx = make_context(device);
+    std::string json_lines;
+    for (const std::string& path : arguments.paths) {
+        const ModelFolder folder(path);
+        const ModelConfig& model = folder.config().model;
+        const Result result = decompose(ctx, folder, arguments);
+        fmt::print("{}: {}, {} layers of {} heads, width {}\n{}", folder.path().string(),
+                   folder.config().attention.variant, model.layers, model.heads, model.d_model,
+                   spectrum_table(result.records, arguments.heads));
+        if (arguments.text) fmt::print("{}", histograms(result));
+        for (const SpectrumRecord& record : result.records) {
+            nlohmann::ordered_json line = {{"path", folder.path().string()}};
+            line.update(to_json(record, {}));
+            json_lines += metrics_line(line) + "\n";
+        }
+        if (!arguments.npz.empty())
+            write_file_atomically(arguments.npz, spectra_npz(result.matrices, result.measured.spectra));
+    }
+    if (!arguments.json.empty()) write_file_atomically(arguments.json, json_lines);
+    return 0;
+}
+
+}  // namespace
+
+void add_spectra_command(CLI::App& app, std::function<int()>& run) {
+    CLI::App* command =
+        app.add_subcommand("spectra", "Query-key spectra of finished models, against their nulls");
+    const auto arguments = std::make_shared<SpectraArguments>();
+    command
+        ->add_option("path", arguments->paths,
+                     "Checkpoint or run folder, or a Hugging Face folder of Llama or DeepSeek-V2/V3 shape")
+        ->required()
+        ->type_name("PATH...");
+    command->add_option("--json", arguments->json, "Write every record here, one JSON object a line")
+        ->type_name("FILE");
+    command->add_option("--npz", arguments->npz, "Write every eigenvalue here, for numpy.load")
+        ->type_name("FILE");
+    command->add_flag("--text", arguments->text, "Draw the spectra of the layers in the terminal");
+    command->add_flag("--heads", arguments->heads, "A line for every head, not one for the heads of a layer");
+    command
+        ->add_option("--scopes", arguments->scopes,
+                     "head, layer, content, rope, literal, weights (default: as in training)")
+        ->delimiter(',')
+        ->type_name("A,B");
+    command->add_option("--nulls", arguments->nulls, "product, mp, permuted")
+        ->delimiter(',')
+        ->type_name("A,B")
+        ->capture_default_str();
+    command
+        ->add_option("--tw-quantile", arguments->tw_quantile, "Of Tracy-Widom: a null's edge beyond its bulk")
+        ->check(CLI::Range(0.001, 0.9999))
+        ->capture_default_str();
+    command->add_option("--permutations", arguments->permutations, "Shuffles averaged by the permuted null")
+        ->check(CLI::Range(int64_t{1}, int64_t{1024}))
+        ->capture_default_str();
+    command->add_option("--device", arguments->device, "auto, cpu or cuda")->capture_default_str();
+    command->callback([arguments, &run] { run = [arguments] { return spectra(*arguments); }; });
+}
+
+}  // namespace pastur
