@@ -33,6 +33,19 @@ void launch(CudaContext& ctx, dim3 grid, dim3 block, size_t shared_bytes, void (
     if (error != cudaSuccess) detail::launch_failed(error, address, grid, block, shared_bytes);
 }
 
+/// The same on another stream of the current device, for work that runs beside the context's: with no more
+/// shared memory than every kernel may have.
+template <typename... Params, typename... Args>
+void launch_beside(cudaStream_t stream, dim3 grid, dim3 block, void (*kernel)(Params...), Args&&... args) {
+    cudaLaunchConfig_t config{};
+    config.gridDim = grid;
+    config.blockDim = block;
+    config.stream = stream;
+    const cudaError_t error = cudaLaunchKernelEx(&config, kernel, std::forward<Args>(args)...);
+    if (error != cudaSuccess)
+        detail::launch_failed(error, reinterpret_cast<const void*>(kernel), grid, block, 0);
+}
+
 /// ceil(count / size) for grids.
 constexpr int64_t ceil_div(int64_t count, int64_t size) {
     return (count + size - 1) / size;

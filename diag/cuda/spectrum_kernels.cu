@@ -1,0 +1,162 @@
+#include "diag/cuda/spectrum_kernels.h"
+
+#include <cfloat>
+
+#include "kernels/cuda/launch.cuh"
+
+namespace pastur {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kRootThreads = 512;
+
+/// One thread an entry. Rows are gathered through pointers, so that heads, groups, sums over heads and the
+/// shared rotary key are one kernel.
+__global__ void load_factor_kernel(double* __restrict__ out, DeviceFactor factor) {
+    const int64_t per_copy = factor.rows * factor.columns;
+    const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+    if (i >= factor.copies * per_copy) return;
+    const int64_t copy = i / per_copy, row = i % per_copy / factor.columns, column = i % factor.columns;
+    const int32_t slot = factor.slots[row];
+    if (slot < 0 || column >= factor.weight_columns) {
+        out[i] = column == -1 - slot ? 1 : 0;
+        return;
+    }
+    int64_t from = slot * factor.weight_columns + column;
+    if (factor.shuffled)
+        from = static_cast<int64_t>(
+            shuffled_position(static_cast<uint64_t>(factor.stored_rows * factor.weight_columns), factor.key,
+                              factor.index, static_cast<uint64_t>(from)));
+    const int64_t from_column = from % factor.weight_columns;
+    const int64_t from_row = factor.stored[from / factor.weight_columns];
+    const float* const* terms = factor.sources + (copy * factor.rows + from_row) * factor.terms;
+    double value = 0;
+    for (int64_t t = 0; t < factor.terms; ++t) value += static_cast<double>(terms[t][from_column]);
+    if (factor.gains) value *= static_cast<double>(factor.gains[copy][from_column]);
+    out[i] = value;
+}
+
+/// One block a copy: threads add every kThreads-th entry, then a tree over the block. The bits depend on
+/// nothing else.
+__global__ void moments_kernel(double* __restrict__ moments, const double* __restrict__ values,
+                               DeviceFactor factor) {
+    __shared__ double sums[kThreads], squares[kThreads];
+    const double* mine = values + blockIdx.x * factor.rows * factor.columns;
+    double sum = 0, square = 0;
+    for (int64_t i = threadIdx.x; i < factor.stored_rows * factor.weight_columns; i += kThreads) {
+        const int64_t row = factor.stored[i / factor.weight_columns];
+        const double value = mine[row * factor.columns + i % factor.weight_columns];
+        sum += value;
+        square += value * value;
+    }
+    sums[threadIdx.x] = sum;
+    squares[threadIdx.x] = square;
+    for (int half = kThreads / 2; half > 0; half /= 2) {
+        __syncthreads();
+        if (threadIdx.x >= half) continue;
+        sums[threadIdx.x] += sums[threadIdx.x + half];
+        squares[threadIdx.x] += squares[threadIdx.x + half];
+    }
+    if (threadIdx.x != 0) return;
+    moments[2 * blockIdx.x] = sums[0];
+    moments[2 * blockIdx.x + 1] = squares[0];
+}
+
+/// One block a matrix.
+__global__ void zero_nonfinite_kernel(double* __restrict__ matrices, int32_t* __restrict__ flags, int64_t n) {
+    double* mine = matrices + blockIdx.x * n * n;
+    int bad = 0;
+    for (int64_t i = threadIdx.x; i < n * n; i += kThreads) bad |= !isfinite(mine[i]);
+    if (!__syncthreads_or(bad)) return;
+    for (int64_t i = threadIdx.x; i < n * n; i += kThreads) mine[i] = 0;
+    if (threadIdx.x == 0) flags[blockIdx.x] = 1;
+}
+
+/// The largest value of the block and where it is, the lowest index among equals; valid in every thread.
+__device__ void block_argmax(double& value, int& index) {
+    __shared__ double values[kRootThreads];
+    __shared__ int indices[kRootThreads];
+    values[threadIdx.x] = value;
+    indices[threadIdx.x] = index;
+    for (int half = kRootThreads / 2; half > 0; half /= 2) {
+        __syncthreads();
+        if (threadIdx.x >= half) continue;
+        const double other = values[threadIdx.x + half];
+        const int other_index = indices[threadIdx.x + half];
+        const bool takes = other > values[threadIdx.x] ||
+                           (other == values[threadIdx.x] && other_index < indices[threadIdx.x]);
+        if (!takes) continue;
+        values[threadIdx.x] = other;
+        indices[threadIdx.x] = other_index;
+    }
+    __syncthreads();
+    value = values[0];
+    index = indices[0];
+    __syncthreads();
+}
+
+/// Column k of B is (G e_p - B_{<k} B_{<k}^T e_p) / sqrt(d_p), p being where the diagonal d of what is left
+/// of G is largest: no entry that is left exceeds it, so that stopping at d_p <= eps max d loses nothing
+/// above rounding (Higham, "Accuracy and Stability of Numerical Algorithms", section 10.3). One block a
+/// matrix; a thread owns every kRootThreads-th row; B is kept transposed, so that neighbouring threads read
+/// neighbouring numbers. Left-looking: G is only read.
+__global__ void cholesky_roots_kernel(double* __restrict__ roots, double* __restrict__ diagonals,
+                                      const double* __restrict__ grams, int64_t n) {
+    constexpr double kDone = -1;
+    double* root = roots + blockIdx.x * n * n;
+    double* diagonal = diagonals + blockIdx.x * n;
+    const double* gram = grams + blockIdx.x * n * n;
+    for (int64_t i = threadIdx.x; i < n; i += kRootThreads) diagonal[i] = fmax(gram[i * n + i], 0.0);
+    double tolerance = 0;
+    int64_t k = 0;
+    for (; k < n; ++k) {
+        double largest = kDone;
+        int pivot = static_cast<int>(n);
+        for (int64_t i = threadIdx.x; i < n; i += kRootThreads) {
+            if (diagonal[i] <= largest) continue;
+            largest = diagonal[i];
+            pivot = static_cast<int>(i);
+        }
+        block_argmax(largest, pivot);
+        if (k == 0) tolerance = DBL_EPSILON * largest;
+        if (largest <= tolerance) break;
+        const double scale = sqrt(largest);
+        for (int64_t i = threadIdx.x; i < n; i += kRootThreads) {
+            double entry = 0;
+            if (i == pivot) {
+                entry = scale;
+            } else if (diagonal[i] != kDone) {
+                double left = gram[static_cast<int64_t>(pivot) * n + i];
+                for (int64_t j = 0; j < k; ++j) left -= root[j * n + i] * root[j * n + pivot];
+                entry = left / scale;
+            }
+            root[k * n + i] = entry;
+            if (diagonal[i] != kDone)
+                diagonal[i] = i == pivot ? kDone : fmax(diagonal[i] - entry * entry, 0.0);
+        }
+        __syncthreads();  // the next column reads this one's entry of its pivot
+    }
+    for (int64_t i = k * n + threadIdx.x; i < n * n; i += kRootThreads) root[i] = 0;
+}
+
+}  // namespace
+
+void load_factor(cudaStream_t stream, double* out, double* moments, const DeviceFactor& factor) {
+    const int64_t entries = factor.copies * factor.rows * factor.columns;
+    launch_beside(stream, static_cast<unsigned>(ceil_div(entries, kThreads)), kThreads, load_factor_kernel,
+                  out, factor);
+    launch_beside(stream, static_cast<unsigned>(factor.copies), kThreads, moments_kernel, moments, out,
+                  factor);
+}
+
+void zero_nonfinite(cudaStream_t stream, double* matrices, int32_t* flags, int64_t count, int64_t n) {
+    launch_beside(stream, static_cast<unsigned>(count), kThreads, zero_nonfinite_kernel, matrices, flags, n);
+}
+
+void cholesky_roots(cudaStream_t stream, double* roots, double* diagonal, const double* grams, int64_t count,
+                    int64_t n) {
+    launch_beside(stream, static_cast<unsigned>(count), kRootThreads, cholesky_roots_kernel, roots, diagonal,
+                  grams, n);
+}
+
+}  // namespace pastur

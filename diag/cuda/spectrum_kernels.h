@@ -1,0 +1,35 @@
+#pragma once
+// What the spectrum solver does on a device besides calling libraries.
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "diag/spectrum.h"
+
+namespace pastur {
+
+/// A chunk of copies of one Factor, all pointers on the device.
+struct DeviceFactor {
+    const float* const* sources;  ///< [copies][rows][terms]
+    const float* const* gains;    ///< [copies], or null
+    const int32_t* slots;         ///< FactorRows
+    const int32_t* stored;
+    int64_t copies, rows, columns, weight_columns, terms, stored_rows;
+    bool shuffled;
+    ShuffleKey key;
+    uint64_t index;  ///< of the factor in its chain
+};
+
+/// out [copies, rows, columns] = the factor in fp64. moments [copies, 2] = sum and sum of squares of the
+/// entries of the stored part, added in a fixed order.
+void load_factor(cudaStream_t stream, double* out, double* moments, const DeviceFactor& factor);
+
+/// A matrix [n, n] of `count` that holds NaN or infinity becomes zero, and its flag 1; other flags stay.
+void zero_nonfinite(cudaStream_t stream, double* matrices, int32_t* flags, int64_t count, int64_t n);
+
+/// roots [count, n, n] = B^T with B B^T = G for each positive semidefinite G of grams [count, n, n]: Cholesky
+/// with complete pivoting. diagonal: scratch [count, n].
+void cholesky_roots(cudaStream_t stream, double* roots, double* diagonal, const double* grams, int64_t count,
+                    int64_t n);
+
+}  // namespace pastur
