@@ -96,7 +96,9 @@ SpectrumMetrics measure(std::span<const double> eigenvalues, const Null& null) {
         return m;
     }
     m.ks = kolmogorov_smirnov(values, null);
-    const double rounding = static_cast<double>(values.size()) * std::numeric_limits<double>::epsilon();
+    // A solver's roundings add up like sqrt(n); a random square matrix's smallest eigenvalue lies above this.
+    const double rounding =
+        4 * std::sqrt(static_cast<double>(values.size())) * std::numeric_limits<double>::epsilon();
     const auto end = std::partition_point(values.begin(), values.end(),
                                           [&](double lambda) { return lambda > rounding * m.lambda_max; });
     if (end != values.end()) m.flags.push_back("rank_deficient");

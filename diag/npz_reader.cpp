@@ -198,7 +198,7 @@ std::vector<int64_t> NpzReader::shape(std::string_view name) const {
     return header.shape;
 }
 
-NpzArray NpzReader::read(std::string_view name) const {
+NpzContent NpzReader::read(std::string_view name) const {
     const Member& member = find(name);
     const std::string data = unpack(member, name, SIZE_MAX);
     const uLong crc =
@@ -211,7 +211,7 @@ NpzArray NpzReader::read(std::string_view name) const {
     if (data.size() - header.offset != count * header.item_size)
         fail(ExitCode::kCorruptData, "{}: \"{}\" holds {} bytes, its header says {} values of {}", path_,
              name, data.size() - header.offset, count, header.item_size);
-    NpzArray array{std::move(header.shape), std::vector<double>(count)};
+    NpzContent array{std::move(header.shape), std::vector<double>(count)};
     for (size_t i = 0; i < count; ++i)
         array.values[i] = header.item_size == 8 ? load<double>(data, header.offset + 8 * i)
                                                 : load<float>(data, header.offset + 4 * i);

@@ -12,7 +12,7 @@
 namespace pastur {
 
 /// An array in C order: shape and values, float32 widened.
-struct NpzArray {
+struct NpzContent {
     std::vector<int64_t> shape;
     std::vector<double> values;
 };
@@ -30,7 +30,7 @@ class NpzReader {
     const std::vector<std::string>& names() const { return names_; }
     bool contains(std::string_view name) const;
     /// Throws (kCorruptData) when the member is damaged, fails its CRC or holds another type.
-    NpzArray read(std::string_view name) const;
+    NpzContent read(std::string_view name) const;
     /// The shape alone: as cheap as the first bytes of the member.
     std::vector<int64_t> shape(std::string_view name) const;
 

@@ -196,7 +196,7 @@ TEST_F(CommandLine, SpectraSayWhatTheyCannotRead) {
     expect_failure("spectra llama --scopes rope", 2, {"--scopes rope"});
     expect_failure("spectra llama --nulls gauss", 2, {"--nulls gauss", "product, mp, permuted"});
     expect_failure("spectra llama llama --npz x.npz", 2, {"--npz"});
-    expect_failure("spectra llama --json /nowhere/x", 74, {"/nowhere/x"});
+    expect_failure("spectra llama --json /proc/x", 74, {"/proc/x"});
     std::filesystem::resize_file(folder_.path() / "llama" / "model.safetensors", 50);
     expect_failure("spectra llama", 65, {"model.safetensors"});
 }

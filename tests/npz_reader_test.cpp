@@ -29,7 +29,7 @@ void expect_members(const NpzReader& reader) {
     for (const NpzMember& member : kMembers) {
         EXPECT_TRUE(reader.contains(member.name));
         EXPECT_EQ(reader.shape(member.name), member.shape);
-        const NpzArray array = reader.read(member.name);
+        const NpzContent array = reader.read(member.name);
         EXPECT_EQ(array.shape, member.shape);
         EXPECT_EQ(array.values, member.values);
     }

@@ -47,7 +47,7 @@ std::vector<std::string> variant_names(const std::string& list) {
     return names;
 }
 
-/// The recipe's model under another attention variant, whose own keys take their defaults.
+/// The recipe's model under another attention variant, whose own keys and scopes take their defaults.
 Config with_variant(const Config& base, const std::string& variant) {
     if (variant == base.attention.variant) return base;
     Config config = base;
@@ -55,6 +55,7 @@ Config with_variant(const Config& base, const std::string& variant) {
     config.attention.variant = variant;
     config.attention.latent_norm = variant == "mla-decoupled";  // which is never without
     config.model.kv_heads = 0;
+    config.diagnostics.scopes.clear();
     return parse_config(to_toml(config), "bench", {});
 }
 

@@ -207,7 +207,7 @@ std::vector<double> EigenvalueFiles::read(const EigenvalueGroup& group, int64_t 
     std::vector<double> values;
     for (const int64_t layer : group.layers) {
         const std::string name = array_name(group, layer);
-        NpzArray array;
+        NpzContent array;
         if (file.contains(name)) array = file.read(name);
         if (array.values.size() == block)
             values.insert(values.end(), array.values.begin(), array.values.end());
