@@ -97,7 +97,7 @@ TEST_P(ModelGradient, MatchesComplexStepInEveryWeight) {
     // Each op holds bf16 to 2e-2 by itself; some thirty of them follow one another here, in a network whose
     // random weights amplify what comes in. A wrong factor or a missing term is far beyond either bound.
     if (dtype() == DType::kBF16) {
-        EXPECT_LT(std::sqrt(error / size), 0.06);
+        EXPECT_LT(std::sqrt(error / size), 0.1);
     }
 }
 
