@@ -74,7 +74,7 @@ cuda_tests() { run build-cuda/pastur_tests --gtest_brief=1 "$@"; }
 asan_build() {
     configure build-asan -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG='-O1 -g1' -DPASTUR_WERROR=OFF \
         -DPASTUR_CUDA=OFF -DPASTUR_MPI=OFF -DPASTUR_SANITIZE=address,undefined
-    build build-asan pastur_tests
+    build build-asan pastur_tests pastur
 }
 # The system's libraries are not instrumented, so that containers they touched look overrun.
 asan_tests() {

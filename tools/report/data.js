@@ -99,6 +99,14 @@ const isHead = (head) => head >= 0;
 function gridOf(run, matrix, nul, perHead) {
   return run.grids.find((g) => g.matrix === matrix && g.null === nul && g.perHead === perHead);
 }
+const nullOrder = ['product', 'permuted', 'mp'];
+// The same, or against the best null that the run has: the whole key of mla-decoupled is a sum of two
+// products, for which there is no product law.
+function nearestGridOf(run, matrix, nul, perHead) {
+  return [nul, ...nullOrder].map((name) => gridOf(run, matrix, name, perHead)).find(Boolean);
+}
+// What a figure says beside the name of a run that it draws against another null than the chosen one.
+const insteadOfChosen = (grid) => (grid && grid.null !== state.null ? ` (null ${grid.null})` : '');
 function spectraOf(run, matrix, head) {
   return run.spectra.find((s) => s.matrix === matrix && s.perHead === isHead(head));
 }
@@ -116,7 +124,7 @@ function ranked(values, order) {
 }
 const matrices =
     ranked([...allGrids, ...allSpectra].map((g) => g.matrix), ['qk', 'qk_content', 'qk_rope', 'qk_literal']);
-const nulls = ranked(allGrids.map((g) => g.null), ['product', 'permuted', 'mp']);
+const nulls = ranked(allGrids.map((g) => g.null), nullOrder);
 const layers = sorted([...allGrids, ...allSpectra].flatMap((g) => g.layers));
 const measuredSteps = sorted([...allGrids, ...allSpectra].flatMap((g) => g.steps));
 const headCount = Math.max(

@@ -9,7 +9,7 @@ function drawHistory(body, output) {
   const metric = state.metric, definition = metrics[metric];
   const lines = [];
   for (const run of runs) {
-    const grid = gridOf(run, state.matrix, state.null, isHead(state.head));
+    const grid = nearestGridOf(run, state.matrix, state.null, isHead(state.head));
     if (!grid) continue;
     for (const layer of grid.layers) {
       const chosen = layer === state.layer;
@@ -79,6 +79,11 @@ function drawHistory(body, output) {
       output, choose);
   body.append(legend());
   const others = state.historyLayers ? '; faint: the other layers' : '';
+  const othersNull =
+      runs.map((run) => [run, nearestGridOf(run, state.matrix, state.null, isHead(state.head))])
+          .filter(([, grid]) => insteadOfChosen(grid))
+          .map(([run, grid]) => `; ${run.name} against ${grid.null}`)
+          .join('');
   const edge = ratio ? ' Dashed: the null’s edge.' : '';
   return {
     header: ['run', 'step', 'layer', 'head', `${metric}${state.view === 'raw' ? '' : '_excess'}`],
@@ -86,7 +91,7 @@ function drawHistory(body, output) {
         (line) => line.points.map(([step, value]) => [line.run.name, step, line.layer, state.head, value])),
     caption:
         `Bold: ${placeLabel(state.layer, state.head)}${others}. ${sentence(matrixLabel(state.matrix))}, ` +
-        `null ${state.null}.${edge} ▲ spike, ▼ collapse. Choose a step to see its spectrum.`
+        `null ${state.null}${othersNull}.${edge} ▲ spike, ▼ collapse. Choose a step to see its spectrum.`
   };
 }
 

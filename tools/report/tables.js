@@ -27,7 +27,8 @@ const statusOf = (run) => (run.end ? run.end.status : 'not ended');
 
 // The whole layer that stands out most from the first null at the last measurement.
 function mostProminent(run) {
-  const grid = gridOf(run, matrices[0], nulls[0], false) || gridOf(run, matrices[0], nulls[0], true);
+  const grid =
+      nearestGridOf(run, matrices[0], nulls[0], false) || nearestGridOf(run, matrices[0], nulls[0], true);
   let best = null;
   if (grid)
     for (const layer of grid.layers)
@@ -62,9 +63,10 @@ function addRuns(section) {
               [])
     ];
   });
-  const prominence = !hasMetrics ? '' :
-                                   ` λmax / λ₊: ${matrixLabel(matrices[0])} against ${
-                                       nulls[0]} at the last measurement, where it is largest.` +
+  const prominence = !hasMetrics ?
+      '' :
+      ` λmax / λ₊: ${matrixLabel(matrices[0])} against ${
+          nulls[0]} (where a run has it, else its next null) at the last measurement, where it is largest.` +
           ' ▲ spikes, ▼ collapses.';
   section.append(table(columns, rows, [2, 3, 5, 6, 7, 8, 9, 10, 11, 12]));
   section.append(element(
