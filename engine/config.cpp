@@ -210,18 +210,18 @@ void apply_override(Config& config, Origins& origins, const Override& override) 
 
 }  // namespace
 
-Config parse_config(const std::string& text, const std::string& where,
-                    const std::vector<Override>& overrides) {
+Config parse_config(const std::string& text, const std::string& where, const std::vector<Override>& overrides,
+                    int ranks) {
     Config config;
     Origins origins(config_fields().size());
     apply_recipe(config, origins, parse_toml(text, where), where);
     for (const Override& override : overrides) apply_override(config, origins, override);
     apply_preset(config, origins);
-    resolve_config(config, origins);
+    resolve_config(config, origins, ranks);
     return config;
 }
 
-Config load_config(const std::string& path, const std::vector<Override>& overrides) {
+Config load_config(const std::string& path, const std::vector<Override>& overrides, int ranks) {
     std::error_code ignored;
     if (std::filesystem::is_directory(path, ignored))
         fail(ExitCode::kUsage, "{}: is a folder: expected a recipe file", path);
@@ -231,7 +231,7 @@ Config load_config(const std::string& path, const std::vector<Override>& overrid
     file.read(text.data(), static_cast<std::streamsize>(text.size()));
     if (file.bad()) fail_io("cannot read recipe", path);
     text.resize(static_cast<size_t>(file.gcount()));
-    return parse_config(text, path, overrides);
+    return parse_config(text, path, overrides, ranks);
 }
 
 std::string to_toml(const Config& config) {

@@ -111,12 +111,13 @@ using Override = std::pair<std::string, std::string>;
 /// Reads a recipe, applies the preset under it and the overrides over it, fills the derived fields
 /// (everything above that says "0: ..." or "empty: ...") and validates. Fields of another variant stay 0. A
 /// folder or run name given as an override replaces the globs or the run folder that the recipe derived from
-/// the old one. Throws (kMissingInput, kUsage): file:line, the key, what was expected, and for an unknown key
-/// the nearest valid one.
-Config load_config(const std::string& path, const std::vector<Override>& overrides);
+/// the old one. `ranks`: that share a step's sequences; the default micro-batch divides a rank's part. Throws
+/// (kMissingInput, kUsage): file:line, the key, what was expected, and for an unknown key the nearest valid
+/// one.
+Config load_config(const std::string& path, const std::vector<Override>& overrides, int ranks = 1);
 /// The same from TOML text; `where` names it in errors.
-Config parse_config(const std::string& toml, const std::string& where,
-                    const std::vector<Override>& overrides);
+Config parse_config(const std::string& toml, const std::string& where, const std::vector<Override>& overrides,
+                    int ranks = 1);
 /// Every key with its resolved value: parse_config of it gives the same Config back.
 std::string to_toml(const Config& config);
 /// The largest divisor of `sequences` whose micro-batch holds at most 32,768 tokens; at least 1.

@@ -72,6 +72,6 @@ const std::vector<std::string>& preset_names();
 /// Fills the fields that a preset gives and nobody set.
 void apply_preset(Config& config, Origins& origins);
 /// Fills derived fields and checks everything that concerns more than one key. Throws (kUsage).
-void resolve_config(Config& config, const Origins& origins);
+void resolve_config(Config& config, const Origins& origins, int ranks);
 
 }  // namespace pastur

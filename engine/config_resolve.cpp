@@ -174,9 +174,12 @@ void fill_attention(Config& config, const Explainer& explain) {
     }
 }
 
-void fill_train(Config& config, const Explainer& explain) {
+void fill_train(Config& config, const Explainer& explain, int ranks) {
     TrainConfig& t = config.train;
-    fill(t.micro_batch, default_micro_batch(t.global_batch, config.data.seq_len));
+    if (t.global_batch % ranks != 0)
+        fail(ExitCode::kUsage, "train: {} does not divide over {} ranks",
+             explain.value("train", "global_batch"), ranks);
+    fill(t.micro_batch, default_micro_batch(t.global_batch / ranks, config.data.seq_len));
     if (t.global_batch % t.micro_batch != 0)
         fail(ExitCode::kUsage, "train: {} does not divide {}", explain.value("train", "micro_batch"),
              explain.value("train", "global_batch"));
@@ -251,12 +254,12 @@ void apply_preset(Config& config, Origins& origins) {
     give("heads", config.model.heads, preset.heads);
 }
 
-void resolve_config(Config& config, const Origins& origins) {
+void resolve_config(Config& config, const Origins& origins, int ranks) {
     const std::vector<Foreign> foreign = take_foreign(config, origins);
     const Explainer explain(config, origins);
     fill_model(config, explain);
     fill_attention(config, explain);
-    fill_train(config, explain);
+    fill_train(config, explain, ranks);
     fill_diagnostics(config, explain);
     fill_paths(config, explain);
     check_foreign(foreign, config, origins);

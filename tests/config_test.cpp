@@ -94,6 +94,10 @@ TEST(Config, DerivesTheSizesOfEachVariant) {
 
 TEST(Config, DerivesMicroBatchAndPaths) {
     EXPECT_EQ(default_micro_batch(512, 256), 128);
+    const std::string batch = "[train]\nglobal_batch = 16\n[data]\nseq_len = 128\n";
+    EXPECT_EQ(parse_config(batch, "r", {}).train.micro_batch, 16);
+    EXPECT_EQ(parse_config(batch, "r", {}, /*ranks=*/2).train.micro_batch, 8);
+    EXPECT_THROW(parse_config(batch, "r", {}, /*ranks=*/3), Error);
     EXPECT_EQ(default_micro_batch(96, 1024), 32);
     EXPECT_EQ(default_micro_batch(97, 1024), 1);  // a prime has no other divisor
     EXPECT_EQ(default_micro_batch(8, 1 << 20), 1);

@@ -30,7 +30,7 @@ void report_on(const std::filesystem::path& run_dir) {
 
 int train(const TrainArguments& arguments, Comm& comm) {
     const Device device = parse_device(arguments.device);
-    const Config config = load_config(arguments.recipe, arguments.overrides);
+    const Config config = load_config(arguments.recipe, arguments.overrides, comm.size());
     Context ctx = make_context(device, comm.local_rank());
     install_signal_handlers();
     Trainer trainer(config, ctx, comm);
