@@ -305,6 +305,11 @@ function makePanels(body, titles) {
 }
 const runTitle =
     (run, text = run.name) => [element('span', {class: `swatch ${run.series}`, 'aria-hidden': 'true'}), text];
+// A panel a run, which says when it is drawn against another null than the chosen one.
+function makeRunPanels(body, perHead) {
+  const title = (run) => run.name + insteadOfChosen(nearestGridOf(run, state.matrix, state.null, perHead));
+  return makePanels(body, runs.map((run) => runTitle(run, title(run))));
+}
 
 // The runs with their colours, and the dashes where the picture tells them apart by dash too, as a list.
 function legend(shown = runs, dashed = true) {

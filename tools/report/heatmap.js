@@ -221,23 +221,15 @@ function drawHeatmaps(body, output) {
   const scale = colourScale(
       maps.flatMap((map) => (map ? map.cells.flat() : [])), state.metric, state.view, state.colours);
   body.append(colourBar(scale, metricLabel(state.metric, state.view)));
-  makePanels(
-      body,
-      runs.map(
-          (run) => runTitle(
-              run,
-              run.name +
-                  insteadOfChosen(nearestGridOf(run, state.matrix, state.null, state.rows !== 'layer')))))
-      .forEach((host, i) => {
-        if (maps[i])
-          heatmapPanels.push(new HeatmapPanel(host, maps[i], scale, output));
-        else
-          host.append(element(
-              'p', {class: 'hint'},
-              `No ${matrixLabel(state.matrix)} ${
-                  state.rows === 'layer' ? 'of whole layers' :
-                                           'of heads'} against ${state.null} in this run.`));
-      });
+  makeRunPanels(body, state.rows !== 'layer').forEach((host, i) => {
+    if (maps[i])
+      heatmapPanels.push(new HeatmapPanel(host, maps[i], scale, output));
+    else
+      host.append(element(
+          'p', {class: 'hint'},
+          `No ${matrixLabel(state.matrix)} ${
+              state.rows === 'layer' ? 'of whole layers' : 'of heads'} against ${state.null} in this run.`));
+  });
   const rows = maps.flatMap(
       (map) =>
           (map ? map.rows.flatMap(

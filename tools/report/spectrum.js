@@ -134,30 +134,22 @@ function drawSpectra(body, output) {
         (c) => extent(
             nullCurve(c, log).filter(([x]) => x >= domain[0] && x <= domain[1]).map((p) => p[1]), [0, 0])[1]);
     const top = 1.08 * Math.max(tallest, Math.min(Math.max(...curves), 1.8 * tallest));
-    makePanels(
-        body,
-        runs.map(
-            (run) => runTitle(
-                run,
-                run.name +
-                    insteadOfChosen(nearestGridOf(run, state.matrix, state.null, isHead(state.head))))))
-        .forEach((host, i) => {
-          const run = runs[i], c = chosen[i];
-          if (c)
-            host.append(element(
-                'div', {class: 'caption'},
-                `step ${c.step}${
-                    Number.isFinite(c.edge) ? `: ${c.outliers.length} of ${c.values.length} beyond λ₊` :
-                                              ''}`));
-          if (!c) {
-            host.append(missingSpectrum(run));
-            return;
-          }
-          drawOneSpectrum(host, c, domain, top, output);
-          c.values.forEach((v, rank) => rows.push([
-            run.name, c.step, state.layer, state.head, rank + 1, v, c.edge, c.noise ? c.noise.bulk : ''
-          ]));
-        });
+    makeRunPanels(body, isHead(state.head)).forEach((host, i) => {
+      const run = runs[i], c = chosen[i];
+      if (c)
+        host.append(element(
+            'div', {class: 'caption'},
+            `step ${c.step}${
+                Number.isFinite(c.edge) ? `: ${c.outliers.length} of ${c.values.length} beyond λ₊` : ''}`));
+      if (!c) {
+        host.append(missingSpectrum(run));
+        return;
+      }
+      drawOneSpectrum(host, c, domain, top, output);
+      c.values.forEach(
+          (v, rank) => rows.push(
+              [run.name, c.step, state.layer, state.head, rank + 1, v, c.edge, c.noise ? c.noise.bulk : '']));
+    });
   } else
     body.append(element('p', {class: 'hint'}, 'No run has eigenvalues of this matrix, layer and head.'));
   const law = shown.some((c) => c.noise && c.noise.law);
