@@ -30,6 +30,16 @@ Null product_null(const ProductLaw& law, double tw_quantile) {
             [law](double lambda) { return law.cdf(lambda); }};
 }
 
+Null product_null(const ProductSumLaw& law, double tw_quantile) {
+    return {"product",
+            law.count(),
+            law.tracy_widom_quantile(tw_quantile),
+            law.lower_edge(),
+            law.upper_edge(),
+            law.entry_variance(),
+            [law](double lambda) { return law.cdf(lambda); }};
+}
+
 namespace {
 
 /// Mean position of the k-th eigenvalue from the edge, in scales of the edge; k = 1, 2, ...

@@ -8,6 +8,7 @@
 
 #include "diag/marchenko_pastur.h"
 #include "diag/product_law.h"
+#include "diag/product_sum_law.h"
 
 namespace pastur {
 
@@ -30,6 +31,9 @@ Null mp_null(const MarchenkoPastur& law, double tw_quantile);
 
 /// M as the product of its factors with independent Gaussian entries.
 Null product_null(const ProductLaw& law, double tw_quantile);
+
+/// M as a sum of such products. The name is "product" too: it is the same null, of a matrix that is made so.
+Null product_null(const ProductSumLaw& law, double tw_quantile);
 
 /// M as the product of its factors with their entries shuffled (diag/entries.h): `spectra` has one descending
 /// spectrum a draw, all of one length n >= 1. The null's law is all draws' eigenvalues together; lambda_plus

@@ -47,6 +47,11 @@ class QkForm {
 
     int64_t heads() const { return heads_; }
     bool sums_two_products(Part part) const { return variant_ == kDecoupled && part == Part::kWhole; }
+    SpectralMatrix::Form form(Part part, bool literal) const {
+        if (!sums_two_products(part)) return SpectralMatrix::Form::kProduct;
+        return literal || config_.attention.q_rank > 0 ? SpectralMatrix::Form::kOther
+                                                       : SpectralMatrix::Form::kSumOfProducts;
+    }
 
     Side query() const {
         if (variant_ == kDecoupled && config_.attention.q_rank > 0)
@@ -174,7 +179,8 @@ std::vector<Factor> transposed(std::vector<Factor> factors) {
 SpectralMatrix qk_matrix(const Config& config, const std::string& name, Part part, bool per_head,
                          bool literal, const WeightLookup& lookup) {
     const QkForm form(config);
-    SpectralMatrix matrix{name, {}, {}, !form.sums_two_products(part)};
+    SpectralMatrix matrix{name, {}, {}, form.form(part, literal)};
+    if (matrix.form == SpectralMatrix::Form::kSumOfProducts) matrix.terms = {"qk_content", "qk_rope"};
     for (int64_t layer = 0; layer < config.model.layers; ++layer) {
         if (!per_head) matrix.items.push_back({layer, kEveryHead});
         for (int64_t head = 0; per_head && head < form.heads(); ++head) matrix.items.push_back({layer, head});

@@ -21,10 +21,13 @@ struct SpectralMatrix {
     std::string name;         ///< qk, qk_content, qk_rope, qk_literal, or a weight's short name
     std::vector<Item> items;  ///< as the product counts them
     FactorProduct product;
-    /// Every factor is a whole weight (or a sum of such), so that at initialisation M is a product of
-    /// independent Gaussian matrices. False for the whole query-key form of mla-decoupled, a sum of two such
-    /// products.
-    bool gaussian_chain = true;
+    /// Whether, at initialisation, M is a product of independent Gaussian matrices, or a sum of such products
+    /// that share no factor (the whole query-key form of mla-decoupled). Neither: that form after a low-rank
+    /// query (q_rank), which both of its parts have, and as a framework's user would type it.
+    enum class Form : uint8_t { kProduct, kSumOfProducts, kOther };
+    Form form = Form::kProduct;
+    /// Names of the matrices that a kSumOfProducts adds up, of the same items.
+    std::vector<std::string> terms = {};
 };
 
 /// A weight by its name: f32, contiguous, on the device where it will be solved.

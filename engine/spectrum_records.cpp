@@ -19,6 +19,24 @@ double product_of(const std::vector<double>& variances) {
     return product;
 }
 
+/// The terms of a sum of products for one of its items; empty when one was not measured.
+std::vector<std::pair<std::string, GaussianChain>> terms_of(const SpectralMatrix& matrix, size_t item,
+                                                            const std::vector<SpectralMatrix>& matrices,
+                                                            const MeasuredSpectra& measured) {
+    std::vector<std::pair<std::string, GaussianChain>> terms;
+    for (const std::string& name : matrix.terms)
+        for (size_t m = 0; m < matrices.size(); ++m) {
+            const SpectralMatrix& term = matrices[m];
+            if (term.name != name || term.items.size() != matrix.items.size() ||
+                term.items[item].head != matrix.items[item].head)
+                continue;
+            terms.emplace_back(
+                name, GaussianChain{term.product.dims(), product_of(measured.spectra[m][item].variances)});
+        }
+    if (terms.size() != matrix.terms.size()) terms.clear();
+    return terms;
+}
+
 /// The draws of one matrix; empty where one of them could not be solved.
 std::vector<std::vector<double>> draws_of(const MeasuredSpectra& measured, size_t matrix, size_t item) {
     std::vector<std::vector<double>> draws;
@@ -45,7 +63,10 @@ nlohmann::ordered_json to_json(const SpectrumRecord& record, std::optional<int64
         json["cols"] = record.dims.back();
     } else {
         json["dims"] = record.dims;
-        json["variance_product"] = record.variance_product;
+        if (record.terms.empty()) json["variance_product"] = record.variance_product;
+        for (const auto& [matrix, chain] : record.terms)
+            json["terms"].push_back(
+                {{"matrix", matrix}, {"dims", chain.dims}, {"variance_product", chain.variance_product}});
     }
     json["flags"] = record.flags;
     for (const MetricField& field : kMetricFields)
@@ -67,22 +88,26 @@ MeasuredSpectra solve_spectra(SpectrumSolver& solver, const std::vector<Spectral
 SpectrumJudge::SpectrumJudge(std::vector<std::string> nulls, double tw_quantile)
     : nulls_(std::move(nulls)), tw_quantile_(tw_quantile) {}
 
-Null SpectrumJudge::null_of(const std::string& name, const SpectralMatrix& matrix, const Spectrum& spectrum,
-                            const std::vector<std::vector<double>>& shuffled, double variance_product) {
-    const std::vector<int64_t> dims = matrix.product.dims();
-    if (name == "product") {
+Null SpectrumJudge::null_of(const SpectrumRecord& record, const Spectrum& spectrum,
+                            const std::vector<std::vector<double>>& shuffled) {
+    const std::vector<int64_t>& dims = record.dims;
+    if (record.null == "product" && !record.terms.empty()) {
+        std::vector<GaussianChain> chains;
+        for (const auto& [matrix, chain] : record.terms) chains.push_back(chain);
+        return product_null(ProductSumLaw(chains), tw_quantile_);
+    }
+    if (record.null == "product") {
         auto law = laws_.find(dims);
         if (law == laws_.end()) law = laws_.emplace(dims, ProductLaw(dims, 1.0)).first;
-        return product_null(law->second.rescaled(variance_product), tw_quantile_);
+        return product_null(law->second.rescaled(record.variance_product), tw_quantile_);
     }
     const double variance =
         estimate_variance(VarianceEstimate::kEntries, spectrum.eigenvalues, dims.front(), dims.back());
-    if (name == "permuted" && !shuffled.empty()) return permuted_null(shuffled, tw_quantile_, variance);
-    Null null = mp_null(MarchenkoPastur(dims.front(), dims.back(),
-                                        name == "mp" ? variance : std::numeric_limits<double>::quiet_NaN()),
-                        tw_quantile_);
-    null.name = name;
-    return null;
+    if (record.null == "permuted" && !shuffled.empty())
+        return permuted_null(shuffled, tw_quantile_, variance);
+    return mp_null(MarchenkoPastur(dims.front(), dims.back(),
+                                   record.null == "mp" ? variance : std::numeric_limits<double>::quiet_NaN()),
+                   tw_quantile_);
 }
 
 std::vector<SpectrumRecord> SpectrumJudge::judge(const std::vector<SpectralMatrix>& matrices,
@@ -96,19 +121,20 @@ std::vector<SpectrumRecord> SpectrumJudge::judge(const std::vector<SpectralMatri
             if (spectrum.status != Spectrum::Status::kOk)
                 eigenvalues.assign(static_cast<size_t>(matrix.product.count()),
                                    std::numeric_limits<double>::quiet_NaN());
-            const double variance_product = product_of(spectrum.variances);
-            for (const std::string& name : nulls_) {
-                if (name == "product" && !matrix.gaussian_chain) continue;
-                const Null null = null_of(name, matrix, spectrum, draws_of(measured, m, i), variance_product);
+            const auto terms = terms_of(matrix, i, matrices, measured);
+            for (const std::string& null : nulls_) {
+                if (null == "product" && matrix.form != SpectralMatrix::Form::kProduct && terms.empty())
+                    continue;
                 SpectrumRecord record;
                 record.layer = matrix.items[i].layer;
                 record.head = matrix.items[i].head;
                 record.matrix = matrix.name;
-                record.null = name;
+                record.null = null;
                 record.dims = matrix.product.dims();
-                record.variance_product = variance_product;
+                record.variance_product = product_of(spectrum.variances);
+                if (null == "product") record.terms = terms;
                 record.n = matrix.product.count();
-                record.metrics = measure(eigenvalues, null);
+                record.metrics = measure(eigenvalues, null_of(record, spectrum, draws_of(measured, m, i)));
                 record.flags = record.metrics.flags;
                 if (spectrum.status == Spectrum::Status::kSolverFailed) record.flags = {"solver_failed"};
                 records.push_back(std::move(record));

@@ -189,6 +189,23 @@ TEST_F(CommandLine, SpectraOfDamagedModelsAreFlagged) {
     EXPECT_NE(result.out.find("nonfinite"), std::string::npos) << result.out;
 }
 
+TEST_F(CommandLine, SpectraCalibrateTheirNullsOnInitialisations) {
+    const std::string recipe = std::string(PASTUR_SOURCE_DIR) + "/tools/recipes/nano-mla-decoupled.toml";
+    const Result result = run("spectra " + recipe + " --draws 3 --json calibration.jsonl --device cpu");
+    ASSERT_EQ(result.code, 0) << result.err;
+    EXPECT_NE(result.out.find("outliers each"), std::string::npos) << result.out;
+    int products = 0;
+    std::ifstream log(file("calibration.jsonl"));
+    for (std::string line; std::getline(log, line);) {
+        const auto json = nlohmann::json::parse(line);
+        EXPECT_EQ(json.at("matrices"), json.at("scope") == "head" ? 12 : 3) << line;
+        products += json.at("null") == "product";
+    }
+    EXPECT_EQ(products, 6) << "qk, qk_content and qk_rope, of heads and layer";
+    expect_failure("spectra " + recipe + " --draws 0", 2, {"--draws"});
+    expect_failure("spectra nowhere.toml --draws 2", 66, {"nowhere.toml"});
+}
+
 TEST_F(CommandLine, SpectraSayWhatTheyCannotRead) {
     write_llama(folder_.path() / "llama", false);
     expect_failure("spectra nowhere", 66, {"nowhere"});

@@ -60,7 +60,7 @@ for run, (top, middle, bottom) in zip(args.runs, axes.T):
     positive, record = eigenvalues[eigenvalues > eigenvalues[0] * 1e-8], records[steps[-1], args.layer]
     bins = np.geomspace(positive[-1], positive[0] * 1.01, 40)
     bottom.hist(positive, bins, weights=np.full_like(positive, 1 / len(eigenvalues) / np.log(bins[1] / bins[0])), alpha=0.5)
-    if "dims" in record:
+    if "variance_product" in record:  # not of a sum of products
         x, density = product_density(record["dims"], record["variance_product"])
         bottom.plot(x, x * density, "k", label=f"{args.null} null")
     bottom.axvline(record["lambda_plus"], ls="--", c="crimson", label="edge")

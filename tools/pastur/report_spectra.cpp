@@ -64,7 +64,7 @@ bool add_record(const nlohmann::json& json, std::map<GridKey, Records>& grids) {
     const GridKey key{text_of(json, "matrix"), text_of(json, "null"), head.value_or(-1) >= 0};
     if (!step || !layer || !head || key.matrix.empty() || key.null.empty()) return false;
     Records& records = grids[key];
-    for (const char* name : {"dims", "rows", "cols"})
+    for (const char* name : {"dims", "terms", "rows", "cols"})
         if (const auto value = json.find(name); value != json.end()) records.law[name] = *value;
     Record& record = records.cells[{*step, *layer, *head}];
     for (size_t i = 0; i < kMetricCount; ++i)

@@ -5,12 +5,14 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "engine/calibration.h"
 #include "engine/config_fields.h"
 #include "engine/logger.h"
 #include "engine/model_folder.h"
 #include "engine/nearest_name.h"
 #include "engine/spectra_files.h"
 #include "tools/pastur/commands.h"
+#include "tools/pastur/data_progress.h"
 #include "tools/pastur/spectra_text.h"
 
 namespace pastur {
@@ -20,7 +22,7 @@ struct SpectraArguments {
     std::vector<std::string> paths, scopes, nulls = DiagnosticsConfig().nulls;
     std::string json, npz, device = "auto";
     double tw_quantile = DiagnosticsConfig().tw_quantile;
-    int64_t permutations = DiagnosticsConfig().permutations;
+    int64_t permutations = DiagnosticsConfig().permutations, draws = 0;
     bool text = false, heads = false;
 };
 
@@ -105,9 +107,42 @@ std::string histograms(const Result& result) {
     return text;
 }
 
+/// Random initialisations of recipes' models instead of finished ones.
+int calibrate(Context& ctx, const SpectraArguments& arguments) {
+    std::string json_lines;
+    for (const std::string& path : arguments.paths) {
+        Config config = load_config(path, {});
+        check_names("--scopes", arguments.scopes, spectral_scopes(config));
+        config.diagnostics.scopes = arguments.scopes;
+        config.diagnostics.nulls = arguments.nulls;
+        config.diagnostics.tw_quantile = arguments.tw_quantile;
+        config.diagnostics.permutations = arguments.permutations;
+        ProgressLine progress;
+        const std::vector<NullCalibration> lines =
+            calibrate_nulls(ctx, config, arguments.draws, [&](int64_t done) {
+                if (progress.due())
+                    progress.show(static_cast<double>(done), static_cast<double>(arguments.draws),
+                                  fmt::format("{} of {} initialisations", done, arguments.draws));
+            });
+        fmt::print("{}: {} random initialisations of a layer of {}\n{}", path, arguments.draws,
+                   config.attention.variant, calibration_table(lines));
+        for (const NullCalibration& line : lines) {
+            nlohmann::ordered_json json = {{"recipe", path}};
+            json.update(to_json(line));
+            json_lines += metrics_line(json) + "\n";
+        }
+    }
+    if (!arguments.json.empty()) write_file_atomically(arguments.json, json_lines);
+    return 0;
+}
+
 int spectra(const SpectraArguments& arguments) {
     const Device device = parse_device(arguments.device);
     check_names("--nulls", arguments.nulls, find_field("diagnostics", "nulls")->choices);
+    if (arguments.draws > 0) {
+        Context ctx = make_context(device);
+        return calibrate(ctx, arguments);
+    }
     if (!arguments.npz.empty() && arguments.paths.size() > 1)
         fail(ExitCode::kUsage, "--npz holds the eigenvalues of one model: {} were given",
              arguments.paths.size());
@@ -140,8 +175,10 @@ void add_spectra_command(CLI::App& app, std::function<int()>& run) {
         app.add_subcommand("spectra", "Query-key spectra of finished models, against their nulls");
     const auto arguments = std::make_shared<SpectraArguments>();
     command
-        ->add_option("path", arguments->paths,
-                     "Checkpoint or run folder, or a Hugging Face folder of Llama or DeepSeek-V2/V3 shape")
+        ->add_option(
+            "path", arguments->paths,
+            "Checkpoint or run folder, or a Hugging Face folder of Llama or DeepSeek-V2/V3 shape; with "
+            "--draws, a recipe")
         ->required()
         ->type_name("PATH...");
     command->add_option("--json", arguments->json, "Write every record here, one JSON object a line")
@@ -166,6 +203,12 @@ void add_spectra_command(CLI::App& app, std::function<int()>& run) {
     command->add_option("--permutations", arguments->permutations, "Shuffles averaged by the permuted null")
         ->check(CLI::Range(int64_t{1}, int64_t{1024}))
         ->capture_default_str();
+    command
+        ->add_option(
+            "--draws", arguments->draws,
+            "Calibrate the nulls instead: false alarms in so many random initialisations of a recipe's "
+            "layer")
+        ->check(CLI::Range(int64_t{1}, int64_t{1000000}));
     command->add_option("--device", arguments->device, "auto, cpu or cuda")->capture_default_str();
     command->callback([arguments, &run] { run = [arguments] { return spectra(*arguments); }; });
 }

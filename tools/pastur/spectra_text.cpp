@@ -57,6 +57,17 @@ std::string spectrum_table(const std::vector<SpectrumRecord>& records, bool ever
     return text;
 }
 
+std::string calibration_table(const std::vector<NullCalibration>& lines) {
+    std::string text =
+        fmt::format("{:<14} {:<6} {:>6}  {:<9} {:>8} {:>14} {:>7} {:>9} {:>7}\n", "matrix", "of", "n", "null",
+                    "matrices", "outliers each", "most", "with any", "energy");
+    for (const NullCalibration& line : lines)
+        text += fmt::format("{:<14} {:<6} {:>6}  {:<9} {:>8} {:>14.4f} {:>7} {:>8.2f}% {:>6.2f}%\n",
+                            line.matrix, line.per_head ? "head" : "layer", line.n, line.null, line.matrices,
+                            line.outliers, line.most_outliers, 100 * line.with_any, 100 * line.energy);
+    return text;
+}
+
 std::string spectrum_histogram(std::span<const double> eigenvalues, const SpectrumRecord& record, int columns,
                                int rows) {
     const std::string title =

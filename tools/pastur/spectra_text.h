@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/spectrum_records.h"
+#include "engine/calibration.h"
 
 namespace pastur {
 
@@ -16,5 +16,8 @@ std::string spectrum_table(const std::vector<SpectrumRecord>& records, bool ever
 /// with the square root of the count, so that a single outlier can be seen beside the bulk.
 std::string spectrum_histogram(std::span<const double> eigenvalues, const SpectrumRecord& record, int columns,
                                int rows);
+
+/// One line a matrix and null.
+std::string calibration_table(const std::vector<NullCalibration>& lines);
 
 }  // namespace pastur

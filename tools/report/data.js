@@ -95,13 +95,16 @@ const runs = payload.runs.map((json, index) => ({
                                 recipe: parseConfig(json.config),
                               }));
 
+for (const run of runs)
+  for (const grid of run.grids) grid.siblings = run.grids;
+
 const isHead = (head) => head >= 0;
 function gridOf(run, matrix, nul, perHead) {
   return run.grids.find((g) => g.matrix === matrix && g.null === nul && g.perHead === perHead);
 }
 const nullOrder = ['product', 'permuted', 'mp'];
-// The same, or against the best null that the run has: the whole key of mla-decoupled is a sum of two
-// products, for which there is no product law.
+// The same, or against the best null that the run has: a sum of products whose parts were not measured has no
+// product null.
 function nearestGridOf(run, matrix, nul, perHead) {
   return [nul, ...nullOrder].map((name) => gridOf(run, matrix, name, perHead)).find(Boolean);
 }

@@ -127,6 +127,7 @@ function nullOf(grid, step, layer, head) {
   if (!grid) return null;
   const edge = grid.get('lambda_plus', step, layer, head);
   const law = grid.null === 'permuted' ? {} : grid.law;
+  if (Array.isArray(law.terms)) return sumNullOf(grid, step, layer, head, edge);
   if (Array.isArray(law.dims) && law.dims.length > 1 && grid.has('variance_product')) {
     const product = productLaw(law.dims);
     const unit = product.scale * grid.get('variance_product', step, layer, head);

@@ -104,10 +104,11 @@ const availableMetrics = Object.keys(metrics).filter(
             Number.isFinite(rawValue(g, id, g.steps[0], last(g.layers), last(g.heads)))));
 
 // The record of the same matrix that knows the law of its noise: the product null's, else Marchenko-Pastur's
-// of a single weight, which is no product.
+// of a single weight, which is no product. A sum of products has a law for every ratio of its variances: too
+// many to compute for a whole run.
 function noiseRecord(run, matrix, perHead) {
   const product = gridOf(run, matrix, 'product', perHead);
-  if (product && Array.isArray(product.law.dims)) return product;
+  if (product && Array.isArray(product.law.dims) && !product.law.terms) return product;
   return matrix.startsWith('qk') ? null : gridOf(run, matrix, 'mp', perHead) || null;
 }
 

@@ -82,6 +82,13 @@ function testLaws(check) {
           ((law.points[i].density + law.points[i - 1].density) / 2) * (law.points[i].x - law.points[i - 1].x);
     if (lower > 0.1) near(mass, 1, 2e-3, `mass of ${dims}`);
   }
+  // One term is the product itself.
+  const product = productLaw([768, 64, 768]);
+  const variance = 1 / product.scale / product.upper;
+  const sum = sumLaw([{dims: [768, 64, 768], variance}], product.lower / product.upper, 1);
+  for (const p of [0.05, 0.3, 0.5, 0.7, 0.95])
+    near(quantile(sum, p) * product.upper, quantile(product, p), 2e-3, `${p} quantile of a sum of one`);
+  near(sum.tw.high * product.upper, product.tw.high, 5e-3, '99 % of the largest of a sum of one');
   near(quantile(productLaw([768, 768, 768]), 0.5), 0.318, 2e-3, 'median of 768.768.768');
   near(productLaw([768, 64, 768]).tw.high, 2.13, 5e-3, '99 % of the largest of 768.64.768');
   near(productLaw([768, 768, 768]).tw.high, 6.93, 1e-2, '99 % of the largest of 768.768.768');

@@ -1,0 +1,272 @@
+#include "diag/product_sum_law.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numbers>
+
+#include "kernels/error.h"
+
+namespace pastur {
+namespace {
+
+using Complex = std::complex<double>;
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+constexpr int kBisections = 200;
+
+/// h of a chain over its U: U / (K prod (1 + a_j U)).
+double h_of(double strength, const std::vector<double>& ratios, double u) {
+    double h = u / strength;
+    for (const double a : ratios) h /= 1 + a * u;
+    return h;
+}
+
+/// d ln h / d ln U = 1 - sum a_j U / (1 + a_j U).
+double growth(const std::vector<double>& ratios, double u) {
+    double result = 1;
+    for (const double a : ratios) result -= a * u / (1 + a * u);
+    return result;
+}
+
+/// Where `f` changes its sign between `from` and `to`, by halves.
+template <typename F>
+double bisect(double from, double to, F&& f) {
+    const bool sign = f(from) > 0;
+    for (int i = 0; i < kBisections; ++i) {
+        const double middle = from + (to - from) / 2;
+        if (middle == from || middle == to) break;
+        ((f(middle) > 0) == sign ? from : to) = middle;
+    }
+    return from + (to - from) / 2;
+}
+
+/// Beyond any U or h that matters: everything is in units where the strengths add up to 1.
+constexpr double kFar = 1e9;
+/// As near to a pole of h as is told from it.
+constexpr double kBesidePole = 1 + 1e-13;
+
+/// The end of the branch that leads down from U = 0: where h stops growing; kFar if it never does.
+double last_u_above(const std::vector<double>& ratios) {
+    return ratios.size() < 2 ? kFar : bisect(0.0, kFar, [&](double u) { return growth(ratios, u); });
+}
+
+}  // namespace
+
+Complex ProductSumLaw::Point::sum() const {
+    Complex total = 0;
+    for (const Complex& term : u) total += term;
+    return total;
+}
+
+ProductSumLaw::ProductSumLaw(const std::vector<GaussianChain>& terms) : d_(0), scale_(0), count_(0) {
+    if (terms.empty()) fail(ExitCode::kUsage, "a sum law of no terms");
+    const int64_t d = terms[0].dims.empty() ? 0 : terms[0].dims.front();
+    d_ = static_cast<double>(d);
+    for (const GaussianChain& chain : terms) {
+        const auto& dims = chain.dims;
+        if (dims.size() < 2 || dims.front() != d || dims.back() != d ||
+            *std::min_element(dims.begin(), dims.end()) < 1)
+            fail(ExitCode::kUsage, "sum law of {}, expected chains of dimensions from {} to {}",
+                 fmt::join(dims, "."), d, d);
+        if (chain.variance_product < 0)
+            fail(ExitCode::kUsage, "sum law with a variance of {}", chain.variance_product);
+        const int64_t rank = *std::min_element(dims.begin(), dims.end());
+        Term term{chain.variance_product, {}, static_cast<double>(rank) / d_};
+        for (size_t j = 1; j < dims.size(); ++j) {
+            term.strength *= static_cast<double>(dims[j]);
+            if (j + 1 < dims.size()) term.ratios.push_back(d_ / static_cast<double>(dims[j]));
+        }
+        count_ += rank;
+        scale_ += term.strength;
+        entry_variance_ += term.strength / d_;
+        if (term.strength != 0) terms_.push_back(std::move(term));
+    }
+    count_ = std::min(count_, d);
+    if (!std::isfinite(scale_)) scale_ = entry_variance_ = kNaN;
+    if (trivial()) {
+        lower_ = upper_ = edge_scale_ = scale_;  // 0 or NaN
+        return;
+    }
+    for (Term& term : terms_) term.strength /= scale_;
+    find_upper_edge();
+    find_lower_edge();
+}
+
+double ProductSumLaw::entry_variance() const {
+    return entry_variance_;
+}
+
+/// The real U of a term at real h on one of the two branches outside the spectrum. Above it U grows from 0
+/// with h; below it h falls from infinity while U falls from -1 / max a_j.
+double ProductSumLaw::term_u(const Term& term, double h, Branch branch) const {
+    const auto excess = [&](double u) { return h_of(term.strength, term.ratios, u) - h; };
+    if (branch == Branch::kAboveSpectrum) return bisect(0.0, last_u_above(term.ratios), excess);
+    const double pole = -1 / *std::max_element(term.ratios.begin(), term.ratios.end());
+    const double last = pole * kBesidePole;
+    if (term.ratios.size() == 1) return bisect(last, pole * kFar, excess);
+    // To the turning point, which lies before the next pole.
+    double next = pole * kFar;
+    for (const double a : term.ratios)
+        if (-1 / a < pole) next = std::max(next, -1 / a);
+    const double turn = bisect(last, next / kBesidePole, [&](double u) { return growth(term.ratios, u); });
+    return bisect(last, turn, excess);
+}
+
+/// 2 h U'(h) - 1 - U, which is h dz/dg; `derivative` in h.
+double ProductSumLaw::slope(double h, Branch branch, double* derivative) const {
+    double result = -1, change = 0;
+    for (const Term& term : terms_) {
+        const double u = term_u(term, h, branch), grows = growth(term.ratios, u);
+        const double w = u / grows;  // h U'
+        double bend = 0;
+        for (const double a : term.ratios) bend += a / ((1 + a * u) * (1 + a * u));
+        result += 2 * w - u;
+        change += (2 * (1 / grows + u * bend / (grows * grows)) - 1) * w / h;
+    }
+    if (derivative) *derivative = change;
+    return result;
+}
+
+double ProductSumLaw::z_at(double h, Branch branch) const {
+    double u = 0;
+    for (const Term& term : terms_) u += term_u(term, h, branch);
+    return (1 + u) / std::sqrt(h);
+}
+
+void ProductSumLaw::find_upper_edge() {
+    // The first branch to end, ends where its U' is infinite: slope() is positive there.
+    double last = kFar;
+    for (const Term& term : terms_)
+        last = std::min(
+            last, term.ratios.empty() ? kFar : h_of(term.strength, term.ratios, last_u_above(term.ratios)));
+    const double h = bisect(0.0, last, [&](double at) { return slope(at, Branch::kAboveSpectrum); });
+    const double z = z_at(h, Branch::kAboveSpectrum), g = std::sqrt(h);
+    double curvature = 0;
+    slope(h, Branch::kAboveSpectrum, &curvature);
+    curvature *= 2 / g;  // of z over g
+    upper_ = scale_ * z * z;
+    edge_scale_ = scale_ * 2 * z * std::cbrt(curvature / (8 * d_ * d_));
+}
+
+void ProductSumLaw::find_lower_edge() {
+    double ranks = 0, first = 0;
+    for (const Term& term : terms_) {
+        ranks += term.rank;
+        std::vector<double> ratios = term.ratios;
+        std::sort(ratios.rbegin(), ratios.rend());
+        // A square term, or one whose two narrowest dimensions are equal, reaches down to 0.
+        if (ratios.empty() || ratios[0] <= 1 || (ratios.size() > 1 && ratios[0] == ratios[1])) return;
+        const double pole = -1 / ratios[0];
+        const double turn = ratios.size() == 1 ? pole * kFar
+                                               : bisect(pole * kBesidePole, -1 / ratios[1] / kBesidePole,
+                                                        [&](double u) { return growth(ratios, u); });
+        first = std::max(first, h_of(term.strength, term.ratios, turn));
+    }
+    if (ranks >= 1) return;
+    const auto slope_at = [&](double log_h) { return slope(std::exp(log_h), Branch::kBelowSpectrum); };
+    const double begin = std::log(first) + 1e-9, end = std::log(first) + 25;
+    // z rises towards the spectrum as h falls from infinity, up to the edge.
+    const double h = std::exp(bisect(end, begin, slope_at));
+    const double z = z_at(h, Branch::kBelowSpectrum);
+    lower_ = scale_ * z * z;
+}
+
+/// Towards the solution at z from one nearby; false when it does not get there.
+bool ProductSumLaw::newton(Point& point, Complex z) const {
+    for (int step = 0; step < 12; ++step) {
+        const Complex h = point.g * point.g;
+        Complex residual = z * point.g - 1.0 - point.sum(), slope_g = z, shift = 0;
+        std::vector<Complex> offset(terms_.size()), by_g(terms_.size());
+        double size = std::abs(residual);
+        for (size_t i = 0; i < terms_.size(); ++i) {
+            Complex product = terms_[i].strength, log_slope = 0;
+            for (const double a : terms_[i].ratios) {
+                product *= 1.0 + a * point.u[i];
+                log_slope += a / (1.0 + a * point.u[i]);
+            }
+            const Complex wrong = point.u[i] - h * product, own = 1.0 - h * product * log_slope;
+            offset[i] = -wrong / own;
+            by_g[i] = 2.0 * point.g * product / own;
+            shift += offset[i];
+            slope_g -= by_g[i];
+            size += std::abs(wrong);
+        }
+        const Complex move = (shift - residual) / slope_g;
+        point.g += move;
+        for (size_t i = 0; i < terms_.size(); ++i) point.u[i] += offset[i] + by_g[i] * move;
+        if (!std::isfinite(std::abs(point.g))) return false;
+        if (size < 1e-13 && std::abs(move) < 1e-12 * std::abs(point.g)) return true;
+    }
+    return false;
+}
+
+/// By how much the arguments of Point::angles turn in a short step.
+double ProductSumLaw::turn(const Point& from, const Point& to) const {
+    double angles = 0;
+    for (size_t i = 0; i < terms_.size(); ++i)
+        for (const double a : terms_[i].ratios)
+            angles += std::arg((1.0 + a * to.u[i]) / (1.0 + a * from.u[i])) / a;
+    return angles;
+}
+
+ProductSumLaw::Point ProductSumLaw::at(double lambda) const {
+    const double z = std::sqrt(lambda / scale_);
+    // 1 / z is close enough at a hundred times the size of the spectrum.
+    double height = 100 * std::sqrt(upper_ / scale_), ratio = 0.5;
+    Point point{1.0 / Complex(z, height), std::vector<Complex>(terms_.size())};
+    for (size_t i = 0; i < terms_.size(); ++i) point.u[i] = point.g * point.g * terms_[i].strength;
+    newton(point, {z, height});
+    point.angles = turn({0, std::vector<Complex>(terms_.size())}, point);
+    while (height > 0) {
+        const double next = height < 1e-11 * z ? 0 : height * ratio;
+        Point moved = point;
+        const bool close = newton(moved, {z, next}) && moved.g.imag() <= 1e-12 * std::abs(moved.g) &&
+                           std::abs(moved.g - point.g) < 0.7 * std::abs(point.g);
+        if (close || ratio > 0.999) {
+            moved.angles += turn(point, moved);
+            point = std::move(moved);
+            height = next;
+            ratio = std::max(0.5, ratio * ratio);
+        } else {
+            ratio = std::sqrt(ratio);  // a shorter step
+        }
+    }
+    return point;
+}
+
+double ProductSumLaw::density(double lambda) const {
+    if (std::isnan(scale_) || std::isnan(lambda)) return kNaN;
+    if (!(lambda > lower_ && lambda < upper_)) return 0;
+    const double per_d = std::max(0.0, -at(lambda).sum().imag()) / (std::numbers::pi * lambda);
+    return per_d * d_ / static_cast<double>(count_);
+}
+
+double ProductSumLaw::cdf(double lambda) const {
+    if (std::isnan(scale_) || std::isnan(lambda)) return kNaN;
+    if (lambda >= upper_) return 1;
+    if (lambda <= lower_) return 0;
+    const Point point = at(lambda);
+    double integral = 2 * (point.sum().imag() - std::arg(point.g)) - point.angles;
+    for (size_t i = 0; i < terms_.size(); ++i)
+        integral += (static_cast<double>(terms_[i].ratios.size()) - 1) * point.u[i].imag();
+    const double above = integral / std::numbers::pi * d_ / static_cast<double>(count_);
+    return std::clamp(1 - above, 0.0, 1.0);
+}
+
+std::vector<DensityPoint> ProductSumLaw::curve(int points) const {
+    PASTUR_CHECK(points >= 2, "{} points of a density", points);
+    if (trivial()) return {};
+    std::vector<DensityPoint> result;
+    if (lower_ > 0) result.push_back({lower_, 0});
+    const double low = std::sqrt(lower_), high = std::sqrt(upper_);
+    for (int i = 1; i < points; ++i) {
+        // In z, which opens up a lower edge at 0, and denser at both ends.
+        const double t = (1 - std::cos(std::numbers::pi * i / points)) / 2;
+        const double lambda = std::pow(low + (high - low) * t, 2);
+        result.push_back({lambda, density(lambda)});
+    }
+    result.push_back({upper_, 0});
+    return result;
+}
+
+}  // namespace pastur
