@@ -195,7 +195,8 @@ bool ProductSumLaw::newton(Point& point, Complex z) const {
         point.g += move;
         for (size_t i = 0; i < terms_.size(); ++i) point.u[i] += offset[i] + by_g[i] * move;
         if (!std::isfinite(std::abs(point.g))) return false;
-        if (size < 1e-13 && std::abs(move) < 1e-12 * std::abs(point.g)) return true;
+        // Converges quadratically: what is left is this squared, or rounding.
+        if (size < 1e-9 && std::abs(move) < 1e-9 * std::abs(point.g)) return true;
     }
     return false;
 }

@@ -41,7 +41,7 @@ function solveSum(terms, start, z) {
     g = plus(g, move);
     u = u.map((value, i) => plus(value, plus(moves[i].offset, times(moves[i].byG, move))));
     if (!Number.isFinite(sizeOf(g))) return null;
-    if (size < 1e-11 && sizeOf(move) < 1e-10 * sizeOf(g)) return {g, u};
+    if (size < 1e-8 && sizeOf(move) < 1e-8 * sizeOf(g)) return {g, u};
   }
   return null;
 }
