@@ -35,7 +35,7 @@ Null product_null(const ProductLaw& law, double tw_quantile);
 /// M as a sum of such products. The name is "product" too: it is the same null, of a matrix that is made so.
 Null product_null(const ProductSumLaw& law, double tw_quantile);
 
-/// M as the product of its factors with their entries shuffled (diag/entries.h): `spectra` has one descending
+/// M as the product of its factors with their entries shuffled (ShuffleKey): `spectra` has one descending
 /// spectrum a draw, all of one length n >= 1. The null's law is all draws' eigenvalues together; lambda_plus
 /// is the draws' mean largest eigenvalue moved by the edge's scale from the Tracy-Widom mean to its quantile.
 /// The scale is what fits the spacing of the first eigenvalues, averaged over the draws: the k-th lies (3 pi

@@ -60,7 +60,7 @@ std::vector<NullCalibration> calibrate_nulls(Context& ctx, Config config, int64_
     std::vector<FactorProduct> products;
     for (const SpectralMatrix& matrix : matrices) products.push_back(matrix.product);
     const auto solver = make_spectrum_solver(ctx, products);
-    SpectrumJudge judge(config.diagnostics.nulls, config.diagnostics.tw_quantile);
+    SpectrumJudge judge(config.diagnostics);
 
     std::map<std::tuple<std::string, bool, std::string>, NullCalibration> lines;
     for (int64_t draw = 0; draw < draws; ++draw) {

@@ -104,6 +104,7 @@ void check_same_run(const Config& then, const Config& now) {
         config.diagnostics = {};
         config.data.dir = config.data.train = config.data.val = "";
         config.train.val_every = config.train.val_tokens = 0;
+        config.train.micro_batch = 0;  // follows the number of ranks
         config.train.nonfinite = config.train.recompute = "";
         return to_toml(config);
     };

@@ -79,6 +79,7 @@ struct DiagnosticsConfig {
     std::vector<std::string>
         scopes;  ///< of spectral_scopes(); empty: head, layer (decoupled: content, rope too)
     std::vector<std::string> nulls = {"product", "mp"};  ///< product | mp | permuted
+    std::string mp_variance = "entries";                 ///< of the mp null's entries: entries | median | fit
     bool spectra = true;                                 ///< write the eigenvalues of every measurement too
     double tw_quantile = 0.99;       ///< of Tracy-Widom: where the edge of a null lies beyond its bulk
     double spike_ratio = 1.2;        ///< an event: lambda_max above so many edges, and growing

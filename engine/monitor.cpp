@@ -62,7 +62,7 @@ Monitor::Monitor(Context& ctx, const Config& config, const Parameters& params,
     : ctx_(ctx),
       config_(config),
       params_(params),
-      judge_(config.diagnostics.nulls, config.diagnostics.tw_quantile),
+      judge_(config.diagnostics),
       events_(config.diagnostics),
       files_(folder) {
     std::map<std::string, Tensor> copies;

@@ -20,7 +20,13 @@ bool RunFolder::restore(Context& ctx, Parameters& params, AdamW& optimizer, Trai
     const auto checkpoint = checkpoints_.newest_intact(warnings);
     for (const std::string& warning : warnings) progress_.message(warning);
     if (!checkpoint) return false;
-    check_same_run(read_checkpoint_config(checkpoint->path), config_);
+    const Config before = read_checkpoint_config(checkpoint->path);
+    check_same_run(before, config_);
+    if (before.train.micro_batch != config_.train.micro_batch)
+        progress_.message(
+            fmt::format("micro-batches were of {} sequences and are of {}: gradients add up in another "
+                        "order, bits may differ",
+                        before.train.micro_batch, config_.train.micro_batch));
     read_checkpoint_files(checkpoint->path, ctx, params, optimizer, state);
     progress_.message(fmt::format("resuming after step {} from {}", state.step, checkpoint->path.string()));
     return true;

@@ -85,8 +85,10 @@ MeasuredSpectra solve_spectra(SpectrumSolver& solver, const std::vector<Spectral
     return measured;
 }
 
-SpectrumJudge::SpectrumJudge(std::vector<std::string> nulls, double tw_quantile)
-    : nulls_(std::move(nulls)), tw_quantile_(tw_quantile) {}
+SpectrumJudge::SpectrumJudge(const DiagnosticsConfig& settings)
+    : nulls_(settings.nulls),
+      tw_quantile_(settings.tw_quantile),
+      mp_variance_(parse_variance_estimate(settings.mp_variance)) {}
 
 Null SpectrumJudge::null_of(const SpectrumRecord& record, const Spectrum& spectrum,
                             const std::vector<std::vector<double>>& shuffled) {
@@ -101,13 +103,14 @@ Null SpectrumJudge::null_of(const SpectrumRecord& record, const Spectrum& spectr
         if (law == laws_.end()) law = laws_.emplace(dims, ProductLaw(dims, 1.0)).first;
         return product_null(law->second.rescaled(record.variance_product), tw_quantile_);
     }
-    const double variance =
-        estimate_variance(VarianceEstimate::kEntries, spectrum.eigenvalues, dims.front(), dims.back());
+    const auto variance = [&](VarianceEstimate estimate) {
+        return estimate_variance(estimate, spectrum.eigenvalues, dims.front(), dims.back());
+    };
     if (record.null == "permuted" && !shuffled.empty())
-        return permuted_null(shuffled, tw_quantile_, variance);
-    return mp_null(MarchenkoPastur(dims.front(), dims.back(),
-                                   record.null == "mp" ? variance : std::numeric_limits<double>::quiet_NaN()),
-                   tw_quantile_);
+        return permuted_null(shuffled, tw_quantile_, variance(VarianceEstimate::kEntries));
+    const double kept =
+        record.null == "mp" ? variance(mp_variance_) : std::numeric_limits<double>::quiet_NaN();
+    return mp_null(MarchenkoPastur(dims.front(), dims.back(), kept), tw_quantile_);
 }
 
 std::vector<SpectrumRecord> SpectrumJudge::judge(const std::vector<SpectralMatrix>& matrices,

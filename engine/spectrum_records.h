@@ -39,7 +39,8 @@ MeasuredSpectra solve_spectra(SpectrumSolver& solver, const std::vector<Spectral
 /// Compares spectra with nulls. Keeps the laws it has computed.
 class SpectrumJudge {
   public:
-    SpectrumJudge(std::vector<std::string> nulls, double tw_quantile);
+    /// By nulls, tw_quantile and mp_variance.
+    explicit SpectrumJudge(const DiagnosticsConfig& settings);
     /// Matrix by matrix, item by item, null by null. A matrix that is neither a product of Gaussian factors
     /// nor a sum of such has no product null, nor has a sum whose terms were not measured beside it.
     std::vector<SpectrumRecord> judge(const std::vector<SpectralMatrix>& matrices,
@@ -50,6 +51,7 @@ class SpectrumJudge {
                  const std::vector<std::vector<double>>& shuffled);
     std::vector<std::string> nulls_;
     double tw_quantile_;
+    VarianceEstimate mp_variance_;
     std::map<std::vector<int64_t>, ProductLaw> laws_;
 };
 

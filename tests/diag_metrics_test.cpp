@@ -10,7 +10,6 @@
 #include <numeric>
 #include <set>
 
-#include "diag/entries.h"
 #include "diag/power_law.h"
 #include "tests/expect_error.h"
 #include "tests/random_matrices.h"
@@ -229,7 +228,7 @@ TEST(VarianceEstimate, AllAgreeOnIndependentEntriesAndTwoResistOutliers) {
         const auto spectrum_of = [](const test::Matrix& x) { return test::product_spectrum({x}); };
         const std::vector<double> clean = spectrum_of(m);
         EXPECT_NEAR(estimate_variance(VarianceEstimate::kEntries, clean, rows, cols),
-                    entry_variance(m.values), 1e-4);
+                    test::variance_of(m.values), 1e-4);
         EXPECT_NEAR(estimate_variance(VarianceEstimate::kMedian, clean, rows, cols), 0.09, 0.004);
         EXPECT_NEAR(estimate_variance(VarianceEstimate::kFit, clean, rows, cols), 0.09, 0.004);
         for (int64_t i = 0; i < 5 * cols; ++i) m.values[static_cast<size_t>(i)] *= 10;  // five loud rows
@@ -273,53 +272,33 @@ TEST(VarianceEstimate, TakesTheMeanOutAndAnswersForEveryInput) {
                        [] { parse_variance_estimate("mean"); });
 }
 
-TEST(FactorEntries, ShuffleKeepsTheEntriesAndForgetsTheirPlaces) {
-    std::vector<float> entries(1000);
-    std::iota(entries.begin(), entries.end(), 0.0f);
-    const std::vector<float> original = entries;
-    shuffle_entries(std::span(entries), 1, 2);
+TEST(Shuffle, KeepsTheEntriesAndForgetsTheirPlaces) {
+    std::vector<double> original(1000);
+    std::iota(original.begin(), original.end(), 0.0);
+    const std::vector<double> entries = test::shuffled(original, {1, 2}, 0);
     EXPECT_NE(entries, original);
     // The displacement is uniform: on average a third of the length, with a standard deviation of 0.0075 of
     // it.
     double displacement = 0;
     for (size_t i = 0; i < entries.size(); ++i)
-        displacement += std::abs(entries[i] - static_cast<float>(i)) / 1e6;
+        displacement += std::abs(entries[i] - static_cast<double>(i)) / 1e6;
     EXPECT_NEAR(displacement, 1.0 / 3, 0.03);
-    std::vector<float> again = original, other = original, sorted = entries;
-    shuffle_entries(std::span(again), 1, 2);
-    shuffle_entries(std::span(other), 1, 3);
-    EXPECT_EQ(again, entries);
-    EXPECT_NE(other, entries);
+    EXPECT_EQ(test::shuffled(original, {1, 2}, 0), entries);
+    for (const auto& other : {test::shuffled(original, {1, 3}, 0), test::shuffled(original, {2, 2}, 0),
+                              test::shuffled(original, {1, 2}, 1)})
+        EXPECT_NE(other, entries);
+    std::vector<double> sorted = entries;
     std::sort(sorted.begin(), sorted.end());
     EXPECT_EQ(sorted, original);
-    std::vector<double> nothing, one = {5};
-    shuffle_entries(std::span(nothing), 1, 2);
-    shuffle_entries(std::span(one), 1, 2);
-    EXPECT_EQ(one, std::vector<double>{5});
+    EXPECT_EQ(shuffled_position(1, {1, 2}, 0, 0), 0u);
 }
 
-TEST(FactorEntries, EveryOrderOfThreeIsEquallyLikely) {
+TEST(Shuffle, EveryOrderOfThreeIsEquallyLikely) {
     std::map<std::vector<double>, int> orders;
-    for (uint64_t stream = 0; stream < 6000; ++stream) {
-        std::vector<double> entries = {0, 1, 2};
-        shuffle_entries(std::span(entries), 9, stream);
-        ++orders[entries];
-    }
+    for (uint64_t draw = 0; draw < 6000; ++draw)
+        ++orders[test::shuffled(std::vector<double>{0, 1, 2}, {9, draw}, 0)];
     EXPECT_EQ(orders.size(), 6u);
     for (const auto& [order, count] : orders) EXPECT_NEAR(count, 1000, 120);  // four standard deviations
-}
-
-TEST(FactorEntries, FactorsAreShuffledApart) {
-    const std::vector<float> values = {1, 2, 3, 4, 5, 6, 7, 8};
-    const std::vector<std::span<const float>> factors = {values, values};
-    const auto first = shuffled_factors(factors, 4, 0), second = shuffled_factors(factors, 4, 1);
-    ASSERT_EQ(first.size(), 2u);
-    EXPECT_NE(first[0], first[1]);
-    EXPECT_NE(first[0], second[0]);
-    EXPECT_EQ(first, shuffled_factors(factors, 4, 0));
-    EXPECT_DOUBLE_EQ(entry_variance(values), 5.25);
-    EXPECT_EQ(entry_variance(std::span<const float>{}), 0);
-    EXPECT_TRUE(std::isnan(entry_variance(std::vector<double>{1, kInfinity})));
 }
 
 TEST(PermutedNull, AnswersForEveryKindOfDraw) {

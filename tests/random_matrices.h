@@ -14,6 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "diag/spectrum.h"
+
 namespace pastur::test {
 
 /// Row-major.
@@ -32,6 +34,24 @@ inline Matrix gaussian(int64_t rows, int64_t cols, std::mt19937_64& engine, doub
 /// 768.64.768
 inline std::string chain_name(const std::vector<int64_t>& dims) {
     return fmt::format("{}", fmt::join(dims, "."));
+}
+
+inline double variance_of(const std::vector<double>& entries) {
+    double sum = 0, squares = 0;
+    for (const double entry : entries) {
+        sum += entry;
+        squares += entry * entry;
+    }
+    return variance_from_sums(sum, squares, std::ssize(entries));
+}
+
+/// The entries as the permuted null reads them.
+template <typename T>
+std::vector<T> shuffled(const std::vector<T>& entries, const ShuffleKey& key, uint64_t factor) {
+    std::vector<T> result;
+    for (uint64_t i = 0; i < entries.size(); ++i)
+        result.push_back(entries[shuffled_position(entries.size(), key, factor, i)]);
+    return result;
 }
 
 /// One Gaussian factor of variance 1 between each two neighbours of `dims`.

@@ -19,10 +19,10 @@ namespace pastur {
 namespace {
 
 struct SpectraArguments {
-    std::vector<std::string> paths, scopes, nulls = DiagnosticsConfig().nulls;
+    std::vector<std::string> paths;
     std::string json, npz, device = "auto";
-    double tw_quantile = DiagnosticsConfig().tw_quantile;
-    int64_t permutations = DiagnosticsConfig().permutations, draws = 0;
+    DiagnosticsConfig settings;
+    int64_t draws = 0;
     bool text = false, heads = false;
 };
 
@@ -69,23 +69,20 @@ struct Result {
 
 Result decompose(Context& ctx, const ModelFolder& folder, const SpectraArguments& arguments) {
     const Config& config = folder.config();
-    check_names("--scopes", arguments.scopes, spectral_scopes(config));
-    std::vector<std::string> scopes = arguments.scopes;
+    const DiagnosticsConfig& settings = arguments.settings;
+    check_names("--scopes", settings.scopes, spectral_scopes(config));
+    std::vector<std::string> scopes = settings.scopes;
     if (scopes.empty()) scopes = default_scopes(config);
     DeviceWeights weights(ctx, folder);
     Result result;
     result.matrices = spectral_matrices(config, scopes, weights.shapes(),
                                         [&](const std::string& name) { return weights.get(name); });
-    DiagnosticsConfig settings;
-    settings.nulls = arguments.nulls;
-    settings.permutations = arguments.permutations;
     std::vector<FactorProduct> products;
     for (const SpectralMatrix& matrix : result.matrices) products.push_back(matrix.product);
     const auto solver = make_spectrum_solver(ctx, products);
     solver->follow(ctx);
     result.measured = solve_spectra(*solver, result.matrices, settings, config.train.seed);
-    result.records =
-        SpectrumJudge(arguments.nulls, arguments.tw_quantile).judge(result.matrices, result.measured);
+    result.records = SpectrumJudge(settings).judge(result.matrices, result.measured);
     return result;
 }
 
@@ -112,11 +109,8 @@ int calibrate(Context& ctx, const SpectraArguments& arguments) {
     std::string json_lines;
     for (const std::string& path : arguments.paths) {
         Config config = load_config(path, {});
-        check_names("--scopes", arguments.scopes, spectral_scopes(config));
-        config.diagnostics.scopes = arguments.scopes;
-        config.diagnostics.nulls = arguments.nulls;
-        config.diagnostics.tw_quantile = arguments.tw_quantile;
-        config.diagnostics.permutations = arguments.permutations;
+        check_names("--scopes", arguments.settings.scopes, spectral_scopes(config));
+        config.diagnostics = arguments.settings;
         ProgressLine progress;
         const std::vector<NullCalibration> lines =
             calibrate_nulls(ctx, config, arguments.draws, [&](int64_t done) {
@@ -138,7 +132,9 @@ int calibrate(Context& ctx, const SpectraArguments& arguments) {
 
 int spectra(const SpectraArguments& arguments) {
     const Device device = parse_device(arguments.device);
-    check_names("--nulls", arguments.nulls, find_field("diagnostics", "nulls")->choices);
+    check_names("--nulls", arguments.settings.nulls, find_field("diagnostics", "nulls")->choices);
+    check_names("--mp-variance", {arguments.settings.mp_variance},
+                find_field("diagnostics", "mp_variance")->choices);
     if (arguments.draws > 0) {
         Context ctx = make_context(device);
         return calibrate(ctx, arguments);
@@ -188,19 +184,26 @@ void add_spectra_command(CLI::App& app, std::function<int()>& run) {
     command->add_flag("--text", arguments->text, "Draw the spectra of the layers in the terminal");
     command->add_flag("--heads", arguments->heads, "A line for every head, not one for the heads of a layer");
     command
-        ->add_option("--scopes", arguments->scopes,
+        ->add_option("--scopes", arguments->settings.scopes,
                      "head, layer, content, rope, literal, weights (default: as in training)")
         ->delimiter(',')
         ->type_name("A,B");
-    command->add_option("--nulls", arguments->nulls, "product, mp, permuted")
+    command->add_option("--nulls", arguments->settings.nulls, "product, mp, permuted")
         ->delimiter(',')
         ->type_name("A,B")
         ->capture_default_str();
     command
-        ->add_option("--tw-quantile", arguments->tw_quantile, "Of Tracy-Widom: a null's edge beyond its bulk")
+        ->add_option("--tw-quantile", arguments->settings.tw_quantile,
+                     "Of Tracy-Widom: a null's edge beyond its bulk")
         ->check(CLI::Range(0.001, 0.9999))
         ->capture_default_str();
-    command->add_option("--permutations", arguments->permutations, "Shuffles averaged by the permuted null")
+    command
+        ->add_option("--mp-variance", arguments->settings.mp_variance,
+                     "How the mp null takes its variance from a matrix: entries, median or fit")
+        ->capture_default_str();
+    command
+        ->add_option("--permutations", arguments->settings.permutations,
+                     "Shuffles averaged by the permuted null")
         ->check(CLI::Range(int64_t{1}, int64_t{1024}))
         ->capture_default_str();
     command
