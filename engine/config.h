@@ -92,6 +92,7 @@ struct RunConfig {
     std::string name;  ///< empty: <preset>-<variant>
     std::string dir;   ///< empty: runs/<name>
     int64_t log_every = 10;
+    bool tensorboard = true;  ///< write events.out.tfevents.* too
     bool operator==(const RunConfig&) const = default;
 };
 

@@ -267,6 +267,7 @@ std::vector<Field> make_run_fields() {
         {"run", "name", kRun<&R::name>, "of the run (empty: <preset>-<variant>)"},
         {"run", "dir", kRun<&R::dir>, "run folder (empty: runs/<name>)"},
         {"run", "log_every", kRun<&R::log_every>, "steps between log lines", kCount},
+        {"run", "tensorboard", kRun<&R::tensorboard>, "write TensorBoard's events too"},
     };
 }
 

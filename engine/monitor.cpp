@@ -142,14 +142,17 @@ void Monitor::report_failures(int64_t step, const MeasuredSpectra& measured) {
 void Monitor::finish(int64_t step, const MeasuredSpectra& measured) {
     report_failures(step, measured);
     if (config_.diagnostics.spectra) files_.write_spectra(step, matrices_, measured.spectra);
+    const std::vector<SpectrumRecord> judged = judge_.judge(matrices_, measured);
     std::vector<nlohmann::ordered_json> records, events;
-    for (const SpectrumRecord& record : judge_.judge(matrices_, measured)) {
+    for (const SpectrumRecord& record : judged) {
         records.push_back(to_json(record, step));
         for (nlohmann::ordered_json& event : events_.feed(records.back())) events.push_back(std::move(event));
     }
     files_.append_summary(records);
     const std::lock_guard<std::mutex> lock(mutex_);
     report_.events.insert(report_.events.end(), events.begin(), events.end());
+    const std::vector<Scalar> scalars = spectral_scalars(step, judged);
+    report_.scalars.insert(report_.scalars.end(), scalars.begin(), scalars.end());
 }
 
 void Monitor::work() {

@@ -13,6 +13,7 @@
 #include "engine/spectra_files.h"
 #include "engine/spectral_events.h"
 #include "engine/spectrum_records.h"
+#include "engine/tensorboard.h"
 
 namespace pastur {
 
@@ -45,6 +46,7 @@ class Monitor {
 
     struct Report {
         std::vector<nlohmann::ordered_json> events;  ///< for metrics.jsonl
+        std::vector<Scalar> scalars;                 ///< for TensorBoard
         std::vector<std::string> messages;           ///< of what failed
     };
     /// What has come up since the last call. Throws (kIo) when the files could not be written; nothing else

@@ -53,6 +53,8 @@ void RunFolder::start(Context& ctx, int ranks, bool restored, const TrainState& 
     write_file_atomically(path_ / "config.toml", to_toml(config_));
     write_environment(path_ / "env.json", environment);
     metrics_ = std::make_unique<MetricsLog>(metrics_path());
+    if (config_.run.tensorboard)
+        tensorboard_ = std::make_unique<TensorboardLog>(path_, restored ? state.step : -1);
     write({{"event", "start"},
            {"step", state.step},
            {"resumed", restored},
@@ -66,6 +68,10 @@ void RunFolder::start(Context& ctx, int ranks, bool restored, const TrainState& 
 
 void RunFolder::write(const nlohmann::ordered_json& event) {
     if (metrics_) metrics_->write(event);
+}
+
+void RunFolder::draw(const std::vector<Scalar>& scalars) {
+    if (tensorboard_) tensorboard_->write(scalars);
 }
 
 void RunFolder::begin_step() {
@@ -99,6 +105,10 @@ void RunFolder::log_step(const TrainState& state, double loss, double grad_norm,
            {"diag_ms", window_diagnostics_seconds_ / static_cast<double>(window_steps_) * 1e3},
            {"mem_gib", memory_gib_},
            {"skipped", state.skipped}});
+    draw({{state.step, "train/loss", loss},
+          {state.step, "train/lr", lr},
+          {state.step, "train/grad_norm", grad_norm},
+          {state.step, "perf/tokens_per_s", tokens_per_s}});
     window_seconds_ = window_data_seconds_ = window_diagnostics_seconds_ = 0;
     window_steps_ = 0;
 }
@@ -109,6 +119,7 @@ void RunFolder::log_spectra(const Monitor::Report& report) {
         progress_.message(describe_event(event));
         write(event);
     }
+    draw(report.scalars);
 }
 
 void RunFolder::log_validation(const TrainState& state, const Evaluation& evaluation) {
@@ -119,6 +130,7 @@ void RunFolder::log_validation(const TrainState& state, const Evaluation& evalua
            {"loss", evaluation.loss},
            {"ppl", evaluation.perplexity()},
            {"tokens", evaluation.tokens}});
+    draw({{state.step, "val/loss", evaluation.loss}});
 }
 
 void RunFolder::save(Context& ctx, const Parameters& params, const AdamW& optimizer,

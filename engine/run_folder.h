@@ -59,12 +59,14 @@ class RunFolder {
     }
     std::filesystem::path metrics_path() const { return path_ / "metrics.jsonl"; }
     void write(const nlohmann::ordered_json& event);
+    void draw(const std::vector<Scalar>& scalars);
 
     std::filesystem::path path_;
     Config config_;
     bool is_root_;
     CheckpointStore checkpoints_;
     std::unique_ptr<MetricsLog> metrics_;
+    std::unique_ptr<TensorboardLog> tensorboard_;
     Progress progress_;
     ModelSize size_{};
     double memory_gib_ = 0;
