@@ -6,6 +6,7 @@
 
 #include "engine/lm_head.h"
 #include "engine/measure.h"
+#include "engine/mlp.h"
 #include "engine/trainer.h"
 #include "kernels/adamw.h"
 #include "kernels/cross_entropy.h"
@@ -142,7 +143,7 @@ void OpBencher::matmul(const std::string& name, int64_t rows, const Shape& weigh
 }
 
 void OpBencher::norms_and_gates() {
-    const int64_t width = config_.model.d_model, ffn = config_.model.ffn;
+    const int64_t width = config_.model.d_model, ffn = stored_ffn(config_.model.ffn);
     const Shape stream = {tokens_, width};
     const auto weight = [width](TensorPool& pool) { return pool.constant(DType::kF32, {width}, 1); };
     add("rmsnorm forward", to_string(stream), 0, [&](TensorPool& pool) -> Call {

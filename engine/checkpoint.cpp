@@ -21,7 +21,7 @@ TensorSource device_source(Context& ctx, const std::string& name, Tensor tensor,
     for (int i = 0; i < tensor.rank(); ++i) source.shape.push_back(tensor.size(i));
     source.bytes = [&ctx, &host, tensor] {
         host.resize(static_cast<size_t>(tensor.numel()));
-        download(ctx, as_tensor(std::span(host)), tensor.flat());
+        download(ctx, as_tensor(std::span(host)), tensor);
         return std::as_bytes(std::span(host));
     };
     return source;

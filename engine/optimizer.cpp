@@ -38,11 +38,11 @@ void AdamW::step(Context& ctx, int64_t step, double lr, ConstTensor grad_sum_squ
 }
 
 Tensor AdamW::first_moment(const Param& param) const {
-    return flat(first_).slice(0, param.offset, param.shape.numel()).reshape(param.shape);
+    return param.in(flat(first_).bytes());
 }
 
 Tensor AdamW::second_moment(const Param& param) const {
-    return flat(second_).slice(0, param.offset, param.shape.numel()).reshape(param.shape);
+    return param.in(flat(second_).bytes());
 }
 
 }  // namespace pastur

@@ -4,30 +4,41 @@
 
 namespace pastur {
 
+Tensor Param::in(std::byte* flat) const {
+    std::byte* const data = flat + offset * size_of(DType::kF32);
+    if (!is_matrix()) return Tensor(data, DType::kF32, shape);
+    return Tensor(data, DType::kF32, {shape[0], stored_columns}).slice(1, 0, shape[1]);
+}
+
 GroupId ParamTable::add_group(ParamGroup group) {
     PASTUR_CHECK(total_elements_ == 0, "parameter added after layout()");
     groups_.push_back(std::move(group));
     return GroupId{groups_.size() - 1};
 }
 
-GroupId ParamTable::add_matrix_group(const std::vector<Rows>& rows, int64_t columns) {
+GroupId ParamTable::add_matrix_group(const std::vector<Rows>& rows, int64_t columns, int64_t stored_columns) {
     ParamGroup group{};
     int64_t total = 0;
+    if (stored_columns == 0) stored_columns = columns;
     for (const Rows& part : rows) {
+        const int64_t stored = part.stored == 0 ? part.count : part.stored;
+        PASTUR_CHECK(stored >= part.count && stored_columns >= columns, "{}: {} x {} stored in {} x {}",
+                     part.name, part.count, columns, stored, stored_columns);
         group.members.push_back(params_.size());
-        params_.push_back({part.name, {part.count, columns}, 0});
-        total += part.count;
+        params_.push_back({part.name, {part.count, columns}, 0, stored, stored_columns});
+        total += stored;
     }
-    group.shape = {total, columns};
+    group.shape = {total, stored_columns};
     return add_group(std::move(group));
 }
 
-GroupId ParamTable::add_matrix(const std::string& name, int64_t rows, int64_t columns) {
-    return add_matrix_group({{name, rows}}, columns);
+GroupId ParamTable::add_matrix(const std::string& name, int64_t rows, int64_t columns,
+                               int64_t stored_columns) {
+    return add_matrix_group({{name, rows}}, columns, stored_columns);
 }
 
 GroupId ParamTable::add_norm(const std::string& name, int64_t width) {
-    params_.push_back({name, {width}, 0});
+    params_.push_back({name, {width}, 0, 1, width});
     return add_group({{params_.size() - 1}, {width}, 0});
 }
 
@@ -39,7 +50,7 @@ void ParamTable::place(bool matrices, int64_t& offset) {
         group.offset = offset;
         for (size_t member : group.members) {
             params_[member].offset = offset;
-            offset += params_[member].shape.numel();
+            offset += params_[member].stored();
         }
     }
     offset = align_up(offset * 2) / 2;

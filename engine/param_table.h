@@ -14,7 +14,12 @@ struct Param {
     std::string name;
     Shape shape;     ///< [out, in] for matrices, [n] for norms
     int64_t offset;  ///< in elements, into each flat buffer; set by ParamTable::layout
+    /// A matrix as it lies in memory: at least its rows and columns, with zeros beyond them.
+    int64_t stored_rows = 1, stored_columns = 0;
     bool is_matrix() const { return shape.rank() == 2; }
+    int64_t stored() const { return stored_rows * stored_columns; }  ///< elements
+    /// The tensor in the flat buffer that begins at `flat`, f32; rows apart where columns are padded.
+    Tensor in(std::byte* flat) const;
 };
 
 /// Matrices that read the same input lie one after the other and are used as one: [sum of rows, in].
@@ -32,10 +37,13 @@ class ParamTable {
     struct Rows {
         std::string name;
         int64_t count;
+        int64_t stored = 0;  ///< 0: count
     };
-    /// Several [rows, columns] matrices used as one.
-    GroupId add_matrix_group(const std::vector<Rows>& rows, int64_t columns);
-    GroupId add_matrix(const std::string& name, int64_t rows, int64_t columns);
+    /// Several [rows, columns] matrices used as one. Padding to `stored` rows each and `stored_columns` (0:
+    /// columns) is part of the group's shape and of no parameter: it begins as zero, and a model must give it
+    /// no gradient.
+    GroupId add_matrix_group(const std::vector<Rows>& rows, int64_t columns, int64_t stored_columns = 0);
+    GroupId add_matrix(const std::string& name, int64_t rows, int64_t columns, int64_t stored_columns = 0);
     GroupId add_norm(const std::string& name, int64_t width);
     /// Assigns offsets; nothing may be added afterwards.
     void layout();

@@ -48,10 +48,10 @@ Tensor Parameters::grad(GroupId id) const {
 }
 
 Tensor Parameters::master(const Param& param) const {
-    return view(master_, param.offset, param.shape);
+    return param.in(flat_master().bytes());
 }
 Tensor Parameters::grad(const Param& param) const {
-    return view(grad_, param.offset, param.shape);
+    return param.in(flat_grad().bytes());
 }
 
 Tensor Parameters::flat_master() const {
@@ -66,13 +66,26 @@ Tensor Parameters::flat_compute() const {
     return Tensor(compute_.data(), compute_dtype_, {table_.matrix_elements()});
 }
 
+/// Which numbers a matrix begins with does not depend on its padding.
+void Parameters::draw(Context& ctx, const Param& param, uint64_t seed) {
+    const Tensor weight = master(param);
+    const auto normals = [&](Tensor flat) {
+        fill_normal(ctx, flat, 0.0f, kInitStddev, seed, stream_of(param.name));
+    };
+    if (weight.contiguous()) return normals(weight.flat());
+    const Buffer dense = pastur::allocate(ctx, weight.nbytes());
+    const Tensor drawn(dense.data(), DType::kF32, param.shape);
+    normals(drawn.flat());
+    copy(ctx, weight, drawn);
+    synchronize(ctx);  // before `dense` goes
+}
+
 void Parameters::initialise(Context& ctx, uint64_t seed) {
     for (const Param& param : table_.params()) {
-        const Tensor weight = master(param).flat();
         if (param.is_matrix())
-            fill_normal(ctx, weight, 0.0f, kInitStddev, seed, stream_of(param.name));
+            draw(ctx, param, seed);
         else
-            fill(ctx, weight, 1.0f);
+            fill(ctx, master(param), 1.0f);
     }
     refresh_compute(ctx);
 }

@@ -25,7 +25,7 @@ class Parameters {
     /// fp32, shape as value(id).
     Tensor grad(GroupId id) const;
 
-    /// Master weight and gradient of one named tensor, fp32.
+    /// Master weight and gradient of one named tensor, fp32; without padding, so that rows may be apart.
     Tensor master(const Param& param) const;
     Tensor grad(const Param& param) const;
 
@@ -41,6 +41,7 @@ class Parameters {
 
   private:
     Tensor view(const Buffer& buffer, int64_t offset, const Shape& shape) const;
+    void draw(Context& ctx, const Param& param, uint64_t seed);
     ParamTable table_;
     DType compute_dtype_;
     Buffer master_, grad_, compute_;

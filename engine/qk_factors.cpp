@@ -136,7 +136,7 @@ class QkForm {
 void append_copy(Factor& factor, const Link& link, const RowList& rows, const std::string& prefix,
                  const WeightLookup& lookup) {
     const ConstTensor weight = lookup(prefix + link.weight);
-    PASTUR_CHECK(weight.rank() == 2 && weight.contiguous(), "{}{} is {}", prefix, link.weight,
+    PASTUR_CHECK(weight.rank() == 2 && weight.stride(1) == 1, "{}{} is {}", prefix, link.weight,
                  describe(weight));
     factor.rows = rows.rows();
     factor.columns = weight.size(1) + factor.unit_columns;

@@ -164,7 +164,8 @@ void Trainer::handle_nonfinite(const TrainStep::Result& result) {
 
 std::string Trainer::first_nonfinite_gradient() {
     for (const Param& param : model_.params().table().params()) {
-        if (!std::isfinite(step_->sum_of_squares_of(model_.params().grad(param).flat())))
+        const Tensor stored = model_.params().flat_grad().slice(0, param.offset, param.stored());
+        if (!std::isfinite(step_->sum_of_squares_of(stored)))
             return fmt::format("first non-finite gradient is {}'s", param.name);
     }
     return "every single gradient is finite";

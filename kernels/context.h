@@ -86,7 +86,8 @@ void reserve_scratch(Context& ctx, int64_t bytes);
 /// Waits until all work queued on ctx has finished; throws what it failed with.
 void synchronize(Context& ctx);
 
-/// dst = src, both on ctx's device, same dtype and number of elements, contiguous.
+/// dst = src, both on ctx's device, same dtype and number of elements; each contiguous, or [rows, columns]
+/// with its rows apart. So too upload and download.
 void copy(Context& ctx, Tensor dst, ConstTensor src);
 /// Host -> device. Returns when `src` may be reused.
 void upload(Context& ctx, Tensor dst, ConstTensor src);

@@ -67,4 +67,21 @@ std::string describe(const ConstTensor& tensor) {
     return text;
 }
 
+RowCopy row_copy(const char* op, const ConstTensor& dst, const ConstTensor& src) {
+    const auto copyable = [](const ConstTensor& tensor) {
+        return tensor.contiguous() || (tensor.rank() == 2 && tensor.stride(1) == 1);
+    };
+    PASTUR_CHECK(dst.dtype() == src.dtype() && dst.numel() == src.numel() && copyable(dst) && copyable(src),
+                 "{}: {} from {}", op, describe(dst), describe(src));
+    if (dst.contiguous() && src.contiguous()) return {1, src.nbytes(), src.nbytes(), src.nbytes()};
+    const ConstTensor& apart = dst.contiguous() ? src : dst;
+    PASTUR_CHECK(dst.contiguous() || src.contiguous() || dst.shape() == src.shape(), "{}: {} from {}", op,
+                 describe(dst), describe(src));
+    const int64_t element = size_of(dst.dtype()), row = apart.size(1) * element;
+    const auto pitch = [&](const ConstTensor& tensor) {
+        return tensor.contiguous() ? row : tensor.stride(0) * element;
+    };
+    return {apart.size(0), row, pitch(dst), pitch(src)};
+}
+
 }  // namespace pastur

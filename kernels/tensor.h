@@ -151,6 +151,15 @@ class TensorView {
 using Tensor = TensorView<std::byte>;
 using ConstTensor = TensorView<const std::byte>;
 
+/// Rows of bytes that a copy moves; one row where both sides are contiguous.
+struct RowCopy {
+    int64_t rows, row_bytes;
+    int64_t dst_pitch, src_pitch;  ///< bytes from row to row
+};
+/// Throws when dst and src differ in dtype or number of elements, or one is neither contiguous nor [rows,
+/// columns] with its rows apart.
+RowCopy row_copy(const char* op, const ConstTensor& dst, const ConstTensor& src);
+
 /// "bf16[512, 768]", with the strides where the view is not contiguous: for error messages.
 std::string describe(const ConstTensor& tensor);
 

@@ -101,6 +101,33 @@ TEST(Contexts, MoveBytesBothWays) {
     }
 }
 
+TEST(Contexts, MoveRowsThatAreApart) {
+    for (const Target& target : f32_targets()) {
+        SCOPED_TRACE(to_string(target));
+        Context& ctx = context(target.device);
+        const Buffer buffer = allocate(ctx, 12 * size_of(DType::kF32));
+        const Tensor whole(buffer.data(), DType::kF32, {3, 4}), left = whole.slice(1, 0, 3);
+        std::vector<float> nines(12, 9), values = {1, 2, 3, 4, 5, 6, 7, 8, 10}, got(12), part(9);
+        upload(ctx, whole, as_tensor(std::span(nines)));
+        upload(ctx, left, as_tensor(std::span(values)));
+        download(ctx, as_tensor(std::span(got)), whole);
+        EXPECT_EQ(got, (std::vector<float>{1, 2, 3, 9, 4, 5, 6, 9, 7, 8, 10, 9}));
+        download(ctx, as_tensor(std::span(part)), left);
+        EXPECT_EQ(part, values);
+        // Into rows apart, from rows apart and back to neighbours.
+        const Buffer other_buffer = allocate(ctx, 15 * size_of(DType::kF32));
+        const Tensor other = Tensor(other_buffer.data(), DType::kF32, {3, 5}).slice(1, 1, 3);
+        copy(ctx, other, left);
+        const Buffer dense_buffer = allocate(ctx, 9 * size_of(DType::kF32));
+        const Tensor dense(dense_buffer.data(), DType::kF32, {9});
+        copy(ctx, dense, other);
+        download(ctx, as_tensor(std::span(part)), dense);
+        EXPECT_EQ(part, values);
+        EXPECT_THROW(copy(ctx, other, whole.slice(0, 0, 2)), Error);
+        EXPECT_THROW(copy(ctx, dense, whole.slice(1, 0, 3).unflatten(0, 1, 3)), Error);
+    }
+}
+
 TEST(Contexts, AllocationsAreAlignedAndScratchIsExact) {
     for (const Target& target : f32_targets()) {
         Context& ctx = context(target.device);

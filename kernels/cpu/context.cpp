@@ -78,13 +78,16 @@ Buffer allocate(CpuContext&, int64_t bytes) {
 void synchronize(CpuContext&) {}
 
 void copy(CpuContext& ctx, Tensor dst, ConstTensor src) {
+    const RowCopy copy = row_copy("copy", dst, src);
     if (dst.bytes() == src.bytes()) return;
     // One thread does not draw all that memory gives.
     constexpr int64_t kPiece = int64_t{1} << 18;
-    const int64_t pieces = (src.nbytes() + kPiece - 1) / kPiece;
+    const int64_t per_row = (copy.row_bytes + kPiece - 1) / kPiece, pieces = copy.rows * per_row;
     parallel_for(ctx, pieces, pieces > 1 ? kPiece : 0, [&](int64_t i) {
-        const int64_t begin = i * kPiece, count = std::min(kPiece, src.nbytes() - begin);
-        std::memcpy(dst.bytes() + begin, src.bytes() + begin, static_cast<size_t>(count));
+        const int64_t row = i / per_row, begin = i % per_row * kPiece;
+        const int64_t count = std::min(kPiece, copy.row_bytes - begin);
+        std::memcpy(dst.bytes() + row * copy.dst_pitch + begin, src.bytes() + row * copy.src_pitch + begin,
+                    static_cast<size_t>(count));
     });
 }
 

@@ -124,19 +124,42 @@ void synchronize(CudaContext& ctx) {
     CUDA_CHECK(cudaStreamSynchronize(ctx.handles().stream));
 }
 
+namespace {
+void copy_rows(CudaContext& ctx, Tensor dst, ConstTensor src, const RowCopy& copy, cudaMemcpyKind kind) {
+    const auto size = [](int64_t bytes) { return static_cast<size_t>(bytes); };
+    CUDA_CHECK(cudaMemcpy2DAsync(dst.bytes(), size(copy.dst_pitch), src.bytes(), size(copy.src_pitch),
+                                 size(copy.row_bytes), size(copy.rows), kind, ctx.handles().stream));
+}
+}  // namespace
+
 void copy(CudaContext& ctx, Tensor dst, ConstTensor src) {
+    const RowCopy rows = row_copy("copy", dst, src);
     if (dst.bytes() == src.bytes()) return;
-    CUDA_CHECK(cudaMemcpyAsync(dst.bytes(), src.bytes(), static_cast<size_t>(src.nbytes()),
-                               cudaMemcpyDeviceToDevice, ctx.handles().stream));
+    if (rows.rows == 1) {
+        CUDA_CHECK(cudaMemcpyAsync(dst.bytes(), src.bytes(), static_cast<size_t>(src.nbytes()),
+                                   cudaMemcpyDeviceToDevice, ctx.handles().stream));
+    } else {
+        copy_rows(ctx, dst, src, rows, cudaMemcpyDeviceToDevice);
+    }
 }
 
 void upload(CudaContext& ctx, Tensor dst, ConstTensor src) {
-    ctx.handles().upload_stage->copy(ctx.handles().stream, dst.bytes(), src.bytes(), src.nbytes());
+    const RowCopy rows = row_copy("upload", dst, src);
+    if (rows.rows == 1) {
+        ctx.handles().upload_stage->copy(ctx.handles().stream, dst.bytes(), src.bytes(), src.nbytes());
+    } else {
+        copy_rows(ctx, dst, src, rows, cudaMemcpyHostToDevice);
+        synchronize(ctx);
+    }
 }
 
 void download(CudaContext& ctx, Tensor dst, ConstTensor src) {
-    CUDA_CHECK(cudaMemcpyAsync(dst.bytes(), src.bytes(), static_cast<size_t>(src.nbytes()),
-                               cudaMemcpyDeviceToHost, ctx.handles().stream));
+    const RowCopy rows = row_copy("download", dst, src);
+    if (rows.rows == 1)
+        CUDA_CHECK(cudaMemcpyAsync(dst.bytes(), src.bytes(), static_cast<size_t>(src.nbytes()),
+                                   cudaMemcpyDeviceToHost, ctx.handles().stream));
+    else
+        copy_rows(ctx, dst, src, rows, cudaMemcpyDeviceToHost);
     synchronize(ctx);
 }
 
