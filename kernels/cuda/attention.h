@@ -40,9 +40,8 @@ struct AttentionBackwardParams {
     HeadView<const T> q, k, k_shared, v, out, dout;
     const float* lse;
     HeadView<T> dq, dk, dv;
-    HeadView<T>
-        dk_shared;  ///< one partial sum per key head, [B, T, Hkv, d_r]: each head adds over its group only
-    float2* row_stats;  ///< [B, H, T] scratch: (log2(e) lse, delta), written by the first kernel
+    HeadView<T> dk_shared;  ///< partial sums, each over some key heads: [B, T, parts, d_r]
+    float2* row_stats;      ///< [B, H, T] scratch: (log2(e) lse, delta), for kernels that come in two
 };
 
 /// Tensor cores, bf16: widths multiples of 8 and every row aligned to 16 bytes, which the caller checks.
@@ -50,6 +49,15 @@ struct AttentionBackwardParams {
 bool attention_sm80_supports(CudaContext& ctx, const AttentionSizes& sizes);
 void attention_sm80_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params);
 void attention_sm80_backward(CudaContext& ctx, const AttentionBackwardParams<bf16>& params);
+
+/// The same for sequences of up to 256 tokens and heads of 64 columns (of a key also 32 of the head and 32
+/// shared), which a block of threads holds whole, so that every input is read from memory once. Backward
+/// takes as many key heads as heads, and leaves attention_resident_key_parts partial sums of dk_shared.
+bool attention_resident_supports_forward(CudaContext& ctx, const AttentionSizes& sizes);
+bool attention_resident_supports_backward(CudaContext& ctx, const AttentionSizes& sizes);
+int attention_resident_key_parts(CudaContext& ctx, const AttentionSizes& sizes);
+void attention_resident_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params);
+void attention_resident_backward(CudaContext& ctx, const AttentionBackwardParams<bf16>& params);
 
 /// CUDA cores, fp32 arithmetic: any widths, any alignment. T is float or bf16.
 template <typename T>

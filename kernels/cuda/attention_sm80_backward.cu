@@ -9,6 +9,7 @@
 // that neither P nor dS goes through shared memory.
 #include <algorithm>
 
+#include "kernels/cuda/attention_scores.cuh"
 #include "kernels/cuda/attention_tile.cuh"
 
 namespace pastur {
@@ -196,25 +197,6 @@ __device__ void load_stats(SharedAddress to, const float2* stats, int first, int
     if (i < kCols) {
         const bool valid = first + i < tokens;
         copy_async_8(to + i * static_cast<int>(sizeof(float2)), stats + first + i, valid);
-    }
-}
-
-/// s = S^T becomes P^T, and dp = dP^T becomes dS^T = P^T (dP^T - delta), for one tile whose rows are keys and
-/// whose columns are queries: lse and delta belong to columns, `stats` holds this lane's first pair; `ahead`
-/// as above.
-template <int kTiles>
-__device__ void probabilities_by_key(float (&s)[kTiles][4], float (&dp)[kTiles][4], SharedAddress stats,
-                                     float c, int ahead) {
-#pragma unroll
-    for (int n = 0; n < kTiles; ++n) {
-        const float4 pair = load_shared_16(stats + n * 8 * static_cast<int>(sizeof(float2)));
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-            float prob = exp2_approximate(s[n][i] * c - (i % 2 == 0 ? pair.x : pair.z));
-            if (i / 2 * 8 - n * 8 - i % 2 > ahead) prob = 0;
-            s[n][i] = prob;
-            dp[n][i] = prob * (dp[n][i] - (i % 2 == 0 ? pair.y : pair.w));
-        }
     }
 }
 

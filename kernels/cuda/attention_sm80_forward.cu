@@ -1,4 +1,5 @@
 // Causal attention forward on tensor cores (mma.sync), for sm_80 and everything after it.
+#include "kernels/cuda/attention_scores.cuh"
 #include "kernels/cuda/attention_tile.cuh"
 
 namespace pastur {
@@ -20,84 +21,6 @@ struct ForwardTiles {
     using V = Tile<kCols, kV>;
     static constexpr int kStageBytes = K::kBytes + V::kBytes;
     static constexpr int kSharedBytes = Q::kBytes + 2 * kStageBytes;
-};
-
-/// The running softmax of the two rows a thread shares with three others: maxima of the raw scores, and this
-/// thread's part of the sums of 2^(c (s - max)).
-struct OnlineSoftmax {
-    float maximum[2] = {-INFINITY, -INFINITY};
-    float sum[2] = {0, 0};
-
-    /// s becomes 2^(c (s - maximum)); the factors by which what was summed before shrinks go to rescale. Keys
-    /// are visited in ascending order, so that key 0 makes every maximum finite at once. c > 0.
-    template <int kTiles>
-    __device__ void step(float (&s)[kTiles][4], float (&rescale)[2], float c) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            float largest = maximum[half];
-#pragma unroll
-            for (int n = 0; n < kTiles; ++n)
-                largest = fmaxf(largest, fmaxf(s[n][2 * half], s[n][2 * half + 1]));
-            largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 1));
-            largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 2));
-            rescale[half] = exp2_approximate(c * (maximum[half] - largest));
-            maximum[half] = largest;
-            const float offset = c * largest;
-            float added = 0;
-#pragma unroll
-            for (int n = 0; n < kTiles; ++n) {
-                s[n][2 * half] = exp2_approximate(s[n][2 * half] * c - offset);
-                s[n][2 * half + 1] = exp2_approximate(s[n][2 * half + 1] * c - offset);
-                added += s[n][2 * half] + s[n][2 * half + 1];
-            }
-            sum[half] = sum[half] * rescale[half] + added;
-        }
-    }
-
-    __device__ void finish() {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            sum[half] += __shfl_xor_sync(kAllLanes, sum[half], 1);
-            sum[half] += __shfl_xor_sync(kAllLanes, sum[half], 2);
-        }
-    }
-};
-
-/// Scores of keys after the query become -infinity; a thread holds rows `row` and row + 8, columns `key`,
-/// key + 1, key + 8 ...
-template <int kTiles>
-__device__ void mask_later_keys(float (&s)[kTiles][4], int row, int key) {
-#pragma unroll
-    for (int n = 0; n < kTiles; ++n) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-            if (key + n * 8 + i % 2 > row + i / 2 * 8) s[n][i] = -INFINITY;
-        }
-    }
-}
-
-/// What a warp keeps of its 16 queries while it walks the keys.
-template <int kQk, int kV>
-struct QueryRows {
-    OperandA<ForwardTiles<kQk, kV>::kRows, kQk, (kQk <= 32)> q;
-    OnlineSoftmax softmax;
-    float out[kV / 8][4];
-
-    /// Takes in keys [key, key + kKeys); `row` is the first of the warp's queries.
-    template <int kKeys, bool kMask>
-    __device__ void attend(SharedAddress k_tile, SharedAddress v_tile, int row, int key, float c, int lane) {
-        float s[kKeys / 8][4];
-        multiply_rows<kKeys, kQk>(s, q, k_tile, lane);
-        if constexpr (kMask) mask_later_keys(s, row + lane / 4, key + lane % 4 * 2);
-        float rescale[2];
-        softmax.step(s, rescale, c);
-#pragma unroll
-        for (int n = 0; n < kV / 8; ++n) {
-            out[n][0] *= rescale[0], out[n][1] *= rescale[0];
-            out[n][2] *= rescale[1], out[n][3] *= rescale[1];
-        }
-        accumulate_rows<kKeys, kV>(out, s, v_tile, lane);
-    }
 };
 
 /// out = softmax(scale q k^T, causal) v and lse = log sum exp, by the online softmax of Dao et al.
@@ -134,7 +57,7 @@ __global__ void __launch_bounds__(ForwardTiles<kQk, kV>::kThreads, ForwardTiles<
     load_stage(0);
     copy_async_commit();
 
-    QueryRows<kQk, kV> rows;
+    QueryRows<OperandA<Tiles::kRows, kQk, (kQk <= 32)>, kQk, kV> rows;
     clear(rows.out);
     const float c = p.scale * kLog2E;
     const int row = first + warp * 16;
@@ -167,12 +90,7 @@ __global__ void __launch_bounds__(ForwardTiles<kQk, kV>::kThreads, ForwardTiles<
     store_fragments<kV, Tiles::Q::kPitch>(token_rows(p.out, at.batch, at.head, p.sizes.value), rows.out,
                                           1 / rows.softmax.sum[0], 1 / rows.softmax.sum[1],
                                           shared + warp * 16 * Tiles::Q::kPitch, row, p.sizes.tokens, lane);
-    const int token = row + lane / 4 + lane % 4 * 8;  // lanes 0 and 1 of a row's four write
-    if (lane % 4 < 2 && token < p.sizes.tokens) {
-        const float maximum = lane % 4 == 0 ? rows.softmax.maximum[0] : rows.softmax.maximum[1];
-        const float sum = lane % 4 == 0 ? rows.softmax.sum[0] : rows.softmax.sum[1];
-        p.lse[at.first_row(p.sizes) + token] = maximum * p.scale + logf(sum);
-    }
+    rows.store_lse(p.lse + at.first_row(p.sizes), row, p.sizes.tokens, p.scale, lane);
 }
 
 }  // namespace

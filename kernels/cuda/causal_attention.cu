@@ -1,4 +1,4 @@
-// Causal attention on CUDA: which kernel takes which inputs, and the sum over heads of dk_shared.
+// Causal attention on CUDA: which kernel takes which inputs, and the sum over parts of dk_shared.
 #include "kernels/causal_attention.h"
 
 #include <cstdint>
@@ -78,65 +78,84 @@ AttentionBackwardParams<T> backward_params(const AttentionGrads& grads, ConstTen
     return params;
 }
 
-/// Key heads leave their parts of dk_shared in scratch, unless there is only one.
-bool needs_partials(const AttentionSizes& sizes) {
-    return sizes.rotary > 0 && sizes.kv_heads > 1;
-}
-
-/// to[b, t, :] = sum over heads h of partials[b, h, t, :], in ascending h, in fp32. One thread per kWidth
-/// columns.
+/// to[b, t, :] = sum over i of partials[b, i, t, :], in ascending i, in fp32. One thread per kWidth columns.
 template <typename T, int kWidth>
-__global__ void sum_heads_kernel(HeadView<T> to, const T* partials, AttentionSizes sizes) {
+__global__ void sum_partials_kernel(HeadView<T> to, const T* partials, int parts, AttentionSizes sizes) {
     const int columns = sizes.rotary / kWidth;
     const int64_t per_head = static_cast<int64_t>(sizes.tokens) * columns;
     const int64_t index = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     const int64_t batch = index / per_head, within = index % per_head;
     if (batch >= sizes.batch) return;
-    const T* from = partials + (batch * sizes.kv_heads * per_head + within) * kWidth;
+    const T* from = partials + (batch * parts * per_head + within) * kWidth;
     float sum[kWidth] = {};
-    for (int head = 0; head < sizes.kv_heads; ++head) {
-        const auto part = Packed<T, kWidth>::load(from + head * per_head * kWidth);
+    for (int i = 0; i < parts; ++i) {
+        const auto part = Packed<T, kWidth>::load(from + i * per_head * kWidth);
 #pragma unroll
-        for (int i = 0; i < kWidth; ++i) sum[i] += part[i];
+        for (int j = 0; j < kWidth; ++j) sum[j] += part[j];
     }
     const auto rounded = Packed<T, kWidth>::of([&](int i) { return sum[i]; });
     rounded.store(to.data + batch * to.batch + within / columns * to.token + within % columns * kWidth);
 }
 
 template <typename T, int kWidth>
-void sum_heads(CudaContext& ctx, const HeadView<T>& to, const T* partials, const AttentionSizes& sizes) {
+void sum_partials(CudaContext& ctx, const HeadView<T>& to, const T* partials, int parts,
+                  const AttentionSizes& sizes) {
     constexpr int kThreads = 256;
     const int64_t threads = static_cast<int64_t>(sizes.batch) * sizes.tokens * (sizes.rotary / kWidth);
-    launch(ctx, static_cast<unsigned>(ceil_div(threads, kThreads)), kThreads, 0, sum_heads_kernel<T, kWidth>,
-           to, partials, sizes);
+    launch(ctx, static_cast<unsigned>(ceil_div(threads, kThreads)), kThreads, 0,
+           sum_partials_kernel<T, kWidth>, to, partials, parts, sizes);
+}
+
+/// Which kernels compute a backward pass, and in how many partial sums they leave dk_shared.
+struct BackwardPlan {
+    bool tensor_cores, resident;
+    int parts;
+};
+
+template <typename T>
+BackwardPlan backward_plan(CudaContext& ctx, const AttentionSizes& sizes, bool aligned) {
+    BackwardPlan plan{false, false, sizes.kv_heads};
+    if (!std::is_same_v<T, bf16> || !aligned) return plan;
+    plan.resident = attention_resident_supports_backward(ctx, sizes);
+    plan.tensor_cores = plan.resident || attention_sm80_supports(ctx, sizes);
+    if (plan.resident) plan.parts = attention_resident_key_parts(ctx, sizes);
+    return plan;
+}
+
+void backward_kernels(CudaContext& ctx, const AttentionBackwardParams<float>& params, const BackwardPlan&) {
+    attention_simt_backward(ctx, params);
+}
+void backward_kernels(CudaContext& ctx, const AttentionBackwardParams<bf16>& params,
+                      const BackwardPlan& plan) {
+    if (plan.resident)
+        attention_resident_backward(ctx, params);
+    else if (plan.tensor_cores)
+        attention_sm80_backward(ctx, params);
+    else
+        attention_simt_backward(ctx, params);
 }
 
 template <typename T>
 void backward(CudaContext& ctx, AttentionBackwardParams<T> params, DType dtype, bool aligned) {
     const AttentionSizes& sizes = params.sizes;
+    const BackwardPlan plan = backward_plan<T>(ctx, sizes, aligned);
     Arena::Frame frame(ctx.scratch(), "causal_attention_backward");
     params.row_stats = reinterpret_cast<float2*>(
         frame.take(DType::kF32, {sizes.batch, sizes.heads, sizes.tokens, 2}).bytes());
+    const bool partial = sizes.rotary > 0 && plan.parts > 1;
     const HeadView<T> dk_shared = params.dk_shared;
-    if (needs_partials(sizes)) {
-        const int64_t per_head = static_cast<int64_t>(sizes.tokens) * sizes.rotary;
-        const Tensor partials = frame.take(dtype, {sizes.batch, sizes.kv_heads, sizes.tokens, sizes.rotary});
-        params.dk_shared = {reinterpret_cast<T*>(partials.bytes()), sizes.kv_heads * per_head, sizes.rotary,
-                            static_cast<int>(per_head)};
+    if (partial) {
+        const int64_t per_part = static_cast<int64_t>(sizes.tokens) * sizes.rotary;
+        const Tensor partials = frame.take(dtype, {sizes.batch, plan.parts, sizes.tokens, sizes.rotary});
+        params.dk_shared = {reinterpret_cast<T*>(partials.bytes()), plan.parts * per_part, sizes.rotary,
+                            static_cast<int>(per_part)};
     }
-    if constexpr (std::is_same_v<T, bf16>) {
-        if (aligned && attention_sm80_supports(ctx, sizes))
-            attention_sm80_backward(ctx, params);
-        else
-            attention_simt_backward(ctx, params);
-    } else {
-        attention_simt_backward(ctx, params);
-    }
-    if (!needs_partials(sizes)) return;
+    backward_kernels(ctx, params, plan);
+    if (!partial) return;
     if (aligned) {
-        sum_heads<T, kVector<T>>(ctx, dk_shared, params.dk_shared.data, sizes);
+        sum_partials<T, kVector<T>>(ctx, dk_shared, params.dk_shared.data, plan.parts, sizes);
     } else {
-        sum_heads<T, 1>(ctx, dk_shared, params.dk_shared.data, sizes);
+        sum_partials<T, 1>(ctx, dk_shared, params.dk_shared.data, plan.parts, sizes);
     }
 }
 
@@ -148,7 +167,10 @@ void causal_attention_forward(CudaContext& ctx, Tensor out, Tensor lse, const At
         return;
     }
     const auto params = forward_params<bf16>(out, lse, in);
-    if (rows_aligned(in) && rows_aligned(out) && attention_sm80_supports(ctx, params.sizes))
+    const bool aligned = rows_aligned(in) && rows_aligned(out);
+    if (aligned && attention_resident_supports_forward(ctx, params.sizes))
+        attention_resident_forward(ctx, params);
+    else if (aligned && attention_sm80_supports(ctx, params.sizes))
         attention_sm80_forward(ctx, params);
     else
         attention_simt_forward(ctx, params);
@@ -168,7 +190,7 @@ int64_t causal_attention_backward_scratch_bytes(CudaContext&, const AttentionInp
     const AttentionSizes sizes = sizes_of(in);
     const int64_t rows = static_cast<int64_t>(sizes.batch) * sizes.tokens;
     int64_t bytes = align_up(rows * sizes.heads * static_cast<int64_t>(sizeof(float2)));
-    if (needs_partials(sizes))
+    if (sizes.rotary > 0 && sizes.kv_heads > 1)  // the most parts that dk_shared comes in
         bytes += align_up(rows * sizes.kv_heads * sizes.rotary * size_of(in.q.dtype()));
     return bytes;
 }

@@ -1,6 +1,7 @@
 #pragma once
 // The instructions of Ampere and later that the attention kernels are built from: asynchronous copies into
-// shared memory, ldmatrix, and the bf16 matrix product m16n8k16. Nothing else here knows PTX.
+// shared memory, barriers of some warps of a block, ldmatrix, and the bf16 matrix product m16n8k16. Nothing
+// else here knows PTX.
 //
 // Fragments, with g = lane / 4 and t = lane % 4 (PTX ISA, "mma.m16n8k16"):
 //     A 16 x 16: a[0] = (row g, columns 2t, 2t + 1), a[1] = (g + 8, 2t ..), a[2] = (g, 2t + 8 ..), a[3] = (g
@@ -41,6 +42,15 @@ __device__ inline void copy_async_commit() {
 template <int kPending>
 __device__ inline void copy_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+/// Barrier `id` (1 to 15; __syncthreads is 0) of `threads` threads: whole warps that arrive and go on, and
+/// whole warps that wait for them. What was written before arriving is seen after waiting.
+__device__ inline void barrier_arrive(int id, int threads) {
+    asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+__device__ inline void barrier_wait(int id, int threads) {
+    asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
 /// 16 bytes at a multiple of 16.

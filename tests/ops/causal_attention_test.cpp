@@ -75,6 +75,23 @@ const std::vector<AttentionShape> kShapes = {
     {1, 257, 1, 1, 64, 0, 64},
     {1, 257, 2, 2, 32, 32, 64, Packing::kLatent},
     {1, 70, 2, 2, 64, 0, 64, Packing::kApart, 8},
+    // Short sequences of 64 columns have kernels that hold a whole head, 16 tokens a warp, 64 to 256 tokens a
+    // block of threads, and walk from head to head where there are more of them than multiprocessors.
+    {1, 1, 2, 2, 64, 0, 64, Packing::kFused},
+    {2, 5, 3, 3, 64, 0, 64, Packing::kFused},
+    {40, 5, 12, 12, 64, 0, 64, Packing::kFused},
+    {1, 17, 3, 3, 32, 32, 64, Packing::kLatent},
+    {120, 3, 6, 6, 32, 32, 64, Packing::kLatent},
+    {1050, 2, 2, 2, 32, 32, 64, Packing::kLatent},
+    {1, 63, 1, 1, 64, 0, 64, Packing::kHeadMajor},
+    {1, 127, 1, 1, 64, 0, 64, Packing::kFused},
+    {1, 128, 2, 2, 32, 32, 64, Packing::kLatent},
+    {1, 200, 1, 1, 64, 0, 64, Packing::kFused},
+    {1, 200, 2, 2, 64, 0, 64, Packing::kFused, 8},
+    {1, 255, 1, 1, 64, 0, 64, Packing::kFused},
+    {1, 256, 2, 1, 64, 0, 64, Packing::kFused},
+    {1, 256, 2, 2, 64, 0, 64, Packing::kFused},
+    {1, 256, 2, 2, 32, 32, 64, Packing::kLatent},
 };
 
 class CausalAttention : public OpTest<AttentionShape> {
