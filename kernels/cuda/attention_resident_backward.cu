@@ -8,6 +8,7 @@
 // the lower triangle of dS, 214 KB for 256 tokens.
 #include "kernels/cuda/attention_resident.cuh"
 #include "kernels/cuda/attention_scores.cuh"
+#include "kernels/cuda/mbarrier.cuh"
 
 namespace pastur {
 namespace {
@@ -24,8 +25,13 @@ struct ResidentMemory {
     static constexpr int kK = kDout + Rows::kBytes;  ///< this head's and the next one's, in turn
     static constexpr int kSquares = kK + 2 * Rows::kBytes;
     static constexpr int kStats = kSquares + kWarps * (kWarps + 1) / 2 * kSquareBytes;
-    static constexpr int kBytes = kStats + kWarps * kBlockRows * static_cast<int>(sizeof(float2));
+    static constexpr int kReady = kStats + kWarps * kBlockRows * static_cast<int>(sizeof(float2));
+    static constexpr int kBytes = kReady + kWarps * static_cast<int>(sizeof(uint64_t));
 
+    /// The barrier that tells when a block's rows of q, dout and stats have arrived.
+    __device__ static SharedAddress ready(SharedAddress shared, int block) {
+        return shared + kReady + block * static_cast<int>(sizeof(uint64_t));
+    }
     /// dS of 16 queries and 16 keys.
     __device__ static int square(int query_block, int key_block) {
         return kSquares + (query_block * (query_block + 1) / 2 + key_block) * kSquareBytes;
@@ -120,6 +126,28 @@ struct KeyBlock {
     }
 };
 
+/// dk and dv of a warp's 16 keys, over the queries from the last down to these tokens' own; dS to the
+/// squares. After a block of queries its barrier has this warp's arrival.
+template <int kWarps>
+__device__ void walk_queries(KeyBlock& keys, std::byte* shared, int block, int blocks, int parity, float c,
+                             int lane) {
+    using Memory = ResidentMemory<kWarps>;
+    const SharedAddress base = shared_address(shared);
+    bool ready = mbarrier_complete(Memory::ready(base, blocks - 1), parity);
+#pragma unroll 1
+    for (int query = blocks - 1; query >= block; --query) {
+        while (!ready) ready = mbarrier_complete(Memory::ready(base, query), parity);
+        __syncwarp();
+        // Asked for now, so that the answer is there when the next round wants it.
+        ready = mbarrier_complete(Memory::ready(base, query > block ? query - 1 : query), parity);
+        keys.attend(base + Memory::kQ + query * Memory::kBlockBytes, Memory::kDout - Memory::kQ,
+                    base + Memory::kStats + query * kBlockRows * static_cast<int>(sizeof(float2)),
+                    reinterpret_cast<uint32_t*>(shared + Memory::square(query, block)), c, query == block,
+                    lane);
+        if (query > block) barrier_arrive(query, (query + 1) * 32);
+    }
+}
+
 /// dq of a warp's 16 queries: the sum over key blocks 0 ... block of dS k, squares and key rows in order.
 __device__ inline void query_gradient(float (&dq)[8][4], SharedAddress squares, SharedAddress k, int block,
                                       int square_bytes, int block_bytes, int lane) {
@@ -146,11 +174,16 @@ __device__ inline void query_gradient(float (&dq)[8][4], SharedAddress squares, 
 ///
 /// A block of threads walks over heads; warp w owns 16 tokens. As keys: it walks the queries from the last
 /// down to its own, P^T and dS^T are operand A of dv += P^T dout and dk += dS^T q, and dS goes to shared
-/// memory. As queries: once every warp has done the queries of block i, the warp that owns them sums dq.
-/// Query blocks end from the last to the first, as the warps that own them end their walk, so that nobody
-/// waits for long, and the rows of q and dout which ended are free for the next head: their owner starts its
-/// copies at once. What a warp alone needs (v, out, lse) goes straight to registers. Per head one
-/// __syncthreads.
+/// memory. As queries: once every warp has done the queries of block i (barrier i), the warp that owns them
+/// sums dq. Query blocks end from the last to the first, as the warps that own them end their walk. The rows
+/// of q and dout that ended are free for the next head: their owner starts its copies at once, goes on to
+/// that head, and tells when they have arrived (an mbarrier a block). So there is no point where all warps
+/// meet: those with few queries run up to a head ahead of those with many. What a warp alone needs (v, out,
+/// lse) goes straight to registers.
+///
+/// Why nothing is overwritten too early: a warp writes block i of q, dout and stats after barrier i, row i of
+/// the squares after block i of this head arrived (its owner has used the last head's row then), and its keys
+/// after it met all later blocks of this head, whose owners have left the last but one head's keys then.
 template <int kWarps, bool kSharedKey>
 __global__ void __launch_bounds__(kWarps * 32, kResidentWarps / kWarps)
     attention_resident_backward_kernel(const AttentionBackwardParams<bf16> p, int run) {
@@ -164,11 +197,11 @@ __global__ void __launch_bounds__(kWarps * 32, kResidentWarps / kWarps)
     float2* const stats = reinterpret_cast<float2*>(shared + Memory::kStats);
     const float c = p.scale * kLog2E;
 
+    if (threadIdx.x < kWarps)
+        mbarrier_init(base + Memory::kReady + static_cast<int>(threadIdx.x * sizeof(uint64_t)), 1);
+    __syncthreads();
+    if (block >= blocks) return;
     HeadWalk walk(p.sizes, run);
-    if (block >= blocks) {
-        for (; !walk.done(); walk.advance()) __syncthreads();
-        return;
-    }
     OwnRows own;
     KeyBlock keys;
     copy_shared_rows<kWarps, kSharedKey>(p, walk, base, 0, block, lane);
@@ -182,17 +215,10 @@ __global__ void __launch_bounds__(kWarps * 32, kResidentWarps / kWarps)
                         lane);
         own.v.to_fragments(keys.v.kept, lane);
         keys.k.load(k_rows, first, lane);
-        __syncthreads();  // this head's rows have arrived for every warp, and every warp is done with the
-                          // last
+        __syncwarp();
+        if (lane == 0) mbarrier_arrive(Memory::ready(base, block));
         keys.start(!kSharedKey || walk.starts_run());
-#pragma unroll 1
-        for (int query = blocks - 1; query >= block; --query) {
-            keys.attend(base + Memory::kQ + query * Memory::kBlockBytes, Memory::kDout - Memory::kQ,
-                        base + Memory::kStats + query * kBlockRows * static_cast<int>(sizeof(float2)),
-                        reinterpret_cast<uint32_t*>(shared + Memory::square(query, block)), c, query == block,
-                        lane);
-            if (query > block) barrier_arrive(query, (query + 1) * 32);
-        }
+        walk_queries<kWarps>(keys, shared, block, blocks, generation, c, lane);
         if (block > 0)
             barrier_wait(block, (block + 1) * 32);
         else
@@ -202,6 +228,7 @@ __global__ void __launch_bounds__(kWarps * 32, kResidentWarps / kWarps)
         next.advance();
         copy_shared_rows<kWarps, kSharedKey>(p, next, base, generation ^ 1, block, lane);
         copy_async_commit();
+        own.request(p, next, first, lane);
 
         const int batch = walk.batch(), head = walk.head();
         const auto dk_rows = key_rows<kSharedKey>(p.dk, p.dk_shared, batch, head, head / run);
@@ -209,7 +236,6 @@ __global__ void __launch_bounds__(kWarps * 32, kResidentWarps / kWarps)
         store_block<0, 1>(dk_rows, keys.dk, p.scale, p.scale, first, tokens, lane);
         if (!kSharedKey || walk.ends_run())
             store_block<1, 2>(dk_rows, keys.dk, p.scale, p.scale, first, tokens, lane);
-        own.request(p, next, first, lane);
 
         float dq[8][4];
         query_gradient(dq, base + Memory::square(block, 0), k_rows, block, Memory::kSquareBytes,
