@@ -3,7 +3,6 @@
 
 #include "engine/attention.h"
 #include "kernels/matmul.h"
-#include "kernels/rope.h"
 
 namespace pastur {
 namespace {
@@ -39,9 +38,8 @@ class MultiHeadAttention final : public Attention {
     void forward(Context& ctx, Tensor out, ConstTensor xn, ConstTensor residual,
                  ConstTensor rope_table) override {
         linear_forward(ctx, qkv_, xn, params_.value(qkv_proj_));
-        rope(ctx, q_of(qkv_), q_of(qkv_), rope_table, Rotation::kForward);
-        rope(ctx, k_of(qkv_), k_of(qkv_), rope_table, Rotation::kForward);
-        causal_attention_forward(ctx, heads_of(o_, 0, heads_), lse_, inputs());
+        causal_attention_forward(ctx, heads_of(o_, 0, heads_), lse_, inputs(),
+                                 {q_of(qkv_), k_of(qkv_), rope_table});
         linear_forward(ctx, out, o_, params_.value(o_proj_), residual);
     }
 
@@ -49,10 +47,8 @@ class MultiHeadAttention final : public Attention {
                   Update update) override {
         linear_backward_weight(ctx, params_.grad(o_proj_), dout, o_, update);
         linear_backward_input(ctx, do_, dout, params_.value(o_proj_), Update::kAssign);
-        causal_attention_backward(ctx, {q_of(dqkv_), k_of(dqkv_), {}, v_of(dqkv_)}, heads_of(do_, 0, heads_),
-                                  heads_of(o_, 0, heads_), lse_, inputs());
-        rope(ctx, k_of(dqkv_), k_of(dqkv_), rope_table, Rotation::kInverse);
-        rope(ctx, q_of(dqkv_), q_of(dqkv_), rope_table, Rotation::kInverse);
+        causal_attention_backward(ctx, {q_of(dqkv_), k_of(dqkv_), {}, v_of(dqkv_), rope_table},
+                                  heads_of(do_, 0, heads_), heads_of(o_, 0, heads_), lse_, inputs());
         linear_backward_weight(ctx, params_.grad(qkv_proj_), dqkv_, xn, update);
         linear_backward_input(ctx, dxn, dqkv_, params_.value(qkv_proj_), Update::kAssign);
     }

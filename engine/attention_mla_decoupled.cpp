@@ -5,7 +5,6 @@
 #include "engine/attention.h"
 #include "engine/latent.h"
 #include "kernels/matmul.h"
-#include "kernels/rope.h"
 
 namespace pastur {
 namespace {
@@ -64,8 +63,7 @@ class DecoupledAttention final : public Attention {
         if (q_rank_ > 0)
             linear_forward(ctx, q_up_, q_latent_.forward(ctx, q_in(in_)), params_.value(q_b_proj_));
         linear_forward(ctx, kv_, kv_latent_.forward(ctx, c_of(in_)), params_.value(kv_b_proj_));
-        rotate(ctx, q(), in_, rope_table, Rotation::kForward);
-        causal_attention_forward(ctx, heads_of(o_, v_dim_), lse_, inputs());
+        causal_attention_forward(ctx, heads_of(o_, v_dim_), lse_, inputs(), {q_rope(), k_rope(), rope_table});
         linear_forward(ctx, out, o_, params_.value(o_proj_), residual);
     }
 
@@ -74,10 +72,9 @@ class DecoupledAttention final : public Attention {
         linear_backward_weight(ctx, params_.grad(o_proj_), dout, o_, update);
         linear_backward_input(ctx, do_, dout, params_.value(o_proj_), Update::kAssign);
         const Tensor dq = q_rank_ > 0 ? dq_up_ : q_in(din_);
-        causal_attention_backward(
-            ctx, {heads_of(dq, nope_dim_ + rope_dim_), k_of(dkv_), by_time(k_rope_of(din_)), v_of(dkv_)},
-            heads_of(do_, v_dim_), heads_of(o_, v_dim_), lse_, inputs());
-        rotate(ctx, dq, din_, rope_table, Rotation::kInverse);
+        const AttentionGrads grads{heads_of(dq, nope_dim_ + rope_dim_), k_of(dkv_), by_time(k_rope_of(din_)),
+                                   v_of(dkv_), rope_table};
+        causal_attention_backward(ctx, grads, heads_of(do_, v_dim_), heads_of(o_, v_dim_), lse_, inputs());
 
         linear_backward_weight(ctx, params_.grad(kv_b_proj_), dkv_, kv_latent_.value(c_of(in_)), update);
         linear_backward_input(ctx, kv_latent_.value_gradient(c_of(din_)), dkv_, params_.value(kv_b_proj_),
@@ -109,14 +106,9 @@ class DecoupledAttention final : public Attention {
     Tensor v_of(Tensor kv) const { return heads_of(kv, nope_dim_ + v_dim_).slice(3, nope_dim_, v_dim_); }
     Tensor q() const { return q_rank_ > 0 ? q_up_ : q_in(in_); }
 
-    /// Rotates, in place, the rotary columns of the queries and the shared key found in `in`.
-    void rotate(Context& ctx, Tensor q, Tensor in, ConstTensor table, Rotation rotation) const {
-        const Tensor q_rope = heads_of(q, nope_dim_ + rope_dim_).slice(3, nope_dim_, rope_dim_);
-        rope(ctx, q_rope, q_rope, table, rotation);
-        const Tensor k_rope = heads_of_one(k_rope_of(in));
-        rope(ctx, k_rope, k_rope, table, rotation);
-    }
-    Tensor heads_of_one(Tensor x) const { return by_time(x).unflatten(2, 1, rope_dim_); }
+    /// The columns that carry positions, as heads: of the queries, and the shared key as one head.
+    Tensor q_rope() const { return heads_of(q(), nope_dim_ + rope_dim_).slice(3, nope_dim_, rope_dim_); }
+    Tensor k_rope() const { return by_time(k_rope_of(in_)).unflatten(2, 1, rope_dim_); }
 
     AttentionInputs inputs() const {
         const float scale = 1.0f / std::sqrt(static_cast<float>(nope_dim_ + rope_dim_));

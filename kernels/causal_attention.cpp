@@ -44,6 +44,28 @@ void check_out(const char* op, const ConstTensor& out, const ConstTensor& lse, c
                  "{}: lse {}", op, describe(lse));
 }
 
+void check_table(const char* op, const ConstTensor& table, const AttentionInputs& in) {
+    if (table.empty()) return;
+    const int64_t width = in.k_shared.empty() ? in.k.size(3) : in.k_shared.size(2);
+    PASTUR_CHECK(table.dtype() == DType::kF32 && table.rank() == 2 && table.contiguous() &&
+                     table.size(0) >= in.q.size(1) && table.size(1) == width,
+                 "{}: rope_table {}, expected f32 [>= {}, {}]", op, describe(table), in.q.size(1), width);
+}
+
+/// The addresses are those of the inputs: rotating them is what the caller asks for.
+void check_rotary(const char* op, const RotaryColumns& rotary, const AttentionInputs& in) {
+    check_table(op, rotary.table, in);
+    if (rotary.table.empty()) return;
+    const int64_t width = rotary.table.size(1);
+    const ConstTensor q = in.q.slice(3, in.q.size(3) - width, width);
+    const ConstTensor k = in.k_shared.empty() ? in.k : in.k_shared.unflatten(2, 1, width);
+    const auto same = [](const ConstTensor& x, const ConstTensor& y) {
+        return x.bytes() == y.bytes() && x.shape() == y.shape() && x.dtype() == y.dtype();
+    };
+    PASTUR_CHECK(same(rotary.q, q) && same(rotary.k, k), "{}: to rotate {} and {}, expected {} and {}", op,
+                 describe(rotary.q), describe(rotary.k), describe(q), describe(k));
+}
+
 /// `qk` products of width d_n + d_r and `v` of width d_v over the causal half of the scores. Forward has one
 /// of each (q k^T; P v); backward three (q k^T, dS k, dS^T q) and two (dout v^T, P^T dout).
 double product_flops(const AttentionInputs& in, int64_t qk, int64_t v) {
@@ -54,12 +76,14 @@ double product_flops(const AttentionInputs& in, int64_t qk, int64_t v) {
 
 }  // namespace
 
-void causal_attention_forward(Context& ctx, Tensor out, Tensor lse, const AttentionInputs& in) {
+void causal_attention_forward(Context& ctx, Tensor out, Tensor lse, const AttentionInputs& in,
+                              const RotaryColumns& rotary) {
     check("causal_attention_forward", in);
     check_out("causal_attention_forward", out, lse, in);
+    check_rotary("causal_attention_forward", rotary, in);
     const OpScope scope(ctx, OpFamily::kAttentionForward, product_flops(in, 1, 1),
                         bytes_of(out, lse, in.q, in.k, in.k_shared, in.v));
-    std::visit([&](auto& c) { causal_attention_forward(c, out, lse, in); }, ctx);
+    std::visit([&](auto& c) { causal_attention_forward(c, out, lse, in, rotary); }, ctx);
 }
 
 void causal_attention_backward(Context& ctx, const AttentionGrads& grads, ConstTensor dout, ConstTensor out,
@@ -72,6 +96,7 @@ void causal_attention_backward(Context& ctx, const AttentionGrads& grads, ConstT
     check_like(kOp, "dk", grads.dk, in.k);
     check_like(kOp, "dk_shared", grads.dk_shared, in.k_shared);
     check_like(kOp, "dv", grads.dv, in.v);
+    check_table(kOp, grads.rope_table, in);
     const OpScope scope(ctx, OpFamily::kAttentionBackward, product_flops(in, 3, 2),
                         2 * bytes_of(in.q, in.k, in.k_shared, in.v) + bytes_of(dout, out, lse));
     std::visit([&](auto& c) { causal_attention_backward(c, grads, dout, out, lse, in); }, ctx);

@@ -19,11 +19,24 @@ struct AttentionInputs {
 /// Where the gradients go; shapes, strides and dtypes as their inputs. Every one is =.
 struct AttentionGrads {
     Tensor dq, dk, dk_shared, dv;
+    /// f32 [>= T, w] as rope.h says, or empty. Queries and keys are then taken to be rotated by it, and the
+    /// gradients are those of the vectors before the rotation: of dq and dk all columns are rotated back (w =
+    /// d_n), or with k_shared the rotary columns of dq and dk_shared (w = d_r).
+    ConstTensor rope_table = {};
+};
+
+/// The columns of the inputs that carry positions, when they are still to be rotated (rope.h, kForward): q is
+/// in.q, or its last d_r columns where there is a k_shared, and k is in.k, or k_shared as [B, T, 1, d_r].
+struct RotaryColumns {
+    Tensor q, k;
+    ConstTensor table = {};  ///< f32 [>= T, w] as rope.h says; empty: nothing is to be rotated
 };
 
 /// S = scale q k^T for keys at or before the query, P = softmax(S), out = P v.
-/// out [B, T, H, d_v]; lse f32 [B, H, T] = log sum exp S, natural logarithm. Scores stay on chip.
-void causal_attention_forward(Context& ctx, Tensor out, Tensor lse, const AttentionInputs& in);
+/// out [B, T, H, d_v]; lse f32 [B, H, T] = log sum exp S, natural logarithm. Scores stay on chip. Before that
+/// `rotary` is rotated in place.
+void causal_attention_forward(Context& ctx, Tensor out, Tensor lse, const AttentionInputs& in,
+                              const RotaryColumns& rotary = {});
 
 /// delta = rowsum(dout out); P from lse; dv = P^T dout; dS = P (dout v^T - delta); dq = scale dS k;
 /// dk = scale dS^T q, over the d_n content columns and summed over the group's heads; dk_shared = the d_r
@@ -35,13 +48,15 @@ void causal_attention_backward(Context& ctx, const AttentionGrads& grads, ConstT
 /// Scratch causal_attention_backward takes from ctx.scratch().
 int64_t causal_attention_backward_scratch_bytes(Context& ctx, const AttentionInputs& in);
 
-void causal_attention_forward(CpuContext& ctx, Tensor out, Tensor lse, const AttentionInputs& in);
+void causal_attention_forward(CpuContext& ctx, Tensor out, Tensor lse, const AttentionInputs& in,
+                              const RotaryColumns& rotary);
 void causal_attention_backward(CpuContext& ctx, const AttentionGrads& grads, ConstTensor dout,
                                ConstTensor out, ConstTensor lse, const AttentionInputs& in);
 int64_t causal_attention_backward_scratch_bytes(CpuContext& ctx, const AttentionInputs& in);
 
 #if defined(PASTUR_HAVE_CUDA)
-void causal_attention_forward(CudaContext& ctx, Tensor out, Tensor lse, const AttentionInputs& in);
+void causal_attention_forward(CudaContext& ctx, Tensor out, Tensor lse, const AttentionInputs& in,
+                              const RotaryColumns& rotary);
 void causal_attention_backward(CudaContext& ctx, const AttentionGrads& grads, ConstTensor dout,
                                ConstTensor out, ConstTensor lse, const AttentionInputs& in);
 int64_t causal_attention_backward_scratch_bytes(CudaContext& ctx, const AttentionInputs& in);

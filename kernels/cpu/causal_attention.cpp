@@ -6,6 +6,7 @@
 #include <cmath>
 #include <vector>
 
+#include "kernels/attention_rotation.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/parallel.h"
@@ -155,7 +156,9 @@ void sum_heads(CpuContext& ctx, Tensor dk_shared, const float* partial, int64_t 
 
 }  // namespace
 
-void causal_attention_forward(CpuContext& ctx, Tensor out, Tensor lse, const AttentionInputs& in) {
+void causal_attention_forward(CpuContext& ctx, Tensor out, Tensor lse, const AttentionInputs& in,
+                              const RotaryColumns& rotary) {
+    rotate(ctx, rotary);
     const int64_t time = in.q.size(1), heads = in.q.size(2);
     parallel_for(ctx, in.q.size(0) * heads, time * time * in.q.size(3), [&](int64_t i) {
         const Head head = head_inputs(in, i / heads, i % heads);
@@ -196,6 +199,7 @@ void causal_attention_backward(CpuContext& ctx, const AttentionGrads& grads, Con
         }
     });
     if (rotary > 0) sum_heads(ctx, grads.dk_shared, partial, heads);
+    rotate_back(ctx, grads);
 }
 
 int64_t causal_attention_backward_scratch_bytes(CpuContext&, const AttentionInputs& in) {

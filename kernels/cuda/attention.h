@@ -30,7 +30,9 @@ struct AttentionForwardParams {
     float scale;
     HeadView<const T> q, k, k_shared, v;  ///< k_shared has one head: its head stride is 0
     HeadView<T> out;
-    float* lse;  ///< [B, H, T], natural logarithm
+    float* lse;                        ///< [B, H, T], natural logarithm
+    const float* rope_table;           ///< or null: the resident kernel rotates q and k by it,
+    HeadView<T> rotated_q, rotated_k;  ///< which are q and k, and leaves them rotated
 };
 
 template <typename T>
@@ -40,8 +42,9 @@ struct AttentionBackwardParams {
     HeadView<const T> q, k, k_shared, v, out, dout;
     const float* lse;
     HeadView<T> dq, dk, dv;
-    HeadView<T> dk_shared;  ///< partial sums, each over some key heads: [B, T, parts, d_r]
-    float2* row_stats;      ///< [B, H, T] scratch: (log2(e) lse, delta), for kernels that come in two
+    HeadView<T> dk_shared;    ///< partial sums, each over some key heads: [B, T, parts, d_r]
+    const float* rope_table;  ///< or null: the resident kernels rotate dq and the keys' gradients back by it
+    float2* row_stats;        ///< [B, H, T] scratch: (log2(e) lse, delta), for kernels that come in two
 };
 
 /// Tensor cores, bf16: widths multiples of 8 and every row aligned to 16 bytes, which the caller checks.

@@ -169,6 +169,44 @@ __device__ inline void query_gradient(float (&dq)[8][4], SharedAddress squares, 
     }
 }
 
+/// The angles of a warp's 16 tokens, for accumulators of which all 64 columns are rotated, or the 32 shared
+/// ones. A column and its partner half the width further are the same lane's.
+template <bool kSharedKey>
+struct BlockAngles {
+    static constexpr int kFirst = kSharedKey ? 4 : 0, kPairs = (8 - kFirst) / 2, kHalf = kPairs * 8;
+    float2 cosine[2][kPairs], sine[2][kPairs];
+
+    __device__ void request(const float* table, int first, int tokens, int lane) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const int token = min(first + lane / 4 + half * 8, tokens - 1);  // rows past it are not stored
+            const float* row = table + token * 2 * kHalf + lane % 4 * 2;
+#pragma unroll
+            for (int n = 0; n < kPairs; ++n) {
+                cosine[half][n] = *reinterpret_cast<const float2*>(row + n * 8);
+                sine[half][n] = *reinterpret_cast<const float2*>(row + n * 8 + kHalf);
+            }
+        }
+    }
+
+    /// Rotates back (rope.h, kInverse).
+    __device__ void rotate_back(float (&acc)[8][4]) const {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+#pragma unroll
+            for (int n = 0; n < kPairs; ++n) {
+                const float2 c = cosine[half][n], s = sine[half][n];
+                float(&a)[4] = acc[kFirst + n], (&b)[4] = acc[kFirst + kPairs + n];
+                const float x = a[2 * half], y = a[2 * half + 1];
+                a[2 * half] = x * c.x + b[2 * half] * s.x;
+                a[2 * half + 1] = y * c.y + b[2 * half + 1] * s.y;
+                b[2 * half] = b[2 * half] * c.x - x * s.x;
+                b[2 * half + 1] = b[2 * half + 1] * c.y - y * s.y;
+            }
+        }
+    }
+};
+
 /// dq =, dk =, dv =, and dk_shared = the sum over a run of heads, where keys have a shared part (kSharedKey:
 /// 32 content columns, 32 rotary ones).
 ///
@@ -184,7 +222,7 @@ __device__ inline void query_gradient(float (&dq)[8][4], SharedAddress squares, 
 /// Why nothing is overwritten too early: a warp writes block i of q, dout and stats after barrier i, row i of
 /// the squares after block i of this head arrived (its owner has used the last head's row then), and its keys
 /// after it met all later blocks of this head, whose owners have left the last but one head's keys then.
-template <int kWarps, bool kSharedKey>
+template <int kWarps, bool kSharedKey, bool kRotate>
 __global__ void __launch_bounds__(kWarps * 32, kResidentWarps / kWarps)
     attention_resident_backward_kernel(const AttentionBackwardParams<bf16> p, int run) {
     using Memory = ResidentMemory<kWarps>;
@@ -198,7 +236,7 @@ __global__ void __launch_bounds__(kWarps * 32, kResidentWarps / kWarps)
     const float c = p.scale * kLog2E;
 
     if (threadIdx.x < kWarps)
-        mbarrier_init(base + Memory::kReady + static_cast<int>(threadIdx.x * sizeof(uint64_t)), 1);
+        mbarrier_init(base + Memory::kReady + static_cast<int>(threadIdx.x * sizeof(uint64_t)), 32);
     __syncthreads();
     if (block >= blocks) return;
     HeadWalk walk(p.sizes, run);
@@ -215,31 +253,35 @@ __global__ void __launch_bounds__(kWarps * 32, kResidentWarps / kWarps)
                         lane);
         own.v.to_fragments(keys.v.kept, lane);
         keys.k.load(k_rows, first, lane);
-        __syncwarp();
-        if (lane == 0) mbarrier_arrive(Memory::ready(base, block));
+        mbarrier_arrive(Memory::ready(base, block));
         keys.start(!kSharedKey || walk.starts_run());
         walk_queries<kWarps>(keys, shared, block, blocks, generation, c, lane);
+        lane = computed_here(lane);
+        BlockAngles<kSharedKey> angles;
+        if constexpr (kRotate) angles.request(p.rope_table, first, tokens, lane);
         if (block > 0)
             barrier_wait(block, (block + 1) * 32);
         else
             __syncwarp();
-        lane = computed_here(lane);
         HeadWalk next = walk;
         next.advance();
         copy_shared_rows<kWarps, kSharedKey>(p, next, base, generation ^ 1, block, lane);
         copy_async_commit();
+        const bool last_of_run = !kSharedKey || walk.ends_run();
+        if (kRotate && last_of_run) angles.rotate_back(keys.dk);
         own.request(p, next, first, lane);
 
         const int batch = walk.batch(), head = walk.head();
         const auto dk_rows = key_rows<kSharedKey>(p.dk, p.dk_shared, batch, head, head / run);
         store_block(token_rows(p.dv, batch, head, kResidentWidth), keys.dv, 1, 1, first, tokens, lane);
         store_block<0, 1>(dk_rows, keys.dk, p.scale, p.scale, first, tokens, lane);
-        if (!kSharedKey || walk.ends_run())
-            store_block<1, 2>(dk_rows, keys.dk, p.scale, p.scale, first, tokens, lane);
+        if (last_of_run) store_block<1, 2>(dk_rows, keys.dk, p.scale, p.scale, first, tokens, lane);
 
+        if constexpr (kRotate) angles.request(p.rope_table, first, tokens, lane);
         float dq[8][4];
         query_gradient(dq, base + Memory::square(block, 0), k_rows, block, Memory::kSquareBytes,
                        Memory::kBlockBytes, lane);
+        if constexpr (kRotate) angles.rotate_back(dq);
         store_block(token_rows(p.dq, batch, head, kResidentWidth), dq, p.scale, p.scale, first, tokens, lane);
         if (next.done()) return;
         walk = next;
@@ -275,10 +317,17 @@ void attention_resident_backward(CudaContext& ctx, const AttentionBackwardParams
     const int run = params.sizes.heads / attention_resident_key_parts(ctx, params.sizes);
     const int64_t items = static_cast<int64_t>(params.sizes.batch) * (params.sizes.heads / run);
     visit_resident_warps(params.sizes.tokens, [&]<int kWarps>() {
-        const auto kernel = params.sizes.rotary > 0 ? attention_resident_backward_kernel<kWarps, true>
-                                                    : attention_resident_backward_kernel<kWarps, false>;
-        launch(ctx, static_cast<unsigned>(std::min<int64_t>(items, resident_slots(ctx, kWarps))), kWarps * 32,
-               ResidentMemory<kWarps>::kBytes, kernel, params, run);
+        const auto launch_kernel = [&](auto kernel) {
+            launch(ctx, static_cast<unsigned>(std::min<int64_t>(items, resident_slots(ctx, kWarps))),
+                   kWarps * 32, ResidentMemory<kWarps>::kBytes, kernel, params, run);
+        };
+        const bool shared_key = params.sizes.rotary > 0;
+        if (params.rope_table)
+            launch_kernel(shared_key ? attention_resident_backward_kernel<kWarps, true, true>
+                                     : attention_resident_backward_kernel<kWarps, false, true>);
+        else
+            launch_kernel(shared_key ? attention_resident_backward_kernel<kWarps, true, false>
+                                     : attention_resident_backward_kernel<kWarps, false, false>);
     });
 }
 

@@ -31,6 +31,34 @@ __device__ void copy_rows(const AttentionForwardParams<bf16>& p, const HeadWalk&
     copy(keys + Memory::Rows::kBytes, token_rows(p.v, batch, kv_head, kResidentWidth));
 }
 
+/// Rotates a warp's 16 queries and keys (rope.h, kForward), in shared memory and in memory. A lane has
+/// columns 8 t ... and their partners half the width further.
+__device__ void rotate_rows(const AttentionForwardParams<bf16>& p, const HeadWalk& walk, std::byte* q_rows,
+                            std::byte* k_rows, int first, int lane) {
+    constexpr int kHalf = kResidentWidth / 2, kPitch = ForwardMemory::Rows::kPitch;
+    const int column = lane % 4 * 8, tokens = p.sizes.tokens;
+#pragma unroll 1
+    for (int row = lane / 4; row < kBlockRows; row += 8) {
+        const int token = min(first + row, tokens - 1);  // rows past the last token are zero
+        const float* angles = p.rope_table + token * kResidentWidth + column;
+        const auto cosine = Packed<float, 8>::load(angles), sine = Packed<float, 8>::load(angles + kHalf);
+        const auto rotate = [&](std::byte* rows, const HeadView<bf16>& view) {
+            bf16* at = reinterpret_cast<bf16*>(rows + row * kPitch) + column;
+            const auto x = Packed<bf16, 8>::load(at), y = Packed<bf16, 8>::load(at + kHalf);
+            const auto low = Packed<bf16, 8>::of([&](int i) { return x[i] * cosine[i] - y[i] * sine[i]; });
+            const auto high = Packed<bf16, 8>::of([&](int i) { return y[i] * cosine[i] + x[i] * sine[i]; });
+            low.store(at);
+            high.store(at + kHalf);
+            if (first + row >= tokens) return;
+            bf16* to = view.at(walk.batch(), walk.head()) + static_cast<int64_t>(token) * view.token + column;
+            low.store(to);
+            high.store(to + kHalf);
+        };
+        rotate(q_rows, p.rotated_q);
+        rotate(k_rows, p.rotated_k);
+    }
+}
+
 /// A warp's 16 queries, from `row` on, over the keys up to the diagonal: whole tiles of 64, then the 16 to 64
 /// that end on it.
 __device__ void attend_all(ResidentQueries& rows, SharedAddress keys, int row, float c, int lane) {
@@ -58,18 +86,20 @@ __device__ void attend_all(ResidentQueries& rows, SharedAddress keys, int row, f
 }
 
 /// out = softmax(scale q k^T, causal) v and lse = log sum exp, by the online softmax of Dao et al.
-/// (2205.14135).
+/// (2205.14135), after the rotation of q and k where there is one (kRotate).
 ///
 /// A block of threads walks over heads; warp w owns 16 queries and brings the same tokens' keys and values
 /// for all. While one head is worked on, the next one's rows arrive: per head one __syncthreads, and memory
 /// is never idle.
+template <bool kRotate>
 __global__ void __launch_bounds__(kResidentWarps * 32, 1)
     attention_resident_forward_kernel(const AttentionForwardParams<bf16> p) {
     using Memory = ForwardMemory;
     int lane = static_cast<int>(threadIdx.x) % 32;
     const int block = block_of_warp(warp_index());
     const int first = block * kBlockRows, tokens = p.sizes.tokens;
-    const SharedAddress base = shared_address(dynamic_shared());
+    std::byte* const shared = dynamic_shared();
+    const SharedAddress base = shared_address(shared);
     const float c = p.scale * kLog2E;
 
     HeadWalk walk(p.sizes, 1);
@@ -83,6 +113,12 @@ __global__ void __launch_bounds__(kResidentWarps * 32, 1)
         ResidentQueries rows;
         clear(rows.out);
         copy_async_wait<0>();
+        if constexpr (kRotate) {
+            __syncwarp();
+            rotate_rows(p, walk, shared + Memory::kQ + block * Memory::kBlockBytes,
+                        shared + generation * Memory::kHeadBytes + block * Memory::kBlockBytes, first,
+                        computed_here(lane));
+        }
         __syncthreads();  // this head's rows have arrived for every warp, and every warp is done with the
                           // last
         const HeadWalk here = walk;
@@ -93,8 +129,8 @@ __global__ void __launch_bounds__(kResidentWarps * 32, 1)
         copy_async_commit();
 
         attend_all(rows, base + generation * Memory::kHeadBytes, first, c, lane);
-        lane = computed_here(lane);
         rows.softmax.finish();
+        lane = computed_here(lane);
         store_block(token_rows(p.out, here.batch(), here.head(), kResidentWidth), rows.out,
                     1 / rows.softmax.sum[0], 1 / rows.softmax.sum[1], first, tokens, lane);
         rows.store_lse(p.lse + static_cast<int64_t>(here.index) * tokens, first, tokens, p.scale, lane);
@@ -113,7 +149,9 @@ void attention_resident_forward(CudaContext& ctx, const AttentionForwardParams<b
     const int64_t items = static_cast<int64_t>(params.sizes.batch) * params.sizes.heads;
     const int64_t blocks = std::min<int64_t>(items, resident_slots(ctx, kResidentWarps));
     launch(ctx, static_cast<unsigned>(blocks), kResidentWarps * 32, ForwardMemory::kBytes,
-           attention_resident_forward_kernel, params);
+           params.rope_table ? attention_resident_forward_kernel<true>
+                             : attention_resident_forward_kernel<false>,
+           params);
 }
 
 }  // namespace pastur

@@ -5,6 +5,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "kernels/attention_rotation.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/launch.cuh"
 
@@ -55,7 +56,10 @@ AttentionForwardParams<T> forward_params(Tensor out, Tensor lse, const Attention
             head_view<const T>(in.k_shared),
             head_view<const T>(in.v),
             head_view<T>(out),
-            device_data<float>(lse)};
+            device_data<float>(lse),
+            nullptr,
+            {},
+            {}};
 }
 
 template <typename T>
@@ -75,6 +79,8 @@ AttentionBackwardParams<T> backward_params(const AttentionGrads& grads, ConstTen
     params.dk = head_view<T>(grads.dk);
     params.dv = head_view<T>(grads.dv);
     params.dk_shared = head_view<T>(grads.dk_shared);
+    if (!grads.rope_table.empty() && allows_vectors(grads.rope_table))
+        params.rope_table = device_data<float>(grads.rope_table);
     return params;
 }
 
@@ -135,8 +141,9 @@ void backward_kernels(CudaContext& ctx, const AttentionBackwardParams<bf16>& par
         attention_simt_backward(ctx, params);
 }
 
+/// True where the kernels rotated the gradients back themselves.
 template <typename T>
-void backward(CudaContext& ctx, AttentionBackwardParams<T> params, DType dtype, bool aligned) {
+bool backward(CudaContext& ctx, AttentionBackwardParams<T> params, DType dtype, bool aligned) {
     const AttentionSizes& sizes = params.sizes;
     const BackwardPlan plan = backward_plan<T>(ctx, sizes, aligned);
     Arena::Frame frame(ctx.scratch(), "causal_attention_backward");
@@ -151,26 +158,37 @@ void backward(CudaContext& ctx, AttentionBackwardParams<T> params, DType dtype, 
                             static_cast<int>(per_part)};
     }
     backward_kernels(ctx, params, plan);
-    if (!partial) return;
-    if (aligned) {
+    if (partial && aligned)
         sum_partials<T, kVector<T>>(ctx, dk_shared, params.dk_shared.data, plan.parts, sizes);
-    } else {
+    else if (partial)
         sum_partials<T, 1>(ctx, dk_shared, params.dk_shared.data, plan.parts, sizes);
-    }
+    return plan.resident && params.rope_table;
 }
 
 }  // namespace
 
-void causal_attention_forward(CudaContext& ctx, Tensor out, Tensor lse, const AttentionInputs& in) {
+void causal_attention_forward(CudaContext& ctx, Tensor out, Tensor lse, const AttentionInputs& in,
+                              const RotaryColumns& rotary) {
+    const AttentionSizes sizes = sizes_of(in);
+    const bool aligned = in.q.dtype() == DType::kBF16 && rows_aligned(in) && rows_aligned(out);
+    const bool resident = aligned && attention_resident_supports_forward(ctx, sizes);
+    // A key that several heads read cannot be rotated by one of them.
+    const bool rotates = resident && sizes.rotary == 0 && sizes.group() == 1 && !rotary.table.empty() &&
+                         allows_vectors(rotary.table);
+    if (!rotates) rotate(ctx, rotary);
     if (in.q.dtype() == DType::kF32) {
         attention_simt_forward(ctx, forward_params<float>(out, lse, in));
         return;
     }
-    const auto params = forward_params<bf16>(out, lse, in);
-    const bool aligned = rows_aligned(in) && rows_aligned(out);
-    if (aligned && attention_resident_supports_forward(ctx, params.sizes))
+    auto params = forward_params<bf16>(out, lse, in);
+    if (rotates) {
+        params.rope_table = device_data<float>(rotary.table);
+        params.rotated_q = head_view<bf16>(rotary.q);
+        params.rotated_k = head_view<bf16>(rotary.k);
+    }
+    if (resident)
         attention_resident_forward(ctx, params);
-    else if (aligned && attention_sm80_supports(ctx, params.sizes))
+    else if (aligned && attention_sm80_supports(ctx, sizes))
         attention_sm80_forward(ctx, params);
     else
         attention_simt_forward(ctx, params);
@@ -182,7 +200,8 @@ void causal_attention_backward(CudaContext& ctx, const AttentionGrads& grads, Co
                          rows_aligned(grads.dq) && rows_aligned(grads.dk) && rows_aligned(grads.dk_shared) &&
                          rows_aligned(grads.dv);
     visit_float_type(in.q.dtype(), [&]<typename T>() {
-        backward(ctx, backward_params<T>(grads, dout, out, lse, in), in.q.dtype(), aligned);
+        if (!backward(ctx, backward_params<T>(grads, dout, out, lse, in), in.q.dtype(), aligned))
+            rotate_back(ctx, grads);
     });
 }
 

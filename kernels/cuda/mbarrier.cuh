@@ -31,4 +31,11 @@ __device__ inline bool mbarrier_complete(SharedAddress barrier, int parity) {
     return complete != 0;
 }
 
+/// Waits for it; a whole warp.
+__device__ inline void mbarrier_wait(SharedAddress barrier, int parity) {
+    while (!mbarrier_complete(barrier, parity)) {
+    }
+    __syncwarp();
+}
+
 }  // namespace pastur
