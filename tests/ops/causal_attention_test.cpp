@@ -81,7 +81,7 @@ const std::vector<AttentionShape> kShapes = {
     // block of threads, and walk from head to head where there are more of them than multiprocessors hold.
     {1, 1, 2, 2, 64, 0, 64, Packing::kFused},
     {2, 5, 3, 3, 64, 0, 64, Packing::kFused},
-    {40, 5, 12, 12, 64, 0, 64, Packing::kFused},
+    {50, 5, 12, 12, 64, 0, 64, Packing::kFused},
     {1, 17, 3, 3, 32, 32, 64, Packing::kLatent},
     {120, 3, 6, 6, 32, 32, 64, Packing::kLatent},
     {1050, 2, 2, 2, 32, 32, 64, Packing::kLatent},
@@ -345,6 +345,67 @@ TEST_P(CausalAttention, NaNReachesEveryRowThatSeesIt) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ops, CausalAttention, every_target(kShapes), case_name<AttentionShape>);
+
+/// More heads than a device works on at a time.
+class ManyHeads : public OpTest<AttentionShape> {
+  protected:
+    /// Everything that does not sum over heads, forward and backward, of sequences [first, first + count).
+    std::vector<std::vector<double>> run(int64_t first, int64_t count) const {
+        AttentionShape n = shape();
+        n.batch = count;
+        const auto part = [&](const std::vector<double>& all) {
+            const auto size = static_cast<int64_t>(all.size()) / shape().batch;
+            return std::vector<double>(all.begin() + first * size, all.begin() + (first + count) * size);
+        };
+        const Layout out_layout{count, n.time, n.heads, n.value}, lse_layout{count, n.heads, n.time};
+        const auto q = input(part(q_), n.q()), k = input(part(k_), n.k()), v = input(part(v_), n.v());
+        const auto dout = input(part(dout_), out_layout), out = output(out_layout);
+        const auto dq = output(n.q()), dk = output(n.k()), dv = output(n.v());
+        const auto lse = output(lse_layout, DType::kF32);
+        AttentionInputs in{q, k, {}, v, 0.125f};
+        AttentionGrads grads{dq, dk, {}, dv};
+        std::unique_ptr<DeviceTensor> k_shared, dk_shared;
+        if (n.rotary > 0) {
+            const auto make = [&](Role role) {
+                return std::make_unique<DeviceTensor>(ctx(), dtype(), n.k_shared(), role, part(k_shared_));
+            };
+            k_shared = make(Role::kInput);
+            dk_shared = make(Role::kOutput);
+            in.k_shared = *k_shared;
+            grads.dk_shared = *dk_shared;
+        }
+        reserve(causal_attention_backward_scratch_bytes(ctx(), in));
+        causal_attention_forward(ctx(), out, lse, in);
+        causal_attention_backward(ctx(), grads, dout, out, lse, in);
+        return {out.values(), lse.values(), dq.values(), dk.values(), dv.values()};
+    }
+
+  private:
+    const int64_t tokens_ = shape().batch * shape().time;
+    const std::vector<double> q_ = normal(tokens_ * shape().heads * (shape().content + shape().rotary));
+    const std::vector<double> k_ = normal(tokens_ * shape().kv_heads * shape().content);
+    const std::vector<double> k_shared_ = normal(tokens_ * shape().rotary);
+    const std::vector<double> v_ = normal(tokens_ * shape().kv_heads * shape().value);
+    const std::vector<double> dout_ = normal(tokens_ * shape().heads * shape().value);
+};
+
+TEST_P(ManyHeads, EachComesOutAsIfAlone) {
+    const auto all = run(0, shape().batch);
+    for (int64_t sequence : {int64_t{0}, shape().batch / 2, shape().batch - 1}) {
+        const auto alone = run(sequence, 1);
+        for (size_t i = 0; i < alone.size(); ++i)
+            ASSERT_TRUE(std::equal(alone[i].begin(), alone[i].end(),
+                                   all[i].begin() + sequence * static_cast<int64_t>(alone[i].size())))
+                << "result " << i << " of sequence " << sequence;
+    }
+}
+
+const std::vector<AttentionShape> kManyHeads = {
+    {150, 130, 1, 1, 64, 0, 64, Packing::kFused},
+    {70, 140, 2, 2, 32, 32, 64, Packing::kLatent},
+    {75, 66, 4, 4, 64, 0, 64},
+};
+INSTANTIATE_TEST_SUITE_P(Ops, ManyHeads, every_target(kManyHeads), case_name<AttentionShape>);
 
 TEST(CausalAttentionFront, RejectsWhatDoesNotFit) {
     Context& ctx = context(Device::kCpu);
