@@ -30,9 +30,11 @@ struct AttentionForwardParams {
     float scale;
     HeadView<const T> q, k, k_shared, v;  ///< k_shared has one head: its head stride is 0
     HeadView<T> out;
-    float* lse;                        ///< [B, H, T], natural logarithm
-    const float* rope_table;           ///< or null: the resident kernel rotates q and k by it,
-    HeadView<T> rotated_q, rotated_k;  ///< which are q and k, and leaves them rotated
+    float* lse;  ///< [B, H, T], natural logarithm
+    /// Or null. The resident kernel rotates q and k by it, in place; where keys are partly shared, the rotary
+    /// columns of q alone.
+    const float* rope_table;
+    HeadView<T> rotated_q, rotated_k;  ///< those columns of q and of k
 };
 
 template <typename T>

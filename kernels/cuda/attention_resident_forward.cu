@@ -31,19 +31,23 @@ __device__ void copy_rows(const AttentionForwardParams<bf16>& p, const HeadWalk&
     copy(keys + Memory::Rows::kBytes, token_rows(p.v, batch, kv_head, kResidentWidth));
 }
 
-/// Rotates a warp's 16 queries and keys (rope.h, kForward), in shared memory and in memory. A lane has
-/// columns 8 t ... and their partners half the width further.
+/// Rotates a warp's 16 queries and keys (rope.h, kForward), in shared memory and in memory; where part of the
+/// key is shared by all heads, which finds it rotated, that part of the queries alone. A lane has 8 columns
+/// and their partners half the width further.
+template <bool kSharedKey>
 __device__ void rotate_rows(const AttentionForwardParams<bf16>& p, const HeadWalk& walk, std::byte* q_rows,
                             std::byte* k_rows, int first, int lane) {
-    constexpr int kHalf = kResidentWidth / 2, kPitch = ForwardMemory::Rows::kPitch;
-    const int column = lane % 4 * 8, tokens = p.sizes.tokens;
+    constexpr int kPitch = ForwardMemory::Rows::kPitch;
+    constexpr int kBegin = kSharedKey ? kResidentWidth / 2 : 0;
+    constexpr int kWidth = kResidentWidth - kBegin, kHalf = kWidth / 2, kLanes = kHalf / 8;
+    const int column = lane % kLanes * 8, tokens = p.sizes.tokens;
 #pragma unroll 1
-    for (int row = lane / 4; row < kBlockRows; row += 8) {
+    for (int row = lane / kLanes; row < kBlockRows; row += 32 / kLanes) {
         const int token = min(first + row, tokens - 1);  // rows past the last token are zero
-        const float* angles = p.rope_table + token * kResidentWidth + column;
+        const float* angles = p.rope_table + token * kWidth + column;
         const auto cosine = Packed<float, 8>::load(angles), sine = Packed<float, 8>::load(angles + kHalf);
         const auto rotate = [&](std::byte* rows, const HeadView<bf16>& view) {
-            bf16* at = reinterpret_cast<bf16*>(rows + row * kPitch) + column;
+            bf16* at = reinterpret_cast<bf16*>(rows + row * kPitch) + kBegin + column;
             const auto x = Packed<bf16, 8>::load(at), y = Packed<bf16, 8>::load(at + kHalf);
             const auto low = Packed<bf16, 8>::of([&](int i) { return x[i] * cosine[i] - y[i] * sine[i]; });
             const auto high = Packed<bf16, 8>::of([&](int i) { return y[i] * cosine[i] + x[i] * sine[i]; });
@@ -55,7 +59,7 @@ __device__ void rotate_rows(const AttentionForwardParams<bf16>& p, const HeadWal
             high.store(to + kHalf);
         };
         rotate(q_rows, p.rotated_q);
-        rotate(k_rows, p.rotated_k);
+        if constexpr (!kSharedKey) rotate(k_rows, p.rotated_k);
     }
 }
 
@@ -86,12 +90,12 @@ __device__ void attend_all(ResidentQueries& rows, SharedAddress keys, int row, f
 }
 
 /// out = softmax(scale q k^T, causal) v and lse = log sum exp, by the online softmax of Dao et al.
-/// (2205.14135), after the rotation of q and k where there is one (kRotate).
+/// (2205.14135), after rotate_rows where there is something to rotate (kRotate).
 ///
 /// A block of threads walks over heads; warp w owns 16 queries and brings the same tokens' keys and values
 /// for all. While one head is worked on, the next one's rows arrive: per head one __syncthreads, and memory
 /// is never idle.
-template <bool kRotate>
+template <bool kRotate, bool kSharedKey>
 __global__ void __launch_bounds__(kResidentWarps * 32, 1)
     attention_resident_forward_kernel(const AttentionForwardParams<bf16> p) {
     using Memory = ForwardMemory;
@@ -115,9 +119,9 @@ __global__ void __launch_bounds__(kResidentWarps * 32, 1)
         copy_async_wait<0>();
         if constexpr (kRotate) {
             __syncwarp();
-            rotate_rows(p, walk, shared + Memory::kQ + block * Memory::kBlockBytes,
-                        shared + generation * Memory::kHeadBytes + block * Memory::kBlockBytes, first,
-                        computed_here(lane));
+            rotate_rows<kSharedKey>(p, walk, shared + Memory::kQ + block * Memory::kBlockBytes,
+                                    shared + generation * Memory::kHeadBytes + block * Memory::kBlockBytes,
+                                    first, computed_here(lane));
         }
         __syncthreads();  // this head's rows have arrived for every warp, and every warp is done with the
                           // last
@@ -148,10 +152,10 @@ bool attention_resident_supports_forward(CudaContext& ctx, const AttentionSizes&
 void attention_resident_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params) {
     const int64_t items = static_cast<int64_t>(params.sizes.batch) * params.sizes.heads;
     const int64_t blocks = std::min<int64_t>(items, resident_slots(ctx, kResidentWarps));
-    launch(ctx, static_cast<unsigned>(blocks), kResidentWarps * 32, ForwardMemory::kBytes,
-           params.rope_table ? attention_resident_forward_kernel<true>
-                             : attention_resident_forward_kernel<false>,
-           params);
+    const auto kernel = !params.rope_table         ? attention_resident_forward_kernel<false, false>
+                        : params.sizes.rotary == 0 ? attention_resident_forward_kernel<true, false>
+                                                   : attention_resident_forward_kernel<true, true>;
+    launch(ctx, static_cast<unsigned>(blocks), kResidentWarps * 32, ForwardMemory::kBytes, kernel, params);
 }
 
 }  // namespace pastur

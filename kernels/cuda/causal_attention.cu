@@ -173,9 +173,12 @@ void causal_attention_forward(CudaContext& ctx, Tensor out, Tensor lse, const At
     const bool aligned = in.q.dtype() == DType::kBF16 && rows_aligned(in) && rows_aligned(out);
     const bool resident = aligned && attention_resident_supports_forward(ctx, sizes);
     // A key that several heads read cannot be rotated by one of them.
-    const bool rotates = resident && sizes.rotary == 0 && sizes.group() == 1 && !rotary.table.empty() &&
-                         allows_vectors(rotary.table);
-    if (!rotates) rotate(ctx, rotary);
+    const bool rotates = resident && !rotary.table.empty() && allows_vectors(rotary.table) &&
+                         (sizes.rotary > 0 || sizes.group() == 1);
+    if (!rotates)
+        rotate(ctx, rotary);
+    else if (sizes.rotary > 0)
+        rope(ctx, rotary.k, rotary.k, rotary.table, Rotation::kForward);
     if (in.q.dtype() == DType::kF32) {
         attention_simt_forward(ctx, forward_params<float>(out, lse, in));
         return;
