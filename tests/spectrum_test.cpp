@@ -225,11 +225,11 @@ TEST_P(ChainSpectrum, SurvivesZeroAndDeficientFactors) {
     const Spectrum spectrum = solve(factors);
     ASSERT_EQ(spectrum.status, Spectrum::Status::kOk);
     const std::vector<double> want = squared_singular_values(product_of(factors));
+    // The product of the factors' norms, by which Grams round, may exceed the product's.
+    double norms = 1;
+    for (const Dense& factor : factors) norms *= squared_singular_values(factor)[0];
     for (size_t i = 0; i < spectrum.eigenvalues.size(); ++i) {
         EXPECT_GE(spectrum.eigenvalues[i], 0.0);
-        // The product of the factors' norms, by which Grams round, may exceed the product's.
-        double norms = 1;
-        for (const Dense& factor : factors) norms *= squared_singular_values(factor)[0];
         EXPECT_NEAR(spectrum.eigenvalues[i], want[i], 1e-10 * want[0] + 1e-14 * norms);
     }
 }
