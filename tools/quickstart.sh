@@ -75,7 +75,7 @@ else
     echo "$described" >"$out/input.txt"
 fi
 
-say "3/4  Training ${#variants[@]} variants, one after the other (about two minutes each on two cores)"
+say "3/4  Training ${#variants[@]} variants, one after the other (about a minute each on two cores)"
 overrides=("--data.dir=$out/data")
 [[ -z $steps ]] || overrides+=("--train.steps=$steps" "--train.warmup_steps=$((steps / 20))")
 runs=()
