@@ -35,8 +35,8 @@ struct SpectrumMetrics {
     ///   "empty"           no eigenvalues: every metric of them is NaN
     ///   "nonfinite"       an eigenvalue is NaN or infinite: the same
     ///   "zero"            every eigenvalue is zero
-    ///   "rank_deficient"  some, but not all, are below 4 sqrt(n) 2^-52 lambda_max, where rounding has the
-    ///   word "null_nonfinite"  the null has no finite edge, so that what compares with it is NaN
+    ///   "rank_deficient"  some, but not all, are below 4 sqrt(n) 2^-52 lambda_max: rounding
+    ///   "null_nonfinite"  the null has no finite edge, so that what compares with it is NaN
     std::vector<std::string> flags;
 };
 

@@ -10,34 +10,32 @@
 
 namespace pastur {
 
-Null mp_null(const MarchenkoPastur& law, double tw_quantile) {
-    return {"mp",
+namespace {
+
+/// MarchenkoPastur, ProductLaw and ProductSumLaw answer the same questions.
+template <typename Law>
+Null null_by(const char* name, const Law& law, double entry_variance, double tw_quantile) {
+    return {name,
             law.count(),
             law.tracy_widom_quantile(tw_quantile),
             law.lower_edge(),
             law.upper_edge(),
-            law.variance(),
+            entry_variance,
             [law](double lambda) { return law.cdf(lambda); }};
+}
+
+}  // namespace
+
+Null mp_null(const MarchenkoPastur& law, double tw_quantile) {
+    return null_by("mp", law, law.variance(), tw_quantile);
 }
 
 Null product_null(const ProductLaw& law, double tw_quantile) {
-    return {"product",
-            law.count(),
-            law.tracy_widom_quantile(tw_quantile),
-            law.lower_edge(),
-            law.upper_edge(),
-            law.entry_variance(),
-            [law](double lambda) { return law.cdf(lambda); }};
+    return null_by("product", law, law.entry_variance(), tw_quantile);
 }
 
 Null product_null(const ProductSumLaw& law, double tw_quantile) {
-    return {"product",
-            law.count(),
-            law.tracy_widom_quantile(tw_quantile),
-            law.lower_edge(),
-            law.upper_edge(),
-            law.entry_variance(),
-            [law](double lambda) { return law.cdf(lambda); }};
+    return null_by("product", law, law.entry_variance(), tw_quantile);
 }
 
 namespace {

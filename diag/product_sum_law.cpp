@@ -45,9 +45,25 @@ constexpr double kFar = 1e9;
 /// As near to a pole of h as is told from it.
 constexpr double kBesidePole = 1 + 1e-13;
 
-/// The end of the branch that leads down from U = 0: where h stops growing; kFar if it never does.
-double last_u_above(const std::vector<double>& ratios) {
+/// U where h has its pole on the branch below the spectrum.
+double pole_of(const std::vector<double>& ratios) {
+    return -1 / *std::max_element(ratios.begin(), ratios.end());
+}
+
+/// The end of the branch that leads up from U = 0: where h stops growing; kFar if it never does.
+double end_above(const std::vector<double>& ratios) {
     return ratios.size() < 2 ? kFar : bisect(0.0, kFar, [&](double u) { return growth(ratios, u); });
+}
+
+/// The end of the branch that leads down from the pole: where h stops falling, which is before the next pole.
+double end_below(const std::vector<double>& ratios) {
+    if (ratios.empty()) return 0;
+    const double pole = pole_of(ratios);
+    if (ratios.size() == 1) return pole * kFar;
+    double next = pole * kFar;
+    for (const double a : ratios)
+        if (-1 / a < pole) next = std::max(next, -1 / a);
+    return bisect(pole * kBesidePole, next / kBesidePole, [&](double u) { return growth(ratios, u); });
 }
 
 }  // namespace
@@ -87,29 +103,21 @@ ProductSumLaw::ProductSumLaw(const std::vector<GaussianChain>& terms) : d_(0), s
         lower_ = upper_ = edge_scale_ = scale_;  // 0 or NaN
         return;
     }
-    for (Term& term : terms_) term.strength /= scale_;
+    for (Term& term : terms_) {
+        term.strength /= scale_;
+        term.last_above = end_above(term.ratios);
+        term.last_below = end_below(term.ratios);
+    }
     find_upper_edge();
     find_lower_edge();
-}
-
-double ProductSumLaw::entry_variance() const {
-    return entry_variance_;
 }
 
 /// The real U of a term at real h on one of the two branches outside the spectrum. Above it U grows from 0
 /// with h; below it h falls from infinity while U falls from -1 / max a_j.
 double ProductSumLaw::term_u(const Term& term, double h, Branch branch) const {
     const auto excess = [&](double u) { return h_of(term.strength, term.ratios, u) - h; };
-    if (branch == Branch::kAboveSpectrum) return bisect(0.0, last_u_above(term.ratios), excess);
-    const double pole = -1 / *std::max_element(term.ratios.begin(), term.ratios.end());
-    const double last = pole * kBesidePole;
-    if (term.ratios.size() == 1) return bisect(last, pole * kFar, excess);
-    // To the turning point, which lies before the next pole.
-    double next = pole * kFar;
-    for (const double a : term.ratios)
-        if (-1 / a < pole) next = std::max(next, -1 / a);
-    const double turn = bisect(last, next / kBesidePole, [&](double u) { return growth(term.ratios, u); });
-    return bisect(last, turn, excess);
+    if (branch == Branch::kAboveSpectrum) return bisect(0.0, term.last_above, excess);
+    return bisect(pole_of(term.ratios) * kBesidePole, term.last_below, excess);
 }
 
 /// 2 h U'(h) - 1 - U, which is h dz/dg; `derivative` in h.
@@ -137,8 +145,7 @@ void ProductSumLaw::find_upper_edge() {
     // The first branch to end, ends where its U' is infinite: slope() is positive there.
     double last = kFar;
     for (const Term& term : terms_)
-        last = std::min(
-            last, term.ratios.empty() ? kFar : h_of(term.strength, term.ratios, last_u_above(term.ratios)));
+        if (!term.ratios.empty()) last = std::min(last, h_of(term.strength, term.ratios, term.last_above));
     const double h = bisect(0.0, last, [&](double at) { return slope(at, Branch::kAboveSpectrum); });
     const double z = z_at(h, Branch::kAboveSpectrum), g = std::sqrt(h);
     double curvature = 0;
@@ -156,11 +163,7 @@ void ProductSumLaw::find_lower_edge() {
         std::sort(ratios.rbegin(), ratios.rend());
         // A square term, or one whose two narrowest dimensions are equal, reaches down to 0.
         if (ratios.empty() || ratios[0] <= 1 || (ratios.size() > 1 && ratios[0] == ratios[1])) return;
-        const double pole = -1 / ratios[0];
-        const double turn = ratios.size() == 1 ? pole * kFar
-                                               : bisect(pole * kBesidePole, -1 / ratios[1] / kBesidePole,
-                                                        [&](double u) { return growth(ratios, u); });
-        first = std::max(first, h_of(term.strength, term.ratios, turn));
+        first = std::max(first, h_of(term.strength, term.ratios, term.last_below));
     }
     if (ranks >= 1) return;
     const auto slope_at = [&](double log_h) { return slope(std::exp(log_h), Branch::kBelowSpectrum); };

@@ -42,7 +42,7 @@ class ProductSumLaw {
     /// n = min(d, sum of the terms' ranks): how many eigenvalues are not zero.
     int64_t count() const { return count_; }
     /// Variance of an entry of M.
-    double entry_variance() const;
+    double entry_variance() const { return entry_variance_; }
 
     /// 0 where the ranks fill d, or where a chain's lower edge is 0 by itself.
     double lower_edge() const { return lower_; }
@@ -64,6 +64,8 @@ class ProductSumLaw {
         double strength;             ///< K over the sum of all K
         std::vector<double> ratios;  ///< a_j
         double rank;                 ///< over d
+        double last_above = 0;       ///< where its U ends on each branch, see term_u()
+        double last_below = 0;
     };
     /// A solution of the equations above at z.
     struct Point {

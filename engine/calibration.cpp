@@ -49,17 +49,10 @@ std::vector<NullCalibration> calibrate_nulls(Context& ctx, Config config, int64_
     Model model(config, DType::kF32, {1, 1});
     Parameters& params = model.params();
     params.allocate(ctx, false);
-    std::vector<NamedShape> shapes;
-    for (const Param& param : params.table().params()) shapes.push_back({param.name, param.shape});
-    const std::vector<SpectralMatrix> matrices =
-        spectral_matrices(config, config.diagnostics.scopes, shapes, [&](const std::string& name) {
-            const auto& all = params.table().params();
-            return ConstTensor(params.master(*std::find_if(
-                all.begin(), all.end(), [&](const Param& param) { return param.name == name; })));
-        });
-    std::vector<FactorProduct> products;
-    for (const SpectralMatrix& matrix : matrices) products.push_back(matrix.product);
-    const auto solver = make_spectrum_solver(ctx, products);
+    const std::vector<SpectralMatrix> matrices = spectral_matrices(
+        config, config.diagnostics.scopes, shapes_of(params.table()),
+        [&](const std::string& name) { return ConstTensor(params.master(params.table().named(name))); });
+    const auto solver = make_spectrum_solver(ctx, products_of(matrices));
     SpectrumJudge judge(config.diagnostics);
 
     std::map<std::tuple<std::string, bool, std::string>, NullCalibration> lines;

@@ -6,19 +6,6 @@
 namespace pastur {
 namespace {
 
-std::vector<NamedShape> shapes_of(const ParamTable& table) {
-    std::vector<NamedShape> shapes;
-    for (const Param& param : table.params()) shapes.push_back({param.name, param.shape});
-    return shapes;
-}
-
-const Param& param_named(const ParamTable& table, const std::string& name) {
-    const auto found = std::find_if(table.params().begin(), table.params().end(),
-                                    [&](const Param& param) { return param.name == name; });
-    PASTUR_CHECK(found != table.params().end(), "the model has no {}", name);
-    return *found;
-}
-
 /// The matrices of a configuration by their sizes alone, and the parameters that they are made of.
 struct Survey {
     std::vector<SpectralMatrix> matrices;
@@ -30,7 +17,7 @@ Survey survey(const Config& config, const ParamTable& table) {
     Survey result;
     result.matrices =
         spectral_matrices(config, config.diagnostics.scopes, shapes_of(table), [&](const std::string& name) {
-            const Param& param = param_named(table, name);
+            const Param& param = table.named(name);
             used.emplace(name, &param);
             return ConstTensor(&nowhere, DType::kF32, param.shape);
         });
@@ -42,12 +29,6 @@ int64_t snapshot_bytes(const std::vector<const Param*>& params) {
     int64_t bytes = 0;
     for (const Param* param : params) bytes += align_up(param->shape.numel() * size_of(DType::kF32));
     return bytes;
-}
-
-std::vector<FactorProduct> products_of(const std::vector<SpectralMatrix>& matrices) {
-    std::vector<FactorProduct> products;
-    for (const SpectralMatrix& matrix : matrices) products.push_back(matrix.product);
-    return products;
 }
 
 }  // namespace
@@ -80,7 +61,7 @@ Monitor::Monitor(Context& ctx, const Config& config, const Parameters& params,
     matrices_ = spectral_matrices(config, config.diagnostics.scopes, shapes_of(params.table()),
                                   [&](const std::string& name) -> ConstTensor {
                                       if (is_cuda(ctx)) return copies.at(name);
-                                      return params.master(param_named(params.table(), name));
+                                      return params.master(params.table().named(name));
                                   });
     solver_ = make_spectrum_solver(ctx, products_of(matrices_));
     worker_ = std::thread([this] { work(); });

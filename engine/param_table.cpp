@@ -1,5 +1,7 @@
 #include "engine/param_table.h"
 
+#include <algorithm>
+
 #include "kernels/memory.h"
 
 namespace pastur {
@@ -62,6 +64,13 @@ void ParamTable::layout() {
     matrix_elements_ = offset;
     place(false, offset);
     total_elements_ = offset;
+}
+
+const Param& ParamTable::named(const std::string& name) const {
+    const auto found =
+        std::find_if(params_.begin(), params_.end(), [&](const Param& param) { return param.name == name; });
+    PASTUR_CHECK(found != params_.end(), "the model has no {}", name);
+    return *found;
 }
 
 int64_t ParamTable::count() const {

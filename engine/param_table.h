@@ -49,6 +49,8 @@ class ParamTable {
     void layout();
 
     const std::vector<Param>& params() const { return params_; }
+    /// The parameter of this name, which must exist.
+    const Param& named(const std::string& name) const;
     const std::vector<ParamGroup>& groups() const { return groups_; }
     const ParamGroup& group(GroupId id) const { return groups_[static_cast<size_t>(id)]; }
     int64_t matrix_elements() const {

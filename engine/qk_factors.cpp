@@ -253,6 +253,18 @@ std::vector<SpectralMatrix> spectral_matrices(const Config& config, const std::v
     return matrices;
 }
 
+std::vector<FactorProduct> products_of(const std::vector<SpectralMatrix>& matrices) {
+    std::vector<FactorProduct> products;
+    for (const SpectralMatrix& matrix : matrices) products.push_back(matrix.product);
+    return products;
+}
+
+std::vector<NamedShape> shapes_of(const ParamTable& table) {
+    std::vector<NamedShape> shapes;
+    for (const Param& param : table.params()) shapes.push_back({param.name, param.shape});
+    return shapes;
+}
+
 ShortName short_name(const std::string& weight) {
     std::string name = weight;
     const auto drop_front = [&](std::string_view prefix) {

@@ -9,6 +9,7 @@
 
 #include "diag/spectrum.h"
 #include "engine/config.h"
+#include "engine/param_table.h"
 
 namespace pastur {
 
@@ -48,6 +49,11 @@ std::vector<std::string> default_scopes(const Config& config);
 std::vector<SpectralMatrix> spectral_matrices(const Config& config, const std::vector<std::string>& scopes,
                                               const std::vector<NamedShape>& weights,
                                               const WeightLookup& lookup);
+
+/// The products alone, in their order: what a SpectrumSolver takes.
+std::vector<FactorProduct> products_of(const std::vector<SpectralMatrix>& matrices);
+/// What `weights` of spectral_matrices() is for a model's parameters.
+std::vector<NamedShape> shapes_of(const ParamTable& table);
 
 /// "model.layers.3.self_attn.q_proj.weight" -> {3, "q_proj"}; "lm_head.weight" -> {-1, "lm_head"}.
 struct ShortName {

@@ -7,12 +7,6 @@
 namespace pastur {
 namespace {
 
-std::vector<FactorProduct> products_of(const std::vector<SpectralMatrix>& matrices) {
-    std::vector<FactorProduct> products;
-    for (const SpectralMatrix& matrix : matrices) products.push_back(matrix.product);
-    return products;
-}
-
 double product_of(const std::vector<double>& variances) {
     double product = 1;
     for (const double variance : variances) product *= variance;

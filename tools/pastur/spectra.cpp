@@ -77,9 +77,7 @@ Result decompose(Context& ctx, const ModelFolder& folder, const SpectraArguments
     Result result;
     result.matrices = spectral_matrices(config, scopes, weights.shapes(),
                                         [&](const std::string& name) { return weights.get(name); });
-    std::vector<FactorProduct> products;
-    for (const SpectralMatrix& matrix : result.matrices) products.push_back(matrix.product);
-    const auto solver = make_spectrum_solver(ctx, products);
+    const auto solver = make_spectrum_solver(ctx, products_of(result.matrices));
     solver->follow(ctx);
     result.measured = solve_spectra(*solver, result.matrices, settings, config.train.seed);
     result.records = SpectrumJudge(settings).judge(result.matrices, result.measured);
