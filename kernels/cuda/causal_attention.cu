@@ -112,20 +112,28 @@ void sum_partials(CudaContext& ctx, const HeadView<T>& to, const T* partials, in
            sum_partials_kernel<T, kWidth>, to, partials, parts, sizes);
 }
 
-/// Which kernels compute a backward pass, and in how many partial sums they leave dk_shared.
+/// Which kernels compute a pass.
+enum class Kernels { kSimt, kSm80, kHopper, kResident };
+
+Kernels kernels_for(CudaContext& ctx, const AttentionSizes& sizes, bool aligned, bool resident) {
+    if (!aligned) return Kernels::kSimt;
+    if (resident) return Kernels::kResident;
+    if (attention_hopper_supports(ctx, sizes)) return Kernels::kHopper;
+    return attention_sm80_supports(ctx, sizes) ? Kernels::kSm80 : Kernels::kSimt;
+}
+
+/// The same for a backward pass, and in how many partial sums they leave dk_shared.
 struct BackwardPlan {
-    bool tensor_cores, resident;
+    Kernels kernels;
     int parts;
 };
 
 template <typename T>
 BackwardPlan backward_plan(CudaContext& ctx, const AttentionSizes& sizes, bool aligned) {
-    BackwardPlan plan{false, false, sizes.kv_heads};
-    if (!std::is_same_v<T, bf16> || !aligned) return plan;
-    plan.resident = attention_resident_supports_backward(ctx, sizes);
-    plan.tensor_cores = plan.resident || attention_sm80_supports(ctx, sizes);
-    if (plan.resident) plan.parts = attention_resident_key_parts(ctx, sizes);
-    return plan;
+    const bool resident =
+        std::is_same_v<T, bf16> && aligned && attention_resident_supports_backward(ctx, sizes);
+    return {kernels_for(ctx, sizes, std::is_same_v<T, bf16> && aligned, resident),
+            resident ? attention_resident_key_parts(ctx, sizes) : sizes.kv_heads};
 }
 
 void backward_kernels(CudaContext& ctx, const AttentionBackwardParams<float>& params, const BackwardPlan&) {
@@ -133,12 +141,16 @@ void backward_kernels(CudaContext& ctx, const AttentionBackwardParams<float>& pa
 }
 void backward_kernels(CudaContext& ctx, const AttentionBackwardParams<bf16>& params,
                       const BackwardPlan& plan) {
-    if (plan.resident)
-        attention_resident_backward(ctx, params);
-    else if (plan.tensor_cores)
-        attention_sm80_backward(ctx, params);
-    else
-        attention_simt_backward(ctx, params);
+    switch (plan.kernels) {
+        case Kernels::kResident:
+            return attention_resident_backward(ctx, params);
+        case Kernels::kHopper:
+            return attention_hopper_backward(ctx, params);
+        case Kernels::kSm80:
+            return attention_sm80_backward(ctx, params);
+        case Kernels::kSimt:
+            return attention_simt_backward(ctx, params);
+    }
 }
 
 /// True where the kernels rotated the gradients back themselves.
@@ -148,7 +160,7 @@ bool backward(CudaContext& ctx, AttentionBackwardParams<T> params, DType dtype, 
     const BackwardPlan plan = backward_plan<T>(ctx, sizes, aligned);
     Arena::Frame frame(ctx.scratch(), "causal_attention_backward");
     params.row_stats = reinterpret_cast<float2*>(
-        frame.take(DType::kF32, {sizes.batch, sizes.heads, sizes.tokens, 2}).bytes());
+        frame.take(DType::kF32, {sizes.batch, sizes.heads, attention_padded_tokens(sizes.tokens), 2}).bytes());
     const bool partial = sizes.rotary > 0 && plan.parts > 1;
     const HeadView<T> dk_shared = params.dk_shared;
     if (partial) {
@@ -162,7 +174,7 @@ bool backward(CudaContext& ctx, AttentionBackwardParams<T> params, DType dtype, 
         sum_partials<T, kVector<T>>(ctx, dk_shared, params.dk_shared.data, plan.parts, sizes);
     else if (partial)
         sum_partials<T, 1>(ctx, dk_shared, params.dk_shared.data, plan.parts, sizes);
-    return plan.resident && params.rope_table;
+    return plan.kernels == Kernels::kResident && params.rope_table;
 }
 
 }  // namespace
@@ -189,12 +201,16 @@ void causal_attention_forward(CudaContext& ctx, Tensor out, Tensor lse, const At
         params.rotated_q = head_view<bf16>(rotary.q);
         params.rotated_k = head_view<bf16>(rotary.k);
     }
-    if (resident)
-        attention_resident_forward(ctx, params);
-    else if (aligned && attention_sm80_supports(ctx, sizes))
-        attention_sm80_forward(ctx, params);
-    else
-        attention_simt_forward(ctx, params);
+    switch (kernels_for(ctx, sizes, aligned, resident)) {
+        case Kernels::kResident:
+            return attention_resident_forward(ctx, params);
+        case Kernels::kHopper:
+            return attention_hopper_forward(ctx, params);
+        case Kernels::kSm80:
+            return attention_sm80_forward(ctx, params);
+        case Kernels::kSimt:
+            return attention_simt_forward(ctx, params);
+    }
 }
 
 void causal_attention_backward(CudaContext& ctx, const AttentionGrads& grads, ConstTensor dout,
@@ -211,7 +227,8 @@ void causal_attention_backward(CudaContext& ctx, const AttentionGrads& grads, Co
 int64_t causal_attention_backward_scratch_bytes(CudaContext&, const AttentionInputs& in) {
     const AttentionSizes sizes = sizes_of(in);
     const int64_t rows = static_cast<int64_t>(sizes.batch) * sizes.tokens;
-    int64_t bytes = align_up(rows * sizes.heads * static_cast<int64_t>(sizeof(float2)));
+    int64_t bytes = align_up(static_cast<int64_t>(sizes.batch) * sizes.heads *
+                             attention_padded_tokens(sizes.tokens) * static_cast<int64_t>(sizeof(float2)));
     if (sizes.rotary > 0 && sizes.kv_heads > 1)  // the most parts that dk_shared comes in
         bytes += align_up(rows * sizes.kv_heads * sizes.rotary * size_of(in.q.dtype()));
     return bytes;

@@ -1,0 +1,222 @@
+#pragma once
+// What the Hopper attention kernels share. All three are built alike: a block keeps some rows of one head (64
+// for each of its consuming warpgroups) and walks the rows of the other side, which one thread of a producing
+// warpgroup copies into a ring of stages. Blocks are persistent: while a tile's last products and its output
+// are under way, the producer already fetches the next tile's rows.
+#include "kernels/cuda/attention_scores.cuh"
+#include "kernels/cuda/attention_tile.cuh"
+#include "kernels/cuda/hopper.cuh"
+
+namespace pastur {
+
+/// Views of the inputs for the copy engine: (column, token, head, sequence). A query or a key is in two
+/// parts, the second empty where all of a row has one address.
+struct AttentionMaps {
+    CUtensorMap q[2], k[2], v[1], dout[1];
+};
+
+/// The (sequence, head) pairs and their tiles in the order in which persistent blocks take them: pairs in
+/// groups whose moving rows fit into L2, in a group the longest tiles first.
+struct TileOrder {
+    int pairs, tiles, group;
+    __host__ __device__ int total() const { return pairs * tiles; }
+    /// The `index`-th: rank counts from the longest.
+    __device__ void at(int index, int& pair, int& rank) const {
+        const int first = index / (group * tiles) * group, size = min(group, pairs - first);
+        const int within = index - first * tiles;
+        pair = first + within % size;
+        rank = within / size;
+    }
+};
+
+struct HopperForwardParams {
+    AttentionMaps maps;
+    AttentionForwardParams<bf16> attention;
+    TileOrder order;
+};
+
+struct HopperBackwardParams {
+    AttentionMaps maps;
+    AttentionBackwardParams<bf16> attention;
+    int padded_tokens;  ///< row_stats is [B, H, padded_tokens], (infinity, 0) past the last token
+    TileOrder order;
+};
+
+/// kRows rows of bf16 in shared memory as tensor copies leave them: a row's segments are cut into parts of 64
+/// columns, or 32; part after part, each kRows lines of 128 (64) bytes, whose 16-byte units the copy engine
+/// permutes ("swizzle 128B", "64B"). Begins at a multiple of 1024 bytes.
+template <int kRows, int... kSegments>
+struct SwizzledRows {
+    static constexpr int kWidth = (kSegments + ...);
+    static constexpr int kBytes = kRows * kWidth * 2;
+    static constexpr int kParts = (((kSegments + 63) / 64) + ...);
+
+    struct Part {
+        int column, width;    ///< of the whole row
+        int segment, within;  ///< its column there
+    };
+    static constexpr Part part(int index) {
+        constexpr int kWidths[] = {kSegments...};
+        int column = 0;
+        for (int segment = 0;; ++segment)
+            for (int within = 0; within < kWidths[segment]; within += 64) {
+                const int left = kWidths[segment] - within, width = left < 64 ? left : 64;
+                if (index-- == 0) return {column, width, segment, within};
+                column += width;
+            }
+    }
+    static constexpr Part part_of(int column) {
+        int index = 0;
+        while (part(index).column + part(index).width <= column) ++index;
+        return part(index);
+    }
+
+    template <int kWidthOfPart>
+    __device__ static uint64_t descriptor(SharedAddress at) {
+        static_assert(kWidthOfPart == 64 || kWidthOfPart == 32);
+        constexpr uint64_t kSwizzle = kWidthOfPart == 64 ? 1 : 2, kEightRows = 8 * kWidthOfPart * 2 / 16;
+        return kSwizzle << 62 | kEightRows << 32 | uint64_t{1} << 16 | (at & 0x3ffff) >> 4;
+    }
+    /// 16 columns of the rows from `row` on, as an operand whose rows they are.
+    template <int kColumn>
+    __device__ static uint64_t by_rows(SharedAddress rows, int row) {
+        constexpr Part kPart = part_of(kColumn);
+        return descriptor<kPart.width>(rows + kPart.column * kRows * 2 + (kColumn - kPart.column) * 2 +
+                                       row * kPart.width * 2);
+    }
+    /// One part's columns of 16 rows, as an operand B that the product sums over the rows of.
+    template <int kPartIndex, int kRow>
+    __device__ static uint64_t by_columns(SharedAddress rows) {
+        constexpr Part kPart = part(kPartIndex);
+        return descriptor<kPart.width>(rows + kPart.column * kRows * 2 + kRow * kPart.width * 2);
+    }
+};
+
+/// Widths of a head: a key is content and shared columns; a query has the same in one row.
+template <int kContent, int kShared, int kValue>
+struct HeadWidths {
+    static constexpr int kQk = kContent + kShared, kV = kValue;
+    static constexpr bool kSplitQuery = kContent % 64 == 0;
+    template <int kRows>
+    using Query = std::conditional_t<kSplitQuery, SwizzledRows<kRows, kContent, kShared>,
+                                     SwizzledRows<kRows, kContent + kShared, 0>>;
+    template <int kRows>
+    using Key = SwizzledRows<kRows, kContent, kShared>;
+    template <int kRows>
+    using Value = SwizzledRows<kRows, kValue>;
+};
+
+/// Calls run.template operator()<kContent, kShared, kValue>() for heads that have Hopper kernels; false for
+/// others.
+template <typename Run>
+bool visit_hopper_widths(const AttentionSizes& sizes, const Run& run) {
+    const auto is = [&](int content, int rotary, int value) {
+        return sizes.content == content && sizes.rotary == rotary && sizes.value == value;
+    };
+    if (is(64, 0, 64))
+        run.template operator()<64, 0, 64>();
+    else if (is(32, 32, 64))
+        run.template operator()<32, 32, 64>();
+    else if (is(64, 32, 64))
+        run.template operator()<64, 32, 64>();
+    else if (is(128, 0, 128))
+        run.template operator()<128, 0, 128>();
+    else if (is(128, 64, 128))
+        run.template operator()<128, 64, 128>();
+    else
+        return false;
+    return true;
+}
+
+inline constexpr int kWarpgroup = 128;
+inline constexpr int kGroupRows = 64;  ///< of a consuming warpgroup
+
+/// The two parts of a ring's state: where it is, and the parity of that stage's phase.
+template <int kStages>
+struct Ring {
+    int stage = 0, parity = 0;
+    __device__ void advance() {
+        if (++stage == kStages) {
+            stage = 0;
+            parity ^= 1;
+        }
+    }
+};
+
+/// Barriers in shared memory, 8 bytes each.
+struct Barriers {
+    SharedAddress first;
+    __device__ SharedAddress operator[](int i) const { return first + i * 8; }
+};
+
+__device__ inline SharedAddress shared_base() {
+    return (shared_address(dynamic_shared()) + 1023) / 1024 * 1024;
+}
+inline constexpr int kSharedAlignment = 1024;  ///< bytes of shared memory to ask for beyond what is used
+
+#if defined(PASTUR_HOPPER)
+
+/// Starts the copies of a tile's rows; returns at once. heads: of the two segments.
+template <typename Rows, int kMaps>
+__device__ __forceinline__ void copy_rows(SharedAddress to, const CUtensorMap (&maps)[kMaps],
+                                          SharedAddress barrier, int token, int head, int head_of_second,
+                                          int batch) {
+    unrolled<Rows::kParts>([&]<int kIndex>() {
+        constexpr auto kPart = Rows::part(kIndex);
+        copy_box(to + kPart.column * (Rows::kBytes / Rows::kWidth), maps[kPart.segment], barrier, kPart.within,
+                 token, kPart.segment == 0 ? head : head_of_second, batch);
+    });
+}
+
+/// acc = A B^T: 64 rows of A from `row` on, kCols rows of B.
+template <typename A, typename B, int kCols>
+__device__ __forceinline__ void product_by_rows(float (&acc)[kCols / 8][4], SharedAddress a, int row,
+                                                SharedAddress b) {
+    static_assert(A::kWidth == B::kWidth);
+    unrolled<A::kWidth / 16>([&]<int kStep>() {
+        product_of_rows<kCols>(acc, A::template by_rows<kStep * 16>(a, row),
+                               B::template by_rows<kStep * 16>(b, 0), kStep > 0);
+    });
+}
+
+/// acc += A B (=, where !keep): A 64 x kDepth in fragments, B kDepth rows.
+template <typename B, int kSteps, int kTiles>
+__device__ __forceinline__ void product_by_columns(float (&acc)[kTiles][4], const uint32_t (&a)[kSteps][4],
+                                                   SharedAddress b, bool keep) {
+    static_assert(kTiles == B::kWidth / 8);
+    unrolled<kSteps>([&]<int kStep>() {
+        unrolled<B::kParts>([&]<int kIndex>() {
+            constexpr auto kPart = B::part(kIndex);
+            product_of_fragment<kPart.width, kPart.column / 8>(
+                acc, a[kStep], B::template by_columns<kIndex, kStep * 16>(b), keep || kStep > 0);
+        });
+    });
+}
+
+/// Rounds accumulators to bf16: two tiles side by side have the layout of a fragment A.
+template <int kTiles>
+__device__ __forceinline__ void to_fragments(uint32_t (&fragments)[kTiles / 2][4],
+                                             const float (&acc)[kTiles][4]) {
+#pragma unroll
+    for (int k = 0; k < kTiles / 2; ++k) {
+        fragments[k][0] = pack_bf16(acc[2 * k][0], acc[2 * k][1]);
+        fragments[k][1] = pack_bf16(acc[2 * k][2], acc[2 * k][3]);
+        fragments[k][2] = pack_bf16(acc[2 * k + 1][0], acc[2 * k + 1][1]);
+        fragments[k][3] = pack_bf16(acc[2 * k + 1][2], acc[2 * k + 1][3]);
+    }
+}
+
+/// This warp is done with a stage.
+__device__ __forceinline__ void release(SharedAddress barrier) {
+    if (threadIdx.x % 32 == 0) mbarrier_arrive(barrier);
+}
+
+#endif  // PASTUR_HOPPER
+
+/// Host: whether ctx's device is one of these, and its driver offers tensor maps.
+bool has_tensor_copies(CudaContext& ctx);
+/// [B, tokens, heads, width] as boxes of box_rows tokens and box_columns columns. Throws (kOther).
+CUtensorMap tensor_map(const HeadView<const bf16>& view, int width, const AttentionSizes& sizes, int heads,
+                       int box_rows, int box_columns);
+
+}  // namespace pastur

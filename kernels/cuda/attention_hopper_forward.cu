@@ -1,0 +1,250 @@
+// Causal attention forward on Hopper: wgmma, tensor copies, a producing warpgroup.
+#include "kernels/cuda/attention_hopper.cuh"
+#include "kernels/cuda/attention_hopper_maps.cuh"
+
+namespace pastur {
+namespace {
+
+template <typename Widths>
+struct ForwardTiles {
+    static constexpr int kConsumers = 2;
+    static constexpr int kRows = kConsumers * kGroupRows;
+    static constexpr int kKeys = Widths::kQk > 128 ? 64 : 128;
+    static constexpr int kStages = Widths::kQk > 96 && kKeys == 128 ? 2 : 3;
+    static constexpr int kThreads = (kConsumers + 1) * kWarpgroup;
+    using Q = typename Widths::template Query<kRows>;
+    using K = typename Widths::template Key<kKeys>;
+    using V = typename Widths::template Value<kKeys>;
+    static constexpr int kPitch = Widths::kV * 2 + 16;  ///< of a warp's rows on their way out
+
+    static constexpr int kKeyAt = Q::kBytes;
+    static constexpr int kValueAt = kKeyAt + kStages * K::kBytes;
+    static constexpr int kOutAt = kValueAt + kStages * V::kBytes;
+    static constexpr int kBarriersAt = kOutAt + kConsumers * kGroupRows * kPitch;
+    static constexpr int kSharedBytes = kBarriersAt + (2 + 4 * kStages) * 8 + kSharedAlignment;
+};
+
+/// Addresses of a block's shared memory.
+template <typename Tiles>
+struct ForwardShared {
+    SharedAddress base = shared_base();
+    Barriers q_full{base + Tiles::kBarriersAt}, q_empty{q_full[1]};
+    Barriers k_full{q_full[2]}, k_empty{k_full[Tiles::kStages]};
+    Barriers v_full{k_empty[Tiles::kStages]}, v_empty{v_full[Tiles::kStages]};
+
+    __device__ SharedAddress q() const { return base; }
+    __device__ SharedAddress k(int stage) const { return base + Tiles::kKeyAt + stage * Tiles::K::kBytes; }
+    __device__ SharedAddress v(int stage) const { return base + Tiles::kValueAt + stage * Tiles::V::kBytes; }
+};
+
+/// One tile of queries: where it is and how many tiles of keys it sees.
+template <typename Tiles>
+struct ForwardTile {
+    int batch, head, first, steps;
+
+    __device__ ForwardTile(const HopperForwardParams& p, int index) {
+        int pair, rank;
+        p.order.at(index, pair, rank);
+        batch = pair / p.attention.sizes.heads;
+        head = pair % p.attention.sizes.heads;
+        first = (p.order.tiles - 1 - rank) * Tiles::kRows;
+        steps = steps_of(first + Tiles::kRows, p.attention.sizes.tokens);
+    }
+    __device__ static int steps_of(int end, int tokens) {
+        return (min(end, tokens) + Tiles::kKeys - 1) / Tiles::kKeys;
+    }
+};
+
+#if defined(PASTUR_HOPPER)
+
+template <typename Tiles>
+__device__ __forceinline__ void produce(const HopperForwardParams& p, const ForwardShared<Tiles>& shared) {
+    Ring<Tiles::kStages> ring;
+    int q_parity = 1;
+    for (int index = blockIdx.x; index < p.order.total(); index += gridDim.x, q_parity ^= 1) {
+        const ForwardTile<Tiles> tile(p, index);
+        const int kv_head = tile.head / p.attention.sizes.group();
+        for (int step = 0; step < tile.steps; ++step, ring.advance()) {
+            mbarrier_sleep(shared.k_empty[ring.stage], ring.parity ^ 1);
+            mbarrier_expect(shared.k_full[ring.stage], Tiles::K::kBytes);
+            copy_rows<typename Tiles::K>(shared.k(ring.stage), p.maps.k, shared.k_full[ring.stage],
+                                         step * Tiles::kKeys, kv_head, 0, tile.batch);
+            if (step == 0) {
+                mbarrier_sleep(shared.q_empty[0], q_parity);
+                mbarrier_expect(shared.q_full[0], Tiles::Q::kBytes);
+                copy_rows<typename Tiles::Q>(shared.q(), p.maps.q, shared.q_full[0], tile.first, tile.head,
+                                             tile.head, tile.batch);
+            }
+            mbarrier_sleep(shared.v_empty[ring.stage], ring.parity ^ 1);
+            mbarrier_expect(shared.v_full[ring.stage], Tiles::V::kBytes);
+            copy_rows<typename Tiles::V>(shared.v(ring.stage), p.maps.v, shared.v_full[ring.stage],
+                                         step * Tiles::kKeys, kv_head, 0, tile.batch);
+        }
+    }
+}
+
+/// The 64 queries of a consuming warpgroup. Rings go on from tile to tile.
+template <typename Widths, typename Tiles>
+struct ForwardConsumer {
+    const HopperForwardParams& p;
+    const ForwardShared<Tiles>& shared;
+    int group, warp, lane;  ///< consumer, warp in it
+    Ring<Tiles::kStages> k_ring{}, v_ring{};
+    int q_parity = 0;
+
+    __device__ __forceinline__ void scores(float (&s)[Tiles::kKeys / 8][4]) {
+        mbarrier_sleep(shared.k_full[k_ring.stage], k_ring.parity);
+        products_begin();
+        product_by_rows<typename Tiles::Q, typename Tiles::K, Tiles::kKeys>(
+            s, shared.q(), group * kGroupRows, shared.k(k_ring.stage));
+        products_commit();
+    }
+    __device__ __forceinline__ void scores_done() {
+        release(shared.k_empty[k_ring.stage]);
+        k_ring.advance();
+    }
+    __device__ __forceinline__ void add_values(float (&out)[Widths::kV / 8][4],
+                                               const uint32_t (&prob)[Tiles::kKeys / 16][4], bool keep) {
+        mbarrier_sleep(shared.v_full[v_ring.stage], v_ring.parity);
+        products_begin();
+        product_by_columns<typename Tiles::V>(out, prob, shared.v(v_ring.stage), keep);
+        products_commit();
+    }
+    __device__ __forceinline__ void values_done() {
+        release(shared.v_empty[v_ring.stage]);
+        v_ring.advance();
+    }
+
+    __device__ __forceinline__ void tile(const ForwardTile<Tiles>& tile) {
+        const int tokens = p.attention.sizes.tokens, row = tile.first + group * kGroupRows;
+        const int steps = row < tokens ? ForwardTile<Tiles>::steps_of(row + kGroupRows, tokens) : 0;
+        mbarrier_sleep(shared.q_full[0], q_parity);
+        q_parity ^= 1;
+        if (steps > 0) rows(tile, row + warp * 16, steps);
+        else release(shared.q_empty[0]);
+        for (int step = steps; step < tile.steps; ++step) {  // tiles that only the warpgroups below see
+            mbarrier_sleep(shared.k_full[k_ring.stage], k_ring.parity);
+            scores_done();
+            mbarrier_sleep(shared.v_full[v_ring.stage], v_ring.parity);
+            values_done();
+        }
+    }
+
+    /// `row`: the warp's first query. The products of a tile of keys run while the softmax of the tile before
+    /// is turned into output.
+    __device__ __forceinline__ void rows(const ForwardTile<Tiles>& tile, int row, int steps) {
+        const float c = p.attention.scale * kLog2E;
+        float s[Tiles::kKeys / 8][4], out[Widths::kV / 8][4], rescale[2];
+        uint32_t prob[Tiles::kKeys / 16][4];
+        OnlineSoftmax softmax;
+        const auto soften = [&](int step) {
+            const int key = step * Tiles::kKeys;
+            if (key + Tiles::kKeys > row + 1) mask_later_keys(s, row + lane / 4, key + lane % 4 * 2);
+            softmax.step(s, rescale, c);
+        };
+        scores(s);
+        products_wait<0>();
+        products_done(s);
+        scores_done();
+        soften(0);
+        to_fragments(prob, s);
+        for (int step = 1; step < steps; ++step) {
+            scores(s);
+            add_values(out, prob, step > 1);
+            products_wait<1>();
+            products_done(s);
+            scores_done();
+            soften(step);
+            products_wait<0>();
+            products_done(out);
+            values_done();
+#pragma unroll
+            for (int n = 0; n < Widths::kV / 8; ++n) {
+                out[n][0] *= rescale[0], out[n][1] *= rescale[0];
+                out[n][2] *= rescale[1], out[n][3] *= rescale[1];
+            }
+            to_fragments(prob, s);
+        }
+        release(shared.q_empty[0]);
+        add_values(out, prob, steps > 1);
+        products_wait<0>();
+        products_done(out);
+        values_done();
+        store(tile, row, out, softmax);
+    }
+
+    __device__ __forceinline__ void store(const ForwardTile<Tiles>& tile, int row,
+                                          const float (&out)[Widths::kV / 8][4], OnlineSoftmax& softmax) {
+        const AttentionSizes& sizes = p.attention.sizes;
+        softmax.finish();
+        std::byte* const staging = dynamic_shared() + (shared.base - shared_address(dynamic_shared())) +
+                                   Tiles::kOutAt + (group * 4 + warp) * 16 * Tiles::kPitch;
+        store_fragments<Widths::kV, Tiles::kPitch>(
+            token_rows(p.attention.out, tile.batch, tile.head, sizes.value), out, 1 / softmax.sum[0],
+            1 / softmax.sum[1], staging, row, sizes.tokens, lane);
+        const int token = row + lane / 4 + lane % 4 * 8;  // lanes 0 and 1 of a row's four write
+        if (lane % 4 >= 2 || token >= sizes.tokens) return;
+        const float maximum = lane % 4 == 0 ? softmax.maximum[0] : softmax.maximum[1];
+        const float sum = lane % 4 == 0 ? softmax.sum[0] : softmax.sum[1];
+        const int64_t pair = static_cast<int64_t>(tile.batch) * sizes.heads + tile.head;
+        p.attention.lse[pair * sizes.tokens + token] = maximum * p.attention.scale + logf(sum);
+    }
+};
+
+#endif  // PASTUR_HOPPER
+
+/// out and lse as attention_sm80_forward's, by blocks of two consuming warpgroups that stay on their
+/// multiprocessor.
+template <int kContent, int kShared, int kValue>
+__global__ void __launch_bounds__(ForwardTiles<HeadWidths<kContent, kShared, kValue>>::kThreads, 1)
+    attention_hopper_forward_kernel(const __grid_constant__ HopperForwardParams p) {
+#if defined(PASTUR_HOPPER)
+    using Widths = HeadWidths<kContent, kShared, kValue>;
+    using Tiles = ForwardTiles<Widths>;
+    const ForwardShared<Tiles> shared;
+    const int warpgroup = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
+    if (threadIdx.x == 0) {
+        constexpr int kReleases = Tiles::kConsumers * 4;
+        mbarrier_init(shared.q_full[0], 1);
+        mbarrier_init(shared.q_empty[0], kReleases);
+        for (int stage = 0; stage < Tiles::kStages; ++stage) {
+            mbarrier_init(shared.k_full[stage], 1);
+            mbarrier_init(shared.v_full[stage], 1);
+            mbarrier_init(shared.k_empty[stage], kReleases);
+            mbarrier_init(shared.v_empty[stage], kReleases);
+        }
+        mbarrier_init_done();
+    }
+    __syncthreads();
+    if (warpgroup == 0) {
+        give_registers<24>();
+        if (threadIdx.x == 0) produce<Tiles>(p, shared);
+    } else {
+        take_registers<240>();
+        ForwardConsumer<Widths, Tiles> consumer{p, shared, warpgroup - 1,
+                                                static_cast<int>(threadIdx.x) / 32 % 4,
+                                                static_cast<int>(threadIdx.x) % 32};
+        for (int index = blockIdx.x; index < p.order.total(); index += gridDim.x)
+            consumer.tile(ForwardTile<Tiles>(p, index));
+    }
+#endif
+}
+
+}  // namespace
+
+void attention_hopper_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params) {
+    visit_hopper_widths(params.sizes, [&]<int kContent, int kShared, int kValue>() {
+        using Widths = HeadWidths<kContent, kShared, kValue>;
+        using Tiles = ForwardTiles<Widths>;
+        HopperForwardParams p{};
+        p.attention = params;
+        query_maps<Widths>(p.maps.q, params.q, params.sizes, Tiles::kRows);
+        key_maps<Widths>(p.maps.k, params.k, params.k_shared, params.sizes, Tiles::kKeys);
+        p.maps.v[0] = value_map<Widths>(params.v, params.sizes, params.sizes.kv_heads, Tiles::kKeys);
+        p.order = tile_order(params.sizes, params.sizes.heads, Tiles::kRows);
+        launch(ctx, persistent_blocks(ctx, p.order), Tiles::kThreads, Tiles::kSharedBytes,
+               attention_hopper_forward_kernel<kContent, kShared, kValue>, p);
+    });
+}
+
+}  // namespace pastur
