@@ -46,7 +46,7 @@ struct AttentionBackwardParams {
     HeadView<T> dq, dk, dv;
     HeadView<T> dk_shared;    ///< partial sums, each over some key heads: [B, T, parts, d_r]
     const float* rope_table;  ///< or null: the resident kernels rotate dq and the keys' gradients back by it
-    float2* row_stats;        ///< [B, H, T] scratch: (log2(e) lse, delta), where a kernel leaves it to the next
+    float2* row_stats;  ///< [B, H, T] scratch: (log2(e) lse, delta), where a kernel leaves it to the next
 };
 
 /// Tensor cores, bf16: widths multiples of 8 and every row aligned to 16 bytes, which the caller checks.
@@ -64,12 +64,14 @@ int attention_resident_key_parts(CudaContext& ctx, const AttentionSizes& sizes);
 void attention_resident_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params);
 void attention_resident_backward(CudaContext& ctx, const AttentionBackwardParams<bf16>& params);
 
-/// The same on Hopper alone, for the widths of attention_hopper.cuh (64/64, 32 + 32/64, 64 + 32/64, 128/128 and
-/// 128 + 64/128). Backward takes row_stats as [B, H, attention_padded_tokens].
+/// The same on Hopper alone, for the widths of attention_hopper.cuh (64/64, 32 + 32/64, 64 + 32/64, 128/128
+/// and 128 + 64/128). Backward takes row_stats as [B, H, attention_padded_tokens].
 bool attention_hopper_supports(CudaContext& ctx, const AttentionSizes& sizes);
 void attention_hopper_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params);
 void attention_hopper_backward(CudaContext& ctx, const AttentionBackwardParams<bf16>& params);
-inline int attention_padded_tokens(int tokens) { return (tokens + 63) / 64 * 64; }
+inline int attention_padded_tokens(int tokens) {
+    return (tokens + 63) / 64 * 64;
+}
 
 /// CUDA cores, fp32 arithmetic: any widths, any alignment. T is float or bf16.
 template <typename T>

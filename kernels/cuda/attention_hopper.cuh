@@ -131,6 +131,12 @@ bool visit_hopper_widths(const AttentionSizes& sizes, const Run& run) {
 inline constexpr int kWarpgroup = 128;
 inline constexpr int kGroupRows = 64;  ///< of a consuming warpgroup
 
+/// Of a thread, when the producer has given away what it does not need.
+template <int kConsumers>
+struct Registers {
+    static constexpr int kProducer = kConsumers == 2 ? 24 : 32, kConsumer = kConsumers == 2 ? 240 : 160;
+};
+
 /// The two parts of a ring's state: where it is, and the parity of that stage's phase.
 template <int kStages>
 struct Ring {
@@ -163,15 +169,16 @@ __device__ __forceinline__ void copy_rows(SharedAddress to, const CUtensorMap (&
                                           int batch) {
     unrolled<Rows::kParts>([&]<int kIndex>() {
         constexpr auto kPart = Rows::part(kIndex);
-        copy_box(to + kPart.column * (Rows::kBytes / Rows::kWidth), maps[kPart.segment], barrier, kPart.within,
-                 token, kPart.segment == 0 ? head : head_of_second, batch);
+        copy_box(to + kPart.column * (Rows::kBytes / Rows::kWidth), maps[kPart.segment], barrier,
+                 kPart.within, token, kPart.segment == 0 ? head : head_of_second, batch);
     });
 }
 
 /// acc = A B^T: 64 rows of A from `row` on, kCols rows of B.
-template <typename A, typename B, int kCols>
-__device__ __forceinline__ void product_by_rows(float (&acc)[kCols / 8][4], SharedAddress a, int row,
+template <typename A, typename B, int kCols, int kTiles>
+__device__ __forceinline__ void product_by_rows(float (&acc)[kTiles][4], SharedAddress a, int row,
                                                 SharedAddress b) {
+    static_assert(kCols <= kTiles * 8);
     static_assert(A::kWidth == B::kWidth);
     unrolled<A::kWidth / 16>([&]<int kStep>() {
         product_of_rows<kCols>(acc, A::template by_rows<kStep * 16>(a, row),
@@ -179,10 +186,11 @@ __device__ __forceinline__ void product_by_rows(float (&acc)[kCols / 8][4], Shar
     });
 }
 
-/// acc += A B (=, where !keep): A 64 x kDepth in fragments, B kDepth rows.
-template <typename B, int kSteps, int kTiles>
-__device__ __forceinline__ void product_by_columns(float (&acc)[kTiles][4], const uint32_t (&a)[kSteps][4],
-                                                   SharedAddress b, bool keep) {
+/// acc += A B (=, where !keep): A 64 x 16 kSteps in fragments, B as many rows.
+template <typename B, int kSteps, int kTiles, int kFragments>
+__device__ __forceinline__ void product_by_columns(float (&acc)[kTiles][4],
+                                                   const uint32_t (&a)[kFragments][4], SharedAddress b,
+                                                   bool keep) {
     static_assert(kTiles == B::kWidth / 8);
     unrolled<kSteps>([&]<int kStep>() {
         unrolled<B::kParts>([&]<int kIndex>() {
@@ -204,6 +212,39 @@ __device__ __forceinline__ void to_fragments(uint32_t (&fragments)[kTiles / 2][4
         fragments[k][2] = pack_bf16(acc[2 * k + 1][0], acc[2 * k + 1][1]);
         fragments[k][3] = pack_bf16(acc[2 * k + 1][2], acc[2 * k + 1][3]);
     }
+}
+
+/// Lets the consuming warpgroups queue their products one after the other, so that the tensor cores work for
+/// one while the others compute what lies between products. Every warpgroup takes as many turns.
+template <int kConsumers>
+struct Turns {
+    int group;
+
+    __device__ __forceinline__ void start() const {
+        if (group == kConsumers - 1) pass();
+    }
+    __device__ __forceinline__ void wait() const { barrier_wait(1 + group, 2 * kWarpgroup); }
+    __device__ __forceinline__ void pass() const {
+        barrier_arrive(1 + (group + 1 == kConsumers ? 0 : group + 1), 2 * kWarpgroup);
+    }
+    __device__ __forceinline__ void sit_out() const {
+        wait();
+        pass();
+    }
+};
+
+/// Writes a warp's 16 rows to tokens `row` ... of `rows`: through `staging`, in whole lines, or, where there
+/// is no room for it (0), straight from the registers.
+template <int kPitch, int kTiles>
+__device__ __forceinline__ void store_rows(const TokenRows<bf16>& rows, const float (&acc)[kTiles][4],
+                                           float factor0, float factor1, SharedAddress staging, int row,
+                                           int tokens, int lane) {
+    if constexpr (kPitch == 0)
+        store_block(rows, acc, factor0, factor1, row, tokens, lane);
+    else
+        store_fragments<kTiles * 8, kPitch>(rows, acc, factor0, factor1,
+                                            dynamic_shared() + (staging - shared_address(dynamic_shared())),
+                                            row, tokens, lane);
 }
 
 /// This warp is done with a stage.

@@ -1,7 +1,7 @@
 // Causal attention backward on Hopper: wgmma, tensor copies, a producing warpgroup.
 //
-// As on sm_80 (attention_sm80_backward.cu) in two kernels, one stationary in the queries (dq), one in the keys
-// (dk, dv). S and dP are computed twice, seven products instead of five; in exchange nothing that is
+// As on sm_80 (attention_sm80_backward.cu) in two kernels, one stationary in the queries (dq), one in the
+// keys (dk, dv). S and dP are computed twice, seven products instead of five; in exchange nothing that is
 // multiplied leaves the registers, no warpgroup waits for another and every sum has one fixed order.
 #include "kernels/cuda/attention_hopper.cuh"
 #include "kernels/cuda/attention_hopper_maps.cuh"
@@ -26,10 +26,11 @@ struct BackwardTiles {
     static constexpr int kCols = ColsQk::kBytes / ColsQk::kWidth / 2;
     static constexpr int kStationaryBytes = RowsQk::kBytes + RowsV::kBytes;
     static constexpr int kMovingBytes = ColsQk::kBytes + ColsV::kBytes;
-    static constexpr int kPitch = std::max(RowsQk::kWidth, RowsV::kWidth) * 2 + 16;
 
     static constexpr int kStagesAt = kStationaryBytes;
     static constexpr int kStatsAt = kStagesAt + kStages * kMovingBytes;
+    static constexpr int kPitch =
+        std::max(RowsQk::kWidth, RowsV::kWidth) * 2 + 16;  ///< of rows on their way out
     static constexpr int kOutAt = kStatsAt + kStages * kStatsBytes;
     static constexpr int kBarriersAt = kOutAt + kRows * kPitch;
     static constexpr int kSharedBytes = kBarriersAt + (2 + 2 * kStages) * 8 + kSharedAlignment;
@@ -39,8 +40,8 @@ template <typename Widths>
 struct QueryTiles {
     static constexpr int kKeys = Widths::kQk > 64 ? 64 : 128;
     using Type = BackwardTiles<typename Widths::template Query<kRows>, typename Widths::template Value<kRows>,
-                               typename Widths::template Key<kKeys>, typename Widths::template Value<kKeys>, 0,
-                               (Widths::kQk > 128 ? 2 : 3)>;
+                               typename Widths::template Key<kKeys>, typename Widths::template Value<kKeys>,
+                               0, (Widths::kQk > 128 ? 2 : 3)>;
 };
 
 template <typename Widths>
@@ -49,7 +50,7 @@ struct KeyTiles {
     using Type =
         BackwardTiles<typename Widths::template Key<kRows>, typename Widths::template Value<kRows>,
                       typename Widths::template Query<kQueries>, typename Widths::template Value<kQueries>,
-                      kQueries * static_cast<int>(sizeof(float2)), (Widths::kQk > 128 ? 2 : 3)>;
+                      kQueries* static_cast<int>(sizeof(float2)), (Widths::kQk > 128 ? 2 : 3)>;
 };
 
 template <typename Tiles>
@@ -68,45 +69,16 @@ struct BackwardShared {
         return base + Tiles::kStatsAt + stage * Tiles::kStatsBytes;
     }
     /// Where a warp's 16 rows pass through on their way out.
-    __device__ std::byte* staging(int warp) const {
-        return dynamic_shared() + (base - shared_address(dynamic_shared())) + Tiles::kOutAt +
-               warp * 16 * Tiles::kPitch;
-    }
+    __device__ SharedAddress out(int warp) const { return base + Tiles::kOutAt + warp * 16 * Tiles::kPitch; }
 };
 
-/// (log2(e) lse, delta = rowsum(dout out)) of every query, (infinity, 0) past the last: then P is 0 there. One
-/// block per (64 tokens, head, sequence), kV / 8 threads a token.
-template <int kV>
-__global__ void __launch_bounds__(256) attention_row_stats_kernel(const HopperBackwardParams p) {
-    constexpr int kLanes = kV / 8;
-    const AttentionSizes& sizes = p.attention.sizes;
-    const int batch = static_cast<int>(blockIdx.z), head = static_cast<int>(blockIdx.y);
-    const int64_t pair = static_cast<int64_t>(batch) * sizes.heads + head;
-    const auto out = token_rows(p.attention.out, batch, head, kV);
-    const auto dout = token_rows(p.attention.dout, batch, head, kV);
-    const int column = static_cast<int>(threadIdx.x) % kLanes * 8;
-#pragma unroll
-    for (int pass = 0; pass < 64 * kLanes / 256; ++pass) {
-        const int token = static_cast<int>(blockIdx.x) * 64 + pass * (256 / kLanes) +
-                          static_cast<int>(threadIdx.x) / kLanes;
-        const bool valid = token < sizes.tokens;
-        float sum = 0;
-        if (valid) {
-            const auto a = Packed<bf16, 8>::load(out.column(column).at(token));
-            const auto b = Packed<bf16, 8>::load(dout.column(column).at(token));
-#pragma unroll
-            for (int i = 0; i < 8; ++i) sum += a[i] * b[i];
-        }
-#pragma unroll
-        for (int step = kLanes / 2; step > 0; step /= 2) sum += __shfl_xor_sync(kAllLanes, sum, step);
-        if (column == 0)
-            p.attention.row_stats[pair * p.padded_tokens + token] =
-                valid ? float2{p.attention.lse[pair * sizes.tokens + token] * kLog2E, sum}
-                      : float2{INFINITY, 0};
-    }
-}
-
 #if defined(PASTUR_HOPPER)
+
+/// Whether the next step's S and dP find registers beside the `operands` of this step's last products and
+/// accumulators of so many columns.
+constexpr bool run_ahead(int columns, int cols, int operands) {
+    return columns / 2 + cols + operands * cols / 4 <= 208;
+}
 
 template <typename Tiles>
 __device__ __forceinline__ void start_barriers(const BackwardShared<Tiles>& shared) {
@@ -127,9 +99,10 @@ __device__ __forceinline__ void start_barriers(const BackwardShared<Tiles>& shar
 template <typename Tiles>
 struct BackwardConsumer {
     const BackwardShared<Tiles>& shared;
-    int group, warp, lane;  ///< consumer, warp in it
+    int group, warp, lane;                ///< consumer, warp in it
     Ring<Tiles::kStages> ring{}, done{};  ///< of the next products, and of those not yet released
     int rows_parity = 0;
+    Turns<kConsumers> turns{group};
 
     static constexpr int kTiles = Tiles::kCols / 8;
 
@@ -154,6 +127,7 @@ struct BackwardConsumer {
             mbarrier_sleep(shared.full[ring.stage], ring.parity);
             ring.advance();
             release_stage();
+            turns.sit_out();
         }
     }
     __device__ __forceinline__ void wait_rows() {
@@ -229,6 +203,38 @@ __device__ __forceinline__ void probabilities_by_query(float (&s)[kTiles][4], co
     }
 }
 
+/// (log2(e) lse, delta = rowsum(dout out)) of this lane's two rows, also left to the other kernel; (infinity,
+/// 0) past the last token, so that P is 0 there. dout comes from memory a second time rather than out of its
+/// permuted tile.
+template <int kV>
+__device__ __forceinline__ void row_stats(float2 (&stats)[2], const HopperBackwardParams& p, int batch,
+                                          int head, int row, int lane) {
+    const int tokens = p.attention.sizes.tokens;
+    const int64_t pair = static_cast<int64_t>(batch) * p.attention.sizes.heads + head;
+    float sum[2] = {0, 0};
+#pragma unroll
+    for (int column = 0; column < kV; column += 64) {
+        BlockChunks out, dout;
+        out.request(token_rows(p.attention.out, batch, head, kV), row, tokens, lane, column);
+        dout.request(token_rows(p.attention.dout, batch, head, kV), row, tokens, lane, column);
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+#pragma unroll
+            for (int i = 0; i < 16; ++i)
+                sum[half] += out.chunk[half][i / 8][i % 8] * dout.chunk[half][i / 8][i % 8];
+        }
+    }
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        sum[half] += __shfl_xor_sync(kAllLanes, sum[half], 1);
+        sum[half] += __shfl_xor_sync(kAllLanes, sum[half], 2);
+        const int token = row + lane / 4 + half * 8;
+        stats[half] = {INFINITY, 0};
+        if (token < tokens) stats[half] = {p.attention.lse[pair * tokens + token] * kLog2E, sum[half]};
+        if (lane % 4 == 0) p.attention.row_stats[pair * p.padded_tokens + token] = stats[half];
+    }
+}
+
 template <typename Widths, typename Tiles>
 __device__ __forceinline__ void query_gradient(BackwardConsumer<Tiles>& consumer,
                                                const HopperBackwardParams& p, const QueryTile<Tiles>& tile,
@@ -237,14 +243,14 @@ __device__ __forceinline__ void query_gradient(BackwardConsumer<Tiles>& consumer
     const AttentionSizes& sizes = p.attention.sizes;
     const int lane = consumer.lane;
     const float c = p.attention.scale * kLog2E;
-    const float2* stats_at =
-        p.attention.row_stats +
-        (static_cast<int64_t>(tile.batch) * sizes.heads + tile.head) * p.padded_tokens + row + lane / 4;
-    const float2 stats[2] = {stats_at[0], stats_at[8]};
+    float2 stats[2];
+    row_stats<Widths::kV>(stats, p, tile.batch, tile.head, row, lane);
     float s[kTiles][4], dp[kTiles][4], dq[Widths::kQk / 8][4];
     uint32_t ds[kTiles / 2][4];
     products_done(dq);
+    consumer.turns.wait();
     consumer.products(s, dp);
+    consumer.turns.pass();
     for (int step = 0;; ++step) {
         products_wait<1>();
         products_done(s);
@@ -260,20 +266,24 @@ __device__ __forceinline__ void query_gradient(BackwardConsumer<Tiles>& consumer
             for (int i = 0; i < 4; ++i) dp[n][i] = s[n][i] * (dp[n][i] - stats[i / 2].y);
         }
         to_fragments(ds, dp);
+        consumer.turns.wait();
         products_begin();
-        product_by_columns<typename Tiles::ColsQk>(dq, ds, consumer.shared.cols_qk(consumer.done.stage), step > 0);
+        product_by_columns<typename Tiles::ColsQk, Tiles::kCols / 16>(
+            dq, ds, consumer.shared.cols_qk(consumer.done.stage), step > 0);
         products_commit();
         if (step + 1 == steps) break;
+        if constexpr (!run_ahead(Widths::kQk, Tiles::kCols, 1)) products_wait<0>();
         consumer.products(s, dp);
+        consumer.turns.pass();
     }
+    consumer.turns.pass();
     products_wait<0>();
     products_done(dq);
     consumer.release_stage();
     release(consumer.shared.rows_empty[0]);
-    store_fragments<Widths::kQk, Tiles::kPitch>(
+    store_rows<Tiles::kPitch>(
         token_rows(p.attention.dq, tile.batch, tile.head, sizes.query_key()), dq, p.attention.scale,
-        p.attention.scale, consumer.shared.staging(consumer.group * 4 + consumer.warp), row, sizes.tokens,
-        lane);
+        p.attention.scale, consumer.shared.out(consumer.group * 4 + consumer.warp), row, sizes.tokens, lane);
 }
 
 #endif  // PASTUR_HOPPER
@@ -289,13 +299,14 @@ __global__ void __launch_bounds__(kThreads, 1)
     const int warpgroup = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
     start_barriers(shared);
     if (warpgroup == 0) {
-        give_registers<24>();
+        give_registers<Registers<kConsumers>::kProducer>();
         if (threadIdx.x == 0) produce_keys<Tiles>(p, shared);
     } else {
-        take_registers<240>();
+        take_registers<Registers<kConsumers>::kConsumer>();
         BackwardConsumer<Tiles> consumer{shared, warpgroup - 1, static_cast<int>(threadIdx.x) / 32 % 4,
                                          static_cast<int>(threadIdx.x) % 32};
         const int tokens = p.attention.sizes.tokens;
+        consumer.turns.start();
         for (int index = blockIdx.x; index < p.order.total(); index += gridDim.x) {
             const QueryTile<Tiles> tile(p, index);
             const int row = tile.first + consumer.group * kGroupRows;
@@ -303,8 +314,10 @@ __global__ void __launch_bounds__(kThreads, 1)
             consumer.wait_rows();
             if (steps > 0)
                 query_gradient<Widths>(consumer, p, tile, row + consumer.warp * 16, steps);
-            else
+            else {
                 release(shared.rows_empty[0]);
+                consumer.turns.sit_out();
+            }
             consumer.skip(tile.steps - steps);
         }
     }
@@ -397,13 +410,15 @@ __device__ __forceinline__ void probabilities_of_keys(float (&s)[kTiles][4], Sha
 /// `row`: the warp's first key. kKeys, kValues: which gradients; heads too wide for both sets of accumulators
 /// take two launches.
 template <typename Widths, bool kKeys, bool kValues, typename Tiles>
-__device__ __forceinline__ void key_gradients(BackwardConsumer<Tiles>& consumer, const HopperBackwardParams& p,
-                                              const KeyTile<Tiles>& tile, int row) {
+__device__ __forceinline__ void key_gradients(BackwardConsumer<Tiles>& consumer,
+                                              const HopperBackwardParams& p, const KeyTile<Tiles>& tile,
+                                              int row) {
     constexpr int kTiles = Tiles::kCols / 8;
     const AttentionSizes& sizes = p.attention.sizes;
     const int lane = consumer.lane;
     const float c = p.attention.scale * kLog2E;
-    float s[kTiles][4], dp[kTiles][4], dk[kKeys ? Widths::kQk / 8 : 1][4], dv[kValues ? Widths::kV / 8 : 1][4];
+    float s[kTiles][4], dp[kTiles][4], dk[kKeys ? Widths::kQk / 8 : 1][4],
+        dv[kValues ? Widths::kV / 8 : 1][4];
     uint32_t prob[kTiles / 2][4], ds[kTiles / 2][4];
     const int first = (tile.first + consumer.group * kGroupRows) / Tiles::kCols;  // tile of queries
     const int skipped = min(first - tile.first_step, tile.steps_of_head);
@@ -412,8 +427,13 @@ __device__ __forceinline__ void key_gradients(BackwardConsumer<Tiles>& consumer,
     for (int head = 0; head < sizes.group(); ++head) {
         consumer.skip(skipped);
         const int steps = tile.steps_of_head - skipped;
-        if (steps == 0) continue;
+        if (steps == 0) {
+            consumer.turns.sit_out();
+            continue;
+        }
+        consumer.turns.wait();
         consumer.products(s, dp);
+        consumer.turns.pass();
         for (int step = 0;; ++step) {
             const int query = (first + step) * Tiles::kCols;
             products_wait<1>();
@@ -428,34 +448,37 @@ __device__ __forceinline__ void key_gradients(BackwardConsumer<Tiles>& consumer,
                 score_gradients_by_key(dp, s, stats);
                 to_fragments(ds, dp);
             }
+            consumer.turns.wait();
             products_begin();
             if constexpr (kValues)
-                product_by_columns<typename Tiles::ColsV>(
+                product_by_columns<typename Tiles::ColsV, Tiles::kCols / 16>(
                     dv, prob, consumer.shared.cols_v(consumer.done.stage), true);
             if constexpr (kKeys)
-                product_by_columns<typename Tiles::ColsQk>(
+                product_by_columns<typename Tiles::ColsQk, Tiles::kCols / 16>(
                     dk, ds, consumer.shared.cols_qk(consumer.done.stage), true);
             products_commit();
             if (step + 1 == steps) break;
-            if constexpr (Widths::kQk + Widths::kV > 192) products_wait<0>();  // too few registers to run ahead
+            if constexpr (!run_ahead((kKeys ? Widths::kQk : 0) + (kValues ? Widths::kV : 0), Tiles::kCols,
+                                     kKeys + kValues))
+                products_wait<0>();
             consumer.products(s, dp);
+            consumer.turns.pass();
         }
+        consumer.turns.pass();
         products_wait<0>();
         if constexpr (kKeys) products_done(dk);
         if constexpr (kValues) products_done(dv);
         consumer.release_stage();
     }
     release(consumer.shared.rows_empty[0]);
-    std::byte* const staging = consumer.shared.staging(consumer.group * 4 + consumer.warp);
+    const SharedAddress out = consumer.shared.out(consumer.group * 4 + consumer.warp);
     if constexpr (kKeys)
-        store_fragments<Widths::kQk, Tiles::kPitch>(
-            token_rows(p.attention.dk, sizes.content, p.attention.dk_shared, sizes.rotary, tile.batch,
-                       tile.head),
-            dk, p.attention.scale, p.attention.scale, staging, row, sizes.tokens, lane);
+        store_rows<Tiles::kPitch>(token_rows(p.attention.dk, sizes.content, p.attention.dk_shared,
+                                             sizes.rotary, tile.batch, tile.head),
+                                  dk, p.attention.scale, p.attention.scale, out, row, sizes.tokens, lane);
     if constexpr (kValues)
-        store_fragments<Widths::kV, Tiles::kPitch>(
-            token_rows(p.attention.dv, tile.batch, tile.head, sizes.value), dv, 1, 1, staging, row,
-            sizes.tokens, lane);
+        store_rows<Tiles::kPitch>(token_rows(p.attention.dv, tile.batch, tile.head, sizes.value), dv, 1, 1,
+                                  out, row, sizes.tokens, lane);
 }
 
 #endif  // PASTUR_HOPPER
@@ -472,12 +495,13 @@ __global__ void __launch_bounds__(kThreads, 1)
     const int warpgroup = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
     start_barriers(shared);
     if (warpgroup == 0) {
-        give_registers<24>();
+        give_registers<Registers<kConsumers>::kProducer>();
         if (threadIdx.x == 0) produce_queries<Tiles>(p, shared);
     } else {
-        take_registers<240>();
+        take_registers<Registers<kConsumers>::kConsumer>();
         BackwardConsumer<Tiles> consumer{shared, warpgroup - 1, static_cast<int>(threadIdx.x) / 32 % 4,
                                          static_cast<int>(threadIdx.x) % 32};
+        consumer.turns.start();
         for (int index = blockIdx.x; index < p.order.total(); index += gridDim.x) {
             const KeyTile<Tiles> tile(p, index);
             consumer.wait_rows();
@@ -516,20 +540,18 @@ void attention_hopper_backward(CudaContext& ctx, const AttentionBackwardParams<b
         HopperBackwardParams p{};
         p.attention = params;
         p.padded_tokens = attention_padded_tokens(sizes.tokens);
-        launch(ctx, attention_grid(sizes, sizes.heads, 64), 256, 0, attention_row_stats_kernel<kValue>, p);
-
         query_maps<Widths>(p.maps.q, params.q, sizes, kRows);
-        p.maps.dout[0] = value_map<Widths>(params.dout, sizes, sizes.heads, kRows);
+        p.maps.dout[0] = value_map(params.dout, sizes, sizes.heads, kRows);
         key_maps<Widths>(p.maps.k, params.k, params.k_shared, sizes, OfQueries::kCols);
-        p.maps.v[0] = value_map<Widths>(params.v, sizes, sizes.kv_heads, OfQueries::kCols);
+        p.maps.v[0] = value_map(params.v, sizes, sizes.kv_heads, OfQueries::kCols);
         p.order = tile_order(sizes, sizes.heads, kRows);
         launch(ctx, persistent_blocks(ctx, p.order), kThreads, OfQueries::kSharedBytes,
                attention_hopper_query_kernel<kContent, kShared, kValue>, p);
 
         query_maps<Widths>(p.maps.q, params.q, sizes, OfKeys::kCols);
-        p.maps.dout[0] = value_map<Widths>(params.dout, sizes, sizes.heads, OfKeys::kCols);
+        p.maps.dout[0] = value_map(params.dout, sizes, sizes.heads, OfKeys::kCols);
         key_maps<Widths>(p.maps.k, params.k, params.k_shared, sizes, kRows);
-        p.maps.v[0] = value_map<Widths>(params.v, sizes, sizes.kv_heads, kRows);
+        p.maps.v[0] = value_map(params.v, sizes, sizes.kv_heads, kRows);
         p.order = tile_order(sizes, sizes.kv_heads, kRows);
         if constexpr (Widths::kQk <= 128) {
             launch_key_kernel<kContent, kShared, kValue, true, true>(ctx, p);

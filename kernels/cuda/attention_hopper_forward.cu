@@ -5,22 +5,28 @@
 namespace pastur {
 namespace {
 
-template <typename Widths>
+/// Tokens; three consuming warpgroups at T = 1024 are no faster (tiles of 192 queries fit it badly), 8 % at
+/// 2048 and 17 % at 8192.
+constexpr int kThreeConsumersFrom = 2048;
+
+/// Two consuming warpgroups, or three where the sequence is long and the accumulators leave the registers.
+template <typename Widths, int kConsumers_>
 struct ForwardTiles {
-    static constexpr int kConsumers = 2;
-    static constexpr int kRows = kConsumers * kGroupRows;
-    static constexpr int kKeys = Widths::kQk > 128 ? 64 : 128;
-    static constexpr int kStages = Widths::kQk > 96 && kKeys == 128 ? 2 : 3;
+    static constexpr int kConsumers = kConsumers_;
     static constexpr int kThreads = (kConsumers + 1) * kWarpgroup;
+    static constexpr int kRows = kConsumers * kGroupRows;
+    static constexpr int kKeys = 128;
+    static constexpr int kStages = Widths::kQk > 96 ? 2 : 3;
     using Q = typename Widths::template Query<kRows>;
     using K = typename Widths::template Key<kKeys>;
     using V = typename Widths::template Value<kKeys>;
-    static constexpr int kPitch = Widths::kV * 2 + 16;  ///< of a warp's rows on their way out
 
     static constexpr int kKeyAt = Q::kBytes;
     static constexpr int kValueAt = kKeyAt + kStages * K::kBytes;
+    /// Bytes of a row on its way out; 0: it leaves from the registers.
+    static constexpr int kPitch = Widths::kQk > 128 ? 0 : Widths::kV * 2 + 16;
     static constexpr int kOutAt = kValueAt + kStages * V::kBytes;
-    static constexpr int kBarriersAt = kOutAt + kConsumers * kGroupRows * kPitch;
+    static constexpr int kBarriersAt = kOutAt + kRows * kPitch;
     static constexpr int kSharedBytes = kBarriersAt + (2 + 4 * kStages) * 8 + kSharedAlignment;
 };
 
@@ -91,12 +97,13 @@ struct ForwardConsumer {
     int group, warp, lane;  ///< consumer, warp in it
     Ring<Tiles::kStages> k_ring{}, v_ring{};
     int q_parity = 0;
+    Turns<Tiles::kConsumers> turns{group};
 
     __device__ __forceinline__ void scores(float (&s)[Tiles::kKeys / 8][4]) {
         mbarrier_sleep(shared.k_full[k_ring.stage], k_ring.parity);
         products_begin();
-        product_by_rows<typename Tiles::Q, typename Tiles::K, Tiles::kKeys>(
-            s, shared.q(), group * kGroupRows, shared.k(k_ring.stage));
+        product_by_rows<typename Tiles::Q, typename Tiles::K, Tiles::kKeys>(s, shared.q(), group * kGroupRows,
+                                                                            shared.k(k_ring.stage));
         products_commit();
     }
     __device__ __forceinline__ void scores_done() {
@@ -107,7 +114,7 @@ struct ForwardConsumer {
                                                const uint32_t (&prob)[Tiles::kKeys / 16][4], bool keep) {
         mbarrier_sleep(shared.v_full[v_ring.stage], v_ring.parity);
         products_begin();
-        product_by_columns<typename Tiles::V>(out, prob, shared.v(v_ring.stage), keep);
+        product_by_columns<typename Tiles::V, Tiles::kKeys / 16>(out, prob, shared.v(v_ring.stage), keep);
         products_commit();
     }
     __device__ __forceinline__ void values_done() {
@@ -120,9 +127,12 @@ struct ForwardConsumer {
         const int steps = row < tokens ? ForwardTile<Tiles>::steps_of(row + kGroupRows, tokens) : 0;
         mbarrier_sleep(shared.q_full[0], q_parity);
         q_parity ^= 1;
-        if (steps > 0) rows(tile, row + warp * 16, steps);
-        else release(shared.q_empty[0]);
+        if (steps > 0)
+            rows(tile, row + warp * 16, steps);
+        else
+            release(shared.q_empty[0]);
         for (int step = steps; step < tile.steps; ++step) {  // tiles that only the warpgroups below see
+            turns.sit_out();
             mbarrier_sleep(shared.k_full[k_ring.stage], k_ring.parity);
             scores_done();
             mbarrier_sleep(shared.v_full[v_ring.stage], v_ring.parity);
@@ -142,15 +152,19 @@ struct ForwardConsumer {
             if (key + Tiles::kKeys > row + 1) mask_later_keys(s, row + lane / 4, key + lane % 4 * 2);
             softmax.step(s, rescale, c);
         };
+        turns.wait();
         scores(s);
+        turns.pass();
         products_wait<0>();
         products_done(s);
         scores_done();
         soften(0);
         to_fragments(prob, s);
         for (int step = 1; step < steps; ++step) {
+            turns.wait();
             scores(s);
             add_values(out, prob, step > 1);
+            turns.pass();
             products_wait<1>();
             products_done(s);
             scores_done();
@@ -177,11 +191,10 @@ struct ForwardConsumer {
                                           const float (&out)[Widths::kV / 8][4], OnlineSoftmax& softmax) {
         const AttentionSizes& sizes = p.attention.sizes;
         softmax.finish();
-        std::byte* const staging = dynamic_shared() + (shared.base - shared_address(dynamic_shared())) +
-                                   Tiles::kOutAt + (group * 4 + warp) * 16 * Tiles::kPitch;
-        store_fragments<Widths::kV, Tiles::kPitch>(
-            token_rows(p.attention.out, tile.batch, tile.head, sizes.value), out, 1 / softmax.sum[0],
-            1 / softmax.sum[1], staging, row, sizes.tokens, lane);
+        store_rows<Tiles::kPitch>(token_rows(p.attention.out, tile.batch, tile.head, sizes.value), out,
+                                  1 / softmax.sum[0], 1 / softmax.sum[1],
+                                  shared.base + Tiles::kOutAt + (group * 4 + warp) * 16 * Tiles::kPitch, row,
+                                  sizes.tokens, lane);
         const int token = row + lane / 4 + lane % 4 * 8;  // lanes 0 and 1 of a row's four write
         if (lane % 4 >= 2 || token >= sizes.tokens) return;
         const float maximum = lane % 4 == 0 ? softmax.maximum[0] : softmax.maximum[1];
@@ -193,57 +206,64 @@ struct ForwardConsumer {
 
 #endif  // PASTUR_HOPPER
 
-/// out and lse as attention_sm80_forward's, by blocks of two consuming warpgroups that stay on their
-/// multiprocessor.
-template <int kContent, int kShared, int kValue>
-__global__ void __launch_bounds__(ForwardTiles<HeadWidths<kContent, kShared, kValue>>::kThreads, 1)
+/// out and lse as attention_sm80_forward's, by blocks that stay on their multiprocessor.
+template <int kContent, int kShared, int kValue, int kConsumers>
+__global__ void __launch_bounds__((kConsumers + 1) * kWarpgroup, 1)
     attention_hopper_forward_kernel(const __grid_constant__ HopperForwardParams p) {
 #if defined(PASTUR_HOPPER)
     using Widths = HeadWidths<kContent, kShared, kValue>;
-    using Tiles = ForwardTiles<Widths>;
+    using Tiles = ForwardTiles<Widths, kConsumers>;
     const ForwardShared<Tiles> shared;
-    const int warpgroup = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
     if (threadIdx.x == 0) {
-        constexpr int kReleases = Tiles::kConsumers * 4;
         mbarrier_init(shared.q_full[0], 1);
-        mbarrier_init(shared.q_empty[0], kReleases);
+        mbarrier_init(shared.q_empty[0], kConsumers * 4);
         for (int stage = 0; stage < Tiles::kStages; ++stage) {
             mbarrier_init(shared.k_full[stage], 1);
             mbarrier_init(shared.v_full[stage], 1);
-            mbarrier_init(shared.k_empty[stage], kReleases);
-            mbarrier_init(shared.v_empty[stage], kReleases);
+            mbarrier_init(shared.k_empty[stage], kConsumers * 4);
+            mbarrier_init(shared.v_empty[stage], kConsumers * 4);
         }
         mbarrier_init_done();
     }
     __syncthreads();
+    const int warpgroup = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
     if (warpgroup == 0) {
-        give_registers<24>();
+        give_registers<Registers<kConsumers>::kProducer>();
         if (threadIdx.x == 0) produce<Tiles>(p, shared);
     } else {
-        take_registers<240>();
+        take_registers<Registers<kConsumers>::kConsumer>();
         ForwardConsumer<Widths, Tiles> consumer{p, shared, warpgroup - 1,
                                                 static_cast<int>(threadIdx.x) / 32 % 4,
                                                 static_cast<int>(threadIdx.x) % 32};
+        consumer.turns.start();
         for (int index = blockIdx.x; index < p.order.total(); index += gridDim.x)
             consumer.tile(ForwardTile<Tiles>(p, index));
     }
 #endif
 }
 
+template <int kContent, int kShared, int kValue, int kConsumers>
+void launch_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params) {
+    using Widths = HeadWidths<kContent, kShared, kValue>;
+    using Tiles = ForwardTiles<Widths, kConsumers>;
+    HopperForwardParams p{};
+    p.attention = params;
+    query_maps<Widths>(p.maps.q, params.q, params.sizes, Tiles::kRows);
+    key_maps<Widths>(p.maps.k, params.k, params.k_shared, params.sizes, Tiles::kKeys);
+    p.maps.v[0] = value_map(params.v, params.sizes, params.sizes.kv_heads, Tiles::kKeys);
+    p.order = tile_order(params.sizes, params.sizes.heads, Tiles::kRows);
+    launch(ctx, persistent_blocks(ctx, p.order), Tiles::kThreads, Tiles::kSharedBytes,
+           attention_hopper_forward_kernel<kContent, kShared, kValue, kConsumers>, p);
+}
+
 }  // namespace
 
 void attention_hopper_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params) {
     visit_hopper_widths(params.sizes, [&]<int kContent, int kShared, int kValue>() {
-        using Widths = HeadWidths<kContent, kShared, kValue>;
-        using Tiles = ForwardTiles<Widths>;
-        HopperForwardParams p{};
-        p.attention = params;
-        query_maps<Widths>(p.maps.q, params.q, params.sizes, Tiles::kRows);
-        key_maps<Widths>(p.maps.k, params.k, params.k_shared, params.sizes, Tiles::kKeys);
-        p.maps.v[0] = value_map<Widths>(params.v, params.sizes, params.sizes.kv_heads, Tiles::kKeys);
-        p.order = tile_order(params.sizes, params.sizes.heads, Tiles::kRows);
-        launch(ctx, persistent_blocks(ctx, p.order), Tiles::kThreads, Tiles::kSharedBytes,
-               attention_hopper_forward_kernel<kContent, kShared, kValue>, p);
+        if constexpr (kContent + kShared <= 64)
+            if (params.sizes.tokens >= kThreeConsumersFrom)
+                return launch_forward<kContent, kShared, kValue, 3>(ctx, params);
+        launch_forward<kContent, kShared, kValue, 2>(ctx, params);
     });
 }
 

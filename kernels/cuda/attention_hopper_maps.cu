@@ -29,16 +29,18 @@ CUtensorMap tensor_map(const HeadView<const bf16>& view, int width, const Attent
     CUtensorMap map;
     const auto size = [](int x) { return static_cast<cuuint64_t>(x); };
     // A stride that only one index would use may be anything that is allowed: nothing is read by it.
-    const auto bytes = [](int64_t stride) { return static_cast<cuuint64_t>(std::max<int64_t>(stride, 8) * 2); };
+    const auto bytes = [](int64_t stride) {
+        return static_cast<cuuint64_t>(std::max<int64_t>(stride, 8) * 2);
+    };
     const cuuint64_t shape[] = {size(width), size(sizes.tokens), size(heads), size(sizes.batch)};
     const cuuint64_t strides[] = {bytes(view.token), bytes(view.head), bytes(view.batch)};
     const cuuint32_t box[] = {static_cast<cuuint32_t>(box_columns), static_cast<cuuint32_t>(box_rows), 1, 1};
     const cuuint32_t steps[] = {1, 1, 1, 1};
-    const CUresult result = encode_tiled()(
-        &map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, const_cast<bf16*>(view.data), shape, strides, box, steps,
-        CU_TENSOR_MAP_INTERLEAVE_NONE,
-        box_columns == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B,
-        CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    const CUresult result =
+        encode_tiled()(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, const_cast<bf16*>(view.data), shape,
+                       strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                       box_columns == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B,
+                       CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     if (result != CUDA_SUCCESS)
         fail(ExitCode::kOther,
              "cuTensorMapEncodeTiled: error {} for {} columns, strides {} {} {} bytes, box {} x {}",

@@ -7,11 +7,14 @@
 
 namespace pastur {
 
-inline int box_columns(int width) { return std::min(width, 64); }
+inline int box_columns(int width) {
+    return std::min(width, 64);
+}
 
 /// The parts of the queries that SwizzledRows<..., content, shared> has.
 template <typename Widths>
-void query_maps(CUtensorMap (&maps)[2], const HeadView<const bf16>& q, const AttentionSizes& sizes, int rows) {
+void query_maps(CUtensorMap (&maps)[2], const HeadView<const bf16>& q, const AttentionSizes& sizes,
+                int rows) {
     const int first = Widths::kSplitQuery ? sizes.content : sizes.query_key();
     maps[0] = tensor_map(q, first, sizes, sizes.heads, rows, box_columns(first));
     maps[1] = maps[0];
@@ -32,8 +35,8 @@ void key_maps(CUtensorMap (&maps)[2], const HeadView<const bf16>& k, const HeadV
 }
 
 /// Of values, or of the output's gradient.
-template <typename Widths>
-CUtensorMap value_map(const HeadView<const bf16>& v, const AttentionSizes& sizes, int heads, int rows) {
+inline CUtensorMap value_map(const HeadView<const bf16>& v, const AttentionSizes& sizes, int heads,
+                             int rows) {
     return tensor_map(v, sizes.value, sizes, heads, rows, box_columns(sizes.value));
 }
 

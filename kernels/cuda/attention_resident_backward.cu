@@ -155,9 +155,9 @@ __device__ void store_key_gradients(const AttentionBackwardParams<bf16>& p, cons
     const int batch = walk.batch(), head = walk.head(), tokens = p.sizes.tokens;
     const auto dk_rows = key_rows<kSharedKey>(p.dk, p.dk_shared, batch, head, head / walk.run);
     store_block(token_rows(p.dv, batch, head, kResidentWidth), keys.dv, 1, 1, first, tokens, lane);
-    store_block<0, 1>(dk_rows, keys.dk, p.scale, p.scale, first, tokens, lane);
+    store_columns<0, 1>(dk_rows, keys.dk, p.scale, p.scale, first, tokens, lane);
     if (!kSharedKey || walk.ends_run())
-        store_block<1, 2>(dk_rows, keys.dk, p.scale, p.scale, first, tokens, lane);
+        store_columns<1, 2>(dk_rows, keys.dk, p.scale, p.scale, first, tokens, lane);
 }
 
 /// dq of a warp's 16 queries: the sum over key blocks 0 ... block of dS k, squares and key rows in order.

@@ -171,6 +171,93 @@ __device__ void store_fragments(const TokenRows<bf16>& rows, const float (&acc)[
     }
 }
 
+/// Transposes 4 x 4 words over the four lanes of a quad: word j of lane t becomes word t of lane j.
+__device__ inline void transpose_quad(uint32_t (&words)[4], int lane) {
+#pragma unroll
+    for (int bit = 1; bit <= 2; bit *= 2) {
+        const bool upper = lane & bit;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            if (i & bit) continue;
+            const uint32_t mine = upper ? words[i] : words[i | bit];
+            const uint32_t theirs = __shfl_xor_sync(kAllLanes, mine, bit);
+            if (upper)
+                words[i] = theirs;
+            else
+                words[i | bit] = theirs;
+        }
+    }
+}
+
+/// A warp's 16 tokens x 64 columns in registers, straight from memory in pieces of 16 bytes: lane (g, t) =
+/// (lane / 4, lane % 4) has columns 8 t .. and 32 + 8 t .. of rows g and g + 8.
+struct BlockChunks {
+    Packed<bf16, 8> chunk[2][2];
+
+    __device__ void request(const TokenRows<const bf16>& rows, int first, int tokens, int lane,
+                            int first_column = 0) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+            const auto source = rows.column(first_column + i * 32 + lane % 4 * 8);
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                const int token = first + lane / 4 + half * 8;
+                chunk[half][i] = {};
+                if (token < tokens) chunk[half][i] = Packed<bf16, 8>::load(source.at(token));
+            }
+        }
+    }
+
+    /// Gives the rows as operand A of a product over the columns.
+    __device__ void to_fragments(uint32_t (&a)[4][4], int lane) const {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                uint32_t words[4];
+#pragma unroll
+                for (int j = 0; j < 4; ++j) words[j] = chunk[half][i].words[j];
+                transpose_quad(words, lane);
+#pragma unroll
+                for (int j = 0; j < 4; ++j) a[i * 2 + j / 2][half + j % 2 * 2] = words[j];
+            }
+        }
+    }
+};
+
+/// Writes columns [32 kFrom, 32 kTo) of a warp's accumulators of 16 rows, times a factor for the rows g and
+/// one for the rows g + 8, to tokens first ... of `rows`: quads exchange words, so that every lane writes 16
+/// bytes and whole sectors leave the chip.
+template <int kFrom, int kTo, int kTiles>
+__device__ void store_columns(const TokenRows<bf16>& rows, const float (&acc)[kTiles][4], float factor0,
+                              float factor1, int first, int tokens, int lane) {
+#pragma unroll
+    for (int i = kFrom; i < kTo; ++i) {
+        const auto to = rows.column(i * 32 + lane % 4 * 8);
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const float factor = half == 0 ? factor0 : factor1;
+            uint32_t words[4];
+#pragma unroll
+            for (int j = 0; j < 4; ++j) {
+                const float(&pair)[4] = acc[i * 4 + j];
+                words[j] = pack_bf16(pair[2 * half] * factor, pair[2 * half + 1] * factor);
+            }
+            transpose_quad(words, lane);
+            const int token = first + lane / 4 + half * 8;
+            if (token < tokens)
+                *reinterpret_cast<uint4*>(to.at(token)) = {words[0], words[1], words[2], words[3]};
+        }
+    }
+}
+
+/// All of them.
+template <int kTiles>
+__device__ void store_block(const TokenRows<bf16>& rows, const float (&acc)[kTiles][4], float factor0,
+                            float factor1, int first, int tokens, int lane) {
+    store_columns<0, kTiles / 4>(rows, acc, factor0, factor1, first, tokens, lane);
+}
+
 /// Operand A of a product, 16 rows x kDepth columns of a tile: kept in registers where the width leaves room
 /// for it, read again for every product otherwise.
 template <int kRows, int kDepth, bool kKeep>

@@ -160,7 +160,8 @@ bool backward(CudaContext& ctx, AttentionBackwardParams<T> params, DType dtype, 
     const BackwardPlan plan = backward_plan<T>(ctx, sizes, aligned);
     Arena::Frame frame(ctx.scratch(), "causal_attention_backward");
     params.row_stats = reinterpret_cast<float2*>(
-        frame.take(DType::kF32, {sizes.batch, sizes.heads, attention_padded_tokens(sizes.tokens), 2}).bytes());
+        frame.take(DType::kF32, {sizes.batch, sizes.heads, attention_padded_tokens(sizes.tokens), 2})
+            .bytes());
     const bool partial = sizes.rotary > 0 && plan.parts > 1;
     const HeadView<T> dk_shared = params.dk_shared;
     if (partial) {

@@ -20,7 +20,8 @@ template <int kCount, typename Run>
 __device__ __forceinline__ void unrolled(const Run& run) {
     [&]<int... kIndex>(std::integer_sequence<int, kIndex...>) {
         (run.template operator()<kIndex>(), ...);
-    }(std::make_integer_sequence<int, kCount>());
+    }
+    (std::make_integer_sequence<int, kCount>());
 }
 
 #if defined(PASTUR_HOPPER)
@@ -55,7 +56,8 @@ __device__ __forceinline__ void mbarrier_init_done() {
 __device__ __forceinline__ void copy_box(SharedAddress to, const CUtensorMap& map, SharedAddress barrier,
                                          int column, int token, int head, int batch) {
     asm volatile(
-        "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, "
+        "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, "
+        "%4, "
         "%5, %6}], [%2];" ::"r"(to),
         "l"(&map), "r"(barrier), "r"(column), "r"(token), "r"(head), "r"(batch)
         : "memory");
@@ -85,7 +87,9 @@ __device__ __forceinline__ void take_registers() {
 }
 
 /// Before the first product of a batch: registers written so far are seen by it.
-__device__ __forceinline__ void products_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void products_begin() {
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
 /// Closes the group of the products since the last call.
 __device__ __forceinline__ void products_commit() {
     asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
@@ -107,24 +111,26 @@ __device__ __forceinline__ void products_done(float (&acc)[kTiles][4]) {
 
 // Accumulators of a warpgroup's 64 x kN product, kN / 8 tiles of 4 as mma.sync has them, warp w owning rows
 // 16 w ...; as asm operands from tile kFirst on.
-#define PASTUR_TILE(i) "+f"(acc[kFirst + (i)][0]), "+f"(acc[kFirst + (i)][1]), "+f"(acc[kFirst + (i)][2]), \
-                       "+f"(acc[kFirst + (i)][3])
+#define PASTUR_TILE(i)                                                                  \
+    "+f"(acc[kFirst + (i)][0]), "+f"(acc[kFirst + (i)][1]), "+f"(acc[kFirst + (i)][2]), \
+        "+f"(acc[kFirst + (i)][3])
 #define PASTUR_TILES_4(i) PASTUR_TILE(i), PASTUR_TILE(i + 1), PASTUR_TILE(i + 2), PASTUR_TILE(i + 3)
 #define PASTUR_TILES_8(i) PASTUR_TILES_4(i), PASTUR_TILES_4(i + 4)
 #define PASTUR_REGISTERS_16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
-#define PASTUR_REGISTERS_32                                                                                   \
+#define PASTUR_REGISTERS_32 \
     PASTUR_REGISTERS_16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-#define PASTUR_REGISTERS_64                                                                                   \
-    PASTUR_REGISTERS_32                                                                                       \
-    ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, "   \
+#define PASTUR_REGISTERS_64                                                                                  \
+    PASTUR_REGISTERS_32                                                                                      \
+    ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, " \
     "%52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
 
 // acc = (keep ? acc : 0) + A B, A 64 x 16 by rows and B kN x 16 by rows, both described in shared memory.
-#define PASTUR_PRODUCT_SHARED(n, registers, a_, b_, keep_, ...)                                               \
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" keep_ ", 0;\n"                                          \
-                 "wgmma.mma_async.sync.aligned.m64n" n "k16.f32.bf16.bf16 {" registers "}, %" a_ ", %" b_     \
-                 ", p, 1, 1, 0, 0;\n}"                                                                        \
-                 : __VA_ARGS__                                                                                \
+#define PASTUR_PRODUCT_SHARED(n, registers, a_, b_, keep_, ...)                                           \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" keep_                                               \
+                 ", 0;\n"                                                                                 \
+                 "wgmma.mma_async.sync.aligned.m64n" n "k16.f32.bf16.bf16 {" registers "}, %" a_ ", %" b_ \
+                 ", p, 1, 1, 0, 0;\n}"                                                                    \
+                 : __VA_ARGS__                                                                            \
                  : "l"(a), "l"(b), "r"(static_cast<int>(keep)))
 
 /// Operands are rows of columns: acc = (keep ? acc : 0) + A B^T over 16 columns of both.
@@ -141,11 +147,12 @@ __device__ __forceinline__ void product_of_rows(float (&acc)[kTiles][4], uint64_
 }
 #undef PASTUR_PRODUCT_SHARED
 
-#define PASTUR_PRODUCT_REGISTERS(n, registers, a0, a1, a2, a3, b_, keep_, ...)                                \
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" keep_ ", 0;\n"                                          \
-                 "wgmma.mma_async.sync.aligned.m64n" n "k16.f32.bf16.bf16 {" registers "}, {%" a0 ", %" a1    \
-                 ", %" a2 ", %" a3 "}, %" b_ ", p, 1, 1, 1;\n}"                                               \
-                 : __VA_ARGS__                                                                                \
+#define PASTUR_PRODUCT_REGISTERS(n, registers, a0, a1, a2, a3, b_, keep_, ...)                             \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" keep_                                                \
+                 ", 0;\n"                                                                                  \
+                 "wgmma.mma_async.sync.aligned.m64n" n "k16.f32.bf16.bf16 {" registers "}, {%" a0 ", %" a1 \
+                 ", %" a2 ", %" a3 "}, %" b_ ", p, 1, 1, 1;\n}"                                            \
+                 : __VA_ARGS__                                                                             \
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(keep)))
 
 /// acc += A B (=, where !keep) with A a fragment in registers (mma.cuh) and B 16 rows of kN columns.
