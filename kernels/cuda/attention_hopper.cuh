@@ -97,6 +97,9 @@ template <int kContent, int kShared, int kValue>
 struct HeadWidths {
     static constexpr int kQk = kContent + kShared, kV = kValue;
     static constexpr bool kSplitQuery = kContent % 64 == 0;
+    /// The columns that may be rotated, in tiles of 8: the shared ones, or all where none is shared.
+    static constexpr int kRotaryTile = kShared > 0 ? kContent / 8 : 0;
+    static constexpr int kRotaryPairs = (kShared > 0 ? kShared : kContent) / 16;
     template <int kRows>
     using Query = std::conditional_t<kSplitQuery, SwizzledRows<kRows, kContent, kShared>,
                                      SwizzledRows<kRows, kContent + kShared, 0>>;
@@ -159,6 +162,7 @@ __device__ inline SharedAddress shared_base() {
     return (shared_address(dynamic_shared()) + 1023) / 1024 * 1024;
 }
 inline constexpr int kSharedAlignment = 1024;  ///< bytes of shared memory to ask for beyond what is used
+inline constexpr int kHopperSharedBytes = 227 * 1024;  ///< that a block may have
 
 #if defined(PASTUR_HOPPER)
 

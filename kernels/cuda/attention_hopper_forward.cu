@@ -28,6 +28,7 @@ struct ForwardTiles {
     static constexpr int kOutAt = kValueAt + kStages * V::kBytes;
     static constexpr int kBarriersAt = kOutAt + kRows * kPitch;
     static constexpr int kSharedBytes = kBarriersAt + (2 + 4 * kStages) * 8 + kSharedAlignment;
+    static_assert(kSharedBytes <= kHopperSharedBytes);
 };
 
 /// Addresses of a block's shared memory.
@@ -249,7 +250,7 @@ void launch_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params
     HopperForwardParams p{};
     p.attention = params;
     query_maps<Widths>(p.maps.q, params.q, params.sizes, Tiles::kRows);
-    key_maps<Widths>(p.maps.k, params.k, params.k_shared, params.sizes, Tiles::kKeys);
+    key_maps(p.maps.k, params.k, params.k_shared, params.sizes, Tiles::kKeys);
     p.maps.v[0] = value_map(params.v, params.sizes, params.sizes.kv_heads, Tiles::kKeys);
     p.order = tile_order(params.sizes, params.sizes.heads, Tiles::kRows);
     launch(ctx, persistent_blocks(ctx, p.order), Tiles::kThreads, Tiles::kSharedBytes,

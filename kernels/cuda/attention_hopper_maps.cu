@@ -24,6 +24,12 @@ bool has_tensor_copies(CudaContext& ctx) {
     return ctx.handles().properties.major == 9 && encode_tiled() != nullptr;
 }
 
+bool attention_hopper_supports(CudaContext& ctx, const AttentionSizes& sizes) {
+    return has_tensor_copies(ctx) && visit_hopper_widths(sizes, [&]<int kContent, int kShared, int kValue>() {
+               static_assert(kContent % 32 == 0 && kShared % 32 == 0 && kValue % 64 == 0);
+           });
+}
+
 CUtensorMap tensor_map(const HeadView<const bf16>& view, int width, const AttentionSizes& sizes, int heads,
                        int box_rows, int box_columns) {
     CUtensorMap map;

@@ -25,9 +25,8 @@ void query_maps(CUtensorMap (&maps)[2], const HeadView<const bf16>& q, const Att
     }
 }
 
-template <typename Widths>
-void key_maps(CUtensorMap (&maps)[2], const HeadView<const bf16>& k, const HeadView<const bf16>& k_shared,
-              const AttentionSizes& sizes, int rows) {
+inline void key_maps(CUtensorMap (&maps)[2], const HeadView<const bf16>& k,
+                     const HeadView<const bf16>& k_shared, const AttentionSizes& sizes, int rows) {
     maps[0] = tensor_map(k, sizes.content, sizes, sizes.kv_heads, rows, box_columns(sizes.content));
     maps[1] = sizes.rotary == 0
                   ? maps[0]

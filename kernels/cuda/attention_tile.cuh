@@ -258,6 +258,31 @@ __device__ void store_block(const TokenRows<bf16>& rows, const float (&acc)[kTil
     store_columns<0, kTiles / 4>(rows, acc, factor0, factor1, first, tokens, lane);
 }
 
+/// Rotates the accumulators of a warp's tokens `first` ... back (rope.h, kInverse): those of columns [8
+/// kFirst, 8 kFirst + 16 kPairs). A column and its partner half the width further are the same lane's.
+template <int kFirst, int kPairs, int kTiles>
+__device__ void rotate_rows_back(float (&acc)[kTiles][4], const float* table, int first, int tokens,
+                                 int lane) {
+    static_assert(kFirst + 2 * kPairs <= kTiles);
+    constexpr int kHalf = kPairs * 8;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const int token = min(first + lane / 4 + half * 8, tokens - 1);  // rows past it are not stored
+        const float* row = table + token * 2 * kHalf + lane % 4 * 2;
+#pragma unroll
+        for (int n = 0; n < kPairs; ++n) {
+            const float2 c = *reinterpret_cast<const float2*>(row + n * 8);
+            const float2 s = *reinterpret_cast<const float2*>(row + n * 8 + kHalf);
+            float(&a)[4] = acc[kFirst + n], (&b)[4] = acc[kFirst + kPairs + n];
+            const float x = a[2 * half], y = a[2 * half + 1];
+            a[2 * half] = x * c.x + b[2 * half] * s.x;
+            a[2 * half + 1] = y * c.y + b[2 * half + 1] * s.y;
+            b[2 * half] = b[2 * half] * c.x - x * s.x;
+            b[2 * half + 1] = b[2 * half + 1] * c.y - y * s.y;
+        }
+    }
+}
+
 /// Operand A of a product, 16 rows x kDepth columns of a tile: kept in registers where the width leaves room
 /// for it, read again for every product otherwise.
 template <int kRows, int kDepth, bool kKeep>

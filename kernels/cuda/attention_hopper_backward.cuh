@@ -1,0 +1,131 @@
+#pragma once
+// Causal attention backward on Hopper: wgmma, tensor copies, a producing warpgroup.
+//
+// As on sm_80 (attention_sm80_backward.cu) in two kernels, one stationary in the queries (dq), one in the
+// keys (dk, dv). S and dP are computed twice, seven products instead of five; in exchange nothing that is
+// multiplied leaves the registers, no warpgroup waits for another and every sum has one fixed order. Here is
+// what both share.
+#include <algorithm>
+
+#include "kernels/cuda/attention_hopper.cuh"
+
+namespace pastur {
+
+inline constexpr int kConsumers = 2;
+inline constexpr int kThreads = (kConsumers + 1) * kWarpgroup;
+inline constexpr int kRows = kConsumers * kGroupRows;
+
+/// A block's stationary pair of tiles, of queries and dout or of keys and values, and the stages of the
+/// moving pair, of kCols rows.
+template <typename StationaryQk, typename StationaryV, typename MovingQk, typename MovingV, int kStatsBytes_,
+          int kStages_>
+struct BackwardTiles {
+    using RowsQk = StationaryQk;
+    using RowsV = StationaryV;
+    using ColsQk = MovingQk;
+    using ColsV = MovingV;
+    static constexpr int kStages = kStages_, kStatsBytes = kStatsBytes_;
+    static constexpr int kCols = ColsQk::kBytes / ColsQk::kWidth / 2;
+    static constexpr int kStationaryBytes = RowsQk::kBytes + RowsV::kBytes;
+    static constexpr int kMovingBytes = ColsQk::kBytes + ColsV::kBytes;
+
+    static constexpr int kStagesAt = kStationaryBytes;
+    static constexpr int kStatsAt = kStagesAt + kStages * kMovingBytes;
+    static constexpr int kPitch =
+        std::max(RowsQk::kWidth, RowsV::kWidth) * 2 + 16;  ///< of rows on their way out
+    static constexpr int kOutAt = kStatsAt + kStages * kStatsBytes;
+    static constexpr int kBarriersAt = kOutAt + kRows * kPitch;
+    static constexpr int kSharedBytes = kBarriersAt + (2 + 2 * kStages) * 8 + kSharedAlignment;
+    static_assert(kSharedBytes <= kHopperSharedBytes);
+};
+
+template <typename Tiles>
+struct BackwardShared {
+    SharedAddress base = shared_base();
+    Barriers rows_full{base + Tiles::kBarriersAt}, rows_empty{rows_full[1]};
+    Barriers full{rows_full[2]}, empty{full[Tiles::kStages]};
+
+    __device__ SharedAddress rows_qk() const { return base; }
+    __device__ SharedAddress rows_v() const { return base + Tiles::RowsQk::kBytes; }
+    __device__ SharedAddress cols_qk(int stage) const {
+        return base + Tiles::kStagesAt + stage * Tiles::kMovingBytes;
+    }
+    __device__ SharedAddress cols_v(int stage) const { return cols_qk(stage) + Tiles::ColsQk::kBytes; }
+    __device__ SharedAddress stats(int stage) const {
+        return base + Tiles::kStatsAt + stage * Tiles::kStatsBytes;
+    }
+    /// Where a warp's 16 rows pass through on their way out.
+    __device__ SharedAddress out(int warp) const { return base + Tiles::kOutAt + warp * 16 * Tiles::kPitch; }
+};
+
+#if defined(PASTUR_HOPPER)
+
+/// Whether the next step's S and dP find registers beside the `operands` of this step's last products and
+/// accumulators of so many columns.
+constexpr bool run_ahead(int columns, int cols, int operands) {
+    return columns / 2 + cols + operands * cols / 4 <= 208;
+}
+
+template <typename Tiles>
+__device__ __forceinline__ void start_barriers(const BackwardShared<Tiles>& shared) {
+    if (threadIdx.x == 0) {
+        mbarrier_init(shared.rows_full[0], 1);
+        mbarrier_init(shared.rows_empty[0], kConsumers * 4);
+        for (int stage = 0; stage < Tiles::kStages; ++stage) {
+            mbarrier_init(shared.full[stage], 1);
+            mbarrier_init(shared.empty[stage], kConsumers * 4);
+        }
+        mbarrier_init_done();
+    }
+    __syncthreads();
+}
+
+/// What a consuming warpgroup does at every step, whichever side is stationary: s = A_qk B_qk^T and dp = A_v
+/// B_v^T in two groups.
+template <typename Tiles>
+struct BackwardConsumer {
+    const BackwardShared<Tiles>& shared;
+    int group, warp, lane;                ///< consumer, warp in it
+    Ring<Tiles::kStages> ring{}, done{};  ///< of the next products, and of those not yet released
+    int rows_parity = 0;
+    Turns<kConsumers> turns{group};
+
+    static constexpr int kTiles = Tiles::kCols / 8;
+
+    __device__ __forceinline__ void products(float (&s)[kTiles][4], float (&dp)[kTiles][4]) {
+        mbarrier_sleep(shared.full[ring.stage], ring.parity);
+        products_begin();
+        product_by_rows<typename Tiles::RowsQk, typename Tiles::ColsQk, Tiles::kCols>(
+            s, shared.rows_qk(), group * kGroupRows, shared.cols_qk(ring.stage));
+        products_commit();
+        product_by_rows<typename Tiles::RowsV, typename Tiles::ColsV, Tiles::kCols>(
+            dp, shared.rows_v(), group * kGroupRows, shared.cols_v(ring.stage));
+        products_commit();
+        ring.advance();
+    }
+    __device__ __forceinline__ void release_stage() {
+        release(shared.empty[done.stage]);
+        done.advance();
+    }
+    /// Passes over steps that only other warpgroups of the block need.
+    __device__ __forceinline__ void skip(int steps) {
+        for (; steps > 0; --steps) {
+            mbarrier_sleep(shared.full[ring.stage], ring.parity);
+            ring.advance();
+            release_stage();
+            turns.sit_out();
+        }
+    }
+    __device__ __forceinline__ void wait_rows() {
+        mbarrier_sleep(shared.rows_full[0], rows_parity);
+        rows_parity ^= 1;
+    }
+};
+
+#endif  // PASTUR_HOPPER
+
+/// dq = and row_stats =; then dk =, dk_shared = and dv = from them.
+void attention_hopper_query_gradient(CudaContext& ctx, const AttentionBackwardParams<bf16>& params);
+void attention_hopper_key_gradients(CudaContext& ctx, const AttentionBackwardParams<bf16>& params);
+
+}  // namespace pastur
