@@ -45,7 +45,7 @@ struct AttentionBackwardParams {
     const float* lse;
     HeadView<T> dq, dk, dv;
     HeadView<T> dk_shared;    ///< partial sums, each over some key heads: [B, T, parts, d_r]
-    const float* rope_table;  ///< or null: the resident kernels rotate dq and the keys' gradients back by it
+    const float* rope_table;  ///< or null: all kernels but those of sm_80 and of CUDA cores rotate back by it
     float2* row_stats;  ///< [B, H, T] scratch: (log2(e) lse, delta), where a kernel leaves it to the next
 };
 

@@ -175,7 +175,7 @@ bool backward(CudaContext& ctx, AttentionBackwardParams<T> params, DType dtype, 
         sum_partials<T, kVector<T>>(ctx, dk_shared, params.dk_shared.data, plan.parts, sizes);
     else if (partial)
         sum_partials<T, 1>(ctx, dk_shared, params.dk_shared.data, plan.parts, sizes);
-    return plan.kernels == Kernels::kResident && params.rope_table;
+    return params.rope_table && (plan.kernels == Kernels::kResident || plan.kernels == Kernels::kHopper);
 }
 
 }  // namespace
