@@ -122,8 +122,9 @@ Config parse_config(const std::string& toml, const std::string& where, const std
                     int ranks = 1);
 /// Every key with its resolved value: parse_config of it gives the same Config back.
 std::string to_toml(const Config& config);
-/// The largest divisor of `sequences` whose micro-batch holds at most 32,768 tokens; at least 1.
-int64_t default_micro_batch(int64_t sequences, int64_t seq_len);
+/// The largest divisor of `sequences` whose micro-batch holds at most 65,536 tokens (32,768 where the
+/// model is wider than 1024); at least 1.
+int64_t default_micro_batch(int64_t sequences, int64_t seq_len, int64_t width);
 /// One line a key: section.key, default, meaning. For `pastur train --help`.
 std::string describe_config_keys();
 

@@ -163,7 +163,8 @@ std::vector<Field> make_train_fields() {
         {"train",
          "micro_batch",
          kTrain<&T::micro_batch>,
-         "sequences a forward pass (0: a divisor of global_batch, at most 32768 tokens)",
+         "sequences a forward pass (0: a divisor of global_batch, at most 65536 tokens, 32768 for d_model "
+         "above 1024)",
          {.low = 0, .high = 1 << 24}},
         {"train", "lr", kTrain<&T::lr>, "peak learning rate", kPositive},
         {"train", "warmup_steps", kTrain<&T::warmup_steps>, "steps of linear warm-up", kCountOrZero},

@@ -179,7 +179,8 @@ void fill_train(Config& config, const Explainer& explain, int ranks) {
     if (t.global_batch % ranks != 0)
         fail(ExitCode::kUsage, "train: {} does not divide over {} ranks",
              explain.value("train", "global_batch"), ranks);
-    fill(t.micro_batch, default_micro_batch(t.global_batch / ranks, config.data.seq_len));
+    fill(t.micro_batch,
+         default_micro_batch(t.global_batch / ranks, config.data.seq_len, config.model.d_model));
     if (t.global_batch % t.micro_batch != 0)
         fail(ExitCode::kUsage, "train: {} does not divide {}", explain.value("train", "micro_batch"),
              explain.value("train", "global_batch"));
@@ -265,10 +266,11 @@ void resolve_config(Config& config, const Origins& origins, int ranks) {
     check_foreign(foreign, config, origins);
 }
 
-int64_t default_micro_batch(int64_t sequences, int64_t seq_len) {
-    constexpr int64_t kTokens = 32768;
+int64_t default_micro_batch(int64_t sequences, int64_t seq_len, int64_t width) {
+    // 65,536 tokens of a 130m model take 16 GiB; wide ones fill the device sooner, and do as well with fewer.
+    const int64_t tokens = width <= 1024 ? 65536 : 32768;
     for (int64_t parts = 1; parts < sequences; ++parts)
-        if (sequences % parts == 0 && sequences / parts * seq_len <= kTokens) return sequences / parts;
+        if (sequences % parts == 0 && sequences / parts * seq_len <= tokens) return sequences / parts;
     return 1;
 }
 

@@ -93,15 +93,15 @@ TEST(Config, DerivesTheSizesOfEachVariant) {
 }
 
 TEST(Config, DerivesMicroBatchAndPaths) {
-    EXPECT_EQ(default_micro_batch(512, 256), 128);
+    EXPECT_EQ(default_micro_batch(512, 256, 768), 256);
     const std::string batch = "[train]\nglobal_batch = 16\n[data]\nseq_len = 128\n";
     EXPECT_EQ(parse_config(batch, "r", {}).train.micro_batch, 16);
     EXPECT_EQ(parse_config(batch, "r", {}, /*ranks=*/2).train.micro_batch, 8);
     EXPECT_THROW(parse_config(batch, "r", {}, /*ranks=*/3), Error);
-    EXPECT_EQ(default_micro_batch(96, 1024), 32);
-    EXPECT_EQ(default_micro_batch(97, 1024), 1);  // a prime has no other divisor
-    EXPECT_EQ(default_micro_batch(8, 1 << 20), 1);
-    EXPECT_EQ(default_micro_batch(8, 16), 8);
+    EXPECT_EQ(default_micro_batch(96, 1024, 2048), 32);
+    EXPECT_EQ(default_micro_batch(97, 1024, 768), 1);  // a prime has no other divisor
+    EXPECT_EQ(default_micro_batch(8, 1 << 20, 768), 1);
+    EXPECT_EQ(default_micro_batch(8, 16, 768), 8);
     const Config c = parse("[data]\ndir = \"corpus/\"\nval = \"other/*.bin\"\n");
     EXPECT_EQ(c.data.train, "corpus/train_*.bin");
     EXPECT_EQ(c.data.val, "other/*.bin");

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <vector>
 
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/handles.h"
@@ -72,7 +73,8 @@ cublasLtMatmulPreferenceOpaque_t preferences(const MatmulKey& key, int64_t works
     return preference;
 }
 
-MatmulPlan make_plan(CudaHandles& handles, const MatmulKey& key) {
+/// The plan with the heuristic's first algorithm; `candidates` receives all that the device takes.
+MatmulPlan make_plan(CudaHandles& handles, const MatmulKey& key, std::vector<MatmulAlgorithm>& candidates) {
     MatmulPlan plan{};
     // COMPUTE_32F multiplies f32 in fp32: TF32 would have to be asked for.
     CUBLAS_CHECK(cublasLtMatmulDescInit(&plan.operation, CUBLAS_COMPUTE_32F, CUDA_R_32F));
@@ -91,19 +93,28 @@ MatmulPlan make_plan(CudaHandles& handles, const MatmulKey& key) {
                                        &preference, kCandidates, results.data(), &found);
     for (int i = 0; status == CUBLAS_STATUS_SUCCESS && i < found; ++i) {
         const auto& result = results[static_cast<size_t>(i)];
-        if (result.state != CUBLAS_STATUS_SUCCESS) continue;
-        plan.algorithm = result.algo;
-        plan.workspace_bytes = result.workspaceSize;
-        return plan;
+        if (result.state == CUBLAS_STATUS_SUCCESS) candidates.push_back({result.algo, result.workspaceSize});
     }
-    fail(ExitCode::kOther, "cuBLASLt has no algorithm for {}: {}", describe(key),
-         cublasLtGetStatusString(status));
+    if (candidates.empty())
+        fail(ExitCode::kOther, "cuBLASLt has no algorithm for {}: {}", describe(key),
+             cublasLtGetStatusString(status));
+    plan.algorithm = candidates.front();
+    return plan;
 }
 
-MatmulPlan& plan_of(CudaHandles& handles, const MatmulKey& key) {
-    auto& plans = handles.matmul_plans->by_key;
+/// Where trying costs nothing against a training run, the heuristic's order is not taken on trust.
+bool worth_a_search(const MatmulKey& key) {
+    return key.a.dtype == DType::kBF16 && key.m * key.n * key.k >= int64_t{1} << 30;
+}
+
+MatmulPlan& plan_of(CudaContext& ctx, const MatmulKey& key, const MatmulCall& call) {
+    auto& plans = ctx.handles().matmul_plans->by_key;
     const auto known = plans.find(key);
-    return known != plans.end() ? known->second : plans.emplace(key, make_plan(handles, key)).first->second;
+    if (known != plans.end()) return known->second;
+    std::vector<MatmulAlgorithm> candidates;
+    MatmulPlan& plan = plans.emplace(key, make_plan(ctx.handles(), key, candidates)).first->second;
+    if (worth_a_search(key)) plan.algorithm = fastest_algorithm(ctx, plan, candidates, call);
+    return plan;
 }
 
 /// d = op(a) op(b) (+ c), where row-major tensors stand for their column-major transposes: m runs along the
@@ -114,12 +125,12 @@ void multiply(CudaContext& ctx, const Tensor& d, const ConstTensor& a, bool tran
     const ConstTensor addend = c.empty() ? ConstTensor(d) : c;
     const MatmulKey key{transpose_a, transpose_b, !c.empty(), d.size(1),       d.size(0),
                         k,           operand(a),  operand(b), operand(addend), operand(d)};
-    MatmulPlan& plan = plan_of(handles, key);
-    const float alpha = 1, beta = c.empty() ? 0 : 1;
+    const int64_t span = (d.size(0) - 1) * d.stride(0) + d.size(1);
+    const MatmulCall call{a.bytes(), b.bytes(), addend.bytes(), d.bytes(), span * size_of(d.dtype()),
+                          key.add_c};
     CUDA_CHECK(cudaSetDevice(handles.device));
-    CUBLAS_CHECK(cublasLtMatmul(handles.blas, &plan.operation, &alpha, a.bytes(), &plan.a, b.bytes(), &plan.b,
-                                &beta, addend.bytes(), &plan.c, d.bytes(), &plan.d, &plan.algorithm,
-                                handles.blas_workspace.data(), plan.workspace_bytes, handles.stream));
+    MatmulPlan& plan = plan_of(ctx, key, call);
+    CUBLAS_CHECK(run_matmul(handles, plan, plan.algorithm, call));
 }
 
 }  // namespace

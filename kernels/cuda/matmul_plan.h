@@ -5,7 +5,9 @@
 #include <compare>
 #include <cstdint>
 #include <map>
+#include <vector>
 
+#include "kernels/context.h"
 #include "kernels/tensor.h"
 
 namespace pastur {
@@ -27,16 +29,41 @@ struct MatmulKey {
     auto operator<=>(const MatmulKey&) const = default;
 };
 
-/// Descriptors are values here (cuBLASLt's *Init functions), so that a plan owns nothing.
-struct MatmulPlan {
-    cublasLtMatmulDescOpaque_t operation;
-    cublasLtMatrixLayoutOpaque_t a, b, c, d;
+struct MatmulAlgorithm {
     cublasLtMatmulAlgo_t algorithm;
     size_t workspace_bytes;
 };
 
+/// Descriptors are values here (cuBLASLt's *Init functions), so that a plan owns nothing.
+struct MatmulPlan {
+    cublasLtMatmulDescOpaque_t operation;
+    cublasLtMatrixLayoutOpaque_t a, b, c, d;
+    MatmulAlgorithm algorithm;
+};
+
+struct CudaHandles;
+
 struct MatmulPlans {
     std::map<MatmulKey, MatmulPlan> by_key;
 };
+
+/// The operands of one product. d is dense or has gaps of which nothing is known; d_bytes spans it all.
+struct MatmulCall {
+    const std::byte *a, *b, *c;
+    std::byte* d;
+    int64_t d_bytes;
+    bool add_c;
+};
+
+/// Queues the product on the context's stream.
+cublasStatus_t run_matmul(CudaHandles& handles, MatmulPlan& plan, const MatmulAlgorithm& algorithm,
+                          const MatmulCall& call);
+
+/// Runs the candidates on the call's own operands, and returns the fastest of those that give the very bits
+/// of the first: the choice, which timing makes, never shows in a result. d holds the product afterwards or
+/// is as it was; the first candidate is returned where there is nothing to choose, or no memory to try in.
+/// (Heuristic and fastest differ by up to 25 % at the products of a 130m model on an H100.)
+MatmulAlgorithm fastest_algorithm(CudaContext& ctx, MatmulPlan& plan,
+                                  const std::vector<MatmulAlgorithm>& candidates, const MatmulCall& call);
 
 }  // namespace pastur
