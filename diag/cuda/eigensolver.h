@@ -1,5 +1,5 @@
 #pragma once
-// cuSOLVER's eigenvalues of batches of symmetric fp64 matrices.
+// Eigenvalues of batches of symmetric fp64 matrices: cuSOLVER's, but for heads our own kernel.
 #include <cusolverDn.h>
 
 #include <string>
@@ -25,13 +25,12 @@ class Eigensolver {
                void* workspace, int64_t workspace_bytes);
 
   private:
-    enum class Method { kCopy, kJacobi, kBatched, kOneByOne };
+    enum class Method { kCopy, kSmall, kBatched, kOneByOne };
     static Method method_of(int64_t n);
 
     cudaStream_t stream_;
     cusolverDnHandle_t handle_ = nullptr;
     cusolverDnParams_t params_ = nullptr;
-    syevjInfo_t jacobi_ = nullptr;
     std::vector<std::byte> host_workspace_;
 };
 

@@ -1,0 +1,164 @@
+// Householder reduction to a tridiagonal matrix in shared memory, then bisection by Sturm counts (Golub and
+// Van Loan, Matrix Computations, sections 8.3 and 8.4).
+#include "diag/cuda/small_eigenvalues.h"
+
+#include <cfloat>
+
+#include "kernels/cuda/launch.cuh"
+
+namespace pastur {
+namespace {
+
+constexpr int kLargest = static_cast<int>(kSmallEigenvalues);
+constexpr int kParts = 4;  ///< threads that share a row
+constexpr int kThreads = kLargest * kParts;
+constexpr int kPitch = kLargest + 1;  ///< rows fall into different banks
+constexpr int kBisections = 64;       ///< of an interval of at most 4 norms: to 2^-62 norms
+
+struct Workspace {
+    double a[kLargest * kPitch];
+    double v[kLargest], w[kLargest], parts[kParts][kLargest];
+    double diagonal[kLargest], beside[kLargest];  ///< beside[i] between rows i and i + 1
+    double largest[kThreads / 32];
+};
+
+__device__ double warp_sum(double x) {
+    for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffffu, x, step);
+    return x;
+}
+
+/// Loads a matrix divided by its largest magnitude, which it returns; 1 for the zero matrix.
+__device__ double load_scaled(Workspace& shared, const double* matrix, int n) {
+    double largest = 0;
+    for (int i = static_cast<int>(threadIdx.x); i < n * n; i += kThreads) {
+        const int row = i % n, column = i / n;
+        if (row < column) continue;
+        const double value = matrix[i];
+        shared.a[row * kPitch + column] = value;
+        shared.a[column * kPitch + row] = value;
+        largest = fmax(largest, fabs(value));
+    }
+    for (int step = 16; step > 0; step /= 2)
+        largest = fmax(largest, __shfl_xor_sync(0xffffffffu, largest, step));
+    if (threadIdx.x % 32 == 0) shared.largest[threadIdx.x / 32] = largest;
+    __syncthreads();
+    for (const double other : shared.largest) largest = fmax(largest, other);
+    if (largest == 0) largest = 1;
+    for (int i = static_cast<int>(threadIdx.x); i < n * n; i += kThreads)
+        shared.a[i / n * kPitch + i % n] /= largest;
+    __syncthreads();
+    return largest;
+}
+
+/// One Householder step: column k below the diagonal becomes (beta, 0, ...). v = (1, ...) and tau with H = 1
+/// - tau v v^T; every warp computes the same.
+struct Reflector {
+    double tau, beta;
+};
+__device__ Reflector reflect(Workspace& shared, int n, int k) {
+    const int lane = static_cast<int>(threadIdx.x) % 32, rows = n - k - 1;
+    const double alpha = shared.a[(k + 1) * kPitch + k];
+    double squares = 0;
+    for (int i = 1 + lane; i < rows; i += 32) {
+        const double x = shared.a[(k + 1 + i) * kPitch + k];
+        squares += x * x;
+    }
+    squares = warp_sum(squares);
+    const int i = static_cast<int>(threadIdx.x);
+    if (squares == 0) {
+        if (i < rows) shared.v[i] = i == 0 ? 1 : 0;
+        return {0, alpha};
+    }
+    const double beta = -copysign(sqrt(alpha * alpha + squares), alpha);
+    if (i < rows) shared.v[i] = i == 0 ? 1 : shared.a[(k + 1 + i) * kPitch + k] / (alpha - beta);
+    return {(beta - alpha) / beta, beta};
+}
+
+/// The trailing block B after row k becomes H B H = B - v w^T - w v^T, w = p - (tau / 2) (p^T v) v, p = tau B
+/// v.
+__device__ void apply_reflector(Workspace& shared, int n, int k, double tau) {
+    const int rows = n - k - 1, lane = static_cast<int>(threadIdx.x) % 32;
+    const int row = static_cast<int>(threadIdx.x) % kLargest, part = static_cast<int>(threadIdx.x) / kLargest;
+    double* const mine = shared.a + (k + 1 + row) * kPitch + k + 1;
+    if (row < rows) {
+        double sum = 0;
+        for (int j = part; j < rows; j += kParts) sum += mine[j] * shared.v[j];
+        shared.parts[part][row] = sum;
+    }
+    __syncthreads();
+    const auto p = [&](int i) {
+        return tau * (shared.parts[0][i] + shared.parts[1][i] + shared.parts[2][i] + shared.parts[3][i]);
+    };
+    double dot = 0;
+    for (int i = lane; i < rows; i += 32) dot += p(i) * shared.v[i];
+    dot = warp_sum(dot);
+    if (part == 0 && row < rows) shared.w[row] = p(row) - tau / 2 * dot * shared.v[row];
+    __syncthreads();
+    if (row < rows) {
+        const double v = shared.v[row], w = shared.w[row];
+        for (int j = part; j < rows; j += kParts) mine[j] -= v * shared.w[j] + w * shared.v[j];
+    }
+    __syncthreads();
+}
+
+__device__ void tridiagonalise(Workspace& shared, int n) {
+    for (int k = 0; k < n - 2; ++k) {
+        const Reflector h = reflect(shared, n, k);
+        if (threadIdx.x == 0) shared.beside[k] = h.beta;
+        __syncthreads();
+        if (h.tau != 0) apply_reflector(shared, n, k, h.tau);
+    }
+    if (threadIdx.x == 0 && n > 1) shared.beside[n - 2] = shared.a[(n - 1) * kPitch + n - 2];
+    for (int i = static_cast<int>(threadIdx.x); i < n; i += kThreads)
+        shared.diagonal[i] = shared.a[i * kPitch + i];
+    __syncthreads();
+}
+
+/// How many eigenvalues lie below x: the negative pivots of T - x.
+__device__ int count_below(const Workspace& shared, int n, double x) {
+    constexpr double kSmallestPivot = 1e-290;  // of a matrix of norm about 1
+    int count = 0;
+    double pivot = 1;
+    for (int i = 0; i < n; ++i) {
+        const double beside = i == 0 ? 0 : shared.beside[i - 1];
+        pivot = shared.diagonal[i] - x - beside * beside / pivot;
+        if (fabs(pivot) < kSmallestPivot) pivot = -kSmallestPivot;
+        count += pivot < 0;
+    }
+    return count;
+}
+
+__global__ void __launch_bounds__(kThreads)
+    small_eigenvalues_kernel(double* eigenvalues, const double* matrices, int n) {
+    __shared__ Workspace shared;
+    const int64_t matrix = blockIdx.x;
+    const double scale = load_scaled(shared, matrices + matrix * n * n, n);
+    tridiagonalise(shared, n);
+    const int index = static_cast<int>(threadIdx.x);
+    if (index >= n) return;
+    double low = DBL_MAX, high = -DBL_MAX;  // Gershgorin's interval
+    for (int i = 0; i < n; ++i) {
+        const double radius =
+            (i > 0 ? fabs(shared.beside[i - 1]) : 0) + (i < n - 1 ? fabs(shared.beside[i]) : 0);
+        low = fmin(low, shared.diagonal[i] - radius);
+        high = fmax(high, shared.diagonal[i] + radius);
+    }
+    for (int step = 0; step < kBisections; ++step) {
+        const double middle = low + (high - low) / 2;
+        if (count_below(shared, n, middle) > index)
+            high = middle;
+        else
+            low = middle;
+    }
+    eigenvalues[matrix * n + index] = (low + (high - low) / 2) * scale;
+}
+
+}  // namespace
+
+void small_eigenvalues(cudaStream_t stream, double* eigenvalues, const double* matrices, int64_t n,
+                       int64_t count) {
+    launch_beside(stream, static_cast<unsigned>(count), kThreads, small_eigenvalues_kernel, eigenvalues,
+                  matrices, static_cast<int>(n));
+}
+
+}  // namespace pastur
