@@ -106,6 +106,8 @@ void check_same_run(const Config& then, const Config& now) {
         config.train.val_every = config.train.val_tokens = 0;
         config.train.micro_batch = 0;  // follows the number of ranks
         config.train.nonfinite = config.train.recompute = "";
+        config.train.zero = 0;
+        config.train.comm_timeout_s = 0;
         return to_toml(config);
     };
     const std::string a = comparable(then), b = comparable(now);

@@ -6,17 +6,10 @@
 #include <vector>
 
 #include "engine/comm.h"
+#include "engine/mpi_jobs.h"
 
 namespace pastur {
 namespace {
-
-void check(int status, const char* call) {
-    if (status == MPI_SUCCESS) return;
-    char text[MPI_MAX_ERROR_STRING];
-    int length = 0;
-    MPI_Error_string(status, text, &length);
-    fail(ExitCode::kRankLost, "{}: {}", call, std::string(text, static_cast<size_t>(length)));
-}
 
 MPI_Datatype mpi_type(DType dtype) {
     PASTUR_CHECK(dtype == DType::kF32 || dtype == DType::kF64, "all_reduce_sum of {}", name_of(dtype));
@@ -27,17 +20,21 @@ class MpiComm final : public Comm {
   public:
     MpiComm() {
         int provided = 0;
-        check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
-        check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-        check(MPI_Comm_rank(MPI_COMM_WORLD, &rank_), "MPI_Comm_rank");
-        check(MPI_Comm_size(MPI_COMM_WORLD, &size_), "MPI_Comm_size");
+        check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
+        check_mpi(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+        check_mpi(MPI_Comm_rank(MPI_COMM_WORLD, &rank_), "MPI_Comm_rank");
+        check_mpi(MPI_Comm_size(MPI_COMM_WORLD, &size_), "MPI_Comm_size");
         MPI_Comm host;
-        check(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &host),
-              "MPI_Comm_split_type");
-        check(MPI_Comm_rank(host, &local_rank_), "MPI_Comm_rank");
+        check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &host),
+                  "MPI_Comm_split_type");
+        check_mpi(MPI_Comm_rank(host, &local_rank_), "MPI_Comm_rank");
         MPI_Comm_free(&host);
+        jobs_ = std::make_unique<MpiJobs>();
     }
-    ~MpiComm() override { MPI_Finalize(); }
+    ~MpiComm() override {
+        jobs_.reset();
+        MPI_Finalize();
+    }
 
     int rank() const override { return rank_; }
     int size() const override { return size_; }
@@ -63,21 +60,40 @@ class MpiComm final : public Comm {
 
     int all_reduce_max(int value) override {
         int result = 0;
-        check(MPI_Allreduce(&value, &result, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD), "MPI_Allreduce");
+        check_mpi(MPI_Allreduce(&value, &result, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD), "MPI_Allreduce");
         return result;
     }
-    void barrier() override { check(MPI_Barrier(MPI_COMM_WORLD), "MPI_Barrier"); }
+    void barrier() override { check_mpi(MPI_Barrier(MPI_COMM_WORLD), "MPI_Barrier"); }
+
+    void begin_reduce_scatter(Context& ctx, Tensor x) override {
+        jobs_->begin_sum(ctx, own_part(x), x, Update::kAssign, MpiJobs::Then::kNothing, {});
+    }
+    void begin_all_gather(Context& ctx, Tensor x) override { jobs_->begin_gather(ctx, x); }
+    void begin_all_reduce(Context& ctx, Tensor x) override {
+        jobs_->begin_sum(ctx, own_part(x), x, Update::kAssign, MpiJobs::Then::kGather, x);
+    }
+    void begin_ordered_sum(Context& ctx, Tensor total, ConstTensor x, Update update) override {
+        jobs_->begin_sum(ctx, total, x, update, MpiJobs::Then::kNothing, {});
+    }
+    void progress(Context& ctx) override { jobs_->progress(ctx); }
+    void finish(Context& ctx) override { jobs_->finish(ctx); }
+
     void abort(int code) override {
         if (size_ > 1) MPI_Abort(MPI_COMM_WORLD, code);
     }
 
   private:
+    Tensor own_part(const Tensor& x) const {
+        const int64_t n = x.numel() / size_;
+        return x.slice(0, rank_ * n, n);
+    }
     static void reduce_on_host(Tensor x) {
-        check(MPI_Allreduce(MPI_IN_PLACE, x.bytes(), static_cast<int>(x.numel()), mpi_type(x.dtype()),
-                            MPI_SUM, MPI_COMM_WORLD),
-              "MPI_Allreduce");
+        check_mpi(MPI_Allreduce(MPI_IN_PLACE, x.bytes(), static_cast<int>(x.numel()), mpi_type(x.dtype()),
+                                MPI_SUM, MPI_COMM_WORLD),
+                  "MPI_Allreduce");
     }
     int rank_ = 0, size_ = 1, local_rank_ = 0;
+    std::unique_ptr<MpiJobs> jobs_;
     std::vector<std::byte> staging_;
 };
 

@@ -45,6 +45,10 @@ Trainer::Trainer(const Config& config, Context& ctx, Comm& comm)
       model_(config, compute_dtype(config.train, ctx), micro_shape_),
       optimizer_(config.train, model_.params()) {
     state_.data_fingerprint = train_data_.fingerprint();
+    ParamTable& table = model_.params().table();
+    GradientSync::lay_out(config.train, comm, table);
+    if (comm.size() > 1 && config.train.zero != 0)
+        optimizer_.own(GradientBuckets(table, comm.size()).parts(comm.rank()));
 }
 
 std::string Trainer::describe() const {
@@ -65,6 +69,9 @@ std::string Trainer::describe() const {
 void Trainer::allocate() {
     const MemoryInfo memory = memory_info(ctx_);
     MemoryPlan plan = plan_memory(ctx_, model_, &optimizer_);
+    if (const int64_t bytes =
+            GradientSync::planned_bytes(config_.train, model_.params().table(), comm_.size()))
+        plan.entries.push_back({"gradient sums", bytes});
     const bool diagnostics = config_.diagnostics.every > 0 && comm_.is_root();
     if (diagnostics)
         plan.entries.push_back(
@@ -96,11 +103,12 @@ void Trainer::start_or_resume(bool resume) {
     folder_->start(ctx_, comm_.size(), restored, state_, size_of_model(config_, model_.params().table()));
     if (monitor_) monitor_->open(restored ? state_.step : -1);
 
-    // Rank r takes the r-th part of every step's sequences.
-    const int64_t per_rank = config_.train.global_batch / comm_.size();
-    const int64_t global_batch = config_.train.global_batch, rank = comm_.rank();
-    const ReadSequence read = [this, per_rank, global_batch, rank](int64_t i, std::span<int32_t> out) {
-        train_data_.sample(i / per_rank * global_batch + rank * per_rank + i % per_rank, out);
+    // A step's micro-batches are dealt to the ranks one by one: with the i-th of its own, rank r has the
+    // (i ranks + r)-th of all, of this step and those before.
+    const int64_t micro_batch = micro_shape_.batch, ranks = comm_.size(), rank = comm_.rank();
+    const int64_t per_rank = config_.train.global_batch / ranks;
+    const ReadSequence read = [this, micro_batch, ranks, rank](int64_t i, std::span<int32_t> out) {
+        train_data_.sample((i / micro_batch * ranks + rank) * micro_batch + i % micro_batch, out);
     };
     batches_ = std::make_unique<BatchStream>(read, state_.step * per_rank, micro_shape_);
 }
@@ -163,6 +171,7 @@ void Trainer::handle_nonfinite(const TrainStep::Result& result) {
 }
 
 std::string Trainer::first_nonfinite_gradient() {
+    step_->sync().share_gradients();
     for (const Param& param : model_.params().table().params()) {
         const Tensor stored = model_.params().flat_grad().slice(0, param.offset, param.stored());
         if (!std::isfinite(step_->sum_of_squares_of(stored)))
