@@ -17,6 +17,7 @@ class AdamW {
     /// updated, ascending. Without it, all.
     void own(std::vector<FlatRange> ranges) { owned_ = std::move(ranges); }
     std::vector<FlatRange> owned() const;
+    bool owns_all() const { return owned_.empty(); }
 
     int64_t state_bytes() const;
     /// Takes the memory of both moments, zeroed.

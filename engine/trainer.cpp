@@ -190,7 +190,7 @@ void Trainer::save_checkpoint() {
     // What was observed until here is on disk before the checkpoint is: a resumed run does not observe it
     // again.
     if (monitor_) folder_->log_spectra(monitor_->drain());
-    folder_->save(ctx_, model_.params(), optimizer_, state_);
+    folder_->save(ctx_, comm_, model_.params(), optimizer_, state_);
     comm_.barrier();
 }
 

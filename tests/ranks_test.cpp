@@ -30,6 +30,53 @@ TEST_F(Ranks, GiveTheSameBitsUnderDeterministicComm) {
     }
 }
 
+TEST_F(Ranks, ZeroChangesNoBitAndDividesTheMoments) {
+    for (const std::string more : {"", " --train.deterministic_comm=true"}) {
+        const std::string whole = "whole" + std::to_string(more.size()), parts = "parts" + whole;
+        expect_trained(4, whole, more);
+        const Result result = train(4, parts, "--train.zero=1" + more);
+        ASSERT_EQ(result.code, 0) << result.err;
+        EXPECT_NE(result.out.find("Adam moments, own parts"), std::string::npos) << result.out;
+        EXPECT_EQ(losses(parts), losses(whole)) << more;
+        EXPECT_EQ(weights(parts), weights(whole)) << more;
+        uintmax_t bytes = 0;
+        for (int rank = 0; rank < 4; ++rank)
+            bytes +=
+                fs::file_size(checkpoint(parts, kSteps) + fmt::format("/optimizer.rank{}.safetensors", rank));
+        EXPECT_FALSE(fs::exists(checkpoint(parts, kSteps) + "/optimizer.rank4.safetensors"));
+        EXPECT_LT(bytes, fs::file_size(checkpoint(whole, kSteps) + "/optimizer.rank0.safetensors") * 3 / 2);
+    }
+}
+
+TEST_F(Ranks, ResumeOnAnotherNumberOfThem) {
+    const std::string settings = "--train.zero=1 --checkpoint.every=1 --checkpoint.keep=0";
+    expect_trained(4, "four", settings);
+    for (const auto& [ranks, more] :
+         {std::pair(1, "--train.zero=0"), std::pair(1, "--train.zero=1"), std::pair(2, "--train.zero=1"),
+          std::pair(2, "--train.zero=0"), std::pair(4, "--train.zero=1")}) {
+        const std::string run = fmt::format("to{}{}", ranks, more);
+        fs::copy(file("four"), file(run), fs::copy_options::recursive);
+        for (int64_t step = 4; step <= kSteps; ++step) fs::remove_all(checkpoint(run, step));
+        expect_trained(ranks, run, fmt::format("--resume --checkpoint.every=1 {}", more));
+        const std::vector<double> before = losses("four"), after = losses(run);
+        ASSERT_EQ(after.size(), before.size());
+        for (size_t i = 0; i < before.size(); ++i)
+            EXPECT_NEAR(after[i], before[i], i <= 3 ? 1e-6 : 2e-5) << run << " step " << i + 1;
+        if (ranks == 4) {
+            EXPECT_EQ(weights(run), weights("four"));
+        }
+    }
+}
+
+TEST_F(Ranks, RefuseACheckpointThatLostAPart) {
+    expect_trained(2, "run", "--train.zero=1 --train.steps=2 --train.warmup_steps=1");
+    const std::string folder = checkpoint("run", 2);
+    fs::remove(folder + "/optimizer.rank1.safetensors");
+    const Result result = train(2, "run", "--resume --train.zero=1 --train.steps=2 --train.warmup_steps=1");
+    EXPECT_EQ(result.code, 65) << result.err;
+    EXPECT_NE(result.err.find("optimizer.rank1.safetensors"), std::string::npos) << result.err;
+}
+
 }  // namespace
 }  // namespace pastur::test
 #endif
