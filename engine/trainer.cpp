@@ -181,9 +181,9 @@ std::string Trainer::first_nonfinite_gradient() {
 }
 
 void Trainer::validate() {
-    if (!comm_.is_root()) return;
-    folder_->log_validation(state_,
-                            evaluate(ctx_, model_, step_->batch(), val_data_, config_.train.val_tokens));
+    const Evaluation evaluation =
+        evaluate(ctx_, comm_, model_, step_->batch(), val_data_, config_.train.val_tokens);
+    if (comm_.is_root()) folder_->log_validation(state_, evaluation);
 }
 
 void Trainer::save_checkpoint() {
