@@ -1,7 +1,11 @@
 #pragma once
 // Ranks of one data-parallel job.
 #include <memory>
+#include <string>
 
+#include "engine/watchdog.h"
+#include "engine/whereabouts.h"
+#include "engine/world.h"
 #include "kernels/context.h"
 
 namespace pastur {
@@ -11,9 +15,10 @@ namespace pastur {
 class Comm {
   public:
     virtual ~Comm() = default;
-    virtual int rank() const = 0;
-    virtual int size() const = 0;
-    virtual int local_rank() const = 0;  ///< among the ranks of this host: picks the device
+    Comm(const Comm&) = delete;
+    Comm& operator=(const Comm&) = delete;
+    int rank() const { return world_.rank(); }
+    int size() const { return world_.size(); }
     bool is_root() const { return rank() == 0; }
 
     /// x = sum over ranks of x, the same bits on every rank. x f32 or f64, contiguous, on ctx's device.
@@ -39,15 +44,38 @@ class Comm {
     /// What was begun is done for whatever is queued on ctx from here on.
     virtual void finish(Context& ctx) = 0;
 
-    /// Ends every rank of the job with this exit code; does not return where there are others.
-    virtual void abort(int code) = 0;
+    /// From here on a rank that is lost ends the job (watchdog.h). Every rank calls it.
+    void watch(double timeout_s) {
+        if (size() > 1)
+            watchdog_ = std::make_unique<Watchdog>(std::move(world_.sideband()), where_, timeout_s);
+    }
+    /// Where this rank says it is, should it be lost.
+    void at_step(int64_t step) { where_.at_step(step); }
+    /// Ends every rank of the job with this exit code.
+    [[noreturn]] void abort(int code) {
+        if (watchdog_) watchdog_->end_all(code);
+        world_.abort(code);
+    }
+
+  protected:
+    explicit Comm(World& world) : world_(world) {}
+    World& world_;
+    Whereabouts where_;
+
+  private:
+    std::unique_ptr<Watchdog> watchdog_;
 };
 
-/// Under mpirun or srun (with a build that has MPI) the job's ranks; else a single one. Call once, early in
-/// main: MPI is finalised when the object goes.
-std::unique_ptr<Comm> make_comm();
+/// `choice`: mpi, nccl, or auto: NCCL between GPUs, MPI between CPUs. Over MPI, ranks may share a GPU, by way
+/// of host memory. Throws (kUsage, kNoDevice) with the reason where that cannot be. `world` outlives it.
+std::unique_ptr<Comm> make_comm(World& world, Context& ctx, const std::string& choice);
 
 /// The single rank, whatever the environment says.
 std::unique_ptr<Comm> make_single_comm();
+
+/// Over MPI; null in a build without.
+std::unique_ptr<Comm> make_mpi_comm(World& world);
+/// Over NCCL, on ctx's CUDA device, which no other rank may use; null in a build without.
+std::unique_ptr<Comm> make_nccl_comm(World& world, Context& ctx);
 
 }  // namespace pastur

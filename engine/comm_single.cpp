@@ -6,9 +6,7 @@ namespace {
 
 class SingleComm final : public Comm {
   public:
-    int rank() const override { return 0; }
-    int size() const override { return 1; }
-    int local_rank() const override { return 0; }
+    explicit SingleComm(World& world) : Comm(world) {}
     void all_reduce_sum(Context&, Tensor) override {}
     int all_reduce_max(int value) override { return value; }
     void barrier() override {}
@@ -20,19 +18,13 @@ class SingleComm final : public Comm {
     }
     void progress(Context&) override {}
     void finish(Context&) override {}
-    void abort(int) override {}
 };
 
 }  // namespace
 
 std::unique_ptr<Comm> make_single_comm() {
-    return std::make_unique<SingleComm>();
+    static World alone;
+    return std::make_unique<SingleComm>(alone);
 }
-
-#if !defined(PASTUR_HAVE_MPI)
-std::unique_ptr<Comm> make_comm() {
-    return make_single_comm();
-}
-#endif
 
 }  // namespace pastur

@@ -121,6 +121,7 @@ ExitCode Trainer::train() {
     while (state_.step < config_.train.steps) {
         const double lr = learning_rate(config_.train, state_.step);
         folder_->begin_step();
+        comm_.at_step(state_.step + 1);
         const TrainStep::Result result = train_step(lr);
         ++state_.step;
         state_.tokens += config_.train.global_batch * config_.data.seq_len;

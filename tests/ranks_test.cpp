@@ -22,7 +22,8 @@ TEST_F(Ranks, ValidateTogether) {
     // 56 sequences in batches of 2: 28 batches, which 3 ranks cannot share evenly.
     const std::string settings = "--train.global_batch=6";
     for (const int ranks : {1, 2, 3})
-        expect_trained(ranks, fmt::format("run{}", ranks), ranks == 2 ? settings + " --train.micro_batch=1" : settings);
+        expect_trained(ranks, fmt::format("run{}", ranks),
+                       ranks == 2 ? settings + " --train.micro_batch=1" : settings);
     const std::vector<double> one = losses("run1", "val");
     ASSERT_EQ(one.size(), 3u);
     for (const int ranks : {2, 3}) {
@@ -30,7 +31,8 @@ TEST_F(Ranks, ValidateTogether) {
         ASSERT_EQ(many.size(), one.size());
         EXPECT_NEAR(many[0], one[0], 1e-6) << "the same weights";
         for (size_t i = 1; i < one.size(); ++i) EXPECT_NEAR(many[i], one[i], 2e-5);
-        EXPECT_EQ(events(fmt::format("run{}", ranks), "val")[0].at("tokens"), events("run1", "val")[0].at("tokens"));
+        EXPECT_EQ(events(fmt::format("run{}", ranks), "val")[0].at("tokens"),
+                  events("run1", "val")[0].at("tokens"));
     }
 }
 
