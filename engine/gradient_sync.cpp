@@ -5,9 +5,9 @@
 
 namespace pastur {
 
-void GradientSync::lay_out(const TrainConfig& config, const Comm& comm, ParamTable& table) {
+void GradientSync::lay_out(const TrainConfig& config, int ranks, ParamTable& table) {
     // A single rank without an order to keep leaves the table as it is, and the bits of its norms with it.
-    if (comm.size() > 1 || config.deterministic_comm) table.pad(GradientBuckets::quantum(comm.size()));
+    if (ranks > 1 || config.deterministic_comm) table.pad(GradientBuckets::quantum(ranks));
 }
 
 GradientSync::GradientSync(const TrainConfig& config, Context& ctx, Comm& comm, Parameters& params)

@@ -26,7 +26,7 @@ namespace pastur {
 class GradientSync {
   public:
     /// Before anything is allocated: makes the flat buffers divide over the ranks.
-    static void lay_out(const TrainConfig& config, const Comm& comm, ParamTable& table);
+    static void lay_out(const TrainConfig& config, int ranks, ParamTable& table);
     /// params is laid out so and allocated.
     GradientSync(const TrainConfig& config, Context& ctx, Comm& comm, Parameters& params);
     /// Device memory it takes.

@@ -46,7 +46,7 @@ Trainer::Trainer(const Config& config, Context& ctx, Comm& comm)
       optimizer_(config.train, model_.params()) {
     state_.data_fingerprint = train_data_.fingerprint();
     ParamTable& table = model_.params().table();
-    GradientSync::lay_out(config.train, comm, table);
+    GradientSync::lay_out(config.train, comm.size(), table);
     if (comm.size() > 1 && config.train.zero != 0)
         optimizer_.own(GradientBuckets(table, comm.size()).parts(comm.rank()));
 }
@@ -72,17 +72,18 @@ void Trainer::allocate() {
     if (const int64_t bytes =
             GradientSync::planned_bytes(config_.train, model_.params().table(), comm_.size()))
         plan.entries.push_back({"gradient sums", bytes});
-    const bool diagnostics = config_.diagnostics.every > 0 && comm_.is_root();
+    const bool diagnostics = config_.diagnostics.every > 0;
     if (diagnostics)
-        plan.entries.push_back(
-            {"diagnostics", Monitor::planned_bytes(ctx_, config_, model_.params().table())});
+        plan.entries.push_back({"diagnostics", Monitor::planned_bytes(ctx_, config_, model_.params().table(),
+                                                                      comm_.rank(), comm_.size())});
     if (comm_.is_root()) fmt::print("memory on {}:\n{}", device_name(ctx_), plan.describe(memory));
     plan.check_fits(memory);
     model_.allocate(ctx_, true);
     optimizer_.allocate(ctx_);
     step_ = std::make_unique<TrainStep>(config_, ctx_, comm_, model_, optimizer_);
     if (diagnostics)
-        monitor_ = std::make_unique<Monitor>(ctx_, config_, model_.params(), folder_->path() / "spectra");
+        monitor_ =
+            std::make_unique<Monitor>(ctx_, comm_, config_, model_.params(), folder_->path() / "spectra");
 }
 
 ExitCode Trainer::run(const std::filesystem::path& run_dir, bool resume) {
@@ -101,7 +102,7 @@ void Trainer::start_or_resume(bool resume) {
     if (!restored) model_.params().initialise(ctx_, config_.train.seed);
     comm_.barrier();  // every rank has looked at the folder before the first one writes to it
     folder_->start(ctx_, comm_.size(), restored, state_, size_of_model(config_, model_.params().table()));
-    if (monitor_) monitor_->open(restored ? state_.step : -1);
+    if (monitor_ && comm_.is_root()) monitor_->open(restored ? state_.step : -1);
 
     // A step's micro-batches are dealt to the ranks one by one: with the i-th of its own, rank r has the
     // (i ranks + r)-th of all, of this step and those before.

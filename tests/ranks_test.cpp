@@ -48,6 +48,23 @@ TEST_F(Ranks, GiveTheSameBitsUnderDeterministicComm) {
     }
 }
 
+TEST_F(Ranks, DivideSpectra) {
+    // More ranks than layers, so that one has nothing to solve; every scope and null.
+    const std::string settings =
+        "--train.deterministic_comm=true --attention.variant=mla-decoupled --checkpoint.every=2 "
+        "--diagnostics.scopes=head,layer,content,rope,weights --diagnostics.nulls=product,mp,permuted";
+    for (const int ranks : {1, 2, 4}) expect_trained(ranks, fmt::format("run{}", ranks), settings);
+    const std::string summary = read_file(file("run1/spectra/summary.jsonl"), 1 << 24);
+    EXPECT_GT(std::count(summary.begin(), summary.end(), '\n'), 3 * 3 * 4 * 3);
+    for (const char* run : {"run2", "run4"}) {
+        EXPECT_EQ(read_file(file(run + std::string("/spectra/summary.jsonl")), 1 << 24), summary) << run;
+        for (const char* step : {"0", "3", "6"}) {
+            const std::string name = fmt::format("/spectra/step_0000000{}.npz", step);
+            EXPECT_EQ(read_file(file(run + name), 1 << 24), read_file(file("run1" + name), 1 << 24)) << name;
+        }
+    }
+}
+
 TEST_F(Ranks, ZeroChangesNoBitAndDividesTheMoments) {
     for (const std::string more : {"", " --train.deterministic_comm=true"}) {
         const std::string whole = "whole" + std::to_string(more.size()), parts = "parts" + whole;
