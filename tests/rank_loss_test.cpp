@@ -35,8 +35,7 @@ class RankLoss : public Ranks {
     }
     const std::string kEndless =
         "--train.steps=1000000 --train.micro_batch=2 --train.global_batch=12 "
-        "--train.val_every=0 --diagnostics.every=0 --train.comm_timeout_s=2 --data.dir=" +
-        folder_.path().string() + "/data";
+        "--train.val_every=0 --diagnostics.every=0 --train.comm_timeout_s=2";
 };
 
 TEST_F(RankLoss, AKilledRankEndsTheOthersAtOnce) {

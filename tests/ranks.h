@@ -10,13 +10,12 @@
 
 namespace pastur::test {
 
-/// A small recipe and its data, trained by `pastur train` under mpirun.
-class Ranks : public CommandLine {
+/// A small recipe and its data, and what runs of it leave.
+class SmallRuns : public CommandLine {
   protected:
     static constexpr int64_t kSteps = 6;
 
     void SetUp() override {
-        if (std::system("mpirun --version > /dev/null 2>&1") != 0) GTEST_SKIP() << "no mpirun";
         fs::create_directory(file("data"));
         uint64_t state = 1;
         for (const auto& [name, count] : {std::pair("train", 6000), std::pair("val", 900)}) {
@@ -33,24 +32,6 @@ class Ranks : public CommandLine {
               "dir = \"data\"\nseq_len = 16\n[train]\nsteps = 6\nglobal_batch = 8\nmicro_batch = 2\n"
               "lr = 1e-2\nwarmup_steps = 2\ngrad_clip = 0.5\nweight_decay = 0.1\nval_every = 3\n"
               "[run]\nlog_every = 1\ntensorboard = false\n[diagnostics]\nevery = 3\nearly = []\n");
-    }
-
-    /// How many a rank gets: of the machine's threads, so that the answer is the same for any number of
-    /// ranks.
-    static std::string launcher(int ranks) {
-        return "OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun -q "
-               "--oversubscribe --bind-to none -np " +
-               std::to_string(ranks) + " ";
-    }
-    std::string train_line(const std::string& run, const std::string& more = "") const {
-        return "'" + binary().string() + "' train r.toml --device cpu --run " + run + " " + more;
-    }
-    Result train(int ranks, const std::string& run, const std::string& more = "") const {
-        return shell(launcher(ranks) + train_line(run, more));
-    }
-    void expect_trained(int ranks, const std::string& run, const std::string& more = "") const {
-        const Result result = train(ranks, run, more);
-        ASSERT_EQ(result.code, 0) << ranks << " ranks, " << more << "\n" << result.err;
     }
 
     std::vector<nlohmann::json> events(const std::string& run, const std::string& name) const {
@@ -77,6 +58,28 @@ class Ranks : public CommandLine {
         for (const auto& [name, entry] : model.entries())
             bytes.append(reinterpret_cast<const char*>(entry.bytes.data()), entry.bytes.size());
         return bytes;
+    }
+};
+
+/// The same as several ranks under mpirun, on the CPU.
+class Ranks : public SmallRuns {
+  protected:
+    /// How many a rank gets: of the machine's threads, so that the answer is the same for any number of
+    /// ranks.
+    static std::string launcher(int ranks) {
+        return "OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun -q "
+               "--oversubscribe --bind-to none -np " +
+               std::to_string(ranks) + " ";
+    }
+    std::string train_line(const std::string& run, const std::string& more = "") const {
+        return "'" + binary().string() + "' train r.toml --device cpu --run " + run + " " + more;
+    }
+    Result train(int ranks, const std::string& run, const std::string& more = "") const {
+        return shell(launcher(ranks) + train_line(run, more));
+    }
+    void expect_trained(int ranks, const std::string& run, const std::string& more = "") const {
+        const Result result = train(ranks, run, more);
+        ASSERT_EQ(result.code, 0) << ranks << " ranks, " << more << "\n" << result.err;
     }
 };
 
