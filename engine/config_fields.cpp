@@ -218,7 +218,8 @@ std::vector<Field> make_train_fields() {
         {"train", "deterministic_comm", kTrain<&T::deterministic_comm>,
          "the same bits on any number of ranks; communicates every micro-batch"},
         {"train", "comm_timeout_s", kTrain<&T::comm_timeout_s>,
-         "seconds after which a rank that others wait for is lost", kPositive},
+         "seconds after which a rank that others wait for is lost; longer than a checkpoint takes to write",
+         kPositive},
     };
 }
 
