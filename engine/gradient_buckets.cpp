@@ -9,6 +9,8 @@ namespace {
 
 constexpr int64_t kMostElements = int64_t{8} << 20;
 constexpr int64_t kBuckets = 8;
+/// Elements of a part below which a message costs its latency rather than its bytes.
+constexpr int64_t kLeastPart = 16 << 10;
 
 }  // namespace
 
@@ -19,7 +21,8 @@ int64_t GradientBuckets::quantum(int ranks) {
 GradientBuckets::GradientBuckets(const ParamTable& table, int ranks) : ranks_(ranks) {
     const int64_t total = table.total_elements(), step = quantum(ranks);
     PASTUR_CHECK(total % step == 0, "{} elements for {} ranks", total, ranks);
-    const int64_t wanted = std::min(total / kBuckets, kMostElements);
+    const int64_t wanted =
+        std::max(std::min(total / kBuckets, kMostElements), std::min(kLeastPart * ranks, total / 2));
     const int64_t length = std::max(wanted / step * step, step);
     // The last bucket reaches from the last whole quantum of matrices to the end.
     int64_t end = table.matrix_elements() / step * step;

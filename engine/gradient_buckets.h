@@ -18,9 +18,9 @@ struct FlatRange {
 /// last, and the others one by one from the back.
 class GradientBuckets {
   public:
-    /// table is laid out, and padded to a multiple of quantum(ranks). At least 8 buckets where the model is
-    /// large enough, so that the first can leave while backward still runs, of at most 32 MiB: the smaller
-    /// ones would be, the more of them wait for a network's latency.
+    /// table is laid out, and padded to a multiple of quantum(ranks). 8 buckets or more, so that the first
+    /// can leave while backward still runs, and of at most 32 MiB; but longer ones where a rank's part would
+    /// be too short: on a thousand ranks a bucket is two thousand messages one after the other.
     GradientBuckets(const ParamTable& table, int ranks);
 
     /// What a bucket's length divides by: parts begin where pieces of the gradient's norm do (reduce.h).

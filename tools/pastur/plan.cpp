@@ -20,7 +20,7 @@ namespace {
 struct PlanArguments {
     std::string recipe, device = "auto", comm = "auto";
     int gpus = 1, node = 8;
-    double tflops = 400, alpha_us = 10, gbytes = 300, gbytes_beyond = 50;
+    double tflops = 400, alpha_us = 4, gbytes = 300, gbytes_beyond = 50;
     bool measure = false;
     std::vector<Override> overrides;
 };
