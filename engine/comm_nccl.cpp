@@ -87,7 +87,7 @@ class NcclComm final : public Comm {
         check(nccl_.init_rank(&comm_, size(), shared_id(), rank(), &config), "ncclCommInitRankConfig");
     }
     ~NcclComm() override {
-        if (failed_ || nccl_.finalize(comm_) > ncclInProgress) {
+        if (failed_ || is_error(nccl_.finalize(comm_))) {
             nccl_.abort(comm_);
         } else {
             for (ncclResult_t state = ncclInProgress; state == ncclInProgress;)
@@ -169,6 +169,7 @@ class NcclComm final : public Comm {
 
   private:
     static size_t count(int64_t elements) { return static_cast<size_t>(elements); }
+    static bool is_error(ncclResult_t result) { return result != ncclSuccess && result != ncclInProgress; }
 
     /// What is queued on ctx until now happens first.
     void follow(Context& ctx) {
@@ -184,12 +185,12 @@ class NcclComm final : public Comm {
             if (state != cudaErrorNotReady) CUDA_CHECK(state);
             ncclResult_t error = ncclSuccess;
             nccl_.async_error(comm_, &error);
-            if (error != ncclSuccess && error != ncclInProgress) fail_with(error, "ncclCommGetAsyncError");
+            if (is_error(error)) fail_with(error, "ncclCommGetAsyncError");
             std::this_thread::yield();
         }
     }
     void check_started(ncclResult_t result) {
-        if (result != ncclSuccess && result != ncclInProgress) fail_with(result, "ncclSend, ncclRecv");
+        if (is_error(result)) fail_with(result, "ncclSend, ncclRecv");
     }
     /// A call of a non-blocking communicator has begun when it returns; the next one must wait for its end.
     void check(ncclResult_t result, const char* call) {

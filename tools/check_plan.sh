@@ -21,8 +21,10 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 export OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 cd "$folder"
-"$pastur" data synth --docs 3000 --seed 1 --out stories.txt >/dev/null
-"$pastur" data prepare --input stories.txt --tokenizer train:2048 --out data --val-fraction 0.05 >/dev/null
+{
+    "$pastur" data synth --docs 3000 --seed 1 --out stories.txt &&
+        "$pastur" data prepare --input stories.txt --tokenizer train:2048 --out data --val-fraction 0.05
+} >prepare.log 2>&1 || die "$(cat prepare.log)"
 cat >recipe.toml <<'TEXT'
 [model]
 preset = "nano"
@@ -42,7 +44,7 @@ log_every = 1
 tensorboard = false
 TEXT
 
-printf '%d cores\n%-6s%14s%14s%14s%10s\n' "$(nproc)" ranks "predicted ms" "measured ms" "exposed ms" "error"
+printf '%d cores\n%-6s%14s%14s%14s%10s\n' "$(nproc --all)" ranks "predicted ms" "measured ms" "exposed ms" "error"
 for ranks in 1 2 4; do
     launch=(mpirun -q --oversubscribe --bind-to none -np "$ranks" "$pastur")
     plan=$("${launch[@]}" plan recipe.toml --measure --device cpu "$@" | grep '^predicted step')
