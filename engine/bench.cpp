@@ -68,6 +68,7 @@ class Subject {
           model_(config, compute_dtype(config.train, ctx), {config.train.micro_batch, config.data.seq_len}),
           optimizer_(config.train, model_.params()),
           batches_(config, model_.shape()) {
+        GradientSync::lay_out(config.train, 1, model_.params().table());
         const MemoryPlan plan = plan_memory(ctx, model_, &optimizer_);
         plan.check_fits(memory_info(ctx));
         planned_bytes_ = plan.total();

@@ -61,4 +61,11 @@ void Block::backward(Context& ctx, Tensor dx, ConstTensor rope_table, Update upd
     backward_norm(ctx, attention_norm_, dx, x_, update);
 }
 
+int64_t Block::first_matrix_offset() const {
+    const std::vector<ParamGroup>& groups = params_.table().groups();
+    auto group = static_cast<size_t>(attention_norm_.weight);  // the layer's first; its matrices follow
+    while (groups[group].shape.rank() != 2) ++group;
+    return groups[group].offset;
+}
+
 }  // namespace pastur

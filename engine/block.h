@@ -20,6 +20,8 @@ class Block {
     void forward(Context& ctx, Tensor out, ConstTensor rope_table);
     /// dx [N, C]: gradient of the output on entry, of the input on return. Once per forward().
     void backward(Context& ctx, Tensor dx, ConstTensor rope_table, Update update);
+    /// Where the layer's matrices begin in the flat buffers, behind those of the layers before it.
+    int64_t first_matrix_offset() const;
 
   private:
     /// The RMS norm before one half of the layer.

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/files.h"
+#include "engine/optimizer_files.h"
 #include "engine/safetensors.h"
 
 namespace pastur {
@@ -48,12 +49,16 @@ void write_checkpoint_files(const std::filesystem::path& folder, Context& ctx, c
     std::vector<TensorSource> weights, moments;
     for (const Param& param : params.table().params()) {
         weights.push_back(device_source(ctx, param.name, params.master(param), host));
+        if (!optimizer.owns_all()) continue;
         moments.push_back(device_source(ctx, param.name + ".exp_avg", optimizer.first_moment(param), host));
         moments.push_back(
             device_source(ctx, param.name + ".exp_avg_sq", optimizer.second_moment(param), host));
     }
     write_safetensors(folder / kModelFile, weights, {{"format", "pt"}, {kRecipeKey, to_toml(config)}});
-    write_safetensors(folder / kOptimizerFile, moments, {{"step", std::to_string(state.step)}});
+    if (optimizer.owns_all())
+        write_safetensors(folder / kOptimizerFile, moments, {{"step", std::to_string(state.step)}});
+    else
+        write_moment_parts(folder, ctx, params.table(), optimizer, 0, state.step);
     const nlohmann::ordered_json json = {{"v", 1},
                                          {"step", state.step},
                                          {"tokens", state.tokens},
@@ -72,11 +77,7 @@ void read_checkpoint_weights(const std::filesystem::path& folder, Context& ctx, 
 void read_checkpoint_files(const std::filesystem::path& folder, Context& ctx, Parameters& params,
                            AdamW& optimizer, TrainState& state) {
     read_checkpoint_weights(folder, ctx, params);
-    const SafetensorsFile moments(folder / kOptimizerFile);
-    for (const Param& param : params.table().params()) {
-        read_tensor(ctx, moments, param.name + ".exp_avg", optimizer.first_moment(param));
-        read_tensor(ctx, moments, param.name + ".exp_avg_sq", optimizer.second_moment(param));
-    }
+    read_moments(folder, ctx, params.table(), optimizer);
     const nlohmann::json json = read_state(folder);
     try {
         state = {json.at("step"), json.at("tokens"), json.at("skipped"), json.at("data_fingerprint")};
@@ -106,6 +107,8 @@ void check_same_run(const Config& then, const Config& now) {
         config.train.val_every = config.train.val_tokens = 0;
         config.train.micro_batch = 0;  // follows the number of ranks
         config.train.nonfinite = config.train.recompute = "";
+        config.train.zero = 0;
+        config.train.comm_timeout_s = 0;
         return to_toml(config);
     };
     const std::string a = comparable(then), b = comparable(now);

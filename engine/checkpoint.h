@@ -1,7 +1,7 @@
 #pragma once
 // What is in a checkpoint folder: model.safetensors (fp32 master weights under their Hugging Face names, the
-// recipe as metadata), optimizer.rank0.safetensors (both Adam moments), state.json (counters, data
-// fingerprint).
+// recipe as metadata), optimizer.rank*.safetensors (both Adam moments: optimizer_files.h), state.json
+// (counters, data fingerprint).
 #include <filesystem>
 
 #include "engine/optimizer.h"
@@ -9,7 +9,7 @@
 
 namespace pastur {
 
-/// Writes the three files into `folder`. Throws (kIo).
+/// Writes rank 0's files into `folder`: all but the other ranks' parts of the moments. Throws (kIo).
 void write_checkpoint_files(const std::filesystem::path& folder, Context& ctx, const Config& config,
                             const Parameters& params, const AdamW& optimizer, const TrainState& state);
 

@@ -64,6 +64,9 @@ struct TrainConfig {
     int64_t val_every = 100;     ///< steps; 0: only at the end
     int64_t val_tokens = 65536;  ///< tokens a validation pass reads, at most
     std::string nonfinite = "abort";  ///< abort | skip
+    int64_t zero = 0;                 ///< 1: optimizer state is divided over the ranks
+    bool deterministic_comm = false;  ///< the same bits on any number of ranks (gradient_sync.h says how)
+    double comm_timeout_s = 300;      ///< a rank that others wait for so long is lost
     bool operator==(const TrainConfig&) const = default;
 };
 

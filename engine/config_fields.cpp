@@ -211,6 +211,16 @@ std::vector<Field> make_train_fields() {
          "on a non-finite loss or gradient",
          {},
          {"abort", "skip"}},
+        {"train",
+         "zero",
+         kTrain<&T::zero>,
+         "1: the optimizer's state is divided over the ranks (ZeRO-1); 0: each has all",
+         {.low = 0, .high = 1}},
+        {"train", "deterministic_comm", kTrain<&T::deterministic_comm>,
+         "the same bits on any number of ranks; communicates every micro-batch"},
+        {"train", "comm_timeout_s", kTrain<&T::comm_timeout_s>,
+         "seconds after which a rank that others wait for is lost; longer than a checkpoint takes to write",
+         kPositive},
     };
 }
 

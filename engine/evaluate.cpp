@@ -9,7 +9,7 @@ double Evaluation::perplexity() const {
     return std::exp(loss);
 }
 
-Evaluation evaluate(Context& ctx, Model& model, DeviceBatch& batch, const TokenLoader& data,
+Evaluation evaluate(Context& ctx, Comm& comm, Model& model, DeviceBatch& batch, const TokenLoader& data,
                     int64_t max_tokens) {
     const BatchShape& shape = model.shape();
     int64_t sequences = data.sequences();
@@ -20,13 +20,18 @@ Evaluation evaluate(Context& ctx, Model& model, DeviceBatch& batch, const TokenL
     const ReadSequence read = [&](int64_t i, std::span<int32_t> out) {
         data.sequence(std::min(i, sequences - 1), out);
     };
-    for (int64_t first = 0; first < sequences; first += shape.batch) {
+    for (int64_t first = comm.rank() * shape.batch; first < sequences; first += comm.size() * shape.batch) {
         batch.upload(ctx, read_batch(read, first, shape));
         model.forward(ctx, batch.losses(), batch.tokens(), batch.targets());
         download(ctx, as_tensor(std::span(losses)), batch.losses());
         const int64_t counted = std::min(shape.batch, sequences - first) * shape.time;
         for (int64_t i = 0; i < counted; ++i) total += losses[static_cast<size_t>(i)];
     }
+    const Buffer buffer = allocate(ctx, size_of(DType::kF64));
+    const Tensor sum(buffer.data(), DType::kF64, {1});
+    upload(ctx, sum, as_tensor(std::span(&total, 1)));
+    comm.all_reduce_sum(ctx, sum);
+    download(ctx, as_tensor(std::span(&total, 1)), sum);
     const int64_t tokens = sequences * shape.time;
     return {total / static_cast<double>(tokens), tokens};
 }

@@ -1,6 +1,7 @@
 #pragma once
 #include "data/loader.h"
 #include "engine/batch.h"
+#include "engine/comm.h"
 #include "engine/model.h"
 
 namespace pastur {
@@ -11,8 +12,9 @@ struct Evaluation {
     double perplexity() const;
 };
 
-/// Loss on the first sequences of `data`, at most max_tokens of them (0: all), in storage order.
-Evaluation evaluate(Context& ctx, Model& model, DeviceBatch& batch, const TokenLoader& data,
+/// Loss on the first sequences of `data`, at most max_tokens of them (0: all), in storage order; the batches
+/// are dealt to the ranks, and every rank is told the same.
+Evaluation evaluate(Context& ctx, Comm& comm, Model& model, DeviceBatch& batch, const TokenLoader& data,
                     int64_t max_tokens);
 
 }  // namespace pastur

@@ -41,7 +41,8 @@ MemoryPlan plan_memory(Context& ctx, Model& model, const AdamW* optimizer) {
     if (params.compute_bytes() > 0) plan.entries.push_back({"weights (bf16)", params.compute_bytes()});
     if (optimizer) {
         plan.entries.push_back({"gradients (fp32)", params.master_bytes()});
-        plan.entries.push_back({"Adam moments (fp32)", optimizer->state_bytes()});
+        plan.entries.push_back({optimizer->owns_all() ? "Adam moments (fp32)" : "Adam moments, own parts",
+                                optimizer->state_bytes()});
     }
     plan.entries.push_back({"activations", activations.kept_bytes()});
     plan.entries.push_back({"temporaries", activations.shared_bytes()});

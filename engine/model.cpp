@@ -16,10 +16,10 @@ Model::Model(const Config& config, DType compute_dtype, const BatchShape& shape)
     for (int64_t layer = 0; layer < config.model.layers; ++layer)
         blocks_.emplace_back(config_, params_, layer);
     final_norm_ = table.add_norm("model.norm.weight", width);
-    const GroupId head = config.model.tie_embeddings
-                             ? embedding_
-                             : table.add_matrix("lm_head.weight", config.model.vocab, width);
-    head_ = std::make_unique<LmHead>(config_, params_, head);
+    head_weight_ = config.model.tie_embeddings
+                       ? embedding_
+                       : table.add_matrix("lm_head.weight", config.model.vocab, width);
+    head_ = std::make_unique<LmHead>(config_, params_, head_weight_);
     table.layout();
 }
 
@@ -71,11 +71,14 @@ void Model::forward_body(Context& ctx, ConstTensor tokens) {
                     static_cast<float>(config_.model.norm_eps));
 }
 
-void Model::backward_body(Context& ctx, Tensor dx, ConstTensor tokens, Update update) {
+void Model::backward_body(Context& ctx, Tensor dx, ConstTensor tokens, Update update,
+                          const GradientsReady& ready) {
     rmsnorm_backward(ctx, dx, params_.grad(final_norm_), shared_.dxn, x_final_, rstd_final_,
                      params_.value(final_norm_), {}, update);
-    for (auto block = blocks_.rbegin(); block != blocks_.rend(); ++block)
+    for (auto block = blocks_.rbegin(); block != blocks_.rend(); ++block) {
         block->backward(ctx, dx, rope_table_, update);
+        if (ready) ready(block->first_matrix_offset());
+    }
     // A tied embedding already holds the LM head's share of this pass.
     embedding_backward(ctx, params_.grad(embedding_), dx, tokens,
                        config_.model.tie_embeddings ? Update::kAccumulate : update);
@@ -87,10 +90,11 @@ void Model::forward(Context& ctx, Tensor losses, ConstTensor tokens, ConstTensor
 }
 
 void Model::forward_backward(Context& ctx, Tensor losses, ConstTensor tokens, ConstTensor targets,
-                             float scale, Update update) {
+                             float scale, Update update, const GradientsReady& ready) {
     forward_body(ctx, tokens);
     head_->forward_backward(ctx, losses, shared_.dxn, xn_final_, targets, scale, update);
-    backward_body(ctx, dx_, tokens, update);
+    if (ready && !config_.model.tie_embeddings) ready(params_.table().group(head_weight_).offset);
+    backward_body(ctx, dx_, tokens, update, ready);
 }
 
 void Model::logits(Context& ctx, Tensor logits) {

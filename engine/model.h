@@ -1,6 +1,7 @@
 #pragma once
 // The whole network: embedding, layers, final norm, LM head. Reads like the paper; backward is forward read
 // upwards.
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -8,6 +9,9 @@
 #include "engine/lm_head.h"
 
 namespace pastur {
+
+/// Told as backward goes: every matrix gradient from this element of the flat buffer on is complete.
+using GradientsReady = std::function<void(int64_t frontier)>;
 
 class Model {
   public:
@@ -28,9 +32,10 @@ class Model {
 
     /// losses f32 [N] = cross-entropy of each position. tokens, targets i32 [N] = [B, T], on ctx's device.
     void forward(Context& ctx, Tensor losses, ConstTensor tokens, ConstTensor targets);
-    /// The same, and params().grad = or += scale * gradient of sum(losses).
+    /// The same, and params().grad = or += scale * gradient of sum(losses). `ready` is called after every
+    /// layer.
     void forward_backward(Context& ctx, Tensor losses, ConstTensor tokens, ConstTensor targets, float scale,
-                          Update update);
+                          Update update, const GradientsReady& ready = {});
     /// logits [N, V] of the last forward pass, in the compute dtype.
     void logits(Context& ctx, Tensor logits);
 
@@ -38,12 +43,13 @@ class Model {
     void plan(Context& ctx, Planner& planner);
     void forward_body(Context& ctx, ConstTensor tokens);
     /// dx [N, C]: gradient of the final norm's output.
-    void backward_body(Context& ctx, Tensor dx, ConstTensor tokens, Update update);
+    void backward_body(Context& ctx, Tensor dx, ConstTensor tokens, Update update,
+                       const GradientsReady& ready);
 
     Config config_;
     BatchShape shape_;
     Parameters params_;
-    GroupId embedding_{}, final_norm_{};
+    GroupId embedding_{}, final_norm_{}, head_weight_{};
     std::vector<Block> blocks_;
     std::unique_ptr<LmHead> head_;
 

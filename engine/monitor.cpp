@@ -33,14 +33,18 @@ int64_t snapshot_bytes(const std::vector<const Param*>& params) {
 
 }  // namespace
 
-int64_t Monitor::planned_bytes(Context& ctx, const Config& config, const ParamTable& table) {
+int64_t Monitor::planned_bytes(Context& ctx, const Config& config, const ParamTable& table, int rank,
+                               int ranks) {
     const Survey sizes = survey(config, table);
-    return solver_bytes(ctx, products_of(sizes.matrices)) + (is_cuda(ctx) ? snapshot_bytes(sizes.used) : 0);
+    const SpectraShare share = share_of_rank(sizes.matrices, rank, ranks);
+    return (share.matrices.empty() ? 0 : solver_bytes(ctx, products_of(share.matrices))) +
+           (is_cuda(ctx) ? snapshot_bytes(sizes.used) : 0);
 }
 
-Monitor::Monitor(Context& ctx, const Config& config, const Parameters& params,
+Monitor::Monitor(Context& ctx, Comm& comm, const Config& config, const Parameters& params,
                  const std::filesystem::path& folder)
     : ctx_(ctx),
+      comm_(comm),
       config_(config),
       params_(params),
       judge_(config.diagnostics),
@@ -63,7 +67,8 @@ Monitor::Monitor(Context& ctx, const Config& config, const Parameters& params,
                                       if (is_cuda(ctx)) return copies.at(name);
                                       return params.master(params.table().named(name));
                                   });
-    solver_ = make_spectrum_solver(ctx, products_of(matrices_));
+    share_ = share_of_rank(matrices_, comm.rank(), comm.size());
+    if (!share_.matrices.empty()) solver_ = make_spectrum_solver(ctx, products_of(share_.matrices));
     worker_ = std::thread([this] { work(); });
 }
 
@@ -91,22 +96,55 @@ uint64_t Monitor::shuffle_seed(int64_t step) const {
     return config_.train.seed * 0x9e3779b97f4a7c15u + static_cast<uint64_t>(step);
 }
 
+MeasuredSpectra Monitor::solve(int64_t step) {
+    const DiagnosticsConfig& settings = config_.diagnostics;
+    const bool shuffles =
+        std::find(settings.nulls.begin(), settings.nulls.end(), "permuted") != settings.nulls.end();
+    const auto failed = [&](const std::string& reason) {
+        return failed_spectra(share_, shuffles ? settings.permutations : 0, reason);
+    };
+    if (!solver_) return failed("");
+    // The others wait for this share, so that there has to be one.
+    try {
+        return solve_spectra(*solver_, share_.matrices, settings, shuffle_seed(step));
+    } catch (const Error& error) {
+        if (comm_.size() == 1) throw;
+        return failed(error.what());
+    }
+}
+
+std::shared_ptr<Monitor::Measurement> Monitor::meet() {
+    std::shared_ptr<Measurement> all = std::move(solved_);
+    if (all && comm_.size() > 1) all->spectra = gather_spectra(ctx_, comm_, matrices_, all->spectra);
+    return comm_.is_root() ? all : nullptr;
+}
+
+void Monitor::start(std::unique_lock<std::mutex>& lock, std::function<void()> job) {
+    job_ = std::move(job);
+    lock.unlock();
+    changed_.notify_all();
+}
+
 void Monitor::observe(int64_t step) {
     std::unique_lock<std::mutex> lock(mutex_);
     wait_until_idle(lock);
-    if (is_cuda(ctx_)) {
-        for (const auto& [copy_of, param] : copies_) copy(ctx_, copy_of, params_.master(*param));
-        solver_->follow(ctx_);
-        job_ = [this, step] {
-            finish(step, solve_spectra(*solver_, matrices_, config_.diagnostics, shuffle_seed(step)));
-        };
-    } else {
-        auto measured = std::make_shared<MeasuredSpectra>(
-            solve_spectra(*solver_, matrices_, config_.diagnostics, shuffle_seed(step)));
-        job_ = [this, step, measured] { finish(step, *measured); };
+    if (!is_cuda(ctx_)) {
+        solved_ = std::make_shared<Measurement>(Measurement{step, solve(step)});
+        const std::shared_ptr<Measurement> all = meet();
+        if (all) start(lock, [this, all] { finish(all->step, all->spectra); });
+        return;
     }
-    lock.unlock();
-    changed_.notify_all();
+    const std::shared_ptr<Measurement> before = meet();
+    for (const auto& [copy_of, param] : copies_) copy(ctx_, copy_of, params_.master(*param));
+    if (solver_) solver_->follow(ctx_);
+    start(lock, [this, before, step] {
+        if (before) finish(before->step, before->spectra);
+        const auto measured = std::make_shared<Measurement>(Measurement{step, solve(step)});
+        if (comm_.size() == 1)
+            finish(step, measured->spectra);
+        else
+            solved_ = measured;
+    });
 }
 
 void Monitor::report_failures(int64_t step, const MeasuredSpectra& measured) {
@@ -176,6 +214,11 @@ Monitor::Report Monitor::poll() {
 Monitor::Report Monitor::drain() {
     std::unique_lock<std::mutex> lock(mutex_);
     wait_until_idle(lock);
+    if (const std::shared_ptr<Measurement> all = meet()) {
+        start(lock, [this, all] { finish(all->step, all->spectra); });
+        lock.lock();
+        wait_until_idle(lock);
+    }
     return std::exchange(report_, {});
 }
 

@@ -9,8 +9,10 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "engine/comm.h"
 #include "engine/parameters.h"
 #include "engine/spectra_files.h"
+#include "engine/spectra_share.h"
 #include "engine/spectral_events.h"
 #include "engine/spectrum_records.h"
 #include "engine/tensorboard.h"
@@ -21,13 +23,17 @@ namespace pastur {
 /// solver's own low-priority stream, driven by a worker thread, while training goes on. On the CPU the
 /// training threads find them first: they would have to share the cores anyway. On both the worker computes
 /// the metrics and writes the files.
+///
+/// Several ranks divide the matrices. What they found meets when all of them come by in one order: on the CPU
+/// at once, on CUDA at the next measurement or drain(); rank 0 then writes it all.
 class Monitor {
   public:
     /// Memory of the device that a monitor of this configuration takes.
-    static int64_t planned_bytes(Context& ctx, const Config& config, const ParamTable& table);
+    static int64_t planned_bytes(Context& ctx, const Config& config, const ParamTable& table, int rank,
+                                 int ranks);
 
     /// Takes the memory; params are allocated, and outlive the monitor. config.diagnostics.every > 0.
-    Monitor(Context& ctx, const Config& config, const Parameters& params,
+    Monitor(Context& ctx, Comm& comm, const Config& config, const Parameters& params,
             const std::filesystem::path& folder);
     /// Waits for the measurement in progress.
     ~Monitor();
@@ -37,11 +43,12 @@ class Monitor {
     /// Whether a measurement belongs after `step` finished steps (0: before the first).
     static bool due(const Config& config, int64_t step);
 
-    /// Makes the folder; moves aside what belongs to steps after `step` (-1: everything), and takes up the
-    /// events where the rest left them. Throws (kIo).
+    /// Rank 0: makes the folder; moves aside what belongs to steps after `step` (-1: everything), and takes
+    /// up the events where the rest left them. Throws (kIo).
     void open(int64_t step);
 
     /// Measures the weights as they are, waiting for the measurement before. Throws what that failed with.
+    /// Every rank calls it, and drain().
     void observe(int64_t step);
 
     struct Report {
@@ -57,18 +64,29 @@ class Monitor {
 
   private:
     void wait_until_idle(std::unique_lock<std::mutex>& lock);
+    void start(std::unique_lock<std::mutex>& lock, std::function<void()> job);
+    MeasuredSpectra solve(int64_t step);
+    /// Of all matrices, what this rank's share and the others' hold; rank 0's to be finished.
+    struct Measurement {
+        int64_t step;
+        MeasuredSpectra spectra;
+    };
+    std::shared_ptr<Measurement> meet();
     void work();
     void report_failures(int64_t step, const MeasuredSpectra& measured);
     void finish(int64_t step, const MeasuredSpectra& measured);
     uint64_t shuffle_seed(int64_t step) const;
 
     Context& ctx_;
+    Comm& comm_;
     Config config_;
     const Parameters& params_;
     Buffer snapshot_;                                      ///< CUDA: copies of the weights used
     std::vector<std::pair<Tensor, const Param*>> copies_;  ///< and of what
     std::vector<SpectralMatrix> matrices_;
-    std::unique_ptr<SpectrumSolver> solver_;
+    SpectraShare share_;
+    std::unique_ptr<SpectrumSolver> solver_;  ///< null: this rank has nothing to solve
+    std::shared_ptr<Measurement> solved_;     ///< this rank's share, before it has met the others'
     SpectrumJudge judge_;
     SpectralEvents events_;
     SpectraFiles files_;

@@ -1,6 +1,10 @@
 #pragma once
 // AdamW over the flat parameter buffers: matrices with weight decay, norms without.
+#include <utility>
+#include <vector>
+
 #include "engine/config.h"
+#include "engine/gradient_buckets.h"
 #include "engine/parameters.h"
 
 namespace pastur {
@@ -9,7 +13,13 @@ class AdamW {
   public:
     AdamW(const TrainConfig& config, Parameters& params) : config_(config), params_(params) {}
 
-    int64_t state_bytes() const { return 2 * params_.master_bytes(); }
+    /// Before allocate(): the ranges of the flat buffers whose moments are kept and whose weights are
+    /// updated, ascending. Without it, all.
+    void own(std::vector<FlatRange> ranges) { owned_ = std::move(ranges); }
+    std::vector<FlatRange> owned() const;
+    bool owns_all() const { return owned_.empty(); }
+
+    int64_t state_bytes() const;
     /// Takes the memory of both moments, zeroed.
     void allocate(Context& ctx);
 
@@ -17,14 +27,19 @@ class AdamW {
     /// squared global norm: it decides the clipping, and where it is not finite nothing changes.
     void step(Context& ctx, int64_t step, double lr, ConstTensor grad_sum_squares);
 
-    /// fp32 moments of one named tensor, for checkpoints.
+    /// fp32 moments of one named tensor, for checkpoints; where all are kept.
     Tensor first_moment(const Param& param) const;
     Tensor second_moment(const Param& param) const;
+    /// The owned ranges one after the other, f32.
+    Tensor first_moments() const { return flat(first_); }
+    Tensor second_moments() const { return flat(second_); }
 
   private:
+    int64_t owned_elements() const;
     Tensor flat(const Buffer& buffer) const;
     TrainConfig config_;
     Parameters& params_;
+    std::vector<FlatRange> owned_;  ///< empty: all
     Buffer first_, second_;
 };
 

@@ -66,6 +66,10 @@ void ParamTable::layout() {
     total_elements_ = offset;
 }
 
+void ParamTable::pad(int64_t elements) {
+    total_elements_ = (total_elements_ + elements - 1) / elements * elements;
+}
+
 const Param& ParamTable::named(const std::string& name) const {
     const auto found =
         std::find_if(params_.begin(), params_.end(), [&](const Param& param) { return param.name == name; });

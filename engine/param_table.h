@@ -47,6 +47,8 @@ class ParamTable {
     GroupId add_norm(const std::string& name, int64_t width);
     /// Assigns offsets; nothing may be added afterwards.
     void layout();
+    /// After layout(): makes the length of the flat buffers a multiple of `elements`.
+    void pad(int64_t elements);
 
     const std::vector<Param>& params() const { return params_; }
     /// The parameter of this name, which must exist.

@@ -5,6 +5,7 @@
 
 #include "engine/checkpoint.h"
 #include "engine/environment.h"
+#include "engine/optimizer_files.h"
 
 namespace pastur {
 
@@ -133,14 +134,26 @@ void RunFolder::log_validation(const TrainState& state, const Evaluation& evalua
     draw({{state.step, "val/loss", evaluation.loss}});
 }
 
-void RunFolder::save(Context& ctx, const Parameters& params, const AdamW& optimizer,
+void RunFolder::fill_checkpoint(const std::filesystem::path& folder, Context& ctx, Comm& comm,
+                                const Parameters& params, const AdamW& optimizer,
+                                const TrainState& state) const {
+    const bool shared = !optimizer.owns_all();
+    if (shared) comm.barrier();  // rank 0 has made the folder
+    if (is_root_)
+        write_checkpoint_files(folder, ctx, config_, params, optimizer, state);
+    else if (shared)
+        write_moment_parts(folder, ctx, params.table(), optimizer, comm.rank(), state.step);
+    if (shared) comm.barrier();  // all files are there
+}
+
+void RunFolder::save(Context& ctx, Comm& comm, const Parameters& params, const AdamW& optimizer,
                      const TrainState& state) {
-    if (!is_root_) return;
+    const auto fill = [&](const std::filesystem::path& folder) {
+        fill_checkpoint(folder, ctx, comm, params, optimizer, state);
+    };
+    if (!is_root_) return fill(checkpoints_.temporary_folder(state.step));
     const auto begin = Clock::now();
-    const std::filesystem::path path =
-        checkpoints_.write(state.step, [&](const std::filesystem::path& folder) {
-            write_checkpoint_files(folder, ctx, config_, params, optimizer, state);
-        });
+    const std::filesystem::path path = checkpoints_.write(state.step, fill);
     write({{"event", "checkpoint"},
            {"step", state.step},
            {"path", std::filesystem::relative(path, path_).string()},

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "engine/checkpoint_store.h"
+#include "engine/comm.h"
 #include "engine/evaluate.h"
 #include "engine/logger.h"
 #include "engine/monitor.h"
@@ -48,7 +49,9 @@ class RunFolder {
     /// Events to metrics.jsonl and to people, and what went wrong to people.
     void log_spectra(const Monitor::Report& report);
     void log_validation(const TrainState& state, const Evaluation& evaluation);
-    void save(Context& ctx, const Parameters& params, const AdamW& optimizer, const TrainState& state);
+    /// Every rank calls it; where moments are divided over the ranks, each writes its own.
+    void save(Context& ctx, Comm& comm, const Parameters& params, const AdamW& optimizer,
+              const TrainState& state);
     /// status: "done", "requeue" or "nonfinite".
     void finish(const TrainState& state, const std::string& status);
 
@@ -58,6 +61,8 @@ class RunFolder {
         return std::chrono::duration<double>(Clock::now() - begin).count();
     }
     std::filesystem::path metrics_path() const { return path_ / "metrics.jsonl"; }
+    void fill_checkpoint(const std::filesystem::path& folder, Context& ctx, Comm& comm,
+                         const Parameters& params, const AdamW& optimizer, const TrainState& state) const;
     void write(const nlohmann::ordered_json& event);
     void draw(const std::vector<Scalar>& scalars);
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <vector>
 
+#include "kernels/fill.h"
 #include "kernels/reduce.h"
 
 namespace pastur {
@@ -29,24 +30,44 @@ TrainStep::TrainStep(const Config& config, Context& ctx, Comm& comm, Model& mode
       micro_batches_(micro_batches_of(config, comm.size())),
       tokens_(static_cast<double>(config.train.global_batch * config.data.seq_len)),
       batch_(ctx, model.shape()),
-      sums_(allocate(ctx, 2 * size_of(DType::kF64))) {
-    const Tensor sums(sums_.data(), DType::kF64, {2});
+      sync_(config.train, ctx, comm, model.params()) {
+    const int64_t all = micro_batches_ * comm.size();
+    sums_ = allocate(ctx, (2 + all) * size_of(DType::kF64));
+    const Tensor sums(sums_.data(), DType::kF64, {2 + all});
     loss_sum_ = sums.slice(0, 0, 1);
     grad_sum_squares_ = sums.slice(0, 1, 1);
+    micro_losses_ = sums.slice(0, 2, all);
+}
+
+void TrainStep::run_micro_batch(const TokenBatch& tokens, int64_t micro) {
+    const Update update = micro == 0 ? Update::kAssign : Update::kAccumulate;
+    batch_.upload(ctx_, tokens);
+    sync_.begin(micro, micro + 1 == micro_batches_);
+    model_.forward_backward(ctx_, batch_.losses(), batch_.tokens(), batch_.targets(),
+                            static_cast<float>(1.0 / tokens_), sync_.ordered() ? Update::kAssign : update,
+                            [this](int64_t frontier) { sync_.ready(frontier); });
+    sync_.end();
+    if (sync_.ordered())
+        sum(ctx_, micro_losses_.slice(0, micro * comm_.size() + comm_.rank(), 1), batch_.losses(),
+            Update::kAssign);
+    else
+        sum(ctx_, loss_sum_, batch_.losses(), update);
+}
+
+void TrainStep::reduce_losses() {
+    if (!sync_.ordered()) return comm_.all_reduce_sum(ctx_, loss_sum_);
+    // Each is one rank's and zero elsewhere, so that no order of ranks shows.
+    comm_.all_reduce_sum(ctx_, micro_losses_);
+    sum(ctx_, loss_sum_, micro_losses_, Update::kAssign);
 }
 
 TrainStep::Result TrainStep::run(const std::function<TokenBatch()>& next, int64_t step, double lr) {
-    for (int64_t micro = 0; micro < micro_batches_; ++micro) {
-        const Update update = micro == 0 ? Update::kAssign : Update::kAccumulate;
-        batch_.upload(ctx_, next());
-        model_.forward_backward(ctx_, batch_.losses(), batch_.tokens(), batch_.targets(),
-                                static_cast<float>(1.0 / tokens_), update);
-        sum(ctx_, loss_sum_, batch_.losses(), update);
-    }
-    comm_.all_reduce_sum(ctx_, loss_sum_);
-    comm_.all_reduce_sum(ctx_, model_.params().flat_grad());
-    sum_of_squares(ctx_, grad_sum_squares_, model_.params().flat_grad(), Update::kAssign);
+    if (sync_.ordered()) fill(ctx_, micro_losses_, 0.0f);
+    for (int64_t micro = 0; micro < micro_batches_; ++micro) run_micro_batch(next(), micro);
+    reduce_losses();
+    sync_.sum_of_squares(grad_sum_squares_);
     optimizer_.step(ctx_, step, lr, grad_sum_squares_);
+    sync_.share_weights();
 
     std::vector<double> sums(2);
     download(ctx_, as_tensor(std::span(sums)), Tensor(sums_.data(), DType::kF64, {2}));

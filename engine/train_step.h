@@ -4,6 +4,7 @@
 
 #include "engine/batch.h"
 #include "engine/comm.h"
+#include "engine/gradient_sync.h"
 #include "engine/model.h"
 #include "engine/optimizer.h"
 
@@ -24,10 +25,14 @@ class TrainStep {
     Result run(const std::function<TokenBatch()>& next, int64_t step, double lr);
 
     DeviceBatch& batch() { return batch_; }
+    GradientSync& sync() { return sync_; }
     /// Sum of squares of x f32, on the host.
     double sum_of_squares_of(ConstTensor x);
 
   private:
+    void run_micro_batch(const TokenBatch& tokens, int64_t micro);
+    /// loss_sum_ = over all ranks.
+    void reduce_losses();
     Context& ctx_;
     Comm& comm_;
     Model& model_;
@@ -35,8 +40,10 @@ class TrainStep {
     int64_t micro_batches_;  ///< a step and rank
     double tokens_;          ///< of a step, over all ranks
     DeviceBatch batch_;
+    GradientSync sync_;
     Buffer sums_;
     Tensor loss_sum_, grad_sum_squares_;  ///< f64 [1] each
+    Tensor micro_losses_;                 ///< f64 [M]: of each micro-batch of the step, all ranks'
 };
 
 /// Micro-batches a step and rank. Throws (kUsage) when the ranks cannot share the batch.

@@ -45,6 +45,10 @@ Trainer::Trainer(const Config& config, Context& ctx, Comm& comm)
       model_(config, compute_dtype(config.train, ctx), micro_shape_),
       optimizer_(config.train, model_.params()) {
     state_.data_fingerprint = train_data_.fingerprint();
+    ParamTable& table = model_.params().table();
+    GradientSync::lay_out(config.train, comm.size(), table);
+    if (comm.size() > 1 && config.train.zero != 0)
+        optimizer_.own(GradientBuckets(table, comm.size()).parts(comm.rank()));
 }
 
 std::string Trainer::describe() const {
@@ -65,17 +69,21 @@ std::string Trainer::describe() const {
 void Trainer::allocate() {
     const MemoryInfo memory = memory_info(ctx_);
     MemoryPlan plan = plan_memory(ctx_, model_, &optimizer_);
-    const bool diagnostics = config_.diagnostics.every > 0 && comm_.is_root();
+    if (const int64_t bytes =
+            GradientSync::planned_bytes(config_.train, model_.params().table(), comm_.size()))
+        plan.entries.push_back({"gradient sums", bytes});
+    const bool diagnostics = config_.diagnostics.every > 0;
     if (diagnostics)
-        plan.entries.push_back(
-            {"diagnostics", Monitor::planned_bytes(ctx_, config_, model_.params().table())});
+        plan.entries.push_back({"diagnostics", Monitor::planned_bytes(ctx_, config_, model_.params().table(),
+                                                                      comm_.rank(), comm_.size())});
     if (comm_.is_root()) fmt::print("memory on {}:\n{}", device_name(ctx_), plan.describe(memory));
     plan.check_fits(memory);
     model_.allocate(ctx_, true);
     optimizer_.allocate(ctx_);
     step_ = std::make_unique<TrainStep>(config_, ctx_, comm_, model_, optimizer_);
     if (diagnostics)
-        monitor_ = std::make_unique<Monitor>(ctx_, config_, model_.params(), folder_->path() / "spectra");
+        monitor_ =
+            std::make_unique<Monitor>(ctx_, comm_, config_, model_.params(), folder_->path() / "spectra");
 }
 
 ExitCode Trainer::run(const std::filesystem::path& run_dir, bool resume) {
@@ -94,13 +102,14 @@ void Trainer::start_or_resume(bool resume) {
     if (!restored) model_.params().initialise(ctx_, config_.train.seed);
     comm_.barrier();  // every rank has looked at the folder before the first one writes to it
     folder_->start(ctx_, comm_.size(), restored, state_, size_of_model(config_, model_.params().table()));
-    if (monitor_) monitor_->open(restored ? state_.step : -1);
+    if (monitor_ && comm_.is_root()) monitor_->open(restored ? state_.step : -1);
 
-    // Rank r takes the r-th part of every step's sequences.
-    const int64_t per_rank = config_.train.global_batch / comm_.size();
-    const int64_t global_batch = config_.train.global_batch, rank = comm_.rank();
-    const ReadSequence read = [this, per_rank, global_batch, rank](int64_t i, std::span<int32_t> out) {
-        train_data_.sample(i / per_rank * global_batch + rank * per_rank + i % per_rank, out);
+    // A step's micro-batches are dealt to the ranks one by one: with the i-th of its own, rank r has the
+    // (i ranks + r)-th of all, of this step and those before.
+    const int64_t micro_batch = micro_shape_.batch, ranks = comm_.size(), rank = comm_.rank();
+    const int64_t per_rank = config_.train.global_batch / ranks;
+    const ReadSequence read = [this, micro_batch, ranks, rank](int64_t i, std::span<int32_t> out) {
+        train_data_.sample((i / micro_batch * ranks + rank) * micro_batch + i % micro_batch, out);
     };
     batches_ = std::make_unique<BatchStream>(read, state_.step * per_rank, micro_shape_);
 }
@@ -113,6 +122,7 @@ ExitCode Trainer::train() {
     while (state_.step < config_.train.steps) {
         const double lr = learning_rate(config_.train, state_.step);
         folder_->begin_step();
+        comm_.at_step(state_.step + 1);
         const TrainStep::Result result = train_step(lr);
         ++state_.step;
         state_.tokens += config_.train.global_batch * config_.data.seq_len;
@@ -163,6 +173,7 @@ void Trainer::handle_nonfinite(const TrainStep::Result& result) {
 }
 
 std::string Trainer::first_nonfinite_gradient() {
+    step_->sync().share_gradients();
     for (const Param& param : model_.params().table().params()) {
         const Tensor stored = model_.params().flat_grad().slice(0, param.offset, param.stored());
         if (!std::isfinite(step_->sum_of_squares_of(stored)))
@@ -172,16 +183,16 @@ std::string Trainer::first_nonfinite_gradient() {
 }
 
 void Trainer::validate() {
-    if (!comm_.is_root()) return;
-    folder_->log_validation(state_,
-                            evaluate(ctx_, model_, step_->batch(), val_data_, config_.train.val_tokens));
+    const Evaluation evaluation =
+        evaluate(ctx_, comm_, model_, step_->batch(), val_data_, config_.train.val_tokens);
+    if (comm_.is_root()) folder_->log_validation(state_, evaluation);
 }
 
 void Trainer::save_checkpoint() {
     // What was observed until here is on disk before the checkpoint is: a resumed run does not observe it
     // again.
     if (monitor_) folder_->log_spectra(monitor_->drain());
-    folder_->save(ctx_, model_.params(), optimizer_, state_);
+    folder_->save(ctx_, comm_, model_.params(), optimizer_, state_);
     comm_.barrier();
 }
 

@@ -59,7 +59,7 @@ class Trainer {
 
     std::unique_ptr<RunFolder> folder_;
     std::unique_ptr<TrainStep> step_;
-    std::unique_ptr<Monitor> monitor_;  ///< null: no diagnostics, or not the root
+    std::unique_ptr<Monitor> monitor_;  ///< null: no diagnostics
     std::unique_ptr<BatchStream> batches_;
 };
 

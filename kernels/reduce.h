@@ -4,22 +4,35 @@
 
 namespace pastur {
 
-/// sum f64 [1] = or += sum x. x f32 or bf16, contiguous.
+/// sum f64 [1] = or += sum x. x f32, bf16 or f64, contiguous; zeros behind an f64 x change no bit.
 void sum(Context& ctx, Tensor sum, ConstTensor x, Update update);
 
 /// sum f64 [1] = or += sum x^2. A non-finite element makes the result non-finite.
 void sum_of_squares(Context& ctx, Tensor sum, ConstTensor x, Update update);
 
-/// Scratch either takes from ctx.scratch().
+/// Elements that one number of piece_sums_of_squares() covers.
+inline constexpr int64_t kSumPiece = 1024;
+/// sums f64 [n / kSumPiece]: sum of x^2 over each kSumPiece elements of x f32 [n], n a multiple of them.
+/// Their sum() is the same whoever computed which of them.
+void piece_sums_of_squares(Context& ctx, Tensor sums, ConstTensor x);
+
+/// y = or += the rows of x, one after the other: ((y + x_0) + x_1) + ... y f32 [n], x f32 [rows, n].
+void sum_rows(Context& ctx, Tensor y, ConstTensor x, Update update);
+
+/// Scratch the sums take from ctx.scratch().
 int64_t sum_scratch_bytes(Context& ctx, int64_t count);
 
 void sum(CpuContext& ctx, Tensor sum, ConstTensor x, Update update);
 void sum_of_squares(CpuContext& ctx, Tensor sum, ConstTensor x, Update update);
+void piece_sums_of_squares(CpuContext& ctx, Tensor sums, ConstTensor x);
+void sum_rows(CpuContext& ctx, Tensor y, ConstTensor x, Update update);
 int64_t sum_scratch_bytes(CpuContext& ctx, int64_t count);
 
 #if defined(PASTUR_HAVE_CUDA)
 void sum(CudaContext& ctx, Tensor sum, ConstTensor x, Update update);
 void sum_of_squares(CudaContext& ctx, Tensor sum, ConstTensor x, Update update);
+void piece_sums_of_squares(CudaContext& ctx, Tensor sums, ConstTensor x);
+void sum_rows(CudaContext& ctx, Tensor y, ConstTensor x, Update update);
 int64_t sum_scratch_bytes(CudaContext& ctx, int64_t count);
 #endif
 

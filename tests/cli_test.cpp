@@ -25,8 +25,8 @@ TEST_F(CommandLine, SaysItsVersion) {
 TEST_F(CommandLine, HelpListsEverySubcommandInALine) {
     const Result result = run("--help");
     EXPECT_EQ(result.code, 0);
-    for (const char* command : {"\n  train ", "\n  eval ", "\n  spectra ", "\n  bench ", "\n  compare ",
-                                "\n  report ", "\n  data "})
+    for (const char* command : {"\n  train ", "\n  plan ", "\n  eval ", "\n  spectra ", "\n  bench ",
+                                "\n  compare ", "\n  report ", "\n  data "})
         EXPECT_NE(result.out.find(command), std::string::npos) << result.out;
     const Result train = run("train --help");
     EXPECT_EQ(train.code, 0);
@@ -35,7 +35,7 @@ TEST_F(CommandLine, HelpListsEverySubcommandInALine) {
 }
 
 TEST_F(CommandLine, NamesTheNearestCommandAndOption) {
-    expect_failure("", 2, {"expected a command: train, eval"});
+    expect_failure("", 2, {"expected a command: train, plan, eval"});
     expect_failure("data", 2, {"`pastur data`: expected a command: prepare"});
     expect_failure("trian r.toml", 2, {"unknown command \"trian\"; did you mean \"train\"?"});
     expect_failure("data prepar", 2,

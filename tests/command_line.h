@@ -27,8 +27,11 @@ class CommandLine : public testing::Test {
 
     /// Runs `pastur <arguments>` in the test's folder, through a shell.
     Result run(const std::string& arguments) const {
-        const std::string command =
-            "cd '" + folder_.path().string() + "' && '" + binary().string() + "' " + arguments;
+        return shell("'" + binary().string() + "' " + arguments);
+    }
+    /// Runs a command of the shell in the test's folder.
+    Result shell(const std::string& line) const {
+        const std::string command = "cd '" + folder_.path().string() + "' && " + line;
         const int status =
             std::system(("{ " + command + "; } > '" + file("out") + "' 2> '" + file("err") + "'").c_str());
         return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(file("out"), 1 << 24),

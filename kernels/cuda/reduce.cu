@@ -45,12 +45,37 @@ __global__ void __launch_bounds__(kThreads) partial_sums_kernel(double* partials
 
 /// sum = or += partials[0] + partials[1] + ... One block; thread t adds t, t + kThreads, ... in order.
 __global__ void __launch_bounds__(kThreads)
-    total_sum_kernel(double* sum, const double* partials, int count, bool accumulate) {
+    total_sum_kernel(double* sum, const double* partials, int64_t count, bool accumulate) {
     __shared__ double shared[kThreads / kWarp];
     double total = 0;
-    for (int i = threadIdx.x; i < count; i += kThreads) total += partials[i];
+    for (int64_t i = threadIdx.x; i < count; i += kThreads) total += partials[i];
     total = block_sum<kThreads>(total, shared);
     if (threadIdx.x == 0) *sum = accumulate ? *sum + total : total;
+}
+
+/// sums[b] = the sum of x^2 over the b-th kSumPiece elements, in double; a block each.
+__global__ void __launch_bounds__(kThreads) piece_sums_kernel(double* sums, const float* x) {
+    static_assert(kSumPiece % kThreads == 0);
+    __shared__ double shared[kThreads / kWarp];
+    const float* piece = x + static_cast<int64_t>(blockIdx.x) * kSumPiece;
+    double sum = 0;
+#pragma unroll
+    for (int i = 0; i < kSumPiece; i += kThreads) {
+        const double wide = piece[i + threadIdx.x];
+        sum += wide * wide;
+    }
+    sum = block_sum<kThreads>(sum, shared);
+    if (threadIdx.x == 0) sums[blockIdx.x] = sum;
+}
+
+/// y[i] = or += x[0][i], then x[1][i], ...; one element a thread.
+__global__ void __launch_bounds__(kThreads)
+    sum_rows_kernel(float* y, const float* x, int64_t rows, int64_t width, bool accumulate) {
+    const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+    if (i >= width) return;
+    float sum = accumulate ? y[i] + x[i] : x[i];
+    for (int64_t row = 1; row < rows; ++row) sum += x[row * width + i];
+    y[i] = sum;
 }
 
 template <bool kSquare>
@@ -75,11 +100,22 @@ void reduce(CudaContext& ctx, const Tensor& sum, const ConstTensor& x, Update up
 }  // namespace
 
 void sum(CudaContext& ctx, Tensor sum, ConstTensor x, Update update) {
-    reduce<false>(ctx, sum, x, update);
+    if (x.dtype() != DType::kF64) return reduce<false>(ctx, sum, x, update);
+    launch(ctx, 1, kThreads, 0, total_sum_kernel, sum.data<double>(), x.data<double>(), x.numel(),
+           update == Update::kAccumulate);
 }
 
 void sum_of_squares(CudaContext& ctx, Tensor sum, ConstTensor x, Update update) {
     reduce<true>(ctx, sum, x, update);
+}
+
+void piece_sums_of_squares(CudaContext& ctx, Tensor sums, ConstTensor x) {
+    launch(ctx, sums.numel(), kThreads, 0, piece_sums_kernel, sums.data<double>(), x.data<float>());
+}
+
+void sum_rows(CudaContext& ctx, Tensor y, ConstTensor x, Update update) {
+    launch(ctx, ceil_div(y.numel(), kThreads), kThreads, 0, sum_rows_kernel, y.data<float>(), x.data<float>(),
+           x.size(0), x.size(1), update == Update::kAccumulate);
 }
 
 int64_t sum_scratch_bytes(CudaContext&, int64_t count) {

@@ -93,6 +93,52 @@ TEST_P(Reduce, SmallTermsBesideALargeOneAreNotLost) {
     EXPECT_EQ(run(kSum, x, Update::kAssign), static_cast<double>((1 << 26) + count_ - 1));
 }
 
+TEST_P(Reduce, PiecesSumToTheSameBitsWithZerosBehindThem) {
+    const int64_t pieces = (count_ + kSumPiece - 1) / kSumPiece;
+    std::vector<double> x = random_.normal(pieces * kSumPiece, DType::kF32);
+    const auto device_x = input(x, {pieces * kSumPiece}, DType::kF32);
+    const auto sums = output({pieces}, DType::kF64);
+    piece_sums_of_squares(ctx(), sums, device_x);
+    std::vector<double> got = sums.values();
+    for (size_t piece = 0; piece < got.size(); ++piece) {
+        long double want = 0;
+        for (size_t i = 0; i < kSumPiece; ++i) {
+            const long double value = x[piece * kSumPiece + i];
+            want += value * value;
+        }
+        EXPECT_NEAR(got[piece], static_cast<double>(want), 1e-12 * static_cast<double>(want));
+    }
+    std::vector<double> totals;
+    for (const int64_t zeros : {0, 1, 300}) {
+        got.resize(static_cast<size_t>(pieces + zeros));
+        const auto total = output({1}, DType::kF64);
+        sum(ctx(), total, input(got, {pieces + zeros}, DType::kF64), Update::kAssign);
+        totals.push_back(total.values()[0]);
+        EXPECT_EQ(totals.back(), totals.front());
+    }
+    const auto total = in_out({kBefore}, {1}, DType::kF64);
+    sum(ctx(), total, input(got, {pieces + 300}, DType::kF64), Update::kAccumulate);
+    EXPECT_NEAR(total.values()[0], kBefore + totals.front(), 1e-12 * totals.front());
+}
+
+TEST_P(Reduce, RowsAddUpInTheirOrder) {
+    constexpr int64_t kRows = 3;
+    // In fp32 the order shows: (1 + 1e8) - 1e8 is 0, 1 + (1e8 - 1e8) is 1.
+    std::vector<double> rows, before(static_cast<size_t>(count_), 1.0);
+    for (const double value : {1e8, -1e8, 0.25}) rows.insert(rows.end(), static_cast<size_t>(count_), value);
+    const auto x = input(rows, {kRows, count_}, DType::kF32);
+    const auto assigned = output({count_}, DType::kF32);
+    sum_rows(ctx(), assigned, x, Update::kAssign);
+    EXPECT_TRUE(same_values(assigned, std::vector<double>(before.size(), 0.25)));
+    const auto added = in_out(before, {count_}, DType::kF32);
+    sum_rows(ctx(), added, x, Update::kAccumulate);
+    EXPECT_TRUE(same_values(added, std::vector<double>(before.size(), 0.25)));
+    const auto small = in_out(before, {count_}, DType::kF32);
+    sum_rows(ctx(), small, input(std::vector<double>(before.size(), 2.0), {1, count_}, DType::kF32),
+             Update::kAccumulate);
+    EXPECT_TRUE(same_values(small, std::vector<double>(before.size(), 3.0)));
+}
+
 INSTANTIATE_TEST_SUITE_P(Ops, Reduce, every_target(kShapes), case_name<SumShape>);
 
 TEST(ReduceFront, RejectsWhatDoesNotFit) {
@@ -108,6 +154,9 @@ TEST(ReduceFront, RejectsWhatDoesNotFit) {
     EXPECT_THROW(sum_of_squares(ctx, tensor({1}), x, Update::kAssign), Error);
     EXPECT_THROW(sum_of_squares(ctx, result, Tensor(x.bytes(), DType::kF32, {4, 2}, {4, 1}), Update::kAssign),
                  Error);
+    EXPECT_THROW(piece_sums_of_squares(ctx, result, x), Error);
+    EXPECT_THROW(sum_rows(ctx, tensor({4}), tensor({2, 5}), Update::kAssign), Error);
+    EXPECT_THROW(sum_rows(ctx, tensor({4}), x, Update::kAssign), Error);
 }
 
 }  // namespace

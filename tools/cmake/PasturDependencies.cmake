@@ -55,6 +55,17 @@ if(NOT PASTUR_CUDA STREQUAL "OFF")
   endif()
 endif()
 
+# NCCL's header alone: the library is loaded when a run needs it.
+set(PASTUR_NCCL_INCLUDE "")
+if(PASTUR_WITH_CUDA)
+  find_path(PASTUR_NCCL_H nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+  if(PASTUR_NCCL_H)
+    set(PASTUR_NCCL_INCLUDE ${PASTUR_NCCL_H})
+  else()
+    message(STATUS "no nccl.h (package libnccl-dev): GPU ranks will need --comm mpi")
+  endif()
+endif()
+
 set(PASTUR_WITH_MPI OFF)
 if(NOT PASTUR_MPI STREQUAL "OFF")
   set(MPI_CXX_SKIP_MPICXX ON)  # the C interface alone

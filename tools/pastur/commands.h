@@ -8,6 +8,8 @@ namespace pastur {
 
 /// `pastur train`; takes --section.key=value overrides (allow_extras() and overrides_of()).
 void add_train_command(CLI::App& app, std::function<int()>& run);
+/// `pastur plan`; takes --section.key=value overrides.
+void add_plan_command(CLI::App& app, std::function<int()>& run);
 /// `pastur eval`.
 void add_eval_command(CLI::App& app, std::function<int()>& run);
 /// `pastur bench`; takes --section.key=value overrides.

@@ -35,7 +35,7 @@ int eval(const EvalArguments& arguments) {
     model.allocate(ctx, false);
     read_checkpoint_weights(folder, ctx, model.params());
     DeviceBatch batch(ctx, model.shape());
-    const Evaluation result = evaluate(ctx, model, batch, data, arguments.tokens);
+    const Evaluation result = evaluate(ctx, *make_single_comm(), model, batch, data, arguments.tokens);
 
     if (arguments.json) {
         const nlohmann::ordered_json json = {{"checkpoint", folder.string()},

@@ -50,6 +50,7 @@ int run_command_line(const std::vector<std::string>& arguments) {
     app.require_subcommand(1);
     std::function<int()> run;
     add_train_command(app, run);
+    add_plan_command(app, run);
     add_eval_command(app, run);
     add_bench_command(app, run);
     add_spectra_command(app, run);

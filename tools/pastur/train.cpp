@@ -12,7 +12,7 @@ namespace pastur {
 namespace {
 
 struct TrainArguments {
-    std::string recipe, run_dir, device = "auto";
+    std::string recipe, run_dir, device = "auto", comm = "auto";
     bool resume = false;
     std::vector<Override> overrides;
 };
@@ -28,29 +28,41 @@ void report_on(const std::filesystem::path& run_dir) {
     }
 }
 
-int train(const TrainArguments& arguments, Comm& comm) {
+/// The device of this rank among its host's: its own where there are enough, or where it is shown only one.
+Context context_of(const TrainArguments& arguments, const World& world) {
     const Device device = parse_device(arguments.device);
-    const Config config = load_config(arguments.recipe, arguments.overrides, comm.size());
-    Context ctx = make_context(device, comm.local_rank());
+    const int devices = device == Device::kCpu ? 0 : cuda_device_count();
+    return make_context(device, devices > 0 ? world.local_rank() % devices : 0);
+}
+
+int train(const TrainArguments& arguments, World& world, std::unique_ptr<Comm>& comm) {
+    const Config config = load_config(arguments.recipe, arguments.overrides, world.size());
+    Context ctx = context_of(arguments, world);
+    comm = make_comm(world, ctx, arguments.comm);
+    comm->watch(config.train.comm_timeout_s);
     install_signal_handlers();
-    Trainer trainer(config, ctx, comm);
-    if (comm.is_root()) fmt::print("{}", trainer.describe());
+    Trainer trainer(config, ctx, *comm);
+    if (comm->is_root()) fmt::print("{}", trainer.describe());
     const std::string run_dir = arguments.run_dir.empty() ? config.run.dir : arguments.run_dir;
     const ExitCode code = trainer.run(run_dir, arguments.resume);
-    if (code == ExitCode::kOk && comm.is_root()) report_on(run_dir);
+    if (code == ExitCode::kOk && comm->is_root()) report_on(run_dir);
     return static_cast<int>(code);
 }
 
 int train_as_rank(const TrainArguments& arguments) {
-    const std::unique_ptr<Comm> comm = make_comm();
+    World world = World::from_environment();
+    std::unique_ptr<Comm> comm;
     try {
-        return train(arguments, *comm);
-    } catch (const Error& error) {
-        if (comm->size() == 1) throw;
+        return train(arguments, world, comm);
+    } catch (const std::exception& error) {
+        if (world.size() == 1) throw;
         // The other ranks wait in a collective: end them too, and say which rank it was.
-        fmt::print(stderr, "pastur: rank {}: {}\n", comm->rank(), error.what());
-        comm->abort(static_cast<int>(error.code()));
-        return static_cast<int>(error.code());
+        const auto* ours = dynamic_cast<const Error*>(&error);
+        const auto code = static_cast<int>(ours ? ours->code() : ExitCode::kOther);
+        fmt::print(stderr, "pastur: rank {}: {}\n", world.rank(), error.what());
+        std::fflush(nullptr);
+        if (comm) comm->abort(code);
+        world.abort(code);
     }
 }
 
@@ -68,6 +80,12 @@ void add_train_command(CLI::App& app, std::function<int()>& run) {
     command->add_flag("--resume", arguments->resume,
                       "Go on from the run folder's newest intact checkpoint, if any");
     command->add_option("--device", arguments->device, "auto, cpu or cuda")->capture_default_str();
+    command
+        ->add_option(
+            "--comm", arguments->comm,
+            "How ranks talk: nccl between GPUs, mpi through host memory (also where ranks share a GPU)")
+        ->capture_default_str()
+        ->type_name("auto|mpi|nccl");
     command->allow_extras();
     command->footer("Any key of the recipe can be overridden by --section.key=value:\n" +
                     describe_config_keys());

@@ -1,0 +1,216 @@
+// pastur plan: memory, FLOPs, time and scaling of a recipe, without running it.
+#include <fmt/format.h>
+
+#include <chrono>
+
+#include "engine/bench.h"
+#include "engine/gradient_sync.h"
+#include "engine/measure.h"
+#include "engine/memory_plan.h"
+#include "engine/monitor.h"
+#include "engine/scaling_model.h"
+#include "engine/trainer.h"
+#include "kernels/fill.h"
+#include "tools/pastur/commands.h"
+#include "tools/pastur/overrides.h"
+
+namespace pastur {
+namespace {
+
+struct PlanArguments {
+    std::string recipe, device = "auto", comm = "auto";
+    int gpus = 1, node = 8;
+    double tflops = 400, alpha_us = 4, gbytes = 300, gbytes_beyond = 50;
+    bool measure = false;
+    std::vector<Override> overrides;
+};
+
+/// A model that is never allocated.
+struct Planned {
+    Planned(const Config& config, DType dtype, int rank, int ranks)
+        : model(config, dtype, {config.train.micro_batch, config.data.seq_len}),
+          optimizer(config.train, model.params()) {
+        ParamTable& table = model.params().table();
+        GradientSync::lay_out(config.train, ranks, table);
+        if (config.train.zero != 0 && ranks > 1) optimizer.own(GradientBuckets(table, ranks).parts(rank));
+    }
+    const ParamTable& table() { return model.params().table(); }
+    Model model;
+    AdamW optimizer;
+};
+
+MemoryPlan memory_of(Context& ctx, const Config& config, Planned& planned, int ranks) {
+    MemoryPlan plan = plan_memory(ctx, planned.model, &planned.optimizer);
+    if (const int64_t bytes = GradientSync::planned_bytes(config.train, planned.table(), ranks))
+        plan.entries.push_back({"gradient sums", bytes});
+    if (config.diagnostics.every > 0)
+        plan.entries.push_back(
+            {"diagnostics", Monitor::planned_bytes(ctx, config, planned.table(), 0, ranks)});
+    return plan;
+}
+
+double seconds_of(Context& ctx, Comm& comm, const Tensor& x) {
+    std::vector<double> times;
+    for (int i = 0; i < 9; ++i) {
+        comm.barrier();
+        const auto begin = std::chrono::steady_clock::now();
+        comm.begin_all_reduce(ctx, x);
+        comm.finish(ctx);
+        synchronize(ctx);
+        times.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    }
+    return quantile(times, 0.5);
+}
+
+/// alpha and B of this job's ranks, from one short and one long all-reduce.
+Links measured_links(Context& ctx, Comm& comm, const PlanArguments& arguments) {
+    Links links{arguments.alpha_us * 1e-6, arguments.gbytes * 1e9, arguments.gbytes_beyond * 1e9,
+                arguments.node};
+    if (comm.size() == 1) return links;
+    const double others = comm.size() - 1;
+    const int64_t few = comm.size() * 64, many = comm.size() * (int64_t{4} << 20) / comm.size();
+    const Buffer buffer = allocate(ctx, many * size_of(DType::kF32));
+    const Tensor x(buffer.data(), DType::kF32, {many});
+    fill(ctx, x, 0.0f);
+    const double brief = seconds_of(ctx, comm, x.slice(0, 0, few)), long_one = seconds_of(ctx, comm, x);
+    links.alpha_s = brief / 2 / others;
+    links.bytes_per_s = 2 * others / comm.size() * static_cast<double>(many * size_of(DType::kF32)) /
+                        std::max(long_one - brief, 1e-9);
+    links.bytes_per_s_beyond = links.bytes_per_s;
+    return links;
+}
+
+/// Seconds of one rank's micro-batches and update, all ranks of this job at once.
+double measured_compute(Context& ctx, Comm& comm, Config config) {
+    config.train.global_batch /= comm.size();
+    config.train.zero = 0;
+    config.train.deterministic_comm = false;
+    comm.barrier();
+    const double seconds = bench_variant(ctx, config, {.steps = 9, .warmup = 2, .apart = 0}).median();
+    comm.barrier();
+    return seconds;
+}
+
+void print_row(const char* kind, int ranks, int64_t sequences, const StepTime& time, int64_t seq_len) {
+    fmt::print("  {:<6}{:>7}{:>12}{:>12.2f}{:>12.2f}{:>12.2f}{:>9.1f} %{:>14.0f}\n", kind, ranks, sequences,
+               time.compute_s * 1e3, time.exposed_s * 1e3, time.total() * 1e3, time.efficiency() * 100,
+               static_cast<double>(sequences * seq_len) / time.total());
+}
+
+/// `strong`: the recipe's batch over more ranks; `weak`: every rank with the work it has at `base` of them.
+void print_scaling(const Config& config, DType dtype, const Links& links, int base, double compute_s) {
+    const int64_t share = config.train.global_batch / base, micro = config.train.micro_batch;
+    fmt::print("  {:<6}{:>7}{:>12}{:>12}{:>12}{:>12}{:>11}{:>14}\n", "", "ranks", "sequences", "compute ms",
+               "exposed ms", "step ms", "efficiency", "tokens/s");
+    const auto at = [&](int ranks, int64_t sequences) {
+        Planned planned(config, dtype, 0, ranks);
+        const double seconds = compute_s * static_cast<double>(sequences) / static_cast<double>(share);
+        return predict_step(config.train, planned.table(), links, ranks,
+                            std::max<int64_t>(sequences / micro, 1), seconds);
+    };
+    for (int ranks = 1; ranks <= 4096; ranks *= 2)
+        if (config.train.global_batch % ranks == 0)
+            print_row("strong", ranks, config.train.global_batch,
+                      at(ranks, config.train.global_batch / ranks), config.data.seq_len);
+    for (int ranks = 1; ranks <= 4096; ranks *= 2)
+        print_row("weak", ranks, share * ranks, at(ranks, share), config.data.seq_len);
+}
+
+int plan(const PlanArguments& arguments) {
+    World world = arguments.measure ? World::from_environment() : World();
+    const int ranks = arguments.measure ? world.size() : arguments.gpus;
+    const Config config = load_config(arguments.recipe, arguments.overrides, ranks);
+    const int64_t micro_batches = micro_batches_of(config, ranks);
+    Context ctx = make_context(parse_device(arguments.device), 0);
+    const bool here = arguments.measure || arguments.device == "cpu";
+    const DType dtype = here                               ? compute_dtype(config.train, ctx)
+                        : config.train.precision == "fp32" ? DType::kF32
+                                                           : DType::kBF16;
+    Planned planned(config, dtype, world.rank(), ranks);
+    const ModelSize size = size_of_model(config, planned.table());
+    const double step_flops =
+        size.flops_per_token * static_cast<double>(config.train.global_batch * config.data.seq_len);
+
+    const std::unique_ptr<Comm> comm = make_comm(world, ctx, arguments.comm);
+    double compute_s = step_flops / ranks / (arguments.tflops * 1e12);
+    if (arguments.measure) compute_s = measured_compute(ctx, *comm, config);
+    const Links links = arguments.measure ? measured_links(ctx, *comm, arguments)
+                                          : Links{arguments.alpha_us * 1e-6, arguments.gbytes * 1e9,
+                                                  arguments.gbytes_beyond * 1e9, arguments.node};
+    if (!comm->is_root()) return 0;
+
+    fmt::print("{} {}: {:.2f} M parameters, {:.3f} GFLOP a token, {:.2f} TFLOP a step of {} sequences\n",
+               config.model.preset, config.attention.variant, static_cast<double>(size.parameters) / 1e6,
+               size.flops_per_token / 1e9, step_flops / 1e12, config.train.global_batch);
+    fmt::print("memory of each of {} rank{}, {}:\n", ranks, ranks == 1 ? "" : "s", name_of(dtype));
+    const MemoryPlan memory = memory_of(ctx, config, planned, ranks);
+    for (const MemoryPlan::Entry& entry : memory.entries)
+        fmt::print("  {:<24}{:>12.1f} MiB\n", entry.name, static_cast<double>(entry.bytes) / (1 << 20));
+    fmt::print("  {:<24}{:>12.1f} MiB{}\n", "total", static_cast<double>(memory.total()) / (1 << 20),
+               is_cuda(ctx) == (dtype == DType::kBF16)
+                   ? ""
+                   : " (scratch and diagnostics as on this CPU; a GPU's differ)");
+    fmt::print(
+        "a rank computes {} micro-batch{} of {} in {:.2f} ms ({}{:.3f} TFLOP/s); alpha = {:.1f} us, B = "
+        "{:.2f} GB/s among {} ranks, {:.2f} GB/s beyond ({})\n",
+        micro_batches, micro_batches == 1 ? "" : "es", config.train.micro_batch, compute_s * 1e3,
+        arguments.measure ? "measured, " : "assumed, --tflops: ", step_flops / ranks / compute_s / 1e12,
+        links.alpha_s * 1e6, links.bytes_per_s / 1e9, links.node, links.bytes_per_s_beyond / 1e9,
+        arguments.measure && ranks > 1 ? "measured between these ranks"
+                                       : "assumed: --alpha-us, --gbytes, --node, --gbytes-beyond");
+    fmt::print("{}", kScalingFormula);
+    const StepTime step = predict_step(config.train, planned.table(), links, ranks, micro_batches, compute_s);
+    fmt::print(
+        "predicted step on {} rank{}: {:.2f} ms, of which {:.2f} ms wait for gradients; {} steps: {:.2f} "
+        "hours\n",
+        ranks, ranks == 1 ? "" : "s", step.total() * 1e3, step.exposed_s * 1e3, config.train.steps,
+        step.total() * static_cast<double>(config.train.steps) / 3600);
+    print_scaling(config, dtype, links, ranks, compute_s);
+    return 0;
+}
+
+}  // namespace
+
+void add_plan_command(CLI::App& app, std::function<int()>& run) {
+    CLI::App* command =
+        app.add_subcommand("plan", "Memory, FLOPs, step time and scaling of a recipe, without running it");
+    const auto arguments = std::make_shared<PlanArguments>();
+    command->add_option("recipe", arguments->recipe, "Recipe (TOML)")->required()->type_name("RECIPE.toml");
+    command->add_option("--gpus", arguments->gpus, "Ranks, one a GPU")
+        ->capture_default_str()
+        ->check(CLI::Range(1, 1 << 16));
+    command
+        ->add_option("--device", arguments->device, "auto, cpu or cuda: cpu plans for fp32 on this machine")
+        ->capture_default_str();
+    command->add_option("--comm", arguments->comm, "With --measure: as of `pastur train`")
+        ->capture_default_str();
+    const auto positive = CLI::PositiveNumber;
+    command
+        ->add_option("--tflops", arguments->tflops,
+                     "Sustained by a GPU, in TFLOP/s (`pastur bench` measures it)")
+        ->capture_default_str()
+        ->check(positive);
+    command->add_option("--alpha-us", arguments->alpha_us, "Latency of a message, in microseconds")
+        ->capture_default_str()
+        ->check(positive);
+    command->add_option("--gbytes", arguments->gbytes, "Bandwidth of a GPU within its host, in GB/s")
+        ->capture_default_str()
+        ->check(positive);
+    command->add_option("--gbytes-beyond", arguments->gbytes_beyond, "The same between hosts, in GB/s")
+        ->capture_default_str()
+        ->check(positive);
+    command->add_option("--node", arguments->node, "GPUs a host")
+        ->capture_default_str()
+        ->check(CLI::Range(1, 1024));
+    command->add_flag("--measure", arguments->measure,
+                      "Measure a rank's step, and under mpirun the links, instead of assuming them");
+    command->allow_extras();
+    command->footer(
+        "Any key of the recipe can be overridden by --section.key=value: see `pastur train --help`.");
+    command->callback([command, arguments, &run] {
+        arguments->overrides = overrides_of(*command);
+        run = [arguments] { return plan(*arguments); };
+    });
+}
+
+}  // namespace pastur
