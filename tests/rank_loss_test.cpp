@@ -13,8 +13,9 @@ class RankLoss : public Ranks {
     /// Trains without end on `ranks` ranks and, after some steps, runs `then` with the process of mpirun in
     /// $mp and those of the ranks in $1, $2, ... The result is mpirun's.
     Result train_until(int ranks, const std::string& then) const {
+        // By default mpirun kills a second after it has asked to end, which a slow disk may not keep.
         return shell(
-            "{ " + launcher(ranks) + train_line("run", kEndless) +
+            "{ OMPI_MCA_odls_base_sigkill_timeout=20 " + launcher(ranks) + train_line("run", kEndless) +
             " & mp=$!; until grep -qs '\"event\":\"train\",\"step\":3' run/metrics.jsonl; do sleep 0.1; "
             "done; set -- $(cat /proc/$mp/task/*/children); " +
             then + "; wait $mp; }");

@@ -13,6 +13,7 @@
 #include "kernels/fill.h"
 #include "tools/pastur/commands.h"
 #include "tools/pastur/overrides.h"
+#include "tools/pastur/rank_context.h"
 
 namespace pastur {
 namespace {
@@ -121,7 +122,7 @@ int plan(const PlanArguments& arguments) {
     const int ranks = arguments.measure ? world.size() : arguments.gpus;
     const Config config = load_config(arguments.recipe, arguments.overrides, ranks);
     const int64_t micro_batches = micro_batches_of(config, ranks);
-    Context ctx = make_context(parse_device(arguments.device), 0);
+    Context ctx = rank_context(arguments.device, world);
     const bool here = arguments.measure || arguments.device == "cpu";
     const DType dtype = here                               ? compute_dtype(config.train, ctx)
                         : config.train.precision == "fp32" ? DType::kF32

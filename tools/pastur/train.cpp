@@ -6,6 +6,7 @@
 #include "engine/trainer.h"
 #include "tools/pastur/commands.h"
 #include "tools/pastur/overrides.h"
+#include "tools/pastur/rank_context.h"
 #include "tools/pastur/report_page.h"
 
 namespace pastur {
@@ -28,16 +29,9 @@ void report_on(const std::filesystem::path& run_dir) {
     }
 }
 
-/// The device of this rank among its host's: its own where there are enough, or where it is shown only one.
-Context context_of(const TrainArguments& arguments, const World& world) {
-    const Device device = parse_device(arguments.device);
-    const int devices = device == Device::kCpu ? 0 : cuda_device_count();
-    return make_context(device, devices > 0 ? world.local_rank() % devices : 0);
-}
-
 int train(const TrainArguments& arguments, World& world, std::unique_ptr<Comm>& comm) {
     const Config config = load_config(arguments.recipe, arguments.overrides, world.size());
-    Context ctx = context_of(arguments, world);
+    Context ctx = rank_context(arguments.device, world);
     comm = make_comm(world, ctx, arguments.comm);
     comm->watch(config.train.comm_timeout_s);
     install_signal_handlers();
