@@ -41,8 +41,8 @@ class CheckpointStore {
     std::vector<Checkpoint> list() const;
 
     /// The newest checkpoint all of whose bytes verify; appends a line to `warnings` for each newer one that
-    /// does not. Nothing when there is none. Throws (kCorruptData) when there are checkpoints but none is
-    /// intact.
+    /// does not. Nothing when there is none. Throws when there are checkpoints but none is intact:
+    /// (kIo) where one could not be read, else (kCorruptData).
     std::optional<Checkpoint> newest_intact(std::vector<std::string>& warnings) const;
 
     /// Checks every byte of a checkpoint folder; throws (kCorruptData, kMissingInput, kIo).

@@ -27,9 +27,12 @@ void collect_nonfinite(std::vector<std::string>& names, const nlohmann::ordered_
 
 bool ends_in_cut_line(const fs::path& file) {
     std::ifstream in(file, std::ios::binary | std::ios::ate);
-    if (!in || in.tellg() <= 0) return false;
+    if (!in) fail_io("cannot open", file.string());
+    if (in.tellg() == 0) return false;
     in.seekg(-1, std::ios::end);
-    return in.get() != '\n';
+    const int last = in.get();
+    if (!in) fail_io("cannot read", file.string());
+    return last != '\n';
 }
 
 /// The line's "step"; -1 where it has none or is no JSON object: such a line belongs to no step and stays.

@@ -176,6 +176,7 @@ Monitor::Report Monitor::poll() {
 Monitor::Report Monitor::drain() {
     std::unique_lock<std::mutex> lock(mutex_);
     wait_until_idle(lock);
+    files_.sync();
     return std::exchange(report_, {});
 }
 

@@ -16,10 +16,14 @@ RunFolder::RunFolder(const std::filesystem::path& path, const Config& config, bo
       progress_(is_root ? stdout : nullptr, config.train.steps) {}
 
 bool RunFolder::restore(Context& ctx, Parameters& params, AdamW& optimizer, TrainState& state) {
+    resuming_ = true;
     std::vector<std::string> warnings;
     const auto checkpoint = checkpoints_.newest_intact(warnings);
     for (const std::string& warning : warnings) progress_.message(warning);
-    if (!checkpoint) return false;
+    if (!checkpoint) {
+        progress_.message("no checkpoint to resume from: beginning at step 0");
+        return false;
+    }
     const Config before = read_checkpoint_config(checkpoint->path);
     check_same_run(before, config_);
     if (before.train.micro_batch != config_.train.micro_batch)
@@ -38,7 +42,7 @@ void RunFolder::start(Context& ctx, int ranks, bool restored, const TrainState& 
     const MemoryInfo memory = memory_info(ctx);
     memory_gib_ = static_cast<double>(memory.total_bytes - memory.free_bytes) / (1 << 30);
     if (!is_root_) return;
-    if (!restored && std::filesystem::exists(metrics_path()))
+    if (!resuming_ && std::filesystem::exists(metrics_path()))
         fail(ExitCode::kUsage, "{} already holds a run: give --resume to go on with it, or another --run",
              path_.string());
     make_folders(path_);
@@ -47,8 +51,9 @@ void RunFolder::start(Context& ctx, int ranks, bool restored, const TrainState& 
         for (const std::string& line :
              compare_environments(read_environment(path_ / "env.json"), environment))
             progress_.message("this is not where the run was before, bits may differ: " + line);
-        truncate_after(metrics_path(), state.step);
     }
+    // Without a checkpoint the run begins again, and what it said before belongs to no step of it.
+    truncate_after(metrics_path(), restored ? state.step : -1);
     checkpoints_.prepare();
     write_file_atomically(path_ / "config.toml", to_toml(config_));
     write_environment(path_ / "env.json", environment);
@@ -72,6 +77,11 @@ void RunFolder::write(const nlohmann::ordered_json& event) {
 
 void RunFolder::draw(const std::vector<Scalar>& scalars) {
     if (tensorboard_) tensorboard_->write(scalars);
+}
+
+void RunFolder::sync_logs() {
+    if (metrics_) metrics_->sync();
+    if (tensorboard_) tensorboard_->sync();
 }
 
 void RunFolder::begin_step() {
@@ -137,6 +147,8 @@ void RunFolder::save(Context& ctx, const Parameters& params, const AdamW& optimi
                      const TrainState& state) {
     if (!is_root_) return;
     const auto begin = Clock::now();
+    // A resumed run does not say again what it said before.
+    sync_logs();
     const std::filesystem::path path =
         checkpoints_.write(state.step, [&](const std::filesystem::path& folder) {
             write_checkpoint_files(folder, ctx, config_, params, optimizer, state);
@@ -149,6 +161,7 @@ void RunFolder::save(Context& ctx, const Parameters& params, const AdamW& optimi
 
 void RunFolder::finish(const TrainState& state, const std::string& status) {
     write({{"event", "end"}, {"step", state.step}, {"status", status}, {"tokens", state.tokens}});
+    sync_logs();
 }
 
 }  // namespace pastur

@@ -20,12 +20,12 @@ class RunFolder {
 
     const std::filesystem::path& path() const { return path_; }
 
-    /// Restores the newest intact checkpoint; false when there is none. Says when it fell back to an older
-    /// one.
+    /// Restores the newest intact checkpoint; false when there is none: then the run begins again. Says when
+    /// it fell back to an older one.
     bool restore(Context& ctx, Parameters& params, AdamW& optimizer, TrainState& state);
 
     /// Makes the folder and its files, and logs the start. A folder that already holds a run is only accepted
-    /// when the run was restored from it: throws (kUsage).
+    /// after restore(): throws (kUsage).
     void start(Context& ctx, int ranks, bool restored, const TrainState& state, const ModelSize& size);
 
     void begin_step();
@@ -60,10 +60,12 @@ class RunFolder {
     std::filesystem::path metrics_path() const { return path_ / "metrics.jsonl"; }
     void write(const nlohmann::ordered_json& event);
     void draw(const std::vector<Scalar>& scalars);
+    void sync_logs();
 
     std::filesystem::path path_;
     Config config_;
     bool is_root_;
+    bool resuming_ = false;
     CheckpointStore checkpoints_;
     std::unique_ptr<MetricsLog> metrics_;
     std::unique_ptr<TensorboardLog> tensorboard_;

@@ -23,12 +23,13 @@ struct Result {
 
 class CommandLine : public testing::Test {
   protected:
+    explicit CommandLine(const fs::path& parent = fs::temp_directory_path()) : folder_(parent) {}
     static fs::path binary() { return fs::read_symlink("/proc/self/exe").parent_path() / "pastur"; }
 
-    /// Runs `pastur <arguments>` in the test's folder, through a shell.
-    Result run(const std::string& arguments) const {
-        const std::string command =
-            "cd '" + folder_.path().string() + "' && '" + binary().string() + "' " + arguments;
+    /// Runs `pastur <arguments>` in the test's folder, through a shell. environment: "NAME=value ..."
+    Result run(const std::string& arguments, const std::string& environment = "") const {
+        const std::string command = "cd '" + folder_.path().string() + "' && " + environment + " '" +
+                                    binary().string() + "' " + arguments;
         const int status =
             std::system(("{ " + command + "; } > '" + file("out") + "' 2> '" + file("err") + "'").c_str());
         return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(file("out"), 1 << 24),

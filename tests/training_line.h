@@ -6,7 +6,7 @@ namespace pastur::test {
 
 class TrainingLine : public CommandLine {
   protected:
-    TrainingLine() {
+    explicit TrainingLine(const fs::path& parent = fs::temp_directory_path()) : CommandLine(parent) {
         const Result synth = run("data synth --docs 400 --seed 1 --out stories.txt");
         EXPECT_EQ(synth.code, 0) << synth.err;
         const Result prepare =

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <fstream>
 
@@ -71,6 +72,7 @@ double number_of(const nlohmann::json& object, const char* key) {
 int64_t read_json_lines(const std::filesystem::path& file,
                         const std::function<void(const nlohmann::json&)>& use) {
     std::ifstream in(file);
+    if (!in && errno != ENOENT) fail_io("cannot open", file.string());
     int64_t unreadable = 0;
     for (std::string line; std::getline(in, line);) {
         if (line.empty()) continue;

@@ -1,6 +1,8 @@
 // pastur train: one run, alone or as one rank of several.
 #include <fmt/format.h>
 
+#include <system_error>
+
 #include "engine/comm.h"
 #include "engine/stop_request.h"
 #include "engine/trainer.h"
@@ -17,13 +19,17 @@ struct TrainArguments {
     std::vector<Override> overrides;
 };
 
-/// The run is done whatever becomes of its report: a failure is a line, no exit code.
+/// The run is done whatever becomes of its report: a failure is a line and no exit code, but for an I/O
+/// error, which no part of a run passes over.
 void report_on(const std::filesystem::path& run_dir) {
     const std::filesystem::path page = run_dir / "report.html";
     try {
         write_report({run_dir}, page);
         fmt::print("report: {}\n", page.string());
-    } catch (const std::exception& error) {
+    } catch (const std::system_error& error) {  // of std::filesystem
+        fail(ExitCode::kIo, "no report was written: {}", error.what());
+    } catch (const Error& error) {
+        if (error.code() == ExitCode::kIo) fail(ExitCode::kIo, "no report was written: {}", error.what());
         fmt::print(stderr, "pastur: no report was written: {}\n", error.what());
     }
 }
