@@ -65,7 +65,7 @@ CheckpointStore::CheckpointStore(fs::path folder, int64_t keep) : folder_(std::m
     PASTUR_CHECK(keep >= 0, "keeping {} checkpoints", keep);
 }
 
-void CheckpointStore::prepare() {
+void CheckpointStore::prepare(int64_t resumed) {
     make_folders(folder_);
     for (const std::string& name : names_in(folder_)) {
         if (starts_with(name, kReplaced)) {
@@ -76,6 +76,8 @@ void CheckpointStore::prepare() {
         }
         if (starts_with(name, kTemporary) || starts_with(name, kDropped)) remove_if_possible(folder_ / name);
     }
+    // The write of the last checkpoint may have been interrupted just before `latest` moved.
+    if (resumed >= 0) point_latest(folder_name(resumed));
 }
 
 fs::path CheckpointStore::temporary_folder(int64_t step) const {

@@ -26,8 +26,8 @@ class CheckpointStore {
     CheckpointStore(std::filesystem::path folder, int64_t keep);
 
     /// Makes the folder, and removes what an interrupted write or removal left. Once, by the process that
-    /// writes.
-    void prepare();
+    /// writes. resumed: the step that the run goes on from, which `latest` then names; -1: none.
+    void prepare(int64_t resumed = -1);
 
     /// `fill` writes files into the temporary folder it is given. Replaces a checkpoint of the same step.
     /// Throws what fill throws, and (kIo); then the earlier checkpoints are as they were and the temporary

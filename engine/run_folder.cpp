@@ -54,7 +54,7 @@ void RunFolder::start(Context& ctx, int ranks, bool restored, const TrainState& 
     }
     // Without a checkpoint the run begins again, and what it said before belongs to no step of it.
     truncate_after(metrics_path(), restored ? state.step : -1);
-    checkpoints_.prepare();
+    checkpoints_.prepare(restored ? state.step : -1);
     write_file_atomically(path_ / "config.toml", to_toml(config_));
     write_environment(path_ / "env.json", environment);
     metrics_ = std::make_unique<MetricsLog>(metrics_path());

@@ -146,6 +146,8 @@ TEST_F(Store, RecoversFromAKillAtAnyPoint) {
         const auto found = next.newest_intact(warnings);
         ASSERT_TRUE(found);
         EXPECT_EQ(found->step, step);
+        next.prepare(found->step);
+        EXPECT_EQ(CheckpointStore::find(dir() / "latest"), found->path);
         EXPECT_EQ(content(found->path / "weights.bin"), weights);
         for (const std::string& name : names()) EXPECT_NE(name[0], '.') << name;
     };

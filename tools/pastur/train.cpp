@@ -38,7 +38,6 @@ int train(const TrainArguments& arguments, Comm& comm) {
     const Device device = parse_device(arguments.device);
     const Config config = load_config(arguments.recipe, arguments.overrides, comm.size());
     Context ctx = make_context(device, comm.local_rank());
-    install_signal_handlers();
     Trainer trainer(config, ctx, comm);
     if (comm.is_root()) fmt::print("{}", trainer.describe());
     const std::string run_dir = arguments.run_dir.empty() ? config.run.dir : arguments.run_dir;
@@ -48,6 +47,7 @@ int train(const TrainArguments& arguments, Comm& comm) {
 }
 
 int train_as_rank(const TrainArguments& arguments) {
+    install_signal_handlers();  // before anything that takes time
     const std::unique_ptr<Comm> comm = make_comm();
     try {
         return train(arguments, *comm);
