@@ -13,6 +13,7 @@ RunFolder::RunFolder(const std::filesystem::path& path, const Config& config, bo
       config_(config),
       is_root_(is_root),
       checkpoints_(path / "checkpoints", config.checkpoint.keep),
+      writer_(checkpoints_, config),
       progress_(is_root ? stdout : nullptr, config.train.steps) {}
 
 bool RunFolder::restore(Context& ctx, Parameters& params, AdamW& optimizer, TrainState& state) {
@@ -90,6 +91,7 @@ void RunFolder::begin_step() {
 }
 
 void RunFolder::log_step(const TrainState& state, double loss, double grad_norm, double lr) {
+    log_checkpoint(writer_.poll());
     window_seconds_ += seconds_since(step_begin_);
     window_data_seconds_ += data_seconds_;
     window_diagnostics_seconds_ += diagnostics_seconds_;
@@ -147,19 +149,23 @@ void RunFolder::save(Context& ctx, const Parameters& params, const AdamW& optimi
                      const TrainState& state) {
     if (!is_root_) return;
     const auto begin = Clock::now();
+    log_checkpoint(writer_.drain());
     // A resumed run does not say again what it said before.
     sync_logs();
-    const std::filesystem::path path =
-        checkpoints_.write(state.step, [&](const std::filesystem::path& folder) {
-            write_checkpoint_files(folder, ctx, config_, params, optimizer, state);
-        });
+    writer_.start(ctx, params, optimizer, state, begin);
+}
+
+void RunFolder::log_checkpoint(const std::optional<CheckpointWriter::Written>& written) {
+    if (!written) return;
     write({{"event", "checkpoint"},
-           {"step", state.step},
-           {"path", std::filesystem::relative(path, path_).string()},
-           {"seconds", seconds_since(begin)}});
+           {"step", written->step},
+           {"path", std::filesystem::relative(written->path, path_).string()},
+           {"blocking_ms", written->blocking_ms},
+           {"total_ms", written->total_ms}});
 }
 
 void RunFolder::finish(const TrainState& state, const std::string& status) {
+    log_checkpoint(writer_.drain());
     write({{"event", "end"}, {"step", state.step}, {"status", status}, {"tokens", state.tokens}});
     sync_logs();
 }

@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <memory>
 
-#include "engine/checkpoint_store.h"
+#include "engine/checkpoint_writer.h"
 #include "engine/evaluate.h"
 #include "engine/logger.h"
 #include "engine/monitor.h"
@@ -48,8 +48,10 @@ class RunFolder {
     /// Events to metrics.jsonl and to people, and what went wrong to people.
     void log_spectra(const Monitor::Report& report);
     void log_validation(const TrainState& state, const Evaluation& evaluation);
+    /// Begins a checkpoint, when the one before is written, and logs that one. It is written beside training;
+    /// its failure is thrown by a later call of this class.
     void save(Context& ctx, const Parameters& params, const AdamW& optimizer, const TrainState& state);
-    /// status: "done", "requeue" or "nonfinite".
+    /// Waits for the checkpoint being written. status: "done", "requeue" or "nonfinite".
     void finish(const TrainState& state, const std::string& status);
 
   private:
@@ -61,12 +63,14 @@ class RunFolder {
     void write(const nlohmann::ordered_json& event);
     void draw(const std::vector<Scalar>& scalars);
     void sync_logs();
+    void log_checkpoint(const std::optional<CheckpointWriter::Written>& written);
 
     std::filesystem::path path_;
     Config config_;
     bool is_root_;
     bool resuming_ = false;
     CheckpointStore checkpoints_;
+    CheckpointWriter writer_;
     std::unique_ptr<MetricsLog> metrics_;
     std::unique_ptr<TensorboardLog> tensorboard_;
     Progress progress_;

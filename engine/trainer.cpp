@@ -69,7 +69,13 @@ void Trainer::allocate() {
     if (diagnostics)
         plan.entries.push_back(
             {"diagnostics", Monitor::planned_bytes(ctx_, config_, model_.params().table())});
+    // The copy that a checkpoint is written from lies on the host.
+    const int64_t checkpoint_bytes = CheckpointWriter::planned_bytes(model_.params());
+    if (comm_.is_root() && !is_cuda(ctx_)) plan.entries.push_back({"checkpoint copy", checkpoint_bytes});
     if (comm_.is_root()) fmt::print("memory on {}:\n{}", device_name(ctx_), plan.describe(memory));
+    if (comm_.is_root() && is_cuda(ctx_))
+        fmt::print("memory on the host:\n  {:<24}{:>12.1f} MiB\n", "checkpoint copy",
+                   static_cast<double>(checkpoint_bytes) / (1 << 20));
     plan.check_fits(memory);
     model_.allocate(ctx_, true);
     optimizer_.allocate(ctx_);
