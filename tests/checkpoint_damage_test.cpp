@@ -2,10 +2,14 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <nlohmann/json.hpp>
+
 #include "data/random.h"
 #include "engine/checkpoint.h"
 #include "engine/checkpoint_store.h"
+#include "engine/manifest.h"
 #include "engine/safetensors.h"
+#include "tests/expect_error.h"
 #include "tests/model_harness.h"
 #include "tests/temp_folder.h"
 
@@ -133,6 +137,38 @@ TEST_F(CheckpointDamage, EveryLostEndIsFoundAndNamed) {
     }
     EXPECT_GT(cuts, 15);
     CheckpointStore::verify(checkpoint_);
+}
+
+/// Tensors that begin and end within, at and beyond the pieces a file is read in, and one without elements.
+TEST(Manifest, HashesTensorsOfManyPieces) {
+    const TempFolder folder;
+    const std::vector<int64_t> sizes = {100'000, 700'000, 0, 262'144, 1'000'000, 1};
+    std::vector<float> values(1'000'000);
+    SplitMix random(5);
+    for (float& value : values) value = static_cast<float>(random.below(1000));
+    std::vector<TensorSource> tensors;
+    for (const int64_t size : sizes)
+        tensors.push_back({fmt::format("t{}", tensors.size()), DType::kF32, {size}, [&values, size] {
+                               return std::as_bytes(std::span(values)).first(static_cast<size_t>(size) * 4);
+                           }});
+    fs::create_directory(folder.path() / "checkpoint");
+    const fs::path file = folder.path() / "checkpoint" / "a.safetensors";
+    write_safetensors(file, tensors, {});
+    write_manifest(file.parent_path());
+    const auto manifest = nlohmann::json::parse(read_file(file.parent_path() / kManifestName, 1 << 20));
+    const nlohmann::json& listed = manifest["files"]["a.safetensors"];
+    EXPECT_EQ(listed["xxh3_128"], hash_file(file));
+    EXPECT_EQ(listed["tensors"].size(), sizes.size());
+    for (const TensorSource& tensor : tensors) {
+        const auto bytes = tensor.bytes();
+        const fs::path alone = folder.path() / "alone";
+        write_file_atomically(alone, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+        EXPECT_EQ(listed["tensors"][tensor.name]["xxh3_128"], hash_file(alone)) << tensor.name;
+        EXPECT_EQ(listed["tensors"][tensor.name]["bytes"], bytes.size());
+    }
+    const Flip flip(file, fs::file_size(file) - 5, 3);  // the last but one tensor's last element
+    expect_error(ExitCode::kCorruptData, {"damaged in tensor \"t4\""},
+                 [&] { verify_manifest(file.parent_path()); });
 }
 
 }  // namespace
