@@ -8,8 +8,8 @@
 #include <cerrno>
 #include <cmath>
 #include <fstream>
-#include <nlohmann/json.hpp>
 
+#include "engine/json_text.h"
 #include "kernels/error.h"
 
 namespace pastur {
@@ -37,7 +37,7 @@ bool ends_in_cut_line(const fs::path& file) {
 
 /// The line's "step"; -1 where it has none or is no JSON object: such a line belongs to no step and stays.
 int64_t step_of(const std::string& line) {
-    const nlohmann::json event = nlohmann::json::parse(line, nullptr, false);
+    const nlohmann::json event = parse_json(line);
     if (!event.is_object()) return -1;
     const auto step = event.find("step");
     return step != event.end() && step->is_number_integer() ? step->get<int64_t>() : -1;

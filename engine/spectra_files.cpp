@@ -4,9 +4,9 @@
 #include <fstream>
 #include <limits>
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "diag/npz.h"
+#include "engine/json_text.h"
 #include "engine/logger.h"
 
 namespace pastur {
@@ -48,7 +48,7 @@ void SpectraFiles::open(int64_t step, const std::function<void(const nlohmann::o
     std::ifstream lines(summary, std::ios::binary);
     if (!lines) fail_io("cannot open", summary.string());
     for (std::string line; std::getline(lines, line);) {
-        const auto record = nlohmann::ordered_json::parse(line, nullptr, false);
+        const auto record = parse_json<nlohmann::ordered_json>(line);
         // A line that somebody else put there is left alone.
         if (record.is_object() && record.contains("matrix") && record.contains("null")) replay(record);
     }

@@ -1,20 +1,22 @@
 // The engine's and the diagnostics' parsers of bytes from outside, fed with damage: the outcome is a result
 // or an Error that names the file, never a crash, an endless loop or a great deal of memory. Worth most under
 // -fsanitize=address,undefined.
-#include <nlohmann/json.hpp>
-
 #include "data/synth.h"
 #include "data/tokenizer.h"
 #include "data/train_tokenizer.h"
 #include "diag/npz_reader.h"
 #include "engine/checkpoint.h"
+#include "engine/environment.h"
+#include "engine/json_text.h"
 #include "engine/manifest.h"
 #include "engine/model_folder.h"
 #include "engine/safetensors.h"
 #include "engine/spectra_files.h"
+#include "tests/expect_error.h"
 #include "tests/fuzz.h"
 #include "tests/model_harness.h"
 #include "tests/sample_run.h"
+#include "tools/pastur/report_run.h"
 
 namespace pastur {
 namespace {
@@ -120,6 +122,28 @@ TEST_F(Fuzz, SpectraSummary) {
         SpectraFiles(folder_.path()).open(2, [&](const nlohmann::ordered_json&) { ++replayed; });
         EXPECT_LE(replayed, 12);
     }
+}
+
+// Brackets by the million, where a copy or a text of the value would take stack for each.
+TEST_F(Fuzz, DeepJson) {
+    const fs::path folder = folder_.path();
+    const std::string deep = std::string(3'000'000, '[') + std::string(3'000'000, ']');
+    const auto refused = [](const auto& read) {
+        test::expect_error(ExitCode::kCorruptData, {".json: "}, read);
+    };
+    write_bytes(folder / kManifestName, "{\"version\":1,\"files\":" + deep + "}");
+    refused([&] { inspect_manifest(folder); });
+    write_bytes(folder / "env.json", "{\"threads\":" + deep.substr(2'600'000, 800'000) + "}");
+    refused([&] { read_environment(folder / "env.json"); });
+    write_bytes(folder / "state.json", "{\"step\":" + deep.substr(2'600'000, 800'000) + "}");
+    refused([&] { read_checkpoint_state(folder); });
+    const std::string line = "{\"event\":\"start\",\"step\":1,\"matrix\":\"qk\",\"null\":" + deep + "}\n";
+    write_bytes(folder / "summary.jsonl", line);
+    SpectraFiles(folder).open(2, [](const auto&) { ADD_FAILURE() << "replayed"; });
+    write_bytes(folder / "metrics.jsonl", line + "{\"event\":\"train\",\"step\":1,\"loss\":2}\n");
+    fs::remove(folder / "env.json");
+    EXPECT_EQ(read_report_run(folder).train.rows(), 1u);
+    EXPECT_TRUE(parse_json(deep.substr(2'999'990, 20)).is_array());
 }
 
 }  // namespace

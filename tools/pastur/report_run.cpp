@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "engine/files.h"
+#include "engine/json_text.h"
 #include "kernels/error.h"
 
 namespace pastur {
@@ -76,7 +77,7 @@ int64_t read_json_lines(const std::filesystem::path& file,
     int64_t unreadable = 0;
     for (std::string line; std::getline(in, line);) {
         if (line.empty()) continue;
-        const nlohmann::json object = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+        const nlohmann::json object = parse_json(line);
         if (object.is_object())
             use(object);
         else
@@ -112,7 +113,7 @@ ReportRun read_report_run(const std::filesystem::path& folder) {
                                         readable + unreadable));
     run.config_text = read_text(folder / "config.toml", run);
     const std::string environment = read_text(folder / "env.json", run);
-    run.environment = nlohmann::json::parse(environment, nullptr, /*allow_exceptions=*/false);
+    run.environment = parse_json(environment);
     if (!run.environment.is_object()) run.environment = nullptr;
     return run;
 }
