@@ -14,7 +14,8 @@ double milliseconds_since(CheckpointWriter::Clock::time_point begin) {
 /// Master weights and moments as the model lays them out, on the host.
 struct CheckpointWriter::HostCopy {
     HostCopy(const TrainConfig& config, const Parameters& original)
-        : ctx(make_context(Device::kCpu)), params(DType::kF32), optimizer(config, params) {
+        : params(DType::kF32), optimizer(config, params) {
+        Context ctx = make_context(Device::kCpu);
         params.table() = original.table();
         params.allocate(ctx, false);
         optimizer.allocate(ctx);
@@ -26,13 +27,16 @@ struct CheckpointWriter::HostCopy {
             download(device, optimizer.second_moment(param), moments.second_moment(param));
         }
     }
-    Context ctx;
     Parameters params;
     AdamW optimizer;
 };
 
 CheckpointWriter::CheckpointWriter(CheckpointStore& store, const Config& config)
     : store_(store), config_(config) {}
+
+void CheckpointWriter::allocate(const Parameters& params) {
+    copy_ = std::make_unique<HostCopy>(config_.train, params);
+}
 
 CheckpointWriter::~CheckpointWriter() {
     if (writing_.valid()) writing_.wait();
@@ -41,12 +45,13 @@ CheckpointWriter::~CheckpointWriter() {
 void CheckpointWriter::start(Context& ctx, const Parameters& params, const AdamW& optimizer,
                              const TrainState& state, Clock::time_point begin) {
     PASTUR_CHECK(!writing_.valid(), "checkpoint of step {}: the one before is not drained", state.step);
-    if (!copy_) copy_ = std::make_unique<HostCopy>(config_.train, params);
+    PASTUR_CHECK(copy_, "checkpoint of step {}: no memory was taken", state.step);
     copy_->take(ctx, params, optimizer);
     const double blocking_ms = milliseconds_since(begin);
     writing_ = std::async(std::launch::async, [this, state, begin, blocking_ms] {
+        Context one_thread = CpuContext(1);  // the others are for training
         const std::filesystem::path path = store_.write(state.step, [&](const std::filesystem::path& folder) {
-            write_checkpoint_files(folder, copy_->ctx, config_, copy_->params, copy_->optimizer, state);
+            write_checkpoint_files(folder, one_thread, config_, copy_->params, copy_->optimizer, state);
         });
         return Written{state.step, path, blocking_ms, milliseconds_since(begin)};
     });

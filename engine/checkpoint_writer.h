@@ -12,7 +12,7 @@
 namespace pastur {
 
 /// At most one checkpoint is being written, by a thread of its own, from a copy of weights and moments in
-/// host memory, which is taken at the first one and kept. What training does meanwhile is not in it.
+/// host memory. What training does meanwhile is not in it.
 class CheckpointWriter {
   public:
     using Clock = std::chrono::steady_clock;
@@ -24,6 +24,9 @@ class CheckpointWriter {
     CheckpointWriter(CheckpointStore& store, const Config& config);
     /// Waits for the checkpoint being written; nobody hears of its failure.
     ~CheckpointWriter();
+
+    /// Takes the memory of the copy.
+    void allocate(const Parameters& params);
 
     struct Written {
         int64_t step;

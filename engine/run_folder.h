@@ -24,6 +24,11 @@ class RunFolder {
     /// it fell back to an older one.
     bool restore(Context& ctx, Parameters& params, AdamW& optimizer, TrainState& state);
 
+    /// Takes the host memory that checkpoints are written from; before save().
+    void allocate(const Parameters& params) {
+        if (is_root_) writer_.allocate(params);
+    }
+
     /// Makes the folder and its files, and logs the start. A folder that already holds a run is only accepted
     /// after restore(): throws (kUsage).
     void start(Context& ctx, int ranks, bool restored, const TrainState& state, const ModelSize& size);

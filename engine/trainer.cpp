@@ -79,6 +79,7 @@ void Trainer::allocate() {
     plan.check_fits(memory);
     model_.allocate(ctx_, true);
     optimizer_.allocate(ctx_);
+    folder_->allocate(model_.params());
     step_ = std::make_unique<TrainStep>(config_, ctx_, comm_, model_, optimizer_);
     if (diagnostics)
         monitor_ = std::make_unique<Monitor>(ctx_, config_, model_.params(), folder_->path() / "spectra");
