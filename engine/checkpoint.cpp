@@ -32,15 +32,6 @@ void read_tensor(Context& ctx, const SafetensorsFile& file, const std::string& n
     upload(ctx, into, file.tensor(name, DType::kF32, into.shape()));
 }
 
-nlohmann::json read_state(const std::filesystem::path& folder) {
-    const std::filesystem::path path = folder / kStateFile;
-    try {
-        return nlohmann::json::parse(read_file(path, kStateLimit));
-    } catch (const nlohmann::json::exception& error) {
-        fail(ExitCode::kCorruptData, "{}: {}", path.string(), error.what());
-    }
-}
-
 }  // namespace
 
 void write_checkpoint_files(const std::filesystem::path& folder, Context& ctx, const Config& config,
@@ -67,6 +58,11 @@ void write_checkpoint_files(const std::filesystem::path& folder, Context& ctx, c
     write_file_atomically(folder / kStateFile, json.dump(2) + "\n");
 }
 
+void check_checkpoint_weights(const std::filesystem::path& folder, const ParamTable& table) {
+    const SafetensorsFile file(folder / kModelFile);
+    for (const Param& param : table.params()) file.tensor(param.name, DType::kF32, param.shape);
+}
+
 void read_checkpoint_weights(const std::filesystem::path& folder, Context& ctx, Parameters& params) {
     const SafetensorsFile file(folder / kModelFile);
     for (const Param& param : params.table().params())
@@ -78,11 +74,16 @@ void read_checkpoint_files(const std::filesystem::path& folder, Context& ctx, Pa
                            AdamW& optimizer, TrainState& state) {
     read_checkpoint_weights(folder, ctx, params);
     read_moments(folder, ctx, params.table(), optimizer);
-    const nlohmann::json json = read_state(folder);
+    state = read_checkpoint_state(folder);
+}
+
+TrainState read_checkpoint_state(const std::filesystem::path& folder) {
+    const std::filesystem::path path = folder / kStateFile;
     try {
-        state = {json.at("step"), json.at("tokens"), json.at("skipped"), json.at("data_fingerprint")};
+        const auto json = nlohmann::json::parse(read_file(path, kStateLimit));
+        return {json.at("step"), json.at("tokens"), json.at("skipped"), json.at("data_fingerprint")};
     } catch (const nlohmann::json::exception& error) {
-        fail(ExitCode::kCorruptData, "{}: {}", (folder / kStateFile).string(), error.what());
+        fail(ExitCode::kCorruptData, "{}: {}", path.string(), error.what());
     }
 }
 
@@ -93,7 +94,11 @@ Config read_checkpoint_config(const std::filesystem::path& folder) {
     if (recipe == file.metadata().end())
         fail(ExitCode::kCorruptData, "{}: no \"{}\" in its metadata: not a checkpoint of pastur",
              path.string(), kRecipeKey);
-    return parse_config(recipe->second, path.string(), {});
+    try {
+        return parse_config(recipe->second, path.string(), {});
+    } catch (const Error& error) {  // nobody's usage now
+        fail(ExitCode::kCorruptData, "{}", error.what());
+    }
 }
 
 void check_same_run(const Config& then, const Config& now) {

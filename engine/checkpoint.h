@@ -19,6 +19,10 @@ void read_checkpoint_files(const std::filesystem::path& folder, Context& ctx, Pa
 
 /// The recipe a checkpoint was trained with, from model.safetensors' metadata.
 Config read_checkpoint_config(const std::filesystem::path& folder);
+/// The counters of a checkpoint, from state.json. Throws (kCorruptData, kMissingInput).
+TrainState read_checkpoint_state(const std::filesystem::path& folder);
+/// Throws (kCorruptData) unless the checkpoint holds every weight of a model of this table, in its shape.
+void check_checkpoint_weights(const std::filesystem::path& folder, const ParamTable& table);
 /// The weights alone, for evaluation.
 void read_checkpoint_weights(const std::filesystem::path& folder, Context& ctx, Parameters& params);
 

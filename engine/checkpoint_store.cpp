@@ -65,7 +65,7 @@ CheckpointStore::CheckpointStore(fs::path folder, int64_t keep) : folder_(std::m
     PASTUR_CHECK(keep >= 0, "keeping {} checkpoints", keep);
 }
 
-void CheckpointStore::prepare() {
+void CheckpointStore::prepare(int64_t resumed) {
     make_folders(folder_);
     for (const std::string& name : names_in(folder_)) {
         if (starts_with(name, kReplaced)) {
@@ -76,6 +76,8 @@ void CheckpointStore::prepare() {
         }
         if (starts_with(name, kTemporary) || starts_with(name, kDropped)) remove_if_possible(folder_ / name);
     }
+    // The write of the last checkpoint may have been interrupted just before `latest` moved.
+    if (resumed >= 0) point_latest(folder_name(resumed));
 }
 
 fs::path CheckpointStore::temporary_folder(int64_t step) const {
@@ -88,7 +90,10 @@ fs::path CheckpointStore::write(int64_t step, const std::function<void(const fs:
     const fs::path temporary = temporary_folder(step), final = folder_ / name,
                    replaced = folder_ / (kReplaced + name);
     try {
+        // A file that stayed from an interrupted write would become part of this checkpoint.
         remove_if_possible(temporary);
+        if (path_exists(temporary))
+            fail(ExitCode::kIo, "cannot remove {}, which an interrupted checkpoint left", temporary.string());
         make_folders(temporary);
         fill(temporary);
         write_manifest(temporary);
@@ -145,19 +150,21 @@ std::optional<CheckpointStore::Checkpoint> CheckpointStore::newest_intact(
     std::vector<std::string>& warnings) const {
     std::vector<Checkpoint> checkpoints = list();
     std::string first_problem;
+    bool unreadable = false;
     for (; !checkpoints.empty(); checkpoints.pop_back()) {
         try {
             verify(checkpoints.back().path);
             return checkpoints.back();
         } catch (const Error& error) {
             if (first_problem.empty()) first_problem = error.what();
+            unreadable = unreadable || error.code() == ExitCode::kIo;
             warnings.push_back(fmt::format("checkpoint {} is damaged and passed over: {}",
                                            checkpoints.back().path.filename().string(), error.what()));
         }
     }
     if (!first_problem.empty())
-        fail(ExitCode::kCorruptData, "{}: no checkpoint is intact; the newest: {}", folder_.string(),
-             first_problem);
+        fail(unreadable ? ExitCode::kIo : ExitCode::kCorruptData,
+             "{}: no checkpoint is intact; the newest: {}", folder_.string(), first_problem);
     return std::nullopt;
 }
 

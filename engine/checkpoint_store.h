@@ -26,8 +26,8 @@ class CheckpointStore {
     CheckpointStore(std::filesystem::path folder, int64_t keep);
 
     /// Makes the folder, and removes what an interrupted write or removal left. Once, by the process that
-    /// writes.
-    void prepare();
+    /// writes. resumed: the step that the run goes on from, which `latest` then names; -1: none.
+    void prepare(int64_t resumed = -1);
 
     /// `fill` writes files into the temporary folder it is given. Replaces a checkpoint of the same step.
     /// Throws what fill throws, and (kIo); then the earlier checkpoints are as they were and the temporary
@@ -41,8 +41,8 @@ class CheckpointStore {
     std::vector<Checkpoint> list() const;
 
     /// The newest checkpoint all of whose bytes verify; appends a line to `warnings` for each newer one that
-    /// does not. Nothing when there is none. Throws (kCorruptData) when there are checkpoints but none is
-    /// intact.
+    /// does not. Nothing when there is none. Throws when there are checkpoints but none is intact:
+    /// (kIo) where one could not be read, else (kCorruptData).
     std::optional<Checkpoint> newest_intact(std::vector<std::string>& warnings) const;
 
     /// Checks every byte of a checkpoint folder; throws (kCorruptData, kMissingInput, kIo).

@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/files.h"
+#include "engine/json_text.h"
 #include "kernels/error.h"
 
 extern char** environ;
@@ -133,7 +134,7 @@ void write_environment(const std::filesystem::path& file, const json& environmen
 
 json read_environment(const std::filesystem::path& file) {
     const std::string text = read_file(file, 1 << 20);
-    json environment = json::parse(text, nullptr, false);
+    json environment = parse_json(text);
     if (!environment.is_object())
         fail(ExitCode::kCorruptData, "{}: expected one JSON object describing a run's environment",
              file.string());

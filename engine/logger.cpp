@@ -8,8 +8,8 @@
 #include <cerrno>
 #include <cmath>
 #include <fstream>
-#include <nlohmann/json.hpp>
 
+#include "engine/json_text.h"
 #include "kernels/error.h"
 
 namespace pastur {
@@ -27,14 +27,17 @@ void collect_nonfinite(std::vector<std::string>& names, const nlohmann::ordered_
 
 bool ends_in_cut_line(const fs::path& file) {
     std::ifstream in(file, std::ios::binary | std::ios::ate);
-    if (!in || in.tellg() <= 0) return false;
+    if (!in) fail_io("cannot open", file.string());
+    if (in.tellg() == 0) return false;
     in.seekg(-1, std::ios::end);
-    return in.get() != '\n';
+    const int last = in.get();
+    if (!in) fail_io("cannot read", file.string());
+    return last != '\n';
 }
 
 /// The line's "step"; -1 where it has none or is no JSON object: such a line belongs to no step and stays.
 int64_t step_of(const std::string& line) {
-    const nlohmann::json event = nlohmann::json::parse(line, nullptr, false);
+    const nlohmann::json event = parse_json(line);
     if (!event.is_object()) return -1;
     const auto step = event.find("step");
     return step != event.end() && step->is_number_integer() ? step->get<int64_t>() : -1;

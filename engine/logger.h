@@ -22,6 +22,8 @@ class MetricsLog {
     /// {"v":1, <fields of event in their order>}. Floats read back equal; non-finite ones are null, and
     /// "nonfinite" lists their names. Throws (kIo).
     void write(const nlohmann::ordered_json& event);
+    /// What was written is durable. Throws (kIo).
+    void sync() { file_.sync(); }
 
   private:
     AppendFile file_;

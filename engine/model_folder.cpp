@@ -4,11 +4,11 @@
 
 #include <bit>
 #include <cstring>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "engine/checkpoint.h"
 #include "engine/checkpoint_store.h"
+#include "engine/json_text.h"
 #include "engine/model.h"
 #include "engine/nearest_name.h"
 
@@ -22,7 +22,7 @@ constexpr int64_t kJsonLimit = 64 << 20;
 constexpr int64_t kWidest = 1 << 20, kMost = 1 << 16;
 
 json read_json(const fs::path& file) {
-    json value = json::parse(read_file(file, kJsonLimit), nullptr, false);
+    json value = parse_json(read_file(file, kJsonLimit));
     if (!value.is_object()) fail(ExitCode::kCorruptData, "{}: expected a JSON object", file.string());
     return value;
 }

@@ -219,6 +219,7 @@ Monitor::Report Monitor::drain() {
         lock.lock();
         wait_until_idle(lock);
     }
+    files_.sync();
     return std::exchange(report_, {});
 }
 

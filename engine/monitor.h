@@ -59,7 +59,7 @@ class Monitor {
     /// What has come up since the last call. Throws (kIo) when the files could not be written; nothing else
     /// that goes wrong in a measurement is more than a message.
     Report poll();
-    /// The same when everything observed is written.
+    /// The same when everything observed is written, and durable.
     Report drain();
 
   private:

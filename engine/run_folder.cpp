@@ -14,13 +14,18 @@ RunFolder::RunFolder(const std::filesystem::path& path, const Config& config, bo
       config_(config),
       is_root_(is_root),
       checkpoints_(path / "checkpoints", config.checkpoint.keep),
+      writer_(checkpoints_, config),
       progress_(is_root ? stdout : nullptr, config.train.steps) {}
 
 bool RunFolder::restore(Context& ctx, Parameters& params, AdamW& optimizer, TrainState& state) {
+    resuming_ = true;
     std::vector<std::string> warnings;
     const auto checkpoint = checkpoints_.newest_intact(warnings);
     for (const std::string& warning : warnings) progress_.message(warning);
-    if (!checkpoint) return false;
+    if (!checkpoint) {
+        progress_.message("no checkpoint to resume from: beginning at step 0");
+        return false;
+    }
     const Config before = read_checkpoint_config(checkpoint->path);
     check_same_run(before, config_);
     if (before.train.micro_batch != config_.train.micro_batch)
@@ -39,7 +44,7 @@ void RunFolder::start(Context& ctx, int ranks, bool restored, const TrainState& 
     const MemoryInfo memory = memory_info(ctx);
     memory_gib_ = static_cast<double>(memory.total_bytes - memory.free_bytes) / (1 << 30);
     if (!is_root_) return;
-    if (!restored && std::filesystem::exists(metrics_path()))
+    if (!resuming_ && std::filesystem::exists(metrics_path()))
         fail(ExitCode::kUsage, "{} already holds a run: give --resume to go on with it, or another --run",
              path_.string());
     make_folders(path_);
@@ -48,9 +53,10 @@ void RunFolder::start(Context& ctx, int ranks, bool restored, const TrainState& 
         for (const std::string& line :
              compare_environments(read_environment(path_ / "env.json"), environment))
             progress_.message("this is not where the run was before, bits may differ: " + line);
-        truncate_after(metrics_path(), state.step);
     }
-    checkpoints_.prepare();
+    // Without a checkpoint the run begins again, and what it said before belongs to no step of it.
+    truncate_after(metrics_path(), restored ? state.step : -1);
+    checkpoints_.prepare(restored ? state.step : -1);
     write_file_atomically(path_ / "config.toml", to_toml(config_));
     write_environment(path_ / "env.json", environment);
     metrics_ = std::make_unique<MetricsLog>(metrics_path());
@@ -75,12 +81,18 @@ void RunFolder::draw(const std::vector<Scalar>& scalars) {
     if (tensorboard_) tensorboard_->write(scalars);
 }
 
+void RunFolder::sync_logs() {
+    if (metrics_) metrics_->sync();
+    if (tensorboard_) tensorboard_->sync();
+}
+
 void RunFolder::begin_step() {
     step_begin_ = Clock::now();
     data_seconds_ = diagnostics_seconds_ = 0;
 }
 
 void RunFolder::log_step(const TrainState& state, double loss, double grad_norm, double lr) {
+    log_checkpoint(writer_.poll());
     window_seconds_ += seconds_since(step_begin_);
     window_data_seconds_ += data_seconds_;
     window_diagnostics_seconds_ += diagnostics_seconds_;
@@ -137,13 +149,12 @@ void RunFolder::log_validation(const TrainState& state, const Evaluation& evalua
 void RunFolder::fill_checkpoint(const std::filesystem::path& folder, Context& ctx, Comm& comm,
                                 const Parameters& params, const AdamW& optimizer,
                                 const TrainState& state) const {
-    const bool shared = !optimizer.owns_all();
-    if (shared) comm.barrier();  // rank 0 has made the folder
+    comm.barrier();  // rank 0 has made the folder
     if (is_root_)
         write_checkpoint_files(folder, ctx, config_, params, optimizer, state);
-    else if (shared)
+    else
         write_moment_parts(folder, ctx, params.table(), optimizer, comm.rank(), state.step);
-    if (shared) comm.barrier();  // all files are there
+    comm.barrier();  // all files are there
 }
 
 void RunFolder::save(Context& ctx, Comm& comm, const Parameters& params, const AdamW& optimizer,
@@ -151,17 +162,33 @@ void RunFolder::save(Context& ctx, Comm& comm, const Parameters& params, const A
     const auto fill = [&](const std::filesystem::path& folder) {
         fill_checkpoint(folder, ctx, comm, params, optimizer, state);
     };
-    if (!is_root_) return fill(checkpoints_.temporary_folder(state.step));
+    if (!is_root_) {
+        if (!optimizer.owns_all()) fill(checkpoints_.temporary_folder(state.step));
+        return;
+    }
     const auto begin = Clock::now();
+    log_checkpoint(writer_.drain());
+    // A resumed run does not say again what it said before.
+    sync_logs();
+    if (optimizer.owns_all()) return writer_.start(ctx, params, optimizer, state, begin);
     const std::filesystem::path path = checkpoints_.write(state.step, fill);
+    const double milliseconds = seconds_since(begin) * 1e3;
+    log_checkpoint(CheckpointWriter::Written{state.step, path, milliseconds, milliseconds});
+}
+
+void RunFolder::log_checkpoint(const std::optional<CheckpointWriter::Written>& written) {
+    if (!written) return;
     write({{"event", "checkpoint"},
-           {"step", state.step},
-           {"path", std::filesystem::relative(path, path_).string()},
-           {"seconds", seconds_since(begin)}});
+           {"step", written->step},
+           {"path", std::filesystem::relative(written->path, path_).string()},
+           {"blocking_ms", written->blocking_ms},
+           {"total_ms", written->total_ms}});
 }
 
 void RunFolder::finish(const TrainState& state, const std::string& status) {
+    log_checkpoint(writer_.drain());
     write({{"event", "end"}, {"step", state.step}, {"status", status}, {"tokens", state.tokens}});
+    sync_logs();
 }
 
 }  // namespace pastur

@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <memory>
 
-#include "engine/checkpoint_store.h"
+#include "engine/checkpoint_writer.h"
 #include "engine/comm.h"
 #include "engine/evaluate.h"
 #include "engine/logger.h"
@@ -21,12 +21,17 @@ class RunFolder {
 
     const std::filesystem::path& path() const { return path_; }
 
-    /// Restores the newest intact checkpoint; false when there is none. Says when it fell back to an older
-    /// one.
+    /// Restores the newest intact checkpoint; false when there is none: then the run begins again. Says when
+    /// it fell back to an older one.
     bool restore(Context& ctx, Parameters& params, AdamW& optimizer, TrainState& state);
 
+    /// Takes the host memory that checkpoints are written from; before save().
+    void allocate(const Parameters& params) {
+        if (is_root_) writer_.allocate(params);
+    }
+
     /// Makes the folder and its files, and logs the start. A folder that already holds a run is only accepted
-    /// when the run was restored from it: throws (kUsage).
+    /// after restore(): throws (kUsage).
     void start(Context& ctx, int ranks, bool restored, const TrainState& state, const ModelSize& size);
 
     void begin_step();
@@ -49,10 +54,12 @@ class RunFolder {
     /// Events to metrics.jsonl and to people, and what went wrong to people.
     void log_spectra(const Monitor::Report& report);
     void log_validation(const TrainState& state, const Evaluation& evaluation);
-    /// Every rank calls it; where moments are divided over the ranks, each writes its own.
+    /// Every rank calls it. Begins a checkpoint, when the one before is written, and logs that one. It is
+    /// written beside training; its failure is thrown by a later call of this class. Where moments are divided
+    /// over the ranks, each writes its own and all wait.
     void save(Context& ctx, Comm& comm, const Parameters& params, const AdamW& optimizer,
               const TrainState& state);
-    /// status: "done", "requeue" or "nonfinite".
+    /// Waits for the checkpoint being written. status: "done", "requeue" or "nonfinite".
     void finish(const TrainState& state, const std::string& status);
 
   private:
@@ -65,11 +72,15 @@ class RunFolder {
                          const Parameters& params, const AdamW& optimizer, const TrainState& state) const;
     void write(const nlohmann::ordered_json& event);
     void draw(const std::vector<Scalar>& scalars);
+    void sync_logs();
+    void log_checkpoint(const std::optional<CheckpointWriter::Written>& written);
 
     std::filesystem::path path_;
     Config config_;
     bool is_root_;
+    bool resuming_ = false;
     CheckpointStore checkpoints_;
+    CheckpointWriter writer_;
     std::unique_ptr<MetricsLog> metrics_;
     std::unique_ptr<TensorboardLog> tensorboard_;
     Progress progress_;

@@ -46,6 +46,8 @@ class SafetensorsFile {
     explicit SafetensorsFile(const std::filesystem::path& file);
 
     const std::filesystem::path& path() const { return file_.path(); }
+    /// The whole file: length, header and data.
+    std::span<const std::byte> bytes() const { return file_.bytes(); }
     const StringMap& metadata() const { return metadata_; }
     const std::map<std::string, Entry>& entries() const { return entries_; }
     bool contains(const std::string& name) const { return entries_.count(name) != 0; }

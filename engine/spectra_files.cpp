@@ -4,9 +4,9 @@
 #include <fstream>
 #include <limits>
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "diag/npz.h"
+#include "engine/json_text.h"
 #include "engine/logger.h"
 
 namespace pastur {
@@ -44,13 +44,15 @@ void SpectraFiles::open(int64_t step, const std::function<void(const nlohmann::o
     move_archives_aside(folder_, step);
     const fs::path summary = folder_ / "summary.jsonl";
     truncate_after(summary, step);
+    summary_ = std::make_unique<AppendFile>(summary);
     std::ifstream lines(summary, std::ios::binary);
+    if (!lines) fail_io("cannot open", summary.string());
     for (std::string line; std::getline(lines, line);) {
-        const auto record = nlohmann::ordered_json::parse(line, nullptr, false);
+        const auto record = parse_json<nlohmann::ordered_json>(line);
         // A line that somebody else put there is left alone.
         if (record.is_object() && record.contains("matrix") && record.contains("null")) replay(record);
     }
-    summary_ = std::make_unique<AppendFile>(summary);
+    if (lines.bad()) fail_io("cannot read", summary.string());
 }
 
 std::string spectra_npz(const std::vector<SpectralMatrix>& matrices,

@@ -31,6 +31,8 @@ class SpectraFiles {
                        const std::vector<std::vector<Spectrum>>& spectra) const;
     /// Appends to summary.jsonl by one write. Throws (kIo).
     void append_summary(const std::vector<nlohmann::ordered_json>& records);
+    /// What was appended is durable. Throws (kIo).
+    void sync() { summary_->sync(); }
 
   private:
     std::filesystem::path folder_;

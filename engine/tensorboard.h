@@ -25,6 +25,8 @@ class TensorboardLog {
     TensorboardLog(const std::filesystem::path& folder, int64_t step);
     /// Throws (kIo).
     void write(const std::vector<Scalar>& scalars);
+    /// What was written is durable. Throws (kIo).
+    void sync() { file_->sync(); }
 
   private:
     void append(const std::string& event);

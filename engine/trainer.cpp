@@ -76,10 +76,19 @@ void Trainer::allocate() {
     if (diagnostics)
         plan.entries.push_back({"diagnostics", Monitor::planned_bytes(ctx_, config_, model_.params().table(),
                                                                       comm_.rank(), comm_.size())});
+    // The copy that a checkpoint is written from lies on the host.
+    const int64_t checkpoint_bytes =
+        optimizer_.owns_all() ? CheckpointWriter::planned_bytes(model_.params()) : 0;
+    if (checkpoint_bytes > 0 && comm_.is_root() && !is_cuda(ctx_))
+        plan.entries.push_back({"checkpoint copy", checkpoint_bytes});
     if (comm_.is_root()) fmt::print("memory on {}:\n{}", device_name(ctx_), plan.describe(memory));
+    if (checkpoint_bytes > 0 && comm_.is_root() && is_cuda(ctx_))
+        fmt::print("memory on the host:\n  {:<24}{:>12.1f} MiB\n", "checkpoint copy",
+                   static_cast<double>(checkpoint_bytes) / (1 << 20));
     plan.check_fits(memory);
     model_.allocate(ctx_, true);
     optimizer_.allocate(ctx_);
+    if (optimizer_.owns_all()) folder_->allocate(model_.params());
     step_ = std::make_unique<TrainStep>(config_, ctx_, comm_, model_, optimizer_);
     if (diagnostics)
         monitor_ =
@@ -163,7 +172,7 @@ TrainStep::Result Trainer::train_step(double lr) {
 void Trainer::handle_nonfinite(const TrainStep::Result& result) {
     ++state_.skipped;
     if (config_.train.nonfinite == "skip") return;
-    const std::string where = first_nonfinite_gradient();
+    const std::string where = diagnose_nonfinite();
     finish("nonfinite", ExitCode::kNonFinite);
     fail(ExitCode::kNonFinite,
          "step {}: loss {}, gradient norm {}: {}; the weights are those of the step before. Lower train.lr, "
@@ -172,13 +181,20 @@ void Trainer::handle_nonfinite(const TrainStep::Result& result) {
          state_.step, result.loss, result.grad_norm, where);
 }
 
-std::string Trainer::first_nonfinite_gradient() {
+std::string Trainer::first_nonfinite(Tensor flat) {
+    if (std::isfinite(step_->sum_of_squares_of(flat))) return "";
+    for (const Param& param : model_.params().table().params())
+        if (!std::isfinite(step_->sum_of_squares_of(flat.slice(0, param.offset, param.stored()))))
+            return param.name;
+    return "";  // each is finite, their sum is not
+}
+
+std::string Trainer::diagnose_nonfinite() {
     step_->sync().share_gradients();
-    for (const Param& param : model_.params().table().params()) {
-        const Tensor stored = model_.params().flat_grad().slice(0, param.offset, param.stored());
-        if (!std::isfinite(step_->sum_of_squares_of(stored)))
-            return fmt::format("first non-finite gradient is {}'s", param.name);
-    }
+    const std::string weight = first_nonfinite(model_.params().flat_master());
+    if (!weight.empty()) return fmt::format("weight {} is not finite", weight);
+    const std::string gradient = first_nonfinite(model_.params().flat_grad());
+    if (!gradient.empty()) return fmt::format("first non-finite gradient is {}'s", gradient);
     return "every single gradient is finite";
 }
 
@@ -192,6 +208,10 @@ void Trainer::save_checkpoint() {
     // What was observed until here is on disk before the checkpoint is: a resumed run does not observe it
     // again.
     if (monitor_) folder_->log_spectra(monitor_->drain());
+    // What no step has read yet, such as the embedding of a rare token, shows up here.
+    if (const std::string weight = first_nonfinite(model_.params().flat_master()); !weight.empty())
+        fail(ExitCode::kNonFinite, "step {}: weight {} is not finite: no checkpoint is made of it",
+             state_.step, weight);
     folder_->save(ctx_, comm_, model_.params(), optimizer_, state_);
     comm_.barrier();
 }

@@ -41,7 +41,9 @@ class Trainer {
     ExitCode train();
     TrainStep::Result train_step(double lr);
     void handle_nonfinite(const TrainStep::Result& result);
-    std::string first_nonfinite_gradient();
+    /// The first tensor of a flat buffer (of weights or gradients) that is not finite; empty: none.
+    std::string first_nonfinite(Tensor flat);
+    std::string diagnose_nonfinite();
     void validate();
     void save_checkpoint();
     void measure_spectra();

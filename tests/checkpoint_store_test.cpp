@@ -25,7 +25,7 @@ class Store : public testing::Test {
 
     fs::path dir() const { return folder_.path() / "checkpoints"; }
     static void fill(const fs::path& folder, const std::string& content) {
-        std::ofstream(folder / "model.safetensors") << content;
+        std::ofstream(folder / "weights.bin") << content;
         std::ofstream(folder / "state.json") << "{}";
     }
     fs::path write(int64_t step, const std::string& content = "weights") {
@@ -54,7 +54,7 @@ TEST_F(Store, WritesACompleteFolderAndPointsToIt) {
     EXPECT_EQ(content(dir() / "latest"), "step_00000100\n");
     const auto manifest = nlohmann::json::parse(content(path / kManifestName));
     EXPECT_EQ(manifest["files"].size(), 2u);
-    EXPECT_EQ(manifest["files"]["model.safetensors"]["bytes"], 7);
+    EXPECT_EQ(manifest["files"]["weights.bin"]["bytes"], 7);
     EXPECT_EQ(manifest["files"]["state.json"]["xxh3_128"], hash_file(path / "state.json"));
     CheckpointStore::verify(path);
     std::ofstream(path / "empty");
@@ -85,7 +85,7 @@ TEST_F(Store, NeverPrunesTheOneJustWrittenAndDropsAbandonedOnesFirst) {
 TEST_F(Store, ReplacesACheckpointOfTheSameStep) {
     write(100, "old");
     write(100, "new");
-    EXPECT_EQ(content(dir() / "step_00000100" / "model.safetensors"), "new");
+    EXPECT_EQ(content(dir() / "step_00000100" / "weights.bin"), "new");
     EXPECT_EQ(names(), (std::set<std::string>{"latest", "step_00000100"}));
 }
 
@@ -102,7 +102,7 @@ TEST_F(Store, AnExceptionWhileWritingLeavesTheEarlierOnes) {
     }
     std::vector<std::string> warnings;
     EXPECT_EQ(store_.newest_intact(warnings)->step, 100);
-    EXPECT_EQ(content(dir() / "step_00000100" / "model.safetensors"), "good");
+    EXPECT_EQ(content(dir() / "step_00000100" / "weights.bin"), "good");
     EXPECT_TRUE(warnings.empty());
 }
 
@@ -146,7 +146,9 @@ TEST_F(Store, RecoversFromAKillAtAnyPoint) {
         const auto found = next.newest_intact(warnings);
         ASSERT_TRUE(found);
         EXPECT_EQ(found->step, step);
-        EXPECT_EQ(content(found->path / "model.safetensors"), weights);
+        next.prepare(found->step);
+        EXPECT_EQ(CheckpointStore::find(dir() / "latest"), found->path);
+        EXPECT_EQ(content(found->path / "weights.bin"), weights);
         for (const std::string& name : names()) EXPECT_NE(name[0], '.') << name;
     };
     write(100, "good");
@@ -170,14 +172,14 @@ TEST_F(Store, RecoversFromAKillAtAnyPoint) {
 TEST_F(Store, FallsBackFromDamageAndSaysSo) {
     write(100);
     write(200);
-    damage(dir() / "step_00000200" / "model.safetensors");
-    expect_error(ExitCode::kCorruptData, {"step_00000200/model.safetensors", "XXH3", "expected"},
+    damage(dir() / "step_00000200" / "weights.bin");
+    expect_error(ExitCode::kCorruptData, {"step_00000200/weights.bin", "XXH3", "expected"},
                  [&] { CheckpointStore::verify(dir() / "step_00000200"); });
     std::vector<std::string> warnings;
     EXPECT_EQ(store_.newest_intact(warnings)->step, 100);
     ASSERT_EQ(warnings.size(), 1u);
     EXPECT_NE(warnings[0].find("step_00000200"), std::string::npos);
-    EXPECT_NE(warnings[0].find("model.safetensors"), std::string::npos);
+    EXPECT_NE(warnings[0].find("weights.bin"), std::string::npos);
     fs::remove(dir() / "step_00000100" / "state.json");
     warnings.clear();
     expect_error(ExitCode::kCorruptData, {"no checkpoint is intact", "step_00000200"},
@@ -192,19 +194,20 @@ TEST_F(Store, FindsNothingInAnEmptyRun) {
 }
 
 TEST_F(Store, VerifyNoticesEveryKindOfDamage) {
-    const fs::path path = write(100), manifest = path / kManifestName, model = path / "model.safetensors";
+    const fs::path path = write(100), manifest = path / kManifestName, model = path / "weights.bin";
     const auto expect_corrupt = [&](std::initializer_list<std::string> parts) {
         expect_error(ExitCode::kCorruptData, parts, [&] { CheckpointStore::verify(path); });
     };
     fs::resize_file(model, 3);
-    expect_corrupt({"model.safetensors: 3 bytes: expected 7"});
+    expect_corrupt({"weights.bin: 3 bytes: expected 7"});
     fs::remove(model);
-    expect_corrupt({"model.safetensors", "No such file"});
+    expect_corrupt({"weights.bin", "No such file"});
     for (const char* text :
-         {"", "{", "[]", "{}", R"({"version":2,"files":{}})", R"({"version":1,"files":[]})",
+         {"", "{", "[]", "{}", R"({"version":3,"files":{}})", R"({"version":1,"files":[]})",
           R"({"version":1,"files":{"../x":{"bytes":1,"xxh3_128":""}}})",
           R"({"version":1,"files":{"x":{"bytes":-1,"xxh3_128":""}}})",
-          R"({"version":1,"files":{"x":{"bytes":1}}})", R"({"version":1,"files":{"x":3}})"}) {
+          R"({"version":1,"files":{"x":{"bytes":1}}})", R"({"version":1,"files":{"x":3}})",
+          R"({"version":2,"files":{}})"}) {
         std::ofstream(manifest) << text;
         expect_corrupt({"MANIFEST.json: expected"});
     }

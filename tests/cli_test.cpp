@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/safetensors.h"
-#include "tests/command_line.h"
+#include "tests/training_line.h"
 
 namespace pastur {
 namespace {
@@ -26,7 +26,7 @@ TEST_F(CommandLine, HelpListsEverySubcommandInALine) {
     const Result result = run("--help");
     EXPECT_EQ(result.code, 0);
     for (const char* command : {"\n  train ", "\n  plan ", "\n  eval ", "\n  spectra ", "\n  bench ",
-                                "\n  compare ", "\n  report ", "\n  data "})
+                                "\n  compare ", "\n  report ", "\n  verify ", "\n  data "})
         EXPECT_NE(result.out.find(command), std::string::npos) << result.out;
     const Result train = run("train --help");
     EXPECT_EQ(train.code, 0);
@@ -89,20 +89,8 @@ TEST_F(CommandLine, AFullDiskBehindStdoutIsAnError) {
 }
 
 /// One life of a run: prepare data, train, refuse to overwrite, train on, evaluate.
-class TrainingLine : public CommandLine {
+class Life : public test::TrainingLine {
   protected:
-    TrainingLine() {
-        const Result synth = run("data synth --docs 400 --seed 1 --out stories.txt");
-        EXPECT_EQ(synth.code, 0) << synth.err;
-        const Result prepare =
-            run("data prepare --input stories.txt --tokenizer bytes --out corpus --val-fraction 0.1");
-        EXPECT_EQ(prepare.code, 0) << prepare.err;
-        write(
-            "r.toml",
-            "[model]\nvocab = 512\nd_model = 16\nffn = 24\nlayers = 2\nheads = 2\n[data]\ndir = \"corpus\"\n"
-            "seq_len = 16\n[train]\nsteps = 4\nglobal_batch = 4\nval_tokens = 64\n[checkpoint]\nevery = 2\n"
-            "[run]\nlog_every = 1\n");
-    }
     std::vector<std::string> events() const {
         std::vector<std::string> names;
         std::ifstream in(file("run/metrics.jsonl"));
@@ -114,7 +102,7 @@ class TrainingLine : public CommandLine {
     }
 };
 
-TEST_F(TrainingLine, LeavesACompleteRunFolder) {
+TEST_F(Life, LeavesACompleteRunFolder) {
     const Result first = run("train r.toml --run run --device cpu");
     ASSERT_EQ(first.code, 0) << first.err;
     EXPECT_EQ(first.err, "");
@@ -136,7 +124,7 @@ TEST_F(TrainingLine, LeavesACompleteRunFolder) {
     expect_failure("eval --checkpoint run --data corpus", 65, {"step_00000004/model.safetensors: 100 bytes"});
 }
 
-TEST_F(TrainingLine, AnUnusableRunFolderIsAnIoError) {
+TEST_F(Life, AnUnusableRunFolderIsAnIoError) {
     write("file", "");
     expect_failure("train r.toml --run file/run --device cpu", 74, {"file"});
     expect_failure("train r.toml --run /proc/run --device cpu", 74, {"/proc/run"});

@@ -23,11 +23,12 @@ struct Result {
 
 class CommandLine : public testing::Test {
   protected:
+    explicit CommandLine(const fs::path& parent = fs::temp_directory_path()) : folder_(parent) {}
     static fs::path binary() { return fs::read_symlink("/proc/self/exe").parent_path() / "pastur"; }
 
-    /// Runs `pastur <arguments>` in the test's folder, through a shell.
-    Result run(const std::string& arguments) const {
-        return shell("'" + binary().string() + "' " + arguments);
+    /// Runs `pastur <arguments>` in the test's folder, through a shell. environment: "NAME=value ..."
+    Result run(const std::string& arguments, const std::string& environment = "") const {
+        return shell(environment + " '" + binary().string() + "' " + arguments);
     }
     /// Runs a command of the shell in the test's folder.
     Result shell(const std::string& line) const {

@@ -1,90 +1,21 @@
 // Bytes from outside, damaged in a few thousand ways: the outcome is a result or an Error, never a crash, an
 // endless loop or a great deal of memory. Worth most under -fsanitize=address,undefined.
-#include <gtest/gtest.h>
-#include <sys/resource.h>
-
-#include <functional>
-
 #include "data/corpus.h"
 #include "data/inspect.h"
 #include "data/loader.h"
 #include "data/meta.h"
-#include "data/random.h"
 #include "data/sentencepiece_model.h"
 #include "data/synth.h"
-#include "kernels/error.h"
 #include "tests/data_files.h"
-#include "tests/temp_folder.h"
+#include "tests/fuzz.h"
 
 namespace pastur {
 namespace {
 
+using test::Fuzz;
+using test::mutate;
+using test::resident_mib;
 using test::write_bytes;
-
-/// One to four of: a flipped bit, an overwritten word, a deleted, repeated or inserted part, an end cut off.
-std::string mutate(std::string bytes, SplitMix& random) {
-    const int changes = 1 + static_cast<int>(random.below(4));
-    for (int i = 0; i < changes && !bytes.empty(); ++i) {
-        const size_t at = random.below(bytes.size());
-        const size_t length = random.below(std::min<size_t>(64, bytes.size() - at) + 1);
-        switch (random.below(6)) {
-            case 0:
-                bytes[at] = static_cast<char>(bytes[at] ^ (1 << random.below(8)));
-                break;
-            case 1:
-                for (size_t j = at; j < std::min(at + 4, bytes.size()); ++j)
-                    bytes[j] = "\0\xff\x7f\x80"[random.below(4)];
-                break;
-            case 2:
-                bytes.erase(at, length);
-                break;
-            case 3:
-                bytes.insert(at, bytes.substr(at, length));
-                break;
-            case 4:
-                bytes.insert(at, 1 + random.below(8), "\"{}[]\\\n\0\xff"[random.below(9)]);
-                break;
-            case 5:
-                bytes.resize(at);
-                break;
-        }
-    }
-    return bytes;
-}
-
-int64_t resident_mib() {
-    rusage usage{};
-    getrusage(RUSAGE_SELF, &usage);
-    return usage.ru_maxrss / 1024;
-}
-
-class Fuzz : public testing::Test {
-  protected:
-    /// Feeds `cases` mutations of each seed to `read`. Counts how many were accepted.
-    void mutate_and_read(const std::string& name, const std::vector<std::string>& seeds, int cases,
-                         const std::function<void(const std::string&)>& read) {
-        const int64_t before = resident_mib();
-        int accepted = 0, refused = 0;
-        for (size_t s = 0; s < seeds.size(); ++s) {
-            SplitMix random(2026, s);
-            for (int i = 0; i < cases; ++i) {
-                const std::string path = folder_.path() / name;
-                write_bytes(path, mutate(seeds[s], random));
-                try {
-                    read(path);
-                    ++accepted;
-                } catch (const Error& error) {
-                    ++refused;
-                    EXPECT_EQ(error.code(), ExitCode::kCorruptData) << error.what();
-                    EXPECT_NE(std::string(error.what()).find(name), std::string::npos) << error.what();
-                }
-            }
-        }
-        EXPECT_GT(refused, 0) << "nothing was damaged enough";
-        EXPECT_LT(resident_mib() - before, 600) << accepted << " accepted, " << refused << " refused";
-    }
-    test::TempFolder folder_;
-};
 
 void read_documents(const std::string& path) {
     CorpusReader reader({path}, {});

@@ -11,8 +11,8 @@ namespace pastur::test {
 /// A folder of its own, gone with the object.
 class TempFolder {
   public:
-    TempFolder() {
-        std::string name = (std::filesystem::temp_directory_path() / "pastur-test-XXXXXX").string();
+    explicit TempFolder(const std::filesystem::path& parent = std::filesystem::temp_directory_path()) {
+        std::string name = (parent / "pastur-test-XXXXXX").string();
         if (!mkdtemp(name.data())) throw std::runtime_error("mkdtemp " + name);
         path_ = name;
     }
@@ -27,5 +27,11 @@ class TempFolder {
   private:
     std::filesystem::path path_;
 };
+
+/// Where fsync costs nothing, if there is such a place: for tests that start a program some hundred times.
+inline std::filesystem::path folder_in_memory() {
+    const std::filesystem::path shared = "/dev/shm";
+    return ::access(shared.c_str(), W_OK) == 0 ? shared : std::filesystem::temp_directory_path();
+}
 
 }  // namespace pastur::test

@@ -18,6 +18,8 @@ void add_bench_command(CLI::App& app, std::function<int()>& run);
 void add_spectra_command(CLI::App& app, std::function<int()>& run);
 /// `pastur compare`.
 void add_compare_command(CLI::App& app, std::function<int()>& run);
+/// `pastur verify`.
+void add_verify_command(CLI::App& app, std::function<int()>& run);
 /// `pastur report`.
 void add_report_command(CLI::App& app, std::function<int()>& run);
 

@@ -5,10 +5,11 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "engine/config.h"
+#include "engine/files.h"
+#include "engine/json_text.h"
 #include "kernels/error.h"
 #include "tools/pastur/commands.h"
 
@@ -51,8 +52,8 @@ double unigram_entropy_of(const std::filesystem::path& run_dir) {
     const std::filesystem::path recipe = run_dir / "config.toml";
     if (!std::filesystem::exists(recipe)) return NAN;
     const Config config = load_config(recipe.string(), {});
-    std::ifstream file(std::filesystem::path(config.data.dir) / "meta.json");
-    const nlohmann::json meta = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
+    const std::filesystem::path file = std::filesystem::path(config.data.dir) / "meta.json";
+    const nlohmann::json meta = path_exists(file) ? parse_json(read_file(file, 16 << 20)) : nlohmann::json();
     const nlohmann::json::json_pointer entropy("/splits/val/unigram_entropy");
     return meta.is_object() && meta.contains(entropy) ? meta.at(entropy).get<double>() : NAN;
 }
@@ -67,7 +68,7 @@ RunSummary summarise(const std::string& folder) {
     run.name = std::filesystem::path(folder).lexically_normal().filename().string();
     std::string line;
     while (std::getline(file, line)) {
-        const nlohmann::json event = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+        const nlohmann::json event = parse_json(line);
         if (event.is_object()) read_event(event, run);  // a killed run may leave a line cut
     }
     run.unigram_entropy = unigram_entropy_of(folder);

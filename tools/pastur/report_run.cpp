@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <fstream>
 
 #include "engine/files.h"
+#include "engine/json_text.h"
 #include "kernels/error.h"
 
 namespace pastur {
@@ -71,10 +73,11 @@ double number_of(const nlohmann::json& object, const char* key) {
 int64_t read_json_lines(const std::filesystem::path& file,
                         const std::function<void(const nlohmann::json&)>& use) {
     std::ifstream in(file);
+    if (!in && errno != ENOENT) fail_io("cannot open", file.string());
     int64_t unreadable = 0;
     for (std::string line; std::getline(in, line);) {
         if (line.empty()) continue;
-        const nlohmann::json object = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+        const nlohmann::json object = parse_json(line);
         if (object.is_object())
             use(object);
         else
@@ -110,7 +113,7 @@ ReportRun read_report_run(const std::filesystem::path& folder) {
                                         readable + unreadable));
     run.config_text = read_text(folder / "config.toml", run);
     const std::string environment = read_text(folder / "env.json", run);
-    run.environment = nlohmann::json::parse(environment, nullptr, /*allow_exceptions=*/false);
+    run.environment = parse_json(environment);
     if (!run.environment.is_object()) run.environment = nullptr;
     return run;
 }

@@ -1,6 +1,8 @@
 // pastur train: one run, alone or as one rank of several.
 #include <fmt/format.h>
 
+#include <system_error>
+
 #include "engine/comm.h"
 #include "engine/stop_request.h"
 #include "engine/trainer.h"
@@ -18,13 +20,17 @@ struct TrainArguments {
     std::vector<Override> overrides;
 };
 
-/// The run is done whatever becomes of its report: a failure is a line, no exit code.
+/// The run is done whatever becomes of its report: a failure is a line and no exit code, but for an I/O
+/// error, which no part of a run passes over.
 void report_on(const std::filesystem::path& run_dir) {
     const std::filesystem::path page = run_dir / "report.html";
     try {
         write_report({run_dir}, page);
         fmt::print("report: {}\n", page.string());
-    } catch (const std::exception& error) {
+    } catch (const std::system_error& error) {  // of std::filesystem
+        fail(ExitCode::kIo, "no report was written: {}", error.what());
+    } catch (const Error& error) {
+        if (error.code() == ExitCode::kIo) fail(ExitCode::kIo, "no report was written: {}", error.what());
         fmt::print(stderr, "pastur: no report was written: {}\n", error.what());
     }
 }
@@ -34,7 +40,6 @@ int train(const TrainArguments& arguments, World& world, std::unique_ptr<Comm>& 
     Context ctx = rank_context(arguments.device, world);
     comm = make_comm(world, ctx, arguments.comm);
     comm->watch(config.train.comm_timeout_s);
-    install_signal_handlers();
     Trainer trainer(config, ctx, *comm);
     if (comm->is_root()) fmt::print("{}", trainer.describe());
     const std::string run_dir = arguments.run_dir.empty() ? config.run.dir : arguments.run_dir;
@@ -44,6 +49,7 @@ int train(const TrainArguments& arguments, World& world, std::unique_ptr<Comm>& 
 }
 
 int train_as_rank(const TrainArguments& arguments) {
+    install_signal_handlers();  // before anything that takes time
     World world = World::from_environment();
     std::unique_ptr<Comm> comm;
     try {

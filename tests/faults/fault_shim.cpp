@@ -1,0 +1,217 @@
+// Preloaded into a program (LD_PRELOAD) by tests: makes one of its file operations fail, or the disk full.
+//
+//     PASTUR_FAULT_UNDER  absolute folder: operations on files elsewhere are neither counted nor touched
+//     PASTUR_FAULT_AT     the operation that fails, counted from 1
+//     PASTUR_FAULT_KIND   eio: that one fails with EIO, the next ones work
+//                         full: that one and all later ones that take space fail with ENOSPC; a write that is
+//                         the first of them takes half of its bytes before, as a disk does that fills up
+//     PASTUR_FAULT_LOG    "<operation> <path>" is written here when it happens
+//
+// Counted under eio: open (also fopen and openat), read, write, pwrite, fsync, rename, mkdir, and close of a
+// file that was written since its last fsync: no other close can lose anything. Under full: open that may
+// create, write, pwrite, mkdir.
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <climits>
+#include <cstdarg>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+namespace {
+
+template <typename Function>
+Function* next(const char* name) {
+    return reinterpret_cast<Function*>(dlsym(RTLD_NEXT, name));
+}
+
+using Open = int(const char*, int, ...);
+using OpenAt = int(int, const char*, int, ...);
+
+struct Plan {
+    std::string under, log;
+    long at = 0;
+    bool full = false;
+};
+/// Never destroyed: files are closed while the program ends, too.
+const Plan& plan() {
+    static const Plan* const kPlan = [] {
+        const auto text = [](const char* name) {
+            const char* value = std::getenv(name);
+            return std::string(value ? value : "");
+        };
+        return new Plan{text("PASTUR_FAULT_UNDER"), text("PASTUR_FAULT_LOG"),
+                        std::atol(text("PASTUR_FAULT_AT").c_str()), text("PASTUR_FAULT_KIND") == "full"};
+    }();
+    return *kPlan;
+}
+
+bool is_under(const std::string& path) {
+    return !plan().under.empty() && path.compare(0, plan().under.size(), plan().under) == 0;
+}
+
+std::string path_of(int descriptor) {
+    char target[PATH_MAX];
+    const ssize_t length =
+        readlink(("/proc/self/fd/" + std::to_string(descriptor)).c_str(), target, sizeof target);
+    return {target, length > 0 ? static_cast<size_t>(length) : 0};
+}
+
+std::string absolute(int folder, const char* path) {
+    if (path[0] == '/') return path;
+    char here[PATH_MAX] = "";
+    const std::string parent = folder != AT_FDCWD ? path_of(folder) : getcwd(here, sizeof here) ? here : "";
+    return parent + "/" + path;
+}
+
+/// What is known of each descriptor: its file is elsewhere, or holds nothing that an fsync has not seen, or
+/// does.
+enum Kind : char { kElsewhere, kClean, kDirty };
+std::array<std::atomic<char>, 4096> kinds;
+
+Kind kind_of(int descriptor) {
+    return descriptor >= 0 && descriptor < static_cast<int>(kinds.size())
+               ? static_cast<Kind>(kinds[static_cast<size_t>(descriptor)].load())
+               : kElsewhere;
+}
+void set_kind(int descriptor, Kind kind) {
+    if (descriptor >= 0 && descriptor < static_cast<int>(kinds.size()))
+        kinds[static_cast<size_t>(descriptor)] = static_cast<char>(kind);
+}
+
+std::atomic<long> operations{0};
+
+/// Counts an operation; true when it is to fail. Sets errno, and logs the first failure.
+bool fails(const char* operation, const std::string& path, bool takes_space) {
+    if (plan().at <= 0 || (plan().full && !takes_space)) return false;
+    const long number = ++operations;
+    if (number == plan().at) {
+        const std::string line = std::string(operation) + " " + path + "\n";
+        const int log = next<Open>("open")(plan().log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0666);
+        if (next<decltype(::write)>("write")(log, line.data(), line.size()) < 0) abort();
+        next<decltype(::close)>("close")(log);
+    }
+    errno = plan().full ? ENOSPC : EIO;
+    return plan().full ? number >= plan().at : number == plan().at;
+}
+
+mode_t mode_of(int flags, va_list arguments) {
+    return flags & (O_CREAT | O_TMPFILE) ? static_cast<mode_t>(va_arg(arguments, int)) : 0;
+}
+
+template <typename Call>
+int open_or_fail(const std::string& path, int flags, Call call) {
+    const bool under = is_under(path);
+    if (under && fails("open", path, (flags & O_CREAT) != 0)) return -1;
+    const int descriptor = call();
+    set_kind(descriptor, under ? kClean : kElsewhere);
+    return descriptor;
+}
+
+/// Of a write that must fail: the half that a full disk takes of the first one, else -1.
+template <typename Call>
+ssize_t write_or_fail(int descriptor, size_t bytes, Call call) {
+    if (kind_of(descriptor) == kElsewhere) return call(bytes);
+    set_kind(descriptor, kDirty);
+    if (!fails("write", path_of(descriptor), true)) return call(bytes);
+    const int error = errno;
+    if (plan().full && operations == plan().at && bytes > 1) return call(bytes / 2);
+    errno = error;
+    return -1;
+}
+
+FILE* fopen_or_fail(const char* name, const char* path, const char* mode) {
+    const std::string full = absolute(AT_FDCWD, path);
+    const bool under = is_under(full), writes = std::strpbrk(mode, "wa+") != nullptr;
+    if (under && fails("open", full, writes)) return nullptr;
+    FILE* file = next<decltype(::fopen)>(name)(path, mode);
+    if (file) set_kind(fileno(file), under ? kClean : kElsewhere);
+    return file;
+}
+
+}  // namespace
+
+extern "C" {
+
+int open(const char* path, int flags, ...) {
+    va_list arguments;
+    va_start(arguments, flags);
+    const mode_t mode = mode_of(flags, arguments);
+    va_end(arguments);
+    return open_or_fail(absolute(AT_FDCWD, path), flags,
+                        [&] { return next<Open>("open")(path, flags, mode); });
+}
+int open64(const char* path, int flags, ...) {
+    va_list arguments;
+    va_start(arguments, flags);
+    const mode_t mode = mode_of(flags, arguments);
+    va_end(arguments);
+    return open_or_fail(absolute(AT_FDCWD, path), flags,
+                        [&] { return next<Open>("open64")(path, flags, mode); });
+}
+int openat(int folder, const char* path, int flags, ...) {
+    va_list arguments;
+    va_start(arguments, flags);
+    const mode_t mode = mode_of(flags, arguments);
+    va_end(arguments);
+    return open_or_fail(absolute(folder, path), flags,
+                        [&] { return next<OpenAt>("openat")(folder, path, flags, mode); });
+}
+FILE* fopen(const char* path, const char* mode) {
+    return fopen_or_fail("fopen", path, mode);
+}
+FILE* fopen64(const char* path, const char* mode) {
+    return fopen_or_fail("fopen64", path, mode);
+}
+ssize_t read(int descriptor, void* buffer, size_t bytes) {
+    if (kind_of(descriptor) != kElsewhere && fails("read", path_of(descriptor), false)) return -1;
+    return next<decltype(::read)>("read")(descriptor, buffer, bytes);
+}
+ssize_t write(int descriptor, const void* buffer, size_t bytes) {
+    return write_or_fail(descriptor, bytes, [&](size_t count) {
+        return next<decltype(::write)>("write")(descriptor, buffer, count);
+    });
+}
+ssize_t pwrite(int descriptor, const void* buffer, size_t bytes, off_t offset) {
+    return write_or_fail(descriptor, bytes, [&](size_t count) {
+        return next<decltype(::pwrite)>("pwrite")(descriptor, buffer, count, offset);
+    });
+}
+ssize_t pwrite64(int descriptor, const void* buffer, size_t bytes, off64_t offset) {
+    return write_or_fail(descriptor, bytes, [&](size_t count) {
+        return next<decltype(::pwrite64)>("pwrite64")(descriptor, buffer, count, offset);
+    });
+}
+int fsync(int descriptor) {
+    if (kind_of(descriptor) != kElsewhere) {
+        if (fails("fsync", path_of(descriptor), false)) return -1;
+        set_kind(descriptor, kClean);
+    }
+    return next<decltype(::fsync)>("fsync")(descriptor);
+}
+int close(int descriptor) {
+    const Kind kind = kind_of(descriptor);
+    const std::string path = kind == kDirty ? path_of(descriptor) : "";
+    set_kind(descriptor, kElsewhere);
+    const int status = next<decltype(::close)>("close")(descriptor);
+    return kind == kDirty && fails("close", path, false) ? -1 : status;
+}
+int rename(const char* from, const char* to) {
+    const std::string path = absolute(AT_FDCWD, to);
+    if (is_under(path) && fails("rename", path, false)) return -1;
+    return next<decltype(::rename)>("rename")(from, to);
+}
+int mkdir(const char* path, mode_t mode) noexcept {
+    const std::string full = absolute(AT_FDCWD, path);
+    if (is_under(full) && fails("mkdir", full, true)) return -1;
+    return next<decltype(::mkdir)>("mkdir")(path, mode);
+}
+
+}  // extern "C"

@@ -1,0 +1,73 @@
+// pastur verify: every byte of a checkpoint against its manifest, and whether training can go on from it.
+#include <fmt/format.h>
+
+#include "engine/checkpoint.h"
+#include "engine/checkpoint_store.h"
+#include "engine/manifest.h"
+#include "engine/model.h"
+#include "engine/safetensors.h"
+#include "tools/pastur/commands.h"
+
+namespace pastur {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string describe(const FileReport& file) {
+    const std::string tensors = file.tensors == 0 ? "" : fmt::format("{} tensors", file.tensors);
+    return fmt::format("  {:<32}{:>16} bytes  {:<14}{}\n", file.name, file.bytes, tensors,
+                       file.problem.empty() ? "ok" : "DAMAGED");
+}
+
+/// Throws (kCorruptData) unless the folder's files, whose bytes are right, are what `train --resume` reads.
+void check_content(const fs::path& folder, const std::vector<FileReport>& files) {
+    std::vector<std::string> names;
+    for (const FileReport& file : files) {
+        names.push_back(file.name);
+        if (fs::path(file.name).extension() == ".safetensors") SafetensorsFile parsed(folder / file.name);
+    }
+    const Config config = read_checkpoint_config(folder);
+    const Model model(config, DType::kF32, {1, config.data.seq_len});
+    check_checkpoint_weights(folder, model.params().table());
+    const TrainState state = read_checkpoint_state(folder);
+    const ModelSize size = size_of_model(config, model.params().table());
+    fmt::print("intact: step {} of {}, {} tokens, {} of {:.2f} M parameters\n", state.step,
+               config.train.steps, state.tokens, config.attention.variant,
+               static_cast<double>(size.parameters) / 1e6);
+}
+
+int verify(const std::string& path) {
+    const fs::path folder = CheckpointStore::find(path);
+    fmt::print("{}\n", folder.string());
+    const std::vector<FileReport> files = inspect_manifest(folder);
+    std::string first_problem;
+    size_t damaged = 0;
+    for (const FileReport& file : files) {
+        fmt::print("{}", describe(file));
+        if (file.problem.empty()) continue;
+        ++damaged;
+        if (first_problem.empty()) first_problem = file.problem;
+    }
+    if (damaged > 0)
+        fail(ExitCode::kCorruptData, "{}{}", first_problem,
+             damaged == 1 ? "" : fmt::format(" ({} of {} files are damaged)", damaged, files.size()));
+    check_content(folder, files);
+    return 0;
+}
+
+}  // namespace
+
+void add_verify_command(CLI::App& app, std::function<int()>& run) {
+    CLI::App* command = app.add_subcommand(
+        "verify", "Check every byte of a checkpoint; name the file and tensor that are damaged");
+    const auto path = std::make_shared<std::string>();
+    command
+        ->add_option("checkpoint", *path,
+                     "Checkpoint folder; or a run or its checkpoints folder: the newest in it")
+        ->required()
+        ->type_name("CHECKPOINT");
+    command->footer("Exit codes: 0 every byte is right; 65 damaged; 66 no checkpoint there.");
+    command->callback([path, &run] { run = [path] { return verify(*path); }; });
+}
+
+}  // namespace pastur
