@@ -219,7 +219,7 @@ Monitor::Report Monitor::drain() {
         lock.lock();
         wait_until_idle(lock);
     }
-    files_.sync();
+    if (comm_.is_root()) files_.sync();  // the others write none
     return std::exchange(report_, {});
 }
 

@@ -55,8 +55,8 @@ class RunFolder {
     void log_spectra(const Monitor::Report& report);
     void log_validation(const TrainState& state, const Evaluation& evaluation);
     /// Every rank calls it. Begins a checkpoint, when the one before is written, and logs that one. It is
-    /// written beside training; its failure is thrown by a later call of this class. Where moments are divided
-    /// over the ranks, each writes its own and all wait.
+    /// written beside training; its failure is thrown by a later call of this class. Where moments are
+    /// divided over the ranks, each writes its own and all wait.
     void save(Context& ctx, Comm& comm, const Parameters& params, const AdamW& optimizer,
               const TrainState& state);
     /// Waits for the checkpoint being written. status: "done", "requeue" or "nonfinite".
