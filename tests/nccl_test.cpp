@@ -103,7 +103,7 @@ TEST_F(GpuRanks, AStoppedOneEndsTheOther) {
         two("run", "--train.steps=1000000 --train.val_every=0 --diagnostics.every=0 --train.comm_timeout_s=3",
             "until grep -qs '\"event\":\"train\",\"step\":3' run/metrics.jsonl; do sleep 0.1; done; kill "
             "-STOP $p1; "
-            "date +%s > stopped; (sleep 12; kill -KILL $p1) &");
+            "date +%s > stopped; { (sleep 12; kill -KILL $p1) & }");
     EXPECT_EQ(result.code, 71) << result.err;
     EXPECT_NE(result.err.find("rank 1 (host "), std::string::npos) << result.err;
     EXPECT_LE(std::stoll(read_file(file("ended"), 64)) - std::stoll(read_file(file("stopped"), 64)), 3 + 5);
