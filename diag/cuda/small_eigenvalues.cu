@@ -5,6 +5,7 @@
 #include <cfloat>
 
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/numeric.cuh"
 
 namespace pastur {
 namespace {
@@ -13,7 +14,7 @@ constexpr int kLargest = static_cast<int>(kSmallEigenvalues);
 constexpr int kParts = 4;  ///< threads that share a row
 constexpr int kThreads = kLargest * kParts;
 constexpr int kPitch = kLargest + 1;  ///< rows fall into different banks
-constexpr int kBisections = 64;       ///< of an interval of at most 4 norms: to 2^-62 norms
+constexpr int kBisections = 64;  ///< of an interval of less than 4 n: to 2^-54, below the roundings before
 
 struct Workspace {
     double a[kLargest * kPitch];
@@ -21,11 +22,6 @@ struct Workspace {
     double diagonal[kLargest], beside[kLargest];  ///< beside[i] between rows i and i + 1
     double largest[kThreads / 32];
 };
-
-__device__ double warp_sum(double x) {
-    for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffffu, x, step);
-    return x;
-}
 
 /// Loads a matrix divided by its largest magnitude, which it returns; 1 for the zero matrix.
 __device__ double load_scaled(Workspace& shared, const double* matrix, int n) {
@@ -39,7 +35,7 @@ __device__ double load_scaled(Workspace& shared, const double* matrix, int n) {
         largest = fmax(largest, fabs(value));
     }
     for (int step = 16; step > 0; step /= 2)
-        largest = fmax(largest, __shfl_xor_sync(0xffffffffu, largest, step));
+        largest = fmax(largest, __shfl_xor_sync(kAllLanes, largest, step));
     if (threadIdx.x % 32 == 0) shared.largest[threadIdx.x / 32] = largest;
     __syncthreads();
     for (const double other : shared.largest) largest = fmax(largest, other);

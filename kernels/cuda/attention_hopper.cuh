@@ -29,6 +29,22 @@ struct TileOrder {
     }
 };
 
+/// One tile of kRows queries, and how many tiles of kKeys keys it sees.
+template <int kRows, int kKeys>
+struct QueryTile {
+    int batch, head, first, steps;
+
+    __device__ QueryTile(const TileOrder& order, const AttentionSizes& sizes, int index) {
+        int pair, rank;
+        order.at(index, pair, rank);
+        batch = pair / sizes.heads;
+        head = pair % sizes.heads;
+        first = (order.tiles - 1 - rank) * kRows;
+        steps = steps_of(first + kRows, sizes.tokens);
+    }
+    __device__ static int steps_of(int end, int tokens) { return (min(end, tokens) + kKeys - 1) / kKeys; }
+};
+
 struct HopperForwardParams {
     AttentionMaps maps;
     AttentionForwardParams<bf16> attention;

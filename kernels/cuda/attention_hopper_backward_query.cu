@@ -13,23 +13,8 @@ struct QueryTiles {
                                0, (Widths::kQk > 128 ? 2 : 3)>;
 };
 
-/// One tile of queries and how many tiles of keys it sees.
 template <typename Tiles>
-struct QueryTile {
-    int batch, head, first, steps;
-
-    __device__ QueryTile(const HopperBackwardParams& p, int index) {
-        int pair, rank;
-        p.order.at(index, pair, rank);
-        batch = pair / p.attention.sizes.heads;
-        head = pair % p.attention.sizes.heads;
-        first = (p.order.tiles - 1 - rank) * kRows;
-        steps = steps_of(first + kRows, p.attention.sizes.tokens);
-    }
-    __device__ static int steps_of(int end, int tokens) {
-        return (min(end, tokens) + Tiles::kCols - 1) / Tiles::kCols;
-    }
-};
+using BackwardTile = QueryTile<kRows, Tiles::kCols>;
 
 #if defined(PASTUR_HOPPER)
 
@@ -39,7 +24,7 @@ __device__ __forceinline__ void produce_keys(const HopperBackwardParams& p,
     Ring<Tiles::kStages> ring;
     int rows_parity = 1;
     for (int index = blockIdx.x; index < p.order.total(); index += gridDim.x, rows_parity ^= 1) {
-        const QueryTile<Tiles> tile(p, index);
+        const BackwardTile<Tiles> tile(p.order, p.attention.sizes, index);
         const int kv_head = tile.head / p.attention.sizes.group();
         mbarrier_sleep(shared.rows_empty[0], rows_parity);
         mbarrier_expect(shared.rows_full[0], Tiles::kStationaryBytes);
@@ -112,7 +97,7 @@ __device__ __forceinline__ void row_stats(float2 (&stats)[2], const HopperBackwa
 
 template <typename Widths, typename Tiles>
 __device__ __forceinline__ void query_gradient(BackwardConsumer<Tiles>& consumer,
-                                               const HopperBackwardParams& p, const QueryTile<Tiles>& tile,
+                                               const HopperBackwardParams& p, const BackwardTile<Tiles>& tile,
                                                int row, int steps) {
     constexpr int kTiles = Tiles::kCols / 8;
     const AttentionSizes& sizes = p.attention.sizes;
@@ -186,9 +171,9 @@ __global__ void __launch_bounds__(kThreads, 1)
         const int tokens = p.attention.sizes.tokens;
         consumer.turns.start();
         for (int index = blockIdx.x; index < p.order.total(); index += gridDim.x) {
-            const QueryTile<Tiles> tile(p, index);
+            const BackwardTile<Tiles> tile(p.order, p.attention.sizes, index);
             const int row = tile.first + consumer.group * kGroupRows;
-            const int steps = row < tokens ? QueryTile<Tiles>::steps_of(row + kGroupRows, tokens) : 0;
+            const int steps = row < tokens ? BackwardTile<Tiles>::steps_of(row + kGroupRows, tokens) : 0;
             consumer.wait_rows();
             if (steps > 0)
                 query_gradient<Widths>(consumer, p, tile, row + consumer.warp * 16, steps);

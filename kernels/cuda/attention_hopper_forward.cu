@@ -44,23 +44,8 @@ struct ForwardShared {
     __device__ SharedAddress v(int stage) const { return base + Tiles::kValueAt + stage * Tiles::V::kBytes; }
 };
 
-/// One tile of queries: where it is and how many tiles of keys it sees.
 template <typename Tiles>
-struct ForwardTile {
-    int batch, head, first, steps;
-
-    __device__ ForwardTile(const HopperForwardParams& p, int index) {
-        int pair, rank;
-        p.order.at(index, pair, rank);
-        batch = pair / p.attention.sizes.heads;
-        head = pair % p.attention.sizes.heads;
-        first = (p.order.tiles - 1 - rank) * Tiles::kRows;
-        steps = steps_of(first + Tiles::kRows, p.attention.sizes.tokens);
-    }
-    __device__ static int steps_of(int end, int tokens) {
-        return (min(end, tokens) + Tiles::kKeys - 1) / Tiles::kKeys;
-    }
-};
+using ForwardTile = QueryTile<Tiles::kRows, Tiles::kKeys>;
 
 #if defined(PASTUR_HOPPER)
 
@@ -69,7 +54,7 @@ __device__ __forceinline__ void produce(const HopperForwardParams& p, const Forw
     Ring<Tiles::kStages> ring;
     int q_parity = 1;
     for (int index = blockIdx.x; index < p.order.total(); index += gridDim.x, q_parity ^= 1) {
-        const ForwardTile<Tiles> tile(p, index);
+        const ForwardTile<Tiles> tile(p.order, p.attention.sizes, index);
         const int kv_head = tile.head / p.attention.sizes.group();
         for (int step = 0; step < tile.steps; ++step, ring.advance()) {
             mbarrier_sleep(shared.k_empty[ring.stage], ring.parity ^ 1);
@@ -238,7 +223,7 @@ __global__ void __launch_bounds__((kConsumers + 1) * kWarpgroup, 1)
                                                 static_cast<int>(threadIdx.x) % 32};
         consumer.turns.start();
         for (int index = blockIdx.x; index < p.order.total(); index += gridDim.x)
-            consumer.tile(ForwardTile<Tiles>(p, index));
+            consumer.tile(ForwardTile<Tiles>(p.order, p.attention.sizes, index));
     }
 #endif
 }

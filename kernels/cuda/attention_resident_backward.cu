@@ -207,13 +207,8 @@ struct BlockAngles {
         for (int half = 0; half < 2; ++half) {
 #pragma unroll
             for (int n = 0; n < kPairs; ++n) {
-                const float2 c = cosine[half][n], s = sine[half][n];
-                float(&a)[4] = acc[kFirst + n], (&b)[4] = acc[kFirst + kPairs + n];
-                const float x = a[2 * half], y = a[2 * half + 1];
-                a[2 * half] = x * c.x + b[2 * half] * s.x;
-                a[2 * half + 1] = y * c.y + b[2 * half + 1] * s.y;
-                b[2 * half] = b[2 * half] * c.x - x * s.x;
-                b[2 * half + 1] = b[2 * half + 1] * c.y - y * s.y;
+                rotate_pairs_back(acc[kFirst + n], acc[kFirst + kPairs + n], half, cosine[half][n],
+                                  sine[half][n]);
             }
         }
     }

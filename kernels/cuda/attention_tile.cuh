@@ -258,6 +258,16 @@ __device__ void store_block(const TokenRows<bf16>& rows, const float (&acc)[kTil
     store_columns<0, kTiles / 4>(rows, acc, factor0, factor1, first, tokens, lane);
 }
 
+/// Rotates two neighbouring columns of a row (its first or second half of the fragment) and their partners
+/// back (rope.h, kInverse).
+__device__ inline void rotate_pairs_back(float (&a)[4], float (&b)[4], int half, float2 cosine, float2 sine) {
+    const float x = a[2 * half], y = a[2 * half + 1];
+    a[2 * half] = x * cosine.x + b[2 * half] * sine.x;
+    a[2 * half + 1] = y * cosine.y + b[2 * half + 1] * sine.y;
+    b[2 * half] = b[2 * half] * cosine.x - x * sine.x;
+    b[2 * half + 1] = b[2 * half + 1] * cosine.y - y * sine.y;
+}
+
 /// Rotates the accumulators of a warp's tokens `first` ... back (rope.h, kInverse): those of columns [8
 /// kFirst, 8 kFirst + 16 kPairs). A column and its partner half the width further are the same lane's.
 template <int kFirst, int kPairs, int kTiles>
@@ -273,12 +283,7 @@ __device__ void rotate_rows_back(float (&acc)[kTiles][4], const float* table, in
         for (int n = 0; n < kPairs; ++n) {
             const float2 c = *reinterpret_cast<const float2*>(row + n * 8);
             const float2 s = *reinterpret_cast<const float2*>(row + n * 8 + kHalf);
-            float(&a)[4] = acc[kFirst + n], (&b)[4] = acc[kFirst + kPairs + n];
-            const float x = a[2 * half], y = a[2 * half + 1];
-            a[2 * half] = x * c.x + b[2 * half] * s.x;
-            a[2 * half + 1] = y * c.y + b[2 * half + 1] * s.y;
-            b[2 * half] = b[2 * half] * c.x - x * s.x;
-            b[2 * half + 1] = b[2 * half + 1] * c.y - y * s.y;
+            rotate_pairs_back(acc[kFirst + n], acc[kFirst + kPairs + n], half, c, s);
         }
     }
 }

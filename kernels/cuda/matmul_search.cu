@@ -6,12 +6,13 @@
 #include "kernels/cuda/handles.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/matmul_plan.h"
+#include "kernels/interval_clock.h"
 
 namespace pastur {
 namespace {
 
 constexpr int kRounds = 4;
-constexpr float kWorthwhile = 0.94f;  // of the first one's time: below that isolated timings mislead
+constexpr double kWorthwhile = 0.94;  // of the first one's time: below that isolated timings mislead
 
 /// sum += over words of a hash of (index, word): integers, so that no order shows.
 __global__ void hash_kernel(unsigned long long* sum, const uint32_t* words, int64_t count) {
@@ -26,10 +27,11 @@ __global__ void hash_kernel(unsigned long long* sum, const uint32_t* words, int6
     atomicAdd(sum, mine);
 }
 
-/// Device memory and events of one search.
+/// Device memory and clock of one search.
 class Trial {
   public:
-    Trial(CudaContext& ctx, const MatmulCall& call) : ctx_(ctx), call_(call) {
+    Trial(CudaContext& ctx, const MatmulCall& call)
+        : ctx_(ctx), call_(call), clock_(make_interval_clock(ctx)) {
         // What is added to in place must not be added to twice.
         if (call.add_c && call.c == call.d) {
             if (cudaMalloc(&memory_, static_cast<size_t>(call.d_bytes)) != cudaSuccess) {
@@ -39,30 +41,23 @@ class Trial {
             call_.d = static_cast<std::byte*>(memory_);
         }
         CUDA_CHECK(cudaMalloc(&sum_, sizeof *sum_));
-        CUDA_CHECK(cudaEventCreate(&begin_));
-        CUDA_CHECK(cudaEventCreate(&end_));
     }
     ~Trial() {
-        if (end_) CUDA_CHECK_LOG(cudaEventDestroy(end_));
-        if (begin_) CUDA_CHECK_LOG(cudaEventDestroy(begin_));
         if (sum_) CUDA_CHECK_LOG(cudaFree(sum_));
         if (memory_) CUDA_CHECK_LOG(cudaFree(memory_));
     }
     Trial(const Trial&) = delete;
     Trial& operator=(const Trial&) = delete;
 
-    bool possible() const { return end_ != nullptr; }
+    bool possible() const { return sum_ != nullptr; }
 
-    /// Milliseconds of one run; negative where the algorithm refuses.
-    float run(MatmulPlan& plan, const MatmulAlgorithm& algorithm) {
-        cudaStream_t stream = ctx_.handles().stream;
-        CUDA_CHECK(cudaEventRecord(begin_, stream));
+    /// Seconds of one run; negative where the algorithm refuses.
+    double run(MatmulPlan& plan, const MatmulAlgorithm& algorithm) {
+        clock_->clear();
+        const size_t interval = clock_->begin();
         if (run_matmul(ctx_.handles(), plan, algorithm, call_) != CUBLAS_STATUS_SUCCESS) return -1;
-        CUDA_CHECK(cudaEventRecord(end_, stream));
-        CUDA_CHECK(cudaEventSynchronize(end_));
-        float milliseconds = 0;
-        CUDA_CHECK(cudaEventElapsedTime(&milliseconds, begin_, end_));
-        return milliseconds;
+        clock_->end(interval);
+        return clock_->seconds(interval);
     }
 
     /// Of the last run's result.
@@ -82,7 +77,7 @@ class Trial {
     MatmulCall call_;
     void* memory_ = nullptr;
     unsigned long long* sum_ = nullptr;
-    cudaEvent_t begin_ = nullptr, end_ = nullptr;
+    std::unique_ptr<IntervalClock> clock_;
 };
 
 }  // namespace
@@ -104,7 +99,7 @@ MatmulAlgorithm fastest_algorithm(CudaContext& ctx, MatmulPlan& plan,
     std::vector<size_t> equal = {0};
     for (size_t i = 1; i < candidates.size(); ++i)
         if (trial.run(plan, candidates[i]) >= 0 && trial.hash() == wanted) equal.push_back(i);
-    std::vector<float> best(equal.size(), INFINITY);
+    std::vector<double> best(equal.size(), INFINITY);
     for (int round = 0; round < kRounds; ++round)
         for (size_t i = 0; i < equal.size(); ++i)
             best[i] = std::min(best[i], trial.run(plan, candidates[equal[i]]));
