@@ -10,12 +10,17 @@ void GradientSync::lay_out(const TrainConfig& config, int ranks, ParamTable& tab
     if (ranks > 1 || config.deterministic_comm) table.pad(GradientBuckets::quantum(ranks));
 }
 
+std::vector<FlatRange> GradientSync::owned(const TrainConfig& config, int rank, int ranks,
+                                           const ParamTable& table) {
+    return shards(config, ranks) ? GradientBuckets(table, ranks).parts(rank) : std::vector<FlatRange>();
+}
+
 GradientSync::GradientSync(const TrainConfig& config, Context& ctx, Comm& comm, Parameters& params)
     : ctx_(ctx),
       comm_(comm),
       params_(params),
       ordered_(config.deterministic_comm),
-      sharded_(config.zero != 0 && comm.size() > 1) {
+      sharded_(shards(config, comm.size())) {
     if (idle()) return;
     buckets_.emplace(params.table(), comm.size());
     const int64_t total = params.table().total_elements();

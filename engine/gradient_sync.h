@@ -27,6 +27,9 @@ class GradientSync {
   public:
     /// Before anything is allocated: makes the flat buffers divide over the ranks.
     static void lay_out(const TrainConfig& config, int ranks, ParamTable& table);
+    /// Of a table laid out so: the parts of the flat buffers whose moments a rank keeps; none: all of them.
+    static std::vector<FlatRange> owned(const TrainConfig& config, int rank, int ranks,
+                                        const ParamTable& table);
     /// params is laid out so and allocated.
     GradientSync(const TrainConfig& config, Context& ctx, Comm& comm, Parameters& params);
     /// Device memory it takes.
@@ -52,6 +55,7 @@ class GradientSync {
     void share_gradients();
 
   private:
+    static bool shards(const TrainConfig& config, int ranks) { return config.zero != 0 && ranks > 1; }
     void send(size_t bucket);
     void gather(Tensor flat);
     Tensor slice(const Tensor& flat, const FlatRange& range) const {

@@ -14,7 +14,7 @@ class AdamW {
     AdamW(const TrainConfig& config, Parameters& params) : config_(config), params_(params) {}
 
     /// Before allocate(): the ranges of the flat buffers whose moments are kept and whose weights are
-    /// updated, ascending. Without it, all.
+    /// updated, ascending. Without it, or none: all.
     void own(std::vector<FlatRange> ranges) { owned_ = std::move(ranges); }
     std::vector<FlatRange> owned() const;
     bool owns_all() const { return owned_.empty(); }

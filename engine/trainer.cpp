@@ -47,8 +47,7 @@ Trainer::Trainer(const Config& config, Context& ctx, Comm& comm)
     state_.data_fingerprint = train_data_.fingerprint();
     ParamTable& table = model_.params().table();
     GradientSync::lay_out(config.train, comm.size(), table);
-    if (comm.size() > 1 && config.train.zero != 0)
-        optimizer_.own(GradientBuckets(table, comm.size()).parts(comm.rank()));
+    optimizer_.own(GradientSync::owned(config.train, comm.rank(), comm.size(), table));
 }
 
 std::string Trainer::describe() const {

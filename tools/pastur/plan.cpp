@@ -33,7 +33,7 @@ struct Planned {
           optimizer(config.train, model.params()) {
         ParamTable& table = model.params().table();
         GradientSync::lay_out(config.train, ranks, table);
-        if (config.train.zero != 0 && ranks > 1) optimizer.own(GradientBuckets(table, ranks).parts(rank));
+        optimizer.own(GradientSync::owned(config.train, rank, ranks, table));
     }
     const ParamTable& table() { return model.params().table(); }
     Model model;
