@@ -74,7 +74,7 @@ struct Scratch {
             tables.slots = carver.take<int32_t>(factor.rows);
             tables.stored = carver.take<int32_t>(factor.rows);
             tables.values = carver.take<double>((factor.shared ? 1 : group) * factor.rows * factor.columns);
-            tables.moments = carver.take<double>(2 * copies);
+            tables.moments = carver.take<double>(2 * kMomentParts * copies);
         }
         for (int i = 0; i < 2; ++i) {
             left[i] = carver.take<double>(group * n * plan.widest_left);
@@ -231,7 +231,7 @@ class CudaSpectrumSolver final : public SpectrumSolver {
             load.shuffled = shuffle.has_value();
             load.key = shuffle.value_or(ShuffleKey{});
             load.index = i;
-            load_factor(stream_, tables.values, tables.moments + 2 * copy, load);
+            load_factor(stream_, tables.values, tables.moments + 2 * kMomentParts * copy, load);
             batches.push_back({tables.values, factor.rows, factor.columns,
                                factor.shared ? 0 : factor.rows * factor.columns, factor.transposed});
         }
@@ -283,7 +283,8 @@ class CudaSpectrumSolver final : public SpectrumSolver {
         const std::vector<int32_t> flags = fetch(scratch.flags, items), infos = fetch(scratch.infos, items);
         std::vector<std::vector<double>> moments;
         for (size_t i = 0; i < product.factors.size(); ++i)
-            moments.push_back(fetch(scratch.factors[i].moments, 2 * product.copies(product.factors[i])));
+            moments.push_back(
+                fetch(scratch.factors[i].moments, 2 * kMomentParts * product.copies(product.factors[i])));
         CUDA_CHECK(cudaStreamSynchronize(stream_));
         for (int64_t item = 0; item < items; ++item) {
             Spectrum& spectrum = spectra[static_cast<size_t>(item)];
@@ -292,8 +293,12 @@ class CudaSpectrumSolver final : public SpectrumSolver {
                 const auto copy = static_cast<size_t>(factor.shared ? item / product.group : item);
                 const auto count =
                     static_cast<int64_t>(FactorRows(factor).stored.size()) * factor.weight_columns();
-                spectrum.variances.push_back(
-                    variance_from_sums(moments[i][2 * copy], moments[i][2 * copy + 1], count));
+                double sum = 0, squares = 0;
+                for (size_t part = copy * kMomentParts; part < (copy + 1) * kMomentParts; ++part) {
+                    sum += moments[i][2 * part];
+                    squares += moments[i][2 * part + 1];
+                }
+                spectrum.variances.push_back(variance_from_sums(sum, squares, count));
             }
             if (flags[static_cast<size_t>(item)] != 0) {
                 spectrum.status = Spectrum::Status::kNonFinite;

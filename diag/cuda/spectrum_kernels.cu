@@ -3,6 +3,7 @@
 #include <cfloat>
 
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/numeric.cuh"
 
 namespace pastur {
 namespace {
@@ -36,40 +37,47 @@ __global__ void load_factor_kernel(double* __restrict__ out, DeviceFactor factor
     out[i] = value;
 }
 
-/// One block a copy: threads add every kThreads-th entry, then a tree over the block. The bits depend on
-/// nothing else.
+/// kMomentParts blocks a copy, each with every kMomentParts-th stored row: threads add their columns, then a
+/// tree over the block. The bits depend on nothing else. One block a copy would keep one multiprocessor for
+/// the better part of a millisecond, and training's kernels, which fill the device, wait for the last.
 __global__ void moments_kernel(double* __restrict__ moments, const double* __restrict__ values,
                                DeviceFactor factor) {
-    __shared__ double sums[kThreads], squares[kThreads];
-    const double* mine = values + blockIdx.x * factor.rows * factor.columns;
+    __shared__ double sums[kThreads / kWarp], squares[kThreads / kWarp];
+    const int64_t copy = blockIdx.y;
+    const double* mine = values + copy * factor.rows * factor.columns;
     double sum = 0, square = 0;
-    for (int64_t i = threadIdx.x; i < factor.stored_rows * factor.weight_columns; i += kThreads) {
-        const int64_t row = factor.stored[i / factor.weight_columns];
-        const double value = mine[row * factor.columns + i % factor.weight_columns];
-        sum += value;
-        square += value * value;
+    for (int64_t stored = blockIdx.x; stored < factor.stored_rows; stored += kMomentParts) {
+        const double* row = mine + factor.stored[stored] * factor.columns;
+        for (int64_t column = threadIdx.x; column < factor.weight_columns; column += kThreads) {
+            const double value = row[column];
+            sum += value;
+            square += value * value;
+        }
     }
-    sums[threadIdx.x] = sum;
-    squares[threadIdx.x] = square;
-    for (int half = kThreads / 2; half > 0; half /= 2) {
-        __syncthreads();
-        if (threadIdx.x >= half) continue;
-        sums[threadIdx.x] += sums[threadIdx.x + half];
-        squares[threadIdx.x] += squares[threadIdx.x + half];
-    }
+    sum = block_sum<kThreads>(sum, sums);
+    square = block_sum<kThreads>(square, squares);
     if (threadIdx.x != 0) return;
-    moments[2 * blockIdx.x] = sums[0];
-    moments[2 * blockIdx.x + 1] = squares[0];
+    double* const part = moments + (copy * kMomentParts + blockIdx.x) * 2;
+    part[0] = sum;
+    part[1] = square;
 }
 
-/// One block a matrix.
-__global__ void zero_nonfinite_kernel(double* __restrict__ matrices, int32_t* __restrict__ flags, int64_t n) {
-    double* mine = matrices + blockIdx.x * n * n;
+constexpr int kCheckParts = 32;  ///< blocks of a matrix; one alone, again, would hold training up
+
+__global__ void flag_nonfinite_kernel(int32_t* __restrict__ flags, const double* __restrict__ matrices,
+                                      int64_t n) {
+    const double* mine = matrices + blockIdx.y * n * n;
     int bad = 0;
-    for (int64_t i = threadIdx.x; i < n * n; i += kThreads) bad |= !isfinite(mine[i]);
-    if (!__syncthreads_or(bad)) return;
-    for (int64_t i = threadIdx.x; i < n * n; i += kThreads) mine[i] = 0;
-    if (threadIdx.x == 0) flags[blockIdx.x] = 1;
+    for (int64_t i = blockIdx.x * kThreads + threadIdx.x; i < n * n; i += kCheckParts * kThreads)
+        bad |= !isfinite(mine[i]);
+    if (bad) flags[blockIdx.y] = 1;
+}
+
+__global__ void zero_flagged_kernel(double* __restrict__ matrices, const int32_t* __restrict__ flags,
+                                    int64_t n) {
+    if (flags[blockIdx.y] == 0) return;
+    double* mine = matrices + blockIdx.y * n * n;
+    for (int64_t i = blockIdx.x * kThreads + threadIdx.x; i < n * n; i += kCheckParts * kThreads) mine[i] = 0;
 }
 
 /// The largest value of the block and where it is, the lowest index among equals; valid in every thread.
@@ -145,12 +153,14 @@ void load_factor(cudaStream_t stream, double* out, double* moments, const Device
     const int64_t entries = factor.copies * factor.rows * factor.columns;
     launch_beside(stream, static_cast<unsigned>(ceil_div(entries, kThreads)), kThreads, load_factor_kernel,
                   out, factor);
-    launch_beside(stream, static_cast<unsigned>(factor.copies), kThreads, moments_kernel, moments, out,
-                  factor);
+    launch_beside(stream, dim3(kMomentParts, static_cast<unsigned>(factor.copies)), kThreads, moments_kernel,
+                  moments, out, factor);
 }
 
 void zero_nonfinite(cudaStream_t stream, double* matrices, int32_t* flags, int64_t count, int64_t n) {
-    launch_beside(stream, static_cast<unsigned>(count), kThreads, zero_nonfinite_kernel, matrices, flags, n);
+    const dim3 grid(kCheckParts, static_cast<unsigned>(count));
+    launch_beside(stream, grid, kThreads, flag_nonfinite_kernel, flags, matrices, n);
+    launch_beside(stream, grid, kThreads, zero_flagged_kernel, matrices, flags, n);
 }
 
 void cholesky_roots(cudaStream_t stream, double* roots, double* diagonal, const double* grams, int64_t count,

@@ -20,11 +20,14 @@ struct DeviceFactor {
     uint64_t index;  ///< of the factor in its chain
 };
 
-/// out [copies, rows, columns] = the factor in fp64. moments [copies, 2] = sum and sum of squares of the
-/// entries of the stored part, added in a fixed order.
+inline constexpr int kMomentParts = 64;
+
+/// out [copies, rows, columns] = the factor in fp64. moments [copies, kMomentParts, 2] = sums and sums of
+/// squares, each of some, of the entries of the stored part, added in a fixed order.
 void load_factor(cudaStream_t stream, double* out, double* moments, const DeviceFactor& factor);
 
-/// A matrix [n, n] of `count` that holds NaN or infinity becomes zero, and its flag 1; other flags stay.
+/// The flag of a matrix [n, n] of `count` that holds NaN or infinity becomes 1, others stay; then matrices
+/// whose flag is 1 become zero.
 void zero_nonfinite(cudaStream_t stream, double* matrices, int32_t* flags, int64_t count, int64_t n);
 
 /// roots [count, n, n] = B^T with B B^T = G for each positive semidefinite G of grams [count, n, n]: Cholesky
