@@ -157,24 +157,29 @@ struct ChainCase {
 /// Items of a chain with given dense factors, solved.
 class ChainSpectrum : public OpTest<ChainCase> {
   protected:
-    Spectrum solve(const std::vector<Dense>& factors) {
+    Spectrum solve(const std::vector<Dense>& factors) { return solve_items({factors})[0]; }
+
+    std::vector<Spectrum> solve_items(const std::vector<std::vector<Dense>>& items) {
         std::vector<std::unique_ptr<DeviceTensor>> memory;
-        FactorProduct product{1, 1, {}};
-        for (size_t i = 0; i < factors.size(); ++i) {
+        FactorProduct product{static_cast<int64_t>(items.size()), 1, {}};
+        for (size_t i = 0; i < items[0].size(); ++i) {
             // Alternately stored as they are and transposed.
-            const Dense& seen = factors[i];
-            const Dense stored = i % 2 == 0 ? seen : seen.transposed();
-            memory.emplace_back(new DeviceTensor(input(stored.values, {stored.rows, stored.columns})));
-            Factor factor{stored.rows, stored.columns};
-            factor.transposed = i % 2 == 1;
-            for (int64_t row = 0; row < stored.rows; ++row)
-                factor.sources.push_back(memory.back()->view().slice(0, row, 1).data<float>());
+            const bool transposed = i % 2 == 1;
+            const Dense& first = items[0][i];
+            Factor factor{transposed ? first.columns : first.rows, transposed ? first.rows : first.columns};
+            factor.transposed = transposed;
+            for (const std::vector<Dense>& factors : items) {
+                const Dense stored = transposed ? factors[i].transposed() : factors[i];
+                memory.emplace_back(new DeviceTensor(input(stored.values, {stored.rows, stored.columns})));
+                for (int64_t row = 0; row < stored.rows; ++row)
+                    factor.sources.push_back(memory.back()->view().slice(0, row, 1).data<float>());
+            }
             product.factors.push_back(std::move(factor));
         }
         const std::vector<FactorProduct> products = {product};
         const auto solver = make_spectrum_solver(ctx(), products);
         solver->follow(ctx());
-        return solver->solve(products)[0][0];
+        return solver->solve(products)[0];
     }
     std::vector<Dense> random_factors() {
         std::vector<Dense> factors;
@@ -207,6 +212,20 @@ TEST_P(ChainSpectrum, MatchesTheDenseProduct) {
             variance += (value - mean) * (value - mean) / static_cast<double>(x.size());
         EXPECT_NEAR(spectrum.variances[i], variance, 1e-12 * (variance + mean * mean));
     }
+}
+
+TEST_P(ChainSpectrum, SolvesManyAtOnce) {
+    // More than a device has multiprocessors, where that is cheap.
+    const int64_t largest = *std::max_element(shape().dims.begin(), shape().dims.end());
+    std::vector<std::vector<Dense>> items(largest <= 150 ? 150 : 3);
+    for (std::vector<Dense>& factors : items) factors = random_factors();
+    const std::vector<Spectrum> spectra = solve_items(items);
+    for (size_t i = 0; i < items.size(); ++i) {
+        ASSERT_EQ(spectra[i].status, Spectrum::Status::kOk);
+        expect_same_spectrum(spectra[i].eigenvalues, squared_singular_values(product_of(items[i])), "item");
+    }
+    const std::vector<Spectrum> again = solve_items(items);
+    for (size_t i = 0; i < items.size(); ++i) EXPECT_EQ(spectra[i].eigenvalues, again[i].eigenvalues);
 }
 
 TEST_P(ChainSpectrum, SurvivesZeroAndDeficientFactors) {
@@ -249,7 +268,8 @@ const std::vector<ChainCase> kChains = {
     {{1, 1}},           {{1, 37}},      {{37, 1}},         {{40, 9}},         {{9, 40}},
     {{33, 33}},         {{1, 5, 1}},    {{5, 1, 5}},       {{29, 7, 31}},     {{7, 29, 31}},
     {{31, 29, 7}},      {{17, 17, 17}}, {{29, 8, 12, 23}}, {{29, 12, 8, 23}}, {{8, 8, 8, 8, 8}},
-    {{70, 66, 65, 70}}, {{70, 33, 70}}, {{140, 130, 140}}, {{610, 600, 610}}};
+    {{70, 66, 65, 70}}, {{70, 33, 70}}, {{140, 130, 140}}, {{610, 600, 610}}, {{65, 65}},
+    {{1030, 1024}}};
 INSTANTIATE_TEST_SUITE_P(Diag, ChainSpectrum, every_backend<ChainCase>(kChains), case_name<ChainCase>);
 
 }  // namespace
