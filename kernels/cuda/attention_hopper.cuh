@@ -267,8 +267,9 @@ __device__ __forceinline__ void store_rows(const TokenRows<bf16>& rows, const fl
                                             row, tokens, lane);
 }
 
-/// This warp is done with a stage.
+/// This warp is done with a stage: all its lanes have read it before one says so.
 __device__ __forceinline__ void release(SharedAddress barrier) {
+    __syncwarp();
     if (threadIdx.x % 32 == 0) mbarrier_arrive(barrier);
 }
 
