@@ -158,7 +158,7 @@ void OpBencher::norms_and_gates() {
             const Tensor dresidual = pool.normal(dtype_, stream), dx = pool.empty(dtype_, stream);
             const Tensor rstd = pool.constant(DType::kF32, {tokens_}, 1), w = weight(pool);
             return [=, this, dw = pool.empty(DType::kF32, {width})] {
-                rmsnorm_backward(ctx_, dx, dw, dy, x, rstd, w, dresidual, Update::kAssign);
+                rmsnorm_backward(ctx_, dx, dw, {}, dy, x, rstd, w, dresidual, Update::kAssign);
             };
         });
     const Shape heads = {batch_, time_, config_.model.heads, config_.model.head_dim};
@@ -176,7 +176,8 @@ void OpBencher::norms_and_gates() {
     });
     add("swiglu backward", to_string(gated), 0, [&](TensorPool& pool) -> Call {
         const Tensor gu = pool.normal(dtype_, gate_up), dout = pool.normal(dtype_, gated);
-        return [this, gu, dout, dgu = pool.empty(dtype_, gate_up)] { swiglu_backward(ctx_, dgu, dout, gu); };
+        return
+            [this, gu, dout, dgu = pool.empty(dtype_, gate_up)] { swiglu_backward(ctx_, dgu, {}, dout, gu); };
     });
 }
 

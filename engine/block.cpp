@@ -40,7 +40,7 @@ void Block::forward_norm(Context& ctx, const Norm& norm, ConstTensor x) {
 }
 
 void Block::backward_norm(Context& ctx, const Norm& norm, Tensor dx, ConstTensor x, Update update) {
-    rmsnorm_backward(ctx, dx, params_.grad(norm.weight), shared_.dxn, x, norm.rstd,
+    rmsnorm_backward(ctx, dx, params_.grad(norm.weight), {}, shared_.dxn, x, norm.rstd,
                      params_.value(norm.weight), dx, update);
 }
 

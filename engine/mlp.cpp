@@ -33,7 +33,7 @@ void Mlp::backward(Context& ctx, Tensor dxn, ConstTensor dout, ConstTensor xn, U
     linear_backward_weight(ctx, params_.grad(down_proj_), dout, activation_, update);
     linear_backward_input(ctx, dactivation_, dout, params_.value(down_proj_), Update::kAssign);
     const Tensor dgate_up = gate_up_;
-    swiglu_backward(ctx, dgate_up, dactivation_, gate_up_);
+    swiglu_backward(ctx, dgate_up, {}, dactivation_, gate_up_);
     linear_backward_weight(ctx, params_.grad(gate_up_proj_), dgate_up, xn, update);
     linear_backward_input(ctx, dxn, dgate_up, params_.value(gate_up_proj_), Update::kAssign);
 }

@@ -73,7 +73,7 @@ void Model::forward_body(Context& ctx, ConstTensor tokens) {
 
 void Model::backward_body(Context& ctx, Tensor dx, ConstTensor tokens, Update update,
                           const GradientsReady& ready) {
-    rmsnorm_backward(ctx, dx, params_.grad(final_norm_), shared_.dxn, x_final_, rstd_final_,
+    rmsnorm_backward(ctx, dx, params_.grad(final_norm_), {}, shared_.dxn, x_final_, rstd_final_,
                      params_.value(final_norm_), {}, update);
     for (auto block = blocks_.rbegin(); block != blocks_.rend(); ++block) {
         block->backward(ctx, dx, rope_table_, update);

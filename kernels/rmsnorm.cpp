@@ -28,7 +28,7 @@ void rmsnorm_forward(Context& ctx, Tensor out, Tensor rstd, ConstTensor x, Const
     std::visit([&](auto& c) { rmsnorm_forward(c, out, rstd, x, weight, eps); }, ctx);
 }
 
-void rmsnorm_backward(Context& ctx, Tensor dx, Tensor dweight, ConstTensor dy, ConstTensor x,
+void rmsnorm_backward(Context& ctx, Tensor dx, Tensor dweight, Tensor out, ConstTensor dy, ConstTensor x,
                       ConstTensor rstd, ConstTensor weight, ConstTensor dresidual, Update dweight_update) {
     check("rmsnorm_backward", x, rstd, weight);
     PASTUR_CHECK(is_rows(dx, x) && is_rows(dy, x), "rmsnorm_backward: dx {}, dy {}, x {}", describe(dx),
@@ -37,9 +37,14 @@ void rmsnorm_backward(Context& ctx, Tensor dx, Tensor dweight, ConstTensor dy, C
                  "rmsnorm_backward: dweight {}, weight {}", describe(dweight), describe(weight));
     PASTUR_CHECK(dresidual.empty() || is_rows(dresidual, x), "rmsnorm_backward: dresidual {}, x {}",
                  describe(dresidual), describe(x));
-    const OpScope scope(ctx, OpFamily::kRmsNorm, 0, bytes_of(dx, dweight, dy, x, rstd, weight, dresidual));
+    PASTUR_CHECK(out.empty() || is_rows(out, x), "rmsnorm_backward: out {}, x {}", describe(out),
+                 describe(x));
+    const OpScope scope(ctx, OpFamily::kRmsNorm, 0,
+                        bytes_of(dx, dweight, out, dy, x, rstd, weight, dresidual));
     std::visit(
-        [&](auto& c) { rmsnorm_backward(c, dx, dweight, dy, x, rstd, weight, dresidual, dweight_update); },
+        [&](auto& c) {
+            rmsnorm_backward(c, dx, dweight, out, dy, x, rstd, weight, dresidual, dweight_update);
+        },
         ctx);
 }
 

@@ -11,23 +11,25 @@ void rmsnorm_forward(Context& ctx, Tensor out, Tensor rstd, ConstTensor x, Const
 /// With xhat = x rstd and g = weight * dy:
 ///     dx = dresidual + (g - xhat mean_c(xhat g)) rstd;   dweight[c] = or += sum_n dy[n, c] xhat[n, c].
 /// The residual stream's own gradient is added here, in fp32 before the one rounding, so that no separate
-/// addition reads and writes the stream again. dresidual may be dx itself, or empty (then dx =).
-/// dx, dy, x, dresidual [N, C] of one dtype (rows may be strided); dweight f32 [C], by fixed-order partial
-/// sums.
-void rmsnorm_backward(Context& ctx, Tensor dx, Tensor dweight, ConstTensor dy, ConstTensor x,
+/// addition reads and writes the stream again. dresidual may be dx itself, or empty (then dx =). Unless
+/// empty, out = what forward gave, the same bits, for one more write where recomputing it apart reads x
+/// again; it may be dy.
+/// dx, out, dy, x, dresidual [N, C] of one dtype (rows may be strided); dweight f32 [C], by fixed-order
+/// partial sums.
+void rmsnorm_backward(Context& ctx, Tensor dx, Tensor dweight, Tensor out, ConstTensor dy, ConstTensor x,
                       ConstTensor rstd, ConstTensor weight, ConstTensor dresidual, Update dweight_update);
 
 /// Scratch rmsnorm_backward takes from ctx.scratch() for [rows, width].
 int64_t rmsnorm_backward_scratch_bytes(Context& ctx, int64_t rows, int64_t width);
 
 void rmsnorm_forward(CpuContext& ctx, Tensor out, Tensor rstd, ConstTensor x, ConstTensor weight, float eps);
-void rmsnorm_backward(CpuContext& ctx, Tensor dx, Tensor dweight, ConstTensor dy, ConstTensor x,
+void rmsnorm_backward(CpuContext& ctx, Tensor dx, Tensor dweight, Tensor out, ConstTensor dy, ConstTensor x,
                       ConstTensor rstd, ConstTensor weight, ConstTensor dresidual, Update dweight_update);
 int64_t rmsnorm_backward_scratch_bytes(CpuContext& ctx, int64_t rows, int64_t width);
 
 #if defined(PASTUR_HAVE_CUDA)
 void rmsnorm_forward(CudaContext& ctx, Tensor out, Tensor rstd, ConstTensor x, ConstTensor weight, float eps);
-void rmsnorm_backward(CudaContext& ctx, Tensor dx, Tensor dweight, ConstTensor dy, ConstTensor x,
+void rmsnorm_backward(CudaContext& ctx, Tensor dx, Tensor dweight, Tensor out, ConstTensor dy, ConstTensor x,
                       ConstTensor rstd, ConstTensor weight, ConstTensor dresidual, Update dweight_update);
 int64_t rmsnorm_backward_scratch_bytes(CudaContext& ctx, int64_t rows, int64_t width);
 #endif

@@ -20,11 +20,12 @@ void swiglu_forward(Context& ctx, Tensor out, ConstTensor gu) {
     std::visit([&](auto& c) { swiglu_forward(c, out, gu); }, ctx);
 }
 
-void swiglu_backward(Context& ctx, Tensor dgu, ConstTensor dout, ConstTensor gu) {
+void swiglu_backward(Context& ctx, Tensor dgu, Tensor out, ConstTensor dout, ConstTensor gu) {
     check("swiglu_backward", gu, dout);
     check("swiglu_backward", dgu, dout);
-    const OpScope scope(ctx, OpFamily::kSwiglu, 0, bytes_of(dgu, dout, gu));
-    std::visit([&](auto& c) { swiglu_backward(c, dgu, dout, gu); }, ctx);
+    if (!out.empty()) check("swiglu_backward", dgu, out);
+    const OpScope scope(ctx, OpFamily::kSwiglu, 0, bytes_of(dgu, out, dout, gu));
+    std::visit([&](auto& c) { swiglu_backward(c, dgu, out, dout, gu); }, ctx);
 }
 
 }  // namespace pastur

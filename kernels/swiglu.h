@@ -9,15 +9,16 @@ namespace pastur {
 void swiglu_forward(Context& ctx, Tensor out, ConstTensor gu);
 
 /// With s = sigmoid(gate): dgate = dout up s (1 + gate (1 - s)); dup = dout silu(gate). dgu [N, 2F] =, may be
-/// gu.
-void swiglu_backward(Context& ctx, Tensor dgu, ConstTensor dout, ConstTensor gu);
+/// gu. Unless empty, out [N, F] = what forward gave, the same bits, for one more write where recomputing it
+/// apart reads gu again; it may be dout.
+void swiglu_backward(Context& ctx, Tensor dgu, Tensor out, ConstTensor dout, ConstTensor gu);
 
 void swiglu_forward(CpuContext& ctx, Tensor out, ConstTensor gu);
-void swiglu_backward(CpuContext& ctx, Tensor dgu, ConstTensor dout, ConstTensor gu);
+void swiglu_backward(CpuContext& ctx, Tensor dgu, Tensor out, ConstTensor dout, ConstTensor gu);
 
 #if defined(PASTUR_HAVE_CUDA)
 void swiglu_forward(CudaContext& ctx, Tensor out, ConstTensor gu);
-void swiglu_backward(CudaContext& ctx, Tensor dgu, ConstTensor dout, ConstTensor gu);
+void swiglu_backward(CudaContext& ctx, Tensor dgu, Tensor out, ConstTensor dout, ConstTensor gu);
 #endif
 
 }  // namespace pastur

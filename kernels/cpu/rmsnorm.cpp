@@ -34,8 +34,9 @@ void rmsnorm_forward(CpuContext& ctx, Tensor out, Tensor rstd, ConstTensor x, Co
 }
 
 /// From out = x r w, r = (mean x^2 + eps)^(-1/2), dr = -r^3 mean(x dx): with g = w dy and xhat = x r,
-/// dx = r (g - xhat mean(g xhat)), and dweight = sum_n dy xhat. dx = (plus dresidual), dweight = or +=.
-void rmsnorm_backward(CpuContext& ctx, Tensor dx, Tensor dweight, ConstTensor dy, ConstTensor x,
+/// dx = r (g - xhat mean(g xhat)), and dweight = sum_n dy xhat. dx = (plus dresidual), dweight = or +=, out
+/// =.
+void rmsnorm_backward(CpuContext& ctx, Tensor dx, Tensor dweight, Tensor out, ConstTensor dy, ConstTensor x,
                       ConstTensor rstd, ConstTensor weight, ConstTensor dresidual, Update dweight_update) {
     const int64_t rows = x.size(0), width = x.size(1);
     const float* w = weight.data<float>();
@@ -51,6 +52,7 @@ void rmsnorm_backward(CpuContext& ctx, Tensor dx, Tensor dweight, ConstTensor dy
             const float* residual_row =
                 dresidual.empty() ? nullptr : dresidual.data<float>() + n * dresidual.stride(0);
             float* dx_row = dx.data<float>() + n * dx.stride(0);
+            float* out_row = out.empty() ? nullptr : out.data<float>() + n * out.stride(0);
             const float r = rstd.data<float>()[n];
             float projection = 0;
 #pragma omp simd reduction(+ : projection)
@@ -61,6 +63,8 @@ void rmsnorm_backward(CpuContext& ctx, Tensor dx, Tensor dweight, ConstTensor dy
                 sums[c] += dy_row[c] * x_row[c] * r;
                 dx_row[c] = residual_row ? residual_row[c] + normal : normal;
             }
+            if (!out_row) continue;
+            for (int64_t c = 0; c < width; ++c) out_row[c] = x_row[c] * r * w[c];
         }
     });
 

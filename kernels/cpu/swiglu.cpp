@@ -15,17 +15,19 @@ void swiglu_forward(CpuContext& ctx, Tensor out, ConstTensor gu) {
     });
 }
 
-/// silu(x) = x s(x), s' = s (1 - s): silu' = s (1 + x (1 - s)). dgu =.
-void swiglu_backward(CpuContext& ctx, Tensor dgu, ConstTensor dout, ConstTensor gu) {
+/// silu(x) = x s(x), s' = s (1 - s): silu' = s (1 + x (1 - s)). dgu =, out =.
+void swiglu_backward(CpuContext& ctx, Tensor dgu, Tensor out, ConstTensor dout, ConstTensor gu) {
     const int64_t width = dout.size(1);
     parallel_for(ctx, dout.size(0), 30 * width, [&](int64_t n) {
         const float* row = gu.data<float>() + n * 2 * width;
         const float* d = dout.data<float>() + n * width;
         float* to = dgu.data<float>() + n * 2 * width;
+        float* again = out.empty() ? nullptr : out.data<float>() + n * width;
         for (int64_t f = 0; f < width; ++f) {
-            const float gate = row[f], up = row[width + f], s = sigmoid(gate);
-            to[f] = d[f] * up * s * (1.0f + gate * (1.0f - s));
-            to[width + f] = d[f] * gate * s;
+            const float gate = row[f], up = row[width + f], s = sigmoid(gate), df = d[f];
+            to[f] = df * up * s * (1.0f + gate * (1.0f - s));
+            to[width + f] = df * gate * s;
+            if (again) again[f] = gate * s * up;
         }
     });
 }

@@ -86,6 +86,7 @@ struct RmsnormBackwardParams {
     float* partials;  ///< [blocks, width]: the sum of dy xhat over the rows of each block
     Rows<const T> dy, x;
     Rows<const T> dresidual;  ///< data may be null, or dx.data
+    Rows<T> out;              ///< data may be null, or dy.data
     const float* rstd;
     const float* weight;
     int64_t rows;
@@ -116,7 +117,7 @@ __device__ void write_partials(float* partials, const float (&sums)[kPacks<kGrou
 
 /// y_c = w_c xhat_c with xhat = x r, r = (mean x^2 + eps)^(-1/2), so dr/dx_c = -r^3 x_c / C. With g = w dy:
 ///     dx_c = g_c r + (sum_j g_j x_j) dr/dx_c = (g_c - xhat_c mean_j(xhat_j g_j)) r;  dw_c = sum_n dy xhat.
-/// dx = (dresidual added); partials =.
+/// dx = (dresidual added); partials =; out = as forward.
 /// Groups walk over the rows with the stride of all groups; each thread keeps the sums of its columns' dy
 /// xhat in registers to the end, so that a row costs one reduction and no barrier in the warp case. Columns
 /// beyond the kept ones (a block's row only) add up in the block's own row of the partial sums, each by the
@@ -179,6 +180,8 @@ __global__ void __launch_bounds__(kThreads<kGroup>, kResidentThreads / kThreads<
             Pack::of([&](int i) {
                 return residual[i] + (weight[i] * pack_dy[i] - pack_x[i] * rstd * mean) * rstd;
             }).store(params.dx[row] + column);
+            if (params.out.data)
+                Pack::of([&](int i) { return pack_x[i] * rstd * weight[i]; }).store(params.out[row] + column);
         };
 #pragma unroll
         for (int p = 0; p < kPacks<kGroup>; ++p) {
@@ -255,20 +258,26 @@ void rmsnorm_forward(CudaContext& ctx, Tensor out, Tensor rstd, ConstTensor x, C
     });
 }
 
-void rmsnorm_backward(CudaContext& ctx, Tensor dx, Tensor dweight, ConstTensor dy, ConstTensor x,
+void rmsnorm_backward(CudaContext& ctx, Tensor dx, Tensor dweight, Tensor out, ConstTensor dy, ConstTensor x,
                       ConstTensor rstd, ConstTensor weight, ConstTensor dresidual, Update dweight_update) {
     const int64_t rows = x.size(0), width = x.size(1);
     const bool aligned = allows_vectors(dx) && allows_vectors(dy) && allows_vectors(x) &&
-                         allows_vectors(weight) && allows_vectors(dresidual);
+                         allows_vectors(weight) && allows_vectors(dresidual) && allows_vectors(out);
     Arena::Frame frame(ctx.scratch(), "rmsnorm_backward");
     visit_float_type(x.dtype(), [&]<typename T>() {
         visit_row_shape<T>(width, aligned, [&]<int kWidth, int kGroup>() {
             const int64_t blocks = backward_blocks(ctx, rows, kThreads<kGroup>, kGroup);
             float* partials = frame.take(DType::kF32, {blocks, width}).template data<float>();
-            const RmsnormBackwardParams<T> params{
-                rows_of<T>(dx),         partials,           rows_of<T>(dy),       rows_of<T>(x),
-                rows_of<T>(dresidual),  rstd.data<float>(), weight.data<float>(), rows,
-                static_cast<int>(width)};
+            const RmsnormBackwardParams<T> params{rows_of<T>(dx),
+                                                  partials,
+                                                  rows_of<T>(dy),
+                                                  rows_of<T>(x),
+                                                  rows_of<T>(dresidual),
+                                                  rows_of<T>(out),
+                                                  rstd.data<float>(),
+                                                  weight.data<float>(),
+                                                  rows,
+                                                  static_cast<int>(width)};
             launch(ctx, blocks, kThreads<kGroup>, 0, rmsnorm_backward_kernel<T, kWidth, kGroup>, params);
             launch(ctx, ceil_div(width, kWarp), dim3(kWarp, kSumRows), 0, rmsnorm_dweight_kernel,
                    dweight.data<float>(), partials, blocks, width, dweight_update == Update::kAccumulate);

@@ -36,11 +36,12 @@ __global__ void __launch_bounds__(kMaxThreads) swiglu_forward_kernel(T* out, con
 }
 
 /// silu(g) = g s, s = sigmoid(g), and ds/dg = s (1 - s), so that dsilu/dg = s (1 + g (1 - s)).
-/// dgate = dout up s (1 + gate (1 - s)), dup = dout silu(gate); dgu =. Mapping and preconditions as forward;
-/// a thread reads its elements before it writes them, so that dgu may be gu.
+/// dgate = dout up s (1 + gate (1 - s)), dup = dout silu(gate); dgu =, and out = as forward unless null.
+/// Mapping and preconditions as forward; a thread reads its elements before it writes them, so that dgu may
+/// be gu, and out dout.
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kMaxThreads)
-    swiglu_backward_kernel(T* dgu, const T* dout, const T* gu, int vectors) {
+    swiglu_backward_kernel(T* dgu, T* out, const T* dout, const T* gu, int vectors) {
     using Pack = Packed<T, kWidth>;
     const int v = blockIdx.y * blockDim.x + threadIdx.x;
     if (v >= vectors) return;
@@ -54,6 +55,7 @@ __global__ void __launch_bounds__(kMaxThreads)
         return d[i] * up[i] * s[i] * (1.0f + gate[i] * (1.0f - s[i]));
     }).store(dgu + at_gate);
     Pack::of([&](int i) { return d[i] * gate[i] * s[i]; }).store(dgu + at_up);
+    if (out) Pack::of([&](int i) { return gate[i] * s[i] * up[i]; }).store(out + row * width + v * kWidth);
 }
 
 /// Calls run.template operator()<kWidth>(grid, block, vectors): blocks of a whole number of warps that cover
@@ -84,14 +86,16 @@ void swiglu_forward(CudaContext& ctx, Tensor out, ConstTensor gu) {
     });
 }
 
-void swiglu_backward(CudaContext& ctx, Tensor dgu, ConstTensor dout, ConstTensor gu) {
-    const bool aligned = allows_vectors(dgu) && allows_vectors(dout) && allows_vectors(gu);
+void swiglu_backward(CudaContext& ctx, Tensor dgu, Tensor out, ConstTensor dout, ConstTensor gu) {
+    const bool aligned =
+        allows_vectors(dgu) && allows_vectors(out) && allows_vectors(dout) && allows_vectors(gu);
     visit_float_type(dout.dtype(), [&]<typename T>() {
-        visit_row_blocks<T>(
-            dout.size(0), dout.size(1), aligned, [&]<int kWidth>(dim3 grid, int block, int vectors) {
-                launch(ctx, grid, block, 0, swiglu_backward_kernel<T, kWidth>, device_data<T>(dgu),
-                       device_data<T>(dout), device_data<T>(gu), vectors);
-            });
+        visit_row_blocks<T>(dout.size(0), dout.size(1), aligned,
+                            [&]<int kWidth>(dim3 grid, int block, int vectors) {
+                                launch(ctx, grid, block, 0, swiglu_backward_kernel<T, kWidth>,
+                                       device_data<T>(dgu), out.empty() ? nullptr : device_data<T>(out),
+                                       device_data<T>(dout), device_data<T>(gu), vectors);
+                            });
     });
 }
 

@@ -51,7 +51,7 @@ class RmsNorm : public OpTest<NormShape> {
         const auto rstds = input(rstd(), {rows_}, DType::kF32),
                    weight = input(weight_, {width_}, DType::kF32);
         reserve(rmsnorm_backward_scratch_bytes(ctx(), rows_, width_));
-        rmsnorm_backward(ctx(), dx, dweight, dy, x, rstds, weight, dresidual, update);
+        rmsnorm_backward(ctx(), dx, dweight, {}, dy, x, rstds, weight, dresidual, update);
     }
 };
 
@@ -91,6 +91,27 @@ TEST_P(RmsNorm, BackwardInPlaceOnTheResidualGradient) {
     EXPECT_TRUE(same_bits(dweight, dweight_apart)) << "the order of dweight's sum is not fixed";
 }
 
+TEST_P(RmsNorm, BackwardGivesTheOutputAgain) {
+    const Layout layout = shape().rows_layout();
+    const auto x = input(x_, layout), weight = input(weight_, {width_}, DType::kF32);
+    const auto rstds = output({rows_}, DType::kF32);
+    const auto want = output(layout), out = output(layout), over_dy = in_out(dy_, layout);
+    rmsnorm_forward(ctx(), want, rstds, x, weight, kEps);
+    const auto dx_alone = output(layout), dx = output(layout), dx_over = output(layout);
+    const auto dweight = output({width_}, DType::kF32);
+    reserve(rmsnorm_backward_scratch_bytes(ctx(), rows_, width_));
+    const auto run = [&](Tensor to, Tensor again, ConstTensor dy) {
+        rmsnorm_backward(ctx(), to, dweight, again, dy, x, rstds, weight, {}, Update::kAssign);
+    };
+    run(dx_alone, {}, input(dy_, layout));
+    run(dx, out, input(dy_, layout));
+    run(dx_over, over_dy, over_dy);
+    EXPECT_TRUE(same_bits(out, want));
+    EXPECT_TRUE(same_bits(over_dy, want));
+    EXPECT_TRUE(same_bits(dx, dx_alone));
+    EXPECT_TRUE(same_bits(dx_over, dx_alone));
+}
+
 TEST_P(RmsNorm, NaNStaysNaNInItsOwnRowAlone) {
     for (double nan : kinds_of_nan()) {
         std::vector<double> damaged(x_);
@@ -116,7 +137,7 @@ TEST_P(RmsNorm, RowsOfZerosAreScaledByEpsAlone) {
     const auto given = input(rstds.values(), {rows_}, DType::kF32);
     const auto dx = output(shape().rows_layout()), dweight = output({width_}, DType::kF32);
     reserve(rmsnorm_backward_scratch_bytes(ctx(), rows_, width_));
-    rmsnorm_backward(ctx(), dx, dweight, dy, x, given, weight, {}, Update::kAssign);
+    rmsnorm_backward(ctx(), dx, dweight, {}, dy, x, given, weight, {}, Update::kAssign);
     std::vector<double> want(dy_);
     for (int64_t i = 0; i < rows_ * width_; ++i) ref::at(want, i) *= ref::at(weight_, i % width_) * rstd;
     EXPECT_TRUE(close_to(dx, want));
@@ -138,10 +159,10 @@ TEST(RmsNormFront, RejectsWhatDoesNotFit) {
     EXPECT_THROW(rmsnorm_forward(ctx, x, rstd, tensor({16}), weight, kEps), Error);
     EXPECT_THROW(rmsnorm_forward(ctx, tensor({2, 8}, DType::kBF16), rstd, x, weight, kEps), Error);
     EXPECT_THROW(rmsnorm_forward(ctx, x, rstd, x, tensor({8}, DType::kBF16), kEps), Error);
-    EXPECT_THROW(rmsnorm_backward(ctx, x, weight, tensor({3, 8}), x, rstd, weight, {}, Update::kAssign),
+    EXPECT_THROW(rmsnorm_backward(ctx, x, weight, {}, tensor({3, 8}), x, rstd, weight, {}, Update::kAssign),
                  Error);
-    EXPECT_THROW(rmsnorm_backward(ctx, x, tensor({7}), x, x, rstd, weight, {}, Update::kAssign), Error);
-    EXPECT_THROW(rmsnorm_backward(ctx, x, weight, x, x, rstd, weight, tensor({2, 4}), Update::kAssign),
+    EXPECT_THROW(rmsnorm_backward(ctx, x, tensor({7}), {}, x, x, rstd, weight, {}, Update::kAssign), Error);
+    EXPECT_THROW(rmsnorm_backward(ctx, x, weight, {}, x, x, rstd, weight, tensor({2, 4}), Update::kAssign),
                  Error);
 }
 

@@ -30,13 +30,29 @@ TEST_P(Swiglu, ForwardMatchesReference) {
 TEST_P(Swiglu, BackwardIsTheGradientAndMayOverwriteItsInput) {
     const auto gu = input(gu_, {rows_, 2 * width_}), dout = input(dout_, {rows_, width_});
     const auto dgu = output({rows_, 2 * width_}), in_place = in_out(gu_, {rows_, 2 * width_});
-    swiglu_backward(ctx(), dgu, dout, gu);
-    swiglu_backward(ctx(), in_place, dout, in_place);
+    swiglu_backward(ctx(), dgu, {}, dout, gu);
+    swiglu_backward(ctx(), in_place, {}, dout, in_place);
     const auto loss = [&](const ComplexArguments& a) {
         return ref::dot(dout_, ref::swiglu(a[0], rows_, width_));
     };
     EXPECT_TRUE(is_gradient(dgu, loss, {gu_}, 0));
     EXPECT_TRUE(same_bits(dgu, in_place));
+}
+
+TEST_P(Swiglu, BackwardGivesTheOutputAgain) {
+    const auto gu = input(gu_, {rows_, 2 * width_}), dout = input(dout_, {rows_, width_});
+    const auto want = output({rows_, width_}), out = output({rows_, width_});
+    const auto over_dout = in_out(dout_, {rows_, width_});
+    const auto dgu_alone = output({rows_, 2 * width_}), dgu = output({rows_, 2 * width_}),
+               dgu_over = output({rows_, 2 * width_});
+    swiglu_forward(ctx(), want, gu);
+    swiglu_backward(ctx(), dgu_alone, {}, dout, gu);
+    swiglu_backward(ctx(), dgu, out, dout, gu);
+    swiglu_backward(ctx(), dgu_over, over_dout, over_dout, gu);
+    EXPECT_TRUE(same_bits(out, want));
+    EXPECT_TRUE(same_bits(over_dout, want));
+    EXPECT_TRUE(same_bits(dgu, dgu_alone));
+    EXPECT_TRUE(same_bits(dgu_over, dgu_alone));
 }
 
 TEST_P(Swiglu, SaturatesWithoutOverflow) {
@@ -47,7 +63,7 @@ TEST_P(Swiglu, SaturatesWithoutOverflow) {
     const auto device_gu = input(gu, {rows_, 2 * width_}), dout = input(dout_, {rows_, width_});
     const auto out = output({rows_, width_}), dgu = output({rows_, 2 * width_});
     swiglu_forward(ctx(), out, device_gu);
-    swiglu_backward(ctx(), dgu, dout, device_gu);
+    swiglu_backward(ctx(), dgu, {}, dout, device_gu);
     EXPECT_TRUE(close_to(out, ref::swiglu(gu, rows_, width_), 1e-3));
     for (double x : dgu.values()) ASSERT_TRUE(std::isfinite(x));
 }
@@ -75,8 +91,9 @@ TEST(SwigluFront, RejectsWhatDoesNotFit) {
     EXPECT_THROW(swiglu_forward(ctx, tensor({2, 4}), tensor({2, 7})), Error);
     EXPECT_THROW(swiglu_forward(ctx, tensor({3, 4}), tensor({2, 8})), Error);
     EXPECT_THROW(swiglu_forward(ctx, tensor({2, 4}, DType::kBF16), tensor({2, 8})), Error);
-    EXPECT_THROW(swiglu_backward(ctx, tensor({2, 8}), tensor({2, 8}), tensor({2, 8})), Error);
-    EXPECT_THROW(swiglu_backward(ctx, tensor({2, 6}), tensor({2, 4}), tensor({2, 8})), Error);
+    EXPECT_THROW(swiglu_backward(ctx, tensor({2, 8}), {}, tensor({2, 8}), tensor({2, 8})), Error);
+    EXPECT_THROW(swiglu_backward(ctx, tensor({2, 6}), {}, tensor({2, 4}), tensor({2, 8})), Error);
+    EXPECT_THROW(swiglu_backward(ctx, tensor({2, 8}), tensor({2, 8}), tensor({2, 4}), tensor({2, 8})), Error);
 }
 
 }  // namespace
