@@ -10,7 +10,7 @@ template <typename Ctx>
 void rotate(Ctx& ctx, const RotaryColumns& rotary) {
     if (rotary.table.empty()) return;
     rope(ctx, rotary.q, rotary.q, rotary.table, Rotation::kForward);
-    rope(ctx, rotary.k, rotary.k, rotary.table, Rotation::kForward);
+    if (!rotary.k.empty()) rope(ctx, rotary.k, rotary.k, rotary.table, Rotation::kForward);
 }
 
 /// Rotates the rotary columns of dq and of the keys' gradient back, in place, where grads has a table.
@@ -21,7 +21,7 @@ void rotate_back(Ctx& ctx, const AttentionGrads& grads) {
     const Tensor dq = grads.dq.slice(3, grads.dq.size(3) - width, width);
     const Tensor dk = grads.dk_shared.empty() ? grads.dk : grads.dk_shared.unflatten(2, 1, width);
     rope(ctx, dq, dq, grads.rope_table, Rotation::kInverse);
-    rope(ctx, dk, dk, grads.rope_table, Rotation::kInverse);
+    if (grads.rotated_keys) rope(ctx, dk, dk, grads.rope_table, Rotation::kInverse);
 }
 
 }  // namespace pastur

@@ -62,8 +62,9 @@ void check_rotary(const char* op, const RotaryColumns& rotary, const AttentionIn
     const auto same = [](const ConstTensor& x, const ConstTensor& y) {
         return x.bytes() == y.bytes() && x.shape() == y.shape() && x.dtype() == y.dtype();
     };
-    PASTUR_CHECK(same(rotary.q, q) && same(rotary.k, k), "{}: to rotate {} and {}, expected {} and {}", op,
-                 describe(rotary.q), describe(rotary.k), describe(q), describe(k));
+    PASTUR_CHECK(same(rotary.q, q) && (same(rotary.k, k) || (rotary.k.empty() && in.k_shared.empty())),
+                 "{}: to rotate {} and {}, expected {} and {}", op, describe(rotary.q), describe(rotary.k),
+                 describe(q), describe(k));
 }
 
 /// `qk` products of width d_n + d_r and `v` of width d_v over the causal half of the scores. Forward has one
@@ -97,6 +98,7 @@ void causal_attention_backward(Context& ctx, const AttentionGrads& grads, ConstT
     check_like(kOp, "dk_shared", grads.dk_shared, in.k_shared);
     check_like(kOp, "dv", grads.dv, in.v);
     check_table(kOp, grads.rope_table, in);
+    PASTUR_CHECK(grads.rotated_keys || in.k_shared.empty(), "{}: a shared key that is not rotated", kOp);
     const OpScope scope(ctx, OpFamily::kAttentionBackward, product_flops(in, 3, 2),
                         2 * bytes_of(in.q, in.k, in.k_shared, in.v) + bytes_of(dout, out, lse));
     std::visit([&](auto& c) { causal_attention_backward(c, grads, dout, out, lse, in); }, ctx);

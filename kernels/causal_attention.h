@@ -23,10 +23,12 @@ struct AttentionGrads {
     /// gradients are those of the vectors before the rotation: of dq and dk all columns are rotated back (w =
     /// d_n), or with k_shared the rotary columns of dq and dk_shared (w = d_r).
     ConstTensor rope_table = {};
+    bool rotated_keys = true;  ///< false, without k_shared: the queries alone are taken to be rotated
 };
 
 /// The columns of the inputs that carry positions, when they are still to be rotated (rope.h, kForward): q is
-/// in.q, or its last d_r columns where there is a k_shared, and k is in.k, or k_shared as [B, T, 1, d_r].
+/// in.q, or its last d_r columns where there is a k_shared, and k is in.k, or k_shared as [B, T, 1, d_r];
+/// without k_shared it may be empty: the keys stay.
 struct RotaryColumns {
     Tensor q, k;
     ConstTensor table = {};  ///< f32 [>= T, w] as rope.h says; empty: nothing is to be rotated

@@ -34,7 +34,7 @@ struct AttentionForwardParams {
     /// Or null. The resident kernel rotates q and k by it, in place; where keys are partly shared, the rotary
     /// columns of q alone.
     const float* rope_table;
-    HeadView<T> rotated_q, rotated_k;  ///< those columns of q and of k
+    HeadView<T> rotated_q, rotated_k;  ///< those columns of q and of k, or of q alone
 };
 
 template <typename T>
@@ -46,6 +46,7 @@ struct AttentionBackwardParams {
     HeadView<T> dq, dk, dv;
     HeadView<T> dk_shared;    ///< partial sums, each over some key heads: [B, T, parts, d_r]
     const float* rope_table;  ///< or null: all kernels but those of sm_80 and of CUDA cores rotate back by it
+    bool rotated_keys;        ///< whether dk or dk_shared too, or dq alone
     float2* row_stats;  ///< [B, H, T] scratch: (log2(e) lse, delta), where a kernel leaves it to the next
 };
 

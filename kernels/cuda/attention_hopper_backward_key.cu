@@ -237,7 +237,9 @@ void attention_hopper_key_gradients(CudaContext& ctx, const AttentionBackwardPar
 
 void attention_hopper_backward(CudaContext& ctx, const AttentionBackwardParams<bf16>& params) {
     attention_hopper_query_gradient(ctx, params);
-    attention_hopper_key_gradients(ctx, params);
+    AttentionBackwardParams<bf16> of_keys = params;
+    if (!params.rotated_keys) of_keys.rope_table = nullptr;
+    attention_hopper_key_gradients(ctx, of_keys);
 }
 
 }  // namespace pastur

@@ -229,7 +229,7 @@ struct BlockAngles {
 /// Why nothing is overwritten too early: a warp writes block i of q, dout and stats after barrier i, row i of
 /// the squares after block i of this head arrived (its owner has used the last head's row then), and its keys
 /// after it met all later blocks of this head, whose owners have left the last but one head's keys then.
-template <int kWarps, bool kSharedKey, bool kRotate>
+template <int kWarps, bool kSharedKey, bool kRotate, bool kRotateKeys = kRotate>
 __global__ void __launch_bounds__(kWarps * 32, kResidentWarps / kWarps)
     attention_resident_backward_kernel(const AttentionBackwardParams<bf16> p, int run) {
     using Memory = ResidentMemory<kWarps>;
@@ -265,7 +265,7 @@ __global__ void __launch_bounds__(kWarps * 32, kResidentWarps / kWarps)
         walk_queries<kWarps>(keys, shared, block, blocks, generation, c, lane);
         lane = computed_here(lane);
         BlockAngles<kSharedKey> angles;
-        if constexpr (kRotate) angles.request(p.rope_table, first, tokens, lane);
+        if constexpr (kRotateKeys) angles.request(p.rope_table, first, tokens, lane);
         if (block > 0)
             barrier_wait(block, (block + 1) * 32);
         else
@@ -274,7 +274,7 @@ __global__ void __launch_bounds__(kWarps * 32, kResidentWarps / kWarps)
         next.advance();
         copy_shared_rows<kWarps, kSharedKey>(p, next, base, generation ^ 1, block, lane);
         copy_async_commit();
-        if (kRotate && (!kSharedKey || walk.ends_run())) angles.rotate_back(keys.dk);
+        if (kRotateKeys && (!kSharedKey || walk.ends_run())) angles.rotate_back(keys.dk);
         own.request(p, next, first, lane);
 
         const int batch = walk.batch(), head = walk.head();
@@ -325,7 +325,9 @@ void attention_resident_backward(CudaContext& ctx, const AttentionBackwardParams
                    kWarps * 32, ResidentMemory<kWarps>::kBytes, kernel, params, run);
         };
         const bool shared_key = params.sizes.rotary > 0;
-        if (params.rope_table)
+        if (params.rope_table && !params.rotated_keys)
+            launch_kernel(attention_resident_backward_kernel<kWarps, false, true, false>);
+        else if (params.rope_table)
             launch_kernel(shared_key ? attention_resident_backward_kernel<kWarps, true, true>
                                      : attention_resident_backward_kernel<kWarps, false, true>);
         else

@@ -31,14 +31,17 @@ __device__ void copy_rows(const AttentionForwardParams<bf16>& p, const HeadWalk&
     copy(keys + Memory::Rows::kBytes, token_rows(p.v, batch, kv_head, kResidentWidth));
 }
 
-/// Rotates a warp's 16 queries and keys (rope.h, kForward), in shared memory and in memory; where part of the
-/// key is shared by all heads, which finds it rotated, that part of the queries alone. A lane has 8 columns
-/// and their partners half the width further.
-template <bool kSharedKey>
+/// What rotate_rows rotates: of a query all columns, or the half that part of the key shared by all heads,
+/// which is rotated already, stands beside.
+enum class Rotated { kNothing, kQueriesAndKeys, kQueries, kHalfQueries };
+
+/// Rotates a warp's 16 queries and keys (rope.h, kForward), in shared memory and in memory. A lane has 8
+/// columns and their partners half the width further.
+template <Rotated kRotated>
 __device__ void rotate_rows(const AttentionForwardParams<bf16>& p, const HeadWalk& walk, std::byte* q_rows,
                             std::byte* k_rows, int first, int lane) {
     constexpr int kPitch = ForwardMemory::Rows::kPitch;
-    constexpr int kBegin = kSharedKey ? kResidentWidth / 2 : 0;
+    constexpr int kBegin = kRotated == Rotated::kHalfQueries ? kResidentWidth / 2 : 0;
     constexpr int kWidth = kResidentWidth - kBegin, kHalf = kWidth / 2, kLanes = kHalf / 8;
     const int column = lane % kLanes * 8, tokens = p.sizes.tokens;
 #pragma unroll 1
@@ -59,7 +62,7 @@ __device__ void rotate_rows(const AttentionForwardParams<bf16>& p, const HeadWal
             high.store(to + kHalf);
         };
         rotate(q_rows, p.rotated_q);
-        if constexpr (!kSharedKey) rotate(k_rows, p.rotated_k);
+        if constexpr (kRotated == Rotated::kQueriesAndKeys) rotate(k_rows, p.rotated_k);
     }
 }
 
@@ -90,12 +93,12 @@ __device__ void attend_all(ResidentQueries& rows, SharedAddress keys, int row, f
 }
 
 /// out = softmax(scale q k^T, causal) v and lse = log sum exp, by the online softmax of Dao et al.
-/// (2205.14135), after rotate_rows where there is something to rotate (kRotate).
+/// (2205.14135), after rotate_rows where there is something to rotate.
 ///
 /// A block of threads walks over heads; warp w owns 16 queries and brings the same tokens' keys and values
 /// for all. While one head is worked on, the next one's rows arrive: per head one __syncthreads, and memory
 /// is never idle.
-template <bool kRotate, bool kSharedKey>
+template <Rotated kRotated>
 __global__ void __launch_bounds__(kResidentWarps * 32, 1)
     attention_resident_forward_kernel(const AttentionForwardParams<bf16> p) {
     using Memory = ForwardMemory;
@@ -117,11 +120,11 @@ __global__ void __launch_bounds__(kResidentWarps * 32, 1)
         ResidentQueries rows;
         clear(rows.out);
         copy_async_wait<0>();
-        if constexpr (kRotate) {
+        if constexpr (kRotated != Rotated::kNothing) {
             __syncwarp();
-            rotate_rows<kSharedKey>(p, walk, shared + Memory::kQ + block * Memory::kBlockBytes,
-                                    shared + generation * Memory::kHeadBytes + block * Memory::kBlockBytes,
-                                    first, computed_here(lane));
+            rotate_rows<kRotated>(p, walk, shared + Memory::kQ + block * Memory::kBlockBytes,
+                                  shared + generation * Memory::kHeadBytes + block * Memory::kBlockBytes,
+                                  first, computed_here(lane));
         }
         __syncthreads();  // this head's rows have arrived for every warp, and every warp is done with the
                           // last
@@ -152,9 +155,10 @@ bool attention_resident_supports_forward(CudaContext& ctx, const AttentionSizes&
 void attention_resident_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params) {
     const int64_t items = static_cast<int64_t>(params.sizes.batch) * params.sizes.heads;
     const int64_t blocks = std::min<int64_t>(items, resident_slots(ctx, kResidentWarps));
-    const auto kernel = !params.rope_table         ? attention_resident_forward_kernel<false, false>
-                        : params.sizes.rotary == 0 ? attention_resident_forward_kernel<true, false>
-                                                   : attention_resident_forward_kernel<true, true>;
+    const auto kernel = !params.rope_table        ? attention_resident_forward_kernel<Rotated::kNothing>
+                        : params.sizes.rotary > 0 ? attention_resident_forward_kernel<Rotated::kHalfQueries>
+                        : params.rotated_k.data ? attention_resident_forward_kernel<Rotated::kQueriesAndKeys>
+                                                : attention_resident_forward_kernel<Rotated::kQueries>;
     launch(ctx, static_cast<unsigned>(blocks), kResidentWarps * 32, ForwardMemory::kBytes, kernel, params);
 }
 

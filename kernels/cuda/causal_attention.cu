@@ -79,6 +79,7 @@ AttentionBackwardParams<T> backward_params(const AttentionGrads& grads, ConstTen
     params.dk = head_view<T>(grads.dk);
     params.dv = head_view<T>(grads.dv);
     params.dk_shared = head_view<T>(grads.dk_shared);
+    params.rotated_keys = grads.rotated_keys;
     if (!grads.rope_table.empty() && allows_vectors(grads.rope_table))
         params.rope_table = device_data<float>(grads.rope_table);
     return params;
@@ -187,7 +188,7 @@ void causal_attention_forward(CudaContext& ctx, Tensor out, Tensor lse, const At
     const bool resident = aligned && attention_resident_supports_forward(ctx, sizes);
     // A key that several heads read cannot be rotated by one of them.
     const bool rotates = resident && !rotary.table.empty() && allows_vectors(rotary.table) &&
-                         (sizes.rotary > 0 || sizes.group() == 1);
+                         (sizes.rotary > 0 || sizes.group() == 1 || rotary.k.empty());
     if (!rotates)
         rotate(ctx, rotary);
     else if (sizes.rotary > 0)
