@@ -35,6 +35,8 @@ struct Range {
     bool above = false;
     bool below = false;
 };
+/// The bound of a number without one: any finite value is below.
+inline constexpr double kLargest = std::numeric_limits<double>::max();
 
 struct Field {
     const char* section;
