@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include "engine/recompute.h"
+
 namespace pastur {
 namespace {
 
@@ -189,9 +191,12 @@ std::vector<Field> make_train_fields() {
         {"train",
          "recompute",
          kTrain<&T::recompute>,
-         "what backward computes again (cheap: norm and SwiGLU outputs)",
+         "what backward computes again instead of keeping it (norms: outputs of norms and SwiGLU; ffn: also "
+         "its inputs; block: all but a layer's input)",
          {},
-         {"none", "cheap"}},
+         recompute_names(),
+         kEveryVariant,
+         {{"cheap", "norms"}}},
         {"train", "val_every", kTrain<&T::val_every>, "steps between validations (0: only at the end)",
          kCountOrZero},
         {"train",

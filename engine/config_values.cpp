@@ -100,6 +100,17 @@ std::string text_of(const std::vector<Item>& list) {
 
 }  // namespace
 
+void rename_former(const Field& field, Config& config) {
+    const auto* const text = std::get_if<std::string& (*)(Config&)>(&field.access);
+    if (!text) return;
+    std::string& value = (*text)(config);
+    for (const auto& [before, now] : field.former)
+        if (value == before) {
+            value = now;
+            return;
+        }
+}
+
 void check_field(const Field& field, const Config& config, const std::string& where) {
     visit_value(field, config, [&](const auto& value) { check_value(field, value, where); });
 }
