@@ -70,7 +70,7 @@ class Subject {
           batches_(config, model_.shape()) {
         GradientSync::lay_out(config.train, 1, model_.params().table());
         const MemoryPlan plan = plan_memory(ctx, model_, &optimizer_);
-        plan.check_fits(memory_info(ctx));
+        plan.check_fits(memory_info(ctx), ctx, model_);
         planned_bytes_ = plan.total();
         model_.allocate(ctx, true);
         optimizer_.allocate(ctx);

@@ -13,26 +13,40 @@ Block::Block(const Config& config, Parameters& params, int64_t layer)
     : params_(params),
       width_(config.model.d_model),
       eps_(static_cast<float>(config.model.norm_eps)),
+      level_(recompute_level(config.train.recompute)),
       attention_norm_{params.table().add_norm(prefix_of(layer) + "input_layernorm.weight", width_), {}, {}},
       mlp_norm_{
           params.table().add_norm(prefix_of(layer) + "post_attention_layernorm.weight", width_), {}, {}},
       attention_(make_attention(config, params, prefix_of(layer) + "self_attn.")),
       mlp_(config, params, prefix_of(layer) + "mlp.") {}
 
-void Block::plan(Context& ctx, Planner& planner, const BatchShape& shape, const SharedActivations& shared) {
+void Block::plan_input(Planner& planner, const BatchShape& shape) {
+    x_ = planner.keep(params_.compute_dtype(), {shape.tokens(), width_});
+}
+
+void Block::plan(Context& ctx, Planner& planner, const BatchShape& shape, const SharedActivations& shared,
+                 bool last) {
     shared_ = shared;
-    const bool recompute = !shared.xn.empty();
+    last_ = last;
+    if (level_ == Recompute::kBlock) {
+        const Planner::Turn turn(planner);
+        plan_kept(ctx, planner, shape);
+    } else {
+        plan_kept(ctx, planner, shape);
+    }
+    planner.need_scratch(rmsnorm_backward_scratch_bytes(ctx, shape.tokens(), width_));
+}
+
+void Block::plan_kept(Context& ctx, Planner& planner, const BatchShape& shape) {
     const DType dtype = params_.compute_dtype();
     const Shape stream = {shape.tokens(), width_};
-    x_ = planner.keep(dtype, stream);
     x_mid_ = planner.keep(dtype, stream);
     for (Norm* norm : {&attention_norm_, &mlp_norm_}) {
         norm->rstd = planner.keep(DType::kF32, {shape.tokens()});
-        norm->xn = recompute ? shared.xn : planner.keep(dtype, stream);
+        norm->xn = shared_.xn.empty() ? planner.keep(dtype, stream) : shared_.xn;
     }
     attention_->plan(ctx, planner, shape);
-    mlp_.plan(planner, shape.tokens(), recompute);
-    planner.need_scratch(rmsnorm_backward_scratch_bytes(ctx, shape.tokens(), width_));
+    mlp_.plan(planner, shape.tokens());
 }
 
 void Block::forward_norm(Context& ctx, const Norm& norm, ConstTensor x) {
@@ -44,19 +58,25 @@ void Block::backward_norm(Context& ctx, const Norm& norm, Tensor dx, ConstTensor
                      params_.value(norm.weight), dx, update);
 }
 
-void Block::forward(Context& ctx, Tensor out, ConstTensor rope_table) {
+void Block::forward_attention_half(Context& ctx, ConstTensor rope_table) {
     forward_norm(ctx, attention_norm_, x_);
     attention_->forward(ctx, x_mid_, attention_norm_.xn, x_, rope_table);
     forward_norm(ctx, mlp_norm_, x_mid_);
+}
+
+void Block::forward(Context& ctx, Tensor out, ConstTensor rope_table) {
+    forward_attention_half(ctx, rope_table);
     mlp_.forward(ctx, out, mlp_norm_.xn, x_mid_);
 }
 
 void Block::backward(Context& ctx, Tensor dx, ConstTensor rope_table, Update update) {
-    const bool recompute = !shared_.xn.empty();
-    if (recompute) forward_norm(ctx, mlp_norm_, x_mid_);
+    const bool norms = !shared_.xn.empty();
+    // What the last layer left in the memory that all take turns with is still there.
+    if (level_ == Recompute::kBlock && !last_) forward_attention_half(ctx, rope_table);
+    if (norms) forward_norm(ctx, mlp_norm_, x_mid_);
     mlp_.backward(ctx, shared_.dxn, dx, mlp_norm_.xn, update);
     backward_norm(ctx, mlp_norm_, dx, x_mid_, update);
-    if (recompute) forward_norm(ctx, attention_norm_, x_);
+    if (norms) forward_norm(ctx, attention_norm_, x_);
     attention_->backward(ctx, shared_.dxn, dx, attention_norm_.xn, rope_table, update);
     backward_norm(ctx, attention_norm_, dx, x_, update);
 }

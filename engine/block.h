@@ -6,15 +6,18 @@ namespace pastur {
 
 /// Memory the layers take turns with.
 struct SharedActivations {
-    Tensor
-        xn;  ///< [N, C]: a normalised input, when layers compute it again instead of keeping it; else empty
+    Tensor xn;   ///< [N, C]: a normalised input, where layers make it again on their own (Recompute::kNorms,
+                 ///< kFfn)
     Tensor dxn;  ///< [N, C]: its gradient
 };
 
 class Block {
   public:
     Block(const Config& config, Parameters& params, int64_t layer);
-    void plan(Context& ctx, Planner& planner, const BatchShape& shape, const SharedActivations& shared);
+    void plan_input(Planner& planner, const BatchShape& shape);
+    /// Everything but the input. last: the layer whose backward() follows its forward() directly.
+    void plan(Context& ctx, Planner& planner, const BatchShape& shape, const SharedActivations& shared,
+              bool last);
     /// Where the layer reads its input [N, C]: the previous layer (or the embedding) writes it there.
     Tensor input() const { return x_; }
     void forward(Context& ctx, Tensor out, ConstTensor rope_table);
@@ -30,12 +33,17 @@ class Block {
         Tensor xn;    ///< [N, C]
         Tensor rstd;  ///< f32 [N]
     };
+    void plan_kept(Context& ctx, Planner& planner, const BatchShape& shape);
+    /// Up to what the MLP reads.
+    void forward_attention_half(Context& ctx, ConstTensor rope_table);
     void forward_norm(Context& ctx, const Norm& norm, ConstTensor x);
     void backward_norm(Context& ctx, const Norm& norm, Tensor dx, ConstTensor x, Update update);
 
     Parameters& params_;
     int64_t width_;
     float eps_;
+    Recompute level_;
+    bool last_ = false;
     Norm attention_norm_, mlp_norm_;
     std::unique_ptr<Attention> attention_;
     Mlp mlp_;

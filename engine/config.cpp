@@ -132,6 +132,7 @@ void set_field(Config& config, const Field& field, const Input& input, const std
             if (!read_value(value, input)) fail(ExitCode::kUsage, "{}: expected {}", where, kExpected<Value>);
         },
         field.access);
+    rename_former(field, config);
     check_field(field, config, where);
 }
 

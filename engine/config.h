@@ -58,11 +58,10 @@ struct TrainConfig {
     double weight_decay = 0.0;
     double grad_clip = 0.0;  ///< global norm; 0: no clipping
     uint64_t seed = 1;
-    std::string precision = "auto";  ///< auto (bf16 on CUDA, fp32 on CPU) | bf16 | fp32
-    std::string recompute =
-        "cheap";                 ///< none | cheap (norm and SwiGLU outputs are computed again in backward)
-    int64_t val_every = 100;     ///< steps; 0: only at the end
-    int64_t val_tokens = 65536;  ///< tokens a validation pass reads, at most
+    std::string precision = "auto";   ///< auto (bf16 on CUDA, fp32 on CPU) | bf16 | fp32
+    std::string recompute = "norms";  ///< none | norms | ffn | block: recompute.h
+    int64_t val_every = 100;          ///< steps; 0: only at the end
+    int64_t val_tokens = 65536;       ///< tokens a validation pass reads, at most
     std::string nonfinite = "abort";  ///< abort | skip
     int64_t zero = 0;                 ///< 1: optimizer state is divided over the ranks
     bool deterministic_comm = false;  ///< the same bits on any number of ranks (gradient_sync.h says how)

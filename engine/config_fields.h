@@ -35,6 +35,8 @@ struct Range {
     bool above = false;
     bool below = false;
 };
+/// The bound of a number without one: any finite value is below.
+inline constexpr double kLargest = std::numeric_limits<double>::max();
 
 struct Field {
     const char* section;
@@ -44,6 +46,8 @@ struct Field {
     Range range = {};
     std::vector<std::string> choices = {};  ///< of a string or of a list's; empty: any text
     VariantSet variants = kEveryVariant;
+    /// Choices as older recipes call them, and as they are called now.
+    std::vector<std::pair<std::string, std::string>> former = {};
 
     std::string path() const { return std::string(section) + "." + key; }
 };
@@ -53,6 +57,8 @@ std::span<const Field> config_fields();
 /// Null when there is no such key.
 const Field* find_field(std::string_view section, std::string_view key);
 
+/// Gives a choice that goes by a former name its present one.
+void rename_former(const Field& field, Config& config);
 /// Throws (kUsage) "<where>: expected ..." when the field's value in `config` is out of range or no valid
 /// choice.
 void check_field(const Field& field, const Config& config, const std::string& where);

@@ -17,11 +17,23 @@ struct MemoryPlan {
     int64_t total() const;
     /// One line an entry, and the total against what the device has free.
     std::string describe(const MemoryInfo& memory) const;
-    /// Throws (kNoDevice) with needed, free and what to lower, when the plan does not fit.
-    void check_fits(const MemoryInfo& memory) const;
+    /// Throws (kNoDevice) with needed, free and what to set or to lower, when the plan of `model` does not
+    /// fit.
+    void check_fits(const MemoryInfo& memory, Context& ctx, const Model& model) const;
+    /// What it would be with these activations.
+    int64_t total_with(const Planner& activations) const;
 };
 
 /// optimizer: null when only evaluating.
 MemoryPlan plan_memory(Context& ctx, Model& model, const AdamW* optimizer);
+
+/// What a value of train.recompute would take, and cost.
+struct RecomputeChoice {
+    std::string name;
+    Planner activations;           ///< measured
+    double extra_flops_per_token;  ///< beyond the model's
+};
+/// Every one for this model, each taking less memory and more FLOPs than the one before.
+std::vector<RecomputeChoice> recompute_choices(Context& ctx, const Model& model);
 
 }  // namespace pastur

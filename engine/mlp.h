@@ -1,6 +1,7 @@
 #pragma once
 // The feed-forward half of a layer: down(silu(gate x) * up x).
 #include "engine/attention.h"
+#include "engine/recompute.h"
 
 namespace pastur {
 
@@ -14,8 +15,7 @@ inline int64_t stored_ffn(int64_t ffn) {
 class Mlp {
   public:
     Mlp(const Config& config, Parameters& params, const std::string& prefix);
-    /// recompute: the activation is computed again in backward() instead of being kept.
-    void plan(Planner& planner, int64_t tokens, bool recompute);
+    void plan(Planner& planner, int64_t tokens);
     /// out = residual + Mlp(xn) [N, C].
     void forward(Context& ctx, Tensor out, ConstTensor xn, ConstTensor residual);
     /// dxn = gradient of xn given dout of out. Overwrites what forward() kept: once per forward().
@@ -24,10 +24,10 @@ class Mlp {
   private:
     Parameters& params_;
     int64_t ffn_;  ///< as stored
-    bool recompute_ = false;
+    Recompute level_;
     GroupId gate_up_proj_, down_proj_;
-    Tensor gate_up_;     ///< [N, 2 F]; its gradient takes its place in backward()
-    Tensor activation_;  ///< [N, F]
+    Tensor gate_up_;     ///< [N, 2 F]; its gradient takes its place in backward(); kept below kFfn
+    Tensor activation_;  ///< [N, F]; kept at kNone
     Tensor dactivation_;
 };
 

@@ -27,10 +27,12 @@ void Model::plan(Context& ctx, Planner& planner) {
     const int64_t tokens = shape_.tokens(), width = config_.model.d_model;
     const DType dtype = params_.compute_dtype();
     const Shape stream = {tokens, width};
-    if (config_.train.recompute == "cheap") shared_.xn = planner.keep(dtype, stream);
+    const Recompute level = recompute_level(config_.train.recompute);
+    if (level == Recompute::kNorms || level == Recompute::kFfn) shared_.xn = planner.keep(dtype, stream);
     shared_.dxn = planner.keep(dtype, stream);
     dx_ = planner.keep(dtype, stream);
-    for (Block& block : blocks_) block.plan(ctx, planner, shape_, shared_);
+    for (Block& block : blocks_) block.plan_input(planner, shape_);
+    for (Block& block : blocks_) block.plan(ctx, planner, shape_, shared_, &block == &blocks_.back());
     x_final_ = planner.keep(dtype, stream);
     xn_final_ = planner.keep(dtype, stream);
     rstd_final_ = planner.keep(DType::kF32, {tokens});

@@ -27,6 +27,8 @@ class Model {
 
     /// What allocate() will take for activations, and the scratch its ops need from ctx.
     Planner measure(Context& ctx);
+    /// Of activations and temporaries, once allocated.
+    int64_t allocated_bytes() const { return activations_.bytes(); }
     /// Takes the memory (parameters, activations, the context's scratch) and fills the rotary table.
     void allocate(Context& ctx, bool with_gradients);
 
@@ -63,8 +65,8 @@ class Model {
 };
 
 /// Trained numbers, and FLOPs of forward plus backward per token: 6 x matmul parameters (LM head in,
-/// embedding out)
-/// + causal attention 3 L H (d_qk + d_v) T.
+/// embedding out) + causal attention 3 L H (d_qk + d_v) T. What train.recompute computes again is no work of
+/// the model's: TFLOP/s and MFU do not count it.
 struct ModelSize {
     int64_t parameters;
     double flops_per_token;

@@ -84,7 +84,7 @@ void Trainer::allocate() {
     if (checkpoint_bytes > 0 && comm_.is_root() && is_cuda(ctx_))
         fmt::print("memory on the host:\n  {:<24}{:>12.1f} MiB\n", "checkpoint copy",
                    static_cast<double>(checkpoint_bytes) / (1 << 20));
-    plan.check_fits(memory);
+    plan.check_fits(memory, ctx_, model_);
     model_.allocate(ctx_, true);
     optimizer_.allocate(ctx_);
     if (optimizer_.owns_all()) folder_->allocate(model_.params());

@@ -11,6 +11,23 @@ Config tiny_config(const std::string& attention, const std::string& model) {
         "tiny", {});
 }
 
+const std::vector<VariantCase>& every_attention() {
+    static const std::vector<VariantCase> all = {
+        {"mha", "variant = \"mha\"", ""},
+        {"mha_grouped", "variant = \"mha\"", "head_dim = 4\nkv_heads = 1"},
+        {"mha_tied", "variant = \"mha\"", "tie_embeddings = true"},
+        {"prerope_keys", "variant = \"mla-prerope\"\nk_rank = 5\nv_rank = 3", ""},
+        {"prerope_keys_normed", "variant = \"mla-prerope\"\nk_rank = 5\nv_rank = 3\nlatent_norm = true", ""},
+        {"prerope_input", "variant = \"mla-prerope\"\nprerope_site = \"input\"\nkv_rank = 7", ""},
+        {"prerope_input_normed",
+         "variant = \"mla-prerope\"\nprerope_site = \"input\"\nkv_rank = 7\nlatent_norm = true", ""},
+        {"decoupled", "variant = \"mla-decoupled\"\nkv_rank = 7\nnope_dim = 3\nrope_dim = 2\nv_dim = 5", ""},
+        {"decoupled_q_rank",
+         "variant = \"mla-decoupled\"\nkv_rank = 7\nnope_dim = 3\nrope_dim = 2\nv_dim = 5\nq_rank = 4", ""},
+    };
+    return all;
+}
+
 std::vector<double> values_of(Context& ctx, ConstTensor tensor) {
     const auto read = [&]<typename T>(T) {
         std::vector<T> host(static_cast<size_t>(tensor.numel()));

@@ -18,6 +18,14 @@ using NamedValues = std::map<std::string, std::vector<double>>;
 /// appended to [model].
 Config tiny_config(const std::string& attention, const std::string& model = "");
 
+/// An [attention] section, and what it needs of [model]: for tiny_config.
+struct VariantCase {
+    std::string label, attention, model;
+    std::string name() const { return label; }
+};
+/// Every variant with everything that changes its operations.
+const std::vector<VariantCase>& every_attention();
+
 /// A tensor of any float dtype on ctx's device, as doubles.
 std::vector<double> values_of(Context& ctx, ConstTensor tensor);
 void set_values(Context& ctx, Tensor tensor, const std::vector<double>& values);

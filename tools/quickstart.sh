@@ -97,7 +97,7 @@ Where to look next
   $out/report.html                 the comparison as a page: losses, spectra, speed, recipes
   $out/mla-prerope/metrics.jsonl   loss, speed and memory of every logged step
   $out/mla-prerope/config.toml     every setting of the run; change one with --section.key=value
-  tools/recipes/                   the same comparison at 30m, 130m and 1b
+  tools/recipes/                   the same comparison at 30m, 130m, 1b and 7b
   $pastur train --help             all settings
   $pastur eval --help              perplexity of a checkpoint on other data
 TEXT

@@ -31,7 +31,7 @@ int eval(const EvalArguments& arguments) {
 
     Context ctx = make_context(device);
     Model model(config, compute_dtype(config.train, ctx), {config.train.micro_batch, config.data.seq_len});
-    plan_memory(ctx, model, nullptr).check_fits(memory_info(ctx));
+    plan_memory(ctx, model, nullptr).check_fits(memory_info(ctx), ctx, model);
     model.allocate(ctx, false);
     read_checkpoint_weights(folder, ctx, model.params());
     DeviceBatch batch(ctx, model.shape());

@@ -50,6 +50,28 @@ MemoryPlan memory_of(Context& ctx, const Config& config, Planned& planned, int r
     return plan;
 }
 
+/// Memory of a rank, entry by entry, and what every value of train.recompute would make of it.
+void print_memory(Context& ctx, const Config& config, Planned& planned, DType dtype, int ranks) {
+    const auto mib = [](int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); };
+    fmt::print("memory of each of {} rank{}, {}:\n", ranks, ranks == 1 ? "" : "s", name_of(dtype));
+    const MemoryPlan memory = memory_of(ctx, config, planned, ranks);
+    for (const MemoryPlan::Entry& entry : memory.entries)
+        fmt::print("  {:<24}{:>12.1f} MiB\n", entry.name, mib(entry.bytes));
+    fmt::print("  {:<24}{:>12.1f} MiB{}\n", "total", mib(memory.total()),
+               is_cuda(ctx) == (dtype == DType::kBF16)
+                   ? ""
+                   : " (scratch and diagnostics as on this CPU; a GPU's differ)");
+    const double step_flops = size_of_model(config, planned.table()).flops_per_token;
+    fmt::print("  {:<18}{:>18}{:>20}{:>14}\n", "train.recompute", "activations MiB", "total of a rank MiB",
+               "extra FLOPs");
+    for (const RecomputeChoice& choice : recompute_choices(ctx, planned.model))
+        fmt::print("  {:<18}{:>18.1f}{:>20.1f}{:>12.1f} %{}\n", choice.name,
+                   mib(choice.activations.bytes() + choice.activations.scratch_bytes()),
+                   mib(memory.total_with(choice.activations)),
+                   choice.extra_flops_per_token / step_flops * 100,
+                   choice.name == config.train.recompute ? "  <- this recipe" : "");
+}
+
 double seconds_of(Context& ctx, Comm& comm, const Tensor& x) {
     std::vector<double> times;
     for (int i = 0; i < 9; ++i) {
@@ -143,14 +165,7 @@ int plan(const PlanArguments& arguments) {
     fmt::print("{} {}: {:.2f} M parameters, {:.3f} GFLOP a token, {:.2f} TFLOP a step of {} sequences\n",
                config.model.preset, config.attention.variant, static_cast<double>(size.parameters) / 1e6,
                size.flops_per_token / 1e9, step_flops / 1e12, config.train.global_batch);
-    fmt::print("memory of each of {} rank{}, {}:\n", ranks, ranks == 1 ? "" : "s", name_of(dtype));
-    const MemoryPlan memory = memory_of(ctx, config, planned, ranks);
-    for (const MemoryPlan::Entry& entry : memory.entries)
-        fmt::print("  {:<24}{:>12.1f} MiB\n", entry.name, static_cast<double>(entry.bytes) / (1 << 20));
-    fmt::print("  {:<24}{:>12.1f} MiB{}\n", "total", static_cast<double>(memory.total()) / (1 << 20),
-               is_cuda(ctx) == (dtype == DType::kBF16)
-                   ? ""
-                   : " (scratch and diagnostics as on this CPU; a GPU's differ)");
+    print_memory(ctx, config, planned, dtype, ranks);
     fmt::print(
         "a rank computes {} micro-batch{} of {} in {:.2f} ms ({}{:.3f} TFLOP/s); alpha = {:.1f} us, B = "
         "{:.2f} GB/s among {} ranks, {:.2f} GB/s beyond ({})\n",
