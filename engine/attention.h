@@ -29,9 +29,13 @@ class Attention {
     virtual void forward(Context& ctx, Tensor out, ConstTensor xn, ConstTensor residual,
                          ConstTensor rope_table) = 0;
     /// dxn = gradient of xn given dout [N, C] of out (the residual's share of it is the caller's). Weight
-    /// gradients are = or += as `update` says. xn must hold what forward() saw.
-    virtual void backward(Context& ctx, Tensor dxn, ConstTensor dout, ConstTensor xn, ConstTensor rope_table,
+    /// gradients are = or += as `update` says: all but those of the matrices that read xn.
+    virtual void backward(Context& ctx, Tensor dxn, ConstTensor dout, ConstTensor rope_table,
                           Update update) = 0;
+    /// Those, after backward(). xn must hold what forward() saw: apart, so that the backward pass of the
+    /// norm, which comes between the two, may make it again.
+    virtual void backward_input_weights(Context& ctx, ConstTensor xn, ConstTensor rope_table,
+                                        Update update) = 0;
 };
 
 /// Adds the layer's tensors under `prefix` ("model.layers.3.self_attn.").

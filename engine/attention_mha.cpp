@@ -43,14 +43,17 @@ class MultiHeadAttention final : public Attention {
         linear_forward(ctx, out, o_, params_.value(o_proj_), residual);
     }
 
-    void backward(Context& ctx, Tensor dxn, ConstTensor dout, ConstTensor xn, ConstTensor rope_table,
+    void backward(Context& ctx, Tensor dxn, ConstTensor dout, ConstTensor rope_table,
                   Update update) override {
         linear_backward_weight(ctx, params_.grad(o_proj_), dout, o_, update);
         linear_backward_input(ctx, do_, dout, params_.value(o_proj_), Update::kAssign);
         causal_attention_backward(ctx, {q_of(dqkv_), k_of(dqkv_), {}, v_of(dqkv_), rope_table},
                                   heads_of(do_, 0, heads_), heads_of(o_, 0, heads_), lse_, inputs());
-        linear_backward_weight(ctx, params_.grad(qkv_proj_), dqkv_, xn, update);
         linear_backward_input(ctx, dxn, dqkv_, params_.value(qkv_proj_), Update::kAssign);
+    }
+
+    void backward_input_weights(Context& ctx, ConstTensor xn, ConstTensor, Update update) override {
+        linear_backward_weight(ctx, params_.grad(qkv_proj_), dqkv_, xn, update);
     }
 
   private:

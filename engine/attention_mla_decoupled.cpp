@@ -67,7 +67,7 @@ class DecoupledAttention final : public Attention {
         linear_forward(ctx, out, o_, params_.value(o_proj_), residual);
     }
 
-    void backward(Context& ctx, Tensor dxn, ConstTensor dout, ConstTensor xn, ConstTensor rope_table,
+    void backward(Context& ctx, Tensor dxn, ConstTensor dout, ConstTensor rope_table,
                   Update update) override {
         linear_backward_weight(ctx, params_.grad(o_proj_), dout, o_, update);
         linear_backward_input(ctx, do_, dout, params_.value(o_proj_), Update::kAssign);
@@ -86,8 +86,11 @@ class DecoupledAttention final : public Attention {
                                   Update::kAssign);
             q_latent_.backward(ctx, q_in(din_), q_in(in_), update);
         }
-        linear_backward_weight(ctx, params_.grad(in_proj_), din_, xn, update);
         linear_backward_input(ctx, dxn, din_, params_.value(in_proj_), Update::kAssign);
+    }
+
+    void backward_input_weights(Context& ctx, ConstTensor xn, ConstTensor, Update update) override {
+        linear_backward_weight(ctx, params_.grad(in_proj_), din_, xn, update);
     }
 
   private:

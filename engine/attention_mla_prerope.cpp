@@ -11,7 +11,7 @@
 namespace pastur {
 namespace {
 
-/// What both sites share: queries rotated per head, the core over full-width keys and values, the output
+/// What both sites share: the core over full-width keys and values, which rotates the queries, and the output
 /// projection.
 class PreRopeAttention : public Attention {
   public:
@@ -33,16 +33,18 @@ class PreRopeAttention : public Attention {
         planner.need_scratch(causal_attention_backward_scratch_bytes(ctx, inputs()));
     }
 
-    void forward_core(Context& ctx, Tensor out, ConstTensor residual) {
-        causal_attention_forward(ctx, heads_of(o_), lse_, inputs());
+    void forward_core(Context& ctx, Tensor out, ConstTensor residual, ConstTensor rope_table) {
+        causal_attention_forward(ctx, heads_of(o_), lse_, inputs(), {heads_of(q()), {}, rope_table});
         linear_forward(ctx, out, o_, params_.value(o_proj_), residual);
     }
 
-    void backward_core(Context& ctx, Tensor dq, Tensor dk, Tensor dv, ConstTensor dout, Update update) {
+    /// dq is that of the queries before their rotation.
+    void backward_core(Context& ctx, Tensor dq, Tensor dk, Tensor dv, ConstTensor dout,
+                       ConstTensor rope_table, Update update) {
         linear_backward_weight(ctx, params_.grad(o_proj_), dout, o_, update);
         linear_backward_input(ctx, do_, dout, params_.value(o_proj_), Update::kAssign);
-        causal_attention_backward(ctx, {heads_of(dq), heads_of(dk), {}, heads_of(dv)}, heads_of(do_),
-                                  heads_of(o_), lse_, inputs());
+        const AttentionGrads grads{heads_of(dq), heads_of(dk), {}, heads_of(dv), rope_table, false};
+        causal_attention_backward(ctx, grads, heads_of(do_), heads_of(o_), lse_, inputs());
     }
 
     /// x [N, H D] as [B, T, H, D]: a view, nothing moves.
@@ -114,17 +116,16 @@ class PreRopeKeys final : public PreRopeAttention {
     void forward(Context& ctx, Tensor out, ConstTensor xn, ConstTensor residual,
                  ConstTensor rope_table) override {
         linear_forward(ctx, qkc_, xn, params_.value(qkc_proj_));
-        rotate(ctx, q_of(qkc_), q_of(qkc_), rope_table, Rotation::kForward);
         rotate(ctx, rotated_k_of(qkc_), rotated_k_of(qkc_), rope_table, Rotation::kForward);
         linear_forward(ctx, c_k_, rotated_k_of(qkc_), params_.value(k_a_proj_));
         linear_forward(ctx, k_, k_latent_.forward(ctx, c_k_), params_.value(k_b_proj_));
         linear_forward(ctx, v_, v_latent_.forward(ctx, c_v_of(qkc_)), params_.value(v_b_proj_));
-        forward_core(ctx, out, residual);
+        forward_core(ctx, out, residual, rope_table);
     }
 
-    void backward(Context& ctx, Tensor dxn, ConstTensor dout, ConstTensor xn, ConstTensor rope_table,
+    void backward(Context& ctx, Tensor dxn, ConstTensor dout, ConstTensor rope_table,
                   Update update) override {
-        backward_core(ctx, q_of(dqkc_), dk_, dv_, dout, update);
+        backward_core(ctx, q_of(dqkc_), dk_, dv_, dout, rope_table, update);
 
         linear_backward_weight(ctx, params_.grad(v_b_proj_), dv_, v_latent_.value(c_v_of(qkc_)), update);
         linear_backward_input(ctx, v_latent_.value_gradient(c_v_of(dqkc_)), dv_, params_.value(v_b_proj_),
@@ -139,9 +140,11 @@ class PreRopeKeys final : public PreRopeAttention {
         linear_backward_input(ctx, rotated_k_of(dqkc_), dc_k_, params_.value(k_a_proj_), Update::kAssign);
 
         rotate(ctx, rotated_k_of(dqkc_), rotated_k_of(dqkc_), rope_table, Rotation::kInverse);
-        rotate(ctx, q_of(dqkc_), q_of(dqkc_), rope_table, Rotation::kInverse);
-        linear_backward_weight(ctx, params_.grad(qkc_proj_), dqkc_, xn, update);
         linear_backward_input(ctx, dxn, dqkc_, params_.value(qkc_proj_), Update::kAssign);
+    }
+
+    void backward_input_weights(Context& ctx, ConstTensor xn, ConstTensor, Update update) override {
+        linear_backward_weight(ctx, params_.grad(qkc_proj_), dqkc_, xn, update);
     }
 
   private:
@@ -155,7 +158,7 @@ class PreRopeKeys final : public PreRopeAttention {
     int64_t k_rank_, v_rank_;
     Latent k_latent_, v_latent_;
     GroupId qkc_proj_{}, k_a_proj_{}, k_b_proj_{}, v_b_proj_{};
-    Tensor qkc_;                    ///< [N, 2 H D + v_rank]: rotated queries, rotated keys, value latent
+    Tensor qkc_;                    ///< [N, 2 H D + v_rank]: queries, keys (both rotated), value latent
     Tensor c_k_;                    ///< [N, k_rank]
     Tensor k_, v_;                  ///< [N, H D], decompressed
     Tensor dqkc_, dc_k_, dk_, dv_;  ///< within one backward
@@ -195,29 +198,31 @@ class PreRopeInput final : public PreRopeAttention {
     void forward(Context& ctx, Tensor out, ConstTensor xn, ConstTensor residual,
                  ConstTensor rope_table) override {
         linear_forward(ctx, q_, xn, params_.value(q_proj_));
-        rotate(ctx, q_, q_, rope_table, Rotation::kForward);
         rotate(ctx, rotated_x_, xn, rope_table, Rotation::kForward);
         linear_forward(ctx, c_, rotated_x_, params_.value(kv_a_proj_));
         linear_forward(ctx, kv_, latent_.forward(ctx, c_), params_.value(kv_b_proj_));
-        forward_core(ctx, out, residual);
+        forward_core(ctx, out, residual, rope_table);
     }
 
-    void backward(Context& ctx, Tensor dxn, ConstTensor dout, ConstTensor xn, ConstTensor rope_table,
+    void backward(Context& ctx, Tensor dxn, ConstTensor dout, ConstTensor rope_table,
                   Update update) override {
-        backward_core(ctx, dq_, dkv_.slice(1, 0, inner_), dkv_.slice(1, inner_, inner_), dout, update);
+        backward_core(ctx, dq_, dkv_.slice(1, 0, inner_), dkv_.slice(1, inner_, inner_), dout, rope_table,
+                      update);
 
         linear_backward_weight(ctx, params_.grad(kv_b_proj_), dkv_, latent_.value(c_), update);
         linear_backward_input(ctx, latent_.value_gradient(dc_), dkv_, params_.value(kv_b_proj_),
                               Update::kAssign);
         latent_.backward(ctx, dc_, c_, update);
-        rotate(ctx, rotated_x_, xn, rope_table, Rotation::kForward);
-        linear_backward_weight(ctx, params_.grad(kv_a_proj_), dc_, rotated_x_, update);
         linear_backward_input(ctx, dxn, dc_, params_.value(kv_a_proj_), Update::kAssign);
         rotate(ctx, dxn, dxn, rope_table, Rotation::kInverse);
-
-        rotate(ctx, dq_, dq_, rope_table, Rotation::kInverse);
-        linear_backward_weight(ctx, params_.grad(q_proj_), dq_, xn, update);
         linear_backward_input(ctx, dxn, dq_, params_.value(q_proj_), Update::kAccumulate);
+    }
+
+    void backward_input_weights(Context& ctx, ConstTensor xn, ConstTensor rope_table,
+                                Update update) override {
+        rotate(ctx, rotated_x_, xn, rope_table, Rotation::kForward);
+        linear_backward_weight(ctx, params_.grad(kv_a_proj_), dc_, rotated_x_, update);
+        linear_backward_weight(ctx, params_.grad(q_proj_), dq_, xn, update);
     }
 
   private:

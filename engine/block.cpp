@@ -53,8 +53,9 @@ void Block::forward_norm(Context& ctx, const Norm& norm, ConstTensor x) {
     rmsnorm_forward(ctx, norm.xn, norm.rstd, x, params_.value(norm.weight), eps_);
 }
 
+/// Where the layers share xn, it is made again on the way.
 void Block::backward_norm(Context& ctx, const Norm& norm, Tensor dx, ConstTensor x, Update update) {
-    rmsnorm_backward(ctx, dx, params_.grad(norm.weight), {}, shared_.dxn, x, norm.rstd,
+    rmsnorm_backward(ctx, dx, params_.grad(norm.weight), shared_.xn, shared_.dxn, x, norm.rstd,
                      params_.value(norm.weight), dx, update);
 }
 
@@ -70,15 +71,15 @@ void Block::forward(Context& ctx, Tensor out, ConstTensor rope_table) {
 }
 
 void Block::backward(Context& ctx, Tensor dx, ConstTensor rope_table, Update update) {
-    const bool norms = !shared_.xn.empty();
     // What the last layer left in the memory that all take turns with is still there.
     if (level_ == Recompute::kBlock && !last_) forward_attention_half(ctx, rope_table);
-    if (norms) forward_norm(ctx, mlp_norm_, x_mid_);
+    if (level_ == Recompute::kFfn) forward_norm(ctx, mlp_norm_, x_mid_);
     mlp_.backward(ctx, shared_.dxn, dx, mlp_norm_.xn, update);
     backward_norm(ctx, mlp_norm_, dx, x_mid_, update);
-    if (norms) forward_norm(ctx, attention_norm_, x_);
-    attention_->backward(ctx, shared_.dxn, dx, attention_norm_.xn, rope_table, update);
+    mlp_.backward_input_weights(ctx, mlp_norm_.xn, update);
+    attention_->backward(ctx, shared_.dxn, dx, rope_table, update);
     backward_norm(ctx, attention_norm_, dx, x_, update);
+    attention_->backward_input_weights(ctx, attention_norm_.xn, rope_table, update);
 }
 
 int64_t Block::first_matrix_offset() const {

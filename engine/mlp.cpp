@@ -16,13 +16,10 @@ Mlp::Mlp(const Config& config, Parameters& params, const std::string& prefix)
 void Mlp::plan(Planner& planner, int64_t tokens) {
     const DType dtype = params_.compute_dtype();
     Planner::Temporaries temporaries(planner);
-    const auto place = [&](int64_t width, Recompute made_again_from) {
-        const Shape shape = {tokens, width};
-        return level_ >= made_again_from ? temporaries.take(dtype, shape) : planner.keep(dtype, shape);
-    };
-    gate_up_ = place(2 * ffn_, Recompute::kFfn);
-    activation_ = place(ffn_, Recompute::kNorms);
+    const Shape gate_up = {tokens, 2 * ffn_};
+    gate_up_ = level_ >= Recompute::kFfn ? temporaries.take(dtype, gate_up) : planner.keep(dtype, gate_up);
     dactivation_ = temporaries.take(dtype, {tokens, ffn_});
+    activation_ = level_ >= Recompute::kNorms ? dactivation_ : planner.keep(dtype, {tokens, ffn_});
 }
 
 void Mlp::forward(Context& ctx, Tensor out, ConstTensor xn, ConstTensor residual) {
@@ -33,13 +30,16 @@ void Mlp::forward(Context& ctx, Tensor out, ConstTensor xn, ConstTensor residual
 
 void Mlp::backward(Context& ctx, Tensor dxn, ConstTensor dout, ConstTensor xn, Update update) {
     if (level_ >= Recompute::kFfn) linear_forward(ctx, gate_up_, xn, params_.value(gate_up_proj_));
-    if (level_ >= Recompute::kNorms) swiglu_forward(ctx, activation_, gate_up_);
-    linear_backward_weight(ctx, params_.grad(down_proj_), dout, activation_, update);
     linear_backward_input(ctx, dactivation_, dout, params_.value(down_proj_), Update::kAssign);
     const Tensor dgate_up = gate_up_;
-    swiglu_backward(ctx, dgate_up, {}, dactivation_, gate_up_);
-    linear_backward_weight(ctx, params_.grad(gate_up_proj_), dgate_up, xn, update);
+    swiglu_backward(ctx, dgate_up, level_ >= Recompute::kNorms ? activation_ : Tensor(), dactivation_,
+                    gate_up_);
+    linear_backward_weight(ctx, params_.grad(down_proj_), dout, activation_, update);
     linear_backward_input(ctx, dxn, dgate_up, params_.value(gate_up_proj_), Update::kAssign);
+}
+
+void Mlp::backward_input_weights(Context& ctx, ConstTensor xn, Update update) {
+    linear_backward_weight(ctx, params_.grad(gate_up_proj_), gate_up_, xn, update);
 }
 
 }  // namespace pastur

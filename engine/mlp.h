@@ -18,8 +18,11 @@ class Mlp {
     void plan(Planner& planner, int64_t tokens);
     /// out = residual + Mlp(xn) [N, C].
     void forward(Context& ctx, Tensor out, ConstTensor xn, ConstTensor residual);
-    /// dxn = gradient of xn given dout of out. Overwrites what forward() kept: once per forward().
+    /// dxn = gradient of xn given dout of out, and that of the second matrix. Overwrites what forward() kept:
+    /// once per forward(). xn must hold what forward() saw at Recompute::kFfn and above.
     void backward(Context& ctx, Tensor dxn, ConstTensor dout, ConstTensor xn, Update update);
+    /// The gradients of the matrices that read xn, which must hold what forward() saw: after backward().
+    void backward_input_weights(Context& ctx, ConstTensor xn, Update update);
 
   private:
     Parameters& params_;
@@ -27,7 +30,7 @@ class Mlp {
     Recompute level_;
     GroupId gate_up_proj_, down_proj_;
     Tensor gate_up_;     ///< [N, 2 F]; its gradient takes its place in backward(); kept below kFfn
-    Tensor activation_;  ///< [N, F]; kept at kNone
+    Tensor activation_;  ///< [N, F]; kept at kNone, elsewhere it takes the place of its gradient
     Tensor dactivation_;
 };
 
