@@ -66,6 +66,7 @@ struct TrainConfig {
     int64_t zero = 0;                 ///< 1: optimizer state is divided over the ranks
     bool deterministic_comm = false;  ///< the same bits on any number of ranks (gradient_sync.h says how)
     double comm_timeout_s = 300;      ///< a rank that others wait for so long is lost
+    bool cuda_graph = true;           ///< CUDA: a micro-batch's kernels are captured once and replayed
     bool operator==(const TrainConfig&) const = default;
 };
 

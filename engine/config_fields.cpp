@@ -220,6 +220,8 @@ std::vector<Field> make_train_fields() {
         {"train", "comm_timeout_s", kTrain<&T::comm_timeout_s>,
          "seconds after which a rank that others wait for is lost; longer than a checkpoint takes to write",
          kPositive},
+        {"train", "cuda_graph", kTrain<&T::cuda_graph>,
+         "on CUDA, replay a micro-batch's kernels from a graph where ranks say nothing during it"},
     };
 }
 

@@ -49,7 +49,7 @@ void GradientSync::begin(int64_t micro, bool last) {
 }
 
 void GradientSync::ready(int64_t frontier) {
-    if (idle() || !(ordered_ || last_)) return;
+    if (!sends()) return;
     while (buckets_->complete(sent_, frontier)) send(sent_++);
     comm_.progress(ctx_);
 }
@@ -66,7 +66,7 @@ void GradientSync::send(size_t bucket) {
 }
 
 void GradientSync::end() {
-    if (idle() || !(ordered_ || last_)) return;
+    if (!sends()) return;
     while (sent_ < buckets_->ranges().size()) send(sent_++);
     comm_.finish(ctx_);
     if (!ordered_ || !last_) return;

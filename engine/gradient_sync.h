@@ -42,6 +42,9 @@ class GradientSync {
 
     /// Before backward passes `frontier`s on; `micro` counts a rank's micro-batches of this step.
     void begin(int64_t micro, bool last);
+    /// Whether this micro-batch's gradients leave while its backward pass runs: until end(), the host talks
+    /// to other ranks. Where not, neither ready() nor end() does anything.
+    bool sends() const { return !idle() && (ordered_ || last_); }
     /// Every matrix gradient at or behind `frontier` of the flat buffer is complete.
     void ready(int64_t frontier);
     /// All gradients of this micro-batch are; after the step's last one the sums are there.

@@ -37,16 +37,26 @@ TrainStep::TrainStep(const Config& config, Context& ctx, Comm& comm, Model& mode
     loss_sum_ = sums.slice(0, 0, 1);
     grad_sum_squares_ = sums.slice(0, 1, 1);
     micro_losses_ = sums.slice(0, 2, all);
+    if (config.train.cuda_graph) captured_ = make_captured_work(ctx);
 }
 
 void TrainStep::run_micro_batch(const TokenBatch& tokens, int64_t micro) {
-    const Update update = micro == 0 ? Update::kAssign : Update::kAccumulate;
     batch_.upload(ctx_, tokens);
     sync_.begin(micro, micro + 1 == micro_batches_);
+    // Buckets leave by calls of the host, between kernels: such a micro-batch is launched kernel by kernel,
+    // over NCCL too, although its calls could be captured. All others differ in = and += alone.
+    if (captured_ && !sync_.sends())
+        captured_->run(micro == 0 ? 0 : 1, [this, micro] { queue_passes(micro, {}); });
+    else
+        queue_passes(micro, [this](int64_t frontier) { sync_.ready(frontier); });
+    sync_.end();
+}
+
+void TrainStep::queue_passes(int64_t micro, const GradientsReady& ready) {
+    const Update update = micro == 0 ? Update::kAssign : Update::kAccumulate;
     model_.forward_backward(ctx_, batch_.losses(), batch_.tokens(), batch_.targets(),
                             static_cast<float>(1.0 / tokens_), sync_.ordered() ? Update::kAssign : update,
-                            [this](int64_t frontier) { sync_.ready(frontier); });
-    sync_.end();
+                            ready);
     if (sync_.ordered())
         sum(ctx_, micro_losses_.slice(0, micro * comm_.size() + comm_.rank(), 1), batch_.losses(),
             Update::kAssign);

@@ -7,12 +7,13 @@
 #include "engine/gradient_sync.h"
 #include "engine/model.h"
 #include "engine/optimizer.h"
+#include "kernels/captured_work.h"
 
 namespace pastur {
 
 class TrainStep {
   public:
-    /// model and optimizer are allocated; takes the memory of a token batch.
+    /// model and optimizer are allocated, and outlive it; takes the memory of a token batch.
     TrainStep(const Config& config, Context& ctx, Comm& comm, Model& model, AdamW& optimizer);
 
     struct Result {
@@ -28,9 +29,13 @@ class TrainStep {
     GradientSync& sync() { return sync_; }
     /// Sum of squares of x f32, on the host.
     double sum_of_squares_of(ConstTensor x);
+    /// Micro-batches that a CUDA graph computed.
+    int64_t replayed() const { return captured_ ? captured_->replays() : 0; }
 
   private:
     void run_micro_batch(const TokenBatch& tokens, int64_t micro);
+    /// Forward, backward and the sum of the losses of the uploaded micro-batch.
+    void queue_passes(int64_t micro, const GradientsReady& ready);
     /// loss_sum_ = over all ranks.
     void reduce_losses();
     Context& ctx_;
@@ -44,6 +49,8 @@ class TrainStep {
     Buffer sums_;
     Tensor loss_sum_, grad_sum_squares_;  ///< f64 [1] each
     Tensor micro_losses_;                 ///< f64 [M]: of each micro-batch of the step, all ranks'
+    /// Last, so that graphs go before the buffers they use; null: train.cuda_graph = false.
+    std::unique_ptr<CapturedWork> captured_;
 };
 
 /// Micro-batches a step and rank. Throws (kUsage) when the ranks cannot share the batch.

@@ -85,6 +85,10 @@ TEST_F(GpuRanks, TwoTrainAsOne) {
     expect_two("parts", "--train.zero=1");
     EXPECT_EQ(losses("parts"), losses("two"));
     EXPECT_EQ(weights("parts"), weights("two"));
+    // Of a rank's two micro-batches the first is replayed, the second launched between its buckets.
+    expect_two("launched", "--train.cuda_graph=false");
+    EXPECT_EQ(losses("launched"), losses("two"));
+    EXPECT_EQ(weights("launched"), weights("two"));
 }
 
 TEST_F(GpuRanks, TwoGiveTheBitsOfOneUnderDeterministicComm) {

@@ -113,30 +113,91 @@ TEST(RecomputeNames, ReadAnOlderRecipe) {
                  [] { parse_config("[train]\nrecompute = \"blok\"\n", "r", {}); });
 }
 
-TEST_F(CommandLine, PlanShowsEveryLevelOfRecomputing) {
-    const std::string recipe = std::string(PASTUR_SOURCE_DIR) + "/tools/recipes/130m-mha.toml";
-    const Result result = run("plan " + recipe + " --train.recompute=ffn");
-    ASSERT_EQ(result.code, 0) << result.err;
-    std::istringstream lines(result.out);
-    double total = 0, before = 1e18;
-    size_t rows = 0;
-    for (std::string line; std::getline(lines, line);) {
-        std::istringstream words(line);
-        std::string name;
-        double activations = 0, whole = 0, extra = 0;
-        if (!(words >> name >> activations)) continue;
-        if (name == "total") total = activations;
-        if (rows == recompute_names().size() || name != recompute_names()[rows]) continue;
-        ASSERT_TRUE(words >> whole >> extra) << line;
-        EXPECT_LT(whole, before) << line;
-        before = whole;
-        EXPECT_EQ(line.find("this recipe") != std::string::npos, name == "ffn") << line;
-        if (name == "ffn") {
-            EXPECT_DOUBLE_EQ(whole, total) << line;
+/// Two layers that take turns, something kept after them, and temporaries.
+TEST(Planners, CarveWhatTheyMeasured) {
+    struct Tensors {
+        Tensor kept, first, second, later, temporary;
+    };
+    const auto plan = [](Planner& planner) {
+        Tensors tensors;
+        tensors.kept = planner.keep(DType::kF32, {100});
+        for (Tensor* tensor : {&tensors.first, &tensors.second}) {
+            const Planner::Turn turn(planner);
+            *tensor = planner.keep(DType::kF32, {tensor == &tensors.first ? 300 : 200});
+            Planner::Temporaries temporaries(planner);
+            tensors.temporary = temporaries.take(DType::kF32, {50});
         }
-        ++rows;
+        tensors.later = planner.keep(DType::kF32, {10});
+        return tensors;
+    };
+    Planner measured;
+    plan(measured);
+    EXPECT_EQ(measured.bytes(), align_up(400) + align_up(1200) + align_up(40) + align_up(200));
+    const Buffer buffer = allocate(context(Device::kCpu), measured.bytes());
+    Planner carving(buffer, measured);
+    const Tensors tensors = plan(carving);
+    EXPECT_EQ(carving.bytes(), measured.bytes());
+    EXPECT_EQ(tensors.first.bytes(), tensors.second.bytes());
+    // One behind the other, to the end of the buffer.
+    EXPECT_EQ(tensors.kept.bytes(), buffer.data());
+    EXPECT_EQ(tensors.later.bytes(), tensors.kept.bytes() + align_up(400));
+    EXPECT_EQ(tensors.first.bytes(), tensors.later.bytes() + align_up(40));
+    EXPECT_EQ(tensors.temporary.bytes(), tensors.first.bytes() + align_up(1200));
+    EXPECT_EQ(tensors.temporary.bytes() + align_up(200), buffer.data() + buffer.bytes());
+}
+
+class RecomputePlan : public CommandLine {
+  protected:
+    struct Row {
+        std::string name;
+        double activations, total, extra;  ///< MiB, MiB, % of a step
+        bool chosen;
+    };
+    /// The table of what `pastur plan` prints, and the total of the plan itself.
+    std::vector<Row> rows_of(const std::string& recipe, double* total = nullptr) const {
+        const Result result = run("plan " + std::string(PASTUR_SOURCE_DIR) + "/tools/recipes/" + recipe);
+        EXPECT_EQ(result.code, 0) << result.err;
+        std::istringstream lines(result.out);
+        std::vector<Row> rows;
+        for (std::string line; std::getline(lines, line);) {
+            std::istringstream words(line);
+            Row row{};
+            if (!(words >> row.name >> row.activations)) continue;
+            if (row.name == "total" && total) *total = row.activations;
+            row.chosen = line.find("this recipe") != std::string::npos;
+            if (words >> row.total >> row.extra) rows.push_back(row);
+            if (rows.size() == recompute_names().size()) break;
+        }
+        return rows;
     }
-    EXPECT_EQ(rows, recompute_names().size()) << result.out;
+};
+
+TEST_F(RecomputePlan, ShowsEveryLevel) {
+    double total = 0;
+    const std::vector<Row> rows = rows_of("130m-mha.toml --train.recompute=ffn", &total);
+    ASSERT_EQ(rows.size(), recompute_names().size());
+    for (size_t i = 0; i < rows.size(); ++i) {
+        EXPECT_EQ(rows[i].name, recompute_names()[i]);
+        EXPECT_EQ(rows[i].chosen, rows[i].name == "ffn");
+        if (i == 0) continue;
+        EXPECT_LT(rows[i].total, rows[i - 1].total);
+        EXPECT_LT(rows[i].activations, rows[i - 1].activations);
+        EXPECT_GE(rows[i].extra, rows[i - 1].extra);
+    }
+    EXPECT_DOUBLE_EQ(rows[2].total, total);
+    // What the design allows at 130m by default.
+    EXPECT_LT(rows[1].total, 18.0 * 1024);
+}
+
+TEST_F(RecomputePlan, Fits7bOnOneH200) {
+    constexpr double kFreeMib = 139.0 * 1024;
+    for (const char* recipe : {"7b-mha.toml", "7b-mla-prerope.toml", "7b-mla-decoupled.toml"}) {
+        const std::vector<Row> rows = rows_of(recipe);
+        ASSERT_EQ(rows.size(), recompute_names().size()) << recipe;
+        EXPECT_TRUE(rows[3].chosen) << recipe;
+        EXPECT_LT(rows[3].total, kFreeMib) << recipe;
+        EXPECT_GT(rows[1].total, kFreeMib) << recipe << " would need no recomputing";
+    }
 }
 
 }  // namespace

@@ -221,6 +221,26 @@ TEST_P(Training, ResumesAtEveryPointWithTheSameBits) {
     }
 }
 
+// Where graphs are used at all: on a GPU.
+TEST_P(Training, GoesOnWithGraphsAndWithoutOnTheSameBits) {
+    Config config = recipe("cuda_graph = false");
+    config.run.log_every = 1;
+    config.checkpoint.every = 1;
+    config.checkpoint.keep = 0;
+    EXPECT_EQ(train(config, "launched"), ExitCode::kOk);
+    config.train.cuda_graph = true;
+    EXPECT_EQ(train(config, "replayed"), ExitCode::kOk);
+    EXPECT_EQ(losses("replayed"), losses("launched"));
+    EXPECT_EQ(tensor_bytes("replayed", 12), tensor_bytes("launched", 12));
+    // The half that was launched goes on replayed.
+    fs::copy(folder_.path() / "launched", folder_.path() / "half", fs::copy_options::recursive);
+    for (int64_t step = 6; step <= 12; ++step)
+        fs::remove_all(folder_.path() / "half" / "checkpoints" / fmt::format("step_{:08}", step));
+    EXPECT_EQ(train(config, "half", /*resume=*/true), ExitCode::kOk);
+    EXPECT_EQ(losses("half"), losses("launched"));
+    EXPECT_EQ(tensor_bytes("half", 12), tensor_bytes("launched", 12));
+}
+
 TEST_P(Training, StopsOnRequestAndGoesOn) {
     Config config = recipe();
     EXPECT_EQ(train(config, "whole"), ExitCode::kOk);
