@@ -22,6 +22,11 @@ class AdamW {
     int64_t state_bytes() const;
     /// Takes the memory of both moments, zeroed.
     void allocate(Context& ctx);
+    /// Instead of allocate(): in memory of state_bytes() that somebody else keeps, as it is.
+    void place(std::byte* memory) {
+        first_ = Buffer::borrow(memory, state_bytes() / 2);
+        second_ = Buffer::borrow(memory + first_.bytes(), state_bytes() / 2);
+    }
 
     /// One update from params.grad; `step` counts from 0. grad_sum_squares f64 [1] on the device is the
     /// squared global norm: it decides the clipping, and where it is not finite nothing changes.

@@ -17,6 +17,14 @@ RunFolder::RunFolder(const std::filesystem::path& path, const Config& config, bo
       writer_(checkpoints_, config),
       progress_(is_root ? stdout : nullptr, config.train.steps) {}
 
+void RunFolder::allocate(Context& ctx, const Parameters& params) {
+    if (is_root_ && !writer_.allocate(ctx, params))
+        progress_.message(fmt::format(
+            "no page-locked memory for the copy that checkpoints are written from ({:.1f} MiB): training "
+            "waits longer for each",
+            static_cast<double>(CheckpointWriter::planned_bytes(params)) / (1 << 20)));
+}
+
 bool RunFolder::restore(Context& ctx, Parameters& params, AdamW& optimizer, TrainState& state) {
     resuming_ = true;
     std::vector<std::string> warnings;

@@ -26,9 +26,7 @@ class RunFolder {
     bool restore(Context& ctx, Parameters& params, AdamW& optimizer, TrainState& state);
 
     /// Takes the host memory that checkpoints are written from; before save().
-    void allocate(const Parameters& params) {
-        if (is_root_) writer_.allocate(params);
-    }
+    void allocate(Context& ctx, const Parameters& params);
 
     /// Makes the folder and its files, and logs the start. A folder that already holds a run is only accepted
     /// after restore(): throws (kUsage).

@@ -87,7 +87,7 @@ void Trainer::allocate() {
     plan.check_fits(memory);
     model_.allocate(ctx_, true);
     optimizer_.allocate(ctx_);
-    if (optimizer_.owns_all()) folder_->allocate(model_.params());
+    if (optimizer_.owns_all()) folder_->allocate(ctx_, model_.params());
     step_ = std::make_unique<TrainStep>(config_, ctx_, comm_, model_, optimizer_);
     if (diagnostics)
         monitor_ =
