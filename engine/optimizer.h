@@ -28,9 +28,9 @@ class AdamW {
         second_ = Buffer::borrow(memory + first_.bytes(), state_bytes() / 2);
     }
 
-    /// One update from params.grad; `step` counts from 0. grad_sum_squares f64 [1] on the device is the
-    /// squared global norm: it decides the clipping, and where it is not finite nothing changes.
-    void step(Context& ctx, int64_t step, double lr, ConstTensor grad_sum_squares);
+    /// One update from params.grad; `step` counts from 0. sums f64 [1 ...] on the device: the first is the
+    /// squared global norm, which decides the clipping; where any is not finite nothing changes.
+    void step(Context& ctx, int64_t step, double lr, ConstTensor sums);
 
     /// fp32 moments of one named tensor, for checkpoints; where all are kept.
     Tensor first_moment(const Param& param) const;
