@@ -1,5 +1,6 @@
 #pragma once
 // Token batches on their way from shards to the device.
+#include <chrono>
 #include <functional>
 #include <future>
 #include <vector>
@@ -27,6 +28,10 @@ class BatchStream {
     BatchStream(const BatchStream&) = delete;  // the background read refers to this object
     BatchStream& operator=(const BatchStream&) = delete;
     TokenBatch next();
+    /// Whether next() need not wait, after waiting for it no longer than this.
+    bool ready_within(std::chrono::milliseconds time) const {
+        return pending_.wait_for(time) == std::future_status::ready;
+    }
 
   private:
     void prefetch();

@@ -13,20 +13,19 @@ double milliseconds_since(CheckpointWriter::Clock::time_point begin) {
 
 /// Master weights and moments as the model lays them out, on the host.
 struct CheckpointWriter::HostCopy {
-    HostCopy(const TrainConfig& config, const Parameters& original)
-        : params(DType::kF32), optimizer(config, params) {
-        Context ctx = make_context(Device::kCpu);
+    HostCopy(const TrainConfig& config, const Parameters& original, Buffer host)
+        : memory(std::move(host)), params(DType::kF32), optimizer(config, params) {
         params.table() = original.table();
-        params.allocate(ctx, false);
-        optimizer.allocate(ctx);
+        params.place(memory.data());
+        optimizer.place(memory.data() + params.master_bytes());
     }
     void take(Context& device, const Parameters& weights, const AdamW& moments) {
-        download(device, params.flat_master(), weights.flat_master());
-        for (const Param& param : params.table().params()) {
-            download(device, optimizer.first_moment(param), moments.first_moment(param));
-            download(device, optimizer.second_moment(param), moments.second_moment(param));
-        }
+        begin_download(device, params.flat_master(), weights.flat_master());
+        begin_download(device, optimizer.first_moments(), moments.first_moments());
+        begin_download(device, optimizer.second_moments(), moments.second_moments());
+        synchronize(device);
     }
+    Buffer memory;
     Parameters params;
     AdamW optimizer;
 };
@@ -34,8 +33,15 @@ struct CheckpointWriter::HostCopy {
 CheckpointWriter::CheckpointWriter(CheckpointStore& store, const Config& config)
     : store_(store), config_(config) {}
 
-void CheckpointWriter::allocate(const Parameters& params) {
-    copy_ = std::make_unique<HostCopy>(config_.train, params);
+bool CheckpointWriter::allocate(Context& ctx, const Parameters& params) {
+    Buffer memory = allocate_host(ctx, planned_bytes(params));
+    const bool fast = memory.data() != nullptr;
+    if (!fast) {
+        Context host = make_context(Device::kCpu);
+        memory = pastur::allocate(host, planned_bytes(params));
+    }
+    copy_ = std::make_unique<HostCopy>(config_.train, params, std::move(memory));
+    return fast;
 }
 
 CheckpointWriter::~CheckpointWriter() {

@@ -25,8 +25,8 @@ class CheckpointWriter {
     /// Waits for the checkpoint being written; nobody hears of its failure.
     ~CheckpointWriter();
 
-    /// Takes the memory of the copy.
-    void allocate(const Parameters& params);
+    /// Takes the memory of the copy, for good. False: not the kind that the device copies to fastest.
+    bool allocate(Context& ctx, const Parameters& params);
 
     struct Written {
         int64_t step;

@@ -9,8 +9,9 @@ double Evaluation::perplexity() const {
     return std::exp(loss);
 }
 
-Evaluation evaluate(Context& ctx, Comm& comm, Model& model, DeviceBatch& batch, const TokenLoader& data,
-                    int64_t max_tokens) {
+std::optional<Evaluation> evaluate(Context& ctx, Comm& comm, Model& model, DeviceBatch& batch,
+                                   const TokenLoader& data, int64_t max_tokens,
+                                   const std::function<bool()>& give_up) {
     const BatchShape& shape = model.shape();
     int64_t sequences = data.sequences();
     if (max_tokens > 0) sequences = std::clamp<int64_t>(max_tokens / shape.time, 1, sequences);
@@ -20,7 +21,10 @@ Evaluation evaluate(Context& ctx, Comm& comm, Model& model, DeviceBatch& batch, 
     const ReadSequence read = [&](int64_t i, std::span<int32_t> out) {
         data.sequence(std::min(i, sequences - 1), out);
     };
-    for (int64_t first = comm.rank() * shape.batch; first < sequences; first += comm.size() * shape.batch) {
+    for (int64_t round = 0; round < sequences; round += comm.size() * shape.batch) {
+        if (comm.all_reduce_max(give_up()) != 0) return std::nullopt;
+        const int64_t first = round + comm.rank() * shape.batch;
+        if (first >= sequences) continue;
         batch.upload(ctx, read_batch(read, first, shape));
         model.forward(ctx, batch.losses(), batch.tokens(), batch.targets());
         download(ctx, as_tensor(std::span(losses)), batch.losses());
@@ -33,7 +37,7 @@ Evaluation evaluate(Context& ctx, Comm& comm, Model& model, DeviceBatch& batch, 
     comm.all_reduce_sum(ctx, sum);
     download(ctx, as_tensor(std::span(&total, 1)), sum);
     const int64_t tokens = sequences * shape.time;
-    return {total / static_cast<double>(tokens), tokens};
+    return Evaluation{total / static_cast<double>(tokens), tokens};
 }
 
 }  // namespace pastur

@@ -1,4 +1,7 @@
 #pragma once
+#include <functional>
+#include <optional>
+
 #include "data/loader.h"
 #include "engine/batch.h"
 #include "engine/comm.h"
@@ -13,8 +16,10 @@ struct Evaluation {
 };
 
 /// Loss on the first sequences of `data`, at most max_tokens of them (0: all), in storage order; the batches
-/// are dealt to the ranks, and every rank is told the same.
-Evaluation evaluate(Context& ctx, Comm& comm, Model& model, DeviceBatch& batch, const TokenLoader& data,
-                    int64_t max_tokens);
+/// are dealt to the ranks, and every rank is told the same. give_up() is asked before each round of batches;
+/// once it is true on any rank, all end with nothing.
+std::optional<Evaluation> evaluate(Context& ctx, Comm& comm, Model& model, DeviceBatch& batch,
+                                   const TokenLoader& data, int64_t max_tokens,
+                                   const std::function<bool()>& give_up);
 
 }  // namespace pastur

@@ -49,9 +49,9 @@ std::string duration(double seconds) {
     return fmt::format("{}:{:02}:{:02}", total / 3600, total / 60 % 60, total % 60);
 }
 
-size_t terminal_width(std::FILE* out) {
+size_t terminal_width(int descriptor) {
     winsize size{};
-    return ::ioctl(fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+    return ::ioctl(descriptor, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
 }  // namespace
@@ -104,6 +104,20 @@ int64_t truncate_after(const fs::path& file, int64_t step) {
     return moved;
 }
 
+int64_t last_step_of(const fs::path& file, const std::string& event) {
+    std::ifstream in(file, std::ios::binary);
+    if (!in) fail_io("cannot open", file.string());
+    int64_t step = -1;
+    for (std::string line; std::getline(in, line);)
+        if (line.find('"' + event + '"') != std::string::npos) {
+            const nlohmann::json logged = parse_json(line);
+            const auto name = logged.is_object() ? logged.find("event") : logged.end();
+            if (name != logged.end() && *name == event) step = step_of(line);
+        }
+    if (in.bad()) fail_io("cannot read", file.string());
+    return step;
+}
+
 std::string format_progress(const Progress::Status& status, int64_t steps) {
     std::string text =
         fmt::format("step {}/{}  loss {:.4f}  lr {:.1e}  ", status.step, steps, status.loss, status.lr);
@@ -116,38 +130,35 @@ std::string format_progress(const Progress::Status& status, int64_t steps) {
     return text + "  ETA " + duration(left);
 }
 
-Progress::Progress(std::FILE* out, int64_t steps)
-    : out_(out), steps_(steps), terminal_(out != nullptr && ::isatty(fileno(out)) == 1) {}
+Progress::Progress(Console* out, int64_t steps)
+    : out_(out), steps_(steps), terminal_(out != nullptr && ::isatty(out->descriptor()) == 1) {}
 
 Progress::~Progress() {
-    if (!shown_.empty()) std::fputc('\n', out_);
+    if (!shown_.empty()) out_->write("\n");
 }
 
 void Progress::step(const Status& status, bool logged) {
     if (out_ == nullptr || !(terminal_ || logged)) return;
     const std::string text = format_progress(status, steps_);
     if (!terminal_) {
-        fmt::print(out_, "{}\n", text);
-    } else {
-        const auto now = std::chrono::steady_clock::now();
-        if (!logged && now - last_drawn_ < std::chrono::milliseconds(100)) return;
-        last_drawn_ = now;
-        erase_line();
-        shown_ = text.substr(0, terminal_width(out_) - 1);
-        std::fputs(shown_.c_str(), out_);
+        out_->write(text + "\n");
+        return;
     }
-    std::fflush(out_);
+    const auto now = std::chrono::steady_clock::now();
+    if (!logged && now - last_drawn_ < std::chrono::milliseconds(100)) return;
+    last_drawn_ = now;
+    const std::string erased = eraser();
+    shown_ = text.substr(0, terminal_width(out_->descriptor()) - 1);
+    out_->write(erased + shown_);
 }
 
 void Progress::message(const std::string& text) {
     if (out_ == nullptr) return;
-    erase_line();
-    fmt::print(out_, "{}\n{}", text, shown_);
-    std::fflush(out_);
+    out_->write(eraser() + text + "\n" + shown_);
 }
 
-void Progress::erase_line() {
-    if (!shown_.empty()) std::fputs("\r\033[K", out_);
+std::string Progress::eraser() const {
+    return shown_.empty() ? "" : "\r\033[K";
 }
 
 }  // namespace pastur

@@ -2,12 +2,12 @@
 // What a run says: metrics.jsonl for programs, a progress line for people.
 #include <chrono>
 #include <cstdint>
-#include <cstdio>
 #include <filesystem>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 
+#include "engine/console.h"
 #include "engine/files.h"
 
 namespace pastur {
@@ -37,6 +37,10 @@ std::string metrics_line(const nlohmann::ordered_json& event);
 /// is fine. A crash in between may leave moved lines in both files, never in neither.
 int64_t truncate_after(const std::filesystem::path& file, int64_t step);
 
+/// The step of the last line of metrics.jsonl that logs such an event; -1: there is none. Throws
+/// (kIo).
+int64_t last_step_of(const std::filesystem::path& file, const std::string& event);
+
 /// A progress line, rewritten in place on a terminal; plain lines elsewhere.
 class Progress {
   public:
@@ -49,7 +53,7 @@ class Progress {
         double step_seconds = 0;         ///< recent mean, for the time left
     };
     /// `out` null: silent, as every rank but 0 is.
-    Progress(std::FILE* out, int64_t steps);
+    Progress(Console* out, int64_t steps);
     /// Leaves the last progress line standing.
     ~Progress();
     Progress(const Progress&) = delete;
@@ -61,9 +65,9 @@ class Progress {
     void message(const std::string& text);
 
   private:
-    void erase_line();
+    std::string eraser() const;  ///< takes the progress line off the terminal
 
-    std::FILE* out_;
+    Console* out_;
     int64_t steps_;
     bool terminal_;
     std::string shown_;  ///< the progress line on the terminal; empty: none

@@ -89,14 +89,18 @@ bool Monitor::due(const Config& config, int64_t step) {
 }
 
 void Monitor::open(int64_t step) {
-    files_.open(step, [this](const nlohmann::ordered_json& record) { events_.feed(record); });
+    files_.open(step, [this](const nlohmann::ordered_json& record) {
+        events_.feed(record);
+        const auto of = record.find("step");
+        if (of != record.end() && of->is_number_integer()) last_step_ = of->get<int64_t>();
+    });
 }
 
 uint64_t Monitor::shuffle_seed(int64_t step) const {
     return config_.train.seed * 0x9e3779b97f4a7c15u + static_cast<uint64_t>(step);
 }
 
-MeasuredSpectra Monitor::solve(int64_t step) {
+MeasuredSpectra Monitor::solve(int64_t step, const std::function<bool()>& give_up) {
     const DiagnosticsConfig& settings = config_.diagnostics;
     const bool shuffles =
         std::find(settings.nulls.begin(), settings.nulls.end(), "permuted") != settings.nulls.end();
@@ -106,7 +110,7 @@ MeasuredSpectra Monitor::solve(int64_t step) {
     if (!solver_) return failed("");
     // The others wait for this share, so that there has to be one.
     try {
-        return solve_spectra(*solver_, share_.matrices, settings, shuffle_seed(step));
+        return solve_spectra(*solver_, share_.matrices, settings, shuffle_seed(step), give_up);
     } catch (const Error& error) {
         if (comm_.size() == 1) throw;
         return failed(error.what());
@@ -125,26 +129,38 @@ void Monitor::start(std::unique_lock<std::mutex>& lock, std::function<void()> jo
     changed_.notify_all();
 }
 
-void Monitor::observe(int64_t step) {
+bool Monitor::observe_now(int64_t step, const std::function<bool()>& give_up) {
+    bool gave_up = false;
+    const auto asked = [&] { return gave_up = gave_up || give_up(); };
+    const auto measured = std::make_shared<Measurement>(Measurement{step, solve(step, asked)});
+    if (comm_.all_reduce_max(asked()) != 0) return false;
+    solved_ = measured;
+    std::unique_lock<std::mutex> lock(mutex_);
+    const std::shared_ptr<Measurement> all = meet();
+    if (all) start(lock, [this, all] { finish(all->step, all->spectra); });
+    return true;
+}
+
+bool Monitor::observe(int64_t step, const std::function<bool()>& give_up) {
+    if (comm_.all_reduce_max(give_up()) != 0) return false;
     std::unique_lock<std::mutex> lock(mutex_);
     wait_until_idle(lock);
     if (!is_cuda(ctx_)) {
-        solved_ = std::make_shared<Measurement>(Measurement{step, solve(step)});
-        const std::shared_ptr<Measurement> all = meet();
-        if (all) start(lock, [this, all] { finish(all->step, all->spectra); });
-        return;
+        lock.unlock();
+        return observe_now(step, give_up);
     }
     const std::shared_ptr<Measurement> before = meet();
     for (const auto& [copy_of, param] : copies_) copy(ctx_, copy_of, params_.master(*param));
     if (solver_) solver_->follow(ctx_);
     start(lock, [this, before, step] {
         if (before) finish(before->step, before->spectra);
-        const auto measured = std::make_shared<Measurement>(Measurement{step, solve(step)});
+        const auto measured = std::make_shared<Measurement>(Measurement{step, solve(step, {})});
         if (comm_.size() == 1)
             finish(step, measured->spectra);
         else
             solved_ = measured;
     });
+    return true;
 }
 
 void Monitor::report_failures(int64_t step, const MeasuredSpectra& measured) {

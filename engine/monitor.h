@@ -47,9 +47,13 @@ class Monitor {
     /// up the events where the rest left them. Throws (kIo).
     void open(int64_t step);
 
+    /// The last step that rank 0 has in its files, those of the rest of the run included; -1: none.
+    int64_t last_step() const { return last_step_; }
+
     /// Measures the weights as they are, waiting for the measurement before. Throws what that failed with.
-    /// Every rank calls it, and drain().
-    void observe(int64_t step);
+    /// Every rank calls it, and drain(). Once give_up() is true on any rank it is false on all, and nothing
+    /// was measured; what runs beside training is not given up, for its weights will be gone.
+    bool observe(int64_t step, const std::function<bool()>& give_up);
 
     struct Report {
         std::vector<nlohmann::ordered_json> events;  ///< for metrics.jsonl
@@ -65,7 +69,8 @@ class Monitor {
   private:
     void wait_until_idle(std::unique_lock<std::mutex>& lock);
     void start(std::unique_lock<std::mutex>& lock, std::function<void()> job);
-    MeasuredSpectra solve(int64_t step);
+    MeasuredSpectra solve(int64_t step, const std::function<bool()>& give_up);
+    bool observe_now(int64_t step, const std::function<bool()>& give_up);
     /// Of all matrices, what this rank's share and the others' hold; rank 0's to be finished.
     struct Measurement {
         int64_t step;
@@ -90,6 +95,7 @@ class Monitor {
     SpectrumJudge judge_;
     SpectralEvents events_;
     SpectraFiles files_;
+    int64_t last_step_ = -1;
 
     std::mutex mutex_;
     std::condition_variable changed_;

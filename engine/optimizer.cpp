@@ -33,7 +33,7 @@ void AdamW::allocate(Context& ctx) {
     }
 }
 
-void AdamW::step(Context& ctx, int64_t step, double lr, ConstTensor grad_sum_squares) {
+void AdamW::step(Context& ctx, int64_t step, double lr, ConstTensor sums) {
     AdamwParams update;
     update.lr = static_cast<float>(lr);
     update.beta1 = static_cast<float>(config_.beta1);
@@ -51,8 +51,7 @@ void AdamW::step(Context& ctx, int64_t step, double lr, ConstTensor grad_sum_squ
         const auto kept = [&](Tensor flat) { return flat.slice(0, moment, end - begin); };
         const Tensor compute = matrix ? params_.flat_compute() : Tensor();
         adamw_step(ctx, range(params_.flat_master()), kept(flat(first_)), kept(flat(second_)),
-                   compute.empty() ? compute : range(compute), range(params_.flat_grad()), grad_sum_squares,
-                   update);
+                   compute.empty() ? compute : range(compute), range(params_.flat_grad()), sums, update);
         moment += end - begin;
     };
     for (const FlatRange& range : owned()) {

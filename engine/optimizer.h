@@ -22,10 +22,15 @@ class AdamW {
     int64_t state_bytes() const;
     /// Takes the memory of both moments, zeroed.
     void allocate(Context& ctx);
+    /// Instead of allocate(): in memory of state_bytes() that somebody else keeps, as it is.
+    void place(std::byte* memory) {
+        first_ = Buffer::borrow(memory, state_bytes() / 2);
+        second_ = Buffer::borrow(memory + first_.bytes(), state_bytes() / 2);
+    }
 
-    /// One update from params.grad; `step` counts from 0. grad_sum_squares f64 [1] on the device is the
-    /// squared global norm: it decides the clipping, and where it is not finite nothing changes.
-    void step(Context& ctx, int64_t step, double lr, ConstTensor grad_sum_squares);
+    /// One update from params.grad; `step` counts from 0. sums f64 [1 ...] on the device: the first is the
+    /// squared global norm, which decides the clipping; where any is not finite nothing changes.
+    void step(Context& ctx, int64_t step, double lr, ConstTensor sums);
 
     /// fp32 moments of one named tensor, for checkpoints; where all are kept.
     Tensor first_moment(const Param& param) const;

@@ -19,6 +19,8 @@ class Parameters {
     int64_t compute_bytes() const;
     /// with_gradients = false: for evaluation only.
     void allocate(Context& ctx, bool with_gradients);
+    /// Instead of allocate(): weights alone, in memory of master_bytes() that somebody else keeps, as it is.
+    void place(std::byte* memory) { master_ = Buffer::borrow(memory, master_bytes()); }
 
     /// What kernels multiply with: matrices in the compute dtype, norm weights in fp32.
     Tensor value(GroupId id) const;

@@ -1,6 +1,5 @@
 #include "engine/run_folder.h"
 
-#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "engine/checkpoint.h"
@@ -15,7 +14,15 @@ RunFolder::RunFolder(const std::filesystem::path& path, const Config& config, bo
       is_root_(is_root),
       checkpoints_(path / "checkpoints", config.checkpoint.keep),
       writer_(checkpoints_, config),
-      progress_(is_root ? stdout : nullptr, config.train.steps) {}
+      progress_(is_root ? &Console::out() : nullptr, config.train.steps) {}
+
+void RunFolder::allocate(Context& ctx, const Parameters& params) {
+    if (is_root_ && !writer_.allocate(ctx, params))
+        progress_.message(fmt::format(
+            "no page-locked memory for the copy that checkpoints are written from ({:.1f} MiB): training "
+            "waits longer for each",
+            static_cast<double>(CheckpointWriter::planned_bytes(params)) / (1 << 20)));
+}
 
 bool RunFolder::restore(Context& ctx, Parameters& params, AdamW& optimizer, TrainState& state) {
     resuming_ = true;
@@ -133,6 +140,10 @@ void RunFolder::log_spectra(const Monitor::Report& report) {
         write(event);
     }
     draw(report.scalars);
+}
+
+bool RunFolder::has_validation(int64_t step) const {
+    return is_root_ && last_step_of(metrics_path(), "val") >= step;
 }
 
 void RunFolder::log_validation(const TrainState& state, const Evaluation& evaluation) {

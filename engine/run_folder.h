@@ -26,9 +26,7 @@ class RunFolder {
     bool restore(Context& ctx, Parameters& params, AdamW& optimizer, TrainState& state);
 
     /// Takes the host memory that checkpoints are written from; before save().
-    void allocate(const Parameters& params) {
-        if (is_root_) writer_.allocate(params);
-    }
+    void allocate(Context& ctx, const Parameters& params);
 
     /// Makes the folder and its files, and logs the start. A folder that already holds a run is only accepted
     /// after restore(): throws (kUsage).
@@ -53,6 +51,8 @@ class RunFolder {
     void log_step(const TrainState& state, double loss, double grad_norm, double lr);
     /// Events to metrics.jsonl and to people, and what went wrong to people.
     void log_spectra(const Monitor::Report& report);
+    /// Whether the log has the validation after `step`.
+    bool has_validation(int64_t step) const;
     void log_validation(const TrainState& state, const Evaluation& evaluation);
     /// Every rank calls it. Begins a checkpoint, when the one before is written, and logs that one. It is
     /// written beside training; its failure is thrown by a later call of this class. Where moments are

@@ -69,11 +69,12 @@ nlohmann::ordered_json to_json(const SpectrumRecord& record, std::optional<int64
 }
 
 MeasuredSpectra solve_spectra(SpectrumSolver& solver, const std::vector<SpectralMatrix>& matrices,
-                              const DiagnosticsConfig& config, uint64_t seed) {
+                              const DiagnosticsConfig& config, uint64_t seed,
+                              const std::function<bool()>& give_up) {
     const std::vector<FactorProduct> products = products_of(matrices);
     MeasuredSpectra measured{solver.solve(products), {}};
     if (std::find(config.nulls.begin(), config.nulls.end(), "permuted") != config.nulls.end())
-        for (int64_t draw = 0; draw < config.permutations; ++draw)
+        for (int64_t draw = 0; draw < config.permutations && !(give_up && give_up()); ++draw)
             measured.shuffled.push_back(
                 solver.solve(products, ShuffleKey{seed, static_cast<uint64_t>(draw)}));
     return measured;

@@ -1,5 +1,6 @@
 #pragma once
 // From eigenvalues to lines of spectra/summary.jsonl: one record per matrix and null.
+#include <functional>
 #include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
@@ -33,8 +34,10 @@ struct MeasuredSpectra {
     std::vector<std::vector<Spectrum>> spectra;  ///< [matrix][item]
     std::vector<std::vector<std::vector<Spectrum>>> shuffled;
 };
+/// Once give_up() is true, which is asked between the draws, some of them are missing.
 MeasuredSpectra solve_spectra(SpectrumSolver& solver, const std::vector<SpectralMatrix>& matrices,
-                              const DiagnosticsConfig& config, uint64_t seed);
+                              const DiagnosticsConfig& config, uint64_t seed,
+                              const std::function<bool()>& give_up = {});
 
 /// Compares spectra with nulls. Keeps the laws it has computed.
 class SpectrumJudge {

@@ -1,5 +1,8 @@
 #include "engine/stop_request.h"
 
+#include <unistd.h>
+
+#include <chrono>
 #include <csignal>
 #include <initializer_list>
 
@@ -8,6 +11,9 @@ namespace {
 
 volatile std::sig_atomic_t stop_signal = 0;
 volatile std::sig_atomic_t checkpoint_signal = 0;
+
+using Clock = std::chrono::steady_clock;
+Clock::time_point stop_time = Clock::time_point::max();
 
 void on_stop(int signal) {
     if (signal == SIGINT) std::signal(SIGINT, SIG_DFL);
@@ -28,9 +34,13 @@ void install_signal_handlers() {
     sigaction(SIGUSR2, &action, nullptr);
 }
 
+void request_stop_after(double seconds) {
+    stop_time =
+        Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+}
+
 bool stop_requested(const std::filesystem::path& run_dir) {
-    std::error_code ignored;
-    return stop_signal != 0 || std::filesystem::exists(run_dir / "STOP", ignored);
+    return stop_signal != 0 || Clock::now() >= stop_time || ::access((run_dir / "STOP").c_str(), F_OK) == 0;
 }
 
 bool take_checkpoint_request() {

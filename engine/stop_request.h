@@ -7,7 +7,10 @@ namespace pastur {
 /// (checkpoint and go on). A second SIGINT ends the process at once.
 void install_signal_handlers();
 
-/// True once a stop was requested by signal, or while a file STOP lies in run_dir.
+/// From so many seconds from now on, a stop counts as requested.
+void request_stop_after(double seconds);
+
+/// True once a stop was requested by signal or time, or while a file STOP lies in run_dir.
 bool stop_requested(const std::filesystem::path& run_dir);
 
 /// True once for every SIGUSR2 since the last call.

@@ -34,8 +34,9 @@ TrainStep::TrainStep(const Config& config, Context& ctx, Comm& comm, Model& mode
     const int64_t all = micro_batches_ * comm.size();
     sums_ = allocate(ctx, (2 + all) * size_of(DType::kF64));
     const Tensor sums(sums_.data(), DType::kF64, {2 + all});
-    loss_sum_ = sums.slice(0, 0, 1);
-    grad_sum_squares_ = sums.slice(0, 1, 1);
+    grad_sum_squares_ = sums.slice(0, 0, 1);
+    loss_sum_ = sums.slice(0, 1, 1);
+    step_sums_ = sums.slice(0, 0, 2);
     micro_losses_ = sums.slice(0, 2, all);
     if (config.train.cuda_graph) captured_ = make_captured_work(ctx);
 }
@@ -76,12 +77,12 @@ TrainStep::Result TrainStep::run(const std::function<TokenBatch()>& next, int64_
     for (int64_t micro = 0; micro < micro_batches_; ++micro) run_micro_batch(next(), micro);
     reduce_losses();
     sync_.sum_of_squares(grad_sum_squares_);
-    optimizer_.step(ctx_, step, lr, grad_sum_squares_);
+    optimizer_.step(ctx_, step, lr, step_sums_);
     sync_.share_weights();
 
     std::vector<double> sums(2);
-    download(ctx_, as_tensor(std::span(sums)), Tensor(sums_.data(), DType::kF64, {2}));
-    return {sums[0] / tokens_, std::sqrt(sums[1])};
+    download(ctx_, as_tensor(std::span(sums)), step_sums_);
+    return {sums[1] / tokens_, std::sqrt(sums[0])};
 }
 
 double TrainStep::sum_of_squares_of(ConstTensor x) {

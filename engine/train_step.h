@@ -47,7 +47,8 @@ class TrainStep {
     DeviceBatch batch_;
     GradientSync sync_;
     Buffer sums_;
-    Tensor loss_sum_, grad_sum_squares_;  ///< f64 [1] each
+    Tensor grad_sum_squares_, loss_sum_;  ///< f64 [1] each, neighbours
+    Tensor step_sums_;                    ///< f64 [2]: both
     Tensor micro_losses_;                 ///< f64 [M]: of each micro-batch of the step, all ranks'
     /// Last, so that graphs go before the buffers they use; null: train.cuda_graph = false.
     std::unique_ptr<CapturedWork> captured_;

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "engine/console.h"
 #include "engine/monitor.h"
 #include "engine/run_folder.h"
 #include "engine/schedule.h"
@@ -80,14 +81,15 @@ void Trainer::allocate() {
         optimizer_.owns_all() ? CheckpointWriter::planned_bytes(model_.params()) : 0;
     if (checkpoint_bytes > 0 && comm_.is_root() && !is_cuda(ctx_))
         plan.entries.push_back({"checkpoint copy", checkpoint_bytes});
-    if (comm_.is_root()) fmt::print("memory on {}:\n{}", device_name(ctx_), plan.describe(memory));
+    if (comm_.is_root())
+        Console::out().write(fmt::format("memory on {}:\n{}", device_name(ctx_), plan.describe(memory)));
     if (checkpoint_bytes > 0 && comm_.is_root() && is_cuda(ctx_))
-        fmt::print("memory on the host:\n  {:<24}{:>12.1f} MiB\n", "checkpoint copy",
-                   static_cast<double>(checkpoint_bytes) / (1 << 20));
+        Console::out().write(fmt::format("memory on the host:\n  {:<24}{:>12.1f} MiB\n", "checkpoint copy",
+                                         static_cast<double>(checkpoint_bytes) / (1 << 20)));
     plan.check_fits(memory, ctx_, model_);
     model_.allocate(ctx_, true);
     optimizer_.allocate(ctx_);
-    if (optimizer_.owns_all()) folder_->allocate(model_.params());
+    if (optimizer_.owns_all()) folder_->allocate(ctx_, model_.params());
     step_ = std::make_unique<TrainStep>(config_, ctx_, comm_, model_, optimizer_);
     if (diagnostics)
         monitor_ =
@@ -122,10 +124,29 @@ void Trainer::start_or_resume(bool resume) {
     batches_ = std::make_unique<BatchStream>(read, state_.step * per_rank, micro_shape_);
 }
 
+bool Trainer::stop_before_next_step(bool last) {
+    constexpr std::chrono::milliseconds kBetweenPolls(100);
+    return agreed(folder_->timed_data([&] {
+        while (!stop_requested(folder_->path()))
+            if (last || batches_->ready_within(kBetweenPolls)) return false;
+        return true;
+    }));
+}
+
+bool Trainer::validation_due() const {
+    return state_.step == 0 || state_.step == config_.train.steps || due(config_.train.val_every);
+}
+
+bool Trainer::catch_up() {
+    const bool root = comm_.is_root();
+    if (monitor_ && agreed(root && monitor_->last_step() < state_.step) && !measure_spectra()) return false;
+    return !validation_due() || !agreed(root && !folder_->has_validation(state_.step)) || validate();
+}
+
 ExitCode Trainer::train() {
-    if (state_.step == 0) {
-        measure_spectra();
-        validate();
+    if (!catch_up()) {
+        save_checkpoint();
+        return finish("requeue", ExitCode::kRequeue);
     }
     while (state_.step < config_.train.steps) {
         const double lr = learning_rate(config_.train, state_.step);
@@ -135,16 +156,15 @@ ExitCode Trainer::train() {
         ++state_.step;
         state_.tokens += config_.train.global_batch * config_.data.seq_len;
         if (!result.finite()) handle_nonfinite(result);
-        measure_spectra();
+        const bool last = state_.step == config_.train.steps;
+        bool stop = stop_before_next_step(last);
+        stop = stop || !measure_spectra();
         folder_->log_step(state_, result.loss, result.grad_norm, lr);
 
-        const bool last = state_.step == config_.train.steps;
-        const bool stop = comm_.all_reduce_max(stop_requested(folder_->path())) != 0;
-        const bool asked = comm_.all_reduce_max(take_checkpoint_request()) != 0;
-        const auto due = [&](int64_t every) { return every > 0 && state_.step % every == 0; };
-        if (last || due(config_.train.val_every)) validate();
+        stop = stop || (validation_due() && !validate());
+        const bool asked = agreed(take_checkpoint_request());
         if (last || stop || asked || due(config_.checkpoint.every)) save_checkpoint();
-        if (stop && !last) return finish("requeue", ExitCode::kRequeue);
+        if (stop) return finish("requeue", ExitCode::kRequeue);
     }
     return finish("done", ExitCode::kOk);
 }
@@ -155,12 +175,15 @@ ExitCode Trainer::finish(const std::string& status, ExitCode code) {
     return code;
 }
 
-void Trainer::measure_spectra() {
-    if (!monitor_) return;
+bool Trainer::measure_spectra() {
+    if (!monitor_) return true;
+    bool complete = true;
     folder_->timed_diagnostics([&] {
-        if (Monitor::due(config_, state_.step)) monitor_->observe(state_.step);
+        if (Monitor::due(config_, state_.step))
+            complete = monitor_->observe(state_.step, [this] { return stop_requested(folder_->path()); });
         folder_->log_spectra(monitor_->poll());
     });
+    return complete;
 }
 
 TrainStep::Result Trainer::train_step(double lr) {
@@ -197,10 +220,12 @@ std::string Trainer::diagnose_nonfinite() {
     return "every single gradient is finite";
 }
 
-void Trainer::validate() {
-    const Evaluation evaluation =
-        evaluate(ctx_, comm_, model_, step_->batch(), val_data_, config_.train.val_tokens);
-    if (comm_.is_root()) folder_->log_validation(state_, evaluation);
+bool Trainer::validate() {
+    const std::optional<Evaluation> evaluation =
+        evaluate(ctx_, comm_, model_, step_->batch(), val_data_, config_.train.val_tokens,
+                 [this] { return stop_requested(folder_->path()); });
+    if (evaluation && comm_.is_root()) folder_->log_validation(state_, *evaluation);
+    return evaluation.has_value();
 }
 
 void Trainer::save_checkpoint() {

@@ -30,8 +30,9 @@ class Trainer {
     std::string describe() const;
 
     /// Takes the memory, restores (resume) or initialises, and trains to the last step, or until a stop is
-    /// requested (SIGINT, SIGTERM, SIGUSR1, or a file STOP in the run folder): then a checkpoint is written
-    /// and kRequeue returned. Throws (kNoDevice) when the plan does not fit, (kNonFinite), (kIo),
+    /// requested (SIGINT, SIGTERM, SIGUSR1, --max-time, or a file STOP in the run folder): then a checkpoint
+    /// is written and kRequeue returned. What a stop left out after the step, of spectra and validation, is
+    /// made up for on resume. Throws (kNoDevice) when the plan does not fit, (kNonFinite), (kIo),
     /// (kCorruptData).
     ExitCode run(const std::filesystem::path& run_dir, bool resume);
 
@@ -44,9 +45,17 @@ class Trainer {
     /// The first tensor of a flat buffer (of weights or gradients) that is not finite; empty: none.
     std::string first_nonfinite(Tensor flat);
     std::string diagnose_nonfinite();
-    void validate();
+    bool agreed(bool here) { return comm_.all_reduce_max(here) != 0; }
+    /// Agreed over ranks, after waiting for the data of the step to come: a stop ends the wait.
+    bool stop_before_next_step(bool last);
+    bool due(int64_t every) const { return every > 0 && state_.step % every == 0; }
+    bool validation_due() const;
+    /// False, as the next two: a stop came before it was through, so that nothing of it was logged.
+    bool validate();
+    bool measure_spectra();
+    /// Before the first step, or what a stop left out of those before.
+    bool catch_up();
     void save_checkpoint();
-    void measure_spectra();
     ExitCode finish(const std::string& status, ExitCode code);
 
     Config config_;

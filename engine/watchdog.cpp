@@ -8,9 +8,9 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
 #include <cstring>
 
+#include "engine/console.h"
 #include "kernels/error.h"
 
 namespace pastur {
@@ -125,10 +125,10 @@ void Watchdog::judge() {
 }
 
 void Watchdog::lost(const Peer& peer, const std::string& why) {
-    fmt::print(
-        stderr, "pastur: {} is lost: {}; last seen in step {}, collective {} ({}): ending every rank\n",
-        names_[static_cast<size_t>(peer.rank)], why, peer.beat.step, peer.beat.collectives, peer.beat.last);
-    std::fflush(stderr);
+    Console::err().write(fmt::format(
+        "pastur: {} is lost: {}; last seen in step {}, collective {} ({}): ending every rank\n",
+        names_[static_cast<size_t>(peer.rank)], why, peer.beat.step, peer.beat.collectives, peer.beat.last));
+    Console::err().flush();
     end_all(static_cast<int>(ExitCode::kRankLost));
 }
 

@@ -5,18 +5,18 @@
 namespace pastur {
 
 void adamw_step(Context& ctx, Tensor param, Tensor m, Tensor v, Tensor compute, ConstTensor grad,
-                ConstTensor grad_sum_squares, const AdamwParams& params) {
+                ConstTensor sums, const AdamwParams& params) {
     for (const ConstTensor& x : {ConstTensor(param), ConstTensor(m), ConstTensor(v), grad})
         PASTUR_CHECK(
             x.dtype() == DType::kF32 && x.rank() == 1 && x.contiguous() && x.shape() == param.shape(),
             "adamw_step: {}, param {}", describe(x), describe(param));
     PASTUR_CHECK(compute.empty() || (compute.dtype() == DType::kBF16 && compute.shape() == param.shape()),
                  "adamw_step: compute {}, param {}", describe(compute), describe(param));
-    PASTUR_CHECK(grad_sum_squares.dtype() == DType::kF64 && grad_sum_squares.shape() == Shape{1},
-                 "adamw_step: grad_sum_squares {}", describe(grad_sum_squares));
+    PASTUR_CHECK(sums.dtype() == DType::kF64 && sums.rank() == 1 && sums.numel() >= 1 && sums.contiguous(),
+                 "adamw_step: sums {}", describe(sums));
     PASTUR_CHECK(params.step >= 1, "adamw_step: step {}", params.step);
     const OpScope scope(ctx, OpFamily::kAdamw, 0, 2 * bytes_of(param, m, v) + bytes_of(compute, grad));
-    std::visit([&](auto& c) { adamw_step(c, param, m, v, compute, grad, grad_sum_squares, params); }, ctx);
+    std::visit([&](auto& c) { adamw_step(c, param, m, v, compute, grad, sums, params); }, ctx);
 }
 
 }  // namespace pastur

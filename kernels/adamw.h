@@ -14,17 +14,18 @@ struct AdamwParams {
 ///     m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;
 ///     param -= lr (mhat / (sqrt(vhat) + eps) + weight_decay param), mhat = m / (1 - beta1^step), vhat
 ///     likewise; compute = param, rounded to bf16.
-/// param, m, v, grad f32 [n]; grad_sum_squares f64 [1] on the device (so that no step waits for the host);
-/// compute bf16 [n] or empty. Where grad_sum_squares is not finite nothing is changed.
+/// param, m, v, grad f32 [n]; compute bf16 [n] or empty. sums f64 [1 ...] on the device, so that no step
+/// waits for the host: the first is grad_sum_squares, and where any of them is not finite nothing is changed.
+/// (A loss may overflow where its gradient does not.)
 void adamw_step(Context& ctx, Tensor param, Tensor m, Tensor v, Tensor compute, ConstTensor grad,
-                ConstTensor grad_sum_squares, const AdamwParams& params);
+                ConstTensor sums, const AdamwParams& params);
 
 void adamw_step(CpuContext& ctx, Tensor param, Tensor m, Tensor v, Tensor compute, ConstTensor grad,
-                ConstTensor grad_sum_squares, const AdamwParams& params);
+                ConstTensor sums, const AdamwParams& params);
 
 #if defined(PASTUR_HAVE_CUDA)
 void adamw_step(CudaContext& ctx, Tensor param, Tensor m, Tensor v, Tensor compute, ConstTensor grad,
-                ConstTensor grad_sum_squares, const AdamwParams& params);
+                ConstTensor sums, const AdamwParams& params);
 #endif
 
 }  // namespace pastur

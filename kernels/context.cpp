@@ -50,6 +50,10 @@ Buffer allocate(Context& ctx, int64_t bytes) {
     return std::visit([&](auto& c) { return allocate(c, bytes); }, ctx);
 }
 
+Buffer allocate_host(Context& ctx, int64_t bytes) {
+    return std::visit([&](auto& c) { return allocate_host(c, bytes); }, ctx);
+}
+
 void reserve_scratch(Context& ctx, int64_t bytes) {
     std::visit([&](auto& c) { c.reserve_scratch(bytes); }, ctx);
 }
@@ -71,6 +75,11 @@ void upload(Context& ctx, Tensor dst, ConstTensor src) {
 void download(Context& ctx, Tensor dst, ConstTensor src) {
     const OpScope scope(ctx, OpFamily::kTransfer, 0, bytes_of(src));
     std::visit([&](auto& c) { download(c, dst, src); }, ctx);
+}
+
+void begin_download(Context& ctx, Tensor dst, ConstTensor src) {
+    const OpScope scope(ctx, OpFamily::kTransfer, 0, bytes_of(src));
+    std::visit([&](auto& c) { begin_download(c, dst, src); }, ctx);
 }
 
 }  // namespace pastur

@@ -70,8 +70,10 @@ struct MemoryInfo {
     int64_t free_bytes;
     int64_t total_bytes;
 };
-/// Device memory, or the host's available memory (bounded by the cgroup limit where there is one).
+/// Device memory, or the host's.
 MemoryInfo memory_info(Context& ctx);
+/// The host's available memory, bounded by the cgroup limit where there is one.
+MemoryInfo host_memory_info();
 
 /// What ops on ctx report their time to; null: nobody measures.
 inline OpTimer* op_timer(Context& ctx) {
@@ -81,6 +83,9 @@ void set_op_timer(Context& ctx, OpTimer* timer);
 
 /// Uninitialised memory; throws (kNoDevice) with the numbers when there is not enough.
 Buffer allocate(Context& ctx, int64_t bytes);
+/// Uninitialised host memory that ctx's device copies to fastest. On the CPU as allocate(); for CUDA
+/// page-locked, and empty where that cannot be had or would be more than half of the host's available memory.
+Buffer allocate_host(Context& ctx, int64_t bytes);
 /// Replaces the scratch arena; nothing may be in use.
 void reserve_scratch(Context& ctx, int64_t bytes);
 /// Waits until all work queued on ctx has finished; throws what it failed with.
@@ -93,23 +98,30 @@ void copy(Context& ctx, Tensor dst, ConstTensor src);
 void upload(Context& ctx, Tensor dst, ConstTensor src);
 /// Device -> host. Returns when `dst` holds the numbers.
 void download(Context& ctx, Tensor dst, ConstTensor src);
+/// The same, but `dst` holds them after synchronize(ctx): several are waited for at once. Into memory of
+/// allocate_host() it only queues the copy.
+void begin_download(Context& ctx, Tensor dst, ConstTensor src);
 
 std::string device_name(CpuContext& ctx);
 MemoryInfo memory_info(CpuContext& ctx);
 Buffer allocate(CpuContext& ctx, int64_t bytes);
+Buffer allocate_host(CpuContext& ctx, int64_t bytes);
 void synchronize(CpuContext& ctx);
 void copy(CpuContext& ctx, Tensor dst, ConstTensor src);
 void upload(CpuContext& ctx, Tensor dst, ConstTensor src);
 void download(CpuContext& ctx, Tensor dst, ConstTensor src);
+void begin_download(CpuContext& ctx, Tensor dst, ConstTensor src);
 
 #if defined(PASTUR_HAVE_CUDA)
 std::string device_name(CudaContext& ctx);
 MemoryInfo memory_info(CudaContext& ctx);
 Buffer allocate(CudaContext& ctx, int64_t bytes);
+Buffer allocate_host(CudaContext& ctx, int64_t bytes);
 void synchronize(CudaContext& ctx);
 void copy(CudaContext& ctx, Tensor dst, ConstTensor src);
 void upload(CudaContext& ctx, Tensor dst, ConstTensor src);
 void download(CudaContext& ctx, Tensor dst, ConstTensor src);
+void begin_download(CudaContext& ctx, Tensor dst, ConstTensor src);
 #endif
 
 }  // namespace pastur

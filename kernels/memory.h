@@ -30,6 +30,10 @@ class Buffer {
     ~Buffer() {
         if (data_) release_(data_);
     }
+    /// Over memory that somebody else keeps.
+    static Buffer borrow(std::byte* data, int64_t bytes) {
+        return Buffer(data, bytes, [](void*) noexcept {});
+    }
     std::byte* data() const { return data_; }
     int64_t bytes() const { return bytes_; }
 

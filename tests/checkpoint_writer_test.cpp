@@ -27,7 +27,7 @@ class Writer : public OpTest<NoShape> {
         params().initialise(ctx(), 1);
         optimizer_.allocate(ctx());
         store_.prepare();
-        writer_.allocate(params());
+        EXPECT_TRUE(writer_.allocate(ctx(), params()));
     }
     Parameters& params() { return model_.model().params(); }
     void start(int64_t step) {

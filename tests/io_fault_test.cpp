@@ -3,11 +3,9 @@
 // that is preloaded into the program (tests/faults).
 #include <fmt/format.h>
 
-#include <map>
 #include <nlohmann/json.hpp>
 
 #include "engine/checkpoint_store.h"
-#include "engine/safetensors.h"
 #include "tests/training_line.h"
 
 namespace pastur {
@@ -46,31 +44,6 @@ class IoFaults : public test::TrainingLine, public testing::WithParamInterface<F
                 GetParam().kind, file("fault"));
         return run(fmt::format("train r.toml --run {} --device cpu{}", run_folder, resume ? " --resume" : ""),
                    environment);
-    }
-    /// What must not depend on what happened on the way: weights and moments, losses, spectra.
-    std::map<std::string, std::string> outcome(const std::string& run_folder) const {
-        std::map<std::string, std::string> all;
-        const fs::path folder = file(run_folder);
-        for (const char* name : {"model.safetensors", "optimizer.rank0.safetensors"}) {
-            const SafetensorsFile tensors(folder / "checkpoints" / "step_00000004" / name);
-            for (const auto& [tensor, entry] : tensors.entries())
-                all[tensor].assign(reinterpret_cast<const char*>(entry.bytes.data()), entry.bytes.size());
-        }
-        for (const nlohmann::json& event : metrics(run_folder))
-            if (event.contains("loss"))
-                all[fmt::format("{} {}", event["event"].dump(), event["step"].dump())] = event["loss"].dump();
-        for (const auto& entry : fs::directory_iterator(folder / "spectra"))
-            if (entry.is_regular_file() && entry.path().filename() != "summary.abandoned.jsonl")
-                all[entry.path().filename().string()] = read_file(entry.path(), 1 << 24);
-        return all;
-    }
-    std::vector<nlohmann::json> metrics(const std::string& run_folder) const {
-        std::vector<nlohmann::json> events;
-        std::ifstream in(file(run_folder + "/metrics.jsonl"));
-        for (std::string line; std::getline(in, line);)
-            if (auto event = nlohmann::json::parse(line, nullptr, false); event.is_object())
-                events.push_back(std::move(event));
-        return events;
     }
     /// As a kill leaves it while step 4 is saved: the run has said more than its newest checkpoint knows.
     void make_interrupted_run(const std::string& run_folder) const {

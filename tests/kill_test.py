@@ -36,16 +36,17 @@ seq_len = 32
 steps = {steps}
 global_batch = 8
 micro_batch = 4
-val_every = 7
+val_every = {val_every}
 val_tokens = 2048
 [checkpoint]
 every = 5
 [diagnostics]
-every = 3
+every = {spectra_every}
 [run]
 log_every = 1
 tensorboard = true
 """
+VAL_EVERY, SPECTRA_EVERY = 7, 3
 MARK = "PASTUR_KILL_TEST"
 
 
@@ -190,6 +191,31 @@ def wait_for_save(life, run, dice):
     time.sleep(dice.uniform(0, 0.02))
 
 
+def last_logged_step(metrics):
+    """0 where the last line is none of a step, or there is none yet."""
+    try:
+        with open(metrics, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1024))
+            event = json.loads(file.read().splitlines()[-1])
+    except (OSError, IndexError, ValueError):
+        return 0
+    return event["step"] if event["event"] == "train" else 0
+
+
+def wait_for_step(life, run, dice, every, offset):
+    """Until the step `offset` after a multiple of `every` is the last thing that was logged, once or a few times
+    after the start."""
+    metrics = run / "metrics.jsonl"
+    for _ in range(dice.randint(1, 3)):
+        seen = None
+        while not life.ended():
+            step = last_logged_step(metrics)
+            if step > 0 and step % every == offset and seen is not None and step != seen:
+                break
+            seen = step
+            time.sleep(0.0002)
+
+
 def kill_once(options, work, run, dice, counts):
     """One life that ends in a kill; True when the run was done before."""
     life = Life(options, work, run)
@@ -215,9 +241,15 @@ def signal_once(options, work, run, dice, counts):
     life = Life(options, work, run)
     while len(life.ranks()) < options.ranks and not life.ended():
         time.sleep(0.001)
-    moment = dice.choice(["any", "any", "saving", "start"])
+    moment = dice.choice(["any", "any", "saving", "start", "validation", "spectra"])
     if moment == "saving":
         wait_for_save(life, run, dice)
+    elif moment == "validation":
+        wait_for_step(life, run, dice, VAL_EVERY, 0)
+        time.sleep(dice.uniform(0, 0.01))
+    elif moment == "spectra":
+        wait_for_step(life, run, dice, SPECTRA_EVERY, SPECTRA_EVERY - 1)
+        time.sleep(dice.uniform(0, 0.02))
     elif moment == "any":
         end = time.monotonic() + dice.uniform(0, options.life_s)
         while time.monotonic() < end and not life.ended():
@@ -280,7 +312,7 @@ def prepare(options, work):
     pastur("data", "synth", "--docs", "400", "--seed", "1", "--out", "stories.txt")
     pastur("data", "prepare", "--input", "stories.txt", "--tokenizer", "bytes", "--out", "corpus",
            "--val-fraction", "0.1")
-    (work / "r.toml").write_text(RECIPE.format(steps=options.steps))
+    (work / "r.toml").write_text(RECIPE.format(steps=options.steps, val_every=VAL_EVERY, spectra_every=SPECTRA_EVERY))
     begin = time.monotonic()
     life = Life(options, work, work / "whole")
     if life.wait() != 0:

@@ -133,7 +133,7 @@ TEST(Progress, FormatsALine) {
 }
 
 /// What Progress prints to `out` in a short run.
-void play(std::FILE* out) {
+void play(Console* out) {
     Progress progress(out, 3);
     progress.step({.step = 1, .loss = 3}, true);
     progress.message("a note");
@@ -142,12 +142,11 @@ void play(std::FILE* out) {
 }
 
 TEST(Progress, PrintsPlainLinesOffATerminal) {
-    char* text = nullptr;
-    size_t size = 0;
     const test::TempFolder folder;
     const fs::path path = folder.path() / "out";
     std::FILE* file = std::fopen(path.c_str(), "w");
-    play(file);
+    Console console(fileno(file));
+    play(&console);
     std::fclose(file);
     std::ifstream in(path);
     const std::string all((std::istreambuf_iterator<char>(in)), {});
@@ -156,11 +155,6 @@ TEST(Progress, PrintsPlainLinesOffATerminal) {
               "a note\n"
               "step 3/3  loss 1.0000  lr 0.0e+00  0 tok/s  ETA 0:00:00\n");
     play(nullptr);  // other ranks
-    std::FILE* memory = open_memstream(&text, &size);
-    play(memory);  // no descriptor at all
-    std::fclose(memory);
-    EXPECT_EQ(std::string(text, size), all);
-    std::free(text);
 }
 
 TEST(Progress, RewritesItsLineOnATerminal) {
@@ -169,8 +163,8 @@ TEST(Progress, RewritesItsLineOnATerminal) {
         GTEST_SKIP() << "no pseudo-terminal here";
     std::FILE* terminal = std::fopen(::ptsname(master), "w");
     ASSERT_NE(terminal, nullptr);
-    play(terminal);
-    std::fflush(terminal);
+    Console console(fileno(terminal));
+    play(&console);
     const std::string first = "step 1/3  loss 3.0000  lr 0.0e+00  0 tok/s  ETA 0:00:00";
     const std::string last = "step 3/3  loss 1.0000  lr 0.0e+00  0 tok/s  ETA 0:00:00";
     const std::string want = first + "\r\033[Ka note\r\n" + first + "\r\033[K" + last + "\r\n";

@@ -147,6 +147,34 @@ TEST(Contexts, AllocationsAreAlignedAndScratchIsExact) {
     }
 }
 
+TEST(Contexts, HostMemoryTakesSeveralCopiesAtOnce) {
+    constexpr int64_t kCount = 100'003;
+    for (const Target& target : f32_targets()) {
+        SCOPED_TRACE(to_string(target));
+        Context& ctx = context(target.device);
+        const Buffer host = allocate_host(ctx, 2 * kCount * size_of(DType::kF32));
+        ASSERT_NE(host.data(), nullptr);
+        EXPECT_EQ(reinterpret_cast<uintptr_t>(host.data()) % kAlignment, 0u);
+        const Tensor halves(host.data(), DType::kF32, {2, kCount});
+        const std::vector<double> first = Random(1).normal(kCount, DType::kF32);
+        const std::vector<double> second = Random(2).normal(kCount, DType::kF32);
+        const DeviceTensor one(ctx, DType::kF32, {kCount}, Role::kInput, first);
+        const DeviceTensor other(ctx, DType::kF32, {kCount}, Role::kInput, second);
+        begin_download(ctx, halves.slice(0, 0, 1).flat(), one);
+        begin_download(ctx, halves.slice(0, 1, 1).flat(), other);
+        synchronize(ctx);
+        const float* got = halves.data<float>();
+        EXPECT_TRUE(std::equal(first.begin(), first.end(), got));
+        EXPECT_TRUE(std::equal(second.begin(), second.end(), got + kCount));
+        EXPECT_EQ(allocate_host(ctx, 0).data(), nullptr);
+        EXPECT_THROW(begin_download(ctx, halves, one), Error);
+        if (is_cuda(ctx)) {
+            EXPECT_EQ(allocate_host(ctx, int64_t{1} << 60).data(), nullptr) << "no machine has an exabyte";
+            EXPECT_NO_THROW(synchronize(ctx)) << "and no error lingers";
+        }
+    }
+}
+
 TEST(Contexts, DevicesAreNamed) {
     EXPECT_EQ(parse_device("auto"), Device::kAuto);
     EXPECT_EQ(parse_device("cpu"), Device::kCpu);

@@ -6,6 +6,7 @@
 
 #include "engine/manifest.h"
 #include "engine/safetensors.h"
+#include "tests/ranks.h"
 #include "tests/training_line.h"
 
 namespace pastur {
@@ -111,6 +112,17 @@ TEST_F(NonFinite, LossesAndGradientsAreSkippedOrEndTheRun) {
              for (size_t i = 0; i < head.size(); ++i) head[i] = i / 16 % 2 == 0 ? 3e38f : -3e38f;
          },
          {"first non-finite gradient is model.norm.weight's"}},
+        // Logits of +-2e38: what a wrong one costs is beyond fp32, the probabilities and all gradients are
+        // not.
+        {"loss",
+         [](auto& tensors) {
+             Values &embedding = tensors["model.embed_tokens.weight"], &head = tensors["lm_head.weight"];
+             for (size_t i = 0; i < embedding.size(); ++i) embedding[i] = i % 16 == 0 ? 1.0f : 0.0f;
+             for (float& value : tensors["model.norm.weight"]) value = 100.0f;
+             for (size_t i = 0; i < head.size(); ++i)
+                 head[i] = i % 16 != 0 ? 0.0f : i / 16 % 2 == 0 ? 5e35f : -5e35f;
+         },
+         {"loss inf, gradient norm ", "every single gradient is finite"}},
     };
     train("mha");
     for (const Overflow& overflow : overflows) {
@@ -134,6 +146,16 @@ TEST_F(NonFinite, LossesAndGradientsAreSkippedOrEndTheRun) {
         EXPECT_EQ(state["skipped"], 2);
         EXPECT_EQ(state["step"], 4);
     }
+#if defined(PASTUR_HAVE_MPI)
+    // Of the last one, each of two ranks would have updated its half.
+    make_run(overflows.back().change);
+    const auto weights = read(file("run/checkpoints/step_00000002/model.safetensors"));
+    const Result skipped =
+        shell(test::Ranks::launcher(2) + "'" + binary().string() + "' " +
+              resume("mha", " --train.nonfinite=skip --train.zero=1 --train.micro_batch=2"));
+    EXPECT_EQ(skipped.code, 0) << skipped.err;
+    EXPECT_TRUE(read(file("run/checkpoints/step_00000004/model.safetensors")) == weights);
+#endif
 }
 
 }  // namespace

@@ -63,7 +63,7 @@ class SmallRuns : public CommandLine {
 
 /// The same as several ranks under mpirun, on the CPU.
 class Ranks : public SmallRuns {
-  protected:
+  public:
     /// How many a rank gets: of the machine's threads, so that the answer is the same for any number of
     /// ranks.
     static std::string launcher(int ranks) {
@@ -71,6 +71,8 @@ class Ranks : public SmallRuns {
                "--oversubscribe --bind-to none -np " +
                std::to_string(ranks) + " ";
     }
+
+  protected:
     std::string train_line(const std::string& run, const std::string& more = "") const {
         return "'" + binary().string() + "' train r.toml --device cpu --run " + run + " " + more;
     }

@@ -8,10 +8,11 @@
 namespace pastur {
 
 void adamw_step(CpuContext& ctx, Tensor param, Tensor m, Tensor v, Tensor compute, ConstTensor grad,
-                ConstTensor grad_sum_squares, const AdamwParams& params) {
+                ConstTensor sums, const AdamwParams& params) {
     constexpr int64_t kPiece = 1 << 14;
-    const double squares = *grad_sum_squares.data<double>();
-    if (!std::isfinite(squares)) return;
+    const double squares = *sums.data<double>();
+    for (int64_t i = 0; i < sums.numel(); ++i)
+        if (!std::isfinite(sums.data<double>()[i])) return;
     const double norm = std::sqrt(squares);
     const auto clip =
         static_cast<float>(params.max_norm > 0 && norm > params.max_norm ? params.max_norm / norm : 1.0);

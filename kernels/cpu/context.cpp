@@ -51,7 +51,7 @@ int64_t read_number(const char* path) {
 }
 }  // namespace
 
-MemoryInfo memory_info(CpuContext&) {
+MemoryInfo host_memory_info() {
     std::ifstream info("/proc/meminfo");
     std::string key, unit;
     int64_t value = 0, total = 0, available = 0;
@@ -68,11 +68,19 @@ MemoryInfo memory_info(CpuContext&) {
     return {available, total};
 }
 
+MemoryInfo memory_info(CpuContext&) {
+    return host_memory_info();
+}
+
 Buffer allocate(CpuContext&, int64_t bytes) {
     if (bytes == 0) return {};
     void* data = std::aligned_alloc(static_cast<size_t>(kAlignment), static_cast<size_t>(align_up(bytes)));
     if (!data) fail(ExitCode::kNoDevice, "out of host memory: {} bytes asked for", bytes);
     return Buffer(data, bytes, [](void* pointer) noexcept { std::free(pointer); });
+}
+
+Buffer allocate_host(CpuContext& ctx, int64_t bytes) {
+    return allocate(ctx, bytes);
 }
 
 void synchronize(CpuContext&) {}
@@ -95,6 +103,9 @@ void upload(CpuContext& ctx, Tensor dst, ConstTensor src) {
     copy(ctx, dst, src);
 }
 void download(CpuContext& ctx, Tensor dst, ConstTensor src) {
+    copy(ctx, dst, src);
+}
+void begin_download(CpuContext& ctx, Tensor dst, ConstTensor src) {
     copy(ctx, dst, src);
 }
 

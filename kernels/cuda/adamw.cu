@@ -15,7 +15,8 @@ struct AdamwKernelParams {
     float *param, *m, *v;
     bf16* compute;  ///< may be null
     const float* grad;
-    const double* grad_sum_squares;
+    const double* sums;  ///< the first: of the squares of all gradients
+    int sum_count;
     int64_t count;
     float lr, beta1, beta2, eps, weight_decay;
     float correction1, correction2;  ///< 1 / (1 - beta^step)
@@ -43,14 +44,16 @@ __device__ void update_element(const AdamwKernelParams& p, float& param, float& 
 
 /// One thread has kWidth neighbours; where they reach beyond the end, it takes those there are one by one.
 /// Each block derives the clipping factor min(1, max_norm / norm) from the sum of squares, while its numbers
-/// are on their way, and leaves everything as it is where that sum is not finite. param, m, v updated in
-/// place; compute =. All arrays are aligned for Packed<., kWidth>.
+/// are on their way, and leaves everything as it is where that sum or another one is not finite. param, m, v
+/// updated in place; compute =. All arrays are aligned for Packed<., kWidth>.
 template <int kWidth>
 __global__ void __launch_bounds__(kThreads) adamw_kernel(AdamwKernelParams p) {
     using Floats = Packed<float, kWidth>;
     __shared__ float shared_clip;
-    const double squares = *p.grad_sum_squares;
+    const double squares = p.sums[0];
     if (!isfinite(squares)) return;
+    for (int i = 1; i < p.sum_count; ++i)
+        if (!isfinite(p.sums[i])) return;
     const int64_t first = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
     const bool whole = first + kWidth <= p.count;
     Floats param, m, v, grad;
@@ -91,14 +94,15 @@ float bias_correction(float beta, int64_t step) {
 }  // namespace
 
 void adamw_step(CudaContext& ctx, Tensor param, Tensor m, Tensor v, Tensor compute, ConstTensor grad,
-                ConstTensor grad_sum_squares, const AdamwParams& params) {
+                ConstTensor sums, const AdamwParams& params) {
     const AdamwKernelParams kernel_params{
         .param = param.data<float>(),
         .m = m.data<float>(),
         .v = v.data<float>(),
         .compute = compute.empty() ? nullptr : device_data<bf16>(compute),
         .grad = grad.data<float>(),
-        .grad_sum_squares = grad_sum_squares.data<double>(),
+        .sums = sums.data<double>(),
+        .sum_count = static_cast<int>(sums.numel()),
         .count = param.numel(),
         .lr = params.lr,
         .beta1 = params.beta1,

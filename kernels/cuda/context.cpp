@@ -120,6 +120,19 @@ Buffer allocate(CudaContext& ctx, int64_t bytes) {
     return Buffer(data, bytes, CudaHandles::release_device_memory);
 }
 
+Buffer allocate_host(CudaContext& ctx, int64_t bytes) {
+    if (bytes == 0 || bytes > host_memory_info().free_bytes / 2) return {};
+    CUDA_CHECK(cudaSetDevice(ctx.handles().device));
+    void* data = nullptr;
+    const cudaError_t error = cudaHostAlloc(&data, static_cast<size_t>(bytes), cudaHostAllocDefault);
+    if (error == cudaErrorMemoryAllocation) {
+        cudaGetLastError();
+        return {};
+    }
+    CUDA_CHECK(error);
+    return Buffer(data, bytes, [](void* pointer) noexcept { CUDA_CHECK_LOG(cudaFreeHost(pointer)); });
+}
+
 void synchronize(CudaContext& ctx) {
     CUDA_CHECK(cudaStreamSynchronize(ctx.handles().stream));
 }
@@ -153,13 +166,17 @@ void upload(CudaContext& ctx, Tensor dst, ConstTensor src) {
     }
 }
 
-void download(CudaContext& ctx, Tensor dst, ConstTensor src) {
+void begin_download(CudaContext& ctx, Tensor dst, ConstTensor src) {
     const RowCopy rows = row_copy("download", dst, src);
     if (rows.rows == 1)
         CUDA_CHECK(cudaMemcpyAsync(dst.bytes(), src.bytes(), static_cast<size_t>(src.nbytes()),
                                    cudaMemcpyDeviceToHost, ctx.handles().stream));
     else
         copy_rows(ctx, dst, src, rows, cudaMemcpyDeviceToHost);
+}
+
+void download(CudaContext& ctx, Tensor dst, ConstTensor src) {
+    begin_download(ctx, dst, src);
     synchronize(ctx);
 }
 

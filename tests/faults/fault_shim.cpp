@@ -5,6 +5,7 @@
 //     PASTUR_FAULT_KIND   eio: that one fails with EIO, the next ones work
 //                         full: that one and all later ones that take space fail with ENOSPC; a write that is
 //                         the first of them takes half of its bytes before, as a disk does that fills up
+//                         stop: from that one on there is a file STOP; counted are looks for it alone
 //     PASTUR_FAULT_LOG    "<operation> <path>" is written here when it happens
 //
 // Counted under eio: open (also fopen and openat), read, write, pwrite, fsync, rename, mkdir, and close of a
@@ -38,7 +39,7 @@ using OpenAt = int(int, const char*, int, ...);
 struct Plan {
     std::string under, log;
     long at = 0;
-    bool full = false;
+    bool full = false, stop = false;
 };
 /// Never destroyed: files are closed while the program ends, too.
 const Plan& plan() {
@@ -48,7 +49,8 @@ const Plan& plan() {
             return std::string(value ? value : "");
         };
         return new Plan{text("PASTUR_FAULT_UNDER"), text("PASTUR_FAULT_LOG"),
-                        std::atol(text("PASTUR_FAULT_AT").c_str()), text("PASTUR_FAULT_KIND") == "full"};
+                        std::atol(text("PASTUR_FAULT_AT").c_str()), text("PASTUR_FAULT_KIND") == "full",
+                        text("PASTUR_FAULT_KIND") == "stop"};
     }();
     return *kPlan;
 }
@@ -88,9 +90,8 @@ void set_kind(int descriptor, Kind kind) {
 
 std::atomic<long> operations{0};
 
-/// Counts an operation; true when it is to fail. Sets errno, and logs the first failure.
-bool fails(const char* operation, const std::string& path, bool takes_space) {
-    if (plan().at <= 0 || (plan().full && !takes_space)) return false;
+/// The number of this operation; the chosen one is logged.
+long count(const char* operation, const std::string& path) {
     const long number = ++operations;
     if (number == plan().at) {
         const std::string line = std::string(operation) + " " + path + "\n";
@@ -98,6 +99,13 @@ bool fails(const char* operation, const std::string& path, bool takes_space) {
         if (next<decltype(::write)>("write")(log, line.data(), line.size()) < 0) abort();
         next<decltype(::close)>("close")(log);
     }
+    return number;
+}
+
+/// Counts an operation; true when it is to fail. Sets errno.
+bool fails(const char* operation, const std::string& path, bool takes_space) {
+    if (plan().at <= 0 || plan().stop || (plan().full && !takes_space)) return false;
+    const long number = count(operation, path);
     errno = plan().full ? ENOSPC : EIO;
     return plan().full ? number >= plan().at : number == plan().at;
 }
@@ -207,6 +215,12 @@ int rename(const char* from, const char* to) {
     const std::string path = absolute(AT_FDCWD, to);
     if (is_under(path) && fails("rename", path, false)) return -1;
     return next<decltype(::rename)>("rename")(from, to);
+}
+int access(const char* path, int mode) noexcept {
+    const std::string full = absolute(AT_FDCWD, path);
+    if (plan().stop && is_under(full) && full.ends_with("/STOP"))
+        return count("look for", full) >= plan().at ? 0 : -1;
+    return next<decltype(::access)>("access")(path, mode);
 }
 int mkdir(const char* path, mode_t mode) noexcept {
     const std::string full = absolute(AT_FDCWD, path);

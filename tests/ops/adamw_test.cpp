@@ -66,9 +66,9 @@ class Adamw : public OpTest<StepShape> {
         return {in_out(start_.param, {count_}), in_out(start_.m, {count_}), in_out(start_.v, {count_}),
                 output({count_}, DType::kBF16)};
     }
-    void step(const Tensors& state, Tensor compute, double sum_squares) const {
-        const auto grad = input(grad_, {count_}), squares = input({sum_squares}, {1}, DType::kF64);
-        adamw_step(ctx(), state.param, state.m, state.v, compute, grad, squares, shape().params());
+    void step(const Tensors& state, Tensor compute, double sum_squares, double loss = 3) const {
+        const auto grad = input(grad_, {count_}), sums = input({sum_squares, loss}, {2}, DType::kF64);
+        adamw_step(ctx(), state.param, state.m, state.v, compute, grad, sums, shape().params());
     }
     double sum_squares() const { return static_cast<double>(shape().norm) * shape().norm; }
 };
@@ -109,11 +109,15 @@ TEST_P(Adamw, WithoutComputeCopyGivesTheSameBits) {
     EXPECT_TRUE(same_bits(with.v, without.v));
 }
 
-TEST_P(Adamw, NonFiniteNormLeavesEveryByteAlone) {
+TEST_P(Adamw, NonFiniteNormOrLossLeavesEveryByteAlone) {
     constexpr double kInfinity = std::numeric_limits<double>::infinity();
-    for (double squares : {std::numeric_limits<double>::quiet_NaN(), kInfinity}) {
+    constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+    const double squares = sum_squares();
+    for (const auto& [sum_squares, loss] :
+         {std::pair(kNan, 3.0), std::pair(kInfinity, 3.0), std::pair(squares, kNan),
+          std::pair(squares, kInfinity), std::pair(squares, -kInfinity)}) {
         const Tensors state = tensors(), untouched = tensors();
-        step(state, state.compute, squares);
+        step(state, state.compute, sum_squares, loss);
         EXPECT_TRUE(same_bits(state.param, untouched.param));
         EXPECT_TRUE(same_bits(state.m, untouched.m));
         EXPECT_TRUE(same_bits(state.v, untouched.v));

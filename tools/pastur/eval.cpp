@@ -35,7 +35,9 @@ int eval(const EvalArguments& arguments) {
     model.allocate(ctx, false);
     read_checkpoint_weights(folder, ctx, model.params());
     DeviceBatch batch(ctx, model.shape());
-    const Evaluation result = evaluate(ctx, *make_single_comm(), model, batch, data, arguments.tokens);
+    const auto to_the_end = [] { return false; };
+    const Evaluation result =
+        *evaluate(ctx, *make_single_comm(), model, batch, data, arguments.tokens, to_the_end);
 
     if (arguments.json) {
         const nlohmann::ordered_json json = {{"checkpoint", folder.string()},

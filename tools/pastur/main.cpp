@@ -2,11 +2,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <iostream>
 #include <new>
 #include <system_error>
 
+#include "engine/console.h"
 #include "engine/environment.h"
 #include "kernels/error.h"
 #include "tools/pastur/commands.h"
@@ -71,14 +73,20 @@ int run_command_line(const std::vector<std::string>& arguments) {
 
 /// A full disk behind `pastur ... > file` must not look like success.
 int check_output(int code) {
-    if (code != 0 || (std::cout.flush() && std::fflush(stdout) == 0 && std::ferror(stdout) == 0)) return code;
+    const bool printed = std::cout.flush() && std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+    const int why = errno;
+    Console::out().flush();
+    if (code != 0 || (printed && Console::out().error() == 0)) return code;
+    errno = printed ? Console::out().error() : why;
     fail_io("cannot write", "standard output");
 }
 
 int report(ExitCode code, const char* what) {
     std::string line = what;
     std::replace(line.begin(), line.end(), '\n', ' ');
-    fmt::print(stderr, "pastur: {}\n", line);
+    Console::out().flush();
+    Console::err().write(fmt::format("pastur: {}\n", line));
+    Console::err().flush();
     return static_cast<int>(code);
 }
 

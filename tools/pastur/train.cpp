@@ -4,6 +4,7 @@
 #include <system_error>
 
 #include "engine/comm.h"
+#include "engine/console.h"
 #include "engine/stop_request.h"
 #include "engine/trainer.h"
 #include "tools/pastur/commands.h"
@@ -17,6 +18,7 @@ namespace {
 struct TrainArguments {
     std::string recipe, run_dir, device = "auto", comm = "auto";
     bool resume = false;
+    double max_time_s = 0;
     std::vector<Override> overrides;
 };
 
@@ -26,12 +28,12 @@ void report_on(const std::filesystem::path& run_dir) {
     const std::filesystem::path page = run_dir / "report.html";
     try {
         write_report({run_dir}, page);
-        fmt::print("report: {}\n", page.string());
+        Console::out().write(fmt::format("report: {}\n", page.string()));
     } catch (const std::system_error& error) {  // of std::filesystem
         fail(ExitCode::kIo, "no report was written: {}", error.what());
     } catch (const Error& error) {
         if (error.code() == ExitCode::kIo) fail(ExitCode::kIo, "no report was written: {}", error.what());
-        fmt::print(stderr, "pastur: no report was written: {}\n", error.what());
+        Console::err().write(fmt::format("pastur: no report was written: {}\n", error.what()));
     }
 }
 
@@ -41,7 +43,7 @@ int train(const TrainArguments& arguments, World& world, std::unique_ptr<Comm>& 
     comm = make_comm(world, ctx, arguments.comm);
     comm->watch(config.train.comm_timeout_s);
     Trainer trainer(config, ctx, *comm);
-    if (comm->is_root()) fmt::print("{}", trainer.describe());
+    if (comm->is_root()) Console::out().write(trainer.describe());
     const std::string run_dir = arguments.run_dir.empty() ? config.run.dir : arguments.run_dir;
     const ExitCode code = trainer.run(run_dir, arguments.resume);
     if (code == ExitCode::kOk && comm->is_root()) report_on(run_dir);
@@ -50,6 +52,7 @@ int train(const TrainArguments& arguments, World& world, std::unique_ptr<Comm>& 
 
 int train_as_rank(const TrainArguments& arguments) {
     install_signal_handlers();  // before anything that takes time
+    if (arguments.max_time_s > 0) request_stop_after(arguments.max_time_s);
     World world = World::from_environment();
     std::unique_ptr<Comm> comm;
     try {
@@ -59,8 +62,9 @@ int train_as_rank(const TrainArguments& arguments) {
         // The other ranks wait in a collective: end them too, and say which rank it was.
         const auto* ours = dynamic_cast<const Error*>(&error);
         const auto code = static_cast<int>(ours ? ours->code() : ExitCode::kOther);
-        fmt::print(stderr, "pastur: rank {}: {}\n", world.rank(), error.what());
-        std::fflush(nullptr);
+        Console::out().flush();
+        Console::err().write(fmt::format("pastur: rank {}: {}\n", world.rank(), error.what()));
+        Console::err().flush();
         if (comm) comm->abort(code);
         world.abort(code);
     }
@@ -79,6 +83,12 @@ void add_train_command(CLI::App& app, std::function<int()>& run) {
         ->type_name("DIR");
     command->add_flag("--resume", arguments->resume,
                       "Go on from the run folder's newest intact checkpoint, if any");
+    command
+        ->add_option("--max-time", arguments->max_time_s,
+                     "After this long, finish the step, checkpoint and exit with 75: 1800, 30min, 1.5h "
+                     "(default: never)")
+        ->transform(CLI::AsNumberWithUnit(std::map<std::string, double>{{"s", 1}, {"min", 60}, {"h", 3600}}))
+        ->type_name("TIME");
     command->add_option("--device", arguments->device, "auto, cpu or cuda")->capture_default_str();
     command
         ->add_option(
