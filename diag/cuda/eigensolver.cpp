@@ -3,13 +3,14 @@
 #include <cstdio>
 
 #include "diag/cuda/small_eigenvalues.h"
+#include "diag/cuda/spread_eigenvalues.h"
 #include "kernels/cuda/check.h"
 
 namespace pastur {
 namespace {
 
-/// Twelve of 768 beside 130m training cost it 14.8 ms batched, 61 ms one by one (H100); larger ones fill the
-/// device by themselves.
+/// Where the device is too small for kSpread: twelve of 768 beside 130m training cost it 14.8 ms batched, 61
+/// ms one by one (H100); larger ones fill the device by themselves.
 constexpr int64_t kBatchedLimit = 1024;
 
 void check_status(cusolverStatus_t status, const char* call) {
@@ -38,6 +39,7 @@ Eigensolver::~Eigensolver() {
 Eigensolver::Method Eigensolver::method_of(int64_t n) {
     if (n == 1) return Method::kCopy;
     if (n <= kSmallEigenvalues) return Method::kSmall;
+    if (n <= kSpreadEigenvalues && SpreadPlan::make(n, 1)) return Method::kSpread;
     return n <= kBatchedLimit ? Method::kBatched : Method::kOneByOne;
 }
 
@@ -47,6 +49,8 @@ int64_t Eigensolver::workspace_bytes(int64_t n, int64_t count) {
         case Method::kCopy:
         case Method::kSmall:
             return 0;
+        case Method::kSpread:
+            return SpreadPlan::make(n, count).workspace_bytes;
         case Method::kBatched:
             CUSOLVER_CHECK(cusolverDnXsyevBatched_bufferSize(
                 handle_, params_, CUSOLVER_EIG_MODE_NOVECTOR, CUBLAS_FILL_MODE_LOWER, n, CUDA_R_64F, nullptr,
@@ -74,6 +78,11 @@ void Eigensolver::solve(double* eigenvalues, int32_t* infos, double* matrices, i
         case Method::kSmall:
             CUDA_CHECK(cudaMemsetAsync(infos, 0, static_cast<size_t>(count) * sizeof *infos, stream_));
             small_eigenvalues(stream_, eigenvalues, matrices, n, count);
+            return;
+        case Method::kSpread:
+            CUDA_CHECK(cudaMemsetAsync(infos, 0, static_cast<size_t>(count) * sizeof *infos, stream_));
+            spread_eigenvalues(stream_, SpreadPlan::make(n, count), eigenvalues, matrices, n, count,
+                               workspace);
             return;
         case Method::kBatched:
             CUSOLVER_CHECK(cusolverDnXsyevBatched(

@@ -1,5 +1,6 @@
 #pragma once
-// Eigenvalues of batches of symmetric fp64 matrices: cuSOLVER's, but for heads our own kernel.
+// Eigenvalues of batches of symmetric fp64 matrices: by our own kernels where they stay on chip, cuSOLVER's
+// otherwise.
 #include <cusolverDn.h>
 
 #include <string>
@@ -25,7 +26,7 @@ class Eigensolver {
                void* workspace, int64_t workspace_bytes);
 
   private:
-    enum class Method { kCopy, kSmall, kBatched, kOneByOne };
+    enum class Method { kCopy, kSmall, kSpread, kBatched, kOneByOne };
     static Method method_of(int64_t n);
 
     cudaStream_t stream_;

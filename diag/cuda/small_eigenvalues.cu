@@ -1,9 +1,8 @@
-// Householder reduction to a tridiagonal matrix in shared memory, then bisection by Sturm counts (Golub and
-// Van Loan, Matrix Computations, sections 8.3 and 8.4).
+// Householder reduction to a tridiagonal matrix in shared memory (Golub and Van Loan, Matrix Computations,
+// section 8.3), then bisection.
 #include "diag/cuda/small_eigenvalues.h"
 
-#include <cfloat>
-
+#include "diag/cuda/sturm.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/numeric.cuh"
 
@@ -61,7 +60,7 @@ __device__ Reflector reflect(Workspace& shared, int n, int k) {
     }
     squares = warp_sum(squares);
     const int i = static_cast<int>(threadIdx.x);
-    if (squares == 0) {
+    if (squares < kNegligibleSquares) {
         if (i < rows) shared.v[i] = i == 0 ? 1 : 0;
         return {0, alpha};
     }
@@ -110,20 +109,6 @@ __device__ void tridiagonalise(Workspace& shared, int n) {
     __syncthreads();
 }
 
-/// How many eigenvalues lie below x: the negative pivots of T - x.
-__device__ int count_below(const Workspace& shared, int n, double x) {
-    constexpr double kSmallestPivot = 1e-290;  // of a matrix of norm about 1
-    int count = 0;
-    double pivot = 1;
-    for (int i = 0; i < n; ++i) {
-        const double beside = i == 0 ? 0 : shared.beside[i - 1];
-        pivot = shared.diagonal[i] - x - beside * beside / pivot;
-        if (fabs(pivot) < kSmallestPivot) pivot = -kSmallestPivot;
-        count += pivot < 0;
-    }
-    return count;
-}
-
 __global__ void __launch_bounds__(kThreads)
     small_eigenvalues_kernel(double* eigenvalues, const double* matrices, int n) {
     __shared__ Workspace shared;
@@ -132,16 +117,12 @@ __global__ void __launch_bounds__(kThreads)
     tridiagonalise(shared, n);
     const int index = static_cast<int>(threadIdx.x);
     if (index >= n) return;
-    double low = DBL_MAX, high = -DBL_MAX;  // Gershgorin's interval
-    for (int i = 0; i < n; ++i) {
-        const double radius =
-            (i > 0 ? fabs(shared.beside[i - 1]) : 0) + (i < n - 1 ? fabs(shared.beside[i]) : 0);
-        low = fmin(low, shared.diagonal[i] - radius);
-        high = fmax(high, shared.diagonal[i] + radius);
-    }
+    const Tridiagonal reduced{shared.diagonal, shared.beside, n};
+    double low, high;
+    reduced.bounds(low, high);
     for (int step = 0; step < kBisections; ++step) {
         const double middle = low + (high - low) / 2;
-        if (count_below(shared, n, middle) > index)
+        if (reduced.count_below(middle) > index)
             high = middle;
         else
             low = middle;
