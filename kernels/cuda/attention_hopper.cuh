@@ -267,10 +267,10 @@ __device__ __forceinline__ void store_rows(const TokenRows<bf16>& rows, const fl
                                             row, tokens, lane);
 }
 
-/// This warp is done with a stage: all its lanes have read it before one says so.
+/// This thread is done with a stage. Every one says so for itself: as fast as one of a warp for all, and
+/// racecheck can follow it.
 __device__ __forceinline__ void release(SharedAddress barrier) {
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) mbarrier_arrive(barrier);
+    mbarrier_arrive(barrier);
 }
 
 #endif  // PASTUR_HOPPER

@@ -70,10 +70,10 @@ template <typename Tiles>
 __device__ __forceinline__ void start_barriers(const BackwardShared<Tiles>& shared) {
     if (threadIdx.x == 0) {
         mbarrier_init(shared.rows_full[0], 1);
-        mbarrier_init(shared.rows_empty[0], kConsumers * 4);
+        mbarrier_init(shared.rows_empty[0], kConsumers * kWarpgroup);
         for (int stage = 0; stage < Tiles::kStages; ++stage) {
             mbarrier_init(shared.full[stage], 1);
-            mbarrier_init(shared.empty[stage], kConsumers * 4);
+            mbarrier_init(shared.empty[stage], kConsumers * kWarpgroup);
         }
         mbarrier_init_done();
     }

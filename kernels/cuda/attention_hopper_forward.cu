@@ -202,12 +202,12 @@ __global__ void __launch_bounds__((kConsumers + 1) * kWarpgroup, 1)
     const ForwardShared<Tiles> shared;
     if (threadIdx.x == 0) {
         mbarrier_init(shared.q_full[0], 1);
-        mbarrier_init(shared.q_empty[0], kConsumers * 4);
+        mbarrier_init(shared.q_empty[0], kConsumers * kWarpgroup);
         for (int stage = 0; stage < Tiles::kStages; ++stage) {
             mbarrier_init(shared.k_full[stage], 1);
             mbarrier_init(shared.v_full[stage], 1);
-            mbarrier_init(shared.k_empty[stage], kConsumers * 4);
-            mbarrier_init(shared.v_empty[stage], kConsumers * 4);
+            mbarrier_init(shared.k_empty[stage], kConsumers * kWarpgroup);
+            mbarrier_init(shared.v_empty[stage], kConsumers * kWarpgroup);
         }
         mbarrier_init_done();
     }
