@@ -34,13 +34,14 @@ nvcc_path() { command -v nvcc || { [[ -x /usr/local/cuda/bin/nvcc ]] && echo /us
 
 have_gpu() { have nvidia-smi && nvidia-smi -L 2>/dev/null | grep -q GPU; }
 
-# configure FOLDER [-DKEY=VALUE...]: Ninja, and ccache where it is installed.
+# configure FOLDER [-DKEY=VALUE...]: Ninja, and ccache where it is installed, but not for device code: it looks at what
+# the preprocessor makes for the host, where all that stands under __CUDA_ARCH__ is missing, and hands out stale objects.
 configure() {
     local folder=$1
     shift
     local launcher=()
     if have ccache; then
-        launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_CUDA_COMPILER_LAUNCHER=ccache)
+        launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_CUDA_COMPILER_LAUNCHER=)
     fi
     run cmake -S . -B "$folder" -G Ninja --log-level=STATUS "${launcher[@]}" "$@"
 }
