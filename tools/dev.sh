@@ -9,7 +9,8 @@ Usage: tools/dev.sh COMMAND
   cpu [CTEST ARGS]     build without CUDA in build-cpu, run the tests; e.g. tools/dev.sh cpu -R RmsNorm
   cuda [GTEST ARGS]    build with CUDA in build-cuda; run the tests where there is a GPU
   asan [GTEST ARGS]    build with ASan and UBSan in build-asan, run the tests
-  fuzz [SECONDS]       feed each parser with damaged bytes for that long (60), under ASan and UBSan
+  fuzz [SECONDS]       feed each parser with damaged bytes for that long (60), two at a time, under
+                       ASan and UBSan
   sanitize [FILTER]    memcheck, racecheck, initcheck and synccheck of the CUDA op tests, on a GPU machine
   format               lay out every source by .clang-format
   bundle               dist/pastur: the CUDA build as a folder that runs on a GPU machine without these packages
@@ -95,8 +96,8 @@ case $command in
         asan_tests "$@"
         ;;
     fuzz)
-        asan_build
-        PASTUR_FUZZ_SECONDS=${1:-60} asan_tests --gtest_filter='Fuzz.*'
+        parser_build
+        fuzz_targets "${1:-60}"
         ;;
     sanitize) sanitize "$@" ;;
     format) format ;;

@@ -78,9 +78,39 @@ asan_build() {
     build build-asan pastur_tests pastur
 }
 # The system's libraries are not instrumented, so that containers they touched look overrun.
-asan_tests() {
-    ASAN_OPTIONS=detect_container_overflow=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=2 \
-        run build-asan/pastur_tests --gtest_brief=1 "$@"
+under_sanitizers() {
+    ASAN_OPTIONS=detect_container_overflow=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=2 run "$@"
+}
+asan_tests() { under_sanitizers build-asan/pastur_tests --gtest_brief=1 "$@"; }
+
+# What reads bytes from outside, and its tests alone, under sanitizers. Of the rest there are the objects that the CPU
+# build has made, if there is a compiler cache.
+parser_build() {
+    configure build-parsers -DCMAKE_BUILD_TYPE=Release -DPASTUR_WERROR=ON -DPASTUR_CUDA=OFF \
+        -DPASTUR_SANITIZE=address,undefined -DPASTUR_SANITIZE_MATHS=OFF
+    build build-parsers pastur_parser_tests
+}
+# Suites of everything that reads bytes from outside: recipes, shards, corpora, tokenizers, checkpoints, ...
+parser_suites='*Config*:*Shard*:*Corpus*:*ByteSource*:*Utf8*:*Tokenizer*:*SentencePiece*:*Prepare*:*Meta*'
+parser_suites+=':*Loader*:*Safetensors*:*Manifest*:*Checkpoint*:*Npz*:*Json*:*Overrides*'
+# Over a minute, for hashes of bytes; and the fuzzers, which have a stage of their own.
+parser_suites+='-CheckpointDamage.EveryFlippedBit*:Fuzz.*'
+parser_tests() { under_sanitizers build-parsers/pastur_parser_tests --gtest_brief=1 --gtest_filter="$parser_suites" "$@"; }
+
+# fuzz_targets SECONDS [GTEST ARGS...]: each that long, two at a time. Reports, if asked for by --gtest_output=xml:FILE,
+# are FILE of the first half and FILE.2 of the second.
+fuzz_targets() {
+    local seconds=$1 shard status=0 jobs=() arguments
+    shift
+    for shard in 0 1; do
+        arguments=("$@")
+        ((shard == 0)) || arguments=("${arguments[@]/%.xml/.2.xml}")
+        PASTUR_FUZZ_SECONDS=$seconds GTEST_TOTAL_SHARDS=2 GTEST_SHARD_INDEX=$shard under_sanitizers \
+            build-parsers/pastur_parser_tests --gtest_brief=1 --gtest_filter='Fuzz.*' "${arguments[@]}" &
+        jobs+=($!)
+    done
+    for job in "${jobs[@]}"; do wait "$job" || status=$?; done
+    return "$status"
 }
 
 # The sources that git knows, by pattern; in an exported tree all that are there.

@@ -1,16 +1,14 @@
 #!/usr/bin/env bash
 # Every check of the project: CPU build and tests, CUDA build (and its tests where there is a GPU), the parsers'
-# tests under sanitizers, layout of the sources. Takes no arguments; builds in build-cpu, build-cuda, build-asan.
+# tests and fuzzers under sanitizers, layout of the sources. Takes no arguments; builds in build-cpu, build-cuda,
+# build-parsers.
 set -euo pipefail
 # shellcheck source=tools/lib.sh
 . "$(dirname "$0")/lib.sh"
 (($# == 0)) || die "takes no arguments"
 
 max_file_lines=450
-# Suites of everything that reads bytes from outside: recipes, shards, corpora, tokenizers, checkpoints, ...
-parser_tests='*Config*:*Shard*:*Corpus*:*ByteSource*:*Utf8*:*Tokenizer*:*SentencePiece*:*Prepare*:*Meta*'
-parser_tests+=':*Loader*:*Safetensors*:*Manifest*:*Checkpoint*:*Npz*:*Json*:*Overrides*:*Fuzz*'
-parser_tests+='-CheckpointDamage.EveryFlippedBit*' # over a minute, for hashes of bytes
+fuzz_seconds=60 # each target
 names=() results=() seconds=()
 passed=0 failed=0
 
@@ -49,18 +47,21 @@ count_in() {
         END { print count + 0 }' "$1"
 }
 
-# test_stage NAME REPORT COMMAND...: a stage that writes a JUnit report, whose tests are counted. A command that
+# test_stage NAME "REPORT..." COMMAND...: a stage that writes JUnit reports, whose tests are counted. A command that
 # ran no test, or left no report, has failed.
 test_stage() {
-    local name=$1 report=$2 good=0 bad=0 skipped=0
+    local name=$1 report reports good=0 bad=0 skipped=0
+    read -ra reports <<<"$2"
     shift 2
-    rm -f "$report"
+    rm -f "${reports[@]}"
     stage "$name" "$@"
-    if [[ -s $report ]]; then
-        bad=$(count_in "$report" failures)
-        skipped=$(($(count_in "$report" disabled) + $(skipped_in "$report")))
-        good=$(($(count_in "$report" tests) - bad - skipped))
-    fi
+    for report in "${reports[@]}"; do
+        [[ -s $report ]] || continue
+        bad=$((bad + $(count_in "$report" failures)))
+        skipped=$((skipped + $(count_in "$report" disabled) + $(skipped_in "$report")))
+        good=$((good + $(count_in "$report" tests)))
+    done
+    good=$((good - bad - skipped))
     if ((good + bad == 0)); then
         results[-1]="FAILED: ran no test"
         bad=1
@@ -120,12 +121,15 @@ else
         skip_stage "CUDA tests" "skipped: no GPU"
     fi
 fi
-stage "sanitizer build" asan_build
+stage "sanitizer build" parser_build
 if last_ok; then
-    test_stage "parsers under sanitizers" build-asan/results.xml asan_tests --gtest_filter="$parser_tests" \
-        --gtest_output=xml:build-asan/results.xml
+    test_stage "parsers under sanitizers" build-parsers/results.xml parser_tests \
+        --gtest_output=xml:build-parsers/results.xml
+    test_stage "fuzzers under sanitizers" "build-parsers/fuzz.xml build-parsers/fuzz.2.xml" \
+        fuzz_targets "$fuzz_seconds" --gtest_output=xml:build-parsers/fuzz.xml
 else
     skip_stage "parsers under sanitizers" "not run: no build"
+    skip_stage "fuzzers under sanitizers" "not run: no build"
 fi
 
 say "Summary"
