@@ -85,16 +85,30 @@ fs::path CheckpointStore::temporary_folder(int64_t step) const {
 }
 
 fs::path CheckpointStore::write(int64_t step, const std::function<void(const fs::path&)>& fill) {
+    begin(step);
+    return complete(step, fill);
+}
+
+void CheckpointStore::begin(int64_t step) {
     PASTUR_CHECK(step >= 0, "checkpoint of step {}", step);
+    const fs::path temporary = temporary_folder(step);
+    // A file that stayed from an interrupted write would become part of this checkpoint.
+    remove_if_possible(temporary);
+    if (path_exists(temporary))
+        fail(ExitCode::kIo, "cannot remove {}, which an interrupted checkpoint left", temporary.string());
+    try {
+        make_folders(temporary);
+    } catch (...) {
+        remove_if_possible(temporary);
+        throw;
+    }
+}
+
+fs::path CheckpointStore::complete(int64_t step, const std::function<void(const fs::path&)>& fill) {
     const std::string name = folder_name(step);
     const fs::path temporary = temporary_folder(step), final = folder_ / name,
                    replaced = folder_ / (kReplaced + name);
     try {
-        // A file that stayed from an interrupted write would become part of this checkpoint.
-        remove_if_possible(temporary);
-        if (path_exists(temporary))
-            fail(ExitCode::kIo, "cannot remove {}, which an interrupted checkpoint left", temporary.string());
-        make_folders(temporary);
         fill(temporary);
         write_manifest(temporary);
         sync_files(temporary);

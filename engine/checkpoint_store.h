@@ -33,8 +33,11 @@ class CheckpointStore {
     /// Throws what fill throws, and (kIo); then the earlier checkpoints are as they were and the temporary
     /// folder is gone, if the system lets it go. Returns the checkpoint's path.
     std::filesystem::path write(int64_t step, const std::function<void(const std::filesystem::path&)>& fill);
-
-    /// Where write(step, ...) collects files, for the other ranks of a run to write theirs beside rank 0's.
+    /// Its two halves, for checkpoints to which several ranks write. begin() makes the temporary folder,
+    /// empty, after which the other ranks may write into it; complete() is the rest.
+    void begin(int64_t step);
+    std::filesystem::path complete(int64_t step,
+                                   const std::function<void(const std::filesystem::path&)>& fill);
     std::filesystem::path temporary_folder(int64_t step) const;
 
     /// Steps ascending; complete by name, not verified.

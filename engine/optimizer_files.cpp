@@ -4,6 +4,7 @@
 #include <charconv>
 #include <deque>
 
+#include "engine/files.h"
 #include "engine/safetensors.h"
 
 namespace pastur {
@@ -11,10 +12,6 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kMoments[] = {"exp_avg", "exp_avg_sq"};
-
-std::string file_name(int64_t rank) {
-    return fmt::format("optimizer.rank{}.safetensors", rank);
-}
 
 /// Calls visit(overlap, offset in `moments` of the overlap's first element) for what is owned of `range`.
 template <typename Visit>
@@ -86,6 +83,10 @@ std::vector<Piece> pieces_of(const std::deque<SafetensorsFile>& files, const Par
 
 }  // namespace
 
+fs::path moments_file(const fs::path& folder, int64_t rank) {
+    return folder / fmt::format("optimizer.rank{}.safetensors", rank);
+}
+
 void write_moment_parts(const fs::path& folder, Context& ctx, const ParamTable& table, const AdamW& optimizer,
                         int rank, int64_t step) {
     std::vector<float> host;
@@ -107,13 +108,17 @@ void write_moment_parts(const fs::path& folder, Context& ctx, const ParamTable& 
             });
         }
     }
-    write_safetensors(folder / file_name(rank), sources, {{"parts", "1"}, {"step", std::to_string(step)}});
+    const fs::path file = moments_file(folder, rank);
+    fs::path unfinished = file;
+    unfinished += ".part";
+    write_safetensors(unfinished, sources, {{"parts", "1"}, {"step", std::to_string(step)}});
+    rename_durably(unfinished, file);
 }
 
 void read_moments(const fs::path& folder, Context& ctx, const ParamTable& table, AdamW& optimizer) {
     std::deque<SafetensorsFile> files;  // opened maps stay where they are
-    do files.emplace_back(folder / file_name(static_cast<int64_t>(files.size())));
-    while (path_exists(folder / file_name(static_cast<int64_t>(files.size()))));
+    do files.emplace_back(moments_file(folder, static_cast<int64_t>(files.size())));
+    while (path_exists(moments_file(folder, static_cast<int64_t>(files.size()))));
     const Tensor all[] = {optimizer.first_moments(), optimizer.second_moments()};
     for (size_t moment = 0; moment < std::size(all); ++moment)
         for (const Piece& piece : pieces_of(files, table, kMoments[moment], folder))

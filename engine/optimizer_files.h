@@ -9,7 +9,10 @@
 
 namespace pastur {
 
-/// optimizer.rank<rank>.safetensors of this rank's parts. Throws (kIo).
+/// The file of a rank's parts.
+std::filesystem::path moments_file(const std::filesystem::path& folder, int64_t rank);
+
+/// Writes it; it has its name once it is whole. Throws (kIo).
 void write_moment_parts(const std::filesystem::path& folder, Context& ctx, const ParamTable& table,
                         const AdamW& optimizer, int rank, int64_t step);
 

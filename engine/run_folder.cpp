@@ -4,7 +4,6 @@
 
 #include "engine/checkpoint.h"
 #include "engine/environment.h"
-#include "engine/optimizer_files.h"
 
 namespace pastur {
 
@@ -16,12 +15,12 @@ RunFolder::RunFolder(const std::filesystem::path& path, const Config& config, bo
       writer_(checkpoints_, config),
       progress_(is_root ? &Console::out() : nullptr, config.train.steps) {}
 
-void RunFolder::allocate(Context& ctx, const Parameters& params) {
-    if (is_root_ && !writer_.allocate(ctx, params))
+void RunFolder::allocate(Context& ctx, const Parameters& params, const AdamW& optimizer, int rank) {
+    if (!writer_.allocate(ctx, params, optimizer, rank))
         progress_.message(fmt::format(
             "no page-locked memory for the copy that checkpoints are written from ({:.1f} MiB): training "
             "waits longer for each",
-            static_cast<double>(CheckpointWriter::planned_bytes(params)) / (1 << 20)));
+            static_cast<double>(CheckpointWriter::planned_bytes(params, optimizer, rank)) / (1 << 20)));
 }
 
 bool RunFolder::restore(Context& ctx, Parameters& params, AdamW& optimizer, TrainState& state) {
@@ -157,34 +156,19 @@ void RunFolder::log_validation(const TrainState& state, const Evaluation& evalua
     draw({{state.step, "val/loss", evaluation.loss}});
 }
 
-void RunFolder::fill_checkpoint(const std::filesystem::path& folder, Context& ctx, Comm& comm,
-                                const Parameters& params, const AdamW& optimizer,
-                                const TrainState& state) const {
-    comm.barrier();  // rank 0 has made the folder
-    if (is_root_)
-        write_checkpoint_files(folder, ctx, config_, params, optimizer, state);
-    else
-        write_moment_parts(folder, ctx, params.table(), optimizer, comm.rank(), state.step);
-    comm.barrier();  // all files are there
-}
-
 void RunFolder::save(Context& ctx, Comm& comm, const Parameters& params, const AdamW& optimizer,
                      const TrainState& state) {
-    const auto fill = [&](const std::filesystem::path& folder) {
-        fill_checkpoint(folder, ctx, comm, params, optimizer, state);
-    };
-    if (!is_root_) {
-        if (!optimizer.owns_all()) fill(checkpoints_.temporary_folder(state.step));
-        return;
-    }
+    const bool divided = !optimizer.owns_all();
+    if (!is_root_ && !divided) return;
     const auto begin = Clock::now();
     log_checkpoint(writer_.drain());
     // A resumed run does not say again what it said before.
     sync_logs();
-    if (optimizer.owns_all()) return writer_.start(ctx, params, optimizer, state, begin);
-    const std::filesystem::path path = checkpoints_.write(state.step, fill);
-    const double milliseconds = seconds_since(begin) * 1e3;
-    log_checkpoint(CheckpointWriter::Written{state.step, path, milliseconds, milliseconds});
+    if (divided) {
+        if (is_root_) checkpoints_.begin(state.step);
+        comm.barrier();  // the folder is there for all
+    }
+    writer_.start(ctx, params, optimizer, state, begin, divided ? comm.size() : 1);
 }
 
 void RunFolder::log_checkpoint(const std::optional<CheckpointWriter::Written>& written) {

@@ -26,7 +26,7 @@ class RunFolder {
     bool restore(Context& ctx, Parameters& params, AdamW& optimizer, TrainState& state);
 
     /// Takes the host memory that checkpoints are written from; before save().
-    void allocate(Context& ctx, const Parameters& params);
+    void allocate(Context& ctx, const Parameters& params, const AdamW& optimizer, int rank);
 
     /// Makes the folder and its files, and logs the start. A folder that already holds a run is only accepted
     /// after restore(): throws (kUsage).
@@ -56,7 +56,7 @@ class RunFolder {
     void log_validation(const TrainState& state, const Evaluation& evaluation);
     /// Every rank calls it. Begins a checkpoint, when the one before is written, and logs that one. It is
     /// written beside training; its failure is thrown by a later call of this class. Where moments are
-    /// divided over the ranks, each writes its own and all wait.
+    /// divided over the ranks, each writes its own.
     void save(Context& ctx, Comm& comm, const Parameters& params, const AdamW& optimizer,
               const TrainState& state);
     /// Waits for the checkpoint being written. status: "done", "requeue" or "nonfinite".
@@ -68,8 +68,6 @@ class RunFolder {
         return std::chrono::duration<double>(Clock::now() - begin).count();
     }
     std::filesystem::path metrics_path() const { return path_ / "metrics.jsonl"; }
-    void fill_checkpoint(const std::filesystem::path& folder, Context& ctx, Comm& comm,
-                         const Parameters& params, const AdamW& optimizer, const TrainState& state) const;
     void write(const nlohmann::ordered_json& event);
     void draw(const std::vector<Scalar>& scalars);
     void sync_logs();

@@ -78,9 +78,8 @@ void Trainer::allocate() {
                                                                       comm_.rank(), comm_.size())});
     // The copy that a checkpoint is written from lies on the host.
     const int64_t checkpoint_bytes =
-        optimizer_.owns_all() ? CheckpointWriter::planned_bytes(model_.params()) : 0;
-    if (checkpoint_bytes > 0 && comm_.is_root() && !is_cuda(ctx_))
-        plan.entries.push_back({"checkpoint copy", checkpoint_bytes});
+        CheckpointWriter::planned_bytes(model_.params(), optimizer_, comm_.rank());
+    if (checkpoint_bytes > 0 && !is_cuda(ctx_)) plan.entries.push_back({"checkpoint copy", checkpoint_bytes});
     if (comm_.is_root())
         Console::out().write(fmt::format("memory on {}:\n{}", device_name(ctx_), plan.describe(memory)));
     if (checkpoint_bytes > 0 && comm_.is_root() && is_cuda(ctx_))
@@ -89,7 +88,7 @@ void Trainer::allocate() {
     plan.check_fits(memory, ctx_, model_);
     model_.allocate(ctx_, true);
     optimizer_.allocate(ctx_);
-    if (optimizer_.owns_all()) folder_->allocate(ctx_, model_.params());
+    folder_->allocate(ctx_, model_.params(), optimizer_, comm_.rank());
     step_ = std::make_unique<TrainStep>(config_, ctx_, comm_, model_, optimizer_);
     if (diagnostics)
         monitor_ =

@@ -2,9 +2,10 @@
 #include "engine/checkpoint_writer.h"
 
 #include <fstream>
+#include <thread>
 
 #include "engine/checkpoint.h"
-#include "engine/safetensors.h"
+#include "engine/files.h"
 #include "tests/expect_error.h"
 #include "tests/model_harness.h"
 #include "tests/temp_folder.h"
@@ -27,7 +28,7 @@ class Writer : public OpTest<NoShape> {
         params().initialise(ctx(), 1);
         optimizer_.allocate(ctx());
         store_.prepare();
-        EXPECT_TRUE(writer_.allocate(ctx(), params()));
+        EXPECT_TRUE(writer_.allocate(ctx(), params(), optimizer_, 0));
     }
     Parameters& params() { return model_.model().params(); }
     void start(int64_t step) {
@@ -95,6 +96,85 @@ TEST_P(Writer, ThrowsTheFailureLaterAndGoesOn) {
         }
 }
 
+/// Moments divided over two ranks, of which each has a writer, here in one process.
+class DividedWriters : public Writer {
+  protected:
+    DividedWriters() : others_(config_.train, params()), other_writer_(store_, config_) {
+        const int64_t all = params().table().total_elements(), half = all / 2;
+        mine_.own({{0, half}});
+        others_.own({{half, all - half}});
+        for (AdamW* optimizer : {&mine_, &others_}) {
+            optimizer->allocate(ctx());
+            for (const Tensor& moments : {optimizer->first_moments(), optimizer->second_moments()})
+                copy(ctx(), moments, params().flat_master().slice(0, 0, moments.numel()));
+        }
+        EXPECT_TRUE(root_writer_.allocate(ctx(), params(), mine_, 0));
+        EXPECT_TRUE(other_writer_.allocate(ctx(), params(), others_, 1));
+    }
+    void start_on(CheckpointWriter& writer, const AdamW& optimizer) {
+        TrainState state;
+        state.step = 7;
+        writer.start(ctx(), params(), optimizer, state, CheckpointWriter::Clock::now(), 2);
+    }
+    Config impatient() const {
+        Config config = config_;
+        config.train.comm_timeout_s = 0.05;
+        return config;
+    }
+
+    AdamW mine_{config_.train, params()}, others_;
+    CheckpointWriter root_writer_{store_, config_}, other_writer_;
+};
+
+TEST_P(DividedWriters, TheFirstWaitsForTheOthersFile) {
+    store_.begin(7);
+    start_on(root_writer_, mine_);
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    EXPECT_FALSE(root_writer_.poll());
+    EXPECT_TRUE(store_.list().empty());
+    start_on(other_writer_, others_);
+    ASSERT_TRUE(other_writer_.drain());
+    const auto written = root_writer_.drain();
+    ASSERT_TRUE(written);
+    CheckpointStore::verify(written->path);
+
+    // Read by one who keeps all of it.
+    AdamW whole(config_.train, params());
+    whole.allocate(ctx());
+    TrainState state;
+    read_checkpoint_files(written->path, ctx(), params(), whole, state);
+    EXPECT_EQ(state.step, 7);
+    const int64_t half = mine_.first_moments().numel();
+    const std::vector<double> moments = values_of(ctx(), whole.second_moments());
+    const std::vector<double> first = values_of(ctx(), mine_.second_moments()),
+                              second = values_of(ctx(), others_.second_moments());
+    for (const Param& param : params().table().params())
+        for (int64_t i = param.offset; i < param.offset + param.stored(); ++i)
+            ASSERT_EQ(moments[static_cast<size_t>(i)],
+                      i < half ? first[static_cast<size_t>(i)] : second[static_cast<size_t>(i - half)])
+                << param.name;
+}
+
+TEST_P(DividedWriters, APartThatNeverComesIsALostRank) {
+    CheckpointWriter writer(store_, impatient());
+    ASSERT_TRUE(writer.allocate(ctx(), params(), mine_, 0));
+    store_.begin(7);
+    start_on(writer, mine_);
+    expect_error(ExitCode::kRankLost, {"rank 1", "optimizer.rank1.safetensors"}, [&] { writer.drain(); });
+    EXPECT_TRUE(store_.list().empty());
+    EXPECT_FALSE(fs::exists(store_.temporary_folder(7)));
+}
+
+TEST_P(DividedWriters, WhoGivesUpWaitsForNobody) {
+    store_.begin(7);
+    auto writer = std::make_unique<CheckpointWriter>(store_, config_);
+    ASSERT_TRUE(writer->allocate(ctx(), params(), mine_, 0));
+    start_on(*writer, mine_);
+    writer.reset();  // would last train.comm_timeout_s, five minutes
+    EXPECT_TRUE(store_.list().empty());
+}
+
+INSTANTIATE_TEST_SUITE_P(Checkpoints, DividedWriters, every_target<NoShape>({{}}), case_name<NoShape>);
 INSTANTIATE_TEST_SUITE_P(Checkpoints, Writer, every_target<NoShape>({{}}), case_name<NoShape>);
 
 }  // namespace
