@@ -45,8 +45,10 @@ int64_t CheckpointWriter::planned_bytes(const Parameters& params, const AdamW& o
     return (rank == 0 ? params.master_bytes() : 0) + optimizer.state_bytes();
 }
 
-bool CheckpointWriter::allocate(Context& ctx, const Parameters& params, const AdamW& optimizer, int rank) {
+bool CheckpointWriter::allocate(Context& ctx, const Parameters& params, const AdamW& optimizer, int rank,
+                                int ranks) {
     rank_ = rank;
+    ranks_ = ranks;
     const int64_t bytes = planned_bytes(params, optimizer, rank);
     if (bytes == 0) return true;
     Buffer memory = allocate_host(ctx, bytes);
@@ -65,37 +67,38 @@ CheckpointWriter::~CheckpointWriter() {
 }
 
 void CheckpointWriter::start(Context& ctx, const Parameters& params, const AdamW& optimizer,
-                             const TrainState& state, Clock::time_point begin, int ranks) {
+                             const TrainState& state, Clock::time_point begin) {
     PASTUR_CHECK(!writing_.valid(), "checkpoint of step {}: the one before is not drained", state.step);
     PASTUR_CHECK(copy_, "checkpoint of step {}: no memory was taken", state.step);
     copy_->take(ctx, params, optimizer);
     const double blocking_ms = milliseconds_since(begin);
-    writing_ = std::async(std::launch::async, [this, state, begin, blocking_ms, ranks] {
-        const std::filesystem::path path = write(state, ranks);
+    writing_ = std::async(std::launch::async, [this, state, begin, blocking_ms] {
+        const std::filesystem::path path = write(state);
         return Written{state.step, path, blocking_ms, milliseconds_since(begin)};
     });
 }
 
-std::filesystem::path CheckpointWriter::write(const TrainState& state, int ranks) const {
+std::filesystem::path CheckpointWriter::write(const TrainState& state) const {
     Context one_thread = CpuContext(1);  // the others are for training
     if (rank_ > 0) {
         const std::filesystem::path folder = store_.temporary_folder(state.step);
         write_moment_parts(folder, one_thread, copy_->params.table(), copy_->optimizer, rank_, state.step);
         return folder;
     }
+    const bool divided = !copy_->optimizer.owns_all();
     const auto fill = [&](const std::filesystem::path& folder) {
         write_checkpoint_files(folder, one_thread, config_, copy_->params, copy_->optimizer, state);
-        wait_for_parts(folder, ranks);
+        if (divided) wait_for_parts(folder);
     };
-    return ranks > 1 ? store_.complete(state.step, fill) : store_.write(state.step, fill);
+    return divided ? store_.complete(state.step, fill) : store_.write(state.step, fill);
 }
 
 /// The folder is one that all ranks see, so that a file which has its name says that it is whole: no call of
 /// the ranks' communicator, which belongs to training meanwhile.
-void CheckpointWriter::wait_for_parts(const std::filesystem::path& folder, int ranks) const {
+void CheckpointWriter::wait_for_parts(const std::filesystem::path& folder) const {
     constexpr std::chrono::milliseconds kBetweenLooks(5);
     const Clock::time_point begin = Clock::now();
-    for (int rank = 1; rank < ranks; ++rank) {
+    for (int rank = 1; rank < ranks_; ++rank) {
         const std::filesystem::path file = moments_file(folder, rank);
         for (; !path_exists(file); std::this_thread::sleep_for(kBetweenLooks)) {
             if (abandoned_) fail(ExitCode::kRankLost, "{}: not waited for any more", file.string());

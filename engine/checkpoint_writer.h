@@ -27,8 +27,9 @@ class CheckpointWriter {
     /// Waits for what is being written, but not for other ranks; nobody hears of its failure.
     ~CheckpointWriter();
 
-    /// Takes the memory of the copy, for good. False: not the kind that the device copies to fastest.
-    bool allocate(Context& ctx, const Parameters& params, const AdamW& optimizer, int rank);
+    /// Takes the memory of the copy, for good; for this rank of so many. False: not the kind that the device
+    /// copies to fastest.
+    bool allocate(Context& ctx, const Parameters& params, const AdamW& optimizer, int rank, int ranks);
 
     struct Written {
         int64_t step;
@@ -37,9 +38,9 @@ class CheckpointWriter {
     };
 
     /// Copies, and begins to write. Times count from `begin`. No checkpoint is being written. Where moments
-    /// are divided over `ranks`, store.begin() comes before any rank's call.
+    /// are divided, store.begin() comes before any rank's call.
     void start(Context& ctx, const Parameters& params, const AdamW& optimizer, const TrainState& state,
-               Clock::time_point begin, int ranks = 1);
+               Clock::time_point begin);
     /// The checkpoint (this rank's part of it) that has become durable since the last call. Throws what its
     /// writing failed with: then the earlier ones are as they were; kRankLost where another rank's part did
     /// not come within train.comm_timeout_s.
@@ -49,12 +50,12 @@ class CheckpointWriter {
 
   private:
     struct HostCopy;
-    std::filesystem::path write(const TrainState& state, int ranks) const;
-    void wait_for_parts(const std::filesystem::path& folder, int ranks) const;
+    std::filesystem::path write(const TrainState& state) const;
+    void wait_for_parts(const std::filesystem::path& folder) const;
 
     CheckpointStore& store_;
     Config config_;
-    int rank_ = 0;
+    int rank_ = 0, ranks_ = 1;
     std::unique_ptr<HostCopy> copy_;
     std::atomic<bool> abandoned_ = false;  ///< other ranks are not waited for any more
     std::future<Written> writing_;         ///< last: its thread reads the copy

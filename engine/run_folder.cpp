@@ -15,12 +15,13 @@ RunFolder::RunFolder(const std::filesystem::path& path, const Config& config, bo
       writer_(checkpoints_, config),
       progress_(is_root ? &Console::out() : nullptr, config.train.steps) {}
 
-void RunFolder::allocate(Context& ctx, const Parameters& params, const AdamW& optimizer, int rank) {
-    if (!writer_.allocate(ctx, params, optimizer, rank))
+void RunFolder::allocate(Context& ctx, const Parameters& params, const AdamW& optimizer, const Comm& comm) {
+    if (!writer_.allocate(ctx, params, optimizer, comm.rank(), comm.size()))
         progress_.message(fmt::format(
             "no page-locked memory for the copy that checkpoints are written from ({:.1f} MiB): training "
             "waits longer for each",
-            static_cast<double>(CheckpointWriter::planned_bytes(params, optimizer, rank)) / (1 << 20)));
+            static_cast<double>(CheckpointWriter::planned_bytes(params, optimizer, comm.rank())) /
+                (1 << 20)));
 }
 
 bool RunFolder::restore(Context& ctx, Parameters& params, AdamW& optimizer, TrainState& state) {
@@ -168,7 +169,7 @@ void RunFolder::save(Context& ctx, Comm& comm, const Parameters& params, const A
         if (is_root_) checkpoints_.begin(state.step);
         comm.barrier();  // the folder is there for all
     }
-    writer_.start(ctx, params, optimizer, state, begin, divided ? comm.size() : 1);
+    writer_.start(ctx, params, optimizer, state, begin);
 }
 
 void RunFolder::log_checkpoint(const std::optional<CheckpointWriter::Written>& written) {

@@ -26,7 +26,7 @@ class RunFolder {
     bool restore(Context& ctx, Parameters& params, AdamW& optimizer, TrainState& state);
 
     /// Takes the host memory that checkpoints are written from; before save().
-    void allocate(Context& ctx, const Parameters& params, const AdamW& optimizer, int rank);
+    void allocate(Context& ctx, const Parameters& params, const AdamW& optimizer, const Comm& comm);
 
     /// Makes the folder and its files, and logs the start. A folder that already holds a run is only accepted
     /// after restore(): throws (kUsage).

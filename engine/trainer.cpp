@@ -88,7 +88,7 @@ void Trainer::allocate() {
     plan.check_fits(memory, ctx_, model_);
     model_.allocate(ctx_, true);
     optimizer_.allocate(ctx_);
-    folder_->allocate(ctx_, model_.params(), optimizer_, comm_.rank());
+    folder_->allocate(ctx_, model_.params(), optimizer_, comm_);
     step_ = std::make_unique<TrainStep>(config_, ctx_, comm_, model_, optimizer_);
     if (diagnostics)
         monitor_ =

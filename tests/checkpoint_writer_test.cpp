@@ -28,7 +28,7 @@ class Writer : public OpTest<NoShape> {
         params().initialise(ctx(), 1);
         optimizer_.allocate(ctx());
         store_.prepare();
-        EXPECT_TRUE(writer_.allocate(ctx(), params(), optimizer_, 0));
+        EXPECT_TRUE(writer_.allocate(ctx(), params(), optimizer_, 0, 1));
     }
     Parameters& params() { return model_.model().params(); }
     void start(int64_t step) {
@@ -108,13 +108,13 @@ class DividedWriters : public Writer {
             for (const Tensor& moments : {optimizer->first_moments(), optimizer->second_moments()})
                 copy(ctx(), moments, params().flat_master().slice(0, 0, moments.numel()));
         }
-        EXPECT_TRUE(root_writer_.allocate(ctx(), params(), mine_, 0));
-        EXPECT_TRUE(other_writer_.allocate(ctx(), params(), others_, 1));
+        EXPECT_TRUE(root_writer_.allocate(ctx(), params(), mine_, 0, 2));
+        EXPECT_TRUE(other_writer_.allocate(ctx(), params(), others_, 1, 2));
     }
     void start_on(CheckpointWriter& writer, const AdamW& optimizer) {
         TrainState state;
         state.step = 7;
-        writer.start(ctx(), params(), optimizer, state, CheckpointWriter::Clock::now(), 2);
+        writer.start(ctx(), params(), optimizer, state, CheckpointWriter::Clock::now());
     }
     Config impatient() const {
         Config config = config_;
@@ -157,7 +157,7 @@ TEST_P(DividedWriters, TheFirstWaitsForTheOthersFile) {
 
 TEST_P(DividedWriters, APartThatNeverComesIsALostRank) {
     CheckpointWriter writer(store_, impatient());
-    ASSERT_TRUE(writer.allocate(ctx(), params(), mine_, 0));
+    ASSERT_TRUE(writer.allocate(ctx(), params(), mine_, 0, 2));
     store_.begin(7);
     start_on(writer, mine_);
     expect_error(ExitCode::kRankLost, {"rank 1", "optimizer.rank1.safetensors"}, [&] { writer.drain(); });
@@ -168,7 +168,7 @@ TEST_P(DividedWriters, APartThatNeverComesIsALostRank) {
 TEST_P(DividedWriters, WhoGivesUpWaitsForNobody) {
     store_.begin(7);
     auto writer = std::make_unique<CheckpointWriter>(store_, config_);
-    ASSERT_TRUE(writer->allocate(ctx(), params(), mine_, 0));
+    ASSERT_TRUE(writer->allocate(ctx(), params(), mine_, 0, 2));
     start_on(*writer, mine_);
     writer.reset();  // would last train.comm_timeout_s, five minutes
     EXPECT_TRUE(store_.list().empty());
