@@ -53,9 +53,9 @@ void Block::forward_norm(Context& ctx, const Norm& norm, ConstTensor x) {
     rmsnorm_forward(ctx, norm.xn, norm.rstd, x, params_.value(norm.weight), eps_);
 }
 
-/// Where the layers share xn, it is made again on the way.
-void Block::backward_norm(Context& ctx, const Norm& norm, Tensor dx, ConstTensor x, Update update) {
-    rmsnorm_backward(ctx, dx, params_.grad(norm.weight), shared_.xn, shared_.dxn, x, norm.rstd,
+void Block::backward_norm(Context& ctx, const Norm& norm, Tensor dx, Tensor again, ConstTensor x,
+                          Update update) {
+    rmsnorm_backward(ctx, dx, params_.grad(norm.weight), again, shared_.dxn, x, norm.rstd,
                      params_.value(norm.weight), dx, update);
 }
 
@@ -73,12 +73,14 @@ void Block::forward(Context& ctx, Tensor out, ConstTensor rope_table) {
 void Block::backward(Context& ctx, Tensor dx, ConstTensor rope_table, Update update) {
     // What the last layer left in the memory that all take turns with is still there.
     if (level_ == Recompute::kBlock && !last_) forward_attention_half(ctx, rope_table);
-    if (level_ == Recompute::kFfn) forward_norm(ctx, mlp_norm_, x_mid_);
+    // The feed-forward half is made again from its input; otherwise that is needed after its norm alone.
+    const bool first = level_ == Recompute::kFfn;
+    if (first) forward_norm(ctx, mlp_norm_, x_mid_);
     mlp_.backward(ctx, shared_.dxn, dx, mlp_norm_.xn, update);
-    backward_norm(ctx, mlp_norm_, dx, x_mid_, update);
+    backward_norm(ctx, mlp_norm_, dx, first ? Tensor() : shared_.xn, x_mid_, update);
     mlp_.backward_input_weights(ctx, mlp_norm_.xn, update);
     attention_->backward(ctx, shared_.dxn, dx, rope_table, update);
-    backward_norm(ctx, attention_norm_, dx, x_, update);
+    backward_norm(ctx, attention_norm_, dx, shared_.xn, x_, update);
     attention_->backward_input_weights(ctx, attention_norm_.xn, rope_table, update);
 }
 

@@ -37,7 +37,8 @@ class Block {
     /// Up to what the MLP reads.
     void forward_attention_half(Context& ctx, ConstTensor rope_table);
     void forward_norm(Context& ctx, const Norm& norm, ConstTensor x);
-    void backward_norm(Context& ctx, const Norm& norm, Tensor dx, ConstTensor x, Update update);
+    /// again: where xn is made again on the way, or empty.
+    void backward_norm(Context& ctx, const Norm& norm, Tensor dx, Tensor again, ConstTensor x, Update update);
 
     Parameters& params_;
     int64_t width_;
