@@ -1,4 +1,4 @@
-// Spectra by cuBLAS and cuSOLVER in fp64, beside training: a stream of the lowest priority, handles and
+// Spectra by cuBLAS and an Eigensolver in fp64, beside training: a stream of the lowest priority, handles and
 // memory of its own. Group by group (the heads of a layer) factors become symmetric matrices; then those of
 // all groups are solved at once.
 #include "diag/spectrum.h"
