@@ -69,8 +69,10 @@ class Subject {
           optimizer_(config.train, model_.params()),
           batches_(config, model_.shape()) {
         GradientSync::lay_out(config.train, 1, model_.params().table());
-        const MemoryPlan plan = plan_memory(ctx, model_, &optimizer_);
-        plan.check_fits(memory_info(ctx), ctx, model_);
+        const MemoryInfo memory = memory_info(ctx);
+        MemoryPlan plan = plan_memory(ctx, model_, &optimizer_);
+        plan.settle_recompute(memory, ctx, *comm_, model_);
+        plan.check_fits(memory, ctx, model_);
         planned_bytes_ = plan.total();
         model_.allocate(ctx, true);
         optimizer_.allocate(ctx);
@@ -79,6 +81,7 @@ class Subject {
     }
 
     const ParamTable& table() { return model_.params().table(); }
+    Recompute recompute() const { return model_.recompute(); }
     int64_t planned_bytes() const { return planned_bytes_; }
     /// Loss of one more step.
     double step() {
@@ -164,6 +167,7 @@ VariantBench bench_variant(Context& ctx, const Config& config, const BenchOption
     Subject subject(ctx, config);
     VariantBench result;
     result.config = config;
+    result.config.train.recompute = name_of(subject.recompute());
     result.size = size_of_model(config, subject.table());
     result.tokens = config.train.global_batch * config.data.seq_len;
     result.planned_bytes = subject.planned_bytes();

@@ -33,7 +33,7 @@ struct StepParts {
 };
 
 struct VariantBench {
-    Config config;  ///< resolved
+    Config config;  ///< resolved, train.recompute too
     ModelSize size{};
     int64_t tokens = 0;                ///< a step
     std::vector<double> step_seconds;  ///< of every measured step, in order

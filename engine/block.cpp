@@ -13,7 +13,6 @@ Block::Block(const Config& config, Parameters& params, int64_t layer)
     : params_(params),
       width_(config.model.d_model),
       eps_(static_cast<float>(config.model.norm_eps)),
-      level_(recompute_level(config.train.recompute)),
       attention_norm_{params.table().add_norm(prefix_of(layer) + "input_layernorm.weight", width_), {}, {}},
       mlp_norm_{
           params.table().add_norm(prefix_of(layer) + "post_attention_layernorm.weight", width_), {}, {}},
@@ -24,8 +23,9 @@ void Block::plan_input(Planner& planner, const BatchShape& shape) {
     x_ = planner.keep(params_.compute_dtype(), {shape.tokens(), width_});
 }
 
-void Block::plan(Context& ctx, Planner& planner, const BatchShape& shape, const SharedActivations& shared,
-                 bool last) {
+void Block::plan(Context& ctx, Planner& planner, const BatchShape& shape, Recompute level,
+                 const SharedActivations& shared, bool last) {
+    level_ = level;
     shared_ = shared;
     last_ = last;
     if (level_ == Recompute::kBlock) {
@@ -46,7 +46,7 @@ void Block::plan_kept(Context& ctx, Planner& planner, const BatchShape& shape) {
         norm->xn = shared_.xn.empty() ? planner.keep(dtype, stream) : shared_.xn;
     }
     attention_->plan(ctx, planner, shape);
-    mlp_.plan(planner, shape.tokens());
+    mlp_.plan(planner, shape.tokens(), level_);
 }
 
 void Block::forward_norm(Context& ctx, const Norm& norm, ConstTensor x) {

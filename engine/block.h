@@ -16,8 +16,8 @@ class Block {
     Block(const Config& config, Parameters& params, int64_t layer);
     void plan_input(Planner& planner, const BatchShape& shape);
     /// Everything but the input. last: the layer whose backward() follows its forward() directly.
-    void plan(Context& ctx, Planner& planner, const BatchShape& shape, const SharedActivations& shared,
-              bool last);
+    void plan(Context& ctx, Planner& planner, const BatchShape& shape, Recompute level,
+              const SharedActivations& shared, bool last);
     /// Where the layer reads its input [N, C]: the previous layer (or the embedding) writes it there.
     Tensor input() const { return x_; }
     void forward(Context& ctx, Tensor out, ConstTensor rope_table);
@@ -43,7 +43,7 @@ class Block {
     Parameters& params_;
     int64_t width_;
     float eps_;
-    Recompute level_;
+    Recompute level_{};  ///< as planned
     bool last_ = false;
     Norm attention_norm_, mlp_norm_;
     std::unique_ptr<Attention> attention_;

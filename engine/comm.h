@@ -25,6 +25,8 @@ class Comm {
     virtual void all_reduce_sum(Context& ctx, Tensor x) = 0;
     /// Largest value over ranks.
     virtual int all_reduce_max(int value) = 0;
+    /// The most ranks that any host has. Every rank calls it.
+    int ranks_of_host() { return all_reduce_max(world_.local_rank()) + 1; }
     /// Returns once every rank has called it.
     virtual void barrier() = 0;
 

@@ -8,6 +8,12 @@
 namespace pastur {
 namespace {
 
+std::vector<std::string> recompute_values() {
+    std::vector<std::string> choices = recompute_names();
+    choices.insert(choices.begin(), kRecomputeAuto);
+    return choices;
+}
+
 /// field_at<&Config::model, &ModelConfig::vocab> is a function Config& -> int64_t&.
 template <auto Section, auto Key>
 auto& field_at(Config& config) {
@@ -191,10 +197,10 @@ std::vector<Field> make_train_fields() {
         {"train",
          "recompute",
          kTrain<&T::recompute>,
-         "what backward computes again instead of keeping it (norms: outputs of norms and SwiGLU; ffn: also "
-         "its inputs; block: all but a layer's input)",
+         "what backward computes again instead of keeping it (none; norms: outputs of norms and SwiGLU; ffn: "
+         "also its inputs; block: all but a layer's input; auto: the first of these to fit into memory)",
          {},
-         recompute_names(),
+         recompute_values(),
          kEveryVariant,
          {{"cheap", "norms"}}},
         {"train", "val_every", kTrain<&T::val_every>, "steps between validations (0: only at the end)",

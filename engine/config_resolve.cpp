@@ -267,7 +267,8 @@ void resolve_config(Config& config, const Origins& origins, int ranks) {
 }
 
 int64_t default_micro_batch(int64_t sequences, int64_t seq_len, int64_t width) {
-    // 65,536 tokens of a 130m model take 16 GiB; wide ones fill the device sooner, and do as well with fewer.
+    // 65,536 tokens of a 130m model take 16 to 21 GiB; wide ones fill the device sooner, and do as well with
+    // fewer.
     const int64_t tokens = width <= 1024 ? 65536 : 32768;
     for (int64_t parts = 1; parts < sequences; ++parts)
         if (sequences % parts == 0 && sequences / parts * seq_len <= tokens) return sequences / parts;

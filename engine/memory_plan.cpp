@@ -39,6 +39,23 @@ int64_t MemoryPlan::total_with(const Planner& activations) const {
     return bytes;
 }
 
+void MemoryPlan::settle_recompute(const MemoryInfo& memory, Context& ctx, Comm& comm, Model& model) {
+    if (model.config().train.recompute != kRecomputeAuto) return;
+    const std::vector<RecomputeChoice> choices = recompute_choices(ctx, model);
+    std::vector<int64_t> totals;
+    for (const RecomputeChoice& choice : choices) totals.push_back(total_with(choice.activations));
+    // What a host has is for all its ranks.
+    const int64_t free_bytes = is_cuda(ctx) ? memory.free_bytes : memory.free_bytes / comm.ranks_of_host();
+    const int level = comm.all_reduce_max(static_cast<int>(first_that_fits(totals, free_bytes)));
+    model.set_recompute(static_cast<Recompute>(level));
+    const Planner& activations = choices[static_cast<size_t>(level)].activations;
+    for (Entry& entry : entries) {
+        if (entry.name == kActivations) entry.bytes = activations.kept_bytes();
+        if (entry.name == kTemporaries) entry.bytes = activations.shared_bytes();
+        if (entry.name == kScratch) entry.bytes = activations.scratch_bytes();
+    }
+}
+
 void MemoryPlan::check_fits(const MemoryInfo& memory, Context& ctx, const Model& model) const {
     if (total() <= memory.free_bytes) return;
     const std::vector<RecomputeChoice> choices = recompute_choices(ctx, model);
@@ -49,9 +66,9 @@ void MemoryPlan::check_fits(const MemoryInfo& memory, Context& ctx, const Model&
     const RecomputeChoice& named = cheapest == choices.end() ? choices.back() : *cheapest;
     const std::string way_out =
         cheapest == choices.end() ? fmt::format("train.recompute = \"{}\" would still need {:.0f} MiB: lower",
-                                                named.name, to_mib(total_with(named.activations)))
+                                                name_of(named.level), to_mib(total_with(named.activations)))
                                   : fmt::format("set train.recompute = \"{}\" ({:.0f} MiB), or lower",
-                                                named.name, to_mib(total_with(named.activations)));
+                                                name_of(named.level), to_mib(total_with(named.activations)));
     fail(ExitCode::kNoDevice,
          "not enough memory: {:.0f} MiB needed, {:.0f} MiB free (of {:.0f}); {} train.micro_batch, "
          "data.seq_len or the model's size",
@@ -59,14 +76,14 @@ void MemoryPlan::check_fits(const MemoryInfo& memory, Context& ctx, const Model&
 }
 
 std::vector<RecomputeChoice> recompute_choices(Context& ctx, const Model& model) {
+    // Another model, never allocated: measuring moves a model's tensors.
+    Model other(model.config(), model.params().compute_dtype(), model.shape());
     std::vector<RecomputeChoice> choices;
-    for (const std::string& name : recompute_names()) {
-        Config config = model.config();
-        config.train.recompute = name;
-        // Another model, never allocated: measuring moves a model's tensors.
-        Model other(config, model.params().compute_dtype(), model.shape());
-        choices.push_back(
-            {name, other.measure(ctx), recompute_flops_per_token(config, other.params().table())});
+    for (size_t i = 0; i < recompute_names().size(); ++i) {
+        const auto level = static_cast<Recompute>(i);
+        other.set_recompute(level);
+        choices.push_back({level, other.measure(ctx),
+                           recompute_flops_per_token(level, model.config(), other.params().table())});
     }
     return choices;
 }

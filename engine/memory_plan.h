@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/comm.h"
 #include "engine/model.h"
 #include "engine/optimizer.h"
 
@@ -20,6 +21,10 @@ struct MemoryPlan {
     /// Throws (kNoDevice) with needed, free and what to set or to lower, when the plan of `model` does not
     /// fit.
     void check_fits(const MemoryInfo& memory, Context& ctx, const Model& model) const;
+    /// Where train.recompute is "auto": the model's and the plan's become the first that fits, on the rank
+    /// that has the least memory, as the slowest one sets the pace of all. Every rank calls it, before any
+    /// allocates.
+    void settle_recompute(const MemoryInfo& memory, Context& ctx, Comm& comm, Model& model);
     /// What it would be with these activations.
     int64_t total_with(const Planner& activations) const;
 };
@@ -29,7 +34,7 @@ MemoryPlan plan_memory(Context& ctx, Model& model, const AdamW* optimizer);
 
 /// What a value of train.recompute would take, and cost.
 struct RecomputeChoice {
-    std::string name;
+    Recompute level;
     Planner activations;           ///< measured
     double extra_flops_per_token;  ///< beyond the model's
 };

@@ -6,14 +6,15 @@
 namespace pastur {
 
 Mlp::Mlp(const Config& config, Parameters& params, const std::string& prefix)
-    : params_(params), ffn_(stored_ffn(config.model.ffn)), level_(recompute_level(config.train.recompute)) {
+    : params_(params), ffn_(stored_ffn(config.model.ffn)) {
     const int64_t width = config.model.d_model, ffn = config.model.ffn;
     gate_up_proj_ = params.table().add_matrix_group(
         {{prefix + "gate_proj.weight", ffn, ffn_}, {prefix + "up_proj.weight", ffn, ffn_}}, width);
     down_proj_ = params.table().add_matrix(prefix + "down_proj.weight", width, ffn, ffn_);
 }
 
-void Mlp::plan(Planner& planner, int64_t tokens) {
+void Mlp::plan(Planner& planner, int64_t tokens, Recompute level) {
+    level_ = level;
     const DType dtype = params_.compute_dtype();
     Planner::Temporaries temporaries(planner);
     const Shape gate_up = {tokens, 2 * ffn_};

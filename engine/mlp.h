@@ -15,7 +15,7 @@ inline int64_t stored_ffn(int64_t ffn) {
 class Mlp {
   public:
     Mlp(const Config& config, Parameters& params, const std::string& prefix);
-    void plan(Planner& planner, int64_t tokens);
+    void plan(Planner& planner, int64_t tokens, Recompute level);
     /// out = residual + Mlp(xn) [N, C].
     void forward(Context& ctx, Tensor out, ConstTensor xn, ConstTensor residual);
     /// dxn = gradient of xn given dout of out, and that of the second matrix. Overwrites what forward() kept:
@@ -26,8 +26,8 @@ class Mlp {
 
   private:
     Parameters& params_;
-    int64_t ffn_;  ///< as stored
-    Recompute level_;
+    int64_t ffn_;        ///< as stored
+    Recompute level_{};  ///< as planned
     GroupId gate_up_proj_, down_proj_;
     Tensor gate_up_;     ///< [N, 2 F]; its gradient takes its place in backward(); kept below kFfn
     Tensor activation_;  ///< [N, F]; kept at kNone, elsewhere it takes the place of its gradient

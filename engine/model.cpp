@@ -8,7 +8,10 @@
 namespace pastur {
 
 Model::Model(const Config& config, DType compute_dtype, const BatchShape& shape)
-    : config_(config), shape_(shape), params_(compute_dtype) {
+    : config_(config),
+      shape_(shape),
+      recompute_(recompute_level(config.train.recompute).value_or(Recompute::kNone)),
+      params_(compute_dtype) {
     ParamTable& table = params_.table();
     const int64_t width = config.model.d_model;
     embedding_ = table.add_matrix("model.embed_tokens.weight", config.model.vocab, width);
@@ -27,12 +30,13 @@ void Model::plan(Context& ctx, Planner& planner) {
     const int64_t tokens = shape_.tokens(), width = config_.model.d_model;
     const DType dtype = params_.compute_dtype();
     const Shape stream = {tokens, width};
-    const Recompute level = recompute_level(config_.train.recompute);
-    if (level == Recompute::kNorms || level == Recompute::kFfn) shared_.xn = planner.keep(dtype, stream);
+    const bool shared_norms = recompute_ == Recompute::kNorms || recompute_ == Recompute::kFfn;
+    shared_.xn = shared_norms ? planner.keep(dtype, stream) : Tensor();
     shared_.dxn = planner.keep(dtype, stream);
     dx_ = planner.keep(dtype, stream);
     for (Block& block : blocks_) block.plan_input(planner, shape_);
-    for (Block& block : blocks_) block.plan(ctx, planner, shape_, shared_, &block == &blocks_.back());
+    for (Block& block : blocks_)
+        block.plan(ctx, planner, shape_, recompute_, shared_, &block == &blocks_.back());
     x_final_ = planner.keep(dtype, stream);
     xn_final_ = planner.keep(dtype, stream);
     rstd_final_ = planner.keep(DType::kF32, {tokens});

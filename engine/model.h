@@ -25,6 +25,11 @@ class Model {
     Parameters& params() { return params_; }
     const Parameters& params() const { return params_; }
 
+    /// What train.recompute says; of "auto" kNone, until somebody knows the memory there is: before
+    /// allocate().
+    Recompute recompute() const { return recompute_; }
+    void set_recompute(Recompute level) { recompute_ = level; }
+
     /// What allocate() will take for activations, and the scratch its ops need from ctx.
     Planner measure(Context& ctx);
     /// Of activations and temporaries, once allocated.
@@ -50,6 +55,7 @@ class Model {
 
     Config config_;
     BatchShape shape_;
+    Recompute recompute_;
     Parameters params_;
     GroupId embedding_{}, final_norm_{}, head_weight_{};
     std::vector<Block> blocks_;

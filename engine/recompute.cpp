@@ -22,15 +22,28 @@ const std::vector<std::string>& recompute_names() {
     return names;
 }
 
-Recompute recompute_level(const std::string& name) {
+const std::string& name_of(Recompute level) {
+    return recompute_names()[static_cast<size_t>(level)];
+}
+
+std::optional<Recompute> recompute_level(const std::string& name) {
+    if (name == kRecomputeAuto) return {};
     const std::vector<std::string>& names = recompute_names();
     const auto found = std::find(names.begin(), names.end(), name);
     PASTUR_CHECK(found != names.end(), "train.recompute = \"{}\"", name);
     return static_cast<Recompute>(found - names.begin());
 }
 
-double recompute_flops_per_token(const Config& config, const ParamTable& table) {
-    const Recompute level = recompute_level(config.train.recompute);
+Recompute first_that_fits(std::span<const int64_t> totals, int64_t free_bytes) {
+    const auto fits = [&](int64_t bytes) {
+        return static_cast<double>(bytes) <= kRecomputeAutoShare * static_cast<double>(free_bytes);
+    };
+    size_t level = 0;
+    while (level + 1 < totals.size() && !fits(totals[level])) ++level;
+    return static_cast<Recompute>(level);
+}
+
+double recompute_flops_per_token(Recompute level, const Config& config, const ParamTable& table) {
     if (level < Recompute::kFfn) return 0;
     double flops = 2 * (matrix_elements(table, ".mlp.gate_proj.") + matrix_elements(table, ".mlp.up_proj."));
     if (level == Recompute::kFfn) return flops;

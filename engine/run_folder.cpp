@@ -45,9 +45,8 @@ bool RunFolder::restore(Context& ctx, Parameters& params, AdamW& optimizer, Trai
     return true;
 }
 
-void RunFolder::start(Context& ctx, int ranks, bool restored, const TrainState& state,
-                      const ModelSize& size) {
-    size_ = size;
+void RunFolder::start(Context& ctx, int ranks, bool restored, const TrainState& state, const Model& model) {
+    size_ = size_of_model(config_, model.params().table());
     const MemoryInfo memory = memory_info(ctx);
     memory_gib_ = static_cast<double>(memory.total_bytes - memory.free_bytes) / (1 << 30);
     if (!is_root_) return;
@@ -73,9 +72,10 @@ void RunFolder::start(Context& ctx, int ranks, bool restored, const TrainState& 
            {"step", state.step},
            {"resumed", restored},
            {"variant", config_.attention.variant},
-           {"parameters", size.parameters},
-           {"flops_per_token", size.flops_per_token},
-           {"cache_bytes_per_token", size.cache_bytes_per_token},
+           {"recompute", name_of(model.recompute())},
+           {"parameters", size_.parameters},
+           {"flops_per_token", size_.flops_per_token},
+           {"cache_bytes_per_token", size_.cache_bytes_per_token},
            {"device", device_name(ctx)},
            {"ranks", ranks}});
 }

@@ -30,7 +30,7 @@ class RunFolder {
 
     /// Makes the folder and its files, and logs the start. A folder that already holds a run is only accepted
     /// after restore(): throws (kUsage).
-    void start(Context& ctx, int ranks, bool restored, const TrainState& state, const ModelSize& size);
+    void start(Context& ctx, int ranks, bool restored, const TrainState& state, const Model& model);
 
     void begin_step();
     /// Counts what `read` takes as time spent waiting for data.

@@ -80,8 +80,11 @@ void Trainer::allocate() {
     const int64_t checkpoint_bytes =
         CheckpointWriter::planned_bytes(model_.params(), optimizer_, comm_.rank());
     if (checkpoint_bytes > 0 && !is_cuda(ctx_)) plan.entries.push_back({"checkpoint copy", checkpoint_bytes});
+    plan.settle_recompute(memory, ctx_, comm_, model_);
     if (comm_.is_root())
-        Console::out().write(fmt::format("memory on {}:\n{}", device_name(ctx_), plan.describe(memory)));
+        Console::out().write(fmt::format(
+            "memory on {}, train.recompute = \"{}\"{}:\n{}", device_name(ctx_), name_of(model_.recompute()),
+            config_.train.recompute == kRecomputeAuto ? " (auto)" : "", plan.describe(memory)));
     if (checkpoint_bytes > 0 && comm_.is_root() && is_cuda(ctx_))
         Console::out().write(fmt::format("memory on the host:\n  {:<24}{:>12.1f} MiB\n", "checkpoint copy",
                                          static_cast<double>(checkpoint_bytes) / (1 << 20)));
@@ -110,7 +113,7 @@ void Trainer::start_or_resume(bool resume) {
              state_.step);
     if (!restored) model_.params().initialise(ctx_, config_.train.seed);
     comm_.barrier();  // every rank has looked at the folder before the first one writes to it
-    folder_->start(ctx_, comm_.size(), restored, state_, size_of_model(config_, model_.params().table()));
+    folder_->start(ctx_, comm_.size(), restored, state_, model_);
     if (monitor_ && comm_.is_root()) monitor_->open(restored ? state_.step : -1);
 
     // A step's micro-batches are dealt to the ranks one by one: with the i-th of its own, rank r has the

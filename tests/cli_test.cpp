@@ -106,6 +106,10 @@ TEST_F(Life, LeavesACompleteRunFolder) {
     const Result first = run("train r.toml --run run --device cpu");
     ASSERT_EQ(first.code, 0) << first.err;
     EXPECT_EQ(first.err, "");
+    // The level that this machine's memory allows is said; what is kept is to choose again.
+    EXPECT_NE(first.out.find("train.recompute = \"none\" (auto)"), std::string::npos) << first.out;
+    EXPECT_EQ(metrics("run").front().at("recompute"), "none");
+    EXPECT_NE(read_file(file("run/config.toml"), 1 << 20).find("recompute = \"auto\""), std::string::npos);
     for (const char* name :
          {"config.toml", "env.json", "metrics.jsonl", "report.html", "checkpoints/latest",
           "checkpoints/step_00000002/MANIFEST.json", "checkpoints/step_00000004/MANIFEST.json"})

@@ -70,7 +70,8 @@ TEST_P(RecomputeLevels, CostTheFlopsThatArePromised) {
             for (const OpTotal& family : timer.collect()) flops += family.flops;
         }
         if (level == "none") kept = flops;
-        const double extra = recompute_flops_per_token(recipe, model.model().params().table());
+        const double extra =
+            recompute_flops_per_token(*recompute_level(level), recipe, model.model().params().table());
         EXPECT_NEAR((flops - kept) / static_cast<double>(kShape.tokens()), extra, 1e-6 * extra) << level;
         EXPECT_GE(extra, promised) << level;
         promised = extra;
@@ -96,19 +97,70 @@ TEST_P(RecomputeLevels, AreNamedWhereOneOfThemFits) {
     EXPECT_EQ(message(plan.total()), "");
     for (size_t i = 1; i < choices.size(); ++i) {
         const std::string text = message(plan.total_with(choices[i].activations));
-        EXPECT_NE(text.find("set train.recompute = \"" + choices[i].name + "\""), std::string::npos) << text;
+        EXPECT_NE(text.find("set train.recompute = \"" + name_of(choices[i].level) + "\""), std::string::npos)
+            << text;
     }
     const std::string none = message(plan.total_with(choices.back().activations) - 1);
     EXPECT_NE(none.find("\"block\" would still need"), std::string::npos) << none;
 }
 
+TEST_P(RecomputeLevels, AreChosenByFreeMemory) {
+    const std::unique_ptr<Comm> comm = make_single_comm();
+    Model model(config("auto"), dtype(), kShape);
+    EXPECT_EQ(model.recompute(), Recompute::kNone);
+    const std::vector<RecomputeChoice> choices = recompute_choices(ctx(), model);
+    for (const RecomputeChoice& choice : choices) {
+        MemoryPlan plan = plan_memory(ctx(), model, nullptr);
+        const auto total = static_cast<double>(plan.total_with(choice.activations));
+        const auto free_bytes = static_cast<int64_t>(total / kRecomputeAutoShare) + 1;
+        plan.settle_recompute({free_bytes, 1 << 30}, ctx(), *comm, model);
+        EXPECT_EQ(model.recompute(), choice.level);
+        EXPECT_EQ(plan.total(), static_cast<int64_t>(total));
+        EXPECT_EQ(plan.total(), plan_memory(ctx(), model, nullptr).total());
+    }
+    // None fits: the least, and the plan's own error.
+    MemoryPlan plan = plan_memory(ctx(), model, nullptr);
+    plan.settle_recompute({1, 1 << 30}, ctx(), *comm, model);
+    EXPECT_EQ(model.recompute(), Recompute::kBlock);
+    expect_error(ExitCode::kNoDevice, {"MiB needed", "\"block\" would still need", "train.micro_batch"}, [&] {
+        plan.check_fits({1, 1 << 30}, ctx(), model);
+    });
+    // A level that is named stays, whatever there is.
+    Model named(config("ffn"), dtype(), kShape);
+    plan = plan_memory(ctx(), named, nullptr);
+    const int64_t before = plan.total();
+    plan.settle_recompute({1, 1 << 30}, ctx(), *comm, named);
+    EXPECT_EQ(named.recompute(), Recompute::kFfn);
+    EXPECT_EQ(plan.total(), before);
+}
+
 INSTANTIATE_TEST_SUITE_P(Model, RecomputeLevels, every_target<VariantCase>(every_attention()),
                          case_name<VariantCase>);
+
+TEST(RecomputeNames, AreLevels) {
+    for (const std::string& name : recompute_names()) EXPECT_EQ(name_of(*recompute_level(name)), name);
+    EXPECT_FALSE(recompute_level(kRecomputeAuto));
+    EXPECT_THROW(recompute_level("cheap"), Error);
+}
+
+TEST(RecomputeAuto, TakesTheFirstWithinItsShare) {
+    const std::vector<int64_t> totals = {900, 720, 450, 90};
+    EXPECT_EQ(first_that_fits(totals, 1 << 20), Recompute::kNone);
+    EXPECT_EQ(first_that_fits(totals, 1000), Recompute::kNone);
+    EXPECT_EQ(first_that_fits(totals, 999), Recompute::kNorms);
+    EXPECT_EQ(first_that_fits(totals, 799), Recompute::kFfn);
+    EXPECT_EQ(first_that_fits(totals, 499), Recompute::kBlock);
+    // Beyond the share, and beyond what there is: whether that fits is the plan's to say.
+    EXPECT_EQ(first_that_fits(totals, 95), Recompute::kBlock);
+    EXPECT_EQ(first_that_fits(totals, 0), Recompute::kBlock);
+}
 
 TEST(RecomputeNames, ReadAnOlderRecipe) {
     EXPECT_EQ(parse_config("[train]\nrecompute = \"cheap\"\n", "r", {}).train.recompute, "norms");
     EXPECT_EQ(parse_config("", "r", {{"train.recompute", "cheap"}}).train.recompute, "norms");
-    EXPECT_EQ(parse_config("", "r", {}).train.recompute, "norms");
+    EXPECT_EQ(parse_config("", "r", {}).train.recompute, "auto");
+    EXPECT_EQ(parse_config("", "r", {{"train.recompute", "none"}}).train.recompute, "none");
+    EXPECT_NE(to_toml(parse_config("", "r", {})).find("recompute = \"auto\"\n"), std::string::npos);
     expect_error(ExitCode::kUsage, {"did you mean \"block\""},
                  [] { parse_config("[train]\nrecompute = \"blok\"\n", "r", {}); });
 }
@@ -185,8 +237,25 @@ TEST_F(RecomputePlan, ShowsEveryLevel) {
         EXPECT_GE(rows[i].extra, rows[i - 1].extra);
     }
     EXPECT_DOUBLE_EQ(rows[2].total, total);
-    // What the design allows at 130m by default.
+    // What the design allows at 130m.
     EXPECT_LT(rows[1].total, 18.0 * 1024);
+}
+
+TEST_F(RecomputePlan, NamesWhatAutoTakes) {
+    const std::string recipe = std::string(PASTUR_SOURCE_DIR) + "/tools/recipes/130m-mha.toml";
+    const Result gpu = run("plan " + recipe);
+    ASSERT_EQ(gpu.code, 0) << gpu.err;
+    EXPECT_NE(gpu.out.find("at most 90 % of what a GPU has free"), std::string::npos) << gpu.out;
+    // This machine's own memory: what is small takes nothing again, and no machine holds what is huge.
+    const std::string nano = "plan " + recipe + " --device cpu --model.preset=nano --data.seq_len=16 ";
+    const Result small = run(nano + "--train.global_batch=1");
+    ASSERT_EQ(small.code, 0) << small.err;
+    EXPECT_NE(small.out.find("train.recompute = \"none\":"), std::string::npos) << small.out;
+    EXPECT_NE(small.out.find("takes the first within 90 % of"), std::string::npos) << small.out;
+    const Result huge = run(nano + "--train.global_batch=4194304 --train.micro_batch=4194304");
+    ASSERT_EQ(huge.code, 0) << huge.err;
+    EXPECT_NE(huge.out.find("train.recompute = \"block\":"), std::string::npos) << huge.out;
+    EXPECT_NE(huge.out.find(": none fits"), std::string::npos) << huge.out;
 }
 
 TEST_F(RecomputePlan, Fits7bOnOneH200) {

@@ -126,13 +126,14 @@ std::string ceilings_text(const BenchReport& report) {
 std::string variant_text(const VariantBench& v, const Ceilings& ceilings) {
     const Unit unit = unit_of(ceilings);
     std::string text = fmt::format(
-        "\n{}: {:.1f} M parameters, {:.3f} GFLOP a token, {} tokens a step\n"
+        "\n{}: {:.1f} M parameters, {:.3f} GFLOP a token, {} tokens a step, train.recompute = \"{}\"\n"
         "  {:.0f} tokens/s, {:.1f} {} ({:.1f} % of the matmul), {:.2f} ms p50, {:.2f} ms p95, peak memory "
         "{:.2f} GiB (planned {:.2f})\n",
         v.config.attention.variant, static_cast<double>(v.size.parameters) / 1e6,
-        v.size.flops_per_token / 1e9, v.tokens, v.tokens_per_s(), v.flops_per_s() / unit.flops, unit.name,
-        100 * v.flops_per_s() / ceilings.flops_per_s, v.median() * 1e3, v.p95() * 1e3,
-        static_cast<double>(v.peak_bytes) / (1 << 30), static_cast<double>(v.planned_bytes) / (1 << 30));
+        v.size.flops_per_token / 1e9, v.tokens, v.config.train.recompute, v.tokens_per_s(),
+        v.flops_per_s() / unit.flops, unit.name, 100 * v.flops_per_s() / ceilings.flops_per_s,
+        v.median() * 1e3, v.p95() * 1e3, static_cast<double>(v.peak_bytes) / (1 << 30),
+        static_cast<double>(v.planned_bytes) / (1 << 30));
     if (v.parts.seconds == 0) return text;
     text += fmt::format("  {:<20}{:>6}{:>10}{:>8}{}\n", "step taken apart", "calls", "ms", "share",
                         rates_header(ceilings));

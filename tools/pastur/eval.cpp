@@ -25,6 +25,7 @@ int eval(const EvalArguments& arguments) {
     CheckpointStore::verify(folder);
     Config config = read_checkpoint_config(folder);
     config.train.precision = arguments.precision;
+    config.train.recompute = name_of(Recompute::kBlock);  // least memory, and nothing goes backward
     const std::string glob =
         std::filesystem::is_directory(arguments.data) ? arguments.data + "/val_*.bin" : arguments.data;
     const TokenLoader data(glob, config.data.seq_len, config.model.vocab, config.train.seed);

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "engine/bench.h"
+#include "engine/checkpoint_writer.h"
 #include "engine/gradient_sync.h"
 #include "engine/measure.h"
 #include "engine/memory_plan.h"
@@ -40,36 +41,56 @@ struct Planned {
     AdamW optimizer;
 };
 
-MemoryPlan memory_of(Context& ctx, const Config& config, Planned& planned, int ranks) {
+/// here: ctx is where the planned rank would run.
+MemoryPlan memory_of(Context& ctx, const Config& config, Planned& planned, int ranks, bool here) {
     MemoryPlan plan = plan_memory(ctx, planned.model, &planned.optimizer);
     if (const int64_t bytes = GradientSync::planned_bytes(config.train, planned.table(), ranks))
         plan.entries.push_back({"gradient sums", bytes});
     if (config.diagnostics.every > 0)
         plan.entries.push_back(
             {"diagnostics", Monitor::planned_bytes(ctx, config, planned.table(), 0, ranks)});
+    if (here && !is_cuda(ctx))
+        plan.entries.push_back({"checkpoint copy", CheckpointWriter::planned_bytes(planned.model.params(),
+                                                                                   planned.optimizer, 0)});
     return plan;
 }
 
+double mib(int64_t bytes) {
+    return static_cast<double>(bytes) / (1 << 20);
+}
+
+/// What train.recompute = "auto" makes of the plan; device: what is there where the rank would run, if here.
+std::string describe_auto(Context& ctx, const MemoryPlan& memory, const std::optional<MemoryInfo>& device) {
+    const double share = kRecomputeAutoShare * 100;
+    if (!device)
+        return fmt::format("takes the first whose total is at most {:.0f} % of what a GPU has free", share);
+    return fmt::format("takes the first within {:.0f} % of {:.1f} MiB, free on {}{}", share,
+                       mib(device->free_bytes), device_name(ctx),
+                       memory.total() <= device->free_bytes ? "" : ": none fits");
+}
+
 /// Memory of a rank, entry by entry, and what every value of train.recompute would make of it.
-void print_memory(Context& ctx, const Config& config, Planned& planned, DType dtype, int ranks) {
-    const auto mib = [](int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); };
-    fmt::print("memory of each of {} rank{}, {}:\n", ranks, ranks == 1 ? "" : "s", name_of(dtype));
-    const MemoryPlan memory = memory_of(ctx, config, planned, ranks);
+void print_memory(Context& ctx, const Model& model, const MemoryPlan& memory,
+                  const std::optional<MemoryInfo>& device, int ranks) {
+    const Config& config = model.config();
+    fmt::print("memory of each of {} rank{}, {}, train.recompute = \"{}\":\n", ranks, ranks == 1 ? "" : "s",
+               name_of(model.params().compute_dtype()), name_of(model.recompute()));
     for (const MemoryPlan::Entry& entry : memory.entries)
         fmt::print("  {:<24}{:>12.1f} MiB\n", entry.name, mib(entry.bytes));
     fmt::print("  {:<24}{:>12.1f} MiB{}\n", "total", mib(memory.total()),
-               is_cuda(ctx) == (dtype == DType::kBF16)
-                   ? ""
-                   : " (scratch and diagnostics as on this CPU; a GPU's differ)");
-    const double step_flops = size_of_model(config, planned.table()).flops_per_token;
+               device ? "" : " (scratch and diagnostics as on this CPU; a GPU's differ)");
+    const double step_flops = size_of_model(config, model.params().table()).flops_per_token;
+    const bool chosen = device || config.train.recompute != kRecomputeAuto;
     fmt::print("  {:<18}{:>18}{:>20}{:>14}\n", "train.recompute", "activations MiB", "total of a rank MiB",
                "extra FLOPs");
-    for (const RecomputeChoice& choice : recompute_choices(ctx, planned.model))
-        fmt::print("  {:<18}{:>18.1f}{:>20.1f}{:>12.1f} %{}\n", choice.name,
+    for (const RecomputeChoice& choice : recompute_choices(ctx, model))
+        fmt::print("  {:<18}{:>18.1f}{:>20.1f}{:>12.1f} %{}\n", name_of(choice.level),
                    mib(choice.activations.bytes() + choice.activations.scratch_bytes()),
                    mib(memory.total_with(choice.activations)),
                    choice.extra_flops_per_token / step_flops * 100,
-                   choice.name == config.train.recompute ? "  <- this recipe" : "");
+                   chosen && choice.level == model.recompute() ? "  <- this recipe" : "");
+    if (config.train.recompute == kRecomputeAuto)
+        fmt::print("  train.recompute = \"auto\" {}\n", describe_auto(ctx, memory, device));
 }
 
 double seconds_of(Context& ctx, Comm& comm, const Tensor& x) {
@@ -104,7 +125,8 @@ Links measured_links(Context& ctx, Comm& comm, const PlanArguments& arguments) {
 }
 
 /// Seconds of one rank's micro-batches and update, all ranks of this job at once.
-double measured_compute(Context& ctx, Comm& comm, Config config) {
+double measured_compute(Context& ctx, Comm& comm, Config config, Recompute level) {
+    config.train.recompute = name_of(level);
     config.train.global_batch /= comm.size();
     config.train.zero = 0;
     config.train.deterministic_comm = false;
@@ -155,8 +177,12 @@ int plan(const PlanArguments& arguments) {
         size.flops_per_token * static_cast<double>(config.train.global_batch * config.data.seq_len);
 
     const std::unique_ptr<Comm> comm = make_comm(world, ctx, arguments.comm);
+    std::optional<MemoryInfo> device;
+    if (here || is_cuda(ctx)) device = memory_info(ctx);
+    MemoryPlan memory = memory_of(ctx, config, planned, ranks, device.has_value());
+    if (device) memory.settle_recompute(*device, ctx, *comm, planned.model);
     double compute_s = step_flops / ranks / (arguments.tflops * 1e12);
-    if (arguments.measure) compute_s = measured_compute(ctx, *comm, config);
+    if (arguments.measure) compute_s = measured_compute(ctx, *comm, config, planned.model.recompute());
     const Links links = arguments.measure ? measured_links(ctx, *comm, arguments)
                                           : Links{arguments.alpha_us * 1e-6, arguments.gbytes * 1e9,
                                                   arguments.gbytes_beyond * 1e9, arguments.node};
@@ -165,7 +191,7 @@ int plan(const PlanArguments& arguments) {
     fmt::print("{} {}: {:.2f} M parameters, {:.3f} GFLOP a token, {:.2f} TFLOP a step of {} sequences\n",
                config.model.preset, config.attention.variant, static_cast<double>(size.parameters) / 1e6,
                size.flops_per_token / 1e9, step_flops / 1e12, config.train.global_batch);
-    print_memory(ctx, config, planned, dtype, ranks);
+    print_memory(ctx, planned.model, memory, device, ranks);
     fmt::print(
         "a rank computes {} micro-batch{} of {} in {:.2f} ms ({}{:.3f} TFLOP/s); alpha = {:.1f} us, B = "
         "{:.2f} GB/s among {} ranks, {:.2f} GB/s beyond ({})\n",
