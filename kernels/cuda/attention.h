@@ -64,6 +64,8 @@ bool attention_resident_supports_backward(CudaContext& ctx, const AttentionSizes
 int attention_resident_key_parts(CudaContext& ctx, const AttentionSizes& sizes);
 void attention_resident_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params);
 void attention_resident_backward(CudaContext& ctx, const AttentionBackwardParams<bf16>& params);
+/// What attention_resident_forward is on Hopper.
+void attention_resident_hopper_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params);
 
 /// The same on Hopper alone, for the widths of attention_hopper.cuh (64/64, 32 + 32/64, 64 + 32/64, 128/128
 /// and 128 + 64/128). Backward takes row_stats as [B, H, attention_padded_tokens].

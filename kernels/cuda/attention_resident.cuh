@@ -86,6 +86,10 @@ inline bool resident_widths(const AttentionSizes& sizes) {
            sizes.value == kResidentWidth && (sizes.rotary == 0 || sizes.rotary == kResidentWidth / 2);
 }
 
+/// What a forward kernel rotates: of a query all columns, or the half that part of the key shared by all
+/// heads, which is rotated already, stands beside.
+enum class Rotated { kNothing, kQueriesAndKeys, kQueries, kHalfQueries };
+
 /// How many blocks of `warps` warps ctx's device holds at a time.
 inline int resident_slots(CudaContext& ctx, int warps) {
     return ctx.handles().properties.multiProcessorCount * (kResidentWarps / warps);

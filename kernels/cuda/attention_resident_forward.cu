@@ -1,4 +1,5 @@
 // Causal attention forward for up to 256 tokens, the keys and values of a whole (sequence, head) on chip.
+#include "kernels/cuda/attention_hopper.cuh"
 #include "kernels/cuda/attention_resident.cuh"
 #include "kernels/cuda/attention_scores.cuh"
 
@@ -30,10 +31,6 @@ __device__ void copy_rows(const AttentionForwardParams<bf16>& p, const HeadWalk&
     copy(keys, token_rows(p.k, p.sizes.content, p.k_shared, p.sizes.rotary, batch, kv_head));
     copy(keys + Memory::Rows::kBytes, token_rows(p.v, batch, kv_head, kResidentWidth));
 }
-
-/// What rotate_rows rotates: of a query all columns, or the half that part of the key shared by all heads,
-/// which is rotated already, stands beside.
-enum class Rotated { kNothing, kQueriesAndKeys, kQueries, kHalfQueries };
 
 /// Rotates a warp's 16 queries and keys (rope.h, kForward), in shared memory and in memory. A lane has 8
 /// columns and their partners half the width further.
@@ -147,12 +144,15 @@ __global__ void __launch_bounds__(kResidentWarps * 32, 1)
 }  // namespace
 
 bool attention_resident_supports_forward(CudaContext& ctx, const AttentionSizes& sizes) {
+    if (!resident_widths(sizes)) return false;
+    if (has_tensor_copies(ctx)) return true;
     // Up to 128 tokens the streaming kernel reads everything once too.
-    return resident_widths(sizes) && sizes.tokens > 128 &&
+    return sizes.tokens > 128 &&
            static_cast<size_t>(ForwardMemory::kBytes) <= ctx.handles().properties.sharedMemPerBlockOptin;
 }
 
 void attention_resident_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params) {
+    if (has_tensor_copies(ctx)) return attention_resident_hopper_forward(ctx, params);
     const int64_t items = static_cast<int64_t>(params.sizes.batch) * params.sizes.heads;
     const int64_t blocks = std::min<int64_t>(items, resident_slots(ctx, kResidentWarps));
     const auto kernel = !params.rope_table        ? attention_resident_forward_kernel<Rotated::kNothing>

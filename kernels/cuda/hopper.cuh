@@ -1,6 +1,6 @@
 #pragma once
-// The instructions of Hopper (sm_90a) that the attention kernels for long sequences are built from: tensor
-// copies by the copy engine, which complete on barriers in shared memory, and matrix products of a warpgroup
+// The instructions of Hopper (sm_90a) that its attention kernels are built from: tensor copies by the copy
+// engine, which complete on barriers in shared memory, and matrix products of a warpgroup
 // (four warps, "wgmma") that read shared memory by descriptors. Nothing else here knows their PTX.
 #include <cuda.h>
 
@@ -70,6 +70,30 @@ __device__ __forceinline__ void copy_bytes(SharedAddress to, const void* from, i
         "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
         "l"(from), "r"(bytes), "r"(barrier)
         : "memory");
+}
+
+/// Starts the copy of the map's box at (column, token, head, batch) from shared memory; what lies past the
+/// tensor's end is left out. One thread, after shared_written by all who wrote it and a barrier of theirs.
+__device__ __forceinline__ void store_box(const CUtensorMap& map, SharedAddress from, int column, int token,
+                                          int head, int batch) {
+    asm volatile(
+        "cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group [%0, {%2, %3, %4, %5}], [%1];" ::"l"(
+            &map),
+        "r"(from), "r"(column), "r"(token), "r"(head), "r"(batch)
+        : "memory");
+}
+/// Closes the group of this thread's stores since the last call.
+__device__ __forceinline__ void stores_commit() {
+    asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+/// Waits until at most kPending of this thread's groups have still to read shared memory.
+template <int kPending>
+__device__ __forceinline__ void stores_read() {
+    asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
+}
+/// What this thread wrote to shared memory is seen by products and copies that start after the next barrier.
+__device__ __forceinline__ void shared_written() {
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
 __device__ __forceinline__ void prefetch_map(const CUtensorMap& map) {

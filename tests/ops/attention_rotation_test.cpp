@@ -29,32 +29,35 @@ class AttentionRotation : public CausalAttention {
         for (int64_t i = 0; i < count; ++i) ref::at(x, index(i)) = ref::at(part, i);
         return x;
     }
+    void forward_rotates() {
+        // In place: q and k, or the shared columns of both.
+        const auto q = in_out(q_, shape().q()), k = in_out(k_, shape().k()), v = input(v_, shape().v());
+        const auto k_shared = shared(Role::kInOut);
+        const int64_t heads = n_.rotary > 0 ? 1 : n_.kv_heads;
+        const auto want_q = rotated(q_, n_.heads, n_.query(), 1);
+        const auto want_k = n_.rotary > 0 ? k_ : rotated(k_, heads, rotary_, 1);
+        const auto want_k_shared = n_.rotary > 0 ? rotated(k_shared_, 1, rotary_, 1) : k_shared_;
+        const auto table = rotation_table();
+        const AttentionInputs in{q, k, k_shared ? ConstTensor(*k_shared) : ConstTensor(), v, scale_};
+        const RotaryColumns rotary{Tensor(q).slice(3, n_.query() - rotary_, rotary_),
+                                   k_shared ? Tensor(*k_shared).unflatten(2, 1, rotary_) : Tensor(k), table};
+        const auto out = output(out_layout_), lse = output({n_.batch, n_.heads, n_.time}, DType::kF32);
+        causal_attention_forward(ctx(), out, lse, in, rotary);
+        EXPECT_TRUE(close_to(q, want_q));
+        EXPECT_TRUE(close_to(k, want_k));
+        if (k_shared) {
+            EXPECT_TRUE(close_to(*k_shared, want_k_shared));
+        }
+        // Scores are those of the rotated numbers as they were rounded.
+        const auto want = ref::causal_attention(q.values(), k.values(),
+                                                k_shared ? k_shared->values() : k_shared_, v_, n_, scale_);
+        EXPECT_TRUE(close_to(out, want.out));
+        EXPECT_TRUE(close_to(lse, want.lse));
+    }
 };
 
 TEST_P(AttentionRotation, ForwardRotates) {
-    // In place: q and k, or the shared columns of both.
-    const auto q = in_out(q_, shape().q()), k = in_out(k_, shape().k()), v = input(v_, shape().v());
-    const auto k_shared = shared(Role::kInOut);
-    const int64_t heads = n_.rotary > 0 ? 1 : n_.kv_heads;
-    const auto want_q = rotated(q_, n_.heads, n_.query(), 1);
-    const auto want_k = n_.rotary > 0 ? k_ : rotated(k_, heads, rotary_, 1);
-    const auto want_k_shared = n_.rotary > 0 ? rotated(k_shared_, 1, rotary_, 1) : k_shared_;
-    const auto table = rotation_table();
-    const AttentionInputs in{q, k, k_shared ? ConstTensor(*k_shared) : ConstTensor(), v, scale_};
-    const RotaryColumns rotary{Tensor(q).slice(3, n_.query() - rotary_, rotary_),
-                               k_shared ? Tensor(*k_shared).unflatten(2, 1, rotary_) : Tensor(k), table};
-    const auto out = output(out_layout_), lse = output({n_.batch, n_.heads, n_.time}, DType::kF32);
-    causal_attention_forward(ctx(), out, lse, in, rotary);
-    EXPECT_TRUE(close_to(q, want_q));
-    EXPECT_TRUE(close_to(k, want_k));
-    if (k_shared) {
-        EXPECT_TRUE(close_to(*k_shared, want_k_shared));
-    }
-    // Scores are those of the rotated numbers as they were rounded.
-    const auto want = ref::causal_attention(q.values(), k.values(), k_shared ? k_shared->values() : k_shared_,
-                                            v_, n_, scale_);
-    EXPECT_TRUE(close_to(out, want.out));
-    EXPECT_TRUE(close_to(lse, want.lse));
+    forward_rotates();
 }
 
 TEST_P(AttentionRotation, BackwardRotatesBack) {
@@ -117,6 +120,18 @@ TEST_P(AttentionRotation, RotatesTheGradientOfQueriesAloneBack) {
     EXPECT_TRUE(same_bits(got.dv, plain.dv));
 }
 
+/// More heads than a device works on at a time, of more than one tile.
+class RotationOfManyHeads : public AttentionRotation {};
+
+TEST_P(RotationOfManyHeads, ForwardRotates) {
+    forward_rotates();
+}
+
+const std::vector<AttentionShape> kRotatedHeads = {
+    {45, 66, 6, 6, 64, 0, 64, Packing::kFused},
+    {134, 66, 2, 2, 32, 32, 64, Packing::kLatent},
+};
+INSTANTIATE_TEST_SUITE_P(Ops, RotationOfManyHeads, every_target(kRotatedHeads), case_name<AttentionShape>);
 INSTANTIATE_TEST_SUITE_P(Ops, AttentionRotation, every_target(kAttentionShapes), case_name<AttentionShape>);
 
 }  // namespace

@@ -1,0 +1,168 @@
+#pragma once
+// Attention forward for up to 256 tokens on Hopper: whole heads in shared memory, and the warps beside the
+// consuming ones, which copy and rotate.
+#include "kernels/cuda/attention_hopper.cuh"
+#include "kernels/cuda/attention_resident.cuh"
+
+namespace pastur {
+
+inline constexpr int kConsumers = 2;
+inline constexpr int kConsumerThreads = kConsumers * kWarpgroup;
+inline constexpr int kThreads = kConsumerThreads + kWarpgroup;
+inline constexpr int kStages = 2;
+inline constexpr int kRotators = 3;  ///< warps beside the copying one
+/// Of a thread beside the consumers, and of a consumer, where there is something to rotate: of three
+/// warpgroups' 3 * 168.
+inline constexpr int kRotatorRegisters = 72, kRotatingRegisters = 216;
+
+/// Rows that a warp rotates at once: a lane has 8 columns and their partners half the width further.
+constexpr int rotated_rows(int width) {
+    return 32 / (width / 16);
+}
+
+/// Shared memory of a block of threads: two heads' queries, keys and values in turn, and for each consuming
+/// warp the outputs of its two times 16 queries on their way out.
+template <int kShared>
+struct HeadTiles {
+    using Widths = HeadWidths<kResidentWidth - kShared, kShared, kResidentWidth>;
+    using Rows = typename Widths::template Key<kResidentTokens>;  // of queries too
+    using V = typename Widths::template Value<kResidentTokens>;
+    using Out = SwizzledRows<kBlockRows, kResidentWidth>;
+    static constexpr int kKeyAt = Rows::kBytes, kValueAt = 2 * Rows::kBytes;
+    static constexpr int kStageBytes = kValueAt + V::kBytes;
+    static constexpr int kOutAt = kStages * kStageBytes;
+    static constexpr int kBarriersAt = kOutAt + kConsumers * 4 * 2 * Out::kBytes;
+    static constexpr int kSharedBytes = kBarriersAt + 5 * kStages * 8 + kSharedAlignment;
+    static_assert(kSharedBytes <= kHopperSharedBytes);
+};
+
+struct ResidentHopperParams {
+    AttentionMaps maps;
+    CUtensorMap out, rotated_q, rotated_k;
+    AttentionForwardParams<bf16> attention;
+    int copied_rows;  ///< of each matrix of a head: whole tiles of 64, past the last token zeros
+};
+
+#if defined(PASTUR_HOPPER)
+
+/// Addresses of a block's shared memory.
+template <typename Tiles>
+struct HeadShared {
+    SharedAddress base = shared_base();
+    Barriers qk_full{base + Tiles::kBarriersAt}, qk_empty{qk_full[kStages]}, rotated{qk_empty[kStages]},
+        v_full{rotated[kStages]}, v_empty{v_full[kStages]};
+
+    __device__ SharedAddress stage(int index) const { return base + index * Tiles::kStageBytes; }
+};
+
+/// One thread: has every head's rows copied.
+template <typename Tiles>
+__device__ __forceinline__ void produce(const ResidentHopperParams& p, const HeadShared<Tiles>& shared) {
+    Ring<kStages> ring;
+    const int bytes = p.copied_rows * kResidentWidth * 2;
+    for (HeadWalk walk(p.attention.sizes, 1); !walk.done(); walk.advance(), ring.advance()) {
+        const int batch = walk.batch(), head = walk.head(), kv_head = head / p.attention.sizes.group();
+        const SharedAddress stage = shared.stage(ring.stage), qk_full = shared.qk_full[ring.stage],
+                            v_full = shared.v_full[ring.stage];
+        mbarrier_sleep(shared.qk_empty[ring.stage], ring.parity ^ 1);
+        mbarrier_expect(qk_full, 2 * bytes);
+        copy_rows<typename Tiles::Rows>(stage, p.maps.q, qk_full, 0, head, head, batch);
+        copy_rows<typename Tiles::Rows>(stage + Tiles::kKeyAt, p.maps.k, qk_full, 0, kv_head, 0, batch);
+        mbarrier_sleep(shared.v_empty[ring.stage], ring.parity ^ 1);
+        mbarrier_expect(v_full, bytes);
+        copy_rows<typename Tiles::V>(stage + Tiles::kValueAt, p.maps.v, v_full, 0, kv_head, 0, batch);
+    }
+}
+
+/// Where the 16-byte unit of a row is, among rows of 128 bytes (64), as tensor copies swizzle them.
+template <int kRowBytes>
+__device__ __forceinline__ int swizzled_unit(int row, int unit) {
+    if constexpr (kRowBytes == 128) return row * 128 + (unit ^ row % 8) * 16;
+    return row * 64 + (unit ^ row / 2 % 4) * 16;
+}
+
+__device__ __forceinline__ std::byte* shared_pointer(SharedAddress at) {
+    return dynamic_shared() + (at - shared_address(dynamic_shared()));
+}
+
+/// A warp that rotates a third of a head's queries, and keys, in shared memory before the consumers see them
+/// (rope.h, kForward), and has them copied from there to memory.
+template <typename Tiles, Rotated kRotated>
+struct Rotator {
+    static constexpr bool kKeys = kRotated == Rotated::kQueriesAndKeys;
+    static constexpr int kBegin = kRotated == Rotated::kHalfQueries ? kResidentWidth / 2 : 0;
+    static constexpr int kWidth = kResidentWidth - kBegin, kHalf = kWidth / 2, kUnits = kHalf / 8;
+    static constexpr int kRows = rotated_rows(kWidth);  ///< at once
+
+    const ResidentHopperParams& p;
+    const HeadShared<Tiles>& shared;
+    int rotator, lane, count;  ///< count: of the times it takes kRows rows of a head
+
+    struct Angles {
+        Packed<float, 8> cosine, sine;
+    };
+    /// Eight neighbouring lanes have the same 8 columns of eight rows: no two meet in a bank.
+    __device__ __forceinline__ int row() const { return lane % kRows; }
+    __device__ __forceinline__ int unit() const { return lane / kRows; }
+    /// The rotator's index-th rows of a head; the head's first again after its last.
+    __device__ __forceinline__ int first(int index) const {
+        return ((index % count) * kRotators + rotator) * kRows;
+    }
+
+    __device__ __forceinline__ Angles load(int index) const {
+        const int token = min(first(index) + row(), p.attention.sizes.tokens - 1);
+        const float* from = p.attention.rope_table + token * kWidth + unit() * 8;
+        return {Packed<float, 8>::load(from), Packed<float, 8>::load(from + kHalf)};
+    }
+
+    __device__ __forceinline__ void rotate(SharedAddress rows, const Angles& angles) const {
+        std::byte* const memory = shared_pointer(rows);
+        bf16* low = reinterpret_cast<bf16*>(memory + swizzled_unit<kWidth * 2>(row(), unit()));
+        bf16* high = reinterpret_cast<bf16*>(memory + swizzled_unit<kWidth * 2>(row(), unit() + kUnits));
+        const auto x = Packed<bf16, 8>::load(low), y = Packed<bf16, 8>::load(high);
+        const Packed<float, 8>&c = angles.cosine, &s = angles.sine;
+        Packed<bf16, 8>::of([&](int i) { return x[i] * c[i] - y[i] * s[i]; }).store(low);
+        Packed<bf16, 8>::of([&](int i) { return y[i] * c[i] + x[i] * s[i]; }).store(high);
+    }
+
+    __device__ __forceinline__ void rows(const HeadWalk& walk, SharedAddress stage, const Angles& angles,
+                                         int first) const {
+        const SharedAddress q = stage + kBegin * kResidentTokens * 2 + first * kWidth * 2;
+        const SharedAddress k = stage + Tiles::kKeyAt + first * kWidth * 2;
+        rotate(q, angles);
+        if constexpr (kKeys) rotate(k, angles);
+        shared_written();
+        __syncwarp();
+        if (lane != 0) return;
+        store_box(p.rotated_q, q, 0, first, walk.head(), walk.batch());
+        if constexpr (kKeys) store_box(p.rotated_k, k, 0, first, walk.head(), walk.batch());
+    }
+
+    __device__ __forceinline__ void run() {
+        Ring<kStages> ring;
+        const int groups = (p.attention.sizes.tokens + kRows - 1) / kRows;
+        count = (groups - rotator + kRotators - 1) / kRotators;
+        Angles ahead[2];  // from L2, which takes long
+        if (count > 0) ahead[0] = load(0), ahead[1] = load(1);
+        for (HeadWalk walk(p.attention.sizes, 1); !walk.done(); walk.advance(), ring.advance()) {
+            mbarrier_sleep(shared.qk_full[ring.stage], ring.parity);
+#pragma unroll 1
+            for (int index = 0; index < count; ++index) {
+                const Angles angles = ahead[0];
+                ahead[0] = ahead[1];
+                ahead[1] = load(index + 2);
+                rows(walk, shared.stage(ring.stage), angles, first(index));
+            }
+            release(shared.rotated[ring.stage]);
+            if (lane == 0) {
+                stores_commit();
+                stores_read<0>();
+                release(shared.qk_empty[ring.stage]);
+            }
+        }
+    }
+};
+
+#endif  // PASTUR_HOPPER
+
+}  // namespace pastur
