@@ -227,7 +227,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     __syncthreads();
     const int warp = warp_index(), group = warp / 4, lane = static_cast<int>(threadIdx.x) % 32;
     if (group == kConsumers) {
-        give_registers<kRotates ? kRotatorRegisters : Registers<kConsumers>::kProducer>();
+        give_registers<kRotates ? RotatingRegisters<kRotated>::kRotator : Registers<kConsumers>::kProducer>();
         if (warp % 4 == kRotators) {
             if (lane == 0) produce<Tiles>(p, shared);
         } else if constexpr (kRotates) {
@@ -235,7 +235,8 @@ __global__ void __launch_bounds__(kThreads, 1)
             rotator.run();
         }
     } else {
-        take_registers<kRotates ? kRotatingRegisters : Registers<kConsumers>::kConsumer>();
+        take_registers<kRotates ? RotatingRegisters<kRotated>::kConsumer
+                                : Registers<kConsumers>::kConsumer>();
         if (group == 0) {
             const ResidentConsumer<Tiles, kRotated, 4, 1> consumer{p, shared, group, warp % 4, lane};
             consumer.run();
