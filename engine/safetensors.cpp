@@ -36,6 +36,8 @@ const char* name_in_file(DType dtype) {
             return "F64";
         case DType::kI32:
             return "I32";
+        case DType::kF8E4M3:
+            return "F8_E4M3";
     }
     return "";
 }

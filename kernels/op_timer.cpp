@@ -30,6 +30,8 @@ const char* name_of(OpFamily family) {
             return "adamw";
         case OpFamily::kReduce:
             return "reduce";
+        case OpFamily::kQuantize:
+            return "fp8 rounding";
         case OpFamily::kFill:
             return "fill and copy";
         case OpFamily::kTransfer:

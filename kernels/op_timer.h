@@ -29,6 +29,7 @@ enum class OpFamily : uint8_t {
     kCrossEntropy,
     kAdamw,
     kReduce,
+    kQuantize,  ///< rounding to fp8
     kFill,      ///< fills, casts, copies on the device
     kTransfer,  ///< between host and device
     kCount,

@@ -1,7 +1,9 @@
 #include "kernels/tensor.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
 
 namespace pastur {
 
@@ -15,6 +17,8 @@ const char* name_of(DType dtype) {
             return "f64";
         case DType::kI32:
             return "i32";
+        case DType::kF8E4M3:
+            return "f8e4m3";
     }
     return "?";
 }
@@ -28,6 +32,26 @@ Bf16 to_bf16(float value) {
 
 float to_float(Bf16 value) {
     return std::bit_cast<float>(static_cast<uint32_t>(value.bits) << 16);
+}
+
+F8E4M3 to_f8e4m3(float value) {
+    const uint8_t sign = std::signbit(value) ? 0x80 : 0;
+    const auto with_sign = [sign](int bits) { return F8E4M3{static_cast<uint8_t>(sign | bits)}; };
+    if (std::isnan(value)) return with_sign(0x7f);
+    const float size = std::min(std::fabs(value), kLargestF8E4M3);
+    // Numbers from 2^e to 2^(e + 1) lie 2^(e - 3) apart, those below 2^-6 as far as the ones above it.
+    const int exponent = std::max(size > 0 ? std::ilogb(size) : -6, -6);
+    const auto steps = static_cast<int>(std::nearbyint(std::ldexp(size, 3 - exponent)));
+    // Eight steps and more have the leading bit, which the exponent implies; sixteen are the next exponent.
+    return with_sign((exponent + 6) * 8 + steps);
+}
+
+float to_float(F8E4M3 value) {
+    const int exponent = value.bits >> 3 & 15, mantissa = value.bits & 7;
+    const float size = exponent == 15 && mantissa == 7 ? std::numeric_limits<float>::quiet_NaN()
+                       : exponent == 0                 ? std::ldexp(static_cast<float>(mantissa), -9)
+                                       : std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
+    return value.bits & 0x80 ? -size : size;
 }
 
 Shape::Shape(std::initializer_list<int64_t> extents) {

@@ -13,21 +13,42 @@
 
 namespace pastur {
 
-enum class DType : uint8_t { kF32, kBF16, kF64, kI32 };
+enum class DType : uint8_t { kF32, kBF16, kF64, kI32, kF8E4M3 };
 
 /// Storage of a bfloat16 on the host: the upper half of a float.
 struct Bf16 {
     uint16_t bits;
 };
 
+/// Storage of an 8-bit float with 4 bits of exponent and 3 of mantissa: up to 448, no infinity (Micikevicius
+/// et al., arXiv 2209.05433).
+struct F8E4M3 {
+    uint8_t bits;
+};
+inline constexpr float kLargestF8E4M3 = 448;
+
 constexpr int64_t size_of(DType dtype) {
-    return dtype == DType::kBF16 ? 2 : dtype == DType::kF64 ? 8 : 4;
+    switch (dtype) {
+        case DType::kF8E4M3:
+            return 1;
+        case DType::kBF16:
+            return 2;
+        case DType::kF64:
+            return 8;
+        case DType::kF32:
+        case DType::kI32:
+            break;
+    }
+    return 4;
 }
 const char* name_of(DType dtype);
 
 /// Rounds to nearest, ties to even; NaN stays NaN.
 Bf16 to_bf16(float value);
 float to_float(Bf16 value);
+/// The same; beyond the largest number, infinity too, it is that one with the sign.
+F8E4M3 to_f8e4m3(float value);
+float to_float(F8E4M3 value);
 
 template <typename T>
 struct DTypeOf;
@@ -46,6 +67,10 @@ struct DTypeOf<Bf16> {
 template <>
 struct DTypeOf<int32_t> {
     static constexpr DType kValue = DType::kI32;
+};
+template <>
+struct DTypeOf<F8E4M3> {
+    static constexpr DType kValue = DType::kF8E4M3;
 };
 
 /// Extents or strides of up to four dimensions.

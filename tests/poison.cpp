@@ -21,6 +21,8 @@ uint64_t poison_bits(DType dtype) {
             return 0xFFF5A5A5'A5A5A5A5;
         case DType::kI32:
             return 0x80A5A5A5'80A5A5A5;
+        case DType::kF8E4M3:  // has two NaN: this one, and that which conversions give
+            return 0xFFFFFFFF'FFFFFFFF;
     }
     return ~uint64_t{0};
 }
@@ -60,6 +62,9 @@ void encode(std::byte* at, DType dtype, double value) {
         case DType::kI32:
             store(at, static_cast<int32_t>(value));
             break;
+        case DType::kF8E4M3:
+            store(at, to_f8e4m3(static_cast<float>(value)));
+            break;
     }
 }
 
@@ -73,16 +78,18 @@ double decode(const std::byte* at, DType dtype) {
             return load<double>(at);
         case DType::kI32:
             return load<int32_t>(at);
+        case DType::kF8E4M3:
+            return to_float(load<F8E4M3>(at));
     }
     return NAN;
 }
 
-/// Raw bytes as a tensor, for copies; sizes here are even.
+/// Raw bytes as a tensor, for copies.
 Tensor raw(std::byte* data, int64_t bytes) {
-    return Tensor(data, DType::kBF16, {bytes / 2});
+    return Tensor(data, DType::kF8E4M3, {bytes});
 }
 ConstTensor raw(const std::byte* data, int64_t bytes) {
-    return ConstTensor(data, DType::kBF16, {bytes / 2});
+    return ConstTensor(data, DType::kF8E4M3, {bytes});
 }
 
 /// Byte offsets of every element, row-major.

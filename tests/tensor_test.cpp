@@ -101,7 +101,7 @@ uint16_t nearest_bf16(float x) {
     double best_distance = INFINITY;
     // Beyond the largest number the next one would be 2^128: infinity stands there.
     const auto position = [](uint32_t bits) {
-        const float value = to_float({static_cast<uint16_t>(bits)});
+        const float value = to_float(Bf16{static_cast<uint16_t>(bits)});
         return std::isinf(value) ? std::copysign(0x1p128, static_cast<double>(value))
                                  : static_cast<double>(value);
     };
@@ -137,6 +137,58 @@ TEST(Bf16Conversion, RoundsToTheNearestAndTiesToEven) {
     EXPECT_TRUE(std::isnan(to_float(to_bf16(std::bit_cast<float>(0x7f800001u)))))
         << "NaN must not become infinity";
     EXPECT_TRUE(std::isnan(to_float(to_bf16(std::bit_cast<float>(0xffffffffu)))));
+}
+
+/// The e4m3 number nearest to x by search over all of them that have its sign.
+uint8_t nearest_f8e4m3(float x) {
+    uint8_t best = 0;
+    double best_distance = INFINITY;
+    for (uint32_t bits = 0; bits < 0x100; ++bits) {
+        const auto value = static_cast<double>(to_float(F8E4M3{static_cast<uint8_t>(bits)}));
+        if (std::isnan(value) || (bits >> 7) != std::signbit(x)) continue;
+        const double distance = std::abs(value - static_cast<double>(x));
+        if (distance < best_distance || (distance == best_distance && bits % 2 == 0)) {
+            best = static_cast<uint8_t>(bits);
+            best_distance = distance;
+        }
+    }
+    return best;
+}
+
+TEST(F8E4M3Conversion, HasTheNumbersOfTheFormat) {
+    const auto number = [](int bits) { return to_float(F8E4M3{static_cast<uint8_t>(bits)}); };
+    EXPECT_EQ(number(0x00), 0.0f);
+    EXPECT_EQ(number(0x01), 0x1p-9f) << "the smallest one";
+    EXPECT_EQ(number(0x07), 7 * 0x1p-9f);
+    EXPECT_EQ(number(0x08), 0x1p-6f) << "the smallest normal one";
+    EXPECT_EQ(number(0x38), 1.0f);
+    EXPECT_EQ(number(0x39), 1.125f);
+    EXPECT_EQ(number(0x7e), kLargestF8E4M3);
+    EXPECT_EQ(number(0xfe), -kLargestF8E4M3);
+    EXPECT_TRUE(std::isnan(number(0x7f)));
+    EXPECT_TRUE(std::isnan(number(0xff)));
+    for (int bits = 0; bits < 0x100; ++bits) {
+        if (bits % 0x80 == 0x7f) continue;
+        ASSERT_EQ(to_f8e4m3(number(bits)).bits, bits);
+    }
+}
+
+TEST(F8E4M3Conversion, RoundsToTheNearestAndTiesToEven) {
+    std::vector<float> numbers = {0x1p-10f, 0x1.8p-10f, 0x1p-11f, 0x1.000002p-10f, 0x1p-126f, 0x1p-149f, 440};
+    // Every number of the format, every middle of two neighbours and what lies beside it.
+    for (int bits = 0; bits < 0x7e; ++bits) {
+        const float low = to_float(F8E4M3{static_cast<uint8_t>(bits)});
+        const float middle = (low + to_float(F8E4M3{static_cast<uint8_t>(bits + 1)})) / 2;
+        numbers.insert(numbers.end(),
+                       {low, middle, std::nextafterf(middle, 0.0f), std::nextafterf(middle, INFINITY)});
+    }
+    for (const float size : numbers)
+        for (const float x : {size, -size}) ASSERT_EQ(to_f8e4m3(x).bits, nearest_f8e4m3(x)) << x;
+    for (const float beyond : {449.0f, 464.0f, 1e30f, std::numeric_limits<float>::infinity()}) {
+        EXPECT_EQ(to_float(to_f8e4m3(beyond)), 448.0f) << beyond;
+        EXPECT_EQ(to_float(to_f8e4m3(-beyond)), -448.0f) << beyond;
+    }
+    EXPECT_TRUE(std::isnan(to_float(to_f8e4m3(std::bit_cast<float>(0x7f800001u)))));
 }
 
 }  // namespace

@@ -23,7 +23,8 @@ struct MatmulOperand {
 /// Everything the choice of an algorithm may depend on: D [m, n] = op(A) op(B) + beta C, fp32 sums.
 struct MatmulKey {
     bool transpose_a, transpose_b;
-    bool add_c;  ///< beta = 1; otherwise C is not read
+    bool add_c;      ///< beta = 1; otherwise C is not read
+    bool fast_sums;  ///< of e4m3 operands, whose columns have scales
     int64_t m, n, k;
     MatmulOperand a, b, c, d;
     auto operator<=>(const MatmulKey&) const = default;
@@ -53,6 +54,8 @@ struct MatmulCall {
     std::byte* d;
     int64_t d_bytes;
     bool add_c;
+    /// f32 [m] and [n], of op(A)'s rows and op(B)'s columns, where those are e4m3.
+    const float *a_scales = nullptr, *b_scales = nullptr;
 };
 
 /// Queues the product on the context's stream.

@@ -82,14 +82,6 @@ class Trial {
 
 }  // namespace
 
-cublasStatus_t run_matmul(CudaHandles& handles, MatmulPlan& plan, const MatmulAlgorithm& algorithm,
-                          const MatmulCall& call) {
-    const float alpha = 1, beta = call.add_c ? 1 : 0;
-    return cublasLtMatmul(handles.blas, &plan.operation, &alpha, call.a, &plan.a, call.b, &plan.b, &beta,
-                          call.c, &plan.c, call.d, &plan.d, &algorithm.algorithm,
-                          handles.blas_workspace.data(), algorithm.workspace_bytes, handles.stream);
-}
-
 MatmulAlgorithm fastest_algorithm(CudaContext& ctx, MatmulPlan& plan,
                                   const std::vector<MatmulAlgorithm>& candidates, const MatmulCall& call) {
     if (candidates.size() == 1) return candidates.front();
