@@ -21,16 +21,21 @@ void check(const char* op, const ConstTensor& x, const ConstTensor& rstd, const 
 
 }  // namespace
 
-void rmsnorm_forward(Context& ctx, Tensor out, Tensor rstd, ConstTensor x, ConstTensor weight, float eps) {
+void rmsnorm_forward(Context& ctx, Tensor out, Tensor rstd, ConstTensor x, ConstTensor weight, float eps,
+                     const Fp8Rows& rounded) {
     check("rmsnorm_forward", x, rstd, weight);
+    check_rounded("rmsnorm_forward", rounded, x);
     PASTUR_CHECK(is_rows(out, x), "rmsnorm_forward: out {}, x {}", describe(out), describe(x));
-    const OpScope scope(ctx, OpFamily::kRmsNorm, 0, bytes_of(out, rstd, x, weight));
-    std::visit([&](auto& c) { rmsnorm_forward(c, out, rstd, x, weight, eps); }, ctx);
+    const OpScope scope(ctx, OpFamily::kRmsNorm, 0,
+                        bytes_of(out, rstd, x, weight, rounded.values, rounded.scales));
+    std::visit([&](auto& c) { rmsnorm_forward(c, out, rstd, x, weight, eps, rounded); }, ctx);
 }
 
 void rmsnorm_backward(Context& ctx, Tensor dx, Tensor dweight, Tensor out, ConstTensor dy, ConstTensor x,
-                      ConstTensor rstd, ConstTensor weight, ConstTensor dresidual, Update dweight_update) {
+                      ConstTensor rstd, ConstTensor weight, ConstTensor dresidual, Update dweight_update,
+                      const Fp8Rows& rounded) {
     check("rmsnorm_backward", x, rstd, weight);
+    check_rounded("rmsnorm_backward", rounded, x);
     PASTUR_CHECK(is_rows(dx, x) && is_rows(dy, x), "rmsnorm_backward: dx {}, dy {}, x {}", describe(dx),
                  describe(dy), describe(x));
     PASTUR_CHECK(dweight.dtype() == DType::kF32 && dweight.contiguous() && dweight.shape() == weight.shape(),
@@ -39,11 +44,12 @@ void rmsnorm_backward(Context& ctx, Tensor dx, Tensor dweight, Tensor out, Const
                  describe(dresidual), describe(x));
     PASTUR_CHECK(out.empty() || is_rows(out, x), "rmsnorm_backward: out {}, x {}", describe(out),
                  describe(x));
-    const OpScope scope(ctx, OpFamily::kRmsNorm, 0,
-                        bytes_of(dx, dweight, out, dy, x, rstd, weight, dresidual));
+    const OpScope scope(
+        ctx, OpFamily::kRmsNorm, 0,
+        bytes_of(dx, dweight, out, dy, x, rstd, weight, dresidual, rounded.values, rounded.scales));
     std::visit(
         [&](auto& c) {
-            rmsnorm_backward(c, dx, dweight, out, dy, x, rstd, weight, dresidual, dweight_update);
+            rmsnorm_backward(c, dx, dweight, out, dy, x, rstd, weight, dresidual, dweight_update, rounded);
         },
         ctx);
 }

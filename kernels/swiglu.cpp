@@ -14,18 +14,22 @@ void check(const char* op, const ConstTensor& gu, const ConstTensor& out) {
 
 }  // namespace
 
-void swiglu_forward(Context& ctx, Tensor out, ConstTensor gu) {
+void swiglu_forward(Context& ctx, Tensor out, ConstTensor gu, const Fp8Rows& rounded) {
     check("swiglu_forward", gu, out);
-    const OpScope scope(ctx, OpFamily::kSwiglu, 0, bytes_of(out, gu));
-    std::visit([&](auto& c) { swiglu_forward(c, out, gu); }, ctx);
+    check_rounded("swiglu_forward", rounded, out);
+    const OpScope scope(ctx, OpFamily::kSwiglu, 0, bytes_of(out, gu, rounded.values, rounded.scales));
+    std::visit([&](auto& c) { swiglu_forward(c, out, gu, rounded); }, ctx);
 }
 
-void swiglu_backward(Context& ctx, Tensor dgu, Tensor out, ConstTensor dout, ConstTensor gu) {
+void swiglu_backward(Context& ctx, Tensor dgu, Tensor out, ConstTensor dout, ConstTensor gu,
+                     const Fp8Rows& rounded) {
     check("swiglu_backward", gu, dout);
     check("swiglu_backward", dgu, dout);
     if (!out.empty()) check("swiglu_backward", dgu, out);
-    const OpScope scope(ctx, OpFamily::kSwiglu, 0, bytes_of(dgu, out, dout, gu));
-    std::visit([&](auto& c) { swiglu_backward(c, dgu, out, dout, gu); }, ctx);
+    check_rounded("swiglu_backward", rounded, dgu);
+    const OpScope scope(ctx, OpFamily::kSwiglu, 0,
+                        bytes_of(dgu, out, dout, gu, rounded.values, rounded.scales));
+    std::visit([&](auto& c) { swiglu_backward(c, dgu, out, dout, gu, rounded); }, ctx);
 }
 
 }  // namespace pastur

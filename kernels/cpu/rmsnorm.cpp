@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/cpu/parallel.h"
+#include "kernels/fp8.h"
 
 namespace pastur {
 namespace {
@@ -17,7 +18,8 @@ int64_t partials(int64_t rows) {
 
 }  // namespace
 
-void rmsnorm_forward(CpuContext& ctx, Tensor out, Tensor rstd, ConstTensor x, ConstTensor weight, float eps) {
+void rmsnorm_forward(CpuContext& ctx, Tensor out, Tensor rstd, ConstTensor x, ConstTensor weight, float eps,
+                     const Fp8Rows& rounded) {
     const int64_t width = x.size(1);
     const float* w = weight.data<float>();
     float* rstd_of = rstd.data<float>();
@@ -31,13 +33,15 @@ void rmsnorm_forward(CpuContext& ctx, Tensor out, Tensor rstd, ConstTensor x, Co
         for (int64_t c = 0; c < width; ++c) to[c] = row[c] * r * w[c];
         rstd_of[n] = r;
     });
+    if (!rounded.empty()) quantize_rows(ctx, rounded, out);
 }
 
 /// From out = x r w, r = (mean x^2 + eps)^(-1/2), dr = -r^3 mean(x dx): with g = w dy and xhat = x r,
 /// dx = r (g - xhat mean(g xhat)), and dweight = sum_n dy xhat. dx = (plus dresidual), dweight = or +=, out
 /// =.
 void rmsnorm_backward(CpuContext& ctx, Tensor dx, Tensor dweight, Tensor out, ConstTensor dy, ConstTensor x,
-                      ConstTensor rstd, ConstTensor weight, ConstTensor dresidual, Update dweight_update) {
+                      ConstTensor rstd, ConstTensor weight, ConstTensor dresidual, Update dweight_update,
+                      const Fp8Rows& rounded) {
     const int64_t rows = x.size(0), width = x.size(1);
     const float* w = weight.data<float>();
     Arena::Frame frame(ctx.scratch(), "rmsnorm_backward");
@@ -72,6 +76,7 @@ void rmsnorm_backward(CpuContext& ctx, Tensor dx, Tensor dweight, Tensor out, Co
     if (dweight_update == Update::kAssign) std::fill_n(dw, width, 0.0f);
     for (int64_t p = 0; p < partials(rows); ++p)
         for (int64_t c = 0; c < width; ++c) dw[c] += partial[p * width + c];
+    if (!rounded.empty()) quantize_rows(ctx, rounded, dx);
 }
 
 int64_t rmsnorm_backward_scratch_bytes(CpuContext&, int64_t rows, int64_t width) {

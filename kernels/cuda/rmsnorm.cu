@@ -2,8 +2,10 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/fp8.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/numeric.cuh"
+#include "kernels/fp8.h"
 
 namespace pastur {
 
@@ -34,13 +36,45 @@ __device__ float group_sum(float value, float (*shared)[kGroup / kWarp], int par
         return block_sum<kGroup>(value, shared[parity]);
 }
 
+template <int kGroup>
+__device__ float group_max(float value, float (*shared)[kGroup / kWarp], int parity) {
+    if constexpr (kGroup == kWarp)
+        return warp_max(value);
+    else
+        return block_max<kGroup>(value, shared[parity]);
+}
+
+/// A row that a group has written is rounded too: `kept` are the thread's first vectors of it, what lies
+/// beyond them it reads again from `row`. `shared` and parity as of group_sum, but not the same memory.
+template <typename T, int kWidth, int kGroup>
+__device__ void round_row(const F8Output& out, int64_t row, const T* numbers,
+                          const Packed<T, kWidth> (&kept)[kPacks<kGroup>], float (*shared)[kGroup / kWarp],
+                          int parity) {
+    using Pack = Packed<T, kWidth>;
+    const int thread = threadIdx.x % kGroup, count = out.width / kWidth;
+    float largest = 0;
+#pragma unroll
+    for (int p = 0; p < kPacks<kGroup>; ++p)
+        if (thread + p * kGroup < count) largest = fmaxf(largest, largest_of<kWidth>(kept[p]));
+    for (int v = tail_begin<kGroup>(thread, count); v < count; v += kGroup)
+        largest = fmaxf(largest, largest_of<kWidth>(Pack::load(numbers + v * kWidth)));
+    const Fp8Scale scale(group_max<kGroup>(largest, shared, parity));
+    if (thread == 0) out.scales[row] = scale.scale;
+#pragma unroll
+    for (int p = 0; p < kPacks<kGroup>; ++p)
+        if (thread + p * kGroup < count)
+            out.store<kWidth>(row, (thread + p * kGroup) * kWidth, scale, kept[p]);
+    for (int v = tail_begin<kGroup>(thread, count); v < count; v += kGroup)
+        out.store<kWidth>(row, v * kWidth, scale, Pack::load(numbers + v * kWidth));
+}
+
 /// rstd[n] = (mean_c x[n, c]^2 + eps)^(-1/2); out[n, c] = x[n, c] rstd[n] weight[c].
 /// One group per row; thread t of it has the columns (t + kGroup j) kWidth .. + kWidth. The row is read once.
 /// width is a multiple of kWidth; rows are aligned for Packed<T, kWidth>.
-template <typename T, int kWidth, int kGroup>
+template <typename T, int kWidth, int kGroup, bool kRounds>
 __global__ void __launch_bounds__(kThreads<kGroup>)
     rmsnorm_forward_kernel(Rows<T> out, float* rstd, Rows<const T> x, const float* weight, int64_t rows,
-                           int width, float eps) {
+                           int width, float eps, F8Output rounded) {
     using Pack = Packed<T, kWidth>;
     __shared__ float shared[2][kGroup / kWarp];
     const int64_t row = static_cast<int64_t>(blockIdx.x) * (kThreads<kGroup> / kGroup) + threadIdx.x / kGroup;
@@ -68,13 +102,16 @@ __global__ void __launch_bounds__(kThreads<kGroup>)
     if (thread == 0) rstd[row] = scale;
     const auto write = [&](const Pack& pack, int column) {
         const auto gamma = Packed<float, kWidth>::load(weight + column);
-        Pack::of([&](int i) { return pack[i] * scale * gamma[i]; }).store(to + column);
+        const Pack normalised = Pack::of([&](int i) { return pack[i] * scale * gamma[i]; });
+        normalised.store(to + column);
+        return normalised;
     };
 #pragma unroll
     for (int p = 0; p < kPacks<kGroup>; ++p)
-        if (thread + p * kGroup < count) write(kept[p], (thread + p * kGroup) * kWidth);
+        if (thread + p * kGroup < count) kept[p] = write(kept[p], (thread + p * kGroup) * kWidth);
     for (int v = tail_begin<kGroup>(thread, count); v < count; v += kGroup)
         write(Pack::load(from + v * kWidth), v * kWidth);
+    if constexpr (kRounds) round_row<T, kWidth, kGroup>(rounded, row, to, kept, shared, 1);
 }
 
 /// Of the backward kernel on each processor: half of what fits, for 128 registers a thread.
@@ -91,6 +128,7 @@ struct RmsnormBackwardParams {
     const float* weight;
     int64_t rows;
     int width;
+    F8Output rounded;  ///< of dx
 };
 
 /// Adds the groups' sums of a block in ascending order and writes them as its row of the partial sums.
@@ -123,12 +161,12 @@ __device__ void write_partials(float* partials, const float (&sums)[kPacks<kGrou
 /// beyond the kept ones (a block's row only) add up in the block's own row of the partial sums, each by the
 /// one thread that has it. width is a multiple of kWidth; rows are aligned for Packed<T, kWidth>; no more
 /// blocks than rows.
-template <typename T, int kWidth, int kGroup>
+template <typename T, int kWidth, int kGroup, bool kRounds>
 __global__ void __launch_bounds__(kThreads<kGroup>, kResidentThreads / kThreads<kGroup>)
     rmsnorm_backward_kernel(RmsnormBackwardParams<T> params) {
     using Pack = Packed<T, kWidth>;
     using Floats = Packed<float, kWidth>;
-    __shared__ float shared[2][kGroup / kWarp];
+    __shared__ float shared[2][kGroup / kWarp], shared_for_rounding[2][kGroup / kWarp];
     constexpr int kGroups = kThreads<kGroup> / kGroup;
     const int thread = threadIdx.x % kGroup, count = params.width / kWidth;
     const int64_t first = static_cast<int64_t>(blockIdx.x) * kGroups + threadIdx.x / kGroup;
@@ -177,20 +215,25 @@ __global__ void __launch_bounds__(kThreads<kGroup>, kResidentThreads / kThreads<
         const float mean = group_sum<kGroup>(dot, shared, parity) * rstd / static_cast<float>(params.width);
         const auto write = [&](const Pack& pack_x, const Pack& pack_dy, const Pack& residual, int column) {
             const Floats weight = Floats::load(params.weight + column);
-            Pack::of([&](int i) {
+            const Pack dx = Pack::of([&](int i) {
                 return residual[i] + (weight[i] * pack_dy[i] - pack_x[i] * rstd * mean) * rstd;
-            }).store(params.dx[row] + column);
+            });
+            dx.store(params.dx[row] + column);
             if (params.out.data)
                 Pack::of([&](int i) { return pack_x[i] * rstd * weight[i]; }).store(params.out[row] + column);
+            return dx;
         };
 #pragma unroll
         for (int p = 0; p < kPacks<kGroup>; ++p) {
             const int v = thread + p * kGroup;
-            if (v < count) write(kept_x[p], kept_dy[p], kept_residual[p], v * kWidth);
+            if (v < count) kept_x[p] = write(kept_x[p], kept_dy[p], kept_residual[p], v * kWidth);
         }
         for (int v = tail_begin<kGroup>(thread, count); v < count; v += kGroup)
             write(Pack::load(x + v * kWidth), Pack::load(dy + v * kWidth),
                   add ? Pack::load(dresidual + v * kWidth) : Pack{}, v * kWidth);
+        if constexpr (kRounds)
+            round_row<T, kWidth, kGroup>(params.rounded, row, params.dx[row], kept_x, shared_for_rounding,
+                                         parity);
     }
     write_partials<kWidth, kGroup>(partials, dweight, params.width);
 }
@@ -243,23 +286,38 @@ void visit_row_shape(int64_t width, bool aligned, const Run& run) {
         choose.template operator()<1>();
 }
 
+/// Calls run.template operator()<kRounds>(output): rounding on the way where rows of bf16 are read as
+/// vectors, and afterwards, what was written being `numbers`, where they are not.
+template <typename T, int kWidth, typename Run>
+void visit_rounding(CudaContext& ctx, const Fp8Rows& rounded, const ConstTensor& numbers, const Run& run) {
+    if constexpr (std::is_same_v<T, bf16> && kWidth == kVector<bf16>) {
+        if (!rounded.empty() && allows_f8_vectors(rounded))
+            return run.template operator()<true>(f8_output(rounded));
+    }
+    run.template operator()<false>(F8Output{});
+    if (!rounded.empty()) quantize_rows(ctx, rounded, numbers);
+}
+
 }  // namespace
 
-void rmsnorm_forward(CudaContext& ctx, Tensor out, Tensor rstd, ConstTensor x, ConstTensor weight,
-                     float eps) {
+void rmsnorm_forward(CudaContext& ctx, Tensor out, Tensor rstd, ConstTensor x, ConstTensor weight, float eps,
+                     const Fp8Rows& rounded) {
     const int64_t rows = x.size(0), width = x.size(1);
     const bool aligned = allows_vectors(out) && allows_vectors(x) && allows_vectors(weight);
     visit_float_type(x.dtype(), [&]<typename T>() {
         visit_row_shape<T>(width, aligned, [&]<int kWidth, int kGroup>() {
-            launch(ctx, ceil_div(rows, kThreads<kGroup> / kGroup), kThreads<kGroup>, 0,
-                   rmsnorm_forward_kernel<T, kWidth, kGroup>, rows_of<T>(out), rstd.data<float>(),
-                   rows_of<T>(x), weight.data<float>(), rows, width, eps);
+            visit_rounding<T, kWidth>(ctx, rounded, out, [&]<bool kRounds>(const F8Output& output) {
+                launch(ctx, ceil_div(rows, kThreads<kGroup> / kGroup), kThreads<kGroup>, 0,
+                       rmsnorm_forward_kernel<T, kWidth, kGroup, kRounds>, rows_of<T>(out),
+                       rstd.data<float>(), rows_of<T>(x), weight.data<float>(), rows, width, eps, output);
+            });
         });
     });
 }
 
 void rmsnorm_backward(CudaContext& ctx, Tensor dx, Tensor dweight, Tensor out, ConstTensor dy, ConstTensor x,
-                      ConstTensor rstd, ConstTensor weight, ConstTensor dresidual, Update dweight_update) {
+                      ConstTensor rstd, ConstTensor weight, ConstTensor dresidual, Update dweight_update,
+                      const Fp8Rows& rounded) {
     const int64_t rows = x.size(0), width = x.size(1);
     const bool aligned = allows_vectors(dx) && allows_vectors(dy) && allows_vectors(x) &&
                          allows_vectors(weight) && allows_vectors(dresidual) && allows_vectors(out);
@@ -268,17 +326,21 @@ void rmsnorm_backward(CudaContext& ctx, Tensor dx, Tensor dweight, Tensor out, C
         visit_row_shape<T>(width, aligned, [&]<int kWidth, int kGroup>() {
             const int64_t blocks = backward_blocks(ctx, rows, kThreads<kGroup>, kGroup);
             float* partials = frame.take(DType::kF32, {blocks, width}).template data<float>();
-            const RmsnormBackwardParams<T> params{rows_of<T>(dx),
-                                                  partials,
-                                                  rows_of<T>(dy),
-                                                  rows_of<T>(x),
-                                                  rows_of<T>(dresidual),
-                                                  rows_of<T>(out),
-                                                  rstd.data<float>(),
-                                                  weight.data<float>(),
-                                                  rows,
-                                                  static_cast<int>(width)};
-            launch(ctx, blocks, kThreads<kGroup>, 0, rmsnorm_backward_kernel<T, kWidth, kGroup>, params);
+            visit_rounding<T, kWidth>(ctx, rounded, dx, [&]<bool kRounds>(const F8Output& output) {
+                const RmsnormBackwardParams<T> params{rows_of<T>(dx),
+                                                      partials,
+                                                      rows_of<T>(dy),
+                                                      rows_of<T>(x),
+                                                      rows_of<T>(dresidual),
+                                                      rows_of<T>(out),
+                                                      rstd.data<float>(),
+                                                      weight.data<float>(),
+                                                      rows,
+                                                      static_cast<int>(width),
+                                                      output};
+                launch(ctx, blocks, kThreads<kGroup>, 0, rmsnorm_backward_kernel<T, kWidth, kGroup, kRounds>,
+                       params);
+            });
             launch(ctx, ceil_div(width, kWarp), dim3(kWarp, kSumRows), 0, rmsnorm_dweight_kernel,
                    dweight.data<float>(), partials, blocks, width, dweight_update == Update::kAccumulate);
         });
