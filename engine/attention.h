@@ -4,8 +4,7 @@
 #include <string>
 
 #include "engine/config.h"
-#include "engine/parameters.h"
-#include "engine/planner.h"
+#include "engine/linear.h"
 #include "kernels/causal_attention.h"
 #include "kernels/context.h"
 
@@ -23,14 +22,17 @@ struct BatchShape {
 class Attention {
   public:
     virtual ~Attention() = default;
+    /// Scratch is for xn and dout given as reads_rounded() says.
     virtual void plan(Context& ctx, Planner& planner, const BatchShape& shape) = 0;
+    /// Whether xn (as x) and dout (as dy) are read rounded.
+    virtual LinearInputs reads_rounded() const = 0;
     /// out = residual + Attention(xn) [N, C]. xn [N, C] is the RMS-normalised input; rope_table as rope.h
     /// says, its width rope_width().
-    virtual void forward(Context& ctx, Tensor out, ConstTensor xn, ConstTensor residual,
+    virtual void forward(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual,
                          ConstTensor rope_table) = 0;
     /// dxn = gradient of xn given dout [N, C] of out (the residual's share of it is the caller's). Weight
     /// gradients are = or += as `update` says: all but those of the matrices that read xn.
-    virtual void backward(Context& ctx, Tensor dxn, ConstTensor dout, ConstTensor rope_table,
+    virtual void backward(Context& ctx, Tensor dxn, const LinearInput& dout, ConstTensor rope_table,
                           Update update) = 0;
     /// Those, after backward(). xn must hold what forward() saw: apart, so that the backward pass of the
     /// norm, which comes between the two, may make it again.

@@ -2,7 +2,6 @@
 #include <cmath>
 
 #include "engine/attention.h"
-#include "kernels/matmul.h"
 
 namespace pastur {
 namespace {
@@ -15,11 +14,13 @@ class MultiHeadAttention final : public Attention {
           kv_heads_(config.model.kv_heads),
           head_dim_(config.model.head_dim) {
         const int64_t width = config.model.d_model;
-        qkv_proj_ = params.table().add_matrix_group({{prefix + "q_proj.weight", heads_ * head_dim_},
+        qkv_proj_ = Linear(
+            params, params.table().add_matrix_group({{prefix + "q_proj.weight", heads_ * head_dim_},
                                                      {prefix + "k_proj.weight", kv_heads_ * head_dim_},
                                                      {prefix + "v_proj.weight", kv_heads_ * head_dim_}},
-                                                    width);
-        o_proj_ = params.table().add_matrix(prefix + "o_proj.weight", width, heads_ * head_dim_);
+                                                    width));
+        o_proj_ =
+            Linear(params, params.table().add_matrix(prefix + "o_proj.weight", width, heads_ * head_dim_));
     }
 
     void plan(Context& ctx, Planner& planner, const BatchShape& shape) override {
@@ -33,27 +34,33 @@ class MultiHeadAttention final : public Attention {
         do_ = temporaries.take(dtype, o_.shape());
         dqkv_ = temporaries.take(dtype, qkv_.shape());
         planner.need_scratch(causal_attention_backward_scratch_bytes(ctx, inputs()));
+        qkv_proj_.plan(ctx, planner, tokens, {.x = true});
+        o_proj_.plan(ctx, planner, tokens, {.dy = true});
     }
 
-    void forward(Context& ctx, Tensor out, ConstTensor xn, ConstTensor residual,
+    LinearInputs reads_rounded() const override {
+        return {.x = qkv_proj_.reads_rounded().x, .dy = o_proj_.reads_rounded().dy};
+    }
+
+    void forward(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual,
                  ConstTensor rope_table) override {
-        linear_forward(ctx, qkv_, xn, params_.value(qkv_proj_));
+        qkv_proj_.forward(ctx, qkv_, xn);
         causal_attention_forward(ctx, heads_of(o_, 0, heads_), lse_, inputs(),
                                  {q_of(qkv_), k_of(qkv_), rope_table});
-        linear_forward(ctx, out, o_, params_.value(o_proj_), residual);
+        o_proj_.forward(ctx, out, o_, residual);
     }
 
-    void backward(Context& ctx, Tensor dxn, ConstTensor dout, ConstTensor rope_table,
+    void backward(Context& ctx, Tensor dxn, const LinearInput& dout, ConstTensor rope_table,
                   Update update) override {
-        linear_backward_weight(ctx, params_.grad(o_proj_), dout, o_, update);
-        linear_backward_input(ctx, do_, dout, params_.value(o_proj_), Update::kAssign);
+        o_proj_.backward_weight(ctx, dout.numbers, o_, update);
+        o_proj_.backward_input(ctx, do_, dout);
         causal_attention_backward(ctx, {q_of(dqkv_), k_of(dqkv_), {}, v_of(dqkv_), rope_table},
                                   heads_of(do_, 0, heads_), heads_of(o_, 0, heads_), lse_, inputs());
-        linear_backward_input(ctx, dxn, dqkv_, params_.value(qkv_proj_), Update::kAssign);
+        qkv_proj_.backward_input(ctx, dxn, dqkv_);
     }
 
     void backward_input_weights(Context& ctx, ConstTensor xn, ConstTensor, Update update) override {
-        linear_backward_weight(ctx, params_.grad(qkv_proj_), dqkv_, xn, update);
+        qkv_proj_.backward_weight(ctx, dqkv_, xn, update);
     }
 
   private:
@@ -72,7 +79,7 @@ class MultiHeadAttention final : public Attention {
 
     Parameters& params_;
     int64_t heads_, kv_heads_, head_dim_;
-    GroupId qkv_proj_, o_proj_;
+    Linear qkv_proj_, o_proj_;
     BatchShape shape_{};
     Tensor qkv_;        ///< [N, (H + 2 Hkv) D]: queries and keys rotated, then values
     Tensor o_;          ///< [N, H D]

@@ -4,7 +4,6 @@
 
 #include "engine/attention.h"
 #include "engine/latent.h"
-#include "kernels/matmul.h"
 
 namespace pastur {
 namespace {
@@ -26,14 +25,16 @@ class DecoupledAttention final : public Attention {
           kv_latent_(params, prefix + "kv_a_layernorm.weight", kv_rank_, kLatentNormEps) {
         ParamTable& table = params.table();
         const int64_t width = config.model.d_model;
-        in_proj_ =
-            table.add_matrix_group({q_rank_ > 0 ? ParamTable::Rows{prefix + "q_a_proj.weight", q_rank_}
-                                                : ParamTable::Rows{prefix + "q_proj.weight", q_width()},
-                                    {prefix + "kv_a_proj_with_mqa.weight", kv_rank_ + rope_dim_}},
-                                   width);
-        if (q_rank_ > 0) q_b_proj_ = table.add_matrix(prefix + "q_b_proj.weight", q_width(), q_rank_);
-        kv_b_proj_ = table.add_matrix(prefix + "kv_b_proj.weight", heads_ * (nope_dim_ + v_dim_), kv_rank_);
-        o_proj_ = table.add_matrix(prefix + "o_proj.weight", width, heads_ * v_dim_);
+        in_proj_ = Linear(params, table.add_matrix_group(
+                                      {q_rank_ > 0 ? ParamTable::Rows{prefix + "q_a_proj.weight", q_rank_}
+                                                   : ParamTable::Rows{prefix + "q_proj.weight", q_width()},
+                                       {prefix + "kv_a_proj_with_mqa.weight", kv_rank_ + rope_dim_}},
+                                      width));
+        if (q_rank_ > 0)
+            q_b_proj_ = Linear(params, table.add_matrix(prefix + "q_b_proj.weight", q_width(), q_rank_));
+        kv_b_proj_ = Linear(
+            params, table.add_matrix(prefix + "kv_b_proj.weight", heads_ * (nope_dim_ + v_dim_), kv_rank_));
+        o_proj_ = Linear(params, table.add_matrix(prefix + "o_proj.weight", width, heads_ * v_dim_));
     }
 
     void plan(Context& ctx, Planner& planner, const BatchShape& shape) override {
@@ -55,42 +56,47 @@ class DecoupledAttention final : public Attention {
         dkv_ = temporaries.take(dtype, kv_.shape());
         do_ = temporaries.take(dtype, o_.shape());
         planner.need_scratch(causal_attention_backward_scratch_bytes(ctx, inputs()));
+        in_proj_.plan(ctx, planner, tokens, {.x = true});
+        kv_b_proj_.plan(ctx, planner, tokens);
+        if (q_rank_ > 0) q_b_proj_.plan(ctx, planner, tokens);
+        o_proj_.plan(ctx, planner, tokens, {.dy = true});
     }
 
-    void forward(Context& ctx, Tensor out, ConstTensor xn, ConstTensor residual,
+    LinearInputs reads_rounded() const override {
+        return {.x = in_proj_.reads_rounded().x, .dy = o_proj_.reads_rounded().dy};
+    }
+
+    void forward(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual,
                  ConstTensor rope_table) override {
-        linear_forward(ctx, in_, xn, params_.value(in_proj_));
-        if (q_rank_ > 0)
-            linear_forward(ctx, q_up_, q_latent_.forward(ctx, q_in(in_)), params_.value(q_b_proj_));
-        linear_forward(ctx, kv_, kv_latent_.forward(ctx, c_of(in_)), params_.value(kv_b_proj_));
+        in_proj_.forward(ctx, in_, xn);
+        if (q_rank_ > 0) q_b_proj_.forward(ctx, q_up_, q_latent_.forward(ctx, q_in(in_)));
+        kv_b_proj_.forward(ctx, kv_, kv_latent_.forward(ctx, c_of(in_)));
         causal_attention_forward(ctx, heads_of(o_, v_dim_), lse_, inputs(), {q_rope(), k_rope(), rope_table});
-        linear_forward(ctx, out, o_, params_.value(o_proj_), residual);
+        o_proj_.forward(ctx, out, o_, residual);
     }
 
-    void backward(Context& ctx, Tensor dxn, ConstTensor dout, ConstTensor rope_table,
+    void backward(Context& ctx, Tensor dxn, const LinearInput& dout, ConstTensor rope_table,
                   Update update) override {
-        linear_backward_weight(ctx, params_.grad(o_proj_), dout, o_, update);
-        linear_backward_input(ctx, do_, dout, params_.value(o_proj_), Update::kAssign);
+        o_proj_.backward_weight(ctx, dout.numbers, o_, update);
+        o_proj_.backward_input(ctx, do_, dout);
         const Tensor dq = q_rank_ > 0 ? dq_up_ : q_in(din_);
         const AttentionGrads grads{heads_of(dq, nope_dim_ + rope_dim_), k_of(dkv_), by_time(k_rope_of(din_)),
                                    v_of(dkv_), rope_table};
         causal_attention_backward(ctx, grads, heads_of(do_, v_dim_), heads_of(o_, v_dim_), lse_, inputs());
 
-        linear_backward_weight(ctx, params_.grad(kv_b_proj_), dkv_, kv_latent_.value(c_of(in_)), update);
-        linear_backward_input(ctx, kv_latent_.value_gradient(c_of(din_)), dkv_, params_.value(kv_b_proj_),
-                              Update::kAssign);
+        kv_b_proj_.backward_weight(ctx, dkv_, kv_latent_.value(c_of(in_)), update);
+        kv_b_proj_.backward_input(ctx, kv_latent_.value_gradient(c_of(din_)), dkv_);
         kv_latent_.backward(ctx, c_of(din_), c_of(in_), update);
         if (q_rank_ > 0) {
-            linear_backward_weight(ctx, params_.grad(q_b_proj_), dq, q_latent_.value(q_in(in_)), update);
-            linear_backward_input(ctx, q_latent_.value_gradient(q_in(din_)), dq, params_.value(q_b_proj_),
-                                  Update::kAssign);
+            q_b_proj_.backward_weight(ctx, dq, q_latent_.value(q_in(in_)), update);
+            q_b_proj_.backward_input(ctx, q_latent_.value_gradient(q_in(din_)), dq);
             q_latent_.backward(ctx, q_in(din_), q_in(in_), update);
         }
-        linear_backward_input(ctx, dxn, din_, params_.value(in_proj_), Update::kAssign);
+        in_proj_.backward_input(ctx, dxn, din_);
     }
 
     void backward_input_weights(Context& ctx, ConstTensor xn, ConstTensor, Update update) override {
-        linear_backward_weight(ctx, params_.grad(in_proj_), din_, xn, update);
+        in_proj_.backward_weight(ctx, din_, xn, update);
     }
 
   private:
@@ -121,7 +127,7 @@ class DecoupledAttention final : public Attention {
     Parameters& params_;
     int64_t heads_, nope_dim_, rope_dim_, v_dim_, kv_rank_, q_rank_;
     Latent q_latent_, kv_latent_;
-    GroupId in_proj_{}, q_b_proj_{}, kv_b_proj_{}, o_proj_{};
+    Linear in_proj_, q_b_proj_, kv_b_proj_, o_proj_;
     BatchShape shape_{};
     Tensor in_;    ///< [N, q width or q_rank | kv_rank | d_R]; the rotary columns are rotated in place
     Tensor q_up_;  ///< [N, H (d_n + d_R)] with q_rank: decompressed queries

@@ -5,7 +5,6 @@
 
 #include "engine/attention.h"
 #include "engine/latent.h"
-#include "kernels/matmul.h"
 #include "kernels/rope.h"
 
 namespace pastur {
@@ -31,18 +30,19 @@ class PreRopeAttention : public Attention {
         lse_ = planner.keep(DType::kF32, {shape.batch, heads_, shape.time});
         do_ = temporaries.take(dtype, o_.shape());
         planner.need_scratch(causal_attention_backward_scratch_bytes(ctx, inputs()));
+        o_proj_.plan(ctx, planner, shape.tokens(), {.dy = true});
     }
 
     void forward_core(Context& ctx, Tensor out, ConstTensor residual, ConstTensor rope_table) {
         causal_attention_forward(ctx, heads_of(o_), lse_, inputs(), {heads_of(q()), {}, rope_table});
-        linear_forward(ctx, out, o_, params_.value(o_proj_), residual);
+        o_proj_.forward(ctx, out, o_, residual);
     }
 
     /// dq is that of the queries before their rotation.
-    void backward_core(Context& ctx, Tensor dq, Tensor dk, Tensor dv, ConstTensor dout,
+    void backward_core(Context& ctx, Tensor dq, Tensor dk, Tensor dv, const LinearInput& dout,
                        ConstTensor rope_table, Update update) {
-        linear_backward_weight(ctx, params_.grad(o_proj_), dout, o_, update);
-        linear_backward_input(ctx, do_, dout, params_.value(o_proj_), Update::kAssign);
+        o_proj_.backward_weight(ctx, dout.numbers, o_, update);
+        o_proj_.backward_input(ctx, do_, dout);
         const AttentionGrads grads{heads_of(dq), heads_of(dk), {}, heads_of(dv), rope_table, false};
         causal_attention_backward(ctx, grads, heads_of(do_), heads_of(o_), lse_, inputs());
     }
@@ -67,7 +67,7 @@ class PreRopeAttention : public Attention {
 
     Parameters& params_;
     int64_t heads_, head_dim_, width_, inner_;
-    GroupId o_proj_{};
+    Linear o_proj_;
     BatchShape shape_{};
     Tensor o_;    ///< [N, H D]
     Tensor lse_;  ///< f32 [B, H, T]
@@ -86,14 +86,14 @@ class PreRopeKeys final : public PreRopeAttention {
           v_latent_(params, config.attention.latent_norm ? prefix + "v_a_layernorm.weight" : "", v_rank_,
                     config.model.norm_eps) {
         ParamTable& table = params.table();
-        qkc_proj_ = table.add_matrix_group({{prefix + "q_proj.weight", inner_},
-                                            {prefix + "k_proj.weight", inner_},
-                                            {prefix + "v_a_proj.weight", v_rank_}},
-                                           width_);
-        k_a_proj_ = table.add_matrix(prefix + "k_a_proj.weight", k_rank_, inner_);
-        k_b_proj_ = table.add_matrix(prefix + "k_b_proj.weight", inner_, k_rank_);
-        v_b_proj_ = table.add_matrix(prefix + "v_b_proj.weight", inner_, v_rank_);
-        o_proj_ = table.add_matrix(prefix + "o_proj.weight", width_, inner_);
+        qkc_proj_ = Linear(params, table.add_matrix_group({{prefix + "q_proj.weight", inner_},
+                                                           {prefix + "k_proj.weight", inner_},
+                                                           {prefix + "v_a_proj.weight", v_rank_}},
+                                                          width_));
+        k_a_proj_ = Linear(params, table.add_matrix(prefix + "k_a_proj.weight", k_rank_, inner_));
+        k_b_proj_ = Linear(params, table.add_matrix(prefix + "k_b_proj.weight", inner_, k_rank_));
+        v_b_proj_ = Linear(params, table.add_matrix(prefix + "v_b_proj.weight", inner_, v_rank_));
+        o_proj_ = Linear(params, table.add_matrix(prefix + "o_proj.weight", width_, inner_));
     }
 
     void plan(Context& ctx, Planner& planner, const BatchShape& shape) override {
@@ -110,41 +110,45 @@ class PreRopeKeys final : public PreRopeAttention {
         dc_k_ = temporaries.take(dtype, c_k_.shape());
         dk_ = temporaries.take(dtype, k_.shape());
         dv_ = temporaries.take(dtype, v_.shape());
+        qkc_proj_.plan(ctx, planner, tokens, {.x = true});
+        for (const Linear* linear : {&k_a_proj_, &k_b_proj_, &v_b_proj_}) linear->plan(ctx, planner, tokens);
         plan_core(ctx, planner, temporaries, shape);
     }
 
-    void forward(Context& ctx, Tensor out, ConstTensor xn, ConstTensor residual,
+    void forward(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual,
                  ConstTensor rope_table) override {
-        linear_forward(ctx, qkc_, xn, params_.value(qkc_proj_));
+        qkc_proj_.forward(ctx, qkc_, xn);
         rotate(ctx, rotated_k_of(qkc_), rotated_k_of(qkc_), rope_table, Rotation::kForward);
-        linear_forward(ctx, c_k_, rotated_k_of(qkc_), params_.value(k_a_proj_));
-        linear_forward(ctx, k_, k_latent_.forward(ctx, c_k_), params_.value(k_b_proj_));
-        linear_forward(ctx, v_, v_latent_.forward(ctx, c_v_of(qkc_)), params_.value(v_b_proj_));
+        k_a_proj_.forward(ctx, c_k_, rotated_k_of(qkc_));
+        k_b_proj_.forward(ctx, k_, k_latent_.forward(ctx, c_k_));
+        v_b_proj_.forward(ctx, v_, v_latent_.forward(ctx, c_v_of(qkc_)));
         forward_core(ctx, out, residual, rope_table);
     }
 
-    void backward(Context& ctx, Tensor dxn, ConstTensor dout, ConstTensor rope_table,
+    void backward(Context& ctx, Tensor dxn, const LinearInput& dout, ConstTensor rope_table,
                   Update update) override {
         backward_core(ctx, q_of(dqkc_), dk_, dv_, dout, rope_table, update);
 
-        linear_backward_weight(ctx, params_.grad(v_b_proj_), dv_, v_latent_.value(c_v_of(qkc_)), update);
-        linear_backward_input(ctx, v_latent_.value_gradient(c_v_of(dqkc_)), dv_, params_.value(v_b_proj_),
-                              Update::kAssign);
+        v_b_proj_.backward_weight(ctx, dv_, v_latent_.value(c_v_of(qkc_)), update);
+        v_b_proj_.backward_input(ctx, v_latent_.value_gradient(c_v_of(dqkc_)), dv_);
         v_latent_.backward(ctx, c_v_of(dqkc_), c_v_of(qkc_), update);
 
-        linear_backward_weight(ctx, params_.grad(k_b_proj_), dk_, k_latent_.value(c_k_), update);
-        linear_backward_input(ctx, k_latent_.value_gradient(dc_k_), dk_, params_.value(k_b_proj_),
-                              Update::kAssign);
+        k_b_proj_.backward_weight(ctx, dk_, k_latent_.value(c_k_), update);
+        k_b_proj_.backward_input(ctx, k_latent_.value_gradient(dc_k_), dk_);
         k_latent_.backward(ctx, dc_k_, c_k_, update);
-        linear_backward_weight(ctx, params_.grad(k_a_proj_), dc_k_, rotated_k_of(qkc_), update);
-        linear_backward_input(ctx, rotated_k_of(dqkc_), dc_k_, params_.value(k_a_proj_), Update::kAssign);
+        k_a_proj_.backward_weight(ctx, dc_k_, rotated_k_of(qkc_), update);
+        k_a_proj_.backward_input(ctx, rotated_k_of(dqkc_), dc_k_);
 
         rotate(ctx, rotated_k_of(dqkc_), rotated_k_of(dqkc_), rope_table, Rotation::kInverse);
-        linear_backward_input(ctx, dxn, dqkc_, params_.value(qkc_proj_), Update::kAssign);
+        qkc_proj_.backward_input(ctx, dxn, dqkc_);
     }
 
     void backward_input_weights(Context& ctx, ConstTensor xn, ConstTensor, Update update) override {
-        linear_backward_weight(ctx, params_.grad(qkc_proj_), dqkc_, xn, update);
+        qkc_proj_.backward_weight(ctx, dqkc_, xn, update);
+    }
+
+    LinearInputs reads_rounded() const override {
+        return {.x = qkc_proj_.reads_rounded().x, .dy = o_proj_.reads_rounded().dy};
     }
 
   private:
@@ -157,7 +161,7 @@ class PreRopeKeys final : public PreRopeAttention {
 
     int64_t k_rank_, v_rank_;
     Latent k_latent_, v_latent_;
-    GroupId qkc_proj_{}, k_a_proj_{}, k_b_proj_{}, v_b_proj_{};
+    Linear qkc_proj_, k_a_proj_, k_b_proj_, v_b_proj_;
     Tensor qkc_;                    ///< [N, 2 H D + v_rank]: queries, keys (both rotated), value latent
     Tensor c_k_;                    ///< [N, k_rank]
     Tensor k_, v_;                  ///< [N, H D], decompressed
@@ -173,11 +177,12 @@ class PreRopeInput final : public PreRopeAttention {
           latent_(params, config.attention.latent_norm ? prefix + "kv_a_layernorm.weight" : "", kv_rank_,
                   config.model.norm_eps) {
         ParamTable& table = params.table();
-        q_proj_ = table.add_matrix(prefix + "q_proj.weight", inner_, width_);
-        kv_a_proj_ = table.add_matrix(prefix + "kv_a_proj.weight", kv_rank_, width_);
-        kv_b_proj_ = table.add_matrix_group(
-            {{prefix + "k_b_proj.weight", inner_}, {prefix + "v_b_proj.weight", inner_}}, kv_rank_);
-        o_proj_ = table.add_matrix(prefix + "o_proj.weight", width_, inner_);
+        q_proj_ = Linear(params, table.add_matrix(prefix + "q_proj.weight", inner_, width_));
+        kv_a_proj_ = Linear(params, table.add_matrix(prefix + "kv_a_proj.weight", kv_rank_, width_));
+        kv_b_proj_ = Linear(params, table.add_matrix_group({{prefix + "k_b_proj.weight", inner_},
+                                                            {prefix + "v_b_proj.weight", inner_}},
+                                                           kv_rank_));
+        o_proj_ = Linear(params, table.add_matrix(prefix + "o_proj.weight", width_, inner_));
     }
 
     void plan(Context& ctx, Planner& planner, const BatchShape& shape) override {
@@ -192,37 +197,42 @@ class PreRopeInput final : public PreRopeAttention {
         dq_ = temporaries.take(dtype, q_.shape());
         dc_ = temporaries.take(dtype, c_.shape());
         dkv_ = temporaries.take(dtype, kv_.shape());
+        q_proj_.plan(ctx, planner, tokens, {.x = true});
+        for (const Linear* linear : {&kv_a_proj_, &kv_b_proj_}) linear->plan(ctx, planner, tokens);
         plan_core(ctx, planner, temporaries, shape);
     }
 
-    void forward(Context& ctx, Tensor out, ConstTensor xn, ConstTensor residual,
+    void forward(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual,
                  ConstTensor rope_table) override {
-        linear_forward(ctx, q_, xn, params_.value(q_proj_));
-        rotate(ctx, rotated_x_, xn, rope_table, Rotation::kForward);
-        linear_forward(ctx, c_, rotated_x_, params_.value(kv_a_proj_));
-        linear_forward(ctx, kv_, latent_.forward(ctx, c_), params_.value(kv_b_proj_));
+        q_proj_.forward(ctx, q_, xn);
+        rotate(ctx, rotated_x_, xn.numbers, rope_table, Rotation::kForward);
+        kv_a_proj_.forward(ctx, c_, rotated_x_);
+        kv_b_proj_.forward(ctx, kv_, latent_.forward(ctx, c_));
         forward_core(ctx, out, residual, rope_table);
     }
 
-    void backward(Context& ctx, Tensor dxn, ConstTensor dout, ConstTensor rope_table,
+    void backward(Context& ctx, Tensor dxn, const LinearInput& dout, ConstTensor rope_table,
                   Update update) override {
         backward_core(ctx, dq_, dkv_.slice(1, 0, inner_), dkv_.slice(1, inner_, inner_), dout, rope_table,
                       update);
 
-        linear_backward_weight(ctx, params_.grad(kv_b_proj_), dkv_, latent_.value(c_), update);
-        linear_backward_input(ctx, latent_.value_gradient(dc_), dkv_, params_.value(kv_b_proj_),
-                              Update::kAssign);
+        kv_b_proj_.backward_weight(ctx, dkv_, latent_.value(c_), update);
+        kv_b_proj_.backward_input(ctx, latent_.value_gradient(dc_), dkv_);
         latent_.backward(ctx, dc_, c_, update);
-        linear_backward_input(ctx, dxn, dc_, params_.value(kv_a_proj_), Update::kAssign);
+        kv_a_proj_.backward_input(ctx, dxn, dc_);
         rotate(ctx, dxn, dxn, rope_table, Rotation::kInverse);
-        linear_backward_input(ctx, dxn, dq_, params_.value(q_proj_), Update::kAccumulate);
+        q_proj_.backward_input(ctx, dxn, dq_, Update::kAccumulate);
     }
 
     void backward_input_weights(Context& ctx, ConstTensor xn, ConstTensor rope_table,
                                 Update update) override {
         rotate(ctx, rotated_x_, xn, rope_table, Rotation::kForward);
-        linear_backward_weight(ctx, params_.grad(kv_a_proj_), dc_, rotated_x_, update);
-        linear_backward_weight(ctx, params_.grad(q_proj_), dq_, xn, update);
+        kv_a_proj_.backward_weight(ctx, dc_, rotated_x_, update);
+        q_proj_.backward_weight(ctx, dq_, xn, update);
+    }
+
+    LinearInputs reads_rounded() const override {
+        return {.x = q_proj_.reads_rounded().x, .dy = o_proj_.reads_rounded().dy};
     }
 
   private:
@@ -232,7 +242,7 @@ class PreRopeInput final : public PreRopeAttention {
 
     int64_t kv_rank_;
     Latent latent_;
-    GroupId q_proj_{}, kv_a_proj_{}, kv_b_proj_{};
+    Linear q_proj_, kv_a_proj_, kv_b_proj_;
     Tensor q_;              ///< [N, H D], rotated
     Tensor c_;              ///< [N, kv_rank]
     Tensor kv_;             ///< [N, 2 H D]: keys, values

@@ -81,6 +81,7 @@ class Subject {
     }
 
     const ParamTable& table() { return model_.params().table(); }
+    std::string fp8() { return model_.params().fp8().describe(); }
     Recompute recompute() const { return model_.recompute(); }
     int64_t planned_bytes() const { return planned_bytes_; }
     /// Loss of one more step.
@@ -168,6 +169,7 @@ VariantBench bench_variant(Context& ctx, const Config& config, const BenchOption
     VariantBench result;
     result.config = config;
     result.config.train.recompute = name_of(subject.recompute());
+    result.fp8 = subject.fp8();
     result.size = size_of_model(config, subject.table());
     result.tokens = config.train.global_batch * config.data.seq_len;
     result.planned_bytes = subject.planned_bytes();

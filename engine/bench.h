@@ -33,7 +33,8 @@ struct StepParts {
 };
 
 struct VariantBench {
-    Config config;  ///< resolved, train.recompute too
+    Config config;    ///< resolved, train.recompute too
+    std::string fp8;  ///< as Fp8Weights::describe says
     ModelSize size{};
     int64_t tokens = 0;                ///< a step
     std::vector<double> step_seconds;  ///< of every measured step, in order

@@ -11,6 +11,7 @@
 #include "kernels/adamw.h"
 #include "kernels/cross_entropy.h"
 #include "kernels/embedding.h"
+#include "kernels/fp8.h"
 #include "kernels/matmul.h"
 #include "kernels/reduce.h"
 #include "kernels/rmsnorm.h"
@@ -83,6 +84,7 @@ class OpBencher {
 
     void matmuls();
     void matmul(const std::string& name, int64_t rows, const Shape& weight);
+    void fp8_matmul(const std::string& shape, int64_t rows, const Shape& weight);
     void norms_and_gates();
     void head_and_update();
     void attention();
@@ -134,12 +136,49 @@ void OpBencher::matmul(const std::string& name, int64_t rows, const Shape& weigh
             linear_backward_input(ctx_, dx, dy, w, Update::kAssign);
         };
     });
+    if (config_.train.precision == "fp8") fp8_matmul(shape, rows, weight);
     add("matmul wgrad", shape, 0, [&](TensorPool& pool) -> Call {
         const Tensor dy = pool.normal(dtype_, y_shape), x = pool.normal(dtype_, x_shape);
         return [this, dy, x, dw = pool.empty(DType::kF32, weight)] {
             linear_backward_weight(ctx_, dw, dy, x, Update::kAssign);
         };
     });
+}
+
+/// Both products with what rounding their input takes, and that alone; whatever train.fp8_min_outputs says.
+void OpBencher::fp8_matmul(const std::string& shape, int64_t rows, const Shape& weight) {
+    const int64_t out = weight[0], in = weight[1];
+    if (!fp8_takes(out, in)) return;
+    const auto empty_rows = [](TensorPool& pool, int64_t count, int64_t width) {
+        return Fp8Rows{pool.empty(DType::kF8E4M3, {count, width}), pool.empty(DType::kF32, {count})};
+    };
+    const auto rounded = [this, empty_rows](TensorPool& pool, int64_t count, int64_t width) -> ConstFp8Rows {
+        const Fp8Rows copy = empty_rows(pool, count, width);
+        quantize_rows(ctx_, copy, pool.normal(dtype_, {count, width}, 0.02f));
+        return copy;
+    };
+    add("fp8 rounding", fmt::format("[{}, {}]", rows, in), 0, [&](TensorPool& pool) -> Call {
+        const Tensor x = pool.normal(dtype_, {rows, in});
+        return [this, x, to = empty_rows(pool, rows, in)] { quantize_rows(ctx_, to, x); };
+    });
+    add("fp8 rounding", fmt::format("columns of [{}, {}]", out, in), 0, [&](TensorPool& pool) -> Call {
+        const Tensor w = pool.normal(dtype_, weight, 0.02f);
+        return [this, w, to = empty_rows(pool, in, out)] { quantize_columns(ctx_, to, w); };
+    });
+    add("fp8 forward", shape, fp8_linear_scratch_bytes(ctx_, rows, out, in, false),
+        [&](TensorPool& pool) -> Call {
+            const Tensor x = pool.normal(dtype_, {rows, in});
+            return [this, x, w = rounded(pool, out, in), y = pool.empty(dtype_, {rows, out})] {
+                linear_forward(ctx_, y, x, w);
+            };
+        });
+    add("fp8 dgrad", shape, fp8_linear_scratch_bytes(ctx_, rows, in, out, false),
+        [&](TensorPool& pool) -> Call {
+            const Tensor dy = pool.normal(dtype_, {rows, out});
+            return [this, dy, w = rounded(pool, in, out), dx = pool.empty(dtype_, {rows, in})] {
+                linear_backward_input(ctx_, dx, dy, w, Update::kAssign);
+            };
+        });
 }
 
 void OpBencher::norms_and_gates() {

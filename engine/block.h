@@ -9,6 +9,9 @@ struct SharedActivations {
     Tensor xn;   ///< [N, C]: a normalised input, where layers make it again on their own (Recompute::kNorms,
                  ///< kFfn)
     Tensor dxn;  ///< [N, C]: its gradient
+    /// [N, C]: what a normalised input and the residual stream's gradient are rounded to; empty where nobody
+    /// reads them so.
+    Fp8Rows rounded_xn, rounded_dx;
 };
 
 class Block {
@@ -18,6 +21,11 @@ class Block {
     /// Everything but the input. last: the layer whose backward() follows its forward() directly.
     void plan(Context& ctx, Planner& planner, const BatchShape& shape, Recompute level,
               const SharedActivations& shared, bool last);
+    /// Whether a half reads its normalised input (as x) or the residual stream's gradient (as dy) rounded.
+    LinearInputs reads_rounded() const;
+    /// Where the last product's share of backward() finds the output's gradient rounded: empty, or rounded_dx
+    /// of the shared ones, which the caller fills.
+    Fp8Rows rounded_output_gradient() const { return rounded_dx(mlp_.reads_rounded()); }
     /// Where the layer reads its input [N, C]: the previous layer (or the embedding) writes it there.
     Tensor input() const { return x_; }
     void forward(Context& ctx, Tensor out, ConstTensor rope_table);
@@ -36,12 +44,16 @@ class Block {
     void plan_kept(Context& ctx, Planner& planner, const BatchShape& shape);
     /// Up to what the MLP reads.
     void forward_attention_half(Context& ctx, ConstTensor rope_table);
-    void forward_norm(Context& ctx, const Norm& norm, ConstTensor x);
-    /// again: where xn is made again on the way, or empty.
-    void backward_norm(Context& ctx, const Norm& norm, Tensor dx, Tensor again, ConstTensor x, Update update);
+    /// for_half: what the half that follows reads rounded.
+    void forward_norm(Context& ctx, const Norm& norm, ConstTensor x, LinearInputs for_half);
+    /// again: where xn is made again on the way, or empty. rounded: of dx, or empty.
+    void backward_norm(Context& ctx, const Norm& norm, Tensor dx, Tensor again, ConstTensor x, Update update,
+                       const Fp8Rows& rounded);
+    Fp8Rows rounded_xn(LinearInputs half) const { return half.x ? shared_.rounded_xn : Fp8Rows(); }
+    Fp8Rows rounded_dx(LinearInputs half) const { return half.dy ? shared_.rounded_dx : Fp8Rows(); }
 
     Parameters& params_;
-    int64_t width_;
+    int64_t layer_, width_;
     float eps_;
     Recompute level_{};  ///< as planned
     bool last_ = false;

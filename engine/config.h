@@ -58,7 +58,8 @@ struct TrainConfig {
     double weight_decay = 0.0;
     double grad_clip = 0.0;  ///< global norm; 0: no clipping
     uint64_t seed = 1;
-    std::string precision = "auto";   ///< auto (bf16 on CUDA, fp32 on CPU) | bf16 | fp32
+    std::string precision = "auto";   ///< auto (bf16 on CUDA, fp32 on CPU) | bf16 | fp32 | fp8
+    int64_t fp8_min_outputs = 768;    ///< fp8: products of fewer outputs are as under auto
     std::string recompute = "auto";   ///< auto | none | norms | ffn | block: recompute.h
     int64_t val_every = 100;          ///< steps; 0: only at the end
     int64_t val_tokens = 65536;       ///< tokens a validation pass reads, at most

@@ -94,6 +94,7 @@ MemoryPlan plan_memory(Context& ctx, Model& model, const AdamW* optimizer) {
     MemoryPlan plan;
     plan.entries.push_back({"master weights (fp32)", params.master_bytes()});
     if (params.compute_bytes() > 0) plan.entries.push_back({"weights (bf16)", params.compute_bytes()});
+    if (params.fp8().bytes() > 0) plan.entries.push_back({"weights (fp8)", params.fp8().bytes()});
     if (optimizer) {
         plan.entries.push_back({"gradients (fp32)", params.master_bytes()});
         plan.entries.push_back({optimizer->owns_all() ? "Adam moments (fp32)" : "Adam moments, own parts",

@@ -15,12 +15,17 @@ inline int64_t stored_ffn(int64_t ffn) {
 class Mlp {
   public:
     Mlp(const Config& config, Parameters& params, const std::string& prefix);
-    void plan(Planner& planner, int64_t tokens, Recompute level);
+    /// Scratch is for xn and dout given as reads_rounded() says.
+    void plan(Context& ctx, Planner& planner, int64_t tokens, Recompute level);
+    /// Whether xn (as x) and dout (as dy) are read rounded.
+    LinearInputs reads_rounded() const {
+        return {.x = gate_up_proj_.reads_rounded().x, .dy = down_proj_.reads_rounded().dy};
+    }
     /// out = residual + Mlp(xn) [N, C].
-    void forward(Context& ctx, Tensor out, ConstTensor xn, ConstTensor residual);
+    void forward(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual);
     /// dxn = gradient of xn given dout of out, and that of the second matrix. Overwrites what forward() kept:
     /// once per forward(). xn must hold what forward() saw at Recompute::kFfn and above.
-    void backward(Context& ctx, Tensor dxn, ConstTensor dout, ConstTensor xn, Update update);
+    void backward(Context& ctx, Tensor dxn, const LinearInput& dout, const LinearInput& xn, Update update);
     /// The gradients of the matrices that read xn, which must hold what forward() saw: after backward().
     void backward_input_weights(Context& ctx, ConstTensor xn, Update update);
 
@@ -28,10 +33,11 @@ class Mlp {
     Parameters& params_;
     int64_t ffn_;        ///< as stored
     Recompute level_{};  ///< as planned
-    GroupId gate_up_proj_, down_proj_;
+    Linear gate_up_proj_, down_proj_;
     Tensor gate_up_;     ///< [N, 2 F]; its gradient takes its place in backward(); kept below kFfn
     Tensor activation_;  ///< [N, F]; kept at kNone, elsewhere it takes the place of its gradient
     Tensor dactivation_;
+    Fp8Rows rounded_activation_, rounded_dgate_up_;  ///< within one call; empty where nobody reads them
 };
 
 }  // namespace pastur

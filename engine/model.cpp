@@ -7,11 +7,18 @@
 
 namespace pastur {
 
+namespace {
+std::optional<int64_t> fp8_min_outputs(const TrainConfig& config) {
+    if (config.precision != "fp8") return {};
+    return config.fp8_min_outputs;
+}
+}  // namespace
+
 Model::Model(const Config& config, DType compute_dtype, const BatchShape& shape)
     : config_(config),
       shape_(shape),
       recompute_(recompute_level(config.train.recompute).value_or(Recompute::kNone)),
-      params_(compute_dtype) {
+      params_(compute_dtype, fp8_min_outputs(config.train)) {
     ParamTable& table = params_.table();
     const int64_t width = config.model.d_model;
     embedding_ = table.add_matrix("model.embed_tokens.weight", config.model.vocab, width);
@@ -33,6 +40,9 @@ void Model::plan(Context& ctx, Planner& planner) {
     const bool shared_norms = recompute_ == Recompute::kNorms || recompute_ == Recompute::kFfn;
     shared_.xn = shared_norms ? planner.keep(dtype, stream) : Tensor();
     shared_.dxn = planner.keep(dtype, stream);
+    const LinearInputs rounded = blocks_.front().reads_rounded();
+    shared_.rounded_xn = rounded.x ? planner.keep_fp8(tokens, width) : Fp8Rows();
+    shared_.rounded_dx = rounded.dy ? planner.keep_fp8(tokens, width) : Fp8Rows();
     dx_ = planner.keep(dtype, stream);
     for (Block& block : blocks_) block.plan_input(planner, shape_);
     for (Block& block : blocks_)
@@ -80,7 +90,7 @@ void Model::forward_body(Context& ctx, ConstTensor tokens) {
 void Model::backward_body(Context& ctx, Tensor dx, ConstTensor tokens, Update update,
                           const GradientsReady& ready) {
     rmsnorm_backward(ctx, dx, params_.grad(final_norm_), {}, shared_.dxn, x_final_, rstd_final_,
-                     params_.value(final_norm_), {}, update);
+                     params_.value(final_norm_), {}, update, blocks_.back().rounded_output_gradient());
     for (auto block = blocks_.rbegin(); block != blocks_.rend(); ++block) {
         block->backward(ctx, dx, rope_table_, update);
         if (ready) ready(block->first_matrix_offset());

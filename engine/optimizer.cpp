@@ -58,6 +58,8 @@ void AdamW::step(Context& ctx, int64_t step, double lr, ConstTensor sums) {
         update_range(range.begin, std::min(range.end(), matrices), true);
         update_range(std::max(range.begin, matrices), range.end(), false);
     }
+    // Of parts of a matrix there is no largest number yet.
+    if (owns_all()) params_.refresh_fp8(ctx);
 }
 
 Tensor AdamW::first_moment(const Param& param) const {

@@ -16,6 +16,11 @@ uint64_t stream_of(const std::string& name) {
 
 }  // namespace
 
+size_t Parameters::offer_to_fp8(GroupId id) {
+    fp8_groups_.push_back(id);
+    return fp8_.add(table_.group(id).shape);
+}
+
 int64_t Parameters::compute_bytes() const {
     return compute_dtype_ == DType::kF32 ? 0 : table_.matrix_elements() * size_of(compute_dtype_);
 }
@@ -24,6 +29,7 @@ void Parameters::allocate(Context& ctx, bool with_gradients) {
     master_ = pastur::allocate(ctx, master_bytes());
     fill(ctx, flat_master(), 0.0f);  // the padding between groups stays zero for good
     if (compute_bytes() > 0) compute_ = pastur::allocate(ctx, compute_bytes());
+    fp8_.allocate(ctx);
     if (with_gradients) {
         grad_ = pastur::allocate(ctx, master_bytes());
         fill(ctx, flat_grad(), 0.0f);
@@ -91,8 +97,14 @@ void Parameters::initialise(Context& ctx, uint64_t seed) {
 }
 
 void Parameters::refresh_compute(Context& ctx) {
-    if (compute_dtype_ == DType::kF32) return;
-    cast(ctx, flat_compute(), flat_master().slice(0, 0, table_.matrix_elements()));
+    if (compute_dtype_ != DType::kF32)
+        cast(ctx, flat_compute(), flat_master().slice(0, 0, table_.matrix_elements()));
+    refresh_fp8(ctx);
+}
+
+void Parameters::refresh_fp8(Context& ctx) {
+    for (size_t number = 0; number < fp8_groups_.size(); ++number)
+        fp8_.refresh(ctx, number, value(fp8_groups_[number]));
 }
 
 }  // namespace pastur

@@ -1,6 +1,7 @@
 #pragma once
-// The trained numbers themselves: fp32 master weights, fp32 gradients and, under bf16, the copies kernels
-// compute with.
+// The trained numbers themselves: fp32 master weights, fp32 gradients and the copies kernels compute with,
+// under bf16 and for products in fp8.
+#include "engine/fp8_weights.h"
 #include "engine/param_table.h"
 #include "kernels/context.h"
 
@@ -8,11 +9,16 @@ namespace pastur {
 
 class Parameters {
   public:
-    explicit Parameters(DType compute_dtype) : compute_dtype_(compute_dtype) {}
+    /// fp8_min_outputs: as Fp8Weights says.
+    explicit Parameters(DType compute_dtype, std::optional<int64_t> fp8_min_outputs = {})
+        : compute_dtype_(compute_dtype), fp8_(fp8_min_outputs) {}
     DType compute_dtype() const { return compute_dtype_; }
     /// Filled while the model is built; laid out by allocate().
     ParamTable& table() { return table_; }
     const ParamTable& table() const { return table_; }
+    /// A matrix of the table whose products may be in fp8; as fp8() numbers it.
+    size_t offer_to_fp8(GroupId id);
+    const Fp8Weights& fp8() const { return fp8_; }
 
     /// Bytes of the buffers allocate() takes.
     int64_t master_bytes() const { return table_.total_elements() * size_of(DType::kF32); }
@@ -40,12 +46,16 @@ class Parameters {
     void initialise(Context& ctx, uint64_t seed);
     /// compute copies = round(master weights): after the masters were loaded or initialised.
     void refresh_compute(Context& ctx);
+    /// Of those, the ones in fp8, from what value() gives: after that has changed.
+    void refresh_fp8(Context& ctx);
 
   private:
     Tensor view(const Buffer& buffer, int64_t offset, const Shape& shape) const;
     void draw(Context& ctx, const Param& param, uint64_t seed);
     ParamTable table_;
     DType compute_dtype_;
+    Fp8Weights fp8_;
+    std::vector<GroupId> fp8_groups_;  ///< by their numbers
     Buffer master_, grad_, compute_;
 };
 

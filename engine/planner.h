@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/fp8_rows.h"
 #include "kernels/memory.h"
 
 namespace pastur {
@@ -24,6 +25,10 @@ class Planner {
         Tensor tensor = place(at(turns_offset_), *turn_, dtype, shape);
         turns_ = std::max(turns_, *turn_);
         return tensor;
+    }
+
+    Fp8Rows keep_fp8(int64_t rows, int64_t width) {
+        return {keep(DType::kF8E4M3, {rows, width}), keep(DType::kF32, {rows})};
     }
 
     /// While it lives, keep() hands out memory that components take turns with: it starts at the same address
@@ -49,6 +54,9 @@ class Planner {
             Tensor tensor = planner_.place(planner_.at(planner_.shared_offset_), used_, dtype, shape);
             planner_.shared_ = std::max(planner_.shared_, used_);
             return tensor;
+        }
+        Fp8Rows take_fp8(int64_t rows, int64_t width) {
+            return {take(DType::kF8E4M3, {rows, width}), take(DType::kF32, {rows})};
         }
 
       private:

@@ -26,10 +26,16 @@ TokenLoader open_data(const std::string& given, const Config& config, const char
 
 }  // namespace
 
-DType compute_dtype(const TrainConfig& config, const Context& ctx) {
+DType compute_dtype(const TrainConfig& config, Context& ctx) {
     if (config.precision == "fp32") return DType::kF32;
     if (config.precision == "bf16" && !is_cuda(ctx))
         fail(ExitCode::kUsage, "train.precision = \"bf16\" needs a CUDA device: the CPU computes in fp32");
+    if (config.precision == "fp8" && !has_fp8(ctx))
+        fail(ExitCode::kNoDevice,
+             "train.precision = \"fp8\" needs a GPU of compute capability 9.0 or above; {} has no such "
+             "products: "
+             "take bf16",
+             device_name(ctx));
     return is_cuda(ctx) ? DType::kBF16 : DType::kF32;
 }
 
@@ -53,7 +59,7 @@ Trainer::Trainer(const Config& config, Context& ctx, Comm& comm)
 
 std::string Trainer::describe() const {
     const ModelSize size = size_of_model(config_, model_.params().table());
-    return fmt::format(
+    const std::string text = fmt::format(
         "{} {}: {:.2f} M parameters, {:.3f} GFLOP a token, cache {} bytes a token (bf16)\n"
         "data: {:.2f} M training tokens, {:.2f} M for validation; a step reads {} tokens ({} sequences of "
         "{}, {} "
@@ -64,6 +70,7 @@ std::string Trainer::describe() const {
         config_.train.global_batch * config_.data.seq_len, config_.train.global_batch, config_.data.seq_len,
         micro_batches_, micro_batches_ == 1 ? "" : "es", config_.train.micro_batch, comm_.size(),
         comm_.size() == 1 ? "" : "s");
+    return text + model_.params().fp8().describe();
 }
 
 void Trainer::allocate() {

@@ -74,7 +74,8 @@ class Trainer {
     std::unique_ptr<BatchStream> batches_;
 };
 
-/// bf16 on CUDA unless fp32 is asked for; the CPU computes in fp32. Throws (kUsage) for bf16 on the CPU.
-DType compute_dtype(const TrainConfig& config, const Context& ctx);
+/// bf16 on CUDA unless fp32 is asked for; the CPU computes in fp32. Throws (kUsage) for bf16 on the CPU and
+/// (kNoDevice) for fp8 on a GPU that has no such products.
+DType compute_dtype(const TrainConfig& config, Context& ctx);
 
 }  // namespace pastur

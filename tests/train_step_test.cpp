@@ -22,14 +22,16 @@ constexpr int64_t kSteps = 6;
 class Steps : public OpTest<StepCase> {
   protected:
     /// On a GPU large enough for its fast paths: attention for Hopper, products worth a search.
-    Config recipe(int64_t micro_batches, const std::string& recompute) const {
+    Config recipe(int64_t micro_batches, const std::string& recompute,
+                  const std::string& precision = "auto") const {
         const std::string sizes =
             on_cuda() ? "d_model = 256\nheads = 4\nffn = 2048\n" : "d_model = 32\nheads = 2\nffn = 48\n";
         return parse_config(
             fmt::format("[model]\nvocab = 97\nlayers = 3\n{}[attention]\n{}\n[data]\nseq_len = {}\n"
                         "[train]\nglobal_batch = {}\nmicro_batch = 4\ngrad_clip = 1.0\nlr = 1e-3\n"
-                        "weight_decay = 0.1\nrecompute = \"{}\"\n",
-                        sizes, shape().attention, on_cuda() ? 256 : 16, 4 * micro_batches, recompute),
+                        "weight_decay = 0.1\nrecompute = \"{}\"\nprecision = \"{}\"\nfp8_min_outputs = 32\n",
+                        sizes, shape().attention, on_cuda() ? 256 : 16, 4 * micro_batches, recompute,
+                        precision),
             "recipe", {});
     }
 
@@ -69,6 +71,16 @@ TEST_P(Steps, AreTheSameBitsByGraphs) {
             EXPECT_EQ(replayed.replayed, on_cuda() ? (kSteps - 1) * micro_batches : 0);
         }
     }
+}
+
+TEST_P(Steps, AreTheSameBitsByGraphsInFp8) {
+    if (!has_fp8(ctx())) GTEST_SKIP() << device_name(ctx()) << " has no products of e4m3 numbers";
+    const Outcome launched = train(recipe(2, "none", "fp8"), false);
+    const Outcome replayed = train(recipe(2, "none", "fp8"), true);
+    EXPECT_EQ(replayed.losses, launched.losses);
+    EXPECT_EQ(replayed.weights, launched.weights);
+    EXPECT_EQ(replayed.replayed, on_cuda() ? (kSteps - 1) * 2 : 0);
+    EXPECT_NE(launched.losses, train(recipe(2, "none"), false).losses);
 }
 
 /// A single rank that adds up in an order sends its buckets too, to itself: no graph.

@@ -221,6 +221,24 @@ TEST_P(Training, ResumesAtEveryPointWithTheSameBits) {
     }
 }
 
+TEST_P(Training, ResumesInFp8WithTheSameBits) {
+    if (!has_fp8(ctx())) GTEST_SKIP() << device_name(ctx()) << " has no products of e4m3 numbers";
+    Config config = recipe("fp8_min_outputs = 16");
+    config.run.log_every = 1;
+    config.checkpoint.every = 4;
+    config.checkpoint.keep = 0;
+    train(config, "without");
+    config.train.precision = "fp8";
+    train(config, "whole");
+    EXPECT_NE(losses("whole"), losses("without"));
+    fs::copy(folder_.path() / "whole", folder_.path() / "cut", fs::copy_options::recursive);
+    for (const int64_t step : {8, 12})
+        fs::remove_all(folder_.path() / "cut" / "checkpoints" / fmt::format("step_{:08}", step));
+    EXPECT_EQ(train(config, "cut", /*resume=*/true), ExitCode::kOk);
+    EXPECT_EQ(final_bytes("cut", 12), final_bytes("whole", 12));
+    EXPECT_EQ(losses("cut"), losses("whole"));
+}
+
 // Where graphs are used at all: on a GPU.
 TEST_P(Training, GoesOnWithGraphsAndWithoutOnTheSameBits) {
     Config config = recipe("cuda_graph = false");

@@ -134,6 +134,7 @@ std::string variant_text(const VariantBench& v, const Ceilings& ceilings) {
         v.flops_per_s() / unit.flops, unit.name, 100 * v.flops_per_s() / ceilings.flops_per_s,
         v.median() * 1e3, v.p95() * 1e3, static_cast<double>(v.peak_bytes) / (1 << 30),
         static_cast<double>(v.planned_bytes) / (1 << 30));
+    if (!v.fp8.empty()) text += "  " + v.fp8;
     if (v.parts.seconds == 0) return text;
     text += fmt::format("  {:<20}{:>6}{:>10}{:>8}{}\n", "step taken apart", "calls", "ms", "share",
                         rates_header(ceilings));
@@ -161,6 +162,7 @@ nlohmann::ordered_json to_json(const BenchReport& report) {
                                    {"backend", report.backend},
                                    {"device", report.device},
                                    {"dtype", report.dtype},
+                                   {"precision", config.train.precision},
                                    {"preset", config.model.preset},
                                    {"seq_len", config.data.seq_len},
                                    {"global_batch", config.train.global_batch},

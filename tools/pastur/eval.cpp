@@ -69,7 +69,8 @@ void add_eval_command(CLI::App& app, std::function<int()>& run) {
     command->add_option("--tokens", arguments->tokens, "Tokens to read at most; 0: all")
         ->capture_default_str();
     command->add_option("--device", arguments->device, "auto, cpu or cuda")->capture_default_str();
-    command->add_option("--precision", arguments->precision, "auto, bf16 or fp32")->capture_default_str();
+    command->add_option("--precision", arguments->precision, "auto, bf16, fp32 or fp8")
+        ->capture_default_str();
     command->add_flag("--json", arguments->json, "One JSON object instead of a sentence");
     command->callback([arguments, &run] { run = [arguments] { return eval(*arguments); }; });
 }

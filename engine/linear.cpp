@@ -1,0 +1,44 @@
+#include "engine/linear.h"
+
+#include "kernels/matmul.h"
+
+namespace pastur {
+
+Fp8Rows Linear::take_rounded_x(Planner::Temporaries& temporaries, int64_t tokens) const {
+    return fp8().forward() ? temporaries.take_fp8(tokens, shape()[1]) : Fp8Rows();
+}
+
+Fp8Rows Linear::take_rounded_dy(Planner::Temporaries& temporaries, int64_t tokens) const {
+    return fp8().backward_input() ? temporaries.take_fp8(tokens, shape()[0]) : Fp8Rows();
+}
+
+void Linear::plan(Context& ctx, Planner& planner, int64_t tokens, LinearInputs given) const {
+    const int64_t out = shape()[0], in = shape()[1];
+    if (fp8().forward()) planner.need_scratch(fp8_linear_scratch_bytes(ctx, tokens, out, in, given.x));
+    if (fp8().backward_input())
+        planner.need_scratch(fp8_linear_scratch_bytes(ctx, tokens, in, out, given.dy));
+}
+
+void Linear::forward(Context& ctx, Tensor y, const LinearInput& x, ConstTensor residual) const {
+    if (!fp8().forward() || !fp8_writes(y) || !(residual.empty() || fp8_writes(residual)))
+        return linear_forward(ctx, y, x.numbers, params_->value(matrix_), residual);
+    if (x.rounded.empty())
+        linear_forward(ctx, y, x.numbers, fp8().rows, residual);
+    else
+        linear_forward(ctx, y, x.rounded, fp8().rows, residual);
+}
+
+void Linear::backward_input(Context& ctx, Tensor dx, const LinearInput& dy, Update update) const {
+    if (!fp8().backward_input() || !fp8_writes(dx))
+        return linear_backward_input(ctx, dx, dy.numbers, params_->value(matrix_), update);
+    if (dy.rounded.empty())
+        linear_backward_input(ctx, dx, dy.numbers, fp8().columns, update);
+    else
+        linear_backward_input(ctx, dx, dy.rounded, fp8().columns, update);
+}
+
+void Linear::backward_weight(Context& ctx, ConstTensor dy, ConstTensor x, Update update) const {
+    linear_backward_weight(ctx, params_->grad(matrix_), dy, x, update);
+}
+
+}  // namespace pastur
