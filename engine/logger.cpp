@@ -35,9 +35,8 @@ bool ends_in_cut_line(const fs::path& file) {
     return last != '\n';
 }
 
-/// The line's "step"; -1 where it has none or is no JSON object: such a line belongs to no step and stays.
-int64_t step_of(const std::string& line) {
-    const nlohmann::json event = parse_json(line);
+/// A line's "step"; -1 where it has none or is no JSON object: such a line belongs to no step and stays.
+int64_t step_of(const nlohmann::json& event) {
     if (!event.is_object()) return -1;
     const auto step = event.find("step");
     return step != event.end() && step->is_number_integer() ? step->get<int64_t>() : -1;
@@ -89,7 +88,7 @@ int64_t truncate_after(const fs::path& file, int64_t step) {
     for (std::string line; std::getline(in, line);) {
         if (in.eof()) break;  // no newline behind it: cut
         line += '\n';
-        const bool later = step_of(line) > step;
+        const bool later = step_of(parse_json(line)) > step;
         if (later) {
             abandoned.write(line);
             ++moved;
@@ -112,7 +111,7 @@ int64_t last_step_of(const fs::path& file, const std::string& event) {
         if (line.find('"' + event + '"') != std::string::npos) {
             const nlohmann::json logged = parse_json(line);
             const auto name = logged.is_object() ? logged.find("event") : logged.end();
-            if (name != logged.end() && *name == event) step = step_of(line);
+            if (name != logged.end() && *name == event) step = step_of(logged);
         }
     if (in.bad()) fail_io("cannot read", file.string());
     return step;

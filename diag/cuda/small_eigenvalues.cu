@@ -2,6 +2,7 @@
 // section 8.3), then bisection.
 #include "diag/cuda/small_eigenvalues.h"
 
+#include "diag/cuda/householder.cuh"
 #include "diag/cuda/sturm.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/numeric.cuh"
@@ -33,11 +34,7 @@ __device__ double load_scaled(Workspace& shared, const double* matrix, int n) {
         shared.a[column * kPitch + row] = value;
         largest = fmax(largest, fabs(value));
     }
-    for (int step = 16; step > 0; step /= 2)
-        largest = fmax(largest, __shfl_xor_sync(kAllLanes, largest, step));
-    if (threadIdx.x % 32 == 0) shared.largest[threadIdx.x / 32] = largest;
-    __syncthreads();
-    for (const double other : shared.largest) largest = fmax(largest, other);
+    largest = block_max<kThreads>(largest, shared.largest);
     if (largest == 0) largest = 1;
     for (int i = static_cast<int>(threadIdx.x); i < n * n; i += kThreads)
         shared.a[i / n * kPitch + i % n] /= largest;
@@ -45,11 +42,7 @@ __device__ double load_scaled(Workspace& shared, const double* matrix, int n) {
     return largest;
 }
 
-/// One Householder step: column k below the diagonal becomes (beta, 0, ...). v = (1, ...) and tau with H = 1
-/// - tau v v^T; every warp computes the same.
-struct Reflector {
-    double tau, beta;
-};
+/// Of column k below the diagonal; its v is in shared.v. Every warp computes the same.
 __device__ Reflector reflect(Workspace& shared, int n, int k) {
     const int lane = static_cast<int>(threadIdx.x) % 32, rows = n - k - 1;
     const double alpha = shared.a[(k + 1) * kPitch + k];
@@ -60,13 +53,9 @@ __device__ Reflector reflect(Workspace& shared, int n, int k) {
     }
     squares = warp_sum(squares);
     const int i = static_cast<int>(threadIdx.x);
-    if (squares < kNegligibleSquares) {
-        if (i < rows) shared.v[i] = i == 0 ? 1 : 0;
-        return {0, alpha};
-    }
-    const double beta = -copysign(sqrt(alpha * alpha + squares), alpha);
-    if (i < rows) shared.v[i] = i == 0 ? 1 : shared.a[(k + 1 + i) * kPitch + k] / (alpha - beta);
-    return {(beta - alpha) / beta, beta};
+    const Reflector h(alpha, squares);
+    if (i < rows) shared.v[i] = i == 0 ? 1 : h.tau == 0 ? 0 : shared.a[(k + 1 + i) * kPitch + k] / h.pivot;
+    return h;
 }
 
 /// The trailing block B after row k becomes H B H = B - v w^T - w v^T, w = p - (tau / 2) (p^T v) v, p = tau B

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cuda/atomic>
 
+#include "diag/cuda/householder.cuh"
 #include "diag/cuda/sturm.cuh"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/launch.cuh"
@@ -128,11 +129,7 @@ __device__ double Member::load(const double* matrix) {
         largest = fmax(largest, fabs(value));
         if (column == 0) exchange.column(0)[i] = value;
     }
-    for (int step = kWarp / 2; step > 0; step /= 2)
-        largest = fmax(largest, __shfl_xor_sync(kAllLanes, largest, step));
-    if (column % kWarp == 0) shared.sums[column / kWarp] = largest;
-    __syncthreads();
-    for (int warp = 0; warp < kWarps; ++warp) largest = fmax(largest, shared.sums[warp]);
+    largest = block_max<kThreads>(largest, shared.sums);
     if (column == 0) exchange.parts(1)[share.member] = largest;
     meet();
     for (int member = 0; member < share.members; ++member)
@@ -187,9 +184,9 @@ __device__ void Member::multiply_rows(int k) {
     }
 }
 
-/// Householder steps: H = 1 - tau v v^T, v = (1, ...), makes column k (beta, 0, ...) below the diagonal; then
-/// A becomes H A H = A - v w^T - w v^T with w = p - (tau / 2) (p^T v) v, p = tau A v, which the next step
-/// applies. Every member computes the same v, w and p.
+/// Householder steps: H = 1 - tau v v^T makes column k (beta, 0, ...) below the diagonal; then A becomes H A
+/// H = A - v w^T - w v^T with w = p - (tau / 2) (p^T v) v, p = tau A v, which the next step applies. Every
+/// member computes the same v, w and p.
 __device__ void Member::reduce(double column_entry) {
     const int n = share.n;
     double v = 0, w = 0;  // of the last reflector, at this column
@@ -201,14 +198,10 @@ __device__ void Member::reduce(double column_entry) {
         if (k == n - 1) return;
         if (column == k + 1) shared.announced[1] = x;
         const bool below = column > k + 1 && column < n;
-        const double squares = sum(below ? x * x : 0), alpha = shared.announced[1];
-        double beta = alpha, tau = 0, factor = 0;
-        if (squares >= kNegligibleSquares) {
-            beta = -copysign(sqrt(alpha * alpha + squares), alpha);
-            tau = (beta - alpha) / beta;
-            factor = 1 / (alpha - beta);
-        }
-        if (column == k) beside = beta;
+        const double squares = sum(below ? x * x : 0);
+        const Reflector h(shared.announced[1], squares);
+        const double factor = h.tau == 0 ? 0 : 1 / h.pivot;
+        if (column == k) beside = h.beta;
         const double next_v = column == k + 1 ? 1 : below ? x * factor : 0;
         if (column < n) shared.v[column] = next_v;
         if (owns_column()) shared.last[column / share.members] = {v, w};
@@ -230,9 +223,9 @@ __device__ void Member::reduce(double column_entry) {
 #pragma unroll 4
             for (int member = 0; member < share.members; ++member) p += __ldcg(parts + member * n + column);
         }
-        p *= tau;
+        p *= h.tau;
         v = next_v;
-        w = p - tau / 2 * sum(p * v) * v;
+        w = p - h.tau / 2 * sum(p * v) * v;
         if (column == k + 1) shared.announced[0] = w;
         __syncthreads();
     }

@@ -36,8 +36,4 @@ struct Tridiagonal {
     }
 };
 
-/// Below this a column's squares beside the diagonal count as zero: of a matrix whose largest magnitude is 1
-/// nothing is lost, and squares that have underflowed would give a reflector that is not orthogonal.
-inline constexpr double kNegligibleSquares = 1e-280;
-
 }  // namespace pastur

@@ -104,10 +104,11 @@ __device__ inline Number warp_sum(Number value) {
     return value;
 }
 
-__device__ inline float warp_max(float value) {
+template <typename Number>
+__device__ inline Number warp_max(Number value) {
 #pragma unroll
     for (int offset = kWarp / 2; offset > 0; offset /= 2)
-        value = fmaxf(value, __shfl_xor_sync(kAllLanes, value, offset));
+        value = fmax(value, __shfl_xor_sync(kAllLanes, value, offset));
     return value;
 }
 
@@ -125,16 +126,16 @@ __device__ inline Number block_sum(Number value, Number* shared) {
     return sum;
 }
 
-/// Maximum over a block; as block_sum. NaN is ignored, as fmaxf does.
-template <int kThreads>
-__device__ inline float block_max(float value, float* shared) {
+/// Maximum over a block; as block_sum. NaN is ignored, as fmax does.
+template <int kThreads, typename Number>
+__device__ inline Number block_max(Number value, Number* shared) {
     static_assert(kThreads % kWarp == 0);
     value = warp_max(value);
     if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = value;
     __syncthreads();
-    float maximum = shared[0];
+    Number maximum = shared[0];
 #pragma unroll
-    for (int warp = 1; warp < kThreads / kWarp; ++warp) maximum = fmaxf(maximum, shared[warp]);
+    for (int warp = 1; warp < kThreads / kWarp; ++warp) maximum = fmax(maximum, shared[warp]);
     return maximum;
 }
 
