@@ -10,7 +10,10 @@ namespace pastur {
 namespace {
 
 /// Bytes of logits at a time: large enough that the products run at full rate, small beside the activations.
-constexpr int64_t kSliceBytes = int64_t{512} << 20;
+constexpr int64_t kSliceBytes = int64_t{1} << 30;
+/// Slices are equal, and whole numbers of the products' tiles: 16,384 rows of a 130m model take 6 to 9 % less
+/// time than as many in slices of 8,388 (H200).
+constexpr int64_t kSliceMultiple = 256;
 
 /// Tensors of one slice of tokens.
 template <typename Visit>
@@ -25,7 +28,9 @@ LmHead::LmHead(const Config& config, Parameters& params, GroupId weight)
     : params_(params), vocab_(config.model.vocab), weight_(weight) {}
 
 int64_t LmHead::slice_tokens(int64_t vocab, DType dtype, int64_t tokens) {
-    return std::clamp<int64_t>(kSliceBytes / (vocab * size_of(dtype)), 1, tokens);
+    const int64_t most = std::clamp<int64_t>(kSliceBytes / (vocab * size_of(dtype)), 1, tokens);
+    const int64_t slices = (tokens + most - 1) / most, equal = (tokens + slices - 1) / slices;
+    return std::min((equal + kSliceMultiple - 1) / kSliceMultiple * kSliceMultiple, most);
 }
 
 void LmHead::plan(Planner& planner, int64_t tokens) {
