@@ -9,7 +9,7 @@
 #include "engine/memory_plan.h"
 #include "engine/train_step.h"
 #include "engine/trainer.h"
-#include "kernels/matmul.h"
+#include "kernels/fill.h"
 
 namespace pastur {
 namespace {
@@ -94,6 +94,11 @@ class Subject {
         return result.loss;
     }
 
+    DiagnosticsCost measure_diagnostics(double step_seconds, std::vector<double>& losses) {
+        return pastur::measure_diagnostics(ctx_, *comm_, config_, model_.params(), step_seconds,
+                                           [&] { losses.push_back(step()); });
+    }
+
   private:
     Config config_;
     Context& ctx_;
@@ -129,13 +134,7 @@ Ceilings measure_ceilings(Context& ctx, DType dtype) {
     Ceilings ceilings{};
     ceilings.product = fmt::format("{0} {1} x {1} x {1}", name_of(dtype), side);
     ceilings.copy = fmt::format("{} MiB", bytes >> 20);
-    {
-        TensorPool pool(ctx, 1);
-        const Tensor x = pool.normal(dtype, {side, side}), w = pool.normal(dtype, {side, side});
-        const Tensor y = pool.empty(dtype, {side, side});
-        const double flops = 2.0 * static_cast<double>(side * side * side);
-        ceilings.flops_per_s = flops / median_seconds(ctx, [&] { linear_forward(ctx, y, x, w); });
-    }
+    ceilings.flops_per_s = product_flops_per_s(ctx, dtype, side);
     TensorPool pool(ctx, 1);
     const Tensor from = pool.constant(DType::kF32, {bytes / 4}, 1),
                  to = pool.constant(DType::kF32, {bytes / 4}, 0);
@@ -180,6 +179,7 @@ VariantBench bench_variant(Context& ctx, const Config& config, const BenchOption
         result.step_seconds.push_back(seconds_since(begin));
     }
     result.peak_bytes = peak.bytes();
+    if (options.diagnostics) result.diagnostics = subject.measure_diagnostics(result.median(), result.losses);
     if (options.apart > 0) result.parts = take_apart(ctx, subject, options.apart, result.losses);
     return result;
 }

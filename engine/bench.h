@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/bench_diagnostics.h"
 #include "engine/config.h"
 #include "engine/model.h"
 #include "kernels/op_timer.h"
@@ -20,9 +21,10 @@ struct Ceilings {
 Ceilings measure_ceilings(Context& ctx, DType dtype);
 
 struct BenchOptions {
-    int64_t steps = 20;  ///< measured
-    int64_t warmup = 5;  ///< before, and not counted
-    int64_t apart = 5;   ///< more steps, taken apart by op family; 0: none
+    int64_t steps = 20;        ///< measured
+    int64_t warmup = 5;        ///< before, and not counted
+    int64_t apart = 5;         ///< more steps, taken apart by op family; 0: none
+    bool diagnostics = false;  ///< also what measuring spectra costs
 };
 
 /// One step taken apart: its families and what is left, which sum to its length.
@@ -42,7 +44,8 @@ struct VariantBench {
     int64_t planned_bytes = 0;         ///< by the memory plan
     int64_t peak_bytes = 0;  ///< most that was in use: of device memory beyond what the context itself
                              ///< holds, or of this process on the CPU
-    StepParts parts;         ///< of the median one of the steps taken apart; seconds = 0 without
+    DiagnosticsCost diagnostics;
+    StepParts parts;  ///< of the median one of the steps taken apart; seconds = 0 without
 
     double median() const;  ///< seconds a step
     double p95() const;

@@ -5,6 +5,7 @@
 
 #include "kernels/fill.h"
 #include "kernels/interval_clock.h"
+#include "kernels/matmul.h"
 #include "kernels/philox.h"
 
 namespace pastur {
@@ -43,6 +44,14 @@ double median_seconds(Context& ctx, const std::function<void()>& call) {
         spent += times.back() * static_cast<double>(calls);
     }
     return quantile(std::move(times), 0.5);
+}
+
+double product_flops_per_s(Context& ctx, DType dtype, int64_t side) {
+    TensorPool pool(ctx, 1);
+    const Tensor x = pool.normal(dtype, {side, side}), w = pool.normal(dtype, {side, side});
+    const Tensor y = pool.empty(dtype, {side, side});
+    const double flops = 2.0 * static_cast<double>(side * side * side);
+    return flops / median_seconds(ctx, [&] { linear_forward(ctx, y, x, w); });
 }
 
 Tensor TensorPool::empty(DType dtype, const Shape& shape) {

@@ -15,6 +15,9 @@ double quantile(std::vector<double> values, double p);
 /// least 5 bursts, and more while they take less than a second in all.
 double median_seconds(Context& ctx, const std::function<void()>& call);
 
+/// FLOP/s of a large product in `dtype`: side^3, both operands normal numbers.
+double product_flops_per_s(Context& ctx, DType dtype, int64_t side);
+
 /// Tensors on ctx's device, filled once, freed with the pool.
 class TensorPool {
   public:

@@ -221,6 +221,11 @@ void Monitor::wait_until_idle(std::unique_lock<std::mutex>& lock) {
     if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
 }
 
+bool Monitor::idle() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return !job_;
+}
+
 Monitor::Report Monitor::poll() {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));

@@ -55,6 +55,9 @@ class Monitor {
     /// was measured; what runs beside training is not given up, for its weights will be gone.
     bool observe(int64_t step, const std::function<bool()>& give_up);
 
+    /// Whether this rank is done with what it observed last.
+    bool idle();
+
     struct Report {
         std::vector<nlohmann::ordered_json> events;  ///< for metrics.jsonl
         std::vector<Scalar> scalars;                 ///< for TensorBoard

@@ -88,6 +88,35 @@ TEST_P(Bench, MeasuresThroughputAndMemory) {
     EXPECT_GE(bench.peak_bytes, on_cuda() ? 0 : bench.planned_bytes);
 }
 
+TEST_P(Bench, SaysWhatSpectraCost) {
+    Config config = recipe();
+    config.diagnostics.every = 10;
+    const VariantBench bench =
+        bench_variant(ctx(), config, {.steps = 3, .warmup = 1, .apart = 0, .diagnostics = true});
+    const DiagnosticsCost& cost = bench.diagnostics;
+    EXPECT_GE(cost.measurements, 1);
+    EXPECT_GE(cost.steps_beside, 1);
+    EXPECT_EQ(cost.every, 10);
+    EXPECT_GE(cost.seconds, 0);
+    EXPECT_LT(cost.share(bench.median()), 1);
+    // Measuring changes no weight: the losses are those of as many steps without.
+    const VariantBench without = bench_variant(
+        ctx(), config, {.steps = static_cast<int64_t>(bench.losses.size()) - 1, .warmup = 1, .apart = 0});
+    EXPECT_EQ(bench.losses, without.losses);
+
+    config.diagnostics.every = 0;
+    EXPECT_EQ(bench_variant(ctx(), config, {.steps = 1, .warmup = 1, .apart = 0, .diagnostics = true})
+                  .diagnostics.measurements,
+              0);
+}
+
+TEST(DiagnosticsCost, IsAShareOfTheTime) {
+    DiagnosticsCost cost;
+    cost.seconds = 2;
+    cost.every = 4;
+    EXPECT_DOUBLE_EQ(cost.share(0.5), 0.5);
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, Bench,
                          every_target<BenchCase>({{"mha", "variant = \"mha\""},
                                                   {"prerope", "variant = \"mla-prerope\""},

@@ -93,6 +93,7 @@ int bench(const BenchArguments& arguments) {
     report.options.steps = arguments.steps > 0 ? arguments.steps : is_cuda(ctx) ? 20 : 10;
     report.options.warmup = arguments.warmup > 0 ? arguments.warmup : is_cuda(ctx) ? 5 : 2;
     report.options.apart = std::min<int64_t>(report.options.steps, 5);
+    report.options.diagnostics = true;
     report.ceilings = measure_ceilings(ctx, dtype);
     fmt::print("{}", ceilings_text(report));
     for (const Config& config : configs) {

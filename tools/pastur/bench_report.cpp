@@ -76,6 +76,11 @@ nlohmann::ordered_json to_json(const VariantBench& v, const BenchReport& report)
                                    {"peak_bytes", v.peak_bytes},
                                    {"losses", v.losses},
                                    {"config", to_json(v.config)}};
+    if (v.diagnostics.measurements > 0)
+        json["diagnostics"] = {{"ms", v.diagnostics.seconds * 1e3},
+                               {"steps_beside", v.diagnostics.steps_beside},
+                               {"every", v.diagnostics.every},
+                               {"share", v.diagnostics.share(v.median())}};
     if (v.parts.seconds == 0) return json;
     json["timed_step_ms"] = v.parts.seconds * 1e3;
     json["parts"] = nlohmann::ordered_json::array();
@@ -135,6 +140,12 @@ std::string variant_text(const VariantBench& v, const Ceilings& ceilings) {
         v.median() * 1e3, v.p95() * 1e3, static_cast<double>(v.peak_bytes) / (1 << 30),
         static_cast<double>(v.planned_bytes) / (1 << 30));
     if (!v.fp8.empty()) text += "  " + v.fp8;
+    if (const DiagnosticsCost& cost = v.diagnostics; cost.measurements > 0)
+        text += fmt::format(
+            "  spectra: a measurement lengthens the {:.0f} step{} beside it by {:.1f} ms together; every {} "
+            "steps that is {:.2f} % of the time\n",
+            cost.steps_beside, cost.steps_beside == 1 ? "" : "s", cost.seconds * 1e3, cost.every,
+            100 * cost.share(v.median()));
     if (v.parts.seconds == 0) return text;
     text += fmt::format("  {:<20}{:>6}{:>10}{:>8}{}\n", "step taken apart", "calls", "ms", "share",
                         rates_header(ceilings));
