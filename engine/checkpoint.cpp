@@ -106,6 +106,7 @@ void check_same_run(const Config& then, const Config& now) {
     // Everything else must read the same in the resolved recipe.
     const auto comparable = [](Config config) {
         config.run = {};
+        config.hw = {};
         config.checkpoint = {};
         config.diagnostics = {};
         config.data.dir = config.data.train = config.data.val = "";
@@ -113,6 +114,7 @@ void check_same_run(const Config& then, const Config& now) {
         config.train.micro_batch = 0;  // follows the number of ranks
         config.train.nonfinite = config.train.recompute = "";
         config.train.zero = 0;
+        if (config.train.precision != "fp8") config.train.fp8_min_outputs = 0;
         config.train.cuda_graph = false;
         config.train.comm_timeout_s = 0;
         return to_toml(config);

@@ -100,6 +100,11 @@ struct RunConfig {
     bool operator==(const RunConfig&) const = default;
 };
 
+struct HardwareConfig {
+    double peak_tflops = 0;  ///< of a device, what MFU is a share of; 0: measured on a GPU, unknown on a CPU
+    bool operator==(const HardwareConfig&) const = default;
+};
+
 struct Config {
     ModelConfig model;
     AttentionConfig attention;
@@ -108,6 +113,7 @@ struct Config {
     CheckpointConfig checkpoint;
     DiagnosticsConfig diagnostics;
     RunConfig run;
+    HardwareConfig hw;
     bool operator==(const Config&) const = default;
 };
 

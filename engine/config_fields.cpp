@@ -33,6 +33,8 @@ template <auto Key>
 constexpr auto kDiagnostics = field_at<&Config::diagnostics, Key>;
 template <auto Key>
 constexpr auto kRun = field_at<&Config::run, Key>;
+template <auto Key>
+constexpr auto kHardware = field_at<&Config::hw, Key>;
 
 // Bounds far beyond any model, so that products of a few sizes stay inside int64.
 constexpr Range kWidth = {.low = 1, .high = 1 << 20};
@@ -295,10 +297,19 @@ std::vector<Field> make_run_fields() {
     };
 }
 
+std::vector<Field> make_hardware_fields() {
+    return {
+        {"hw", "peak_tflops", kHardware<&HardwareConfig::peak_tflops>,
+         "of a device, for MFU (0: a large product's, measured at the start on a GPU; unknown on the CPU)",
+         kNonNegative},
+    };
+}
+
 std::vector<Field> make_fields() {
     std::vector<Field> fields;
-    for (auto make : {make_model_fields, make_attention_fields, make_data_fields, make_train_fields,
-                      make_checkpoint_fields, make_diagnostics_fields, make_run_fields}) {
+    for (auto make :
+         {make_model_fields, make_attention_fields, make_data_fields, make_train_fields,
+          make_checkpoint_fields, make_diagnostics_fields, make_run_fields, make_hardware_fields}) {
         const std::vector<Field> part = make();
         fields.insert(fields.end(), part.begin(), part.end());
     }

@@ -45,7 +45,9 @@ bool RunFolder::restore(Context& ctx, Parameters& params, AdamW& optimizer, Trai
     return true;
 }
 
-void RunFolder::start(Context& ctx, int ranks, bool restored, const TrainState& state, const Model& model) {
+void RunFolder::start(Context& ctx, int ranks, bool restored, const TrainState& state, const Model& model,
+                      double peak_flops_per_s) {
+    peak_flops_per_s_ = peak_flops_per_s;
     size_ = size_of_model(config_, model.params().table());
     const MemoryInfo memory = memory_info(ctx);
     memory_gib_ = static_cast<double>(memory.total_bytes - memory.free_bytes) / (1 << 30);
@@ -107,9 +109,12 @@ void RunFolder::log_step(const TrainState& state, double loss, double grad_norm,
     const double step_seconds = window_seconds_ / static_cast<double>(window_steps_);
     const auto step_tokens = static_cast<double>(config_.train.global_batch * config_.data.seq_len);
     const double tokens_per_s = step_tokens / step_seconds;
+    const double flops_per_s = tokens_per_s * size_.flops_per_token;
+    const std::optional<double> mfu =
+        peak_flops_per_s_ > 0 ? std::optional(flops_per_s / peak_flops_per_s_) : std::nullopt;
     const bool logged =
         state.step % config_.run.log_every == 0 || state.step == config_.train.steps || state.step == 1;
-    progress_.step({state.step, loss, lr, tokens_per_s, std::nullopt, step_seconds}, logged);
+    progress_.step({state.step, loss, lr, tokens_per_s, mfu, step_seconds}, logged);
     if (!logged) return;
     write({{"event", "train"},
            {"step", state.step},
@@ -118,8 +123,8 @@ void RunFolder::log_step(const TrainState& state, double loss, double grad_norm,
            {"grad_norm", grad_norm},
            {"tokens", state.tokens},
            {"tokens_per_s", tokens_per_s},
-           {"tflops", tokens_per_s * size_.flops_per_token / 1e12},
-           {"mfu", nullptr},
+           {"tflops", flops_per_s / 1e12},
+           {"mfu", mfu ? nlohmann::ordered_json(*mfu) : nlohmann::ordered_json()},
            {"step_ms", step_seconds * 1e3},
            {"data_ms", window_data_seconds_ / static_cast<double>(window_steps_) * 1e3},
            {"diag_ms", window_diagnostics_seconds_ / static_cast<double>(window_steps_) * 1e3},
@@ -129,6 +134,7 @@ void RunFolder::log_step(const TrainState& state, double loss, double grad_norm,
           {state.step, "train/lr", lr},
           {state.step, "train/grad_norm", grad_norm},
           {state.step, "perf/tokens_per_s", tokens_per_s}});
+    if (mfu) draw({{state.step, "perf/mfu", *mfu}});
     window_seconds_ = window_data_seconds_ = window_diagnostics_seconds_ = 0;
     window_steps_ = 0;
 }

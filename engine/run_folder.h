@@ -29,8 +29,9 @@ class RunFolder {
     void allocate(Context& ctx, const Parameters& params, const AdamW& optimizer, const Comm& comm);
 
     /// Makes the folder and its files, and logs the start. A folder that already holds a run is only accepted
-    /// after restore(): throws (kUsage).
-    void start(Context& ctx, int ranks, bool restored, const TrainState& state, const Model& model);
+    /// after restore(): throws (kUsage). peak_flops_per_s: of all ranks together, for MFU; 0: unknown.
+    void start(Context& ctx, int ranks, bool restored, const TrainState& state, const Model& model,
+               double peak_flops_per_s);
 
     void begin_step();
     /// Counts what `read` takes as time spent waiting for data.
@@ -83,7 +84,7 @@ class RunFolder {
     std::unique_ptr<TensorboardLog> tensorboard_;
     Progress progress_;
     ModelSize size_{};
-    double memory_gib_ = 0;
+    double memory_gib_ = 0, peak_flops_per_s_ = 0;
 
     Clock::time_point step_begin_;
     double data_seconds_ = 0, diagnostics_seconds_ = 0;

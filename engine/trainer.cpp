@@ -1,8 +1,10 @@
 #include "engine/trainer.h"
 
 #include <cmath>
+#include <map>
 
 #include "engine/console.h"
+#include "engine/measure.h"
 #include "engine/monitor.h"
 #include "engine/run_folder.h"
 #include "engine/schedule.h"
@@ -73,7 +75,22 @@ std::string Trainer::describe() const {
     return text + model_.params().fp8().describe();
 }
 
+/// One rank's device stands for all; it is measured once a process.
+double Trainer::peak_flops_per_s() {
+    constexpr int64_t kSide = 8192;
+    if (config_.hw.peak_tflops > 0) return config_.hw.peak_tflops * 1e12;
+    if (!comm_.is_root() || !is_cuda(ctx_)) return 0;
+    const DType dtype = model_.params().compute_dtype();
+    // Three such matrices and some room: a device that is nearly full has other worries.
+    if (memory_info(ctx_).free_bytes < 4 * kSide * kSide * size_of(dtype)) return 0;
+    static std::map<DType, double> measured;
+    const auto [peak, first] = measured.try_emplace(dtype);
+    if (first) peak->second = product_flops_per_s(ctx_, dtype, kSide);
+    return peak->second;
+}
+
 void Trainer::allocate() {
+    peak_flops_per_s_ = peak_flops_per_s();
     const MemoryInfo memory = memory_info(ctx_);
     MemoryPlan plan = plan_memory(ctx_, model_, &optimizer_);
     if (const int64_t bytes =
@@ -120,7 +137,7 @@ void Trainer::start_or_resume(bool resume) {
              state_.step);
     if (!restored) model_.params().initialise(ctx_, config_.train.seed);
     comm_.barrier();  // every rank has looked at the folder before the first one writes to it
-    folder_->start(ctx_, comm_.size(), restored, state_, model_);
+    folder_->start(ctx_, comm_.size(), restored, state_, model_, comm_.size() * peak_flops_per_s_);
     if (monitor_ && comm_.is_root()) monitor_->open(restored ? state_.step : -1);
 
     // A step's micro-batches are dealt to the ranks one by one: with the i-th of its own, rank r has the

@@ -37,6 +37,8 @@ class Trainer {
     ExitCode run(const std::filesystem::path& run_dir, bool resume);
 
   private:
+    /// Of a rank's device, for MFU; 0: unknown, and on all ranks but the root.
+    double peak_flops_per_s();
     void allocate();
     void start_or_resume(bool resume);
     ExitCode train();
@@ -67,6 +69,7 @@ class Trainer {
     Model model_;
     AdamW optimizer_;
     TrainState state_;
+    double peak_flops_per_s_ = 0;
 
     std::unique_ptr<RunFolder> folder_;
     std::unique_ptr<TrainStep> step_;

@@ -271,6 +271,32 @@ TEST_P(Training, StopsOnRequestAndGoesOn) {
     EXPECT_EQ(final_bytes("stopped", 12), final_bytes("whole", 12));
 }
 
+TEST_P(Training, MfuIsAShareOfThePeak) {
+    Config config = recipe();
+    const auto shares = [&](const std::string& run) {
+        std::vector<std::pair<nlohmann::json, double>> found;
+        std::ifstream file(folder_.path() / run / "metrics.jsonl");
+        for (std::string line; std::getline(file, line);) {
+            const nlohmann::json event = nlohmann::json::parse(line);
+            if (event.at("event") == "train") found.emplace_back(event.at("mfu"), event.at("tflops"));
+        }
+        return found;
+    };
+    train(config, "measured");
+    for (const auto& [mfu, tflops] : shares("measured")) {
+        if (!on_cuda()) {
+            EXPECT_TRUE(mfu.is_null());
+            continue;
+        }
+        EXPECT_GT(mfu.get<double>(), 0);
+        EXPECT_LT(mfu.get<double>(), 1);
+    }
+    config.hw.peak_tflops = 0.25;
+    train(config, "given");
+    EXPECT_EQ(shares("given").size(), shares("measured").size());
+    for (const auto& [mfu, tflops] : shares("given")) EXPECT_DOUBLE_EQ(mfu.get<double>(), tflops / 0.25);
+}
+
 TEST_P(Training, RefusesAnotherRecipeOnResume) {
     Config config = recipe();
     train(config, "run");
