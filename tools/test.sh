@@ -8,7 +8,7 @@ set -euo pipefail
 (($# == 0)) || die "takes no arguments"
 
 max_file_lines=450
-fuzz_seconds=60 # each target
+fuzz_seconds=30 # each target
 names=() results=() seconds=()
 passed=0 failed=0
 
