@@ -23,13 +23,13 @@ class Block {
               const SharedActivations& shared, bool last);
     /// Whether a half reads its normalised input (as x) or the residual stream's gradient (as dy) rounded.
     LinearInputs reads_rounded() const;
-    /// Where the last product's share of backward() finds the output's gradient rounded: empty, or rounded_dx
-    /// of the shared ones, which the caller fills.
+    /// Where backward() reads what its dx is rounded to on entry: the caller fills it, unless it is empty.
     Fp8Rows rounded_output_gradient() const { return rounded_dx(mlp_.reads_rounded()); }
     /// Where the layer reads its input [N, C]: the previous layer (or the embedding) writes it there.
     Tensor input() const { return x_; }
     void forward(Context& ctx, Tensor out, ConstTensor rope_table);
-    /// dx [N, C]: gradient of the output on entry, of the input on return. Once per forward().
+    /// dx [N, C]: gradient of the output on entry, of the input on return; rounded, where anybody reads it
+    /// so, in rounded_output_gradient() of this layer and the one below. Once per forward().
     void backward(Context& ctx, Tensor dx, ConstTensor rope_table, Update update);
     /// Where the layer's matrices begin in the flat buffers, behind those of the layers before it.
     int64_t first_matrix_offset() const;
