@@ -2,53 +2,44 @@
 
 #include "kernels/cuda/fp8.cuh"
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/numeric.cuh"
+#include "kernels/cuda/row_groups.cuh"
 
 namespace pastur {
 namespace {
 
-/// A row belongs to a group of threads: a warp (eight in a block), or a whole block.
-template <int kGroup>
-constexpr int kThreads = kGroup == kWarp ? 256 : kGroup;
-constexpr int kLargestGroup = 256;
-/// Packed values of a row that each thread keeps: 768 columns of bf16 for a warp, 4096 for four, 12288 for
-/// eight. What a wider row has beyond them is read again from the cache.
-template <int kGroup>
-constexpr int kPacks = kGroup == kWarp ? 3
-                       : kGroup == 128 ? 4
-                                       : 6;
+/// 768 columns of bf16 for a warp, 4096 for four, 12288 for eight.
+constexpr KeptPacks kKept{3, 4, 6};
 
 template <typename T, int kWidth, int kGroup>
-__global__ void __launch_bounds__(kThreads<kGroup>)
+__global__ void __launch_bounds__(kGroupThreads<kGroup>)
     quantize_rows_kernel(F8Output out, Rows<const T> x, int64_t rows) {
     using Pack = Packed<T, kWidth>;
-    __shared__ float shared[kGroup / kWarp];
-    const int64_t row = static_cast<int64_t>(blockIdx.x) * (kThreads<kGroup> / kGroup) + threadIdx.x / kGroup;
+    constexpr int kPacks = kPacksOf<kKept, kGroup>;
+    __shared__ float shared[1][kGroup / kWarp];
+    const int64_t row =
+        static_cast<int64_t>(blockIdx.x) * (kGroupThreads<kGroup> / kGroup) + threadIdx.x / kGroup;
     if (row >= rows) return;
     const int thread = threadIdx.x % kGroup, count = out.width / kWidth;
-    const int tail = kGroup == kLargestGroup ? thread + kPacks<kGroup> * kGroup : count;
+    const int tail = tail_begin<kGroup, kPacks>(thread, count);
     const T* from = x[row];
 
-    Pack kept[kPacks<kGroup>];
+    Pack kept[kPacks];
 #pragma unroll
-    for (int p = 0; p < kPacks<kGroup>; ++p)
+    for (int p = 0; p < kPacks; ++p)
         if (thread + p * kGroup < count) kept[p] = Pack::load(from + (thread + p * kGroup) * kWidth);
     float largest = 0;
     const auto look_at = [&](const Pack& pack) { largest = fmaxf(largest, largest_of<kWidth>(pack)); };
 #pragma unroll
-    for (int p = 0; p < kPacks<kGroup>; ++p)
+    for (int p = 0; p < kPacks; ++p)
         if (thread + p * kGroup < count) look_at(kept[p]);
     for (int v = tail; v < count; v += kGroup) look_at(Pack::load(from + v * kWidth));
-    if constexpr (kGroup == kWarp)
-        largest = warp_max(largest);
-    else
-        largest = block_max<kGroup>(largest, shared);
+    largest = group_max<kGroup>(largest, shared, 0);
 
     const Fp8Scale scale(largest);
     if (thread == 0) out.scales[row] = scale.scale;
     const auto write = [&](const Pack& pack, int column) { out.store<kWidth>(row, column, scale, pack); };
 #pragma unroll
-    for (int p = 0; p < kPacks<kGroup>; ++p)
+    for (int p = 0; p < kPacks; ++p)
         if (thread + p * kGroup < count) write(kept[p], (thread + p * kGroup) * kWidth);
     for (int v = tail; v < count; v += kGroup) write(Pack::load(from + v * kWidth), v * kWidth);
 }
@@ -115,31 +106,14 @@ __global__ void scale_kernel(float* scales, int64_t count) {
     if (i < count) scales[i] = Fp8Scale(scales[i]).scale;
 }
 
-/// Calls run.template operator()<kWidth, kGroup>() for the smallest group whose registers hold the row.
-template <typename T, typename Run>
-void visit_row_shape(int64_t width, bool aligned, const Run& run) {
-    const auto choose = [&]<int kWidth>() {
-        if (width <= kWarp * kPacks<kWarp> * kWidth)
-            run.template operator()<kWidth, kWarp>();
-        else if (width <= 128 * kPacks<128> * kWidth)
-            run.template operator()<kWidth, 128>();
-        else
-            run.template operator()<kWidth, kLargestGroup>();
-    };
-    if (aligned && width % kVector<T> == 0)
-        choose.template operator()<kVector<T>>();
-    else
-        choose.template operator()<1>();
-}
-
 }  // namespace
 
 void quantize_rows(CudaContext& ctx, const Fp8Rows& out, ConstTensor x) {
     const int64_t rows = x.size(0), width = x.size(1);
     const bool aligned = allows_vectors(x) && allows_f8_vectors(out);
     visit_float_type(x.dtype(), [&]<typename T>() {
-        visit_row_shape<T>(width, aligned, [&]<int kWidth, int kGroup>() {
-            launch(ctx, ceil_div(rows, kThreads<kGroup> / kGroup), kThreads<kGroup>, 0,
+        visit_row_shape<T, kKept>(width, aligned, [&]<int kWidth, int kGroup>() {
+            launch(ctx, ceil_div(rows, kGroupThreads<kGroup> / kGroup), kGroupThreads<kGroup>, 0,
                    quantize_rows_kernel<T, kWidth, kGroup>, f8_output(out), rows_of<T>(x), rows);
         });
     });

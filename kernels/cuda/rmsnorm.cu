@@ -4,59 +4,32 @@
 
 #include "kernels/cuda/fp8.cuh"
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/numeric.cuh"
+#include "kernels/cuda/row_groups.cuh"
 #include "kernels/fp8.h"
 
 namespace pastur {
 
 namespace {
 
-/// A row belongs to a group of threads: a warp (eight in a block), or a whole block.
+/// 768 columns of bf16 for a warp, 2048 for four, 4096 for eight.
+constexpr KeptPacks kKept{3, 2, 2};
 template <int kGroup>
-constexpr int kThreads = kGroup == kWarp ? 256 : kGroup;
-constexpr int kLargestGroup = 256;
-/// Packed values of a row that each thread keeps in registers: 768 columns of bf16 for a warp, 2048 for four
-/// warps, 4096 for eight. What a wider row has beyond them is read again from the cache.
-template <int kGroup>
-constexpr int kPacks = kGroup == kWarp ? 3 : 2;
+constexpr int kPacks = kPacksOf<kKept, kGroup>;
 
-/// The thread's first vector of a row beyond the kept ones; only the largest group meets such rows.
-template <int kGroup>
-__device__ int tail_begin(int thread, int count) {
-    return kGroup == kLargestGroup ? thread + kPacks<kGroup> * kGroup : count;
-}
-
-/// Sum over the group, valid in all its threads. `shared` serves two calls in turn (parity 0, 1, 0, ...): by
-/// the barrier of the next call every thread has read the previous one's numbers.
-template <int kGroup>
-__device__ float group_sum(float value, float (*shared)[kGroup / kWarp], int parity) {
-    if constexpr (kGroup == kWarp)
-        return warp_sum(value);
-    else
-        return block_sum<kGroup>(value, shared[parity]);
-}
-
-template <int kGroup>
-__device__ float group_max(float value, float (*shared)[kGroup / kWarp], int parity) {
-    if constexpr (kGroup == kWarp)
-        return warp_max(value);
-    else
-        return block_max<kGroup>(value, shared[parity]);
-}
-
-/// A row that a group has written is rounded too: `kept` are the thread's first vectors of it, what lies
-/// beyond them it reads again from `row`. `shared` and parity as of group_sum, but not the same memory.
+/// out's row = `numbers` rounded: `kept` are the thread's first vectors of it, what lies beyond them it reads
+/// from memory. `shared` and parity as of group_max.
 template <typename T, int kWidth, int kGroup>
 __device__ void round_row(const F8Output& out, int64_t row, const T* numbers,
                           const Packed<T, kWidth> (&kept)[kPacks<kGroup>], float (*shared)[kGroup / kWarp],
                           int parity) {
     using Pack = Packed<T, kWidth>;
     const int thread = threadIdx.x % kGroup, count = out.width / kWidth;
+    const int tail = tail_begin<kGroup, kPacks<kGroup>>(thread, count);
     float largest = 0;
 #pragma unroll
     for (int p = 0; p < kPacks<kGroup>; ++p)
         if (thread + p * kGroup < count) largest = fmaxf(largest, largest_of<kWidth>(kept[p]));
-    for (int v = tail_begin<kGroup>(thread, count); v < count; v += kGroup)
+    for (int v = tail; v < count; v += kGroup)
         largest = fmaxf(largest, largest_of<kWidth>(Pack::load(numbers + v * kWidth)));
     const Fp8Scale scale(group_max<kGroup>(largest, shared, parity));
     if (thread == 0) out.scales[row] = scale.scale;
@@ -64,7 +37,7 @@ __device__ void round_row(const F8Output& out, int64_t row, const T* numbers,
     for (int p = 0; p < kPacks<kGroup>; ++p)
         if (thread + p * kGroup < count)
             out.store<kWidth>(row, (thread + p * kGroup) * kWidth, scale, kept[p]);
-    for (int v = tail_begin<kGroup>(thread, count); v < count; v += kGroup)
+    for (int v = tail; v < count; v += kGroup)
         out.store<kWidth>(row, v * kWidth, scale, Pack::load(numbers + v * kWidth));
 }
 
@@ -72,12 +45,13 @@ __device__ void round_row(const F8Output& out, int64_t row, const T* numbers,
 /// One group per row; thread t of it has the columns (t + kGroup j) kWidth .. + kWidth. The row is read once.
 /// width is a multiple of kWidth; rows are aligned for Packed<T, kWidth>.
 template <typename T, int kWidth, int kGroup, bool kRounds>
-__global__ void __launch_bounds__(kThreads<kGroup>)
+__global__ void __launch_bounds__(kGroupThreads<kGroup>)
     rmsnorm_forward_kernel(Rows<T> out, float* rstd, Rows<const T> x, const float* weight, int64_t rows,
                            int width, float eps, F8Output rounded) {
     using Pack = Packed<T, kWidth>;
     __shared__ float shared[2][kGroup / kWarp];
-    const int64_t row = static_cast<int64_t>(blockIdx.x) * (kThreads<kGroup> / kGroup) + threadIdx.x / kGroup;
+    const int64_t row =
+        static_cast<int64_t>(blockIdx.x) * (kGroupThreads<kGroup> / kGroup) + threadIdx.x / kGroup;
     if (row >= rows) return;
     const int thread = threadIdx.x % kGroup, count = width / kWidth;
     const T* from = x[row];
@@ -92,7 +66,7 @@ __global__ void __launch_bounds__(kThreads<kGroup>)
     for (int p = 0; p < kPacks<kGroup>; ++p)
         if (thread + p * kGroup < count)
             for (int i = 0; i < kWidth; ++i) squares += kept[p][i] * kept[p][i];
-    for (int v = tail_begin<kGroup>(thread, count); v < count; v += kGroup) {
+    for (int v = tail_begin<kGroup, kPacks<kGroup>>(thread, count); v < count; v += kGroup) {
         const Pack pack = Pack::load(from + v * kWidth);
         for (int i = 0; i < kWidth; ++i) squares += pack[i] * pack[i];
     }
@@ -109,7 +83,7 @@ __global__ void __launch_bounds__(kThreads<kGroup>)
 #pragma unroll
     for (int p = 0; p < kPacks<kGroup>; ++p)
         if (thread + p * kGroup < count) kept[p] = write(kept[p], (thread + p * kGroup) * kWidth);
-    for (int v = tail_begin<kGroup>(thread, count); v < count; v += kGroup)
+    for (int v = tail_begin<kGroup, kPacks<kGroup>>(thread, count); v < count; v += kGroup)
         write(Pack::load(from + v * kWidth), v * kWidth);
     if constexpr (kRounds) round_row<T, kWidth, kGroup>(rounded, row, to, kept, shared, 1);
 }
@@ -136,7 +110,7 @@ struct RmsnormBackwardParams {
 template <int kWidth, int kGroup>
 __device__ void write_partials(float* partials, const float (&sums)[kPacks<kGroup>][kWidth], int width) {
     __shared__ float total[kPacks<kGroup> * kGroup * kWidth];
-    constexpr int kGroups = kThreads<kGroup> / kGroup;
+    constexpr int kGroups = kGroupThreads<kGroup> / kGroup;
     const int thread = threadIdx.x % kGroup, group = threadIdx.x / kGroup;
     for (int turn = 0; turn < kGroups; ++turn) {
         if (group == turn) {
@@ -150,7 +124,7 @@ __device__ void write_partials(float* partials, const float (&sums)[kPacks<kGrou
         __syncthreads();
     }
     const int columns = min(width, kPacks<kGroup> * kGroup * kWidth);
-    for (int c = threadIdx.x; c < columns; c += kThreads<kGroup>) partials[c] = total[c];
+    for (int c = threadIdx.x; c < columns; c += kGroupThreads<kGroup>) partials[c] = total[c];
 }
 
 /// y_c = w_c xhat_c with xhat = x r, r = (mean x^2 + eps)^(-1/2), so dr/dx_c = -r^3 x_c / C. With g = w dy:
@@ -162,12 +136,12 @@ __device__ void write_partials(float* partials, const float (&sums)[kPacks<kGrou
 /// one thread that has it. width is a multiple of kWidth; rows are aligned for Packed<T, kWidth>; no more
 /// blocks than rows.
 template <typename T, int kWidth, int kGroup, bool kRounds>
-__global__ void __launch_bounds__(kThreads<kGroup>, kResidentThreads / kThreads<kGroup>)
+__global__ void __launch_bounds__(kGroupThreads<kGroup>, kResidentThreads / kGroupThreads<kGroup>)
     rmsnorm_backward_kernel(RmsnormBackwardParams<T> params) {
     using Pack = Packed<T, kWidth>;
     using Floats = Packed<float, kWidth>;
     __shared__ float shared[2][kGroup / kWarp], shared_for_rounding[2][kGroup / kWarp];
-    constexpr int kGroups = kThreads<kGroup> / kGroup;
+    constexpr int kGroups = kGroupThreads<kGroup> / kGroup;
     const int thread = threadIdx.x % kGroup, count = params.width / kWidth;
     const int64_t first = static_cast<int64_t>(blockIdx.x) * kGroups + threadIdx.x / kGroup;
     const bool add = params.dresidual.data != nullptr;
@@ -202,7 +176,7 @@ __global__ void __launch_bounds__(kThreads<kGroup>, kResidentThreads / kThreads<
                 }
             }
         }
-        for (int v = tail_begin<kGroup>(thread, count); v < count; v += kGroup) {
+        for (int v = tail_begin<kGroup, kPacks<kGroup>>(thread, count); v < count; v += kGroup) {
             const Pack pack_x = Pack::load(x + v * kWidth), pack_dy = Pack::load(dy + v * kWidth);
             const Floats weight = Floats::load(params.weight + v * kWidth);
             const Floats sums = row == first ? Floats{} : Floats::load(partials + v * kWidth);
@@ -228,7 +202,7 @@ __global__ void __launch_bounds__(kThreads<kGroup>, kResidentThreads / kThreads<
             const int v = thread + p * kGroup;
             if (v < count) kept_x[p] = write(kept_x[p], kept_dy[p], kept_residual[p], v * kWidth);
         }
-        for (int v = tail_begin<kGroup>(thread, count); v < count; v += kGroup)
+        for (int v = tail_begin<kGroup, kPacks<kGroup>>(thread, count); v < count; v += kGroup)
             write(Pack::load(x + v * kWidth), Pack::load(dy + v * kWidth),
                   add ? Pack::load(dresidual + v * kWidth) : Pack{}, v * kWidth);
         if constexpr (kRounds)
@@ -268,24 +242,6 @@ int64_t backward_blocks(CudaContext& ctx, int64_t rows, int threads, int group) 
     return std::min(ceil_div(rows, threads / group), resident);
 }
 
-/// Calls run.template operator()<kWidth, kGroup>(): wide accesses where every tensor allows them, and the
-/// smallest group whose registers hold the row.
-template <typename T, typename Run>
-void visit_row_shape(int64_t width, bool aligned, const Run& run) {
-    const auto choose = [&]<int kWidth>() {
-        if (width <= kWarp * kPacks<kWarp> * kWidth)
-            run.template operator()<kWidth, kWarp>();
-        else if (width <= 128 * kPacks<128> * kWidth)
-            run.template operator()<kWidth, 128>();
-        else
-            run.template operator()<kWidth, kLargestGroup>();
-    };
-    if (aligned && width % kVector<T> == 0)
-        choose.template operator()<kVector<T>>();
-    else
-        choose.template operator()<1>();
-}
-
 /// Calls run.template operator()<kRounds>(output): rounding on the way where rows of bf16 are read as
 /// vectors, and afterwards, what was written being `numbers`, where they are not.
 template <typename T, int kWidth, typename Run>
@@ -305,9 +261,9 @@ void rmsnorm_forward(CudaContext& ctx, Tensor out, Tensor rstd, ConstTensor x, C
     const int64_t rows = x.size(0), width = x.size(1);
     const bool aligned = allows_vectors(out) && allows_vectors(x) && allows_vectors(weight);
     visit_float_type(x.dtype(), [&]<typename T>() {
-        visit_row_shape<T>(width, aligned, [&]<int kWidth, int kGroup>() {
+        visit_row_shape<T, kKept>(width, aligned, [&]<int kWidth, int kGroup>() {
             visit_rounding<T, kWidth>(ctx, rounded, out, [&]<bool kRounds>(const F8Output& output) {
-                launch(ctx, ceil_div(rows, kThreads<kGroup> / kGroup), kThreads<kGroup>, 0,
+                launch(ctx, ceil_div(rows, kGroupThreads<kGroup> / kGroup), kGroupThreads<kGroup>, 0,
                        rmsnorm_forward_kernel<T, kWidth, kGroup, kRounds>, rows_of<T>(out),
                        rstd.data<float>(), rows_of<T>(x), weight.data<float>(), rows, width, eps, output);
             });
@@ -323,8 +279,8 @@ void rmsnorm_backward(CudaContext& ctx, Tensor dx, Tensor dweight, Tensor out, C
                          allows_vectors(weight) && allows_vectors(dresidual) && allows_vectors(out);
     Arena::Frame frame(ctx.scratch(), "rmsnorm_backward");
     visit_float_type(x.dtype(), [&]<typename T>() {
-        visit_row_shape<T>(width, aligned, [&]<int kWidth, int kGroup>() {
-            const int64_t blocks = backward_blocks(ctx, rows, kThreads<kGroup>, kGroup);
+        visit_row_shape<T, kKept>(width, aligned, [&]<int kWidth, int kGroup>() {
+            const int64_t blocks = backward_blocks(ctx, rows, kGroupThreads<kGroup>, kGroup);
             float* partials = frame.take(DType::kF32, {blocks, width}).template data<float>();
             visit_rounding<T, kWidth>(ctx, rounded, dx, [&]<bool kRounds>(const F8Output& output) {
                 const RmsnormBackwardParams<T> params{rows_of<T>(dx),
@@ -338,8 +294,8 @@ void rmsnorm_backward(CudaContext& ctx, Tensor dx, Tensor dweight, Tensor out, C
                                                       rows,
                                                       static_cast<int>(width),
                                                       output};
-                launch(ctx, blocks, kThreads<kGroup>, 0, rmsnorm_backward_kernel<T, kWidth, kGroup, kRounds>,
-                       params);
+                launch(ctx, blocks, kGroupThreads<kGroup>, 0,
+                       rmsnorm_backward_kernel<T, kWidth, kGroup, kRounds>, params);
             });
             launch(ctx, ceil_div(width, kWarp), dim3(kWarp, kSumRows), 0, rmsnorm_dweight_kernel,
                    dweight.data<float>(), partials, blocks, width, dweight_update == Update::kAccumulate);
