@@ -1,7 +1,6 @@
 // Rounding is as on a GPU; the products are those of the rounded numbers in fp32.
 #include "kernels/fp8.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "kernels/cpu/parallel.h"

@@ -24,12 +24,6 @@ __device__ float sigmoid(float x) {
         return 1.0f / (1.0f + expf(-x));
 }
 
-/// silu(gate) up.
-template <typename Pack, typename T>
-__device__ Pack gated(const Pack& gate, const Pack& up) {
-    return Pack::of([&](int i) { return gate[i] * sigmoid<T>(gate[i]) * up[i]; });
-}
-
 /// The block's maximum, in every thread; called once.
 __device__ float largest_of_block(float mine) {
     __shared__ float shared[kMaxThreads / kWarp];
@@ -58,7 +52,7 @@ __global__ void __launch_bounds__(kMaxThreads)
         if (v >= vectors) continue;
         const Pack gate = Pack::load(gu + row * 2 * width + v * kWidth);
         const Pack up = Pack::load(gu + (row * 2 + 1) * width + v * kWidth);
-        kept[p] = gated<Pack, T>(gate, up);
+        kept[p] = Pack::of([&](int i) { return gate[i] * sigmoid<T>(gate[i]) * up[i]; });
         kept[p].store(out + row * width + v * kWidth);
         if constexpr (kKept > 0) largest = fmaxf(largest, largest_of<kWidth>(kept[p]));
     }
@@ -117,14 +111,14 @@ __global__ void __launch_bounds__(kMaxThreads)
     }
 }
 
-/// Calls run.template operator()<kWidth, 0>(grid, block, vectors): blocks of a whole number of warps that
-/// cover a row of F columns with as few idle threads as possible.
+/// Calls run.template operator()<kWidth>(grid, block, vectors): blocks of a whole number of warps that cover
+/// a row of F columns with as few idle threads as possible.
 template <typename T, typename Run>
 void visit_row_blocks(int64_t rows, int64_t width, bool aligned, const Run& run) {
     const auto choose = [&]<int kWidth>() {
         const int64_t vectors = width / kWidth, parts = ceil_div(vectors, kMaxThreads);
         const int64_t threads = ceil_div(ceil_div(vectors, parts), kWarp) * kWarp;
-        run.template operator()<kWidth, 0>(dim3(rows, parts), threads, vectors);
+        run.template operator()<kWidth>(dim3(rows, parts), threads, vectors);
     };
     if (aligned && width % kVector<T> == 0)
         choose.template operator()<kVector<T>>();
@@ -153,57 +147,48 @@ void visit_whole_rows(int64_t rows, int64_t width, const Run& run) {
     }
 }
 
-/// Whether rows of F columns are rounded as they are made, or afterwards.
-bool rounds_on_the_way(const Fp8Rows& rounded, DType dtype, int64_t width, bool aligned) {
-    return !rounded.empty() && allows_f8_vectors(rounded) && dtype == DType::kBF16 && aligned &&
-           width % kVector<bf16> == 0 && width <= kWidestKept;
+/// Calls run.template operator()<T, kWidth, kKept>(grid, block, vectors, output) for rows of F columns, of
+/// which `made` is written: rounded on the way where a block can keep a row of it, else afterwards.
+template <typename Run>
+void visit_kernel(CudaContext& ctx, const Fp8Rows& rounded, const Tensor& made, int64_t width, bool aligned,
+                  const Run& run) {
+    const int64_t rows = made.size(0);
+    if (!rounded.empty() && allows_f8_vectors(rounded) && made.dtype() == DType::kBF16 && aligned &&
+        width % kVector<bf16> == 0 && width <= kWidestKept)
+        return visit_whole_rows(rows, width, [&]<int kWidth, int kKept>(dim3 grid, int block, int vectors) {
+            run.template operator()<bf16, kWidth, kKept>(grid, block, vectors, f8_output(rounded));
+        });
+    visit_float_type(made.dtype(), [&]<typename T>() {
+        visit_row_blocks<T>(rows, width, aligned, [&]<int kWidth>(dim3 grid, int block, int vectors) {
+            run.template operator()<T, kWidth, 0>(grid, block, vectors, F8Output{});
+        });
+    });
+    if (!rounded.empty()) quantize_rows(ctx, rounded, made);
 }
 
 }  // namespace
 
 void swiglu_forward(CudaContext& ctx, Tensor out, ConstTensor gu, const Fp8Rows& rounded) {
-    const int64_t rows = out.size(0), width = out.size(1);
     const bool aligned = allows_vectors(out) && allows_vectors(gu);
-    const auto queue = [&]<typename T, int kWidth, int kKept>(dim3 grid, int block, int vectors,
-                                                              const F8Output& output) {
-        launch(ctx, grid, block, 0, swiglu_forward_kernel<T, kWidth, kKept>, device_data<T>(out),
-               device_data<T>(gu), vectors, output);
-    };
-    if (rounds_on_the_way(rounded, out.dtype(), width, aligned))
-        return visit_whole_rows(rows, width, [&]<int kWidth, int kKept>(dim3 grid, int block, int vectors) {
-            queue.template operator()<bf16, kWidth, kKept>(grid, block, vectors, f8_output(rounded));
+    visit_kernel(
+        ctx, rounded, out, out.size(1), aligned,
+        [&]<typename T, int kWidth, int kKept>(dim3 grid, int block, int vectors, const F8Output& output) {
+            launch(ctx, grid, block, 0, swiglu_forward_kernel<T, kWidth, kKept>, device_data<T>(out),
+                   device_data<T>(gu), vectors, output);
         });
-    visit_float_type(out.dtype(), [&]<typename T>() {
-        visit_row_blocks<T>(rows, width, aligned,
-                            [&]<int kWidth, int kKept>(dim3 grid, int block, int vectors) {
-                                queue.template operator()<T, kWidth, kKept>(grid, block, vectors, {});
-                            });
-    });
-    if (!rounded.empty()) quantize_rows(ctx, rounded, out);
 }
 
 void swiglu_backward(CudaContext& ctx, Tensor dgu, Tensor out, ConstTensor dout, ConstTensor gu,
                      const Fp8Rows& rounded) {
-    const int64_t rows = dout.size(0), width = dout.size(1);
     const bool aligned =
         allows_vectors(dgu) && allows_vectors(out) && allows_vectors(dout) && allows_vectors(gu);
-    const auto queue = [&]<typename T, int kWidth, int kKept>(dim3 grid, int block, int vectors,
-                                                              const F8Output& output) {
-        launch(ctx, grid, block, 0, swiglu_backward_kernel<T, kWidth, kKept>, device_data<T>(dgu),
-               out.empty() ? nullptr : device_data<T>(out), device_data<T>(dout), device_data<T>(gu), vectors,
-               output);
-    };
-    if (rounds_on_the_way(rounded, dout.dtype(), width, aligned))
-        return visit_whole_rows(rows, width, [&]<int kWidth, int kKept>(dim3 grid, int block, int vectors) {
-            queue.template operator()<bf16, kWidth, kKept>(grid, block, vectors, f8_output(rounded));
+    visit_kernel(
+        ctx, rounded, dgu, dout.size(1), aligned,
+        [&]<typename T, int kWidth, int kKept>(dim3 grid, int block, int vectors, const F8Output& output) {
+            launch(ctx, grid, block, 0, swiglu_backward_kernel<T, kWidth, kKept>, device_data<T>(dgu),
+                   out.empty() ? nullptr : device_data<T>(out), device_data<T>(dout), device_data<T>(gu),
+                   vectors, output);
         });
-    visit_float_type(dout.dtype(), [&]<typename T>() {
-        visit_row_blocks<T>(rows, width, aligned,
-                            [&]<int kWidth, int kKept>(dim3 grid, int block, int vectors) {
-                                queue.template operator()<T, kWidth, kKept>(grid, block, vectors, {});
-                            });
-    });
-    if (!rounded.empty()) quantize_rows(ctx, rounded, dgu);
 }
 
 }  // namespace pastur
