@@ -2,7 +2,7 @@
 #include "kernels/fp8.h"
 #include "kernels/rmsnorm.h"
 #include "kernels/swiglu.h"
-#include "tests/harness.h"
+#include "tests/ops/fp8_output.h"
 
 namespace pastur::test {
 namespace {
@@ -21,16 +21,9 @@ const std::vector<RowShape> kShapes = {
 class Fp8OnTheWay : public OpTest<RowShape> {
   protected:
     const int64_t rows_ = shape().rows, width_ = shape().width;
-    struct Rounded {
-        DeviceTensor values, scales;
-        Rounded(Context& ctx, int64_t rows, int64_t width)
-            : values(ctx, DType::kF8E4M3, {rows, width}, Role::kOutput),
-              scales(ctx, DType::kF32, Shape{rows}, Role::kOutput) {}
-        operator Fp8Rows() const { return {values, scales}; }  // NOLINT
-    };
     /// got = quantize_rows(numbers).
-    void expect_rounded(const Rounded& got, const DeviceTensor& numbers) const {
-        const Rounded want(ctx(), numbers.shape()[0], numbers.shape()[1]);
+    void expect_rounded(const Fp8Output& got, const DeviceTensor& numbers) const {
+        const Fp8Output want(ctx(), numbers.shape()[0], numbers.shape()[1]);
         quantize_rows(ctx(), want, numbers);
         EXPECT_TRUE(same_bits(got.values, want.values));
         EXPECT_TRUE(same_bits(got.scales, want.scales));
@@ -41,14 +34,14 @@ TEST_P(Fp8OnTheWay, Swiglu) {
     const Shape wide = {rows_, 2 * width_}, narrow = {rows_, width_};
     const auto gu = input(normal(rows_ * 2 * width_, 2), wide), dout = input(normal(rows_ * width_), narrow);
     const auto plain = output(narrow), out = output(narrow);
-    const Rounded rounded(ctx(), rows_, width_);
+    const Fp8Output rounded(ctx(), rows_, width_);
     swiglu_forward(ctx(), plain, gu);
     swiglu_forward(ctx(), out, gu, rounded);
     EXPECT_TRUE(same_bits(out, plain));
     expect_rounded(rounded, out);
 
     const auto dgu_plain = output(wide), dgu = in_out(gu.values(), wide), again = output(narrow);
-    const Rounded rounded_dgu(ctx(), rows_, 2 * width_);
+    const Fp8Output rounded_dgu(ctx(), rows_, 2 * width_);
     swiglu_backward(ctx(), dgu_plain, {}, dout, gu);
     swiglu_backward(ctx(), dgu, again, dout, dgu, rounded_dgu);
     EXPECT_TRUE(same_bits(dgu, dgu_plain));
@@ -62,7 +55,7 @@ TEST_P(Fp8OnTheWay, RmsNorm) {
     const std::vector<double> residual = normal(rows_ * width_);
     const auto weight = input(random_.normal(width_, DType::kF32, 0.3, 1), {width_}, DType::kF32);
     const auto plain = output(shape), out = output(shape), rstd = output({rows_}, DType::kF32);
-    const Rounded rounded(ctx(), rows_, width_);
+    const Fp8Output rounded(ctx(), rows_, width_);
     rmsnorm_forward(ctx(), plain, rstd, x, weight, 1e-6f);
     rmsnorm_forward(ctx(), out, rstd, x, weight, 1e-6f, rounded);
     EXPECT_TRUE(same_bits(out, plain));
@@ -71,7 +64,7 @@ TEST_P(Fp8OnTheWay, RmsNorm) {
     reserve(rmsnorm_backward_scratch_bytes(ctx(), rows_, width_));
     const auto dx_plain = in_out(residual, shape), dx = in_out(residual, shape), again = output(shape);
     const auto dweight_plain = output({width_}, DType::kF32), dweight = output({width_}, DType::kF32);
-    const Rounded rounded_dx(ctx(), rows_, width_);
+    const Fp8Output rounded_dx(ctx(), rows_, width_);
     rmsnorm_backward(ctx(), dx_plain, dweight_plain, {}, dy, x, rstd, weight, dx_plain, Update::kAssign);
     rmsnorm_backward(ctx(), dx, dweight, again, dy, x, rstd, weight, dx, Update::kAssign, rounded_dx);
     EXPECT_TRUE(same_bits(dx, dx_plain));

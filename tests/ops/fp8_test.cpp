@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "kernels/fp8_scale.h"
-#include "tests/harness.h"
+#include "tests/ops/fp8_output.h"
 #include "tests/ref/linear.h"
 
 namespace pastur::test {
@@ -47,21 +47,13 @@ const std::vector<RoundingShape> kRoundings = {
 class Fp8Rounding : public OpTest<RoundingShape> {
   protected:
     const int64_t rows_ = shape().rows, width_ = shape().width;
-    struct Output {
-        DeviceTensor values, scales;
-        Fp8Rows rows() const { return {values, scales}; }
-    };
-    Output rounded(int64_t rows, int64_t width) const {
-        return {{ctx(), DType::kF8E4M3, {rows, width}, Role::kOutput},
-                {ctx(), DType::kF32, Shape{rows}, Role::kOutput}};
-    }
 };
 
 TEST_P(Fp8Rounding, RowsAreScaledToTheLargestNumber) {
     const std::vector<double> numbers = normal(rows_ * width_, 3);
     const auto x = input(numbers, shape().x());
-    const Output out = rounded(rows_, width_);
-    quantize_rows(ctx(), out.rows(), x);
+    const Fp8Output out(ctx(), rows_, width_);
+    quantize_rows(ctx(), out, x);
     const Rounded want(numbers, rows_, width_, width_, 1);
     EXPECT_TRUE(same_values(out.scales, want.scales));
     EXPECT_TRUE(same_values(out.values, want.values));
@@ -70,8 +62,8 @@ TEST_P(Fp8Rounding, RowsAreScaledToTheLargestNumber) {
 TEST_P(Fp8Rounding, ColumnsAreTheRowsOfTheTransposedMatrix) {
     const std::vector<double> numbers = normal(rows_ * width_, 0.02);
     const auto w = input(numbers, {rows_, width_});
-    const Output out = rounded(width_, rows_);
-    quantize_columns(ctx(), out.rows(), w);
+    const Fp8Output out(ctx(), width_, rows_);
+    quantize_columns(ctx(), out, w);
     const Rounded want(numbers, width_, rows_, 1, width_);
     EXPECT_TRUE(same_values(out.scales, want.scales));
     EXPECT_TRUE(same_values(out.values, want.values));
@@ -85,8 +77,8 @@ TEST_P(Fp8RoundingEdges, RowsOfZerosStayZeroAndNonFiniteNumbersCostTheirRow) {
     ref::at(numbers, 2 * width_ - 1) = NAN;
     ref::at(numbers, 2 * width_ + 1) = -INFINITY;
     const auto x = input(numbers, shape().x());
-    const Output out = rounded(rows_, width_);
-    quantize_rows(ctx(), out.rows(), x);
+    const Fp8Output out(ctx(), rows_, width_);
+    quantize_rows(ctx(), out, x);
     const std::vector<double> values = out.values.values(), scales = out.scales.values();
     int64_t nan_of_first = 0, nan_of_second = 0, nan_of_others = 0;
     for (int64_t n = 0; n < rows_; ++n)
@@ -171,16 +163,8 @@ class Fp8Linear : public OpTest<ProductShape> {
                 << "row " << n;
         }
     }
-    struct Matrix {
-        DeviceTensor values, scales;
-        Matrix(Context& ctx, int64_t rows, int64_t width)
-            : values(ctx, DType::kF8E4M3, {rows, width}, Role::kOutput),
-              scales(ctx, DType::kF32, Shape{rows}, Role::kOutput) {}
-        operator Fp8Rows() const { return {values, scales}; }       // NOLINT
-        operator ConstFp8Rows() const { return {values, scales}; }  // NOLINT
-    };
-    void round_weight_rows(const Matrix& out) const { quantize_rows(ctx(), out, input(w_, {out_, in_})); }
-    void round_weight_columns(const Matrix& out) const {
+    void round_weight_rows(const Fp8Output& out) const { quantize_rows(ctx(), out, input(w_, {out_, in_})); }
+    void round_weight_columns(const Fp8Output& out) const {
         quantize_columns(ctx(), out, input(w_, {out_, in_}));
     }
 };
@@ -188,7 +172,7 @@ class Fp8Linear : public OpTest<ProductShape> {
 TEST_P(Fp8Linear, ForwardIsTheProductOfTheRoundedNumbers) {
     const auto x = input(x_, shape().x()), y = output(shape().y());
     const auto sum = in_out(y_before_, shape().y());
-    const Matrix w(ctx(), out_, in_);
+    const Fp8Output w(ctx(), out_, in_);
     round_weight_rows(w);
     linear_forward(ctx(), y, x, w);
     linear_forward(ctx(), sum, x, w, sum);
@@ -199,7 +183,7 @@ TEST_P(Fp8Linear, ForwardIsTheProductOfTheRoundedNumbers) {
 TEST_P(Fp8Linear, BackwardInputIsTheProductOfTheRoundedNumbers) {
     const auto dy = input(dy_, shape().y()), dx = output(shape().x());
     const auto sum = in_out(dx_before_, shape().x());
-    const Matrix w(ctx(), in_, out_);
+    const Fp8Output w(ctx(), in_, out_);
     round_weight_columns(w);
     linear_backward_input(ctx(), dx, dy, w, Update::kAssign);
     linear_backward_input(ctx(), sum, dy, w, Update::kAccumulate);
@@ -211,7 +195,7 @@ TEST_P(Fp8Linear, TwoRunsGiveTheSameBits) {
     const auto x = input(x_, shape().x()), dy = input(dy_, shape().y());
     const auto y = output(shape().y()), y_again = output(shape().y());
     const auto dx = output(shape().x()), dx_again = output(shape().x());
-    const Matrix rows(ctx(), out_, in_), columns(ctx(), in_, out_);
+    const Fp8Output rows(ctx(), out_, in_), columns(ctx(), in_, out_);
     round_weight_rows(rows);
     round_weight_columns(columns);
     for (const auto* run : {&y, &y_again}) linear_forward(ctx(), *run, x, rows);
