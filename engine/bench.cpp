@@ -14,10 +14,6 @@
 namespace pastur {
 namespace {
 
-double seconds_since(std::chrono::steady_clock::time_point begin) {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
 /// Most memory in use since it was made. Device memory is the device's own count (others on it are seen too);
 /// host memory the kernel's high-water mark of this process, in whole pages.
 class PeakMemory {
@@ -129,12 +125,11 @@ StepParts take_apart(Context& ctx, Subject& subject, int64_t count, std::vector<
 }  // namespace
 
 Ceilings measure_ceilings(Context& ctx, DType dtype) {
-    const int64_t side = is_cuda(ctx) ? 8192 : 2048;
     const int64_t bytes = int64_t{1} << (is_cuda(ctx) ? 31 : 27);
     Ceilings ceilings{};
-    ceilings.product = fmt::format("{0} {1} x {1} x {1}", name_of(dtype), side);
+    ceilings.product = fmt::format("{0} {1} x {1} x {1}", name_of(dtype), product_side(ctx));
     ceilings.copy = fmt::format("{} MiB", bytes >> 20);
-    ceilings.flops_per_s = product_flops_per_s(ctx, dtype, side);
+    ceilings.flops_per_s = product_flops_per_s(ctx, dtype);
     TensorPool pool(ctx, 1);
     const Tensor from = pool.constant(DType::kF32, {bytes / 4}, 1),
                  to = pool.constant(DType::kF32, {bytes / 4}, 0);

@@ -1,14 +1,12 @@
 #include "engine/bench_diagnostics.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
-#include <filesystem>
 #include <vector>
 
 #include "engine/measure.h"
 #include "engine/monitor.h"
+#include "engine/temp_folder.h"
 
 namespace pastur {
 namespace {
@@ -16,47 +14,29 @@ namespace {
 constexpr int64_t kMeasurements = 3;
 constexpr double kLongSeconds = 3;
 
-/// A folder of this process, gone with the object.
-class ScratchFolder {
-  public:
-    ScratchFolder()
-        : path_(std::filesystem::temp_directory_path() / fmt::format("pastur-bench-{}", ::getpid())) {}
-    ~ScratchFolder() {
-        std::error_code ignored;
-        std::filesystem::remove_all(path_, ignored);
-    }
-    ScratchFolder(const ScratchFolder&) = delete;
-    ScratchFolder& operator=(const ScratchFolder&) = delete;
-    const std::filesystem::path& path() const { return path_; }
-
-  private:
-    std::filesystem::path path_;
-};
-
 }  // namespace
 
 DiagnosticsCost measure_diagnostics(Context& ctx, Comm& comm, const Config& config, const Parameters& params,
                                     double step_seconds, const std::function<void()>& step) {
-    using Clock = std::chrono::steady_clock;
     DiagnosticsCost cost;
     cost.every = config.diagnostics.every;
     if (cost.every == 0 ||
         Monitor::planned_bytes(ctx, config, params.table(), 0, 1) > memory_info(ctx).free_bytes)
         return cost;
-    const ScratchFolder folder;
+    const TempFolder folder;
     Monitor monitor(ctx, comm, config, params, folder.path());
     monitor.open(-1);
     std::vector<double> seconds, steps;
     // The first one is not counted: libraries prepare themselves.
     for (int64_t i = 0; i <= kMeasurements; ++i) {
-        const auto begin = Clock::now();
+        const auto begin = std::chrono::steady_clock::now();
         monitor.observe(i, [] { return false; });
         int64_t beside = 0;
         do {
             step();
             ++beside;
         } while (!monitor.idle());
-        const double took = std::chrono::duration<double>(Clock::now() - begin).count();
+        const double took = seconds_since(begin);
         for (const std::string& message : monitor.poll().messages) fail(ExitCode::kOther, "{}", message);
         if (i == 0 && took < kLongSeconds) continue;
         seconds.push_back(took - static_cast<double>(beside) * step_seconds);

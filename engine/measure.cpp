@@ -46,7 +46,16 @@ double median_seconds(Context& ctx, const std::function<void()>& call) {
     return quantile(std::move(times), 0.5);
 }
 
-double product_flops_per_s(Context& ctx, DType dtype, int64_t side) {
+double seconds_since(std::chrono::steady_clock::time_point begin) {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+int64_t product_side(const Context& ctx) {
+    return is_cuda(ctx) ? 8192 : 2048;
+}
+
+double product_flops_per_s(Context& ctx, DType dtype) {
+    const int64_t side = product_side(ctx);
     TensorPool pool(ctx, 1);
     const Tensor x = pool.normal(dtype, {side, side}), w = pool.normal(dtype, {side, side});
     const Tensor y = pool.empty(dtype, {side, side});

@@ -1,5 +1,6 @@
 #pragma once
 // Timing of single calls, and the random numbers they work on.
+#include <chrono>
 #include <functional>
 #include <vector>
 
@@ -15,8 +16,12 @@ double quantile(std::vector<double> values, double p);
 /// least 5 bursts, and more while they take less than a second in all.
 double median_seconds(Context& ctx, const std::function<void()>& call);
 
-/// FLOP/s of a large product in `dtype`: side^3, both operands normal numbers.
-double product_flops_per_s(Context& ctx, DType dtype, int64_t side);
+double seconds_since(std::chrono::steady_clock::time_point begin);
+
+/// FLOP/s of a product in `dtype` as large as its rate needs, of normal numbers: [side, side] squared.
+double product_flops_per_s(Context& ctx, DType dtype);
+/// That side: 8192 on CUDA, 2048 on the CPU.
+int64_t product_side(const Context& ctx);
 
 /// Tensors on ctx's device, filled once, freed with the pool.
 class TensorPool {

@@ -8,6 +8,7 @@
 #include "engine/comm.h"
 #include "engine/evaluate.h"
 #include "engine/logger.h"
+#include "engine/measure.h"
 #include "engine/monitor.h"
 #include "engine/optimizer.h"
 #include "engine/train_state.h"
@@ -65,9 +66,6 @@ class RunFolder {
 
   private:
     using Clock = std::chrono::steady_clock;
-    static double seconds_since(Clock::time_point begin) {
-        return std::chrono::duration<double>(Clock::now() - begin).count();
-    }
     std::filesystem::path metrics_path() const { return path_ / "metrics.jsonl"; }
     void write(const nlohmann::ordered_json& event);
     void draw(const std::vector<Scalar>& scalars);

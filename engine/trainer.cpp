@@ -77,15 +77,15 @@ std::string Trainer::describe() const {
 
 /// One rank's device stands for all; it is measured once a process.
 double Trainer::peak_flops_per_s() {
-    constexpr int64_t kSide = 8192;
     if (config_.hw.peak_tflops > 0) return config_.hw.peak_tflops * 1e12;
     if (!comm_.is_root() || !is_cuda(ctx_)) return 0;
     const DType dtype = model_.params().compute_dtype();
     // Three such matrices and some room: a device that is nearly full has other worries.
-    if (memory_info(ctx_).free_bytes < 4 * kSide * kSide * size_of(dtype)) return 0;
+    const int64_t side = product_side(ctx_);
+    if (memory_info(ctx_).free_bytes < 4 * side * side * size_of(dtype)) return 0;
     static std::map<DType, double> measured;
     const auto [peak, first] = measured.try_emplace(dtype);
-    if (first) peak->second = product_flops_per_s(ctx_, dtype, kSide);
+    if (first) peak->second = product_flops_per_s(ctx_, dtype);
     return peak->second;
 }
 
