@@ -113,11 +113,16 @@ struct ForwardConsumer {
         const int steps = row < tokens ? ForwardTile<Tiles>::steps_of(row + kGroupRows, tokens) : 0;
         mbarrier_sleep(shared.q_full[0], q_parity);
         q_parity ^= 1;
-        if (steps > 0)
+        if (steps > 0) {
             rows(tile, row + warp * 16, steps);
-        else
+        } else {
             release(shared.q_empty[0]);
-        for (int step = steps; step < tile.steps; ++step) {  // tiles that only the warpgroups below see
+            skip(tile.steps);
+        }
+    }
+    /// Passes over tiles that only the warpgroups below see.
+    __device__ __forceinline__ void skip(int steps) {
+        for (; steps > 0; --steps) {
             turns.sit_out();
             mbarrier_sleep(shared.k_full[k_ring.stage], k_ring.parity);
             scores_done();
@@ -144,6 +149,7 @@ struct ForwardConsumer {
         products_wait<0>();
         products_done(s);
         scores_done();
+        if (steps == 1) release(shared.q_empty[0]);
         soften(0);
         to_fragments(prob, s);
         for (int step = 1; step < steps; ++step) {
@@ -154,6 +160,7 @@ struct ForwardConsumer {
             products_wait<1>();
             products_done(s);
             scores_done();
+            if (step + 1 == steps) release(shared.q_empty[0]);
             soften(step);
             products_wait<0>();
             products_done(out);
@@ -165,22 +172,23 @@ struct ForwardConsumer {
             }
             to_fragments(prob, s);
         }
-        release(shared.q_empty[0]);
         add_values(out, prob, steps > 1);
+        softmax.finish();
+        store_lse(tile, row, softmax);
         products_wait<0>();
         products_done(out);
         values_done();
-        store(tile, row, out, softmax);
-    }
-
-    __device__ __forceinline__ void store(const ForwardTile<Tiles>& tile, int row,
-                                          const float (&out)[Widths::kV / 8][4], OnlineSoftmax& softmax) {
+        skip(tile.steps - steps);  // before the way out, which nobody waits for then
         const AttentionSizes& sizes = p.attention.sizes;
-        softmax.finish();
         store_rows<Tiles::kPitch>(token_rows(p.attention.out, tile.batch, tile.head, sizes.value), out,
                                   1 / softmax.sum[0], 1 / softmax.sum[1],
                                   shared.base + Tiles::kOutAt + (group * 4 + warp) * 16 * Tiles::kPitch, row,
                                   sizes.tokens, lane);
+    }
+
+    __device__ __forceinline__ void store_lse(const ForwardTile<Tiles>& tile, int row,
+                                              const OnlineSoftmax& softmax) {
+        const AttentionSizes& sizes = p.attention.sizes;
         const int token = row + lane / 4 + lane % 4 * 8;  // lanes 0 and 1 of a row's four write
         if (lane % 4 >= 2 || token >= sizes.tokens) return;
         const float maximum = lane % 4 == 0 ? softmax.maximum[0] : softmax.maximum[1];
