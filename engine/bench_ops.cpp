@@ -287,6 +287,7 @@ struct CoreTensors {
     AttentionInputs in;
     Tensor out, lse;
     AttentionGrads grads;
+    Tensor rotary_q, rotary_k;  ///< what of the inputs is rotated
 };
 
 CoreTensors core_tensors(TensorPool& pool, DType dtype, const CoreShape& s) {
@@ -316,7 +317,9 @@ CoreTensors core_tensors(TensorPool& pool, DType dtype, const CoreShape& s) {
     return {{inputs.q, inputs.k, inputs.k_shared, inputs.v, 1.0f / std::sqrt(static_cast<float>(qk))},
             pool.empty(dtype, {s.batch, s.time, s.heads, s.v}),
             pool.empty(DType::kF32, {s.batch, s.heads, s.time}),
-            {grads.q, grads.k, grads.k_shared, grads.v}};
+            {grads.q, grads.k, grads.k_shared, grads.v},
+            s.rotary ? inputs.q.slice(3, s.content, s.rotary) : inputs.q,
+            s.rotary ? inputs.k_shared.unflatten(2, 1, s.rotary) : inputs.k};
 }
 
 void OpBencher::attention_core(const CoreShape& s) {
@@ -324,18 +327,30 @@ void OpBencher::attention_core(const CoreShape& s) {
                                           s.content + s.rotary, s.v, s.rotary ? " shared rotary key" : "");
     for (const OpBench& done : results_)
         if (done.op == "attention forward" && done.shape == shape) return;
-    add("attention forward", shape, 0, [&](TensorPool& pool) -> Call {
-        return
-            [this, t = core_tensors(pool, dtype_, s)] { causal_attention_forward(ctx_, t.out, t.lse, t.in); };
-    });
-    add("attention backward", shape, 0, [&](TensorPool& pool) -> Call {
-        const CoreTensors t = core_tensors(pool, dtype_, s);
-        reserve_scratch(ctx_, causal_attention_backward_scratch_bytes(ctx_, t.in));
-        causal_attention_forward(ctx_, t.out, t.lse, t.in);
-        return [this, t, dout = pool.normal(dtype_, t.out.shape())] {
-            causal_attention_backward(ctx_, t.grads, dout, t.out, t.lse, t.in);
+    // On a CPU rotation is a pass of its own, timed above.
+    for (const bool rotated : {false, true}) {
+        if (rotated && !is_cuda(ctx_)) continue;
+        const std::string ending = rotated ? ", rotated" : "";
+        const Shape table_shape = {s.time, s.rotary ? s.rotary : s.content};
+        const auto table = [=](TensorPool& pool) {
+            return rotated ? pool.constant(DType::kF32, table_shape, 0.70710678f) : Tensor();
         };
-    });
+        add("attention forward" + ending, shape, 0, [&](TensorPool& pool) -> Call {
+            const CoreTensors t = core_tensors(pool, dtype_, s);
+            return [this, t, rotary = RotaryColumns{t.rotary_q, t.rotary_k, table(pool)}] {
+                causal_attention_forward(ctx_, t.out, t.lse, t.in, rotary);
+            };
+        });
+        add("attention backward" + ending, shape, 0, [&](TensorPool& pool) -> Call {
+            CoreTensors t = core_tensors(pool, dtype_, s);
+            t.grads.rope_table = table(pool);
+            reserve_scratch(ctx_, causal_attention_backward_scratch_bytes(ctx_, t.in));
+            causal_attention_forward(ctx_, t.out, t.lse, t.in);
+            return [this, t, dout = pool.normal(dtype_, t.out.shape())] {
+                causal_attention_backward(ctx_, t.grads, dout, t.out, t.lse, t.in);
+            };
+        });
+    }
 }
 
 }  // namespace
