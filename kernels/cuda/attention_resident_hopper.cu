@@ -231,7 +231,7 @@ __global__ void __launch_bounds__(kThreads, 1)
         if (warp % 4 == kRotators) {
             if (lane == 0) produce<Tiles>(p, shared);
         } else if constexpr (kRotates) {
-            Rotator<Tiles, kRotated> rotator{p, shared, warp % 4, lane, 0};
+            Rotator<Tiles, kRotated> rotator{p, shared, warp % 4, lane};
             rotator.run();
         }
     } else {
@@ -273,8 +273,10 @@ void launch_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params
     p.maps.v[0] = value_map(params.v, sizes, sizes.kv_heads, p.copied_rows);
     p.out = value_map(read_only(params.out), sizes, sizes.heads, kBlockRows);
     constexpr int kWidth = kRotated == Rotated::kHalfQueries ? kResidentWidth / 2 : kResidentWidth;
+    constexpr int kRows = rotated_rows(kWidth);
+    p.rotations = static_cast<int>(ceil_div(ceil_div(sizes.tokens, kRows), kRotators));
     const auto rotated_map = [&](const HeadView<bf16>& view) {
-        return tensor_map(read_only(view), kWidth, sizes, sizes.heads, rotated_rows(kWidth), kWidth);
+        return tensor_map(read_only(view), kWidth, sizes, sizes.heads, p.rotations * kRows, kWidth);
     };
     if (kRotated != Rotated::kNothing) p.rotated_q = rotated_map(params.rotated_q);
     if (kRotated == Rotated::kQueriesAndKeys) p.rotated_k = rotated_map(params.rotated_k);

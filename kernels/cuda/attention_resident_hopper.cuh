@@ -46,6 +46,7 @@ struct ResidentHopperParams {
     CUtensorMap out, rotated_q, rotated_k;
     AttentionForwardParams<bf16> attention;
     int copied_rows;  ///< of each matrix of a head: whole tiles of 64, past the last token zeros
+    int rotations;    ///< how often a rotating warp takes rotated_rows of a head, one after the other
 };
 
 #if defined(PASTUR_HOPPER)
@@ -101,7 +102,7 @@ struct Rotator {
 
     const ResidentHopperParams& p;
     const HeadShared<Tiles>& shared;
-    int rotator, lane, count;  ///< count: of the times it takes kRows rows of a head
+    int rotator, lane;
 
     struct Angles {
         Packed<float, 8> cosine, sine;
@@ -109,10 +110,8 @@ struct Rotator {
     /// Eight neighbouring lanes have the same 8 columns of eight rows: no two meet in a bank.
     __device__ __forceinline__ int row() const { return lane % kRows; }
     __device__ __forceinline__ int unit() const { return lane / kRows; }
-    /// The rotator's index-th rows of a head; the head's first again after its last.
-    __device__ __forceinline__ int first(int index) const {
-        return ((index % count) * kRotators + rotator) * kRows;
-    }
+    /// The rotator's index-th rows of a head.
+    __device__ __forceinline__ int first(int index) const { return (rotator * p.rotations + index) * kRows; }
 
     __device__ __forceinline__ Angles load(int index) const {
         const int token = min(first(index) + row(), p.attention.sizes.tokens - 1);
@@ -130,38 +129,47 @@ struct Rotator {
         Packed<bf16, 8>::of([&](int i) { return y[i] * c[i] + x[i] * s[i]; }).store(high);
     }
 
-    __device__ __forceinline__ void rows(const HeadWalk& walk, SharedAddress stage, const Angles& angles,
-                                         int first) const {
-        const SharedAddress q = stage + kBegin * kResidentTokens * 2 + first * kWidth * 2;
-        const SharedAddress k = stage + Tiles::kKeyAt + first * kWidth * 2;
-        rotate(q, angles);
-        if constexpr (kKeys) rotate(k, angles);
-        shared_written();
-        __syncwarp();
-        if (lane != 0) return;
-        store_box(p.rotated_q, q, 0, first, walk.head(), walk.batch());
-        if constexpr (kKeys) store_box(p.rotated_k, k, 0, first, walk.head(), walk.batch());
+    __device__ __forceinline__ SharedAddress queries(SharedAddress stage, int first) const {
+        return stage + kBegin * kResidentTokens * 2 + first * kWidth * 2;
+    }
+    __device__ __forceinline__ SharedAddress keys(SharedAddress stage, int first) const {
+        return stage + Tiles::kKeyAt + first * kWidth * 2;
+    }
+
+    /// One lane: has all that the warp rotated copied to memory, and waits until it may be overwritten.
+    __device__ __forceinline__ void store(const HeadWalk& walk, SharedAddress stage) const {
+        const int head = walk.head(), batch = walk.batch();
+        store_box(p.rotated_q, queries(stage, first(0)), 0, first(0), head, batch);
+        if constexpr (kKeys) store_box(p.rotated_k, keys(stage, first(0)), 0, first(0), head, batch);
+        stores_commit();
+        stores_read<0>();
     }
 
     __device__ __forceinline__ void run() {
         Ring<kStages> ring;
-        const int groups = (p.attention.sizes.tokens + kRows - 1) / kRows;
-        count = (groups - rotator + kRotators - 1) / kRotators;
-        Angles ahead[2];  // from L2, which takes long
-        if (count > 0) ahead[0] = load(0), ahead[1] = load(1);
+        const int tokens = p.attention.sizes.tokens;
+        const int count = min(max((tokens - first(0) + kRows - 1) / kRows, 0), p.rotations);
+        Angles ahead{};  // from L2, which takes long; after a head's last rows its first, for the next head
+        if (count > 0) ahead = load(0);
+        int next = count > 1 ? 1 : 0;
         for (HeadWalk walk(p.attention.sizes, 1); !walk.done(); walk.advance(), ring.advance()) {
+            const SharedAddress stage = shared.stage(ring.stage);
             mbarrier_sleep(shared.qk_full[ring.stage], ring.parity);
+            // One fence and one copy a head: the fence would wait for the angles on their way, and small
+            // copies take the engine as long as large ones.
 #pragma unroll 1
             for (int index = 0; index < count; ++index) {
-                const Angles angles = ahead[0];
-                ahead[0] = ahead[1];
-                ahead[1] = load(index + 2);
-                rows(walk, shared.stage(ring.stage), angles, first(index));
+                const Angles angles = ahead;
+                ahead = load(next);
+                next = next + 1 < count ? next + 1 : 0;
+                rotate(queries(stage, first(index)), angles);
+                if constexpr (kKeys) rotate(keys(stage, first(index)), angles);
             }
+            shared_written();
+            __syncwarp();
             release(shared.rotated[ring.stage]);
             if (lane == 0) {
-                stores_commit();
-                stores_read<0>();
+                if (count > 0) store(walk, stage);
                 release(shared.qk_empty[ring.stage]);
             }
         }
