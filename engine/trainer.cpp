@@ -34,9 +34,8 @@ DType compute_dtype(const TrainConfig& config, Context& ctx) {
         fail(ExitCode::kUsage, "train.precision = \"bf16\" needs a CUDA device: the CPU computes in fp32");
     if (config.precision == "fp8" && !has_fp8(ctx))
         fail(ExitCode::kNoDevice,
-             "train.precision = \"fp8\" needs a GPU of compute capability 9.0 or above; {} has no such "
-             "products: "
-             "take bf16",
+             "train.precision = \"fp8\" needs a GPU of compute capability 9.0; {} has no such products: take "
+             "bf16",
              device_name(ctx));
     return is_cuda(ctx) ? DType::kBF16 : DType::kF32;
 }

@@ -42,7 +42,7 @@ void linear_backward_input(Context& ctx, Tensor dx, ConstTensor dy, const ConstF
 /// dx from dy, `in` being the width of dy.
 int64_t fp8_linear_scratch_bytes(Context& ctx, int64_t rows, int64_t out, int64_t in, bool rounded);
 
-/// Whether ctx's device multiplies e4m3 numbers; the CPU does it in fp32.
+/// Whether ctx's device multiplies e4m3 numbers of a scale a row; the CPU does it in fp32.
 bool has_fp8(Context& ctx);
 
 /// y = x w^T (+ addend), the product behind both.
