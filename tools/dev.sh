@@ -57,7 +57,8 @@ bundle() {
     local folder=dist/pastur
     rm -rf "$folder"
     mkdir -p "$folder"/{bin,lib,tools,tests}
-    cp build-cuda/pastur build-cuda/pastur_tests "$folder/bin/"
+    # The library beside them is what the tests of full disks and of stops preload.
+    cp build-cuda/pastur build-cuda/pastur_tests build-cuda/libpastur_faults.so "$folder/bin/"
     libraries_of build-cuda/pastur build-cuda/pastur_tests | xargs -I '{}' cp -L '{}' "$folder/lib/"
     strip --strip-unneeded "$folder"/bin/* "$folder"/lib/*
     cp -r tools/recipes "$folder/tools/"
