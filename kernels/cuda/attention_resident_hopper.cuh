@@ -155,8 +155,8 @@ struct Rotator {
         for (HeadWalk walk(p.attention.sizes, 1); !walk.done(); walk.advance(), ring.advance()) {
             const SharedAddress stage = shared.stage(ring.stage);
             mbarrier_sleep(shared.qk_full[ring.stage], ring.parity);
-            // One fence and one copy a head: the fence would wait for the angles on their way, and small
-            // copies take the engine as long as large ones.
+            // One fence and one copy a head: the fence would wait for the angles on their way, and many small
+            // copies were slower.
 #pragma unroll 1
             for (int index = 0; index < count; ++index) {
                 const Angles angles = ahead;
