@@ -87,24 +87,28 @@ struct SwizzledRows {
         return part(index);
     }
 
-    template <int kWidthOfPart>
+    /// Of what begins kOffset bytes after `at`. Addresses of shared memory fit the field without a mask, so
+    /// that all descriptors of a tile are one number that the products' loop holds, plus constants.
+    template <int kWidthOfPart, int kOffset>
     __device__ static uint64_t descriptor(SharedAddress at) {
         static_assert(kWidthOfPart == 64 || kWidthOfPart == 32);
+        static_assert(kOffset % 16 == 0);
         constexpr uint64_t kSwizzle = kWidthOfPart == 64 ? 1 : 2, kEightRows = 8 * kWidthOfPart * 2 / 16;
-        return kSwizzle << 62 | kEightRows << 32 | uint64_t{1} << 16 | (at & 0x3ffff) >> 4;
+        constexpr uint32_t kLow = (1 << 16) + kOffset / 16;
+        return (kSwizzle << 62 | kEightRows << 32) + ((at >> 4) + kLow);
     }
     /// 16 columns of the rows from `row` on, as an operand whose rows they are.
     template <int kColumn>
     __device__ static uint64_t by_rows(SharedAddress rows, int row) {
         constexpr Part kPart = part_of(kColumn);
-        return descriptor<kPart.width>(rows + kPart.column * kRows * 2 + (kColumn - kPart.column) * 2 +
-                                       row * kPart.width * 2);
+        return descriptor<kPart.width, kPart.column * kRows * 2 + (kColumn - kPart.column) * 2>(
+            rows + row * kPart.width * 2);
     }
     /// One part's columns of 16 rows, as an operand B that the product sums over the rows of.
     template <int kPartIndex, int kRow>
     __device__ static uint64_t by_columns(SharedAddress rows) {
         constexpr Part kPart = part(kPartIndex);
-        return descriptor<kPart.width>(rows + kPart.column * kRows * 2 + kRow * kPart.width * 2);
+        return descriptor<kPart.width, kPart.column * kRows * 2 + kRow * kPart.width * 2>(rows);
     }
 };
 
