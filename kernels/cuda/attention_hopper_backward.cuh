@@ -1,10 +1,12 @@
 #pragma once
 // Causal attention backward on Hopper: wgmma, tensor copies, a producing warpgroup.
 //
-// As on sm_80 (attention_sm80_backward.cu) in two kernels, one stationary in the queries (dq), one in the
-// keys (dk, dv). S and dP are computed twice, seven products instead of five; in exchange nothing that is
-// multiplied leaves the registers, no warpgroup waits for another and every sum has one fixed order. Here is
-// what both share.
+// Two ways. Wide heads and long sequences: one kernel, stationary in the keys, whose blocks add dq up in
+// memory one after the other (attention_hopper_backward_joint.cu). The others as on sm_80
+// (attention_sm80_backward.cu) in two kernels, one stationary in the queries (dq), one in the keys (dk, dv):
+// S and dP are computed twice, seven products instead of five; in exchange nothing that is multiplied leaves
+// the registers and no sum leaves the chip. In all of them every sum has one fixed order. Here is what they
+// share.
 #include <algorithm>
 
 #include "kernels/cuda/attention_hopper.cuh"
@@ -24,7 +26,7 @@ struct BackwardTiles {
     using RowsV = StationaryV;
     using ColsQk = MovingQk;
     using ColsV = MovingV;
-    static constexpr int kStages = kStages_, kStatsBytes = kStatsBytes_;
+    static constexpr int kStages = kStages_, kRowStages = 1, kStatsBytes = kStatsBytes_;
     static constexpr int kCols = ColsQk::kBytes / ColsQk::kWidth / 2;
     static constexpr int kStationaryBytes = RowsQk::kBytes + RowsV::kBytes;
     static constexpr int kMovingBytes = ColsQk::kBytes + ColsV::kBytes;
@@ -42,11 +44,13 @@ struct BackwardTiles {
 template <typename Tiles>
 struct BackwardShared {
     SharedAddress base = shared_base();
-    Barriers rows_full{base + Tiles::kBarriersAt}, rows_empty{rows_full[1]};
-    Barriers full{rows_full[2]}, empty{full[Tiles::kStages]};
+    Barriers rows_full{base + Tiles::kBarriersAt}, rows_empty{rows_full[Tiles::kRowStages]};
+    Barriers full{rows_empty[Tiles::kRowStages]}, empty{full[Tiles::kStages]};
 
-    __device__ SharedAddress rows_qk() const { return base; }
-    __device__ SharedAddress rows_v() const { return base + Tiles::RowsQk::kBytes; }
+    SharedAddress rows = base;  ///< the stationary pair
+
+    __device__ SharedAddress rows_qk() const { return rows; }
+    __device__ SharedAddress rows_v() const { return rows + Tiles::RowsQk::kBytes; }
     __device__ SharedAddress cols_qk(int stage) const {
         return base + Tiles::kStagesAt + stage * Tiles::kMovingBytes;
     }
@@ -66,11 +70,14 @@ constexpr bool run_ahead(int columns, int cols, int operands) {
     return columns / 2 + cols + operands * cols / 4 <= 208;
 }
 
+/// helpers: threads that release rows_empty beside the consumers'.
 template <typename Tiles>
-__device__ __forceinline__ void start_barriers(const BackwardShared<Tiles>& shared) {
+__device__ __forceinline__ void start_barriers(const BackwardShared<Tiles>& shared, int helpers = 0) {
     if (threadIdx.x == 0) {
-        mbarrier_init(shared.rows_full[0], 1);
-        mbarrier_init(shared.rows_empty[0], kConsumers * kWarpgroup);
+        for (int stage = 0; stage < Tiles::kRowStages; ++stage) {
+            mbarrier_init(shared.rows_full[stage], 1);
+            mbarrier_init(shared.rows_empty[stage], kConsumers * kWarpgroup + helpers);
+        }
         for (int stage = 0; stage < Tiles::kStages; ++stage) {
             mbarrier_init(shared.full[stage], 1);
             mbarrier_init(shared.empty[stage], kConsumers * kWarpgroup);
@@ -93,11 +100,18 @@ struct BackwardConsumer {
     static constexpr int kTiles = Tiles::kCols / 8;
 
     __device__ __forceinline__ void products(float (&s)[kTiles][4], float (&dp)[kTiles][4]) {
+        scores(s);
+        score_gradients(dp);
+    }
+    /// The first of the two, and the second.
+    __device__ __forceinline__ void scores(float (&s)[kTiles][4]) {
         mbarrier_sleep(shared.full[ring.stage], ring.parity);
         products_begin();
         product_by_rows<typename Tiles::RowsQk, typename Tiles::ColsQk, Tiles::kCols>(
             s, shared.rows_qk(), group * kGroupRows, shared.cols_qk(ring.stage));
         products_commit();
+    }
+    __device__ __forceinline__ void score_gradients(float (&dp)[kTiles][4]) {
         product_by_rows<typename Tiles::RowsV, typename Tiles::ColsV, Tiles::kCols>(
             dp, shared.rows_v(), group * kGroupRows, shared.cols_v(ring.stage));
         products_commit();
@@ -122,10 +136,59 @@ struct BackwardConsumer {
     }
 };
 
+/// (log2(e) lse, delta = rowsum(dout out)) of this lane's two rows, also left to the kernel of the keys;
+/// (infinity, 0) past the last token, so that P is 0 there. dout comes from memory a second time rather than
+/// out of its permuted tile.
+template <int kV>
+__device__ __forceinline__ void row_stats(float2 (&stats)[2], const HopperBackwardParams& p, int batch,
+                                          int head, int row, int lane) {
+    const int tokens = p.attention.sizes.tokens;
+    const int64_t pair = static_cast<int64_t>(batch) * p.attention.sizes.heads + head;
+    float sum[2] = {0, 0};
+#pragma unroll
+    for (int column = 0; column < kV; column += 64) {
+        BlockChunks out, dout;
+        out.request(token_rows(p.attention.out, batch, head, kV), row, tokens, lane, column);
+        dout.request(token_rows(p.attention.dout, batch, head, kV), row, tokens, lane, column);
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+#pragma unroll
+            for (int i = 0; i < 16; ++i)
+                sum[half] += out.chunk[half][i / 8][i % 8] * dout.chunk[half][i / 8][i % 8];
+        }
+    }
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        sum[half] += __shfl_xor_sync(kAllLanes, sum[half], 1);
+        sum[half] += __shfl_xor_sync(kAllLanes, sum[half], 2);
+        const int token = row + lane / 4 + half * 8;
+        stats[half] = {INFINITY, 0};
+        if (token < tokens) stats[half] = {p.attention.lse[pair * tokens + token] * kLog2E, sum[half]};
+        if (lane % 4 == 0) p.attention.row_stats[pair * p.padded_tokens + token] = stats[half];
+    }
+}
+
 #endif  // PASTUR_HOPPER
+
+/// Call run as visit_hopper_widths does, for the widths that are for the two kernels and for the one.
+template <typename Run>
+bool visit_separate_widths(const AttentionSizes& sizes, const Run& run) {
+    return visit_hopper_widths(sizes, [&]<int kContent, int kShared, int kValue>() {
+        if constexpr (kContent + kShared <= 96) run.template operator()<kContent, kShared, kValue>();
+    });
+}
+
+template <typename Run>
+bool visit_joint_widths(const AttentionSizes& sizes, const Run& run) {
+    return visit_hopper_widths(sizes, [&]<int kContent, int kShared, int kValue>() {
+        if constexpr ((kContent + kShared) % 64 == 0) run.template operator()<kContent, kShared, kValue>();
+    });
+}
 
 /// dq = and row_stats =; then dk =, dk_shared = and dv = from them.
 void attention_hopper_query_gradient(CudaContext& ctx, const AttentionBackwardParams<bf16>& params);
 void attention_hopper_key_gradients(CudaContext& ctx, const AttentionBackwardParams<bf16>& params);
+/// All of them together, through dq_sums.
+void attention_hopper_joint_gradients(CudaContext& ctx, const AttentionBackwardParams<bf16>& params);
 
 }  // namespace pastur

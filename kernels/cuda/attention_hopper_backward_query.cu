@@ -8,9 +8,9 @@ namespace {
 template <typename Widths>
 struct QueryTiles {
     static constexpr int kKeys = Widths::kQk > 64 ? 64 : 128;
-    using Type = BackwardTiles<typename Widths::template Query<kRows>, typename Widths::template Value<kRows>,
-                               typename Widths::template Key<kKeys>, typename Widths::template Value<kKeys>,
-                               0, (Widths::kQk > 128 ? 2 : 3)>;
+    using Type =
+        BackwardTiles<typename Widths::template Query<kRows>, typename Widths::template Value<kRows>,
+                      typename Widths::template Key<kKeys>, typename Widths::template Value<kKeys>, 0, 3>;
 };
 
 template <typename Tiles>
@@ -63,38 +63,6 @@ __device__ __forceinline__ void probabilities_by_query(float (&s)[kTiles][4], co
     }
 }
 
-/// (log2(e) lse, delta = rowsum(dout out)) of this lane's two rows, also left to the other kernel; (infinity,
-/// 0) past the last token, so that P is 0 there. dout comes from memory a second time rather than out of its
-/// permuted tile.
-template <int kV>
-__device__ __forceinline__ void row_stats(float2 (&stats)[2], const HopperBackwardParams& p, int batch,
-                                          int head, int row, int lane) {
-    const int tokens = p.attention.sizes.tokens;
-    const int64_t pair = static_cast<int64_t>(batch) * p.attention.sizes.heads + head;
-    float sum[2] = {0, 0};
-#pragma unroll
-    for (int column = 0; column < kV; column += 64) {
-        BlockChunks out, dout;
-        out.request(token_rows(p.attention.out, batch, head, kV), row, tokens, lane, column);
-        dout.request(token_rows(p.attention.dout, batch, head, kV), row, tokens, lane, column);
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-#pragma unroll
-            for (int i = 0; i < 16; ++i)
-                sum[half] += out.chunk[half][i / 8][i % 8] * dout.chunk[half][i / 8][i % 8];
-        }
-    }
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-        sum[half] += __shfl_xor_sync(kAllLanes, sum[half], 1);
-        sum[half] += __shfl_xor_sync(kAllLanes, sum[half], 2);
-        const int token = row + lane / 4 + half * 8;
-        stats[half] = {INFINITY, 0};
-        if (token < tokens) stats[half] = {p.attention.lse[pair * tokens + token] * kLog2E, sum[half]};
-        if (lane % 4 == 0) p.attention.row_stats[pair * p.padded_tokens + token] = stats[half];
-    }
-}
-
 template <typename Widths, typename Tiles>
 __device__ __forceinline__ void query_gradient(BackwardConsumer<Tiles>& consumer,
                                                const HopperBackwardParams& p, const BackwardTile<Tiles>& tile,
@@ -132,7 +100,7 @@ __device__ __forceinline__ void query_gradient(BackwardConsumer<Tiles>& consumer
             dq, ds, consumer.shared.cols_qk(consumer.done.stage), step > 0);
         products_commit();
         if (step + 1 == steps) break;
-        if constexpr (!run_ahead(Widths::kQk, Tiles::kCols, 1)) products_wait<0>();
+        static_assert(run_ahead(Widths::kQk, Tiles::kCols, 1));
         consumer.products(s, dp);
         consumer.turns.pass();
     }
@@ -190,7 +158,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 }  // namespace
 
 void attention_hopper_query_gradient(CudaContext& ctx, const AttentionBackwardParams<bf16>& params) {
-    visit_hopper_widths(params.sizes, [&]<int kContent, int kShared, int kValue>() {
+    visit_separate_widths(params.sizes, [&]<int kContent, int kShared, int kValue>() {
         using Widths = HeadWidths<kContent, kShared, kValue>;
         using Tiles = typename QueryTiles<Widths>::Type;
         const AttentionSizes& sizes = params.sizes;

@@ -154,6 +154,16 @@ void backward_kernels(CudaContext& ctx, const AttentionBackwardParams<bf16>& par
     }
 }
 
+/// What the Hopper kernels add dq up in.
+template <typename T>
+void take_sums(Arena::Frame& frame, AttentionBackwardParams<T>& params) {
+    const AttentionSums sums = attention_hopper_sums(params.sizes);
+    if (sums.floats == 0) return;
+    params.dq_sums = reinterpret_cast<float*>(frame.take(DType::kF32, {sums.floats}).bytes());
+    params.dq_turns = reinterpret_cast<int*>(frame.take(DType::kF32, {sums.turns + 1}).bytes());
+    params.dq_next = params.dq_turns + sums.turns;
+}
+
 /// True where the kernels rotated the gradients back themselves.
 template <typename T>
 bool backward(CudaContext& ctx, AttentionBackwardParams<T> params, DType dtype, bool aligned) {
@@ -163,6 +173,7 @@ bool backward(CudaContext& ctx, AttentionBackwardParams<T> params, DType dtype, 
     params.row_stats = reinterpret_cast<float2*>(
         frame.take(DType::kF32, {sizes.batch, sizes.heads, attention_padded_tokens(sizes.tokens), 2})
             .bytes());
+    if (plan.kernels == Kernels::kHopper) take_sums(frame, params);
     const bool partial = sizes.rotary > 0 && plan.parts > 1;
     const HeadView<T> dk_shared = params.dk_shared;
     if (partial) {
@@ -226,11 +237,15 @@ void causal_attention_backward(CudaContext& ctx, const AttentionGrads& grads, Co
     });
 }
 
-int64_t causal_attention_backward_scratch_bytes(CudaContext&, const AttentionInputs& in) {
+int64_t causal_attention_backward_scratch_bytes(CudaContext& ctx, const AttentionInputs& in) {
     const AttentionSizes sizes = sizes_of(in);
     const int64_t rows = static_cast<int64_t>(sizes.batch) * sizes.tokens;
     int64_t bytes = align_up(static_cast<int64_t>(sizes.batch) * sizes.heads *
                              attention_padded_tokens(sizes.tokens) * static_cast<int64_t>(sizeof(float2)));
+    if (attention_hopper_supports(ctx, sizes)) {
+        const AttentionSums sums = attention_hopper_sums(sizes);
+        if (sums.floats > 0) bytes += align_up(sums.floats * 4) + align_up((sums.turns + 1) * 4);
+    }
     if (sizes.rotary > 0 && sizes.kv_heads > 1)  // the most parts that dk_shared comes in
         bytes += align_up(rows * sizes.kv_heads * sizes.rotary * size_of(in.q.dtype()));
     return bytes;

@@ -91,6 +91,50 @@ template <int kPending>
 __device__ __forceinline__ void stores_read() {
     asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
 }
+/// Waits until all of this thread's groups are done: what they wrote, other threads may be told of.
+__device__ __forceinline__ void stores_done() {
+    asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
+}
+/// Starts to write `bytes`, a multiple of 16, to memory, or to add them as fp32 numbers to what is there;
+/// one thread, as store_box.
+__device__ __forceinline__ void store_bytes(void* to, SharedAddress from, int bytes) {
+    asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(from),
+                 "r"(bytes)
+                 : "memory");
+}
+__device__ __forceinline__ void add_floats(float* to, SharedAddress from, int bytes) {
+    asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(to),
+                 "r"(from), "r"(bytes)
+                 : "memory");
+}
+/// Orders this thread's accesses to memory with those of the copy engine that it starts or has seen done.
+__device__ __forceinline__ void memory_and_copies() {
+    asm volatile("fence.proxy.async.global;" ::: "memory");
+}
+
+/// A number in memory by which a thread of one block lets one of another see what it wrote before.
+__device__ __forceinline__ int load_acquire(const int* from) {
+    int x;
+    asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(x) : "l"(from) : "memory");
+    return x;
+}
+__device__ __forceinline__ void store_release(int* to, int x) {
+    asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(to), "r"(x) : "memory");
+}
+
+/// Four 8 x 8 matrices of bf16, the other way of load_matrices.
+__device__ __forceinline__ void store_matrices(SharedAddress row, const uint32_t (&r)[4]) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(row), "r"(r[0]),
+                 "r"(r[1]), "r"(r[2]), "r"(r[3])
+                 : "memory");
+}
+/// 16 bytes at a multiple of 16.
+__device__ __forceinline__ void store_shared_16(SharedAddress to, const float (&x)[4]) {
+    asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(to), "f"(x[0]), "f"(x[1]), "f"(x[2]),
+                 "f"(x[3])
+                 : "memory");
+}
+
 /// What this thread wrote to shared memory is seen by products and copies that start after the next barrier.
 __device__ __forceinline__ void shared_written() {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
@@ -148,12 +192,13 @@ __device__ __forceinline__ void products_done(float (&acc)[kTiles][4]) {
     ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, " \
     "%52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
 
-// acc = (keep ? acc : 0) + A B, A 64 x 16 by rows and B kN x 16 by rows, both described in shared memory.
-#define PASTUR_PRODUCT_SHARED(n, registers, a_, b_, keep_, ...)                                           \
+// acc = (keep ? acc : 0) + A B, both described in shared memory: A 64 x 16 and B kN x 16 by rows ("0, 0"), or
+// A 16 x 64 and B 16 x kN, by columns ("1, 1").
+#define PASTUR_PRODUCT_SHARED(n, transposes, registers, a_, b_, keep_, ...)                               \
     asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" keep_                                               \
                  ", 0;\n"                                                                                 \
                  "wgmma.mma_async.sync.aligned.m64n" n "k16.f32.bf16.bf16 {" registers "}, %" a_ ", %" b_ \
-                 ", p, 1, 1, 0, 0;\n}"                                                                    \
+                 ", p, 1, 1, " transposes ";\n}"                                                          \
                  : __VA_ARGS__                                                                            \
                  : "l"(a), "l"(b), "r"(static_cast<int>(keep)))
 
@@ -162,12 +207,23 @@ template <int kN, int kFirst = 0, int kTiles>
 __device__ __forceinline__ void product_of_rows(float (&acc)[kTiles][4], uint64_t a, uint64_t b, bool keep) {
     static_assert(kN == 32 || kN == 64 || kN == 128);
     if constexpr (kN == 32)
-        PASTUR_PRODUCT_SHARED("32", PASTUR_REGISTERS_16, "16", "17", "18", PASTUR_TILES_4(0));
+        PASTUR_PRODUCT_SHARED("32", "0, 0", PASTUR_REGISTERS_16, "16", "17", "18", PASTUR_TILES_4(0));
     else if constexpr (kN == 64)
-        PASTUR_PRODUCT_SHARED("64", PASTUR_REGISTERS_32, "32", "33", "34", PASTUR_TILES_8(0));
+        PASTUR_PRODUCT_SHARED("64", "0, 0", PASTUR_REGISTERS_32, "32", "33", "34", PASTUR_TILES_8(0));
     else
-        PASTUR_PRODUCT_SHARED("128", PASTUR_REGISTERS_64, "64", "65", "66", PASTUR_TILES_8(0),
+        PASTUR_PRODUCT_SHARED("128", "0, 0", PASTUR_REGISTERS_64, "64", "65", "66", PASTUR_TILES_8(0),
                               PASTUR_TILES_8(8));
+}
+
+/// acc += A^T B (=, where !keep): A 16 rows of 64 columns, B 16 rows of kN columns.
+template <int kN, int kFirst = 0, int kTiles>
+__device__ __forceinline__ void product_of_columns(float (&acc)[kTiles][4], uint64_t a, uint64_t b,
+                                                   bool keep) {
+    static_assert(kN == 32 || kN == 64);
+    if constexpr (kN == 32)
+        PASTUR_PRODUCT_SHARED("32", "1, 1", PASTUR_REGISTERS_16, "16", "17", "18", PASTUR_TILES_4(0));
+    else
+        PASTUR_PRODUCT_SHARED("64", "1, 1", PASTUR_REGISTERS_32, "32", "33", "34", PASTUR_TILES_8(0));
 }
 #undef PASTUR_PRODUCT_SHARED
 
