@@ -274,7 +274,8 @@ void launch_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params
     p.out = value_map(read_only(params.out), sizes, sizes.heads, kBlockRows);
     constexpr int kWidth = kRotated == Rotated::kHalfQueries ? kResidentWidth / 2 : kResidentWidth;
     constexpr int kRows = rotated_rows(kWidth);
-    p.rotations = static_cast<int>(ceil_div(ceil_div(sizes.tokens, kRows), kRotators));
+    // Copies begin where the pattern of eight swizzled rows does.
+    p.rotations = static_cast<int>(ceil_div(sizes.tokens, 8 * kRotators)) * (8 / kRows);
     const auto rotated_map = [&](const HeadView<bf16>& view) {
         return tensor_map(read_only(view), kWidth, sizes, sizes.heads, p.rotations * kRows, kWidth);
     };

@@ -20,9 +20,11 @@ struct RotatingRegisters {
     static constexpr int kConsumer = (3 * 168 - kRotator) / 2;
 };
 
-/// Rows that a warp rotates at once: a lane has 8 columns and their partners half the width further.
+/// Neighbouring columns that a lane rotates at once, with their partners half the width further; and the rows
+/// that a warp rotates so.
+inline constexpr int kRotatedColumns = 4;
 constexpr int rotated_rows(int width) {
-    return 32 / (width / 16);
+    return 32 / (width / (2 * kRotatedColumns));
 }
 
 /// Shared memory of a block of threads: two heads' queries, keys and values in turn, and for each consuming
@@ -97,50 +99,64 @@ template <typename Tiles, Rotated kRotated>
 struct Rotator {
     static constexpr bool kKeys = kRotated == Rotated::kQueriesAndKeys;
     static constexpr int kBegin = kRotated == Rotated::kHalfQueries ? kResidentWidth / 2 : 0;
-    static constexpr int kWidth = kResidentWidth - kBegin, kHalf = kWidth / 2, kUnits = kHalf / 8;
+    static constexpr int kWidth = kResidentWidth - kBegin, kHalf = kWidth / 2;
     static constexpr int kRows = rotated_rows(kWidth);  ///< at once
+    /// The angles of so many rotations are held or on their way: from L2 they take longer than three, and all
+    /// of them would not fit beside the heads.
+    static constexpr int kAhead = 4;
 
     const ResidentHopperParams& p;
     const HeadShared<Tiles>& shared;
     int rotator, lane;
 
+    using Numbers = Packed<bf16, kRotatedColumns>;
     struct Angles {
-        Packed<float, 8> cosine, sine;
+        Packed<float, kRotatedColumns> cosine, sine;
     };
-    /// Eight neighbouring lanes have the same 8 columns of eight rows: no two meet in a bank.
+    /// This lane's row and first column among those that the warp rotates at once.
     __device__ __forceinline__ int row() const { return lane % kRows; }
-    __device__ __forceinline__ int unit() const { return lane / kRows; }
-    /// The rotator's index-th rows of a head.
-    __device__ __forceinline__ int first(int index) const { return (rotator * p.rotations + index) * kRows; }
+    __device__ __forceinline__ int column() const { return lane / kRows * kRotatedColumns; }
+    /// The rotator's first row of a head.
+    __device__ __forceinline__ int first() const { return rotator * p.rotations * kRows; }
 
+    /// Of the index-th rotation; past the last token its own.
     __device__ __forceinline__ Angles load(int index) const {
-        const int token = min(first(index) + row(), p.attention.sizes.tokens - 1);
-        const float* from = p.attention.rope_table + token * kWidth + unit() * 8;
-        return {Packed<float, 8>::load(from), Packed<float, 8>::load(from + kHalf)};
+        const int token = min(first() + index * kRows + row(), p.attention.sizes.tokens - 1);
+        const float* from = p.attention.rope_table + token * kWidth + column();
+        return {Packed<float, kRotatedColumns>::load(from),
+                Packed<float, kRotatedColumns>::load(from + kHalf)};
     }
 
-    __device__ __forceinline__ void rotate(SharedAddress rows, const Angles& angles) const {
-        std::byte* const memory = shared_pointer(rows);
-        bf16* low = reinterpret_cast<bf16*>(memory + swizzled_unit<kWidth * 2>(row(), unit()));
-        bf16* high = reinterpret_cast<bf16*>(memory + swizzled_unit<kWidth * 2>(row(), unit() + kUnits));
-        const auto x = Packed<bf16, 8>::load(low), y = Packed<bf16, 8>::load(high);
-        const Packed<float, 8>&c = angles.cosine, &s = angles.sine;
-        Packed<bf16, 8>::of([&](int i) { return x[i] * c[i] - y[i] * s[i]; }).store(low);
-        Packed<bf16, 8>::of([&](int i) { return y[i] * c[i] + x[i] * s[i]; }).store(high);
+    /// Where this lane's numbers of the first rotation are, in bytes from the warp's first row.
+    __device__ __forceinline__ int lane_offset() const {
+        return swizzled_unit<kWidth * 2>(row(), column() / 8) + column() % 8 * 2;
+    }
+    /// The numbers `at` and their partners. An odd rotation that begins half-way through the pattern of eight
+    /// swizzled rows has the two halves of a row the other way round.
+    template <bool kOdd>
+    __device__ __forceinline__ void rotate(SharedAddress at, const Angles& angles) const {
+        constexpr int kPartner = kHalf * 2;
+        bf16* low = reinterpret_cast<bf16*>(shared_pointer(kOdd && kRows < 8 ? at ^ kPartner : at));
+        bf16* high = reinterpret_cast<bf16*>(shared_pointer(kOdd && kRows < 8 ? at : at ^ kPartner));
+        const auto x = Numbers::load(low), y = Numbers::load(high);
+        const auto &c = angles.cosine, &s = angles.sine;
+        Numbers::of([&](int i) { return x[i] * c[i] - y[i] * s[i]; }).store(low);
+        Numbers::of([&](int i) { return y[i] * c[i] + x[i] * s[i]; }).store(high);
     }
 
-    __device__ __forceinline__ SharedAddress queries(SharedAddress stage, int first) const {
-        return stage + kBegin * kResidentTokens * 2 + first * kWidth * 2;
+    /// The warp's first row of a head's queries, and of its keys.
+    __device__ __forceinline__ SharedAddress queries(SharedAddress stage) const {
+        return stage + kBegin * kResidentTokens * 2 + first() * kWidth * 2;
     }
-    __device__ __forceinline__ SharedAddress keys(SharedAddress stage, int first) const {
-        return stage + Tiles::kKeyAt + first * kWidth * 2;
+    __device__ __forceinline__ SharedAddress keys(SharedAddress stage) const {
+        return stage + Tiles::kKeyAt + first() * kWidth * 2;
     }
 
     /// One lane: has all that the warp rotated copied to memory, and waits until it may be overwritten.
     __device__ __forceinline__ void store(const HeadWalk& walk, SharedAddress stage) const {
         const int head = walk.head(), batch = walk.batch();
-        store_box(p.rotated_q, queries(stage, first(0)), 0, first(0), head, batch);
-        if constexpr (kKeys) store_box(p.rotated_k, keys(stage, first(0)), 0, first(0), head, batch);
+        store_box(p.rotated_q, queries(stage), 0, first(), head, batch);
+        if constexpr (kKeys) store_box(p.rotated_k, keys(stage), 0, first(), head, batch);
         stores_commit();
         stores_read<0>();
     }
@@ -148,22 +164,25 @@ struct Rotator {
     __device__ __forceinline__ void run() {
         Ring<kStages> ring;
         const int tokens = p.attention.sizes.tokens;
-        const int count = min(max((tokens - first(0) + kRows - 1) / kRows, 0), p.rotations);
-        Angles ahead{};  // from L2, which takes long; after a head's last rows its first, for the next head
-        if (count > 0) ahead = load(0);
-        int next = count > 1 ? 1 : 0;
+        const int count = min(max((tokens - first() + kRows - 1) / kRows, 0), p.rotations);
+        const int offset = lane_offset();
+        Angles angles[kAhead];  // the k-th of the rotations k, k + kAhead ...
+        unrolled<kAhead>([&]<int kFirst>() { angles[kFirst] = load(kFirst); });
         for (HeadWalk walk(p.attention.sizes, 1); !walk.done(); walk.advance(), ring.advance()) {
             const SharedAddress stage = shared.stage(ring.stage);
             mbarrier_sleep(shared.qk_full[ring.stage], ring.parity);
-            // One fence and one copy a head: the fence would wait for the angles on their way, and many small
+            // One fence and one copy a head: the fence waits for the angles on their way, and many small
             // copies were slower.
 #pragma unroll 1
-            for (int index = 0; index < count; ++index) {
-                const Angles angles = ahead;
-                ahead = load(next);
-                next = next + 1 < count ? next + 1 : 0;
-                rotate(queries(stage, first(index)), angles);
-                if constexpr (kKeys) rotate(keys(stage, first(index)), angles);
+            for (int some = 0; some < count; some += kAhead) {
+                unrolled<kAhead>([&]<int kFirst>() {
+                    const int index = some + kFirst, next = index + kAhead;
+                    if (index >= count) return;
+                    const int at = offset + index * kRows * kWidth * 2;
+                    rotate<kFirst % 2 == 1>(queries(stage) + at, angles[kFirst]);
+                    if constexpr (kKeys) rotate<kFirst % 2 == 1>(keys(stage) + at, angles[kFirst]);
+                    angles[kFirst] = load(next < count ? next : kFirst);  // of the next head's first
+                });
             }
             shared_written();
             __syncwarp();

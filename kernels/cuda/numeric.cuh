@@ -40,12 +40,18 @@ __device__ inline T from_float(float value) {
 /// rows (kWidth = 1) with one body. Words of 32 bits, because a bf16 by itself would occupy a whole register.
 template <typename T, int kWidth>
 struct Packed {
-    static_assert(sizeof(T) * kWidth % 16 == 0 && (std::is_same_v<T, float> || std::is_same_v<T, bf16>));
+    static_assert(std::is_same_v<T, float> || std::is_same_v<T, bf16>);
     static constexpr int kWords = sizeof(T) * kWidth / 4;
+    static_assert(kWords % 4 == 0 || kWords == 2);
     uint32_t words[kWords];
 
     __device__ static Packed load(const T* from) {
         Packed packed;
+        if constexpr (kWords == 2) {
+            const uint2 chunk = *reinterpret_cast<const uint2*>(from);
+            packed.words[0] = chunk.x, packed.words[1] = chunk.y;
+            return packed;
+        }
 #pragma unroll
         for (int i = 0; i < kWords; i += 4) {
             const uint4 chunk = reinterpret_cast<const uint4*>(from)[i / 4];
@@ -55,6 +61,10 @@ struct Packed {
         return packed;
     }
     __device__ void store(T* to) const {
+        if constexpr (kWords == 2) {
+            *reinterpret_cast<uint2*>(to) = {words[0], words[1]};
+            return;
+        }
 #pragma unroll
         for (int i = 0; i < kWords; i += 4)
             reinterpret_cast<uint4*>(to)[i / 4] = {words[i], words[i + 1], words[i + 2], words[i + 3]};

@@ -120,7 +120,7 @@ TEST_P(LongGradients, AreThoseOfTheCpu) {
     for (size_t i = 2; i < want.size(); ++i) {
         const Shape all{static_cast<int64_t>(want[i].size())};
         // The first rows' are sums over few keys, larger than most.
-        EXPECT_TRUE(close_to(got[i], want[i], dtype(), all, 0.25)) << "gradient " << i - 2;
+        EXPECT_TRUE(close_to(got[i], want[i], dtype(), all, 0.5)) << "gradient " << i - 2;
     }
 }
 
