@@ -62,8 +62,6 @@ template <typename Widths>
 struct JointGradients {
     using Tiles = JointTiles<Widths>;
     static constexpr int kTiles = Tiles::kCols / 8;
-    /// Whether S and dP of the next step are queued before this step's products are done.
-    static constexpr bool kAhead = run_ahead(Widths::kQk + Widths::kV, Tiles::kCols, 2);
 
     const JointShared<Tiles>& shared;
     const HopperBackwardParams& p;
@@ -152,6 +150,7 @@ struct JointGradients {
     /// Every step queues its products in one turn: dq of the step before, dv and dk; S and dP of the next
     /// step in the same turn where there are registers for it, otherwise when these are done.
     __device__ __forceinline__ void walk(const KeyTile<Tiles>& tile, int row, int first) {
+        constexpr bool kAhead = run_ahead(Widths::kQk + Widths::kV, Tiles::kCols, 2);
         consumer.turns.wait();
         consumer.products(s, dp);
         consumer.turns.pass();
