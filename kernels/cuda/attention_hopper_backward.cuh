@@ -13,8 +13,6 @@
 
 namespace pastur {
 
-inline constexpr int kConsumers = 2;
-inline constexpr int kThreads = (kConsumers + 1) * kWarpgroup;
 inline constexpr int kRows = kConsumers * kGroupRows;
 
 /// A block's stationary pair of tiles, of queries and dout or of keys and values, and the stages of the

@@ -43,7 +43,7 @@ struct JointTiles {
     static constexpr int kBarriersAt = kStatsAt + kStages * kStatsBytes;
     static constexpr int kIndexAt = kBarriersAt + (2 * kRowStages + 2 * kStages + 3 * kConsumers) * 8;
     static constexpr int kSharedBytes = kIndexAt + 16 + kSharedAlignment;
-    static_assert(kSharedBytes <= kHopperSharedBytes);
+    static_assert(kScoresAt % 1024 == 0 && kSharedBytes <= kHopperSharedBytes);
 };
 
 template <typename Tiles>

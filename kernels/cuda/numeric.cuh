@@ -50,24 +50,24 @@ struct Packed {
         if constexpr (kWords == 2) {
             const uint2 chunk = *reinterpret_cast<const uint2*>(from);
             packed.words[0] = chunk.x, packed.words[1] = chunk.y;
-            return packed;
-        }
+        } else {
 #pragma unroll
-        for (int i = 0; i < kWords; i += 4) {
-            const uint4 chunk = reinterpret_cast<const uint4*>(from)[i / 4];
-            packed.words[i] = chunk.x, packed.words[i + 1] = chunk.y;
-            packed.words[i + 2] = chunk.z, packed.words[i + 3] = chunk.w;
+            for (int i = 0; i < kWords; i += 4) {
+                const uint4 chunk = reinterpret_cast<const uint4*>(from)[i / 4];
+                packed.words[i] = chunk.x, packed.words[i + 1] = chunk.y;
+                packed.words[i + 2] = chunk.z, packed.words[i + 3] = chunk.w;
+            }
         }
         return packed;
     }
     __device__ void store(T* to) const {
         if constexpr (kWords == 2) {
             *reinterpret_cast<uint2*>(to) = {words[0], words[1]};
-            return;
-        }
+        } else {
 #pragma unroll
-        for (int i = 0; i < kWords; i += 4)
-            reinterpret_cast<uint4*>(to)[i / 4] = {words[i], words[i + 1], words[i + 2], words[i + 3]};
+            for (int i = 0; i < kWords; i += 4)
+                reinterpret_cast<uint4*>(to)[i / 4] = {words[i], words[i + 1], words[i + 2], words[i + 3]};
+        }
     }
     __device__ float operator[](int i) const {
         if constexpr (std::is_same_v<T, bf16>)  // bf16 is the upper half of an fp32
