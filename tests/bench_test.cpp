@@ -7,6 +7,7 @@
 #include <array>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "engine/bench_ops.h"
 #include "engine/measure.h"
@@ -14,6 +15,7 @@
 #include "kernels/matmul.h"
 #include "tests/model_harness.h"
 #include "tests/temp_folder.h"
+#include "tools/pastur/bench_report.h"
 
 namespace pastur::test {
 namespace {
@@ -259,6 +261,23 @@ TEST_F(BenchCommand, NamesTheNearestVariant) {
     EXPECT_EQ(run("--steps 0"), 2);
     EXPECT_EQ(run("--model.preset=nona"), 2);
     EXPECT_EQ(run("missing.toml"), 66);
+}
+
+TEST(BenchOps, NamesAndShapesStandInColumns) {
+    const std::string text =
+        ops_text({{"adamw", "N 10", 1, 0, 1}, {"attention backward, rotated", "B 2 H 3 T 4", 1, 1, 1}}, {});
+    std::istringstream lines(text);
+    std::string line;
+    std::vector<size_t> shapes, times;
+    while (std::getline(lines, line)) {
+        shapes.push_back(std::min(line.find("  N 10"), line.find("  B 2")));
+        times.push_back(line.find("1000.0000"));
+    }
+    ASSERT_EQ(shapes.size(), 4U) << text;
+    EXPECT_NE(shapes[2], std::string::npos) << text;
+    EXPECT_EQ(shapes[2], shapes[3]) << text;
+    EXPECT_NE(times[2], std::string::npos) << text;
+    EXPECT_EQ(times[2], times[3]) << text;
 }
 
 TEST(BenchOps, CountsWhatEachOpDoes) {

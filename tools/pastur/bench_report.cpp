@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "engine/config_fields.h"
@@ -157,9 +158,15 @@ std::string variant_text(const VariantBench& v, const Ceilings& ceilings) {
 }
 
 std::string ops_text(const std::vector<OpBench>& ops, const Ceilings& ceilings) {
-    std::string text = fmt::format("\n{:<20}{:<52}{:>10}{}\n", "op", "shape", "ms", rates_header(ceilings));
+    size_t name = 0, shape = 0;
+    for (const OpBench& op : ops) {
+        name = std::max(name, op.op.size() + 2);
+        shape = std::max(shape, op.shape.size());
+    }
+    std::string text =
+        fmt::format("\n{:<{}}{:<{}}{:>10}{}\n", "op", name, "shape", shape, "ms", rates_header(ceilings));
     for (const OpBench& op : ops)
-        text += fmt::format("{:<20}{:<52}{:>10.4f}{}\n", op.op, op.shape, op.seconds * 1e3,
+        text += fmt::format("{:<{}}{:<{}}{:>10.4f}{}\n", op.op, name, op.shape, shape, op.seconds * 1e3,
                             rates_text(row_of(op), ceilings));
     return text;
 }
