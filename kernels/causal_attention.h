@@ -42,7 +42,7 @@ void causal_attention_forward(Context& ctx, Tensor out, Tensor lse, const Attent
 
 /// delta = rowsum(dout out); P from lse; dv = P^T dout; dS = P (dout v^T - delta); dq = scale dS k;
 /// dk = scale dS^T q, over the d_n content columns and summed over the group's heads; dk_shared = the d_r
-/// rotary columns of the same, summed over all heads. Summation order is fixed: no float atomics. (Dao et
+/// rotary columns of the same, summed over all heads. Every sum has one order, the same in every run. (Dao et
 /// al., arXiv 2205.14135, section B.4.)
 void causal_attention_backward(Context& ctx, const AttentionGrads& grads, ConstTensor dout, ConstTensor out,
                                ConstTensor lse, const AttentionInputs& in);
