@@ -112,6 +112,14 @@ struct SwizzledRows {
     }
 };
 
+/// Which 16-byte unit of a row, of 128 bytes (64), tensor copies put the unit-th in; of `row`, its place in
+/// the pattern of eight rows counts.
+template <int kRowBytes>
+__device__ __forceinline__ int swizzled(int row, int unit) {
+    static_assert(kRowBytes == 128 || kRowBytes == 64);
+    return kRowBytes == 128 ? unit ^ row % 8 : unit ^ row / 2 % 4;
+}
+
 /// Widths of a head: a key is content and shared columns; a query has the same in one row.
 template <int kContent, int kShared, int kValue>
 struct HeadWidths {

@@ -168,17 +168,18 @@ __device__ __forceinline__ void row_stats(float2 (&stats)[2], const HopperBackwa
 
 #endif  // PASTUR_HOPPER
 
-/// Call run as visit_hopper_widths does, for the widths that are for the two kernels and for the one.
+/// Calls run as visit_hopper_widths does, for heads that the two kernels take.
 template <typename Run>
-bool visit_separate_widths(const AttentionSizes& sizes, const Run& run) {
-    return visit_hopper_widths(sizes, [&]<int kContent, int kShared, int kValue>() {
+void visit_separate_widths(const AttentionSizes& sizes, const Run& run) {
+    visit_hopper_widths(sizes, [&]<int kContent, int kShared, int kValue>() {
         if constexpr (kContent + kShared <= 96) run.template operator()<kContent, kShared, kValue>();
     });
 }
 
+/// The same for those that the one takes.
 template <typename Run>
-bool visit_joint_widths(const AttentionSizes& sizes, const Run& run) {
-    return visit_hopper_widths(sizes, [&]<int kContent, int kShared, int kValue>() {
+void visit_joint_widths(const AttentionSizes& sizes, const Run& run) {
+    visit_hopper_widths(sizes, [&]<int kContent, int kShared, int kValue>() {
         if constexpr ((kContent + kShared) % 64 == 0) run.template operator()<kContent, kShared, kValue>();
     });
 }

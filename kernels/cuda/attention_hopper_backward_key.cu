@@ -132,6 +132,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
 #endif
 }
+
 }  // namespace
 
 void attention_hopper_key_gradients(CudaContext& ctx, const AttentionBackwardParams<bf16>& params) {

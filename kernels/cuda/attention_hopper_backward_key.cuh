@@ -68,7 +68,7 @@ __device__ __forceinline__ void score_gradients_by_key(float (&dp)[kTiles][4], c
     }
 }
 
-/// s = S^T becomes P^T. Queries more than `behind` columns before the thread's first key have P = 0.
+/// s = S^T becomes P^T. Queries more than `ahead` columns before the thread's first key have P = 0.
 template <int kTiles>
 __device__ __forceinline__ void probabilities_of_keys(float (&s)[kTiles][4], SharedAddress stats, float c,
                                                       bool mask, int ahead) {

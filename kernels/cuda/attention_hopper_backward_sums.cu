@@ -11,8 +11,7 @@ constexpr int kJointFrom = 2048;
 template <typename Widths>
 constexpr int column_tile(int group, int tile) {
     constexpr int kWhole = Widths::kQk / 128 * 8;  // tiles of whole parts
-    return tile < kWhole ? group * (Widths::kQk / 8 - kWhole) + tile
-                         : Widths::kQk / 128 * 8 + group * 4 + (tile - kWhole);
+    return tile < kWhole ? group * (Widths::kQk / 8 - kWhole) + tile : kWhole + group * 4 + (tile - kWhole);
 }
 
 /// row_stats =, and no block has had its turn yet. A block of threads for 64 queries of a head.

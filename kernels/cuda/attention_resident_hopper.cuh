@@ -80,11 +80,10 @@ __device__ __forceinline__ void produce(const ResidentHopperParams& p, const Hea
     }
 }
 
-/// Where the 16-byte unit of a row is, among rows of 128 bytes (64), as tensor copies swizzle them.
+/// Where the 16-byte unit of a row is, in bytes from row 0, among rows of 128 bytes (64).
 template <int kRowBytes>
 __device__ __forceinline__ int swizzled_unit(int row, int unit) {
-    if constexpr (kRowBytes == 128) return row * 128 + (unit ^ row % 8) * 16;
-    return row * 64 + (unit ^ row / 2 % 4) * 16;
+    return row * kRowBytes + swizzled<kRowBytes>(row, unit) * 16;
 }
 
 __device__ __forceinline__ std::byte* shared_pointer(SharedAddress at) {
