@@ -119,12 +119,15 @@ struct BackwardConsumer {
         release(shared.empty[done.stage]);
         done.advance();
     }
+    __device__ __forceinline__ void skip_stage() {
+        mbarrier_sleep(shared.full[ring.stage], ring.parity);
+        ring.advance();
+        release_stage();
+    }
     /// Passes over steps that only other warpgroups of the block need.
     __device__ __forceinline__ void skip(int steps) {
         for (; steps > 0; --steps) {
-            mbarrier_sleep(shared.full[ring.stage], ring.parity);
-            ring.advance();
-            release_stage();
+            skip_stage();
             turns.sit_out();
         }
     }

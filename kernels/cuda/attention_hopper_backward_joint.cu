@@ -134,9 +134,7 @@ struct JointGradients {
     /// The step to begin with. None of the first step's queries sees the second group's keys: there dS = 0.
     __device__ __forceinline__ int skip_masked(const KeyTile<Tiles>& tile) {
         if (consumer.group == 0 || tile.steps == 1) return 0;
-        mbarrier_sleep(shared.full[consumer.ring.stage], consumer.ring.parity);
-        consumer.ring.advance();
-        consumer.release_stage();
+        consumer.skip_stage();
         consumer.turns.wait();
 #pragma unroll
         for (int k = 0; k < kTiles / 2; ++k) {
