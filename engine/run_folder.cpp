@@ -182,7 +182,7 @@ void RunFolder::log_checkpoint(const std::optional<CheckpointWriter::Written>& w
     if (!written) return;
     write({{"event", "checkpoint"},
            {"step", written->step},
-           {"path", std::filesystem::relative(written->path, path_).string()},
+           {"path", written->path.lexically_relative(path_).string()},
            {"blocking_ms", written->blocking_ms},
            {"total_ms", written->total_ms}});
 }
