@@ -19,6 +19,7 @@ struct AttentionMaps {
 /// groups whose moving rows fit into L2, in a group the longest tiles first.
 struct TileOrder {
     int pairs, tiles, group;
+    int end;  ///< of the last tile's rows
     __host__ __device__ int total() const { return pairs * tiles; }
     /// The `index`-th: rank counts from the longest.
     __device__ void at(int index, int& pair, int& rank) const {
@@ -39,16 +40,32 @@ struct QueryTile {
         order.at(index, pair, rank);
         batch = pair / sizes.heads;
         head = pair % sizes.heads;
-        first = (order.tiles - 1 - rank) * kRows;
+        first = order.end - (rank + 1) * kRows;
         steps = steps_of(first + kRows, sizes.tokens);
     }
     __device__ static int steps_of(int end, int tokens) { return (min(end, tokens) + kKeys - 1) / kKeys; }
+};
+
+/// Hands out a launch's tiles one by one, so that blocks that are done early take more of them. In memory,
+/// two numbers that are 0 between launches: tiles taken beyond the first of every block, and blocks that are
+/// done.
+struct TileCounter {
+    int* numbers;
+
+    __device__ int take() const { return static_cast<int>(gridDim.x) + atomicAdd(numbers, 1); }
+    /// Once by every block, after its last take.
+    __device__ void leave() const {
+        if (atomicAdd(numbers + 1, 1) + 1 < static_cast<int>(gridDim.x)) return;
+        numbers[0] = 0;
+        numbers[1] = 0;
+    }
 };
 
 struct HopperForwardParams {
     AttentionMaps maps;
     AttentionForwardParams<bf16> attention;
     TileOrder order;
+    TileCounter counter;
 };
 
 struct HopperBackwardParams {
@@ -169,6 +186,10 @@ inline constexpr int kThreads = (kConsumers + 1) * kWarpgroup;
 template <int kConsumers>
 struct Registers {
     static constexpr int kProducer = kConsumers == 2 ? 24 : 32, kConsumer = kConsumers == 2 ? 240 : 160;
+    /// A launch gets as many for each thread, in eights, as fit; a warpgroup that asks for more than what is
+    /// left would wait for ever.
+    static constexpr int kLaunched = 65536 / ((kConsumers + 1) * kWarpgroup) / 8 * 8;
+    static_assert(kProducer + kConsumers * kConsumer <= (kConsumers + 1) * kLaunched);
 };
 
 /// The two parts of a ring's state: where it is, and the parity of that stage's phase.

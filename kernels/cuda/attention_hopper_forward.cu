@@ -5,11 +5,11 @@
 namespace pastur {
 namespace {
 
-/// Tokens; three consuming warpgroups at T = 1024 are no faster (tiles of 192 queries fit it badly), 8 % at
-/// 2048 and 17 % at 8192.
-constexpr int kThreeConsumersFrom = 2048;
+/// Of the keys and values of the heads that are under way at a time. L2 holds more, but these kernels run at
+/// the power limit, and what comes from a part of L2 that few heads share costs less of it.
+constexpr int64_t kCachedBytes = int64_t{16} << 20;
 
-/// Two consuming warpgroups, or three where the sequence is long and the accumulators leave the registers.
+/// Two consuming warpgroups, or three where the accumulators leave the registers.
 template <typename Widths, int kConsumers_>
 struct ForwardTiles {
     static constexpr int kConsumers = kConsumers_;
@@ -27,7 +27,7 @@ struct ForwardTiles {
     static constexpr int kPitch = Widths::kQk > 128 ? 0 : Widths::kV * 2 + 16;
     static constexpr int kOutAt = kValueAt + kStages * V::kBytes;
     static constexpr int kBarriersAt = kOutAt + kRows * kPitch;
-    static constexpr int kSharedBytes = kBarriersAt + (2 + 4 * kStages) * 8 + kSharedAlignment;
+    static constexpr int kSharedBytes = kBarriersAt + (2 + 4 * kStages) * 8 + 16 + kSharedAlignment;
     static_assert(kSharedBytes <= kHopperSharedBytes);
 };
 
@@ -39,6 +39,11 @@ struct ForwardShared {
     Barriers k_full{q_full[2]}, k_empty{k_full[Tiles::kStages]};
     Barriers v_full{k_empty[Tiles::kStages]}, v_empty{v_full[Tiles::kStages]};
 
+    /// Which tile's queries q holds, while q_full says so.
+    __device__ volatile int& index() const {
+        const SharedAddress at = v_empty[Tiles::kStages];
+        return *reinterpret_cast<volatile int*>(dynamic_shared() + (at - shared_address(dynamic_shared())));
+    }
     __device__ SharedAddress q() const { return base; }
     __device__ SharedAddress k(int stage) const { return base + Tiles::kKeyAt + stage * Tiles::K::kBytes; }
     __device__ SharedAddress v(int stage) const { return base + Tiles::kValueAt + stage * Tiles::V::kBytes; }
@@ -52,8 +57,9 @@ using ForwardTile = QueryTile<Tiles::kRows, Tiles::kKeys>;
 template <typename Tiles>
 __device__ __forceinline__ void produce(const HopperForwardParams& p, const ForwardShared<Tiles>& shared) {
     Ring<Tiles::kStages> ring;
-    int q_parity = 1;
-    for (int index = blockIdx.x; index < p.order.total(); index += gridDim.x, q_parity ^= 1) {
+    int q_parity = 1, index = blockIdx.x;
+    for (; index < p.order.total(); q_parity ^= 1) {
+        const int next = p.counter.take();  // not waited for before the tile's end
         const ForwardTile<Tiles> tile(p.order, p.attention.sizes, index);
         const int kv_head = tile.head / p.attention.sizes.group();
         for (int step = 0; step < tile.steps; ++step, ring.advance()) {
@@ -63,6 +69,7 @@ __device__ __forceinline__ void produce(const HopperForwardParams& p, const Forw
                                          step * Tiles::kKeys, kv_head, 0, tile.batch);
             if (step == 0) {
                 mbarrier_sleep(shared.q_empty[0], q_parity);
+                shared.index() = index;
                 mbarrier_expect(shared.q_full[0], Tiles::Q::kBytes);
                 copy_rows<typename Tiles::Q>(shared.q(), p.maps.q, shared.q_full[0], tile.first, tile.head,
                                              tile.head, tile.batch);
@@ -72,7 +79,12 @@ __device__ __forceinline__ void produce(const HopperForwardParams& p, const Forw
             copy_rows<typename Tiles::V>(shared.v(ring.stage), p.maps.v, shared.v_full[ring.stage],
                                          step * Tiles::kKeys, kv_head, 0, tile.batch);
         }
+        index = next;
     }
+    mbarrier_sleep(shared.q_empty[0], q_parity);
+    shared.index() = index;
+    mbarrier_arrive(shared.q_full[0]);
+    p.counter.leave();
 }
 
 /// The 64 queries of a consuming warpgroup. Rings go on from tile to tile.
@@ -85,6 +97,12 @@ struct ForwardConsumer {
     int q_parity = 0;
     Turns<Tiles::kConsumers> turns{group};
 
+    /// The next tile's index, when its queries are there.
+    __device__ __forceinline__ int next_index() {
+        mbarrier_sleep(shared.q_full[0], q_parity);
+        q_parity ^= 1;
+        return shared.index();
+    }
     __device__ __forceinline__ void scores(float (&s)[Tiles::kKeys / 8][4]) {
         mbarrier_sleep(shared.k_full[k_ring.stage], k_ring.parity);
         products_begin();
@@ -96,23 +114,28 @@ struct ForwardConsumer {
         release(shared.k_empty[k_ring.stage]);
         k_ring.advance();
     }
+    /// Of a tile's first kUsed keys.
+    template <int kUsed>
     __device__ __forceinline__ void add_values(float (&out)[Widths::kV / 8][4],
                                                const uint32_t (&prob)[Tiles::kKeys / 16][4], bool keep) {
         mbarrier_sleep(shared.v_full[v_ring.stage], v_ring.parity);
         products_begin();
-        product_by_columns<typename Tiles::V, Tiles::kKeys / 16>(out, prob, shared.v(v_ring.stage), keep);
+        product_by_columns<typename Tiles::V, kUsed / 16>(out, prob, shared.v(v_ring.stage), keep);
         products_commit();
     }
-    __device__ __forceinline__ void values_done() {
+    __device__ __forceinline__ void values_done(float (&out)[Widths::kV / 8][4]) {
+        products_wait<0>();
+        products_done(out);
+        next_values();
+    }
+    __device__ __forceinline__ void next_values() {
         release(shared.v_empty[v_ring.stage]);
         v_ring.advance();
     }
 
     __device__ __forceinline__ void tile(const ForwardTile<Tiles>& tile) {
         const int tokens = p.attention.sizes.tokens, row = tile.first + group * kGroupRows;
-        const int steps = row < tokens ? ForwardTile<Tiles>::steps_of(row + kGroupRows, tokens) : 0;
-        mbarrier_sleep(shared.q_full[0], q_parity);
-        q_parity ^= 1;
+        const int steps = row >= 0 ? ForwardTile<Tiles>::steps_of(row + kGroupRows, tokens) : 0;
         if (steps > 0) {
             rows(tile, row + warp * 16, steps);
         } else {
@@ -127,21 +150,27 @@ struct ForwardConsumer {
             mbarrier_sleep(shared.k_full[k_ring.stage], k_ring.parity);
             scores_done();
             mbarrier_sleep(shared.v_full[v_ring.stage], v_ring.parity);
-            values_done();
+            next_values();
         }
     }
 
     /// `row`: the warp's first query. The products of a tile of keys run while the softmax of the tile before
     /// is turned into output.
     __device__ __forceinline__ void rows(const ForwardTile<Tiles>& tile, int row, int steps) {
+        constexpr int kAll = Tiles::kKeys, kHalf = kAll / 2;
         const float c = p.attention.scale * kLog2E;
-        float s[Tiles::kKeys / 8][4], out[Widths::kV / 8][4], rescale[2];
-        uint32_t prob[Tiles::kKeys / 16][4];
+        float s[kAll / 8][4], out[Widths::kV / 8][4], rescale[2];
+        uint32_t prob[kAll / 16][4];
         OnlineSoftmax softmax;
-        const auto soften = [&](int step) {
-            const int key = step * Tiles::kKeys;
-            if (key + Tiles::kKeys > row + 1) mask_later_keys(s, row + lane / 4, key + lane % 4 * 2);
-            softmax.step(s, rescale, c);
+        const auto soften = [&]<int kUsed>(int step) {
+            const int key = step * kAll;
+            auto& used = reinterpret_cast<float(&)[kUsed / 8][4]>(s);
+            if (key + kUsed > row + 1) mask_later_keys(used, row + lane / 4, key + lane % 4 * 2);
+            softmax.step(used, rescale, c);
+        };
+        const auto round = [&]<int kUsed>() {
+            to_fragments(reinterpret_cast<uint32_t(&)[kUsed / 16][4]>(prob),
+                         reinterpret_cast<float(&)[kUsed / 8][4]>(s));
         };
         turns.wait();
         scores(s);
@@ -150,34 +179,40 @@ struct ForwardConsumer {
         products_done(s);
         scores_done();
         if (steps == 1) release(shared.q_empty[0]);
-        soften(0);
-        to_fragments(prob, s);
-        for (int step = 1; step < steps; ++step) {
+        soften.template operator()<kAll>(0);
+        round.template operator()<kAll>();
+        const auto follow = [&]<int kUsed>(int step) {
             turns.wait();
             scores(s);
-            add_values(out, prob, step > 1);
+            add_values<kAll>(out, prob, step > 1);
             turns.pass();
             products_wait<1>();
             products_done(s);
             scores_done();
             if (step + 1 == steps) release(shared.q_empty[0]);
-            soften(step);
-            products_wait<0>();
-            products_done(out);
-            values_done();
+            soften.template operator()<kUsed>(step);
+            values_done(out);
 #pragma unroll
             for (int n = 0; n < Widths::kV / 8; ++n) {
                 out[n][0] *= rescale[0], out[n][1] *= rescale[0];
                 out[n][2] *= rescale[1], out[n][3] *= rescale[1];
             }
-            to_fragments(prob, s);
+            round.template operator()<kUsed>();
+        };
+        // Of the last tile of keys, every other warpgroup's queries see half. (Products of half of the
+        // scores, too, would be narrower ones into the same registers, which ptxas runs one by one.)
+        const bool half = steps > 1 && (tile.first + group * kGroupRows) % kAll == 0;
+        for (int step = 1; step < steps - half; ++step) follow.template operator()<kAll>(step);
+        if (half) {
+            follow.template operator()<kHalf>(steps - 1);
+            add_values<kHalf>(out, prob, true);
+            values_done(out);
+        } else {
+            add_values<kAll>(out, prob, steps > 1);
+            values_done(out);
         }
-        add_values(out, prob, steps > 1);
         softmax.finish();
         store_lse(tile, row, softmax);
-        products_wait<0>();
-        products_done(out);
-        values_done();
         skip(tile.steps - steps);  // before the way out, which nobody waits for then
         const AttentionSizes& sizes = p.attention.sizes;
         store_rows<Tiles::kPitch>(token_rows(p.attention.out, tile.batch, tile.head, sizes.value), out,
@@ -230,7 +265,7 @@ __global__ void __launch_bounds__((kConsumers + 1) * kWarpgroup, 1)
                                                 static_cast<int>(threadIdx.x) / 32 % 4,
                                                 static_cast<int>(threadIdx.x) % 32};
         consumer.turns.start();
-        for (int index = blockIdx.x; index < p.order.total(); index += gridDim.x)
+        for (int index; (index = consumer.next_index()) < p.order.total();)
             consumer.tile(ForwardTile<Tiles>(p.order, p.attention.sizes, index));
     }
 #endif
@@ -245,7 +280,10 @@ void launch_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params
     query_maps<Widths>(p.maps.q, params.q, params.sizes, Tiles::kRows);
     key_maps(p.maps.k, params.k, params.k_shared, params.sizes, Tiles::kKeys);
     p.maps.v[0] = value_map(params.v, params.sizes, params.sizes.kv_heads, Tiles::kKeys);
-    p.order = tile_order(params.sizes, params.sizes.heads, Tiles::kRows);
+    p.order = tile_order(params.sizes, params.sizes.heads, Tiles::kRows, kCachedBytes);
+    // So that whole warpgroups without queries are in the tile that sees the fewest keys.
+    p.order.end = attention_padded_tokens(params.sizes.tokens);
+    p.counter.numbers = reinterpret_cast<int*>(ctx.handles().tile_counter.data());
     launch(ctx, persistent_blocks(ctx, p.order), Tiles::kThreads, Tiles::kSharedBytes,
            attention_hopper_forward_kernel<kContent, kShared, kValue, kConsumers>, p);
 }
@@ -254,10 +292,7 @@ void launch_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params
 
 void attention_hopper_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params) {
     visit_hopper_widths(params.sizes, [&]<int kContent, int kShared, int kValue>() {
-        if constexpr (kContent + kShared <= 64)
-            if (params.sizes.tokens >= kThreeConsumersFrom)
-                return launch_forward<kContent, kShared, kValue, 3>(ctx, params);
-        launch_forward<kContent, kShared, kValue, 2>(ctx, params);
+        launch_forward<kContent, kShared, kValue, kValue <= 64 ? 3 : 2>(ctx, params);
     });
 }
 

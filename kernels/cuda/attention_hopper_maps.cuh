@@ -39,13 +39,12 @@ inline CUtensorMap value_map(const HeadView<const bf16>& v, const AttentionSizes
     return tensor_map(v, sizes.value, sizes, heads, rows, box_columns(sizes.value));
 }
 
-/// `heads` a sequence, in tiles of `rows`.
-inline TileOrder tile_order(const AttentionSizes& sizes, int heads, int rows) {
-    constexpr int64_t kCached = int64_t{32} << 20;  // of 50 MB of L2
+/// `heads` a sequence, in tiles of `rows`; a group's moving rows take at most `cached` bytes of L2's 50 MB.
+inline TileOrder tile_order(const AttentionSizes& sizes, int heads, int rows,
+                            int64_t cached = int64_t{32} << 20) {
     const int64_t bytes = int64_t{sizes.tokens} * (sizes.query_key() + sizes.value) * 2;
-    const int pairs = sizes.batch * heads;
-    return {pairs, static_cast<int>(ceil_div(sizes.tokens, rows)),
-            static_cast<int>(std::clamp<int64_t>(kCached / bytes, 1, pairs))};
+    const int pairs = sizes.batch * heads, tiles = static_cast<int>(ceil_div(sizes.tokens, rows));
+    return {pairs, tiles, static_cast<int>(std::clamp<int64_t>(cached / bytes, 1, pairs)), tiles * rows};
 }
 
 inline unsigned persistent_blocks(CudaContext& ctx, const TileOrder& order) {

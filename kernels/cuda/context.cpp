@@ -18,6 +18,8 @@ constexpr int kOldestMajor = 8;
 /// along the tokens (a 4096 x 768 partial product in fp32 takes 12.6 MB).
 constexpr int64_t kBlasWorkspaceBytes = int64_t{64} << 20;
 
+constexpr int64_t kTileCounterBytes = 2 * sizeof(int);
+
 constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
 
 /// CUDA ordinals of the devices whose architecture will do; empty, with the reason, when there is none.
@@ -50,6 +52,12 @@ int device_ordinal(int index) {
     return usable[static_cast<size_t>(index)];
 }
 
+Buffer device_buffer(int64_t bytes) {
+    void* memory = nullptr;
+    CUDA_CHECK(cudaMalloc(&memory, static_cast<size_t>(bytes)));
+    return Buffer(memory, bytes, CudaHandles::release_device_memory);
+}
+
 }  // namespace
 
 CudaHandles::CudaHandles(int ordinal, Closed) : device(ordinal) {}
@@ -60,9 +68,9 @@ CudaHandles::CudaHandles(int ordinal) : CudaHandles(ordinal, Closed{}) {
     CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
     CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
     CUBLAS_CHECK(cublasLtCreate(&blas));
-    void* workspace = nullptr;
-    CUDA_CHECK(cudaMalloc(&workspace, kBlasWorkspaceBytes));
-    blas_workspace = Buffer(workspace, kBlasWorkspaceBytes, release_device_memory);
+    blas_workspace = device_buffer(kBlasWorkspaceBytes);
+    tile_counter = device_buffer(kTileCounterBytes);
+    CUDA_CHECK(cudaMemsetAsync(tile_counter.data(), 0, kTileCounterBytes, stream));
     upload_stage = std::make_unique<UploadStage>();
     matmul_plans = std::make_unique<MatmulPlans>();
 }

@@ -28,6 +28,7 @@ struct CudaHandles {
     cudaStream_t stream = nullptr;  ///< every op is ordered on it; it does not wait for the default stream
     cublasLtHandle_t blas = nullptr;
     Buffer blas_workspace;  ///< used on `stream` only, so that one product at a time writes it
+    Buffer tile_counter;    ///< likewise, by attention: kernels/cuda/attention_hopper.cuh
     std::unique_ptr<MatmulPlans> matmul_plans;
     std::unique_ptr<UploadStage> upload_stage;
     /// Kernels whose limit of dynamic shared memory was raised, and to how many bytes: launch.cuh.
