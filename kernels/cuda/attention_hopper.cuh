@@ -178,7 +178,7 @@ bool visit_hopper_widths(const AttentionSizes& sizes, const Run& run) {
 
 inline constexpr int kWarpgroup = 128;
 inline constexpr int kGroupRows = 64;  ///< of a consuming warpgroup
-/// Consuming warpgroups of all kernels but forward's of long sequences, and threads of a block.
+/// Consuming warpgroups of all kernels but forward's for values of 64 columns, and threads of a block.
 inline constexpr int kConsumers = 2;
 inline constexpr int kThreads = (kConsumers + 1) * kWarpgroup;
 

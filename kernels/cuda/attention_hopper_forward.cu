@@ -5,8 +5,8 @@
 namespace pastur {
 namespace {
 
-/// Of the keys and values of the heads that are under way at a time. L2 holds more, but these kernels run at
-/// the power limit, and what comes from a part of L2 that few heads share costs less of it.
+/// Of the keys and values of the heads that are under way at a time. L2 holds more, but half of what the
+/// other kernels take measures 1 % faster.
 constexpr int64_t kCachedBytes = int64_t{16} << 20;
 
 /// Two consuming warpgroups, or three where the accumulators leave the registers.
@@ -17,6 +17,9 @@ struct ForwardTiles {
     static constexpr int kRows = kConsumers * kGroupRows;
     static constexpr int kKeys = 128;
     static constexpr int kStages = Widths::kQk > 96 ? 2 : 3;
+    /// Where there are registers for them, queries are an operand in registers, and leave their room in
+    /// shared memory to the next tile's at once.
+    static constexpr bool kKeepsQueries = kConsumers == 2;
     using Q = typename Widths::template Query<kRows>;
     using K = typename Widths::template Key<kKeys>;
     using V = typename Widths::template Value<kKeys>;
@@ -95,6 +98,8 @@ struct ForwardConsumer {
     int group, warp, lane;  ///< consumer, warp in it
     Ring<Tiles::kStages> k_ring{}, v_ring{};
     int q_parity = 0;
+    static constexpr int kQuerySteps = Tiles::kKeepsQueries ? Widths::kQk / 16 : 1;
+    uint32_t queries[kQuerySteps][4];
     Turns<Tiles::kConsumers> turns{group};
 
     /// The next tile's index, when its queries are there.
@@ -106,9 +111,26 @@ struct ForwardConsumer {
     __device__ __forceinline__ void scores(float (&s)[Tiles::kKeys / 8][4]) {
         mbarrier_sleep(shared.k_full[k_ring.stage], k_ring.parity);
         products_begin();
-        product_by_rows<typename Tiles::Q, typename Tiles::K, Tiles::kKeys>(s, shared.q(), group * kGroupRows,
-                                                                            shared.k(k_ring.stage));
+        const SharedAddress keys = shared.k(k_ring.stage);
+        if constexpr (Tiles::kKeepsQueries)
+            unrolled<kQuerySteps>([&]<int kStep>() {
+                product_of_fragment_and_rows(s, queries[kStep],
+                                             Tiles::K::template by_rows<kStep * 16>(keys, 0), kStep > 0);
+            });
+        else
+            product_by_rows<typename Tiles::Q, typename Tiles::K, Tiles::kKeys>(s, shared.q(),
+                                                                                group * kGroupRows, keys);
         products_commit();
+    }
+    __device__ __forceinline__ void keep_queries() {
+        const int row = group * kGroupRows + warp * 16 + lane % 16;
+        unrolled<kQuerySteps>([&]<int kStep>() {
+            constexpr auto kPart = Tiles::Q::part_of(kStep * 16);
+            constexpr int kRowBytes = kPart.width * 2, kUnit = (kStep * 16 - kPart.column) / 8;
+            load_matrices(queries[kStep], shared.q() + kPart.column * Tiles::kRows * 2 + row * kRowBytes +
+                                              swizzled<kRowBytes>(row, kUnit + lane / 16) * 16);
+        });
+        release(shared.q_empty[0]);
     }
     __device__ __forceinline__ void scores_done() {
         release(shared.k_empty[k_ring.stage]);
@@ -172,13 +194,14 @@ struct ForwardConsumer {
             to_fragments(reinterpret_cast<uint32_t(&)[kUsed / 16][4]>(prob),
                          reinterpret_cast<float(&)[kUsed / 8][4]>(s));
         };
+        if constexpr (Tiles::kKeepsQueries) keep_queries();
         turns.wait();
         scores(s);
         turns.pass();
         products_wait<0>();
         products_done(s);
         scores_done();
-        if (steps == 1) release(shared.q_empty[0]);
+        if (!Tiles::kKeepsQueries && steps == 1) release(shared.q_empty[0]);
         soften.template operator()<kAll>(0);
         round.template operator()<kAll>();
         const auto follow = [&]<int kUsed>(int step) {
@@ -189,7 +212,7 @@ struct ForwardConsumer {
             products_wait<1>();
             products_done(s);
             scores_done();
-            if (step + 1 == steps) release(shared.q_empty[0]);
+            if (!Tiles::kKeepsQueries && step + 1 == steps) release(shared.q_empty[0]);
             soften.template operator()<kUsed>(step);
             values_done(out);
 #pragma unroll

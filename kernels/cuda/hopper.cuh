@@ -227,11 +227,11 @@ __device__ __forceinline__ void product_of_columns(float (&acc)[kTiles][4], uint
 }
 #undef PASTUR_PRODUCT_SHARED
 
-#define PASTUR_PRODUCT_REGISTERS(n, registers, a0, a1, a2, a3, b_, keep_, ...)                             \
+#define PASTUR_PRODUCT_REGISTERS(n, transposes, registers, a0, a1, a2, a3, b_, keep_, ...)                 \
     asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" keep_                                                \
                  ", 0;\n"                                                                                  \
                  "wgmma.mma_async.sync.aligned.m64n" n "k16.f32.bf16.bf16 {" registers "}, {%" a0 ", %" a1 \
-                 ", %" a2 ", %" a3 "}, %" b_ ", p, 1, 1, 1;\n}"                                            \
+                 ", %" a2 ", %" a3 "}, %" b_ ", p, 1, 1, " transposes ";\n}"                               \
                  : __VA_ARGS__                                                                             \
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(keep)))
 
@@ -241,11 +241,19 @@ __device__ __forceinline__ void product_of_fragment(float (&acc)[kTiles][4], con
                                                     uint64_t b, bool keep) {
     static_assert(kN == 32 || kN == 64);
     if constexpr (kN == 32)
-        PASTUR_PRODUCT_REGISTERS("32", PASTUR_REGISTERS_16, "16", "17", "18", "19", "20", "21",
+        PASTUR_PRODUCT_REGISTERS("32", "1", PASTUR_REGISTERS_16, "16", "17", "18", "19", "20", "21",
                                  PASTUR_TILES_4(0));
     else
-        PASTUR_PRODUCT_REGISTERS("64", PASTUR_REGISTERS_32, "32", "33", "34", "35", "36", "37",
+        PASTUR_PRODUCT_REGISTERS("64", "1", PASTUR_REGISTERS_32, "32", "33", "34", "35", "36", "37",
                                  PASTUR_TILES_8(0));
+}
+/// acc = (keep ? acc : 0) + A B^T with A a fragment in registers and B 128 rows of its 16 columns.
+template <int kTiles>
+__device__ __forceinline__ void product_of_fragment_and_rows(float (&acc)[kTiles][4], const uint32_t (&a)[4],
+                                                             uint64_t b, bool keep) {
+    constexpr int kFirst = 0;
+    PASTUR_PRODUCT_REGISTERS("128", "0", PASTUR_REGISTERS_64, "64", "65", "66", "67", "68", "69",
+                             PASTUR_TILES_8(0), PASTUR_TILES_8(8));
 }
 #undef PASTUR_PRODUCT_REGISTERS
 
