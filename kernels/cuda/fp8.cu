@@ -15,7 +15,7 @@ __global__ void __launch_bounds__(kGroupThreads<kGroup>)
     quantize_rows_kernel(F8Output out, Rows<const T> x, int64_t rows) {
     using Pack = Packed<T, kWidth>;
     constexpr int kPacks = kPacksOf<kKept, kGroup>;
-    __shared__ float shared[1][kGroup / kWarp];
+    __shared__ float shared[1][kWarpsOf<kGroup>];
     const int64_t row =
         static_cast<int64_t>(blockIdx.x) * (kGroupThreads<kGroup> / kGroup) + threadIdx.x / kGroup;
     if (row >= rows) return;

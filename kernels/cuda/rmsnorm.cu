@@ -11,8 +11,8 @@ namespace pastur {
 
 namespace {
 
-/// 768 columns of bf16 for a warp, 2048 for four, 4096 for eight.
-constexpr KeptPacks kKept{3, 2, 2};
+/// 768 columns of bf16 for a warp, 384 for half of one, 2048 for four, 4096 for eight.
+constexpr KeptPacks kKept{3, 2, 2, true};
 template <int kGroup>
 constexpr int kPacks = kPacksOf<kKept, kGroup>;
 
@@ -20,7 +20,7 @@ constexpr int kPacks = kPacksOf<kKept, kGroup>;
 /// from memory. `shared` and parity as of group_max.
 template <typename T, int kWidth, int kGroup>
 __device__ void round_row(const F8Output& out, int64_t row, const T* numbers,
-                          const Packed<T, kWidth> (&kept)[kPacks<kGroup>], float (*shared)[kGroup / kWarp],
+                          const Packed<T, kWidth> (&kept)[kPacks<kGroup>], float (*shared)[kWarpsOf<kGroup>],
                           int parity) {
     using Pack = Packed<T, kWidth>;
     const int thread = threadIdx.x % kGroup, count = out.width / kWidth;
@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(kGroupThreads<kGroup>)
     rmsnorm_forward_kernel(Rows<T> out, float* rstd, Rows<const T> x, const float* weight, int64_t rows,
                            int width, float eps, F8Output rounded) {
     using Pack = Packed<T, kWidth>;
-    __shared__ float shared[2][kGroup / kWarp];
+    __shared__ float shared[2][kWarpsOf<kGroup>];
     const int64_t row =
         static_cast<int64_t>(blockIdx.x) * (kGroupThreads<kGroup> / kGroup) + threadIdx.x / kGroup;
     if (row >= rows) return;
@@ -140,7 +140,7 @@ __global__ void __launch_bounds__(kGroupThreads<kGroup>, kResidentThreads / kGro
     rmsnorm_backward_kernel(RmsnormBackwardParams<T> params) {
     using Pack = Packed<T, kWidth>;
     using Floats = Packed<float, kWidth>;
-    __shared__ float shared[2][kGroup / kWarp], shared_for_rounding[2][kGroup / kWarp];
+    __shared__ float shared[2][kWarpsOf<kGroup>], shared_for_rounding[2][kWarpsOf<kGroup>];
     constexpr int kGroups = kGroupThreads<kGroup> / kGroup;
     const int thread = threadIdx.x % kGroup, count = params.width / kWidth;
     const int64_t first = static_cast<int64_t>(blockIdx.x) * kGroups + threadIdx.x / kGroup;

@@ -1,21 +1,26 @@
 #pragma once
-// Kernels in which a row belongs to a group of threads: a warp (eight in a block), or a whole block of four
-// or eight. Thread t of a group has the vectors t, t + kGroup, ... of its row.
+// Kernels in which a row belongs to a group of threads: a warp (eight in a block), half of one, or a whole
+// block of four or eight. Thread t of a group has the vectors t, t + kGroup, ... of its row.
 #include "kernels/cuda/numeric.cuh"
 
 namespace pastur {
 
+inline constexpr int kHalfWarp = kWarp / 2, kFourWarps = 4 * kWarp, kLargestGroup = 8 * kWarp;
 template <int kGroup>
-inline constexpr int kGroupThreads = kGroup == kWarp ? 256 : kGroup;  ///< of a block
-inline constexpr int kFourWarps = 4 * kWarp, kLargestGroup = 8 * kWarp;
+inline constexpr int kGroupThreads = kGroup <= kWarp ? 256 : kGroup;  ///< of a block
+template <int kGroup>
+inline constexpr int kWarpsOf = kGroup <= kWarp ? 1 : kGroup / kWarp;
 
 /// How many vectors of a row each thread keeps in registers, by the size of its group. What a wider row has
 /// beyond them is read again from the cache: by the largest group, as no other meets such rows.
 struct KeptPacks {
     int warp, four_warps, eight_warps;
+    /// Whether half a warp takes what it can hold. One that has a few vectors of a narrow row for each of its
+    /// threads has too little on its way from memory.
+    bool halves = false;
 };
 template <KeptPacks kKept, int kGroup>
-inline constexpr int kPacksOf = kGroup == kWarp        ? kKept.warp
+inline constexpr int kPacksOf = kGroup <= kWarp        ? kKept.warp
                                 : kGroup == kFourWarps ? kKept.four_warps
                                                        : kKept.eight_warps;
 
@@ -25,18 +30,39 @@ __device__ int tail_begin(int thread, int count) {
     return kGroup == kLargestGroup ? thread + kPacks * kGroup : count;
 }
 
+/// The lanes of this thread's half: the other half may be past its last row.
+__device__ inline unsigned half_warp_lanes() {
+    return threadIdx.x % kWarp < kHalfWarp ? 0xffffu : 0xffff0000u;
+}
+__device__ inline float half_warp_sum(float value) {
+#pragma unroll
+    for (int offset = kHalfWarp / 2; offset > 0; offset /= 2)
+        value += __shfl_xor_sync(half_warp_lanes(), value, offset);
+    return value;
+}
+__device__ inline float half_warp_max(float value) {
+#pragma unroll
+    for (int offset = kHalfWarp / 2; offset > 0; offset /= 2)
+        value = fmaxf(value, __shfl_xor_sync(half_warp_lanes(), value, offset));
+    return value;
+}
+
 /// Sum and maximum over the group, valid in all its threads. `shared` serves calls in turn (parity 0, 1, 0,
 /// ...): by the barrier of the next call every thread has read the previous one's numbers.
 template <int kGroup>
-__device__ float group_sum(float value, float (*shared)[kGroup / kWarp], int parity) {
-    if constexpr (kGroup == kWarp)
+__device__ float group_sum(float value, float (*shared)[kWarpsOf<kGroup>], int parity) {
+    if constexpr (kGroup == kHalfWarp)
+        return half_warp_sum(value);
+    else if constexpr (kGroup == kWarp)
         return warp_sum(value);
     else
         return block_sum<kGroup>(value, shared[parity]);
 }
 template <int kGroup>
-__device__ float group_max(float value, float (*shared)[kGroup / kWarp], int parity) {
-    if constexpr (kGroup == kWarp)
+__device__ float group_max(float value, float (*shared)[kWarpsOf<kGroup>], int parity) {
+    if constexpr (kGroup == kHalfWarp)
+        return half_warp_max(value);
+    else if constexpr (kGroup == kWarp)
         return warp_max(value);
     else
         return block_max<kGroup>(value, shared[parity]);
@@ -47,6 +73,8 @@ __device__ float group_max(float value, float (*shared)[kGroup / kWarp], int par
 template <typename T, KeptPacks kKept, typename Run>
 void visit_row_shape(int64_t width, bool aligned, const Run& run) {
     const auto choose = [&]<int kWidth>() {
+        if constexpr (kKept.halves && kWidth > 1)
+            if (width <= kHalfWarp * kKept.warp * kWidth) return run.template operator()<kWidth, kHalfWarp>();
         if (width <= kWarp * kKept.warp * kWidth)
             run.template operator()<kWidth, kWarp>();
         else if (width <= kFourWarps * kKept.four_warps * kWidth)

@@ -15,7 +15,7 @@ struct RowShape {
 /// Odd widths, every size of group, and rows beyond what registers keep.
 const std::vector<RowShape> kShapes = {
     {1, 1},    {5, 17},   {9, 8},    {33, 64},   {131, 768}, {6, 1032}, {4, 2048},
-    {7, 2056}, {3, 4104}, {3, 5504}, {2, 11008}, {2, 16392}, {700, 96},
+    {7, 2056}, {3, 4104}, {3, 5504}, {2, 11008}, {2, 16392}, {700, 96}, {77, 384},
 };
 
 class Fp8OnTheWay : public OpTest<RowShape> {
