@@ -30,7 +30,8 @@ struct TileOrder {
     }
 };
 
-/// One tile of kRows queries, and how many tiles of kKeys keys it sees.
+/// One tile of kRows queries, and how many tiles of kKeys keys it sees. `first` may be before token 0, or the
+/// end past the last one: such rows are nobody's.
 template <int kRows, int kKeys>
 struct QueryTile {
     int batch, head, first, steps;
@@ -212,6 +213,10 @@ struct Barriers {
 
 __device__ inline SharedAddress shared_base() {
     return (shared_address(dynamic_shared()) + 1023) / 1024 * 1024;
+}
+/// A number in shared memory that one thread leaves to others, a barrier in between.
+__device__ inline volatile int& shared_number(SharedAddress at) {
+    return *reinterpret_cast<volatile int*>(dynamic_shared() + (at - shared_address(dynamic_shared())));
 }
 inline constexpr int kSharedAlignment = 1024;  ///< bytes of shared memory to ask for beyond what is used
 inline constexpr int kHopperSharedBytes = 227 * 1024;  ///< that a block may have

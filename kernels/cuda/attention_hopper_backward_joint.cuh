@@ -64,8 +64,7 @@ struct JointShared : BackwardShared<Tiles> {
     }
     /// Which block of keys a stage holds, while its rows_full says so.
     __device__ volatile int& index(int stage) const {
-        const SharedAddress at = this->base + Tiles::kIndexAt + stage * static_cast<int>(sizeof(int));
-        return *reinterpret_cast<volatile int*>(dynamic_shared() + (at - shared_address(dynamic_shared())));
+        return shared_number(this->base + Tiles::kIndexAt + stage * static_cast<int>(sizeof(int)));
     }
     /// From now on, shared.rows are those of a stage.
     __device__ void select_rows(int stage) { this->rows = this->base + stage * Tiles::kStationaryBytes; }

@@ -43,10 +43,7 @@ struct ForwardShared {
     Barriers v_full{k_empty[Tiles::kStages]}, v_empty{v_full[Tiles::kStages]};
 
     /// Which tile's queries q holds, while q_full says so.
-    __device__ volatile int& index() const {
-        const SharedAddress at = v_empty[Tiles::kStages];
-        return *reinterpret_cast<volatile int*>(dynamic_shared() + (at - shared_address(dynamic_shared())));
-    }
+    __device__ volatile int& index() const { return shared_number(v_empty[Tiles::kStages]); }
     __device__ SharedAddress q() const { return base; }
     __device__ SharedAddress k(int stage) const { return base + Tiles::kKeyAt + stage * Tiles::K::kBytes; }
     __device__ SharedAddress v(int stage) const { return base + Tiles::kValueAt + stage * Tiles::V::kBytes; }
@@ -122,6 +119,7 @@ struct ForwardConsumer {
                                                                                 group * kGroupRows, keys);
         products_commit();
     }
+    /// Takes the tile's queries into registers, and says so.
     __device__ __forceinline__ void keep_queries() {
         const int row = group * kGroupRows + warp * 16 + lane % 16;
         unrolled<kQuerySteps>([&]<int kStep>() {
@@ -165,7 +163,7 @@ struct ForwardConsumer {
             skip(tile.steps);
         }
     }
-    /// Passes over tiles that only the warpgroups below see.
+    /// Passes over tiles of keys that only the warpgroups below see.
     __device__ __forceinline__ void skip(int steps) {
         for (; steps > 0; --steps) {
             turns.sit_out();
@@ -237,13 +235,18 @@ struct ForwardConsumer {
         softmax.finish();
         store_lse(tile, row, softmax);
         skip(tile.steps - steps);  // before the way out, which nobody waits for then
+        store_out(tile, row, out, softmax);
+    }
+
+    __device__ __forceinline__ void store_out(const ForwardTile<Tiles>& tile, int row,
+                                              const float (&out)[Widths::kV / 8][4],
+                                              const OnlineSoftmax& softmax) {
         const AttentionSizes& sizes = p.attention.sizes;
         store_rows<Tiles::kPitch>(token_rows(p.attention.out, tile.batch, tile.head, sizes.value), out,
                                   1 / softmax.sum[0], 1 / softmax.sum[1],
                                   shared.base + Tiles::kOutAt + (group * 4 + warp) * 16 * Tiles::kPitch, row,
                                   sizes.tokens, lane);
     }
-
     __device__ __forceinline__ void store_lse(const ForwardTile<Tiles>& tile, int row,
                                               const OnlineSoftmax& softmax) {
         const AttentionSizes& sizes = p.attention.sizes;
