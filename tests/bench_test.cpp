@@ -221,6 +221,10 @@ TEST_F(BenchCommand, ReportsEveryVariantOfNano) {
              {"parameters", "flops_per_token", "tokens_per_step", "tokens_per_s", "tflops", "of_matmul",
               "ms_p50", "ms_p95", "planned_bytes", "peak_bytes", "timed_step_ms"})
             EXPECT_GT(variant.at(key), 0) << key;
+        const std::vector<double> steps = variant.at("step_ms");
+        ASSERT_EQ(steps.size(), 2u);
+        EXPECT_LE(std::min(steps[0], steps[1]), variant["ms_p50"]);
+        EXPECT_GE(std::max(steps[0], steps[1]), variant["ms_p95"]);
         double sum = 0;
         for (const auto& part : variant["parts"]) {
             for (const char* key :

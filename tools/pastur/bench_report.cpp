@@ -64,6 +64,8 @@ nlohmann::ordered_json to_json(const BenchRow& row, const Ceilings& ceilings) {
 }
 
 nlohmann::ordered_json to_json(const VariantBench& v, const BenchReport& report) {
+    std::vector<double> step_ms;  // in order: a device that becomes warm, or reaches its power limit, shows
+    for (const double seconds : v.step_seconds) step_ms.push_back(seconds * 1e3);
     nlohmann::ordered_json json = {{"variant", v.config.attention.variant},
                                    {"parameters", v.size.parameters},
                                    {"flops_per_token", v.size.flops_per_token},
@@ -73,6 +75,7 @@ nlohmann::ordered_json to_json(const VariantBench& v, const BenchReport& report)
                                    {"of_matmul", v.flops_per_s() / report.ceilings.flops_per_s},
                                    {"ms_p50", v.median() * 1e3},
                                    {"ms_p95", v.p95() * 1e3},
+                                   {"step_ms", step_ms},
                                    {"planned_bytes", v.planned_bytes},
                                    {"peak_bytes", v.peak_bytes},
                                    {"losses", v.losses},
