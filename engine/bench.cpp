@@ -167,7 +167,9 @@ VariantBench bench_variant(Context& ctx, const Config& config, const BenchOption
     result.size = size_of_model(config, subject.table());
     result.tokens = config.train.global_batch * config.data.seq_len;
     result.planned_bytes = subject.planned_bytes();
-    for (int64_t i = 0; i < options.warmup; ++i) result.losses.push_back(subject.step());
+    const auto start = std::chrono::steady_clock::now();
+    for (int64_t i = 0; i < options.warmup || seconds_since(start) < options.settle; ++i)
+        result.losses.push_back(subject.step());
     for (int64_t i = 0; i < options.steps; ++i) {
         const auto begin = std::chrono::steady_clock::now();
         result.losses.push_back(subject.step());  // waits for its loss, hence for the device

@@ -25,6 +25,7 @@ struct BenchOptions {
     int64_t warmup = 5;        ///< before, and not counted
     int64_t apart = 5;         ///< more steps, taken apart by op family; 0: none
     bool diagnostics = false;  ///< also what measuring spectra costs
+    double settle = 0;         ///< seconds that the steps before last at least, by more of them
 };
 
 /// One step taken apart: its families and what is left, which sum to its length.

@@ -90,6 +90,15 @@ TEST_P(Bench, MeasuresThroughputAndMemory) {
     EXPECT_GE(bench.peak_bytes, on_cuda() ? 0 : bench.planned_bytes);
 }
 
+TEST_P(Bench, SettlesForAsLongAsIsAsked) {
+    const auto begin = std::chrono::steady_clock::now();
+    const VariantBench bench =
+        bench_variant(ctx(), recipe(), {.steps = 1, .warmup = 1, .apart = 0, .settle = 0.5});
+    EXPECT_GE(seconds_since(begin), 0.5);
+    EXPECT_GT(bench.losses.size(), 2u);
+    EXPECT_EQ(bench.step_seconds.size(), 1u);
+}
+
 TEST_P(Bench, SaysWhatSpectraCost) {
     Config config = recipe();
     config.diagnostics.every = 10;
@@ -210,7 +219,7 @@ TEST_F(BenchCommand, ReportsEveryVariantOfNano) {
     const auto json = nlohmann::json::parse(read("b.json"));
     for (const char* key :
          {"v", "version", "git", "backend", "device", "dtype", "preset", "seq_len", "global_batch",
-          "micro_batch", "recompute", "steps", "warmup", "ceilings", "variants", "ops"})
+          "micro_batch", "recompute", "steps", "warmup", "settle_s", "ceilings", "variants", "ops"})
         EXPECT_TRUE(json.contains(key)) << key;
     EXPECT_EQ(json["preset"], "nano");
     EXPECT_GT(json["ceilings"]["matmul_tflops"], 0);

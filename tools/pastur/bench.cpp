@@ -18,6 +18,7 @@ namespace {
 struct BenchArguments {
     std::string recipe, variants, device = "auto", json, csv;
     int64_t steps = 0, warmup = 0;  ///< 0: by device
+    double settle = 0;
     bool ops = false;
     std::vector<Override> overrides;
 };
@@ -92,6 +93,7 @@ int bench(const BenchArguments& arguments) {
     report.config = configs.front();
     report.options.steps = arguments.steps > 0 ? arguments.steps : is_cuda(ctx) ? 20 : 10;
     report.options.warmup = arguments.warmup > 0 ? arguments.warmup : is_cuda(ctx) ? 5 : 2;
+    report.options.settle = arguments.settle;
     report.options.apart = std::min<int64_t>(report.options.steps, 5);
     report.options.diagnostics = true;
     report.ceilings = measure_ceilings(ctx, dtype);
@@ -130,6 +132,11 @@ void add_bench_command(CLI::App& app, std::function<int()>& run) {
     command->add_option("--steps", arguments->steps, "Steps measured (default: 20 on CUDA, 10 on the CPU)")
         ->check(positive);
     command->add_option("--warmup", arguments->warmup, "Steps before them (default: 5, 2)")->check(positive);
+    command
+        ->add_option("--settle", arguments->settle,
+                     "Seconds that those last at least: a GPU slows down when it reaches its power limit")
+        ->check(CLI::Range(0.0, 3600.0))
+        ->capture_default_str();
     command->add_flag("--ops", arguments->ops,
                       "Single ops at the recipe's shapes, and attention at the targets', instead of steps");
     command->add_option("--json", arguments->json, "Also write everything as JSON")->type_name("FILE");

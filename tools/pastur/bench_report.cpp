@@ -191,6 +191,7 @@ nlohmann::ordered_json to_json(const BenchReport& report) {
                                    {"recompute", config.train.recompute},
                                    {"steps", report.options.steps},
                                    {"warmup", report.options.warmup},
+                                   {"settle_s", report.options.settle},
                                    {"ceilings",
                                     {{"matmul", ceilings.product},
                                      {"matmul_tflops", ceilings.flops_per_s / 1e12},

@@ -245,9 +245,14 @@ def measure(entry, bench, mode, steps, warmup, device):
     bf16 = bench["dtype"] == "bf16"
     seconds, losses = [], []
     with backend_context(backend):
-        for step in range(warmup + steps):
+        # Pastur's card was busy so long before its first measured step.
+        settled, step = None, -1
+        while len(seconds) < steps:
+            step += 1
             synchronize(device)
             begin = time.perf_counter()
+            if step == warmup:
+                settled = begin + bench.get("settle_s", 0)
             total = 0
             for i in range(micro_batches):
                 batch = batches[(step * micro_batches + i) % len(batches)].to(device, non_blocking=True)
@@ -261,7 +266,7 @@ def measure(entry, bench, mode, steps, warmup, device):
             optimizer.zero_grad(set_to_none=True)
             losses.append(total.item())
             synchronize(device)
-            if step >= warmup:
+            if settled is not None and begin >= settled:
                 seconds.append(time.perf_counter() - begin)
     p50 = statistics.median(seconds)
     rate = micro * micro_batches * time_steps / p50
