@@ -106,19 +106,31 @@ struct Packed<T, 1> {
     }
 };
 
-/// Sum and maximum over a warp, the same bits in every lane: a butterfly adds the same pairs everywhere.
-template <typename Number>
+/// The lanes of this thread's kLanes, a warp or half of one.
+template <int kLanes>
+__device__ inline unsigned lanes_of() {
+    static_assert(kLanes == kWarp || kLanes == kWarp / 2);
+    if constexpr (kLanes == kWarp)
+        return kAllLanes;
+    else
+        return threadIdx.x % kWarp < kLanes ? 0xffffu : 0xffff0000u;
+}
+
+/// Sum and maximum over a warp, or over half of one, whose other half need not come; the same bits in every
+/// lane: a butterfly adds the same pairs everywhere.
+template <int kLanes = kWarp, typename Number>
 __device__ inline Number warp_sum(Number value) {
 #pragma unroll
-    for (int offset = kWarp / 2; offset > 0; offset /= 2) value += __shfl_xor_sync(kAllLanes, value, offset);
+    for (int offset = kLanes / 2; offset > 0; offset /= 2)
+        value += __shfl_xor_sync(lanes_of<kLanes>(), value, offset);
     return value;
 }
 
-template <typename Number>
+template <int kLanes = kWarp, typename Number>
 __device__ inline Number warp_max(Number value) {
 #pragma unroll
-    for (int offset = kWarp / 2; offset > 0; offset /= 2)
-        value = fmax(value, __shfl_xor_sync(kAllLanes, value, offset));
+    for (int offset = kLanes / 2; offset > 0; offset /= 2)
+        value = fmax(value, __shfl_xor_sync(lanes_of<kLanes>(), value, offset));
     return value;
 }
 

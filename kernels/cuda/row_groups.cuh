@@ -30,40 +30,19 @@ __device__ int tail_begin(int thread, int count) {
     return kGroup == kLargestGroup ? thread + kPacks * kGroup : count;
 }
 
-/// The lanes of this thread's half: the other half may be past its last row.
-__device__ inline unsigned half_warp_lanes() {
-    return threadIdx.x % kWarp < kHalfWarp ? 0xffffu : 0xffff0000u;
-}
-__device__ inline float half_warp_sum(float value) {
-#pragma unroll
-    for (int offset = kHalfWarp / 2; offset > 0; offset /= 2)
-        value += __shfl_xor_sync(half_warp_lanes(), value, offset);
-    return value;
-}
-__device__ inline float half_warp_max(float value) {
-#pragma unroll
-    for (int offset = kHalfWarp / 2; offset > 0; offset /= 2)
-        value = fmaxf(value, __shfl_xor_sync(half_warp_lanes(), value, offset));
-    return value;
-}
-
 /// Sum and maximum over the group, valid in all its threads. `shared` serves calls in turn (parity 0, 1, 0,
 /// ...): by the barrier of the next call every thread has read the previous one's numbers.
 template <int kGroup>
 __device__ float group_sum(float value, float (*shared)[kWarpsOf<kGroup>], int parity) {
-    if constexpr (kGroup == kHalfWarp)
-        return half_warp_sum(value);
-    else if constexpr (kGroup == kWarp)
-        return warp_sum(value);
+    if constexpr (kGroup <= kWarp)
+        return warp_sum<kGroup>(value);
     else
         return block_sum<kGroup>(value, shared[parity]);
 }
 template <int kGroup>
 __device__ float group_max(float value, float (*shared)[kWarpsOf<kGroup>], int parity) {
-    if constexpr (kGroup == kHalfWarp)
-        return half_warp_max(value);
-    else if constexpr (kGroup == kWarp)
-        return warp_max(value);
+    if constexpr (kGroup <= kWarp)
+        return warp_max<kGroup>(value);
     else
         return block_max<kGroup>(value, shared[parity]);
 }
