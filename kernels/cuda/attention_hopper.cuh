@@ -214,9 +214,12 @@ struct Barriers {
 __device__ inline SharedAddress shared_base() {
     return (shared_address(dynamic_shared()) + 1023) / 1024 * 1024;
 }
+__device__ __forceinline__ std::byte* shared_pointer(SharedAddress at) {
+    return dynamic_shared() + (at - shared_address(dynamic_shared()));
+}
 /// A number in shared memory that one thread leaves to others, a barrier in between.
 __device__ inline volatile int& shared_number(SharedAddress at) {
-    return *reinterpret_cast<volatile int*>(dynamic_shared() + (at - shared_address(dynamic_shared())));
+    return *reinterpret_cast<volatile int*>(shared_pointer(at));
 }
 inline constexpr int kSharedAlignment = 1024;  ///< bytes of shared memory to ask for beyond what is used
 inline constexpr int kHopperSharedBytes = 227 * 1024;  ///< that a block may have
@@ -303,9 +306,8 @@ __device__ __forceinline__ void store_rows(const TokenRows<bf16>& rows, const fl
     if constexpr (kPitch == 0)
         store_block(rows, acc, factor0, factor1, row, tokens, lane);
     else
-        store_fragments<kTiles * 8, kPitch>(rows, acc, factor0, factor1,
-                                            dynamic_shared() + (staging - shared_address(dynamic_shared())),
-                                            row, tokens, lane);
+        store_fragments<kTiles * 8, kPitch>(rows, acc, factor0, factor1, shared_pointer(staging), row, tokens,
+                                            lane);
 }
 
 /// This thread is done with a stage. Every one says so for itself: as fast as one of a warp for all, and

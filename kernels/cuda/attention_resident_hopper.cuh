@@ -86,10 +86,6 @@ __device__ __forceinline__ int swizzled_unit(int row, int unit) {
     return row * kRowBytes + swizzled<kRowBytes>(row, unit) * 16;
 }
 
-__device__ __forceinline__ std::byte* shared_pointer(SharedAddress at) {
-    return dynamic_shared() + (at - shared_address(dynamic_shared()));
-}
-
 /// A warp that rotates a third of a head's queries, and keys, in shared memory before the consumers see them
 /// (rope.h, kForward), and has them copied from there to memory.
 template <typename Tiles, Rotated kRotated>
