@@ -221,7 +221,8 @@ struct ForwardConsumer {
             round.template operator()<kUsed>();
         };
         // Of the last tile of keys, every other warpgroup's queries see half. (Products of half of the
-        // scores, too, would be narrower ones into the same registers, which ptxas runs one by one.)
+        // scores, too, would be narrower ones into the same registers; ptxas runs all one by one then, as it
+        // does with one wait after both branches instead of one in each.)
         const bool half = steps > 1 && (tile.first + group * kGroupRows) % kAll == 0;
         for (int step = 1; step < steps - half; ++step) follow.template operator()<kAll>(step);
         if (half) {
