@@ -9,7 +9,9 @@ variant and mode, with the ratio of Pastur's tokens/s to PyTorch's.
 """
 import argparse
 import contextlib
+import itertools
 import json
+import math
 import statistics
 import sys
 import time
@@ -245,13 +247,13 @@ def measure(entry, bench, mode, steps, warmup, device):
     bf16 = bench["dtype"] == "bf16"
     seconds, losses = [], []
     with backend_context(backend):
-        # Pastur's card was busy so long before its first measured step.
-        settled, step = None, -1
-        while len(seconds) < steps:
-            step += 1
+        settled = math.inf
+        for step in itertools.count():
+            if len(seconds) == steps:
+                break
             synchronize(device)
             begin = time.perf_counter()
-            if step == warmup:
+            if step == warmup:  # compiled; from here on as long as Pastur's card was busy before
                 settled = begin + bench.get("settle_s", 0)
             total = 0
             for i in range(micro_batches):
@@ -266,7 +268,7 @@ def measure(entry, bench, mode, steps, warmup, device):
             optimizer.zero_grad(set_to_none=True)
             losses.append(total.item())
             synchronize(device)
-            if settled is not None and begin >= settled:
+            if begin >= settled:
                 seconds.append(time.perf_counter() - begin)
     p50 = statistics.median(seconds)
     rate = micro * micro_batches * time_steps / p50
