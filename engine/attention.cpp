@@ -11,6 +11,11 @@ std::unique_ptr<Attention> make_attention(const Config& config, Parameters& para
     fail(ExitCode::kUsage, "attention.variant = \"{}\": expected mha, mla-prerope or mla-decoupled", variant);
 }
 
+void Attention::plan_kernels(Context& ctx, Planner& planner, const AttentionInputs& in) {
+    planner.need_scratch(causal_attention_backward_scratch_bytes(ctx, in));
+    fallback_ = causal_attention_fallback(ctx, in);
+}
+
 int64_t rope_width(const Config& config) {
     return config.attention.variant == "mla-decoupled" ? config.attention.rope_dim : config.model.head_dim;
 }

@@ -38,6 +38,15 @@ class Attention {
     /// norm, which comes between the two, may make it again.
     virtual void backward_input_weights(Context& ctx, ConstTensor xn, ConstTensor rope_table,
                                         Update update) = 0;
+    /// Once planned: as causal_attention_fallback says of the core.
+    const std::string& fallback() const { return fallback_; }
+
+  protected:
+    /// What the core's kernels need.
+    void plan_kernels(Context& ctx, Planner& planner, const AttentionInputs& in);
+
+  private:
+    std::string fallback_;
 };
 
 /// Adds the layer's tensors under `prefix` ("model.layers.3.self_attn.").

@@ -33,7 +33,7 @@ class MultiHeadAttention final : public Attention {
         Planner::Temporaries temporaries(planner);
         do_ = temporaries.take(dtype, o_.shape());
         dqkv_ = temporaries.take(dtype, qkv_.shape());
-        planner.need_scratch(causal_attention_backward_scratch_bytes(ctx, inputs()));
+        plan_kernels(ctx, planner, inputs());
         qkv_proj_.plan(ctx, planner, tokens, {.x = true});
         o_proj_.plan(ctx, planner, tokens, {.dy = true});
     }

@@ -55,7 +55,7 @@ class DecoupledAttention final : public Attention {
         lse_ = planner.keep(DType::kF32, {shape.batch, heads_, shape.time});
         dkv_ = temporaries.take(dtype, kv_.shape());
         do_ = temporaries.take(dtype, o_.shape());
-        planner.need_scratch(causal_attention_backward_scratch_bytes(ctx, inputs()));
+        plan_kernels(ctx, planner, inputs());
         in_proj_.plan(ctx, planner, tokens, {.x = true});
         kv_b_proj_.plan(ctx, planner, tokens);
         if (q_rank_ > 0) q_b_proj_.plan(ctx, planner, tokens);

@@ -29,7 +29,7 @@ class PreRopeAttention : public Attention {
         o_ = planner.keep(dtype, {shape.tokens(), inner_});
         lse_ = planner.keep(DType::kF32, {shape.batch, heads_, shape.time});
         do_ = temporaries.take(dtype, o_.shape());
-        planner.need_scratch(causal_attention_backward_scratch_bytes(ctx, inputs()));
+        plan_kernels(ctx, planner, inputs());
         o_proj_.plan(ctx, planner, shape.tokens(), {.dy = true});
     }
 

@@ -77,7 +77,7 @@ class Subject {
     }
 
     const ParamTable& table() { return model_.params().table(); }
-    std::string fp8() { return model_.params().fp8().describe(); }
+    std::string kernels() const { return model_.describe_kernels(); }
     Recompute recompute() const { return model_.recompute(); }
     int64_t planned_bytes() const { return planned_bytes_; }
     /// Loss of one more step.
@@ -163,7 +163,7 @@ VariantBench bench_variant(Context& ctx, const Config& config, const BenchOption
     VariantBench result;
     result.config = config;
     result.config.train.recompute = name_of(subject.recompute());
-    result.fp8 = subject.fp8();
+    result.kernels = subject.kernels();
     result.size = size_of_model(config, subject.table());
     result.tokens = config.train.global_batch * config.data.seq_len;
     result.planned_bytes = subject.planned_bytes();

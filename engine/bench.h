@@ -36,8 +36,8 @@ struct StepParts {
 };
 
 struct VariantBench {
-    Config config;    ///< resolved, train.recompute too
-    std::string fp8;  ///< as Fp8Weights::describe says
+    Config config;        ///< resolved, train.recompute too
+    std::string kernels;  ///< as Model::describe_kernels says
     ModelSize size{};
     int64_t tokens = 0;                ///< a step
     std::vector<double> step_seconds;  ///< of every measured step, in order

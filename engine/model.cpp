@@ -63,6 +63,11 @@ Planner Model::measure(Context& ctx) {
     return planner;
 }
 
+std::string Model::describe_kernels() const {
+    const std::string& fallback = blocks_.front().attention().fallback();
+    return params_.fp8().describe() + (fallback.empty() ? "" : fallback + "\n");
+}
+
 void Model::allocate(Context& ctx, bool with_gradients) {
     params_.allocate(ctx, with_gradients);
     const Planner measured = measure(ctx);

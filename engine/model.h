@@ -3,6 +3,7 @@
 // upwards.
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "engine/block.h"
@@ -32,6 +33,9 @@ class Model {
 
     /// What allocate() will take for activations, and the scratch its ops need from ctx.
     Planner measure(Context& ctx);
+    /// Once measured: a line of what fp8 takes part in, and one if attention is left to slow kernels; or
+    /// nothing.
+    std::string describe_kernels() const;
     /// Of activations and temporaries, once allocated.
     int64_t allocated_bytes() const { return activations_.bytes(); }
     /// Takes the memory (parameters, activations, the context's scratch) and fills the rotary table.

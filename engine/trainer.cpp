@@ -60,7 +60,7 @@ Trainer::Trainer(const Config& config, Context& ctx, Comm& comm)
 
 std::string Trainer::describe() const {
     const ModelSize size = size_of_model(config_, model_.params().table());
-    const std::string text = fmt::format(
+    return fmt::format(
         "{} {}: {:.2f} M parameters, {:.3f} GFLOP a token, cache {} bytes a token (bf16)\n"
         "data: {:.2f} M training tokens, {:.2f} M for validation; a step reads {} tokens ({} sequences of "
         "{}, {} "
@@ -71,7 +71,6 @@ std::string Trainer::describe() const {
         config_.train.global_batch * config_.data.seq_len, config_.train.global_batch, config_.data.seq_len,
         micro_batches_, micro_batches_ == 1 ? "" : "es", config_.train.micro_batch, comm_.size(),
         comm_.size() == 1 ? "" : "s");
-    return text + model_.params().fp8().describe();
 }
 
 /// One rank's device stands for all; it is measured once a process.
@@ -105,9 +104,10 @@ void Trainer::allocate() {
     if (checkpoint_bytes > 0 && !is_cuda(ctx_)) plan.entries.push_back({"checkpoint copy", checkpoint_bytes});
     plan.settle_recompute(memory, ctx_, comm_, model_);
     if (comm_.is_root())
-        Console::out().write(fmt::format(
-            "memory on {}, train.recompute = \"{}\"{}:\n{}", device_name(ctx_), name_of(model_.recompute()),
-            config_.train.recompute == kRecomputeAuto ? " (auto)" : "", plan.describe(memory)));
+        Console::out().write(
+            fmt::format("{}memory on {}, train.recompute = \"{}\"{}:\n{}", model_.describe_kernels(),
+                        device_name(ctx_), name_of(model_.recompute()),
+                        config_.train.recompute == kRecomputeAuto ? " (auto)" : "", plan.describe(memory)));
     if (checkpoint_bytes > 0 && comm_.is_root() && is_cuda(ctx_))
         Console::out().write(fmt::format("memory on the host:\n  {:<24}{:>12.1f} MiB\n", "checkpoint copy",
                                          static_cast<double>(checkpoint_bytes) / (1 << 20)));

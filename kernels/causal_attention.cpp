@@ -108,4 +108,8 @@ int64_t causal_attention_backward_scratch_bytes(Context& ctx, const AttentionInp
     return std::visit([&](auto& c) { return causal_attention_backward_scratch_bytes(c, in); }, ctx);
 }
 
+std::string causal_attention_fallback(Context& ctx, const AttentionInputs& in) {
+    return std::visit([&](auto& c) { return causal_attention_fallback(c, in); }, ctx);
+}
+
 }  // namespace pastur

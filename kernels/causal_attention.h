@@ -1,5 +1,7 @@
 #pragma once
 // Causal softmax attention, the core every variant shares.
+#include <string>
+
 #include "kernels/context.h"
 
 namespace pastur {
@@ -50,11 +52,16 @@ void causal_attention_backward(Context& ctx, const AttentionGrads& grads, ConstT
 /// Scratch causal_attention_backward takes from ctx.scratch().
 int64_t causal_attention_backward_scratch_bytes(Context& ctx, const AttentionInputs& in);
 
+/// Why these inputs, in bf16, are left to slower kernels than others are on ctx's device: a sentence, or
+/// empty where they are not.
+std::string causal_attention_fallback(Context& ctx, const AttentionInputs& in);
+
 void causal_attention_forward(CpuContext& ctx, Tensor out, Tensor lse, const AttentionInputs& in,
                               const RotaryColumns& rotary);
 void causal_attention_backward(CpuContext& ctx, const AttentionGrads& grads, ConstTensor dout,
                                ConstTensor out, ConstTensor lse, const AttentionInputs& in);
 int64_t causal_attention_backward_scratch_bytes(CpuContext& ctx, const AttentionInputs& in);
+std::string causal_attention_fallback(CpuContext& ctx, const AttentionInputs& in);
 
 #if defined(PASTUR_HAVE_CUDA)
 void causal_attention_forward(CudaContext& ctx, Tensor out, Tensor lse, const AttentionInputs& in,
@@ -62,6 +69,7 @@ void causal_attention_forward(CudaContext& ctx, Tensor out, Tensor lse, const At
 void causal_attention_backward(CudaContext& ctx, const AttentionGrads& grads, ConstTensor dout,
                                ConstTensor out, ConstTensor lse, const AttentionInputs& in);
 int64_t causal_attention_backward_scratch_bytes(CudaContext& ctx, const AttentionInputs& in);
+std::string causal_attention_fallback(CudaContext& ctx, const AttentionInputs& in);
 #endif
 
 }  // namespace pastur

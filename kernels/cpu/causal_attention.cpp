@@ -207,4 +207,8 @@ int64_t causal_attention_backward_scratch_bytes(CpuContext&, const AttentionInpu
     return align_up(in.q.size(0) * in.q.size(2) * in.q.size(1) * rotary * size_of(DType::kF32));
 }
 
+std::string causal_attention_fallback(CpuContext&, const AttentionInputs&) {
+    return "";
+}
+
 }  // namespace pastur

@@ -1,5 +1,7 @@
 #pragma once
 // What the attention kernels of this folder and their dispatch (causal_attention.cu) share.
+#include <string>
+
 #include "kernels/context.h"
 #include "kernels/cuda/numeric.cuh"
 
@@ -70,9 +72,11 @@ void attention_resident_backward(CudaContext& ctx, const AttentionBackwardParams
 /// What attention_resident_forward is on Hopper.
 void attention_resident_hopper_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params);
 
-/// The same on Hopper alone, for the widths of attention_hopper.cuh (64/64, 32 + 32/64, 64 + 32/64, 128/128
-/// and 128 + 64/128). Backward takes row_stats as [B, H, attention_padded_tokens].
+/// The same on Hopper alone, for the widths of attention_hopper.cuh. Backward takes row_stats as [B, H,
+/// attention_padded_tokens].
 bool attention_hopper_supports(CudaContext& ctx, const AttentionSizes& sizes);
+/// Those widths: "64/64, 32+32/64", content and shared columns of a key / columns of a value.
+std::string attention_hopper_widths();
 void attention_hopper_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params);
 void attention_hopper_backward(CudaContext& ctx, const AttentionBackwardParams<bf16>& params);
 inline int attention_padded_tokens(int tokens) {

@@ -155,26 +155,23 @@ struct HeadWidths {
     using Value = SwizzledRows<kRows, kValue>;
 };
 
-/// Calls run.template operator()<kContent, kShared, kValue>() for heads that have Hopper kernels; false for
-/// others.
+/// Calls run.template operator()<kContent, kShared, kValue>() for the heads that have Hopper kernels, one
+/// kind after the other until it returns true; false where it never does.
+template <typename Run>
+bool any_hopper_widths(const Run& run) {
+    return run.template operator()<64, 0, 64>() || run.template operator()<32, 32, 64>() ||
+           run.template operator()<64, 32, 64>() || run.template operator()<128, 0, 128>() ||
+           run.template operator()<64, 64, 128>() || run.template operator()<128, 64, 128>();
+}
+
+/// The same for heads of these sizes; false for others than those.
 template <typename Run>
 bool visit_hopper_widths(const AttentionSizes& sizes, const Run& run) {
-    const auto is = [&](int content, int rotary, int value) {
-        return sizes.content == content && sizes.rotary == rotary && sizes.value == value;
-    };
-    if (is(64, 0, 64))
-        run.template operator()<64, 0, 64>();
-    else if (is(32, 32, 64))
-        run.template operator()<32, 32, 64>();
-    else if (is(64, 32, 64))
-        run.template operator()<64, 32, 64>();
-    else if (is(128, 0, 128))
-        run.template operator()<128, 0, 128>();
-    else if (is(128, 64, 128))
-        run.template operator()<128, 64, 128>();
-    else
-        return false;
-    return true;
+    return any_hopper_widths([&]<int kContent, int kShared, int kValue>() {
+        if (sizes.content != kContent || sizes.rotary != kShared || sizes.value != kValue) return false;
+        run.template operator()<kContent, kShared, kValue>();
+        return true;
+    });
 }
 
 inline constexpr int kWarpgroup = 128;

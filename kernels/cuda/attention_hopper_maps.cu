@@ -30,6 +30,16 @@ bool attention_hopper_supports(CudaContext& ctx, const AttentionSizes& sizes) {
            });
 }
 
+std::string attention_hopper_widths() {
+    std::string list;
+    any_hopper_widths([&]<int kContent, int kShared, int kValue>() {
+        list += fmt::format("{}{}{}/{}", list.empty() ? "" : ", ", kContent,
+                            kShared > 0 ? fmt::format("+{}", kShared) : "", kValue);
+        return false;
+    });
+    return list;
+}
+
 CUtensorMap tensor_map(const HeadView<const bf16>& view, int width, const AttentionSizes& sizes, int heads,
                        int box_rows, int box_columns) {
     CUtensorMap map;

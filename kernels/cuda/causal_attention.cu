@@ -7,6 +7,7 @@
 
 #include "kernels/attention_rotation.h"
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/attention_hopper_maps.cuh"
 #include "kernels/cuda/launch.cuh"
 
 namespace pastur {
@@ -249,6 +250,31 @@ int64_t causal_attention_backward_scratch_bytes(CudaContext& ctx, const Attentio
     if (sizes.rotary > 0 && sizes.kv_heads > 1)  // the most parts that dk_shared comes in
         bytes += align_up(rows * sizes.kv_heads * sizes.rotary * size_of(in.q.dtype()));
     return bytes;
+}
+
+std::string causal_attention_fallback(CudaContext& ctx, const AttentionInputs& in) {
+    if (in.q.dtype() != DType::kBF16) return "";
+    const AttentionSizes sizes = sizes_of(in);
+    const bool aligned = rows_aligned(in);
+    const std::string what = fmt::format("attention: heads of {}{}/{} columns (key{}/value)", sizes.content,
+                                         sizes.rotary > 0 ? fmt::format("+{}", sizes.rotary) : "",
+                                         sizes.value, sizes.rotary > 0 ? "+shared key" : "");
+    switch (kernels_for(ctx, sizes, aligned, aligned && attention_resident_supports_forward(ctx, sizes))) {
+        case Kernels::kHopper:
+        case Kernels::kResident:
+            return "";
+        case Kernels::kSm80:
+            if (!has_tensor_copies(ctx)) return "";
+            return fmt::format(
+                "{} have no kernels made for Hopper, only {} have: they take the slower ones of "
+                "sm_80",
+                what, attention_hopper_widths());
+        case Kernels::kSimt:
+            return fmt::format(
+                "{} {}: they take kernels without tensor cores, which are far slower", what,
+                aligned ? "are too wide" : "are not all multiples of 8 columns at multiples of 16 bytes");
+    }
+    return "";
 }
 
 }  // namespace pastur

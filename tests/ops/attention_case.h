@@ -36,6 +36,8 @@ inline const std::vector<AttentionShape> kAttentionShapes = {
     {1, 200, 4, 2, 128, 0, 128},
     {1, 258, 2, 2, 128, 0, 128, Packing::kFused},
     {1, 270, 2, 2, 128, 64, 128, Packing::kLatent},
+    {1, 65, 3, 3, 64, 64, 128, Packing::kLatent},
+    {1, 258, 2, 2, 64, 64, 128, Packing::kLatent},
     {1, 70, 2, 2, 64, 0, 64, Packing::kApart, 8},
     // Short sequences of 64 columns have kernels that hold a whole head, 16 tokens a warp, 64 to 256 tokens a
     // block of threads, and walk from head to head where there are more of them than multiprocessors hold.

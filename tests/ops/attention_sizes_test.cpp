@@ -1,6 +1,7 @@
 // Attention where a device takes more than one round: more heads than it works on at a time, and sequences of
 // many tiles.
 #include "kernels/causal_attention.h"
+#include "kernels/fp8.h"
 #include "tests/ops/attention_shape.h"
 #include "tests/ref/causal_attention.h"
 
@@ -78,6 +79,7 @@ const std::vector<AttentionShape> kManyHeads = {
     {70, 140, 2, 2, 64, 32, 64, Packing::kLatent},
     {20, 520, 4, 2, 128, 0, 128},
     {40, 300, 2, 2, 128, 64, 128, Packing::kLatent},
+    {40, 300, 2, 2, 64, 64, 128, Packing::kLatent},
 };
 INSTANTIATE_TEST_SUITE_P(Ops, ManyHeads, every_target(kManyHeads), case_name<AttentionShape>);
 
@@ -130,8 +132,42 @@ const std::vector<AttentionShape> kLongGradients = {
     {1, 2049, 4, 2, 64, 0, 64},
     {1, 1111, 4, 2, 128, 0, 128, Packing::kFused},
     {1, 1111, 2, 2, 128, 64, 128, Packing::kLatent},
+    {1, 1111, 2, 2, 64, 64, 128, Packing::kLatent},
 };
 INSTANTIATE_TEST_SUITE_P(Ops, LongGradients, every_target(kLongGradients), case_name<AttentionShape>);
+
+/// Which heads are left to slower kernels is said; the numbers themselves are everybody's tests.
+class AttentionFallback : public OpTest<AttentionShape> {};
+
+TEST_P(AttentionFallback, IsNamedWhereThereAreFasterKernels) {
+    const AttentionShape& n = shape();
+    const auto numbers = [](const Layout& layout) {
+        return std::vector<double>(static_cast<size_t>(layout.shape.numel()));
+    };
+    const auto q = input(numbers(n.q()), n.q()), k = input(numbers(n.k()), n.k());
+    const auto k_shared = input(numbers(n.k_shared()), n.k_shared()), v = input(numbers(n.v()), n.v());
+    AttentionInputs in{q, k, {}, v, 1};
+    if (n.rotary > 0) in.k_shared = k_shared;
+    const std::string text = causal_attention_fallback(ctx(), in);
+    const auto says = [&](const char* part) { return text.find(part) != std::string::npos; };
+    if (dtype() != DType::kBF16 || (n.content == 64 && n.rotary != 8) || n.content == 128) {
+        EXPECT_EQ(text, "");
+    } else if (n.content % 8 != 0) {
+        EXPECT_TRUE(says("without tensor cores")) << text;
+    } else {
+        const std::string heads = n.rotary > 0 ? fmt::format("{}+{}/{}", n.content, n.rotary, n.value)
+                                               : fmt::format("{}/{}", n.content, n.value);
+        EXPECT_EQ(says(("heads of " + heads).c_str()) && says("64+64/128"), has_fp8(ctx())) << text;
+    }
+}
+
+const std::vector<AttentionShape> kFallbacks = {
+    {1, 40, 2, 2, 64, 0, 64, Packing::kFused},     {1, 300, 2, 2, 64, 0, 64, Packing::kFused},
+    {1, 300, 2, 2, 64, 64, 128, Packing::kLatent}, {1, 300, 2, 1, 128, 0, 128, Packing::kFused},
+    {1, 300, 2, 2, 80, 0, 80, Packing::kFused},    {1, 300, 2, 2, 64, 8, 64, Packing::kLatent},
+    {1, 30, 2, 2, 20, 0, 20, Packing::kFused},
+};
+INSTANTIATE_TEST_SUITE_P(Ops, AttentionFallback, every_target(kFallbacks), case_name<AttentionShape>);
 
 }  // namespace
 }  // namespace pastur::test

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "engine/config_fields.h"
 #include "engine/environment.h"
@@ -143,7 +144,8 @@ std::string variant_text(const VariantBench& v, const Ceilings& ceilings) {
         v.flops_per_s() / unit.flops, unit.name, 100 * v.flops_per_s() / ceilings.flops_per_s,
         v.median() * 1e3, v.p95() * 1e3, static_cast<double>(v.peak_bytes) / (1 << 30),
         static_cast<double>(v.planned_bytes) / (1 << 30));
-    if (!v.fp8.empty()) text += "  " + v.fp8;
+    std::istringstream kernels(v.kernels);
+    for (std::string line; std::getline(kernels, line);) text += "  " + line + "\n";
     if (const DiagnosticsCost& cost = v.diagnostics; cost.measurements > 0)
         text += fmt::format(
             "  spectra: a measurement lengthens the {:.0f} step{} beside it by {:.1f} ms together; every {} "
