@@ -19,7 +19,7 @@ struct ForwardTiles {
     static constexpr int kStages = Widths::kQk > 96 ? 2 : 3;
     /// Where there are registers for them, queries are an operand in registers, and leave their room in
     /// shared memory to the next tile's at once.
-    static constexpr bool kKeepsQueries = kConsumers == 2;
+    static constexpr bool keeps_queries() { return kConsumers == 2; }
     using Q = typename Widths::template Query<kRows>;
     using K = typename Widths::template Key<kKeys>;
     using V = typename Widths::template Value<kKeys>;
@@ -95,7 +95,7 @@ struct ForwardConsumer {
     int group, warp, lane;  ///< consumer, warp in it
     Ring<Tiles::kStages> k_ring{}, v_ring{};
     int q_parity = 0;
-    static constexpr int kQuerySteps = Tiles::kKeepsQueries ? Widths::kQk / 16 : 1;
+    static constexpr int kQuerySteps = Tiles::keeps_queries() ? Widths::kQk / 16 : 1;
     uint32_t queries[kQuerySteps][4];
     Turns<Tiles::kConsumers> turns{group};
 
@@ -109,7 +109,7 @@ struct ForwardConsumer {
         mbarrier_sleep(shared.k_full[k_ring.stage], k_ring.parity);
         products_begin();
         const SharedAddress keys = shared.k(k_ring.stage);
-        if constexpr (Tiles::kKeepsQueries)
+        if constexpr (Tiles::keeps_queries())
             unrolled<kQuerySteps>([&]<int kStep>() {
                 product_of_fragment_and_rows(s, queries[kStep],
                                              Tiles::K::template by_rows<kStep * 16>(keys, 0), kStep > 0);
@@ -192,14 +192,14 @@ struct ForwardConsumer {
             to_fragments(reinterpret_cast<uint32_t(&)[kUsed / 16][4]>(prob),
                          reinterpret_cast<float(&)[kUsed / 8][4]>(s));
         };
-        if constexpr (Tiles::kKeepsQueries) keep_queries();
+        if constexpr (Tiles::keeps_queries()) keep_queries();
         turns.wait();
         scores(s);
         turns.pass();
         products_wait<0>();
         products_done(s);
         scores_done();
-        if (!Tiles::kKeepsQueries && steps == 1) release(shared.q_empty[0]);
+        if (!Tiles::keeps_queries() && steps == 1) release(shared.q_empty[0]);
         soften.template operator()<kAll>(0);
         round.template operator()<kAll>();
         const auto follow = [&]<int kUsed>(int step) {
@@ -210,7 +210,7 @@ struct ForwardConsumer {
             products_wait<1>();
             products_done(s);
             scores_done();
-            if (!Tiles::kKeepsQueries && step + 1 == steps) release(shared.q_empty[0]);
+            if (!Tiles::keeps_queries() && step + 1 == steps) release(shared.q_empty[0]);
             soften.template operator()<kUsed>(step);
             values_done(out);
 #pragma unroll
