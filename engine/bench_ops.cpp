@@ -145,7 +145,8 @@ void OpBencher::matmul(const std::string& name, int64_t rows, const Shape& weigh
     });
 }
 
-/// Both products with what rounding their input takes, and that alone; whatever train.fp8_min_outputs says.
+/// The products with what rounding their inputs takes, and that alone; whatever train.fp8_min_outputs and
+/// fp8_min_gradient_side say.
 void OpBencher::fp8_matmul(const std::string& shape, int64_t rows, const Shape& weight) {
     const int64_t out = weight[0], in = weight[1];
     if (!fp8_takes(out, in)) return;
@@ -161,10 +162,13 @@ void OpBencher::fp8_matmul(const std::string& shape, int64_t rows, const Shape& 
         const Tensor x = pool.normal(dtype_, {rows, in});
         return [this, x, to = empty_rows(pool, rows, in)] { quantize_rows(ctx_, to, x); };
     });
-    add("fp8 rounding", fmt::format("columns of [{}, {}]", out, in), 0, [&](TensorPool& pool) -> Call {
-        const Tensor w = pool.normal(dtype_, weight, 0.02f);
-        return [this, w, to = empty_rows(pool, in, out)] { quantize_columns(ctx_, to, w); };
-    });
+    for (const Shape& shape_of_x : {weight, Shape{rows, in}})
+        add("fp8 rounding", fmt::format("columns of {}", to_string(shape_of_x)), 0,
+            [&](TensorPool& pool) -> Call {
+                const Tensor x = pool.normal(dtype_, shape_of_x, 0.02f);
+                return
+                    [this, x, to = empty_rows(pool, x.size(1), x.size(0))] { quantize_columns(ctx_, to, x); };
+            });
     add("fp8 forward", shape, fp8_linear_scratch_bytes(ctx_, rows, out, in, false),
         [&](TensorPool& pool) -> Call {
             const Tensor x = pool.normal(dtype_, {rows, in});
@@ -177,6 +181,14 @@ void OpBencher::fp8_matmul(const std::string& shape, int64_t rows, const Shape& 
             const Tensor dy = pool.normal(dtype_, {rows, out});
             return [this, dy, w = rounded(pool, in, out), dx = pool.empty(dtype_, {rows, in})] {
                 linear_backward_input(ctx_, dx, dy, w, Update::kAssign);
+            };
+        });
+    if (rows % 16 != 0) return;
+    add("fp8 wgrad", shape, fp8_weight_gradient_scratch_bytes(ctx_, rows, out, in),
+        [&](TensorPool& pool) -> Call {
+            const Tensor dy = pool.normal(dtype_, {rows, out}), x = pool.normal(dtype_, {rows, in});
+            return [this, dy, x, dw = pool.empty(DType::kF32, weight)] {
+                linear_backward_weight_in_fp8(ctx_, dw, dy, x, Update::kAssign);
             };
         });
 }

@@ -114,7 +114,8 @@ void check_same_run(const Config& then, const Config& now) {
         config.train.micro_batch = 0;  // follows the number of ranks
         config.train.nonfinite = config.train.recompute = "";
         config.train.zero = 0;
-        if (config.train.precision != "fp8") config.train.fp8_min_outputs = 0;
+        if (config.train.precision != "fp8")
+            config.train.fp8_min_outputs = config.train.fp8_min_gradient_side = 0;
         config.train.cuda_graph = false;
         config.train.comm_timeout_s = 0;
         return to_toml(config);

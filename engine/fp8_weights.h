@@ -11,16 +11,25 @@ namespace pastur {
 
 /// A matrix [O, I], for those of its products that are in fp8.
 struct Fp8Matrix {
-    Fp8Rows rows;     ///< [O, I], for y = x W^T
-    Fp8Rows columns;  ///< [I, O], for dx = dy W
+    Fp8Rows rows;           ///< [O, I], for y = x W^T
+    Fp8Rows columns;        ///< [I, O], for dx = dy W
+    bool gradient = false;  ///< whether dW = dy^T x is one, of micro-batches of a multiple of 16 tokens
     bool forward() const { return !rows.empty(); }
     bool backward_input() const { return !columns.empty(); }
+    bool backward_weight(int64_t tokens) const { return gradient && tokens % 16 == 0; }
+};
+
+/// Which products take part.
+struct Fp8Rules {
+    int64_t min_outputs;  ///< forward products and input gradients: those of so many outputs or more
+    int64_t
+        min_gradient_side;  ///< weight gradients: those of matrices whose sides are both as long or longer
 };
 
 class Fp8Weights {
   public:
-    /// min_outputs: a product takes part from so many outputs on; none: no product does.
-    explicit Fp8Weights(std::optional<int64_t> min_outputs) : min_outputs_(min_outputs) {}
+    /// No rules: no product takes part.
+    explicit Fp8Weights(std::optional<Fp8Rules> rules) : rules_(rules) {}
 
     /// While a model is built: another matrix, whose number is returned.
     size_t add(const Shape& shape);
@@ -35,9 +44,10 @@ class Fp8Weights {
     std::string describe() const;
 
   private:
-    bool wide_enough(int64_t outputs) const { return min_outputs_ && outputs >= *min_outputs_; }
+    bool wide_enough(int64_t outputs) const { return rules_ && outputs >= rules_->min_outputs; }
+    bool gradient_pays(const Shape& shape) const;
     Fp8Matrix plan(Planner& planner, const Shape& shape) const;
-    std::optional<int64_t> min_outputs_;
+    std::optional<Fp8Rules> rules_;
     std::vector<Shape> shapes_;
     std::vector<Fp8Matrix> matrices_;
     Buffer buffer_;

@@ -17,6 +17,8 @@ void Linear::plan(Context& ctx, Planner& planner, int64_t tokens, LinearInputs g
     if (fp8().forward()) planner.need_scratch(fp8_linear_scratch_bytes(ctx, tokens, out, in, given.x));
     if (fp8().backward_input())
         planner.need_scratch(fp8_linear_scratch_bytes(ctx, tokens, in, out, given.dy));
+    if (fp8().backward_weight(tokens))
+        planner.need_scratch(fp8_weight_gradient_scratch_bytes(ctx, tokens, out, in));
 }
 
 void Linear::forward(Context& ctx, Tensor y, const LinearInput& x, ConstTensor residual) const {
@@ -38,7 +40,11 @@ void Linear::backward_input(Context& ctx, Tensor dx, const LinearInput& dy, Upda
 }
 
 void Linear::backward_weight(Context& ctx, ConstTensor dy, ConstTensor x, Update update) const {
-    linear_backward_weight(ctx, params_->grad(matrix_), dy, x, update);
+    const Tensor gradient = params_->grad(matrix_);
+    if (fp8().backward_weight(dy.size(0)) && fp8_writes(gradient))
+        linear_backward_weight_in_fp8(ctx, gradient, dy, x, update);
+    else
+        linear_backward_weight(ctx, gradient, dy, x, update);
 }
 
 }  // namespace pastur

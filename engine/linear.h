@@ -1,6 +1,6 @@
 #pragma once
 // A linear layer without bias: a matrix [O, I] of the parameter table and the products with it, in fp8 where
-// the parameters keep it so (train.precision). Weight gradients never are: they sum over tokens.
+// the parameters keep it so (train.precision).
 #include "engine/parameters.h"
 #include "engine/planner.h"
 

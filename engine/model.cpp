@@ -8,9 +8,9 @@
 namespace pastur {
 
 namespace {
-std::optional<int64_t> fp8_min_outputs(const TrainConfig& config) {
+std::optional<Fp8Rules> fp8_rules(const TrainConfig& config) {
     if (config.precision != "fp8") return {};
-    return config.fp8_min_outputs;
+    return Fp8Rules{config.fp8_min_outputs, config.fp8_min_gradient_side};
 }
 }  // namespace
 
@@ -18,7 +18,7 @@ Model::Model(const Config& config, DType compute_dtype, const BatchShape& shape)
     : config_(config),
       shape_(shape),
       recompute_(recompute_level(config.train.recompute).value_or(Recompute::kNone)),
-      params_(compute_dtype, fp8_min_outputs(config.train)) {
+      params_(compute_dtype, fp8_rules(config.train)) {
     ParamTable& table = params_.table();
     const int64_t width = config.model.d_model;
     embedding_ = table.add_matrix("model.embed_tokens.weight", config.model.vocab, width);

@@ -9,9 +9,9 @@ namespace pastur {
 
 class Parameters {
   public:
-    /// fp8_min_outputs: as Fp8Weights says.
-    explicit Parameters(DType compute_dtype, std::optional<int64_t> fp8_min_outputs = {})
-        : compute_dtype_(compute_dtype), fp8_(fp8_min_outputs) {}
+    /// fp8: as Fp8Weights says.
+    explicit Parameters(DType compute_dtype, std::optional<Fp8Rules> fp8 = {})
+        : compute_dtype_(compute_dtype), fp8_(fp8) {}
     DType compute_dtype() const { return compute_dtype_; }
     /// Filled while the model is built; laid out by allocate().
     ParamTable& table() { return table_; }

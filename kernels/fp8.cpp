@@ -18,12 +18,23 @@ Arena& scratch(Context& ctx) {
     return std::visit([](auto& c) -> Arena& { return c.scratch(); }, ctx);
 }
 
+Fp8Rows take(Arena::Frame& frame, int64_t rows, int64_t width) {
+    return {frame.take(DType::kF8E4M3, {rows, width}), frame.take(DType::kF32, {rows})};
+}
+
 /// x, quantised into the frame's memory.
 ConstFp8Rows quantized(Context& ctx, Arena::Frame& frame, const ConstTensor& x) {
     PASTUR_CHECK(x.rank() == 2, "fp8 product of {}", pastur::describe(x));
-    const Fp8Rows rows{frame.take(DType::kF8E4M3, x.shape()), frame.take(DType::kF32, {x.size(0)})};
+    const Fp8Rows rows = take(frame, x.size(0), x.size(1));
     quantize_rows(ctx, rows, x);
     return rows;
+}
+/// Its columns.
+ConstFp8Rows quantized_columns(Context& ctx, Arena::Frame& frame, const ConstTensor& x) {
+    PASTUR_CHECK(x.rank() == 2, "fp8 product of {}", pastur::describe(x));
+    const Fp8Rows columns = take(frame, x.size(1), x.size(0));
+    quantize_columns(ctx, columns, x);
+    return columns;
 }
 
 void multiply(Context& ctx, OpFamily family, const char* op, const Fp8Product& p) {
@@ -68,12 +79,11 @@ void quantize_rows(Context& ctx, const Fp8Rows& out, ConstTensor x) {
     std::visit([&](auto& c) { quantize_rows(c, out, x); }, ctx);
 }
 
-void quantize_columns(Context& ctx, const Fp8Rows& out, ConstTensor w) {
-    PASTUR_CHECK(is_number_rows(w) && w.contiguous() && is_fp8(out) && out.rows() == w.size(1) &&
-                     out.width() == w.size(0),
-                 "quantize_columns: {} of {}", describe(out), pastur::describe(w));
-    const OpScope scope(ctx, OpFamily::kQuantize, 0, bytes_of(w, out.values, out.scales));
-    std::visit([&](auto& c) { quantize_columns(c, out, w); }, ctx);
+void quantize_columns(Context& ctx, const Fp8Rows& out, ConstTensor x) {
+    PASTUR_CHECK(is_number_rows(x) && is_fp8_rows(out, {x.size(1), x.size(0)}), "quantize_columns: {} of {}",
+                 describe(out), pastur::describe(x));
+    const OpScope scope(ctx, OpFamily::kQuantize, 0, bytes_of(x, out.values, out.scales));
+    std::visit([&](auto& c) { quantize_columns(c, out, x); }, ctx);
 }
 
 void linear_forward(Context& ctx, Tensor y, const ConstFp8Rows& x, const ConstFp8Rows& w,
@@ -97,6 +107,25 @@ void linear_backward_input(Context& ctx, Tensor dx, ConstTensor dy, const ConstF
                            Update update) {
     Arena::Frame frame(scratch(ctx), "linear_backward_input in fp8");
     linear_backward_input(ctx, dx, quantized(ctx, frame, dy), w_columns, update);
+}
+
+void linear_backward_weight(Context& ctx, Tensor dw, const ConstFp8Rows& dy_columns,
+                            const ConstFp8Rows& x_columns, Update update) {
+    PASTUR_CHECK(dw.dtype() == DType::kF32, "linear_backward_weight: dw {}", pastur::describe(dw));
+    const ConstTensor addend = update == Update::kAccumulate ? ConstTensor(dw) : ConstTensor();
+    multiply(ctx, OpFamily::kMatmulBackwardWeight, "linear_backward_weight",
+             {dw, dy_columns, x_columns, addend, false});
+}
+
+void linear_backward_weight_in_fp8(Context& ctx, Tensor dw, ConstTensor dy, ConstTensor x, Update update) {
+    Arena::Frame frame(scratch(ctx), "linear_backward_weight in fp8");
+    const ConstFp8Rows dy_columns = quantized_columns(ctx, frame, dy);
+    linear_backward_weight(ctx, dw, dy_columns, quantized_columns(ctx, frame, x), update);
+}
+
+int64_t fp8_weight_gradient_scratch_bytes(Context& ctx, int64_t rows, int64_t out, int64_t in) {
+    return fp8_rows_bytes(out, rows) + fp8_rows_bytes(in, rows) +
+           std::visit([&](auto& c) { return fp8_product_scratch_bytes(c, out, in, rows); }, ctx);
 }
 
 int64_t fp8_linear_scratch_bytes(Context& ctx, int64_t rows, int64_t out, int64_t in, bool rounded) {

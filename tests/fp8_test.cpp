@@ -10,10 +10,13 @@ namespace {
 
 constexpr BatchShape kShape{2, 16};
 
-/// fp8_min_outputs empty: no fp8.
-Config recipe(const VariantCase& variant, const std::string& fp8_min_outputs) {
+/// fp8 in products of so many outputs, and weight gradients of so long sides, or more; empty: no fp8.
+Config recipe(const VariantCase& variant, const std::string& fp8_from) {
     const std::string train =
-        fp8_min_outputs.empty() ? "" : "precision = \"fp8\"\nfp8_min_outputs = " + fp8_min_outputs + "\n";
+        fp8_from.empty()
+            ? ""
+            : fmt::format("precision = \"fp8\"\nfp8_min_outputs = {}\nfp8_min_gradient_side = {}\n", fp8_from,
+                          fp8_from);
     return parse_config(
         "[model]\npreset = \"nano\"\nvocab = 61\nd_model = 64\nlayers = 2\nheads = 4\nffn = 160\n" +
             variant.model + "\n[attention]\n" + variant.attention +
@@ -126,11 +129,11 @@ TEST(Fp8Weights, TakeWhatIsWideEnoughAndFits) {
     EXPECT_EQ(
         describe(*model("16")),
         "fp8 (e4m3): 16 of the layers' 16 forward products and input gradients, those of 16 outputs and "
-        "more\n");
+        "more, and 8 of 8 weight gradients, those of 16 rows and columns and more\n");
     EXPECT_EQ(
         describe(*model("160")),
         "fp8 (e4m3): 6 of the layers' 16 forward products and input gradients, those of 160 outputs and "
-        "more\n");
+        "more, and 0 of 8 weight gradients, those of 160 rows and columns and more\n");
     // Rows of gate+up, q+k+v and columns of down, each with 4 bytes a row: 2 x (320 + 192 + 160) x 64.
     EXPECT_GE(model("160")->params().fp8().bytes(), 2 * (320 + 192 + 160) * (64 + 4));
     EXPECT_LT(model("160")->params().fp8().bytes(), 2 * (320 + 192 + 160) * (64 + 4) + 12 * kAlignment);
@@ -138,7 +141,8 @@ TEST(Fp8Weights, TakeWhatIsWideEnoughAndFits) {
     EXPECT_EQ(
         describe(*model("160", "168")),
         "fp8 (e4m3): 4 of the layers' 16 forward products and input gradients, those of 160 outputs and "
-        "more; not 2 whose matrix has a side that is no multiple of 16\n");
+        "more, and 0 of 8 weight gradients, those of 160 rows and columns and more; not 2 whose matrix has a "
+        "side that is no multiple of 16\n");
 }
 
 TEST(Fp8Weights, AreInTheMemoryPlan) {

@@ -67,7 +67,8 @@ TEST_F(Ranks, DivideSpectra) {
 
 TEST_F(Ranks, ZeroChangesNoBitAndDividesTheMoments) {
     for (const std::string more :
-         {"", " --train.deterministic_comm=true", " --train.precision=fp8 --train.fp8_min_outputs=16"}) {
+         {"", " --train.deterministic_comm=true",
+          " --train.precision=fp8 --train.fp8_min_outputs=16 --train.fp8_min_gradient_side=16"}) {
         const std::string whole = "whole" + std::to_string(more.size()), parts = "parts" + whole;
         expect_trained(4, whole, more);
         const Result result = train(4, parts, "--train.zero=1" + more);

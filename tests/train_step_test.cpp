@@ -29,7 +29,8 @@ class Steps : public OpTest<StepCase> {
         return parse_config(
             fmt::format("[model]\nvocab = 97\nlayers = 3\n{}[attention]\n{}\n[data]\nseq_len = {}\n"
                         "[train]\nglobal_batch = {}\nmicro_batch = 4\ngrad_clip = 1.0\nlr = 1e-3\n"
-                        "weight_decay = 0.1\nrecompute = \"{}\"\nprecision = \"{}\"\nfp8_min_outputs = 32\n",
+                        "weight_decay = 0.1\nrecompute = \"{}\"\nprecision = \"{}\"\nfp8_min_outputs = 32\n"
+                        "fp8_min_gradient_side = 32\n",
                         sizes, shape().attention, on_cuda() ? 256 : 16, 4 * micro_batches, recompute,
                         precision),
             "recipe", {});

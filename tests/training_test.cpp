@@ -223,7 +223,7 @@ TEST_P(Training, ResumesAtEveryPointWithTheSameBits) {
 
 TEST_P(Training, ResumesInFp8WithTheSameBits) {
     if (!has_fp8(ctx())) GTEST_SKIP() << device_name(ctx()) << " has no products of e4m3 numbers";
-    Config config = recipe("fp8_min_outputs = 16");
+    Config config = recipe("fp8_min_outputs = 16\nfp8_min_gradient_side = 16");
     config.run.log_every = 1;
     config.checkpoint.every = 4;
     config.checkpoint.keep = 0;

@@ -39,9 +39,9 @@ void quantize_rows(CpuContext& ctx, const Fp8Rows& out, ConstTensor x) {
                  [&](int64_t n) { quantize_row(out, n, x.data<float>() + n * x.stride(0), 1); });
 }
 
-void quantize_columns(CpuContext& ctx, const Fp8Rows& out, ConstTensor w) {
-    parallel_for(ctx, w.size(1), 16 * w.size(0),
-                 [&](int64_t i) { quantize_row(out, i, w.data<float>() + i, w.size(1)); });
+void quantize_columns(CpuContext& ctx, const Fp8Rows& out, ConstTensor x) {
+    parallel_for(ctx, x.size(1), 16 * x.size(0),
+                 [&](int64_t i) { quantize_row(out, i, x.data<float>() + i, x.stride(0)); });
 }
 
 void multiply(CpuContext& ctx, const Fp8Product& p) {

@@ -39,10 +39,12 @@ struct RoundingShape {
 
 /// The last ones outgrow a warp's, four warps' and eight warps' registers.
 const std::vector<RoundingShape> kRoundings = {
-    {1, 1},     {7, 5},           {16, 16},      {33, 64},  {129, 31},  {3, 768},
-    {131, 769}, {40, 96, 16, 48}, {9, 40, 3, 2}, {5, 2048}, {4, 4096},  {3, 5504},
-    {2, 12288}, {2, 12304},       {3, 12301},    {700, 48}, {127, 130},
+    {1, 1},           {7, 5},        {16, 16},   {33, 64},   {129, 31},         {3, 768},   {131, 769},
+    {40, 96, 16, 48}, {9, 40, 3, 2}, {5, 2048},  {4, 4096},  {3, 5504},         {2, 12288}, {2, 12304},
+    {3, 12301},       {700, 48},     {127, 130}, {516, 264}, {300, 520, 8, 16},
 };
+/// Columns that do not all fit into an L2 at once.
+const std::vector<RoundingShape> kTallRoundings = {{50000, 272}};
 
 class Fp8Rounding : public OpTest<RoundingShape> {
   protected:
@@ -59,11 +61,13 @@ TEST_P(Fp8Rounding, RowsAreScaledToTheLargestNumber) {
     EXPECT_TRUE(same_values(out.values, want.values));
 }
 
-TEST_P(Fp8Rounding, ColumnsAreTheRowsOfTheTransposedMatrix) {
+class Fp8Columns : public Fp8Rounding {};
+
+TEST_P(Fp8Columns, AreTheRowsOfTheTransposedMatrix) {
     const std::vector<double> numbers = normal(rows_ * width_, 0.02);
-    const auto w = input(numbers, {rows_, width_});
+    const auto x = input(numbers, shape().x());
     const Fp8Output out(ctx(), width_, rows_);
-    quantize_columns(ctx(), out, w);
+    quantize_columns(ctx(), out, x);
     const Rounded want(numbers, width_, rows_, 1, width_);
     EXPECT_TRUE(same_values(out.scales, want.scales));
     EXPECT_TRUE(same_values(out.values, want.values));
@@ -93,6 +97,8 @@ TEST_P(Fp8RoundingEdges, RowsOfZerosStayZeroAndNonFiniteNumbersCostTheirRow) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ops, Fp8Rounding, every_target(kRoundings), case_name<RoundingShape>);
+INSTANTIATE_TEST_SUITE_P(Ops, Fp8Columns, every_target(kRoundings), case_name<RoundingShape>);
+INSTANTIATE_TEST_SUITE_P(OpsTall, Fp8Columns, every_target(kTallRoundings), case_name<RoundingShape>);
 INSTANTIATE_TEST_SUITE_P(Ops, Fp8RoundingEdges,
                          every_target(std::vector<RoundingShape>{
                              {4, 4}, {16, 17}, {5, 64, 8, 8}, {4, 2048}, {4, 5504}, {4, 12304}}),
@@ -123,8 +129,9 @@ class Fp8Linear : public OpTest<ProductShape> {
 
     void SetUp() override {
         if (!has_fp8(ctx())) GTEST_SKIP() << device_name(ctx()) << " has no products of e4m3 numbers";
-        reserve(std::max(fp8_linear_scratch_bytes(ctx(), rows_, out_, in_, false),
-                         fp8_linear_scratch_bytes(ctx(), rows_, in_, out_, false)));
+        reserve(std::max({fp8_linear_scratch_bytes(ctx(), rows_, out_, in_, false),
+                          fp8_linear_scratch_bytes(ctx(), rows_, in_, out_, false),
+                          fp8_weight_gradient_scratch_bytes(ctx(), rows_, out_, in_)}));
     }
     /// Rows of sizes far apart, as activations have them: one scale for all would leave nothing of some.
     std::vector<double> outliers(int64_t rows, int64_t width) {
@@ -151,11 +158,15 @@ class Fp8Linear : public OpTest<ProductShape> {
         return ref::linear(as_rounded(dy_, rows_, out_, out_, 1), as_rounded(w_, in_, out_, 1, in_), rows_,
                            out_, in_);
     }
+    std::vector<double> expected_dw() const {
+        return ref::linear(as_rounded(dy_, out_, rows_, 1, out_), as_rounded(x_, in_, rows_, 1, in_), out_,
+                           rows_, in_);
+    }
     /// Row by row, as each has its own scale. A GPU's sums of a forward product keep some 14 bits.
     void expect_rows(const DeviceTensor& got, const std::vector<double>& want) const {
         const int64_t width = got.shape()[1];
         const std::vector<double> values = got.values();
-        for (int64_t n = 0; n < rows_; ++n) {
+        for (int64_t n = 0; n < got.shape()[0]; ++n) {
             const auto row = [&](const std::vector<double>& x) {
                 return std::span(x).subspan(static_cast<size_t>(n * width), static_cast<size_t>(width));
             };
@@ -206,6 +217,28 @@ TEST_P(Fp8Linear, TwoRunsGiveTheSameBits) {
 
 INSTANTIATE_TEST_SUITE_P(Ops, Fp8Linear, every_target(kProducts), case_name<ProductShape>);
 
+class Fp8WeightGradient : public Fp8Linear {};
+
+TEST_P(Fp8WeightGradient, IsTheProductOfTheRoundedColumns) {
+    const auto x = input(x_, shape().x()), dy = input(dy_, shape().y());
+    const Layout layout{out_, in_};
+    const std::vector<double> before = normal(out_ * in_);
+    const auto dw = output(layout, DType::kF32), again = output(layout, DType::kF32);
+    const auto sum = in_out(before, layout, DType::kF32);
+    for (const auto* run : {&dw, &again}) linear_backward_weight_in_fp8(ctx(), *run, dy, x, Update::kAssign);
+    linear_backward_weight_in_fp8(ctx(), sum, dy, x, Update::kAccumulate);
+    expect_rows(dw, expected_dw());
+    expect_rows(sum, ref::add(expected_dw(), before));
+    EXPECT_TRUE(same_bits(dw, again));
+}
+
+/// Of tokens; each multiple of 16.
+const std::vector<ProductShape> kWeightGradients = {
+    {16, 16, 16},         {48, 32, 64},     {64, 128, 272},   {128, 80, 112},
+    {48, 64, 96, 16, 32}, {256, 1040, 528}, {1024, 512, 256},
+};
+INSTANTIATE_TEST_SUITE_P(Ops, Fp8WeightGradient, every_target(kWeightGradients), case_name<ProductShape>);
+
 TEST(Fp8LinearFront, RejectsWhatDoesNotFit) {
     Context& ctx = context(Device::kCpu);
     reserve_scratch(ctx, 1 << 16);
@@ -225,6 +258,11 @@ TEST(Fp8LinearFront, RejectsWhatDoesNotFit) {
     EXPECT_THROW(quantize_rows(ctx, {x, tensor({4}, DType::kF32)}, x), Error);
     EXPECT_THROW(quantize_columns(ctx, matrix(4, 32), x), Error) << "columns are [in, out]";
     EXPECT_NO_THROW(quantize_columns(ctx, matrix(32, 4), x));
+    const Tensor dw = tensor({16, 32}, DType::kF32);
+    EXPECT_NO_THROW(linear_backward_weight(ctx, dw, matrix(16, 16), matrix(32, 16), Update::kAssign));
+    EXPECT_THROW(linear_backward_weight(ctx, dw, matrix(16, 16), matrix(32, 32), Update::kAssign), Error);
+    EXPECT_THROW(linear_backward_weight(ctx, dw, matrix(16, 8), matrix(32, 8), Update::kAssign), Error)
+        << "8 tokens";
 }
 
 }  // namespace
