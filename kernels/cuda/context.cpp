@@ -19,6 +19,8 @@ constexpr int kOldestMajor = 8;
 constexpr int64_t kBlasWorkspaceBytes = int64_t{64} << 20;
 
 constexpr int64_t kTileCounterBytes = 2 * sizeof(int);
+/// A number for every column, and one for every chunk of 32 or more, in groups of up to 4.
+constexpr int64_t kRoundedColumnsBytes = (kRoundedColumns + kRoundedColumns / 32 + 4) * sizeof(int);
 
 constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
 
@@ -71,6 +73,7 @@ CudaHandles::CudaHandles(int ordinal) : CudaHandles(ordinal, Closed{}) {
     blas_workspace = device_buffer(kBlasWorkspaceBytes);
     tile_counter = device_buffer(kTileCounterBytes);
     CUDA_CHECK(cudaMemsetAsync(tile_counter.data(), 0, kTileCounterBytes, stream));
+    rounded_columns = device_buffer(kRoundedColumnsBytes);
     upload_stage = std::make_unique<UploadStage>();
     matmul_plans = std::make_unique<MatmulPlans>();
 }

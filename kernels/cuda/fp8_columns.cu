@@ -1,150 +1,354 @@
 // Rounding columns to e4m3, which become the rows of the transposed matrix. A column's scale is that of its
-// largest number, so that every number is read twice: the columns go in chunks that L2 still holds the second
-// time.
+// largest number, so that every number is looked at twice, but it is read once: the blocks of the launch go
+// through groups of columns which their shared memory holds together until all of a column is looked through.
 #include <algorithm>
 
 #include "kernels/cuda/fp8.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/numeric.cuh"
 #include "kernels/fp8.h"
 
 namespace pastur {
 namespace {
 
-constexpr int kWarps = 8;
-constexpr int64_t kChunkBytes = 24 << 20;  // of an L2 of 50 MiB; also what is written goes through it
-constexpr int kPartRows = 128;             // that a block looks for the largest numbers
-template <int kWidth>
-constexpr int kPartColumns = kWarp* kWidth;
-
-/// What of a matrix is rounded.
+// A tile is kTileRows rows of a chunk, whose columns are 128 bytes of a row: eight threads' units of 16. A
+// thread has four rows, which are one word of a column when they are turned around.
+constexpr int kAcross = 8;
 template <typename T>
-struct Columns {
-    Rows<const T> x;
-    int64_t rows, first, end;
+constexpr int kColumns = kAcross* kVector<T>;  // of a chunk
+template <typename T>
+constexpr int kOfWord = 4 / static_cast<int>(sizeof(T));  // numbers of x in a word
+
+/// The tiles of a block: kLoads are on their way, kHeld looked through and waiting for those of other blocks.
+template <int kWorkers_, int kLoads_, int kHeld_>
+struct Ring {
+    static constexpr int kWorkers = kWorkers_, kLoads = kLoads_, kHeld = kHeld_;
+    static constexpr int kWarps = kWorkers / kWarp, kTileRows = kWorkers / kAcross * 4;
+    static constexpr int kThreads = kWorkers + 2 * kWarp;  ///< beside the workers a publisher and a fetcher
+    static constexpr int kSlots = kLoads + kHeld, kTileUnits = kTileRows * kAcross;
+};
+using LargeRing = Ring<512, 1, 4>;
+using SmallRing = Ring<256, 1, 2>;  ///< for little shared memory, and for matrices of few large tiles
+
+/// What the warps of a block share.
+template <typename T, typename R>
+struct Shared {
+    uint4 ring[R::kSlots][R::kTileUnits];
+    uint4 turned[2][kColumns<T>][R::kWarps];  ///< columns of a tile; one is written while the other is read
+    uint4 largest[R::kHeld][R::kWarps][kAcross];
+    float inverse[R::kHeld][kColumns<T>];
 };
 
-/// largest[c] = the larger of it and max_n |x[n, c]|. blockIdx: (columns, rows) / (kPartColumns, kPartRows);
-/// a thread has kWidth columns of every eighth row. A maximum is the same in any order, and of numbers that
-/// are not negative the bits order as they do.
-template <typename T, int kWidth>
-__global__ void __launch_bounds__(kWarp* kWarps)
-    largest_of_columns_kernel(float* largest, const Columns<T> part) {
-    __shared__ float shared[kWarps][kPartColumns<kWidth>];
-    const int lane = threadIdx.x, warp = threadIdx.y;
-    const int64_t block = part.first + static_cast<int64_t>(blockIdx.x) * kPartColumns<kWidth>;
-    const int64_t column = block + lane * kWidth;
-    const int64_t begin = static_cast<int64_t>(blockIdx.y) * kPartRows;
-    const int64_t end = min(begin + kPartRows, part.rows);
-    float mine[kWidth] = {};
-    if (column < part.end) {
-#pragma unroll 8
-        for (int64_t row = begin + warp; row < end; row += kWarps) {
-            const auto pack = Packed<T, kWidth>::load(part.x[row] + column);
-#pragma unroll
-            for (int i = 0; i < kWidth; ++i) mine[i] = fmaxf(mine[i], fabsf(pack[i]));
-        }
-    }
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) shared[warp][lane * kWidth + i] = mine[i];
-    __syncthreads();
-    for (int c = warp * kWarp + lane; c < kPartColumns<kWidth>; c += kWarps * kWarp) {
-        if (block + c >= part.end) return;
-        float most = shared[0][c];
-#pragma unroll
-        for (int w = 1; w < kWarps; ++w) most = fmaxf(most, shared[w][c]);
-        atomicMax(reinterpret_cast<int*>(largest + block + c), __float_as_int(most));
-    }
-}
+/// Chunks of a group, at most: neighbours in memory, read at about the same time.
+constexpr int64_t kMostSide = 4;
 
-// A tile that a block turns around: its warps read rows of eight threads' columns, each thread four rows at a
-// time, which are a word of a column, and write whole columns of the tile.
-constexpr int kAcross = 8;
-constexpr int kRowsAtOnce = kWarp * kWarps / kAcross * 4, kTileRows = 2 * kRowsAtOnce;
-constexpr int kTilePitch = kTileRows / 4 + 1;  // words: lanes meet different banks, or two one bank
-template <int kWidth>
-constexpr int kTileColumns = kAcross* kWidth;
+/// The order of tiles, of which a block has every gridDim.x-th. Chunks go in groups, whose tiles of the same
+/// rows follow one another.
+struct TileOrder {
+    int tiles = 0, side = 0, groups = 0;  ///< tiles of a chunk, chunks of a group
 
-/// out.values [columns, rows] of the columns whose largest numbers out.scales still holds. blockIdx:
-/// (columns, rows) / (kTileColumns, kTileRows).
-template <typename T, int kWidth>
-__global__ void __launch_bounds__(kWarp* kWarps) turn_columns_kernel(F8Output out, const Columns<T> part) {
-    using Pack = Packed<T, kWidth>;
-    __shared__ uint32_t tile[kTileColumns<kWidth>][kTilePitch];
-    const int thread = threadIdx.y * kWarp + threadIdx.x, across = thread % kAcross, down = thread / kAcross;
-    const int64_t first = part.first + static_cast<int64_t>(blockIdx.x) * kTileColumns<kWidth>;
-    const int64_t column = first + across * kWidth;
-    const int64_t begin = static_cast<int64_t>(blockIdx.y) * kTileRows;
-    constexpr int kTurns = kTileRows / kRowsAtOnce;
-    if (column < part.end) {
-        Pack packs[kTurns][4] = {};
-#pragma unroll
-        for (int turn = 0; turn < kTurns; ++turn)
-#pragma unroll
-            for (int i = 0; i < 4; ++i) {
-                const int64_t row = begin + turn * kRowsAtOnce + down * 4 + i;
-                if (row < part.rows) packs[turn][i] = Pack::load(part.x[row] + column);
-            }
-#pragma unroll
-        for (int c = 0; c < kWidth; ++c) {
-            const float inverse = Fp8Scale(out.scales[column + c]).inverse;
-#pragma unroll
-            for (int turn = 0; turn < kTurns; ++turn)
-                store_f8<4>(
-                    reinterpret_cast<uint8_t*>(&tile[across * kWidth + c][turn * (kRowsAtOnce / 4) + down]),
-                    [&](int i) { return packs[turn][i][c] * inverse; });
-        }
+    int of_group() const { return tiles * side; }
+    __host__ __device__ int total() const { return tiles * side * groups; }
+    __device__ int chunk(int index) const { return index / (tiles * side) * side + index % side; }
+    __device__ int tile(int index) const { return index % (tiles * side) / side; }
+};
+
+template <typename T>
+struct RoundColumnsParams {
+    F8Output out;
+    Rows<const T> x;
+    int64_t rows, columns;
+    bool reads_vectors, writes_vectors;  ///< whether x and out allow them
+    TileOrder order{};
+    int *largest = nullptr,
+        *done = nullptr;              ///< of columns, as bits; of chunks, tiles that are looked through
+    bool looks = true, turns = true;  ///< what this launch does
+
+    __device__ int64_t first_column(int index) const { return int64_t{order.chunk(index)} * kColumns<T>; }
+};
+
+/// A worker's four units of a tile.
+struct Units {
+    uint4* tile;
+
+    __device__ static int first_row() { return static_cast<int>(threadIdx.x) / kAcross * 4; }
+    __device__ uint4& operator[](int i) const {
+        return tile[(first_row() + i) * kAcross + threadIdx.x % kAcross];
     }
-    __syncthreads();
-    for (int c = threadIdx.y; c < kTileColumns<kWidth> && first + c < part.end; c += kWarps) {
-        uint8_t* to = out.values + (first + c) * part.rows + begin;
-        if (part.rows % 4 == 0 && reinterpret_cast<uintptr_t>(to) % 4 == 0) {
+    template <typename T>
+    __device__ Packed<T, kVector<T>> pack(int i) const {
+        return Packed<T, kVector<T>>::load(reinterpret_cast<const T*>(&(*this)[i]));
+    }
+};
+
+/// Begins to fill a worker's units, with zeros outside of the matrix.
+template <typename R, typename T>
+__device__ void fill(const RoundColumnsParams<T>& p, const Units& units, int index) {
+    const int64_t column = p.first_column(index) + threadIdx.x % kAcross * kVector<T>;
+    const int64_t first = int64_t{p.order.tile(index)} * R::kTileRows + Units::first_row();
 #pragma unroll
-            for (int word = threadIdx.x; word < kTileRows / 4; word += kWarp)
-                if (begin + 4 * word < part.rows) reinterpret_cast<uint32_t*>(to)[word] = tile[c][word];
+    for (int i = 0; i < 4; ++i) {
+        const bool row_is_there = first + i < p.rows;
+        const T* from = p.x[first + i] + column;
+        if (p.reads_vectors) {
+            copy_async_16(shared_address(&units[i]), from, row_is_there && column < p.columns);
         } else {
-            const auto* from = reinterpret_cast<const uint8_t*>(tile[c]);
-            for (int i = threadIdx.x; i < kTileRows && begin + i < part.rows; i += kWarp) to[i] = from[i];
+            auto* to = reinterpret_cast<T*>(&units[i]);
+            for (int c = 0; c < kVector<T>; ++c)
+                to[c] = row_is_there && column + c < p.columns ? from[c] : from_float<T>(0);
         }
     }
 }
 
-/// scales = those of columns whose largest numbers they hold.
-__global__ void scale_kernel(float* scales, int64_t count) {
-    const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (i < count) scales[i] = Fp8Scale(scales[i]).scale;
+/// Of each number of the two words the larger absolute value; NaN is ignored.
+template <typename T>
+__device__ uint32_t larger(uint32_t a, uint32_t b) {
+    if constexpr (std::is_same_v<T, bf16>) {
+        const uint32_t x = a & 0x7fff7fffu, y = b & 0x7fff7fffu;
+        const __nv_bfloat162 most =
+            __hmax2(reinterpret_cast<const __nv_bfloat162&>(x), reinterpret_cast<const __nv_bfloat162&>(y));
+        return reinterpret_cast<const uint32_t&>(most);
+    } else {
+        return __float_as_uint(fmaxf(fabsf(__uint_as_float(a)), fabsf(__uint_as_float(b))));
+    }
 }
 
-template <typename T, int kWidth>
-void quantize_chunk(CudaContext& ctx, const F8Output& out, const Columns<T>& part) {
-    const int64_t columns = part.end - part.first;
-    const dim3 threads(kWarp, kWarps);
-    launch(ctx, dim3(ceil_div(columns, kPartColumns<kWidth>), ceil_div(part.rows, kPartRows)), threads, 0,
-           largest_of_columns_kernel<T, kWidth>, out.scales, part);
-    launch(ctx, dim3(ceil_div(columns, kTileColumns<kWidth>), ceil_div(part.rows, kTileRows)), threads, 0,
-           turn_columns_kernel<T, kWidth>, out, part);
+/// to = the largest numbers of the warp's part of a tile.
+template <typename T>
+__device__ void look_through(uint4 (&to)[kAcross], const Units& units) {
+    uint32_t largest[4] = {};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        const auto pack = units.pack<T>(i);
+#pragma unroll
+        for (int w = 0; w < 4; ++w) largest[w] = larger<T>(largest[w], pack.words[w]);
+    }
+#pragma unroll
+    for (int offset = kAcross; offset < kWarp; offset *= 2)
+#pragma unroll
+        for (int w = 0; w < 4; ++w)
+            largest[w] = larger<T>(largest[w], __shfl_xor_sync(kAllLanes, largest[w], offset));
+    const int lane = threadIdx.x % kWarp;
+    if (lane < kAcross) to[lane] = {largest[0], largest[1], largest[2], largest[3]};
+}
+
+/// By one warp: raises the largest numbers of a chunk to those of the tile. A maximum is the same in any
+/// order, and of numbers that are not negative the bits order as they do.
+template <typename T, int kWarps>
+__device__ void publish(const RoundColumnsParams<T>& p, const uint4 (&largest)[kWarps][kAcross], int index) {
+    const int lane = threadIdx.x % kWarp;
+    Packed<T, 2 * kOfWord<T>> most{};  // the first word of it
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w)
+        most.words[0] = larger<T>(most.words[0], reinterpret_cast<const uint32_t*>(largest[w])[lane]);
+#pragma unroll
+    for (int i = 0; i < kOfWord<T>; ++i) {
+        const int64_t column = p.first_column(index) + lane * kOfWord<T> + i;
+        if (column < p.columns) atomicMax(p.largest + column, __float_as_int(most[i]));
+    }
+    __syncwarp();
+    if (lane > 0) return;
+    __threadfence();
+    atomicAdd(p.done + p.order.chunk(index), 1);
+}
+
+/// By one warp: a chunk's scales, once all of its tiles are looked through.
+template <typename T>
+__device__ void fetch_scales(const RoundColumnsParams<T>& p, float (&inverse)[kColumns<T>], int index) {
+    const int lane = threadIdx.x % kWarp;
+    if (lane == 0)
+        while (load_acquire(p.done + p.order.chunk(index)) < p.order.tiles) {
+        }
+    __syncwarp();
+#pragma unroll
+    for (int i = 0; i < kOfWord<T>; ++i) {
+        const int c = lane + i * kWarp;
+        const int64_t column = p.first_column(index) + c;
+        // From L2: other blocks have raised it.
+        const Fp8Scale scale(column < p.columns ? __int_as_float(__ldcg(p.largest + column)) : 0.0f);
+        inverse[c] = scale.inverse;
+        if (column < p.columns && p.order.tile(index) == 0) p.out.scales[column] = scale.scale;
+    }
+}
+
+// Four words of a column, of 16 rows, are a unit. The eight threads that write units of a row of tiles at
+// once have columns far apart: each puts them at another place of its columns, so that they meet different
+// banks.
+template <typename T>
+__device__ int place(int unit, int column) {
+    return unit ^ column / kVector<T>;
+}
+
+/// Rounds the tile's numbers into columns.
+template <typename T, int kWarps>
+__device__ void turn_around(uint4 (&turned)[kColumns<T>][kWarps], const Units& units,
+                            const float (&inverse)[kColumns<T>]) {
+    const int first = threadIdx.x % kAcross * kVector<T>, down = threadIdx.x / kAcross;
+    Packed<T, kVector<T>> packs[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) packs[i] = units.pack<T>(i);
+#pragma unroll
+    for (int c = 0; c < kVector<T>; ++c) {
+        auto* unit = reinterpret_cast<uint32_t*>(&turned[first + c][place<T>(down / 4, first + c)]);
+        store_f8<4>(reinterpret_cast<uint8_t*>(unit + down % 4),
+                    [&](int i) { return packs[i][c] * inverse[first + c]; });
+    }
+}
+
+template <typename R, typename T>
+__device__ void write_columns(const RoundColumnsParams<T>& p, const uint4 (&turned)[kColumns<T>][R::kWarps],
+                              int index) {
+    const int unit = threadIdx.x % R::kWarps;
+    const int64_t row = int64_t{p.order.tile(index)} * R::kTileRows + 16 * unit;
+#pragma unroll
+    for (int c = threadIdx.x / R::kWarps; c < kColumns<T>; c += kWarp) {
+        const int64_t column = p.first_column(index) + c;
+        if (row >= p.rows || column >= p.columns) return;
+        const uint4& from = turned[c][place<T>(unit, c)];
+        uint8_t* to = p.out.values + column * p.rows + row;
+        if (p.writes_vectors)
+            *reinterpret_cast<uint4*>(to) = from;
+        else
+            for (int i = 0; i < 16 && row + i < p.rows; ++i)
+                to[i] = reinterpret_cast<const uint8_t*>(&from)[i];
+    }
+}
+
+/// What the warps of a block wait for, as barriers of their own.
+template <typename R>
+struct Signals {
+    static constexpr int kAll = R::kWorkers + kWarp, kTurned = 1;
+
+    __device__ static int looked(int step) { return 2 + step % R::kHeld; }
+    __device__ static int ready(int step) { return 2 + R::kHeld + step % R::kHeld; }
+};
+
+/// Looks through the block's tiles, each kHeld steps before it turns it around.
+template <typename R, typename T>
+__device__ void work(const RoundColumnsParams<T>& p, Shared<T, R>& shared, int count) {
+    const auto index_of = [](int step) { return static_cast<int>(blockIdx.x + step * gridDim.x); };
+    for (int step = 0; step < R::kLoads; ++step) {
+        if (step < count) fill<R>(p, Units{shared.ring[step]}, index_of(step));
+        copy_async_commit();
+    }
+    for (int step = 0; step < count + R::kHeld; ++step) {
+        const int turned = step - R::kHeld, slot = step % R::kHeld;
+        const Units units{shared.ring[(step + R::kLoads) % R::kSlots]};  // to be turned around, then filled
+        if (turned >= 0) {
+            barrier_wait(Signals<R>::ready(turned), Signals<R>::kAll);
+            if (p.turns) turn_around<T>(shared.turned[step % 2], units, shared.inverse[slot]);
+        }
+        if (step + R::kLoads < count) fill<R>(p, units, index_of(step + R::kLoads));
+        copy_async_commit();
+        copy_async_wait<R::kLoads>();
+        if (step < count) {
+            if (p.looks)
+                look_through<T>(shared.largest[slot][threadIdx.x / kWarp],
+                                Units{shared.ring[step % R::kSlots]});
+            barrier_arrive(Signals<R>::looked(step), Signals<R>::kAll);
+        }
+        if (p.turns && turned >= 0) {
+            barrier_wait(Signals<R>::kTurned, R::kWorkers);
+            write_columns<R>(p, shared.turned[step % 2], index_of(turned));
+        }
+    }
+}
+
+/// out.values [columns, rows] and its scales = x rounded. All blocks are there at once, and no tile is more
+/// than kHeld - 1 steps before the last one of its group: what a worker waits for is looked through before.
+/// The warps beside the workers talk to other blocks, so that nothing else waits for memory. A slot of theirs
+/// is free when its next step begins: the scales of a step come after it was published.
+template <typename R, typename T>
+__global__ void __launch_bounds__(R::kThreads) round_columns_kernel(const RoundColumnsParams<T> p) {
+    extern __shared__ uint4 memory[];
+    auto& shared = *reinterpret_cast<Shared<T, R>*>(memory);
+    const int stride = static_cast<int>(gridDim.x), first = static_cast<int>(blockIdx.x);
+    const int count = (p.order.total() - first + stride - 1) / stride;
+    if (threadIdx.x < R::kWorkers) {
+        work<R>(p, shared, count);
+    } else if (threadIdx.x < R::kWorkers + kWarp) {
+        for (int step = 0; p.looks && step < count; ++step) {
+            barrier_wait(Signals<R>::looked(step), Signals<R>::kAll);
+            publish(p, shared.largest[step % R::kHeld], first + step * stride);
+            if (!p.turns) barrier_arrive(Signals<R>::ready(step), Signals<R>::kAll);
+        }
+    } else {
+        for (int step = 0; p.turns && step < count; ++step) {
+            if (!p.looks) barrier_wait(Signals<R>::looked(step), Signals<R>::kAll);
+            fetch_scales(p, shared.inverse[step % R::kHeld], first + step * stride);
+            barrier_arrive(Signals<R>::ready(step), Signals<R>::kAll);
+        }
+    }
+}
+
+/// Of how many blocks `device` has room.
+template <typename T, typename R>
+int resident_blocks(const cudaDeviceProp& device) {
+    constexpr size_t kReserved = 1024;  // of every block, by the driver
+    const auto by_memory =
+        static_cast<int>(device.sharedMemPerMultiprocessor / (sizeof(Shared<T, R>) + kReserved));
+    return device.multiProcessorCount * std::min(by_memory, device.maxThreadsPerMultiProcessor / R::kThreads);
+}
+
+/// Of at most kRoundedColumns columns.
+template <typename R, typename T>
+void round_columns(CudaContext& ctx, RoundColumnsParams<T> p) {
+    int blocks = resident_blocks<T, R>(ctx.handles().properties);
+    const int64_t chunks = ceil_div(p.columns, kColumns<T>);
+    p.order.tiles = static_cast<int>(ceil_div(p.rows, R::kTileRows));
+    p.order.side =
+        static_cast<int>(std::clamp<int64_t>(blocks / p.order.tiles, 1, std::min(kMostSide, chunks)));
+    p.order.groups = static_cast<int>(ceil_div(chunks, p.order.side));
+    // Blocks that have as many tiles of each group wait least for each other, if that leaves most of them.
+    const int of_group = p.order.of_group(), each = static_cast<int>(ceil_div(of_group, blocks));
+    const int even =
+        of_group < blocks ? blocks - blocks % of_group : static_cast<int>(ceil_div(of_group, each));
+    if (even >= blocks * 9 / 10) blocks = even;
+    blocks = std::min(blocks, p.order.total());
+    p.done = reinterpret_cast<int*>(ctx.handles().rounded_columns.data());
+    p.largest = p.done + kRoundedColumns / 32 + kMostSide;
+    CUDA_CHECK(cudaMemsetAsync(p.done, 0, static_cast<size_t>(p.largest + p.columns - p.done) * sizeof(int),
+                               ctx.handles().stream));
+    const auto run = [&](bool looks, bool turns) {
+        p.looks = looks, p.turns = turns;
+        launch_together(ctx, blocks, R::kThreads, sizeof(Shared<T, R>), round_columns_kernel<R, T>, p);
+    };
+    const int64_t steps = blocks % of_group == 0   ? 0
+                          : of_group % blocks == 0 ? each - 1
+                                                   : ceil_div(of_group - 1, blocks);
+    if (steps < R::kHeld) {
+        run(true, true);
+    } else {
+        run(true, false);
+        run(false, true);
+    }
 }
 
 }  // namespace
 
 void quantize_columns(CudaContext& ctx, const Fp8Rows& out, ConstTensor x) {
     const int64_t rows = x.size(0), columns = x.size(1);
-    const F8Output output = f8_output(out);
-    CUDA_CHECK(
-        cudaMemsetAsync(output.scales, 0, static_cast<size_t>(out.scales.nbytes()), ctx.handles().stream));
+    const cudaDeviceProp& device = ctx.handles().properties;
     visit_float_type(x.dtype(), [&]<typename T>() {
-        const int64_t fitting = kChunkBytes / (rows * static_cast<int64_t>(sizeof(T)));
-        const int64_t most = kPartColumns<kVector<T>>;
-        const int64_t chunk = std::max(fitting / most, int64_t{1}) * most;
-        for (int64_t first = 0; first < columns; first += chunk) {
-            const Columns<T> part{rows_of<T>(x), rows, first, std::min(first + chunk, columns)};
-            if (allows_vectors(x) && columns % kVector<T> == 0)
-                quantize_chunk<T, kVector<T>>(ctx, output, part);
+        const bool reads_vectors = allows_vectors(x) && columns % kVector<T> == 0;
+        const bool writes_vectors =
+            rows % 16 == 0 && reinterpret_cast<uintptr_t>(out.values.bytes()) % 16 == 0;
+        const int64_t large = ceil_div(rows, LargeRing::kTileRows) * ceil_div(columns, kColumns<T>);
+        for (int64_t first = 0; first < columns; first += kRoundedColumns) {
+            RoundColumnsParams<T> p{f8_output(out), rows_of<T>(x),
+                                    rows,           std::min(kRoundedColumns, columns - first),
+                                    reads_vectors,  writes_vectors};
+            p.out.values += first * rows;
+            p.out.scales += first;
+            p.x.data += first;
+            if (large >= device.multiProcessorCount &&
+                device.sharedMemPerBlockOptin >= sizeof(Shared<T, LargeRing>))
+                round_columns<LargeRing>(ctx, p);
             else
-                quantize_chunk<T, 1>(ctx, output, part);
+                round_columns<SmallRing>(ctx, p);
         }
     });
-    launch(ctx, ceil_div(columns, 256), 256, 0, scale_kernel, output.scales, columns);
 }
 
 }  // namespace pastur

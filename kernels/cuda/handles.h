@@ -15,6 +15,9 @@ namespace pastur {
 struct MatmulPlans;  // descriptors and algorithm of every product seen so far: kernels/cuda/matmul_plan.h
 class UploadStage;   // pinned memory between pageable host memory and the device: kernels/cuda/upload_stage.h
 
+/// Columns that fp8_columns.cu rounds at once.
+inline constexpr int64_t kRoundedColumns = 32768;
+
 struct CudaHandles {
     explicit CudaHandles(
         int ordinal);  ///< throws (kNoDevice); makes the device current in the calling thread
@@ -27,8 +30,9 @@ struct CudaHandles {
     cudaDeviceProp properties{};
     cudaStream_t stream = nullptr;  ///< every op is ordered on it; it does not wait for the default stream
     cublasLtHandle_t blas = nullptr;
-    Buffer blas_workspace;  ///< used on `stream` only, so that one product at a time writes it
-    Buffer tile_counter;    ///< likewise, by attention: kernels/cuda/attention_hopper.cuh
+    Buffer blas_workspace;   ///< used on `stream` only, so that one product at a time writes it
+    Buffer tile_counter;     ///< likewise, by attention: kernels/cuda/attention_hopper.cuh
+    Buffer rounded_columns;  ///< likewise, by kernels/cuda/fp8_columns.cu
     std::unique_ptr<MatmulPlans> matmul_plans;
     std::unique_ptr<UploadStage> upload_stage;
     /// Kernels whose limit of dynamic shared memory was raised, and to how many bytes: launch.cuh.

@@ -112,16 +112,6 @@ __device__ __forceinline__ void memory_and_copies() {
     asm volatile("fence.proxy.async.global;" ::: "memory");
 }
 
-/// A number in memory by which a thread of one block lets one of another see what it wrote before.
-__device__ __forceinline__ int load_acquire(const int* from) {
-    int x;
-    asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(x) : "l"(from) : "memory");
-    return x;
-}
-__device__ __forceinline__ void store_release(int* to, int x) {
-    asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(to), "r"(x) : "memory");
-}
-
 /// Four 8 x 8 matrices of bf16, the other way of load_matrices.
 __device__ __forceinline__ void store_matrices(SharedAddress row, const uint32_t (&r)[4]) {
     asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(row), "r"(r[0]),

@@ -1,7 +1,7 @@
 #pragma once
 // The instructions of Ampere and later that the attention kernels are built from: asynchronous copies into
-// shared memory, barriers of some warps of a block, ldmatrix, and the bf16 matrix product m16n8k16. Nothing
-// else here knows PTX.
+// shared memory, barriers of some warps of a block, numbers that blocks wait for, ldmatrix, and the bf16
+// matrix product m16n8k16. Nothing else here knows PTX.
 //
 // Fragments, with g = lane / 4 and t = lane % 4 (PTX ISA, "mma.m16n8k16"):
 //     A 16 x 16: a[0] = (row g, columns 2t, 2t + 1), a[1] = (g + 8, 2t ..), a[2] = (g, 2t + 8 ..), a[3] = (g
@@ -51,6 +51,16 @@ __device__ inline void barrier_arrive(int id, int threads) {
 }
 __device__ inline void barrier_wait(int id, int threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+/// A number in memory by which a thread of one block lets one of another see what it wrote before.
+__device__ __forceinline__ int load_acquire(const int* from) {
+    int x;
+    asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(x) : "l"(from) : "memory");
+    return x;
+}
+__device__ __forceinline__ void store_release(int* to, int x) {
+    asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(to), "r"(x) : "memory");
 }
 
 /// 16 bytes at a multiple of 16.

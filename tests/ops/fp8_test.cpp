@@ -43,8 +43,10 @@ const std::vector<RoundingShape> kRoundings = {
     {40, 96, 16, 48}, {9, 40, 3, 2}, {5, 2048},  {4, 4096},  {3, 5504},         {2, 12288}, {2, 12304},
     {3, 12301},       {700, 48},     {127, 130}, {516, 264}, {300, 520, 8, 16},
 };
-/// Columns that do not all fit into an L2 at once.
-const std::vector<RoundingShape> kTallRoundings = {{50000, 272}};
+/// Enough for every processor of a GPU, some more than its shared memory holds of one column, and more
+/// columns than it rounds at once.
+const std::vector<RoundingShape> kLargeRoundings = {{50000, 272},        {150016, 40}, {140001, 33},
+                                                    {1030, 2400, 8, 16}, {2050, 1101}, {20, 33000}};
 
 class Fp8Rounding : public OpTest<RoundingShape> {
   protected:
@@ -98,7 +100,7 @@ TEST_P(Fp8RoundingEdges, RowsOfZerosStayZeroAndNonFiniteNumbersCostTheirRow) {
 
 INSTANTIATE_TEST_SUITE_P(Ops, Fp8Rounding, every_target(kRoundings), case_name<RoundingShape>);
 INSTANTIATE_TEST_SUITE_P(Ops, Fp8Columns, every_target(kRoundings), case_name<RoundingShape>);
-INSTANTIATE_TEST_SUITE_P(OpsTall, Fp8Columns, every_target(kTallRoundings), case_name<RoundingShape>);
+INSTANTIATE_TEST_SUITE_P(OpsLarge, Fp8Columns, every_target(kLargeRoundings), case_name<RoundingShape>);
 INSTANTIATE_TEST_SUITE_P(Ops, Fp8RoundingEdges,
                          every_target(std::vector<RoundingShape>{
                              {4, 4}, {16, 17}, {5, 64, 8, 8}, {4, 2048}, {4, 5504}, {4, 12304}}),
