@@ -94,10 +94,23 @@ bool read_value(T& out, const toml::node& node) {
     }
 }
 
-/// A value of the command line: the same, from plain text (strings need no quotes, lists have commas).
+/// A list as a recipe has it: [0, 10, 20].
+template <typename T>
+bool read_toml_list(T& out, const std::string& text) {
+    try {
+        const toml::table table = toml::parse("list = " + text);
+        return table.size() == 1 && read_value(out, *table.get("list"));
+    } catch (const toml::parse_error&) {
+        return false;
+    }
+}
+
+/// A value of the command line: the same, from plain text. Strings need no quotes, and lists no more than
+/// commas.
 template <typename T>
 bool read_value(T& out, const std::string& text) {
     if constexpr (kIsList<T>) {
+        if (text.starts_with('[')) return read_toml_list(out, text);
         out.clear();
         std::istringstream items(text);
         for (std::string item; std::getline(items, item, ',');)

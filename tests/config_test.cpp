@@ -228,6 +228,16 @@ TEST(Config, DiagnosticsFollowTheVariant) {
     EXPECT_TRUE(parse("", {{"diagnostics.early", ""}}).diagnostics.early.empty());
 }
 
+TEST(Config, TakesListsOnTheCommandLineAsARecipeWritesThem) {
+    const Config config = parse("", {{"diagnostics.early", "[0, 7]"}, {"diagnostics.nulls", "[\"mp\"]"}});
+    EXPECT_EQ(config.diagnostics.early, (std::vector<int64_t>{0, 7}));
+    EXPECT_EQ(config.diagnostics.nulls, std::vector<std::string>{"mp"});
+    EXPECT_TRUE(parse("", {{"diagnostics.early", "[]"}}).diagnostics.early.empty());
+    for (const char* early : {"[0", "[0]]", "[0, x]", "[0] other = 1", "[0.5]", "[", "0]"})
+        expect_usage("", {"--diagnostics.early=", "expected a list of integers"},
+                     {{"diagnostics.early", early}});
+}
+
 TEST(ConfigError, ChecksEveryItemOfAList) {
     expect_usage("[diagnostics]\nscopes = [\"head\", \"layr\"]\n",
                  {"recipe.toml:2:", "did you mean \"layer\"?"});
