@@ -14,6 +14,15 @@ using Complex = std::complex<double>;
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr int kBisections = 200;
 
+/// Without std::abs's and operator/'s care for numbers near the largest double or the smallest, which cost
+/// half of an evaluation: everything here is in units of the spectrum.
+double modulus(Complex x) {
+    return std::sqrt(std::norm(x));
+}
+Complex quotient(Complex x, Complex y) {
+    return x * std::conj(y) / std::norm(y);
+}
+
 /// h of a chain over its U: U / (K prod (1 + a_j U)).
 double h_of(double strength, const std::vector<double>& ratios, double u) {
     double h = u / strength;
@@ -175,31 +184,29 @@ void ProductSumLaw::find_lower_edge() {
 }
 
 /// Towards the solution at z from one nearby; false when it does not get there.
-bool ProductSumLaw::newton(Point& point, Complex z) const {
+bool ProductSumLaw::newton(Point& point, Complex z, Steps& steps) const {
     for (int step = 0; step < 12; ++step) {
         const Complex h = point.g * point.g;
         Complex residual = z * point.g - 1.0 - point.sum(), slope_g = z, shift = 0;
-        std::vector<Complex> offset(terms_.size()), by_g(terms_.size());
-        double size = std::abs(residual);
+        double size = modulus(residual);
         for (size_t i = 0; i < terms_.size(); ++i) {
             Complex product = terms_[i].strength, log_slope = 0;
             for (const double a : terms_[i].ratios) {
                 product *= 1.0 + a * point.u[i];
-                log_slope += a / (1.0 + a * point.u[i]);
+                log_slope += quotient(a, 1.0 + a * point.u[i]);
             }
             const Complex wrong = point.u[i] - h * product, own = 1.0 - h * product * log_slope;
-            offset[i] = -wrong / own;
-            by_g[i] = 2.0 * point.g * product / own;
-            shift += offset[i];
-            slope_g -= by_g[i];
-            size += std::abs(wrong);
+            steps[i] = {quotient(-wrong, own), quotient(2.0 * point.g * product, own)};
+            shift += steps[i].offset;
+            slope_g -= steps[i].by_g;
+            size += modulus(wrong);
         }
-        const Complex move = (shift - residual) / slope_g;
+        const Complex move = quotient(shift - residual, slope_g);
         point.g += move;
-        for (size_t i = 0; i < terms_.size(); ++i) point.u[i] += offset[i] + by_g[i] * move;
-        if (!std::isfinite(std::abs(point.g))) return false;
+        for (size_t i = 0; i < terms_.size(); ++i) point.u[i] += steps[i].offset + steps[i].by_g * move;
+        if (!std::isfinite(modulus(point.g))) return false;
         // Converges quadratically: what is left is this squared, or rounding.
-        if (size < 1e-9 && std::abs(move) < 1e-9 * std::abs(point.g)) return true;
+        if (size < 1e-9 && modulus(move) < 1e-9 * modulus(point.g)) return true;
     }
     return false;
 }
@@ -219,18 +226,24 @@ ProductSumLaw::Point ProductSumLaw::at(double lambda) const {
     double height = 100 * std::sqrt(upper_ / scale_), ratio = 0.5;
     Point point{1.0 / Complex(z, height), std::vector<Complex>(terms_.size())};
     for (size_t i = 0; i < terms_.size(); ++i) point.u[i] = point.g * point.g * terms_[i].strength;
-    newton(point, {z, height});
+    Steps steps(terms_.size());
+    newton(point, {z, height}, steps);
     point.angles = turn({0, std::vector<Complex>(terms_.size())}, point);
+    bool settles = false;  // g hardly changed in the last step: the rest is tried at once
+    Point moved = point;
     while (height > 0) {
-        const double next = height < 1e-11 * z ? 0 : height * ratio;
-        Point moved = point;
-        const bool close = newton(moved, {z, next}) && moved.g.imag() <= 1e-12 * std::abs(moved.g) &&
-                           std::abs(moved.g - point.g) < 0.7 * std::abs(point.g);
-        if (close || ratio > 0.999) {
+        const double next = settles || height < 1e-11 * z ? 0 : height * ratio;
+        moved = point;
+        const bool found = newton(moved, {z, next}, steps) && moved.g.imag() <= 1e-12 * modulus(moved.g);
+        const double change = modulus(moved.g - point.g) / modulus(point.g);
+        if ((found && change < (settles ? 0.05 : 0.7)) || (!settles && ratio > 0.999)) {
             moved.angles += turn(point, moved);
-            point = std::move(moved);
+            std::swap(point, moved);
             height = next;
             ratio = std::max(0.5, ratio * ratio);
+            settles = change < 0.02;
+        } else if (settles) {
+            settles = false;
         } else {
             ratio = std::sqrt(ratio);  // a shorter step
         }
