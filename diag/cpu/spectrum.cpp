@@ -67,20 +67,25 @@ Matrix load(const Factor& factor, int64_t copy, uint64_t index, const std::optio
     }
     const auto count = static_cast<int64_t>(rows.stored.size()) * width;
     double sum = 0, squares = 0;
-    for (int64_t e = 0; e < count; ++e) {
-        const auto from = shuffle
-                              ? static_cast<int64_t>(shuffled_position(static_cast<uint64_t>(count), *shuffle,
-                                                                       index, static_cast<uint64_t>(e)))
-                              : e;
-        const int64_t column = from % width;
-        const float* const* terms = sources + rows.stored[static_cast<size_t>(from / width)] * factor.terms;
-        double value = 0;
-        for (int64_t t = 0; t < factor.terms; ++t) value += static_cast<double>(terms[t][column]);
-        if (gain) value *= static_cast<double>(gain[column]);
-        out.values[static_cast<size_t>(rows.stored[static_cast<size_t>(e / width)] * factor.columns +
-                                       e % width)] = value;
-        sum += value;
-        squares += value * value;
+    for (size_t r = 0; r < rows.stored.size(); ++r) {
+        double* const to = out.values.data() + rows.stored[r] * factor.columns;
+        for (int64_t c = 0; c < width; ++c) {
+            int64_t row = rows.stored[r], column = c;
+            if (shuffle) {
+                const auto from = static_cast<int64_t>(
+                    shuffled_position(static_cast<uint64_t>(count), *shuffle, index,
+                                      static_cast<uint64_t>(static_cast<int64_t>(r) * width + c)));
+                row = rows.stored[static_cast<size_t>(from / width)];
+                column = from % width;
+            }
+            const float* const* terms = sources + row * factor.terms;
+            double value = 0;
+            for (int64_t t = 0; t < factor.terms; ++t) value += static_cast<double>(terms[t][column]);
+            if (gain) value *= static_cast<double>(gain[column]);
+            to[c] = value;
+            sum += value;
+            squares += value * value;
+        }
     }
     variance = variance_from_sums(sum, squares, count);
     return out;
