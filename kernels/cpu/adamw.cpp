@@ -27,6 +27,7 @@ void adamw_step(CpuContext& ctx, Tensor param, Tensor m, Tensor v, Tensor comput
     const float* gradient = grad.data<float>();
     Bf16* rounded = compute.empty() ? nullptr : compute.data<Bf16>();
     parallel_for_pieces(ctx, param.numel(), kPiece, 10, [&](int64_t begin, int64_t end) {
+#pragma omp simd
         for (int64_t i = begin; i < end; ++i) {
             const float g = gradient[i] * clip;
             first[i] = beta1 * first[i] + (1.0f - beta1) * g;

@@ -74,6 +74,7 @@ void tile_softmax(int64_t begin, int64_t rows, int64_t keys, float* scores, floa
         float* row = scores + r * keys;
         const int64_t visible = begin + r + 1;
         float largest = row[0], sum = 0;
+#pragma omp simd reduction(max : largest)
         for (int64_t s = 1; s < visible; ++s) largest = std::max(largest, row[s]);
 #pragma omp simd reduction(+ : sum)
         for (int64_t s = 0; s < visible; ++s) sum += row[s] = fast_exp(row[s] - largest);

@@ -13,12 +13,18 @@ struct Softmax {
     float largest, sum;  ///< sum of exp(x - largest)
 };
 
-Softmax softmax_of(const float* row, int64_t vocab) {
-    float largest = row[0];
+/// With kKeep `exps`, which may be row, holds each exp(x - largest) then.
+template <bool kKeep>
+Softmax softmax_of(const float* row, int64_t vocab, float* exps) {
+    float largest = row[0], sum = 0;
+#pragma omp simd reduction(max : largest)
     for (int64_t v = 1; v < vocab; ++v) largest = std::max(largest, row[v]);
-    float sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t v = 0; v < vocab; ++v) sum += fast_exp(row[v] - largest);
+    for (int64_t v = 0; v < vocab; ++v) {
+        const float e = fast_exp(row[v] - largest);
+        if constexpr (kKeep) exps[v] = e;
+        sum += e;
+    }
     return {largest, sum};
 }
 
@@ -28,7 +34,7 @@ void cross_entropy_forward(CpuContext& ctx, Tensor losses, ConstTensor logits, C
     const int64_t vocab = logits.size(1);
     parallel_for(ctx, logits.size(0), 20 * vocab, [&](int64_t n) {
         const float* row = logits.data<float>() + n * vocab;
-        const Softmax s = softmax_of(row, vocab);
+        const Softmax s = softmax_of<false>(row, vocab, nullptr);
         losses.data<float>()[n] = std::log(s.sum) - (row[targets.data<int32_t>()[n]] - s.largest);
     });
 }
@@ -40,10 +46,11 @@ void cross_entropy_forward_backward(CpuContext& ctx, Tensor losses, Tensor logit
     parallel_for(ctx, logits.size(0), 20 * vocab, [&](int64_t n) {
         float* row = logits.data<float>() + n * vocab;
         const int32_t target = targets.data<int32_t>()[n];
-        const Softmax s = softmax_of(row, vocab);
-        losses.data<float>()[n] = std::log(s.sum) - (row[target] - s.largest);
+        const float x_target = row[target];
+        const Softmax s = softmax_of<true>(row, vocab, row);
+        losses.data<float>()[n] = std::log(s.sum) - (x_target - s.largest);
         const float factor = scale / s.sum;
-        for (int64_t v = 0; v < vocab; ++v) row[v] = fast_exp(row[v] - s.largest) * factor;
+        for (int64_t v = 0; v < vocab; ++v) row[v] *= factor;
         row[target] -= scale;
     });
 }

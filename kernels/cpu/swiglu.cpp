@@ -5,6 +5,23 @@
 #include "kernels/fp8.h"
 
 namespace pastur {
+namespace {
+
+/// One row of dgu, and of out if kOut. In place, too: a column is read before it is written.
+template <bool kOut>
+void backward_row(float* dgate, float* out, const float* dout, const float* gate, int64_t width) {
+    const float* up = gate + width;
+    float* dup = dgate + width;
+#pragma omp simd
+    for (int64_t f = 0; f < width; ++f) {
+        const float x = gate[f], y = up[f], s = sigmoid(x), d = dout[f];
+        dgate[f] = d * y * s * (1.0f + x * (1.0f - s));
+        dup[f] = d * x * s;
+        if constexpr (kOut) out[f] = x * s * y;
+    }
+}
+
+}  // namespace
 
 void swiglu_forward(CpuContext& ctx, Tensor out, ConstTensor gu, const Fp8Rows& rounded) {
     const int64_t width = out.size(1);
@@ -12,6 +29,7 @@ void swiglu_forward(CpuContext& ctx, Tensor out, ConstTensor gu, const Fp8Rows& 
         const float* gate = gu.data<float>() + n * 2 * width;
         const float* up = gate + width;
         float* to = out.data<float>() + n * width;
+#pragma omp simd
         for (int64_t f = 0; f < width; ++f) to[f] = gate[f] * sigmoid(gate[f]) * up[f];
     });
     if (!rounded.empty()) quantize_rows(ctx, rounded, out);
@@ -22,16 +40,13 @@ void swiglu_backward(CpuContext& ctx, Tensor dgu, Tensor out, ConstTensor dout, 
                      const Fp8Rows& rounded) {
     const int64_t width = dout.size(1);
     parallel_for(ctx, dout.size(0), 30 * width, [&](int64_t n) {
-        const float* row = gu.data<float>() + n * 2 * width;
+        const float* gate = gu.data<float>() + n * 2 * width;
         const float* d = dout.data<float>() + n * width;
-        float* to = dgu.data<float>() + n * 2 * width;
-        float* again = out.empty() ? nullptr : out.data<float>() + n * width;
-        for (int64_t f = 0; f < width; ++f) {
-            const float gate = row[f], up = row[width + f], s = sigmoid(gate), df = d[f];
-            to[f] = df * up * s * (1.0f + gate * (1.0f - s));
-            to[width + f] = df * gate * s;
-            if (again) again[f] = gate * s * up;
-        }
+        float* dgate = dgu.data<float>() + n * 2 * width;
+        if (out.empty())
+            backward_row<false>(dgate, nullptr, d, gate, width);
+        else
+            backward_row<true>(dgate, out.data<float>() + n * width, d, gate, width);
     });
     if (!rounded.empty()) quantize_rows(ctx, rounded, dgu);
 }
