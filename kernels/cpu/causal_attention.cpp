@@ -73,15 +73,11 @@ void tile_softmax(int64_t begin, int64_t rows, int64_t keys, float* scores, floa
     for (int64_t r = 0; r < rows; ++r) {
         float* row = scores + r * keys;
         const int64_t visible = begin + r + 1;
-        float largest = row[0], sum = 0;
-#pragma omp simd reduction(max : largest)
-        for (int64_t s = 1; s < visible; ++s) largest = std::max(largest, row[s]);
-#pragma omp simd reduction(+ : sum)
-        for (int64_t s = 0; s < visible; ++s) sum += row[s] = fast_exp(row[s] - largest);
-        const float inverse = 1.0f / sum;
+        const Softmax softmax = softmax_of<true>(row, visible, row);
+        const float inverse = 1.0f / softmax.sum;
         for (int64_t s = 0; s < visible; ++s) row[s] *= inverse;
         std::fill(row + visible, row + keys, 0.0f);
-        lse[begin + r] = largest + std::log(sum);
+        lse[begin + r] = softmax.largest + std::log(softmax.sum);
     }
 }
 

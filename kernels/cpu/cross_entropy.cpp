@@ -1,34 +1,11 @@
 #include "kernels/cross_entropy.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/parallel.h"
 
 namespace pastur {
-namespace {
-
-struct Softmax {
-    float largest, sum;  ///< sum of exp(x - largest)
-};
-
-/// With kKeep `exps`, which may be row, holds each exp(x - largest) then.
-template <bool kKeep>
-Softmax softmax_of(const float* row, int64_t vocab, float* exps) {
-    float largest = row[0], sum = 0;
-#pragma omp simd reduction(max : largest)
-    for (int64_t v = 1; v < vocab; ++v) largest = std::max(largest, row[v]);
-#pragma omp simd reduction(+ : sum)
-    for (int64_t v = 0; v < vocab; ++v) {
-        const float e = fast_exp(row[v] - largest);
-        if constexpr (kKeep) exps[v] = e;
-        sum += e;
-    }
-    return {largest, sum};
-}
-
-}  // namespace
 
 void cross_entropy_forward(CpuContext& ctx, Tensor losses, ConstTensor logits, ConstTensor targets) {
     const int64_t vocab = logits.size(1);

@@ -29,6 +29,25 @@ inline float fast_exp(float argument) {
     return argument == argument ? power : argument;
 }
 
+struct Softmax {
+    float largest, sum;  ///< sum of exp(x - largest)
+};
+
+/// Of count >= 1 numbers. With kKeep `exps`, which may be x, holds each exp(x - largest) then.
+template <bool kKeep>
+Softmax softmax_of(const float* x, int64_t count, float* exps) {
+    float largest = x[0], sum = 0;
+#pragma omp simd reduction(max : largest)
+    for (int64_t i = 1; i < count; ++i) largest = std::max(largest, x[i]);
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < count; ++i) {
+        const float e = fast_exp(x[i] - largest);
+        if constexpr (kKeep) exps[i] = e;
+        sum += e;
+    }
+    return {largest, sum};
+}
+
 inline float sigmoid(float x) {
     return 1.0f / (1.0f + fast_exp(-x));
 }

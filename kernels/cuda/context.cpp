@@ -19,8 +19,7 @@ constexpr int kOldestMajor = 8;
 constexpr int64_t kBlasWorkspaceBytes = int64_t{64} << 20;
 
 constexpr int64_t kTileCounterBytes = 2 * sizeof(int);
-/// A number for every column, and one for every chunk of 32 or more, in groups of up to 4.
-constexpr int64_t kRoundedColumnsBytes = (kRoundedColumns + kRoundedColumns / 32 + 4) * sizeof(int);
+constexpr int64_t kRoundedColumnsBytes = (kRoundedColumns + kRoundedChunks) * sizeof(int);
 
 constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
 

@@ -42,6 +42,7 @@ struct Shared {
 
 /// Chunks of a group, at most: neighbours in memory, read at about the same time.
 constexpr int64_t kMostSide = 4;
+static_assert(kRoundedColumns / kColumns<float> + kMostSide <= kRoundedChunks);
 
 /// The order of tiles, of which a block has every gridDim.x-th. Chunks go in groups, whose tiles of the same
 /// rows follow one another.
@@ -307,7 +308,7 @@ void round_columns(CudaContext& ctx, RoundColumnsParams<T> p) {
     if (even >= blocks * 9 / 10) blocks = even;
     blocks = std::min(blocks, p.order.total());
     p.done = reinterpret_cast<int*>(ctx.handles().rounded_columns.data());
-    p.largest = p.done + kRoundedColumns / 32 + kMostSide;
+    p.largest = p.done + kRoundedChunks;
     CUDA_CHECK(cudaMemsetAsync(p.done, 0, static_cast<size_t>(p.largest + p.columns - p.done) * sizeof(int),
                                ctx.handles().stream));
     const auto run = [&](bool looks, bool turns) {

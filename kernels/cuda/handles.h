@@ -15,8 +15,8 @@ namespace pastur {
 struct MatmulPlans;  // descriptors and algorithm of every product seen so far: kernels/cuda/matmul_plan.h
 class UploadStage;   // pinned memory between pageable host memory and the device: kernels/cuda/upload_stage.h
 
-/// Columns that fp8_columns.cu rounds at once.
-inline constexpr int64_t kRoundedColumns = 32768;
+/// Columns that fp8_columns.cu rounds at once, and the chunks they make; it has a number for each.
+inline constexpr int64_t kRoundedColumns = 32768, kRoundedChunks = kRoundedColumns / 32 + 4;
 
 struct CudaHandles {
     explicit CudaHandles(

@@ -1,7 +1,7 @@
 #pragma once
-// The instructions of Ampere and later that the attention kernels are built from: asynchronous copies into
-// shared memory, barriers of some warps of a block, numbers that blocks wait for, ldmatrix, and the bf16
-// matrix product m16n8k16. Nothing else here knows PTX.
+// The instructions of Ampere and later that attention and the rounding of columns are built from:
+// asynchronous copies into shared memory, barriers of some warps of a block, numbers that blocks wait for,
+// ldmatrix, and the bf16 matrix product m16n8k16. Nothing else here knows PTX.
 //
 // Fragments, with g = lane / 4 and t = lane % 4 (PTX ISA, "mma.m16n8k16"):
 //     A 16 x 16: a[0] = (row g, columns 2t, 2t + 1), a[1] = (g + 8, 2t ..), a[2] = (g, 2t + 8 ..), a[3] = (g
