@@ -189,6 +189,24 @@ class ChainSpectrum : public OpTest<ChainCase> {
         }
         return factors;
     }
+    /// All rows of each factor equal to its first.
+    static std::vector<Dense> of_rank_one(std::vector<Dense> factors) {
+        for (Dense& factor : factors)
+            for (int64_t i = 1; i < factor.rows; ++i)
+                for (int64_t j = 0; j < factor.columns; ++j) factor.at(i, j) = factor.at(0, j);
+        return factors;
+    }
+    /// The product of the factors' norms, by which Grams round, may exceed the product's.
+    static void expect_deficient(const Spectrum& spectrum, const std::vector<Dense>& factors) {
+        ASSERT_EQ(spectrum.status, Spectrum::Status::kOk);
+        const std::vector<double> want = squared_singular_values(product_of(factors));
+        double norms = 1;
+        for (const Dense& factor : factors) norms *= squared_singular_values(factor)[0];
+        for (size_t i = 0; i < spectrum.eigenvalues.size(); ++i) {
+            EXPECT_GE(spectrum.eigenvalues[i], 0.0);
+            EXPECT_NEAR(spectrum.eigenvalues[i], want[i], 1e-10 * want[0] + 1e-14 * norms);
+        }
+    }
     static Dense product_of(const std::vector<Dense>& factors) {
         Dense product = factors[0];
         for (size_t i = 1; i < factors.size(); ++i) product = product * factors[i];
@@ -215,9 +233,9 @@ TEST_P(ChainSpectrum, MatchesTheDenseProduct) {
 }
 
 TEST_P(ChainSpectrum, SolvesManyAtOnce) {
-    // More than a device has multiprocessors, where that is cheap.
+    // More than a device has multiprocessors, where that is cheap, or than are worked on at once.
     const int64_t largest = *std::max_element(shape().dims.begin(), shape().dims.end());
-    std::vector<std::vector<Dense>> items(largest <= 150 ? 150 : 3);
+    std::vector<std::vector<Dense>> items(largest <= 150 ? 150 : 7);
     for (std::vector<Dense>& factors : items) factors = random_factors();
     const std::vector<Spectrum> spectra = solve_items(items);
     for (size_t i = 0; i < items.size(); ++i) {
@@ -229,7 +247,7 @@ TEST_P(ChainSpectrum, SolvesManyAtOnce) {
 }
 
 TEST_P(ChainSpectrum, SurvivesZeroAndDeficientFactors) {
-    std::vector<Dense> factors = random_factors();
+    const std::vector<Dense> factors = random_factors();
     for (size_t zeroed = 0; zeroed < factors.size(); ++zeroed) {
         std::vector<Dense> with_zero = factors;
         std::fill(with_zero[zeroed].values.begin(), with_zero[zeroed].values.end(), 0.0);
@@ -237,20 +255,16 @@ TEST_P(ChainSpectrum, SurvivesZeroAndDeficientFactors) {
         ASSERT_EQ(spectrum.status, Spectrum::Status::kOk);
         for (const double value : spectrum.eigenvalues) EXPECT_EQ(value, 0.0);
     }
-    // Every factor of rank one: all its rows are equal.
-    for (Dense& factor : factors)
-        for (int64_t i = 1; i < factor.rows; ++i)
-            for (int64_t j = 0; j < factor.columns; ++j) factor.at(i, j) = factor.at(0, j);
-    const Spectrum spectrum = solve(factors);
-    ASSERT_EQ(spectrum.status, Spectrum::Status::kOk);
-    const std::vector<double> want = squared_singular_values(product_of(factors));
-    // The product of the factors' norms, by which Grams round, may exceed the product's.
-    double norms = 1;
-    for (const Dense& factor : factors) norms *= squared_singular_values(factor)[0];
-    for (size_t i = 0; i < spectrum.eigenvalues.size(); ++i) {
-        EXPECT_GE(spectrum.eigenvalues[i], 0.0);
-        EXPECT_NEAR(spectrum.eigenvalues[i], want[i], 1e-10 * want[0] + 1e-14 * norms);
-    }
+    expect_deficient(solve(of_rank_one(factors)), of_rank_one(factors));
+}
+
+TEST_P(ChainSpectrum, SolvesDeficientOnesBesideOthers) {
+    std::vector<std::vector<Dense>> items(4);
+    for (std::vector<Dense>& factors : items) factors = random_factors();
+    std::fill(items[1].back().values.begin(), items[1].back().values.end(), 0.0);
+    items[2] = of_rank_one(items[2]);
+    const std::vector<Spectrum> spectra = solve_items(items);
+    for (size_t i = 0; i < items.size(); ++i) expect_deficient(spectra[i], items[i]);
 }
 
 TEST_P(ChainSpectrum, FlagsWhatIsNotFinite) {

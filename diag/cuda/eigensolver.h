@@ -1,22 +1,13 @@
 #pragma once
 // Eigenvalues of batches of symmetric fp64 matrices: by our own kernels where they stay on chip, cuSOLVER's
 // otherwise.
-#include <cusolverDn.h>
-
-#include <string>
-#include <vector>
-
-#include "kernels/memory.h"
+#include "diag/cuda/cusolver.h"
 
 namespace pastur {
 
 class Eigensolver {
   public:
-    /// On `stream`, of the current device. Throws (kNoDevice, kOther).
-    explicit Eigensolver(cudaStream_t stream);
-    ~Eigensolver();
-    Eigensolver(const Eigensolver&) = delete;
-    Eigensolver& operator=(const Eigensolver&) = delete;
+    explicit Eigensolver(Cusolver& cusolver) : cusolver_(cusolver) {}
 
     /// Device memory that solve() of these sizes needs.
     int64_t workspace_bytes(int64_t n, int64_t count);
@@ -29,10 +20,7 @@ class Eigensolver {
     enum class Method { kCopy, kSmall, kSpread, kBatched, kOneByOne };
     static Method method_of(int64_t n);
 
-    cudaStream_t stream_;
-    cusolverDnHandle_t handle_ = nullptr;
-    cusolverDnParams_t params_ = nullptr;
-    std::vector<std::byte> host_workspace_;
+    Cusolver& cusolver_;
 };
 
 }  // namespace pastur

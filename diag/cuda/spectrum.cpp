@@ -1,14 +1,14 @@
-// Spectra by cuBLAS and an Eigensolver in fp64, beside training: a stream of the lowest priority, handles and
-// memory of its own. Group by group (the heads of a layer) factors become symmetric matrices; then those of
-// all groups are solved at once.
+// Spectra by cuBLAS and cuSOLVER in fp64, beside training: a stream of the lowest priority, handles and
+// memory of its own. As many groups (the heads of a layer) at once as memory allows factors become symmetric
+// matrices; then those of all groups are solved at once.
 #include "diag/spectrum.h"
 
 #include <cublas_v2.h>
 
 #include <algorithm>
 
-#include "diag/cuda/eigensolver.h"
 #include "diag/cuda/spectrum_kernels.h"
+#include "diag/cuda/spectrum_scratch.h"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/handles.h"
 
@@ -17,88 +17,32 @@ namespace {
 
 constexpr int64_t kBlasWorkspaceBytes = int64_t{32} << 20;  // what NVIDIA asks for a stream on Hopper
 
-/// A batch of row-major doubles, seen as their transposes when `transposed`; `stride` 0: one serves all.
+/// What is worked on at once: `groups` groups of `group` items each.
+struct Extent {
+    int64_t groups, group;
+    int64_t items() const { return groups * group; }
+};
+
+/// Row-major doubles [rows, columns], one matrix an item or, when `shared`, a group; seen as their transposes
+/// when `transposed`.
 struct Batch {
     double* data = nullptr;
-    int64_t rows = 0, columns = 0, stride = 0;
-    bool transposed = false;
+    int64_t rows = 0, columns = 0;
+    bool shared = false, transposed = false;
 
     int64_t seen_rows() const { return transposed ? columns : rows; }
     int64_t seen_columns() const { return transposed ? rows : columns; }
-    Batch flipped() const { return {data, rows, columns, stride, !transposed}; }
-};
-
-/// Takes aligned pieces of a buffer, or only counts their bytes where there is none.
-class Carver {
-  public:
-    explicit Carver(std::byte* base = nullptr) : base_(base) {}
-    template <typename T>
-    T* take(int64_t count) {
-        std::byte* data = base_ ? base_ + used_ : nullptr;
-        used_ += align_up(count * static_cast<int64_t>(sizeof(T)));
-        return reinterpret_cast<T*>(data);
-    }
-    int64_t used() const { return used_; }
-
-  private:
-    std::byte* base_;
-    int64_t used_ = 0;
-};
-
-/// A factor's description on the device.
-struct FactorTables {
-    const float** sources;
-    const float** gains;
-    int32_t *slots, *stored;
-    double *values, *moments;  ///< values of one group's copies
-};
-
-/// Everything that solving one product takes.
-struct Scratch {
-    std::vector<FactorTables> factors;
-    double *left[2], *right[2];              ///< partial products of one group
-    double *p, *s, *root, *half, *diagonal;  ///< of one group
-    double *matrices, *eigenvalues;          ///< of all items
-    int32_t *flags, *infos;
-    std::byte* workspace;
-    int64_t workspace_bytes;
-
-    Scratch(Carver carver, const FactorProduct& product, Eigensolver& eigensolver, int64_t* bytes = nullptr) {
-        const ChainPlan plan(product);
-        const int64_t group = product.group, n = plan.n;
-        for (const Factor& factor : product.factors) {
-            const int64_t copies = product.copies(factor);
-            FactorTables& tables = factors.emplace_back();
-            tables.sources = carver.take<const float*>(copies * factor.rows * factor.terms);
-            tables.gains = carver.take<const float*>(copies);
-            tables.slots = carver.take<int32_t>(factor.rows);
-            tables.stored = carver.take<int32_t>(factor.rows);
-            tables.values = carver.take<double>((factor.shared ? 1 : group) * factor.rows * factor.columns);
-            tables.moments = carver.take<double>(2 * kMomentParts * copies);
-        }
-        for (int i = 0; i < 2; ++i) {
-            left[i] = carver.take<double>(group * n * plan.widest_left);
-            right[i] = carver.take<double>(group * n * plan.widest_right);
-        }
-        for (double** gram : {&p, &s, &root, &half}) *gram = carver.take<double>(group * n * n);
-        diagonal = carver.take<double>(group * n);
-        matrices = carver.take<double>(product.items * n * n);
-        eigenvalues = carver.take<double>(product.items * n);
-        flags = carver.take<int32_t>(product.items);
-        infos = carver.take<int32_t>(product.items);
-        workspace_bytes = eigensolver.workspace_bytes(n, product.items);
-        workspace = carver.take<std::byte>(workspace_bytes);
-        if (bytes) *bytes = carver.used();
+    Batch flipped() const { return {data, rows, columns, shared, !transposed}; }
+    int64_t stride() const { return shared ? 0 : rows * columns; }  ///< from item to item of a group
+    Batch of_group(int64_t index, int64_t group) const {
+        return {data + index * (shared ? 1 : group) * rows * columns, rows, columns, shared, transposed};
     }
 };
 
-int64_t scratch_bytes(std::span<const FactorProduct> products, Eigensolver& eigensolver) {
+int64_t scratch_bytes(std::span<const FactorProduct> products, DenseSolvers& solvers) {
     int64_t largest = 0;
-    for (const FactorProduct& product : products) {
-        int64_t bytes = 0;
-        const Scratch counted(Carver(), product, eigensolver, &bytes);
-        largest = std::max(largest, bytes);
-    }
+    for (const FactorProduct& product : products)
+        largest = std::max(largest, SpectrumScratch(nullptr, product, solvers).bytes);
     return largest;
 }
 
@@ -108,14 +52,14 @@ class CudaSpectrumSolver final : public SpectrumSolver {
         : device_(ctx.handles().device) {
         CUDA_CHECK(cudaSetDevice(device_));
         open(ctx);
-        eigensolver_ = std::make_unique<Eigensolver>(stream_);
-        scratch_ = allocate(ctx, scratch_bytes(products, *eigensolver_));
+        solvers_ = std::make_unique<DenseSolvers>(stream_);
+        scratch_ = allocate(ctx, scratch_bytes(products, *solvers_));
     }
 
     ~CudaSpectrumSolver() override {
         CUDA_CHECK_LOG(cudaSetDevice(device_));
         if (stream_) CUDA_CHECK_LOG(cudaStreamSynchronize(stream_));
-        eigensolver_.reset();
+        solvers_.reset();
         if (blas_) CUBLAS_CHECK_LOG(cublasDestroy(blas_));
         if (ready_) CUDA_CHECK_LOG(cudaEventDestroy(ready_));
         if (stream_) CUDA_CHECK_LOG(cudaStreamDestroy(stream_));
@@ -171,28 +115,38 @@ class CudaSpectrumSolver final : public SpectrumSolver {
         return to;
     }
 
-    /// c = a b for a batch, row-major: read by columns, c^T = b^T a^T.
-    Batch multiply(double* c, const Batch& a, const Batch& b, int64_t count) {
-        const Batch out{c, a.seen_rows(), b.seen_columns(), a.seen_rows() * b.seen_columns()};
-        const double one = 1, zero = 0;
-        CUBLAS_CHECK(cublasDgemmStridedBatched(
-            blas_, b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N, a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N,
-            static_cast<int>(out.columns), static_cast<int>(out.rows), static_cast<int>(a.seen_columns()),
-            &one, b.data, static_cast<int>(b.columns), b.stride, a.data, static_cast<int>(a.columns),
-            a.stride, &zero, c, static_cast<int>(out.columns), out.stride, static_cast<int>(count)));
+    /// c = a b for every item, row-major: read by columns, c^T = b^T a^T.
+    Batch multiply(double* c, const Batch& a, const Batch& b, const Extent& extent) {
+        const Batch out{c, a.seen_rows(), b.seen_columns()};
+        // One stride leads from item to item, but not from group to group as well where something is shared.
+        const bool by_group = a.shared || b.shared;
+        for (int64_t i = 0; i < (by_group ? extent.groups : 1); ++i)
+            multiply_strided(out.of_group(i, extent.group), a.of_group(i, extent.group),
+                             b.of_group(i, extent.group), by_group ? extent.group : extent.items());
         return out;
     }
 
-    Batch gram(double* c, const Batch& a, int64_t count) { return multiply(c, a, a.flipped(), count); }
+    void multiply_strided(const Batch& c, const Batch& a, const Batch& b, int64_t count) {
+        const double one = 1, zero = 0;
+        CUBLAS_CHECK(cublasDgemmStridedBatched(
+            blas_, b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N, a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N,
+            static_cast<int>(c.columns), static_cast<int>(c.rows), static_cast<int>(a.seen_columns()), &one,
+            b.data, static_cast<int>(b.columns), b.stride(), a.data, static_cast<int>(a.columns), a.stride(),
+            &zero, c.data, static_cast<int>(c.columns), c.stride(), static_cast<int>(count)));
+    }
 
-    Batch walk(const std::vector<Batch>& factors, double* const (&partial)[2], int64_t count) {
+    Batch gram(double* c, const Batch& a, const Extent& extent) {
+        return multiply(c, a, a.flipped(), extent);
+    }
+
+    Batch walk(const std::vector<Batch>& factors, double* const (&partial)[2], const Extent& extent) {
         Batch product = factors[0];
         for (size_t i = 1; i < factors.size(); ++i)
-            product = multiply(partial[i % 2], product, factors[i], count);
+            product = multiply(partial[i % 2], product, factors[i], extent);
         return product;
     }
 
-    void describe(const Scratch& scratch, const FactorProduct& product) {
+    void describe(const SpectrumScratch& scratch, const FactorProduct& product) {
         for (size_t i = 0; i < product.factors.size(); ++i) {
             const Factor& factor = product.factors[i];
             const FactorTables& tables = scratch.factors[i];
@@ -209,20 +163,21 @@ class CudaSpectrumSolver final : public SpectrumSolver {
         }
     }
 
-    /// The factors of the group of items that begins at `first`.
-    std::vector<Batch> load_group(const Scratch& scratch, const FactorProduct& product, int64_t first,
-                                  const std::optional<ShuffleKey>& shuffle) {
+    /// The factors of the groups from number `first` on.
+    std::vector<Batch> load_groups(const SpectrumScratch& scratch, const FactorProduct& product,
+                                   int64_t first, const Extent& extent,
+                                   const std::optional<ShuffleKey>& shuffle) {
         std::vector<Batch> batches;
         for (size_t i = 0; i < product.factors.size(); ++i) {
             const Factor& factor = product.factors[i];
             const FactorTables& tables = scratch.factors[i];
-            const int64_t copy = factor.shared ? first / product.group : first;
+            const int64_t copy = factor.shared ? first : first * extent.group;
             DeviceFactor load{};
             load.sources = tables.sources + copy * factor.rows * factor.terms;
             load.gains = factor.gains.empty() ? nullptr : tables.gains + copy;
             load.slots = tables.slots;
             load.stored = tables.stored;
-            load.copies = factor.shared ? 1 : product.group;
+            load.copies = factor.shared ? extent.groups : extent.items();
             load.rows = factor.rows;
             load.columns = factor.columns;
             load.weight_columns = factor.weight_columns();
@@ -232,52 +187,56 @@ class CudaSpectrumSolver final : public SpectrumSolver {
             load.key = shuffle.value_or(ShuffleKey{});
             load.index = i;
             load_factor(stream_, tables.values, tables.moments + 2 * kMomentParts * copy, load);
-            batches.push_back({tables.values, factor.rows, factor.columns,
-                               factor.shared ? 0 : factor.rows * factor.columns, factor.transposed});
+            batches.push_back({tables.values, factor.rows, factor.columns, factor.shared && extent.group > 1,
+                               factor.transposed});
         }
         return batches;
     }
 
-    /// matrices [group, n, n] whose eigenvalues are those of the group's M M^T; flags [group].
-    void form_group(const Scratch& scratch, const FactorProduct& product, const std::vector<Batch>& factors,
-                    double* matrices, int32_t* flags) {
+    /// matrices [items, n, n] whose eigenvalues are those of the items' M M^T; flags [items].
+    void form(const SpectrumScratch& scratch, const FactorProduct& product, const std::vector<Batch>& factors,
+              const Extent& extent, double* matrices, int32_t* flags) {
         const ChainPlan plan(product);
-        const int64_t group = product.group, n = plan.n;
+        const int64_t n = plan.n, items = extent.items();
         std::vector<Batch> left,
             right(factors.begin() + static_cast<std::ptrdiff_t>(plan.bottleneck), factors.end());
         for (size_t i = plan.bottleneck; i-- > 0;) left.push_back(factors[i].flipped());
         if (left.empty() || right.empty()) {
-            gram(matrices, left.empty() ? walk(right, scratch.right, group) : walk(left, scratch.left, group),
-                 group);
+            gram(matrices,
+                 left.empty() ? walk(right, scratch.right, extent) : walk(left, scratch.left, extent),
+                 extent);
         } else {
-            const Batch p = gram(scratch.p, walk(left, scratch.left, group), group);
-            gram(scratch.s, walk(right, scratch.right, group), group);
-            zero_nonfinite(stream_, scratch.p, flags, group, n);
-            zero_nonfinite(stream_, scratch.s, flags, group, n);
-            cholesky_roots(stream_, scratch.root, scratch.diagonal, scratch.s, group, n);
-            const Batch root{scratch.root, n, n, n * n};  // B^T
-            multiply(matrices, multiply(scratch.half, root, p, group), root.flipped(), group);
+            const Batch p = gram(scratch.p, walk(left, scratch.left, extent), extent);
+            gram(scratch.s, walk(right, scratch.right, extent), extent);
+            zero_nonfinite(stream_, scratch.p, flags, items, n);
+            zero_nonfinite(stream_, scratch.s, flags, items, n);
+            solvers_->cholesky.solve(scratch.root, scratch.s, n, items, scratch.cholesky);
+            const Batch root{scratch.root, n, n};  // B^T
+            multiply(matrices, multiply(scratch.half, root, p, extent), root.flipped(), extent);
         }
-        zero_nonfinite(stream_, matrices, flags, group, n);
+        zero_nonfinite(stream_, matrices, flags, items, n);
     }
 
     void solve_product(std::vector<Spectrum>& spectra, const FactorProduct& product,
                        const std::optional<ShuffleKey>& shuffle) {
         CUDA_CHECK(cudaSetDevice(device_));
         CUDA_CHECK(cudaStreamWaitEvent(stream_, ready_));
-        const Scratch scratch(Carver(scratch_.data()), product, *eigensolver_);
-        const int64_t n = product.count(), items = product.items;
+        const SpectrumScratch scratch(scratch_.data(), product, *solvers_);
+        const int64_t n = product.count(), items = product.items, groups = items / product.group;
         describe(scratch, product);
         CUDA_CHECK(cudaMemsetAsync(scratch.flags, 0, static_cast<size_t>(items) * sizeof(int32_t), stream_));
-        for (int64_t first = 0; first < items; first += product.group)
-            form_group(scratch, product, load_group(scratch, product, first, shuffle),
-                       scratch.matrices + first * n * n, scratch.flags + first);
-        eigensolver_->solve(scratch.eigenvalues, scratch.infos, scratch.matrices, n, items, scratch.workspace,
-                            scratch.workspace_bytes);
+        for (int64_t first = 0; first < groups; first += scratch.groups_at_once) {
+            const Extent extent{std::min(scratch.groups_at_once, groups - first), product.group};
+            form(scratch, product, load_groups(scratch, product, first, extent, shuffle), extent,
+                 scratch.matrices + first * product.group * n * n, scratch.flags + first * product.group);
+        }
+        solvers_->eigensolver.solve(scratch.eigenvalues, scratch.infos, scratch.matrices, n, items,
+                                    scratch.eigensolver, scratch.eigensolver_bytes);
         collect(spectra, scratch, product);
     }
 
-    void collect(std::vector<Spectrum>& spectra, const Scratch& scratch, const FactorProduct& product) {
+    void collect(std::vector<Spectrum>& spectra, const SpectrumScratch& scratch,
+                 const FactorProduct& product) {
         const int64_t n = product.count(), items = product.items;
         const std::vector<double> eigenvalues = fetch(scratch.eigenvalues, items * n);
         const std::vector<int32_t> flags = fetch(scratch.flags, items), infos = fetch(scratch.infos, items);
@@ -318,7 +277,7 @@ class CudaSpectrumSolver final : public SpectrumSolver {
     cudaEvent_t ready_ = nullptr;
     cublasHandle_t blas_ = nullptr;
     Buffer blas_workspace_, scratch_;
-    std::unique_ptr<Eigensolver> eigensolver_;
+    std::unique_ptr<DenseSolvers> solvers_;
 };
 
 }  // namespace
@@ -330,8 +289,8 @@ std::unique_ptr<SpectrumSolver> make_spectrum_solver(CudaContext& ctx,
 
 int64_t solver_bytes(CudaContext& ctx, std::span<const FactorProduct> products) {
     CUDA_CHECK(cudaSetDevice(ctx.handles().device));
-    Eigensolver eigensolver(ctx.handles().stream);
-    return kBlasWorkspaceBytes + scratch_bytes(products, eigensolver);
+    DenseSolvers solvers(ctx.handles().stream);
+    return kBlasWorkspaceBytes + scratch_bytes(products, solvers);
 }
 
 }  // namespace pastur

@@ -103,14 +103,29 @@ __device__ void block_argmax(double& value, int& index) {
     __syncthreads();
 }
 
-/// Column k of B is (G e_p - B_{<k} B_{<k}^T e_p) / sqrt(d_p), p being where the diagonal d of what is left
-/// of G is largest: no entry that is left exceeds it, so that stopping at d_p <= eps max d loses nothing
-/// above rounding (Higham, "Accuracy and Stability of Numerical Algorithms", section 10.3). One block a
-/// matrix; a thread owns every kRootThreads-th row; B is kept transposed, so that neighbouring threads read
-/// neighbouring numbers. Left-looking: G is only read.
-__global__ void cholesky_roots_kernel(double* __restrict__ roots, double* __restrict__ diagonals,
-                                      const double* __restrict__ grams, int64_t n) {
+__global__ void point_at_kernel(double** pointers, double* first, int64_t stride, int64_t count) {
+    const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+    if (i < count) pointers[i] = first + i * stride;
+}
+
+/// By columns what lies above the diagonal becomes zero, in the matrices that were factorised.
+__global__ void clear_upper_kernel(double* __restrict__ roots, const int32_t* __restrict__ infos, int64_t n) {
+    if (infos[blockIdx.y] != 0) return;
+    double* mine = roots + blockIdx.y * n * n;
+    for (int64_t column = 1 + blockIdx.x; column < n; column += gridDim.x)
+        for (int64_t row = threadIdx.x; row < column; row += kThreads) mine[column * n + row] = 0;
+}
+
+/// For the matrices whose factorisation stopped. Column k of B is (G e_p - B_{<k} B_{<k}^T e_p) / sqrt(d_p),
+/// p being where the diagonal d of what is left of G is largest: no entry that is left exceeds it, so that
+/// stopping at d_p <= eps max d loses nothing above rounding (Higham, "Accuracy and Stability of Numerical
+/// Algorithms", section 10.3). One block a matrix; a thread owns every kRootThreads-th row; B is kept
+/// transposed, so that neighbouring threads read neighbouring numbers. Left-looking: G is only read.
+__global__ void pivoted_roots_kernel(double* __restrict__ roots, double* __restrict__ diagonals,
+                                     const double* __restrict__ grams, const int32_t* __restrict__ infos,
+                                     int64_t n) {
     constexpr double kDone = -1;
+    if (infos[blockIdx.x] == 0) return;
     double* root = roots + blockIdx.x * n * n;
     double* diagonal = diagonals + blockIdx.x * n;
     const double* gram = grams + blockIdx.x * n * n;
@@ -163,10 +178,17 @@ void zero_nonfinite(cudaStream_t stream, double* matrices, int32_t* flags, int64
     launch_beside(stream, grid, kThreads, zero_flagged_kernel, matrices, flags, n);
 }
 
-void cholesky_roots(cudaStream_t stream, double* roots, double* diagonal, const double* grams, int64_t count,
-                    int64_t n) {
-    launch_beside(stream, static_cast<unsigned>(count), kRootThreads, cholesky_roots_kernel, roots, diagonal,
-                  grams, n);
+void point_at(cudaStream_t stream, double** pointers, double* first, int64_t stride, int64_t count) {
+    launch_beside(stream, static_cast<unsigned>(ceil_div(count, kThreads)), kThreads, point_at_kernel,
+                  pointers, first, stride, count);
+}
+
+void finish_roots(cudaStream_t stream, double* roots, double* diagonals, const double* grams,
+                  const int32_t* infos, int64_t count, int64_t n) {
+    launch_beside(stream, dim3(kCheckParts, static_cast<unsigned>(count)), kThreads, clear_upper_kernel,
+                  roots, infos, n);
+    launch_beside(stream, static_cast<unsigned>(count), kRootThreads, pivoted_roots_kernel, roots, diagonals,
+                  grams, infos, n);
 }
 
 }  // namespace pastur

@@ -30,9 +30,14 @@ void load_factor(cudaStream_t stream, double* out, double* moments, const Device
 /// whose flag is 1 become zero.
 void zero_nonfinite(cudaStream_t stream, double* matrices, int32_t* flags, int64_t count, int64_t n);
 
-/// roots [count, n, n] = B^T with B B^T = G for each positive semidefinite G of grams [count, n, n]: Cholesky
-/// with complete pivoting. diagonal: scratch [count, n].
-void cholesky_roots(cudaStream_t stream, double* roots, double* diagonal, const double* grams, int64_t count,
-                    int64_t n);
+/// pointers[i] = first + i * stride, for i below `count`.
+void point_at(cudaStream_t stream, double** pointers, double* first, int64_t stride, int64_t count);
+
+/// Of roots [count, n, n], Cholesky factors B of grams [count, n, n], each B^T read by rows with anything
+/// below its diagonal: makes that zero where infos [count] is 0; anywhere else finds the factor anew, with
+/// complete pivoting, which takes every positive semidefinite matrix but n^3 steps of one block. diagonals:
+/// scratch [count, n].
+void finish_roots(cudaStream_t stream, double* roots, double* diagonals, const double* grams,
+                  const int32_t* infos, int64_t count, int64_t n);
 
 }  // namespace pastur
