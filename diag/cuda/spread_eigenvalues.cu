@@ -312,8 +312,9 @@ void spread_eigenvalues(cudaStream_t stream, const SpreadPlan& plan, double* eig
     auto* arrived = reinterpret_cast<unsigned*>(exchanges + plan.teams * Exchange::doubles(n, plan.members));
     const auto blocks = static_cast<unsigned>(plan.teams * plan.members);
     CUDA_CHECK(cudaMemsetAsync(arrived, 0, blocks * sizeof *arrived, stream));
+    // The same for every plan: a change would wait until training leaves the device.
     CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    static_cast<int>(plan.shared_bytes)));
+                                    attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)));
     int rows = static_cast<int>(n), matrices_count = static_cast<int>(count), members = plan.members;
     void* arguments[] = {&eigenvalues, &matrices, &rows, &matrices_count, &members, &exchanges, &arrived};
     // Cooperative: a member that waits must not keep another from starting.
