@@ -108,6 +108,10 @@ constexpr uint64_t shuffled_position(uint64_t n, const ShuffleKey& key, uint64_t
 class SpectrumSolver {
   public:
     virtual ~SpectrumSolver() = default;
+    /// Makes what solve() of such products calls ready for use. CUDA loads a kernel at its first launch, for
+    /// which it waits until the device idles: beside training, for some twenty kernels, seconds. Reads none
+    /// of the sources. Throws (kNoDevice).
+    virtual void prepare(Context& ctx, std::span<const FactorProduct> products) = 0;
     /// What was queued on ctx until now happens before the next solve().
     virtual void follow(Context& ctx) = 0;
     /// One Spectrum per item and product. A matrix that cannot be solved is a flagged Spectrum; throws

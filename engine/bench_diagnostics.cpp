@@ -12,7 +12,7 @@ namespace pastur {
 namespace {
 
 constexpr int64_t kMeasurements = 3;
-constexpr double kLongSeconds = 3;
+constexpr double kEnoughSeconds = 5;
 
 }  // namespace
 
@@ -27,8 +27,8 @@ DiagnosticsCost measure_diagnostics(Context& ctx, Comm& comm, const Config& conf
     Monitor monitor(ctx, comm, config, params, folder.path());
     monitor.open(-1);
     std::vector<double> seconds, steps;
-    // The first one is not counted: libraries prepare themselves.
-    for (int64_t i = 0; i <= kMeasurements; ++i) {
+    double total = 0;
+    for (int64_t i = 0; i < kMeasurements && total < kEnoughSeconds; ++i) {
         const auto begin = std::chrono::steady_clock::now();
         monitor.observe(i, [] { return false; });
         int64_t beside = 0;
@@ -38,10 +38,9 @@ DiagnosticsCost measure_diagnostics(Context& ctx, Comm& comm, const Config& conf
         } while (!monitor.idle());
         const double took = seconds_since(begin);
         for (const std::string& message : monitor.poll().messages) fail(ExitCode::kOther, "{}", message);
-        if (i == 0 && took < kLongSeconds) continue;
+        total += took;
         seconds.push_back(took - static_cast<double>(beside) * step_seconds);
         steps.push_back(static_cast<double>(beside));
-        if (took >= kLongSeconds) break;
     }
     cost.measurements = static_cast<int64_t>(seconds.size());
     cost.seconds = std::max(quantile(seconds, 0.5), 0.0);

@@ -20,7 +20,7 @@ struct DiagnosticsCost {
 };
 
 /// Measures the weights as `train` does, writing to a folder that is removed, while `step` (of step_seconds
-/// without) goes on until all is written: three times, or once where that takes more than some seconds.
+/// without) goes on until all is written: three times, or fewer where that takes more than some seconds.
 DiagnosticsCost measure_diagnostics(Context& ctx, Comm& comm, const Config& config, const Parameters& params,
                                     double step_seconds, const std::function<void()>& step);
 

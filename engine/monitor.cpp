@@ -68,7 +68,11 @@ Monitor::Monitor(Context& ctx, Comm& comm, const Config& config, const Parameter
                                       return params.master(params.table().named(name));
                                   });
     share_ = share_of_rank(matrices_, comm.rank(), comm.size());
-    if (!share_.matrices.empty()) solver_ = make_spectrum_solver(ctx, products_of(share_.matrices));
+    if (!share_.matrices.empty()) {
+        const std::vector<FactorProduct> products = products_of(share_.matrices);
+        solver_ = make_spectrum_solver(ctx, products);
+        solver_->prepare(ctx, products);
+    }
     worker_ = std::thread([this] { work(); });
 }
 

@@ -159,7 +159,7 @@ class ChainSpectrum : public OpTest<ChainCase> {
   protected:
     Spectrum solve(const std::vector<Dense>& factors) { return solve_items({factors})[0]; }
 
-    std::vector<Spectrum> solve_items(const std::vector<std::vector<Dense>>& items) {
+    std::vector<Spectrum> solve_items(const std::vector<std::vector<Dense>>& items, bool prepared = false) {
         std::vector<std::unique_ptr<DeviceTensor>> memory;
         FactorProduct product{static_cast<int64_t>(items.size()), 1, {}};
         for (size_t i = 0; i < items[0].size(); ++i) {
@@ -178,6 +178,7 @@ class ChainSpectrum : public OpTest<ChainCase> {
         }
         const std::vector<FactorProduct> products = {product};
         const auto solver = make_spectrum_solver(ctx(), products);
+        if (prepared) solver->prepare(ctx(), products);
         solver->follow(ctx());
         return solver->solve(products)[0];
     }
@@ -265,6 +266,16 @@ TEST_P(ChainSpectrum, SolvesDeficientOnesBesideOthers) {
     items[2] = of_rank_one(items[2]);
     const std::vector<Spectrum> spectra = solve_items(items);
     for (size_t i = 0; i < items.size(); ++i) expect_deficient(spectra[i], items[i]);
+}
+
+TEST_P(ChainSpectrum, PreparingChangesNothing) {
+    const std::vector<std::vector<Dense>> items = {random_factors(), random_factors()};
+    const std::vector<Spectrum> want = solve_items(items), prepared = solve_items(items, true);
+    for (size_t i = 0; i < items.size(); ++i) {
+        ASSERT_EQ(prepared[i].status, Spectrum::Status::kOk);
+        EXPECT_EQ(prepared[i].eigenvalues, want[i].eigenvalues);
+        EXPECT_EQ(prepared[i].variances, want[i].variances);
+    }
 }
 
 TEST_P(ChainSpectrum, FlagsWhatIsNotFinite) {

@@ -196,6 +196,7 @@ class CpuSpectrumSolver final : public SpectrumSolver {
   public:
     explicit CpuSpectrumSolver(int threads) : threads_(threads) {}
 
+    void prepare(Context&, std::span<const FactorProduct>) override {}
     void follow(Context&) override {}  // ops have finished when they return
 
     std::vector<std::vector<Spectrum>> solve(std::span<const FactorProduct> products,

@@ -65,6 +65,32 @@ class CudaSpectrumSolver final : public SpectrumSolver {
         if (stream_) CUDA_CHECK_LOG(cudaStreamDestroy(stream_));
     }
 
+    void prepare(Context& ctx, std::span<const FactorProduct> products) override {
+        CUDA_CHECK(cudaSetDevice(device_));
+        int64_t widest = 0;
+        for (const FactorProduct& product : products)
+            for (const Factor& factor : product.factors) widest = std::max(widest, factor.columns);
+        const Buffer zeros = allocate(ctx, widest * size_of(DType::kF32));
+        CUDA_CHECK(cudaMemsetAsync(zeros.data(), 0, static_cast<size_t>(zeros.bytes()), stream_));
+        for (FactorProduct product : products) {
+            product.items = SpectrumScratch(nullptr, product, *solvers_).groups_at_once * product.group;
+            for (Factor& factor : product.factors) {
+                const auto copies = static_cast<size_t>(product.copies(factor));
+                const auto* zero = reinterpret_cast<const float*>(zeros.data());
+                factor.sources.resize(copies * static_cast<size_t>(factor.rows * factor.terms));
+                for (const float*& source : factor.sources) source = source ? zero : nullptr;
+                if (!factor.gains.empty()) factor.gains.assign(copies, zero);
+            }
+            std::vector<Spectrum> spectra(static_cast<size_t>(product.items));
+            try {
+                solve_product(spectra, product, {});
+            } catch (const Error& error) {
+                // solve() will meet it again, and say so of every spectrum.
+                if (error.code() == ExitCode::kNoDevice) throw;
+            }
+        }
+    }
+
     void follow(Context& ctx) override {
         CudaHandles& handles = std::get<CudaContext>(ctx).handles();
         CUDA_CHECK(cudaSetDevice(device_));
