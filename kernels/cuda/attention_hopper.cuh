@@ -5,7 +5,8 @@
 // are under way, the producer already fetches the next tile's rows.
 #include "kernels/cuda/attention_scores.cuh"
 #include "kernels/cuda/attention_tile.cuh"
-#include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/hopper_tiles.cuh"
+#include "kernels/cuda/tensor_map.h"
 
 namespace pastur {
 
@@ -76,68 +77,6 @@ struct HopperBackwardParams {
     TileOrder order;
 };
 
-/// kRows rows of bf16 in shared memory as tensor copies leave them: a row's segments are cut into parts of 64
-/// columns, or 32; part after part, each kRows lines of 128 (64) bytes, whose 16-byte units the copy engine
-/// permutes ("swizzle 128B", "64B"). Begins at a multiple of 1024 bytes.
-template <int kRows, int... kSegments>
-struct SwizzledRows {
-    static constexpr int kWidth = (kSegments + ...);
-    static constexpr int kBytes = kRows * kWidth * 2;
-    static constexpr int kParts = (((kSegments + 63) / 64) + ...);
-
-    struct Part {
-        int column, width;    ///< of the whole row
-        int segment, within;  ///< its column there
-    };
-    static constexpr Part part(int index) {
-        constexpr int kWidths[] = {kSegments...};
-        int column = 0;
-        for (int segment = 0;; ++segment)
-            for (int within = 0; within < kWidths[segment]; within += 64) {
-                const int left = kWidths[segment] - within, width = left < 64 ? left : 64;
-                if (index-- == 0) return {column, width, segment, within};
-                column += width;
-            }
-    }
-    static constexpr Part part_of(int column) {
-        int index = 0;
-        while (part(index).column + part(index).width <= column) ++index;
-        return part(index);
-    }
-
-    /// Of what begins kOffset bytes after `at`. Addresses of shared memory fit the field without a mask, so
-    /// that all descriptors of a tile are one number that the products' loop holds, plus constants.
-    template <int kWidthOfPart, int kOffset>
-    __device__ static uint64_t descriptor(SharedAddress at) {
-        static_assert(kWidthOfPart == 64 || kWidthOfPart == 32);
-        static_assert(kOffset % 16 == 0);
-        constexpr uint64_t kSwizzle = kWidthOfPart == 64 ? 1 : 2, kEightRows = 8 * kWidthOfPart * 2 / 16;
-        constexpr uint32_t kLow = (1 << 16) + kOffset / 16;
-        return (kSwizzle << 62 | kEightRows << 32) + ((at >> 4) + kLow);
-    }
-    /// 16 columns of the rows from `row` on, as an operand whose rows they are.
-    template <int kColumn>
-    __device__ static uint64_t by_rows(SharedAddress rows, int row) {
-        constexpr Part kPart = part_of(kColumn);
-        return descriptor<kPart.width, kPart.column * kRows * 2 + (kColumn - kPart.column) * 2>(
-            rows + row * kPart.width * 2);
-    }
-    /// One part's columns of 16 rows, as an operand B that the product sums over the rows of.
-    template <int kPartIndex, int kRow>
-    __device__ static uint64_t by_columns(SharedAddress rows) {
-        constexpr Part kPart = part(kPartIndex);
-        return descriptor<kPart.width, kPart.column * kRows * 2 + kRow * kPart.width * 2>(rows);
-    }
-};
-
-/// Which 16-byte unit of a row, of 128 bytes (64), tensor copies put the unit-th in; of `row`, its place in
-/// the pattern of eight rows counts.
-template <int kRowBytes>
-__device__ __forceinline__ int swizzled(int row, int unit) {
-    static_assert(kRowBytes == 128 || kRowBytes == 64);
-    return kRowBytes == 128 ? unit ^ row % 8 : unit ^ row / 2 % 4;
-}
-
 /// Widths of a head: a key is content and shared columns; a query has the same in one row.
 template <int kContent, int kShared, int kValue>
 struct HeadWidths {
@@ -173,53 +112,6 @@ bool visit_hopper_widths(const AttentionSizes& sizes, const Run& run) {
         return true;
     });
 }
-
-inline constexpr int kWarpgroup = 128;
-inline constexpr int kGroupRows = 64;  ///< of a consuming warpgroup
-/// Consuming warpgroups of all kernels but forward's for values of 64 columns, and threads of a block.
-inline constexpr int kConsumers = 2;
-inline constexpr int kThreads = (kConsumers + 1) * kWarpgroup;
-
-/// Of a thread, when the producer has given away what it does not need.
-template <int kConsumers>
-struct Registers {
-    static constexpr int kProducer = kConsumers == 2 ? 24 : 32, kConsumer = kConsumers == 2 ? 240 : 160;
-    /// A launch gets as many for each thread, in eights, as fit; a warpgroup that asks for more than what is
-    /// left would wait for ever.
-    static constexpr int kLaunched = 65536 / ((kConsumers + 1) * kWarpgroup) / 8 * 8;
-    static_assert(kProducer + kConsumers * kConsumer <= (kConsumers + 1) * kLaunched);
-};
-
-/// The two parts of a ring's state: where it is, and the parity of that stage's phase.
-template <int kStages>
-struct Ring {
-    int stage = 0, parity = 0;
-    __device__ void advance() {
-        if (++stage == kStages) {
-            stage = 0;
-            parity ^= 1;
-        }
-    }
-};
-
-/// Barriers in shared memory, 8 bytes each.
-struct Barriers {
-    SharedAddress first;
-    __device__ SharedAddress operator[](int i) const { return first + i * 8; }
-};
-
-__device__ inline SharedAddress shared_base() {
-    return (shared_address(dynamic_shared()) + 1023) / 1024 * 1024;
-}
-__device__ __forceinline__ std::byte* shared_pointer(SharedAddress at) {
-    return dynamic_shared() + (at - shared_address(dynamic_shared()));
-}
-/// A number in shared memory that one thread leaves to others, a barrier in between.
-__device__ inline volatile int& shared_number(SharedAddress at) {
-    return *reinterpret_cast<volatile int*>(shared_pointer(at));
-}
-inline constexpr int kSharedAlignment = 1024;  ///< bytes of shared memory to ask for beyond what is used
-inline constexpr int kHopperSharedBytes = 227 * 1024;  ///< that a block may have
 
 #if defined(PASTUR_HOPPER)
 
@@ -315,8 +207,6 @@ __device__ __forceinline__ void release(SharedAddress barrier) {
 
 #endif  // PASTUR_HOPPER
 
-/// Host: whether ctx's device is one of these, and its driver offers tensor maps.
-bool has_tensor_copies(CudaContext& ctx);
 /// [B, tokens, heads, width] as boxes of box_rows tokens and box_columns columns. Throws (kOther).
 CUtensorMap tensor_map(const HeadView<const bf16>& view, int width, const AttentionSizes& sizes, int heads,
                        int box_rows, int box_columns);

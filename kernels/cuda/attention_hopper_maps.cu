@@ -1,28 +1,6 @@
 #include "kernels/cuda/attention_hopper_maps.cuh"
 
 namespace pastur {
-namespace {
-
-using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
-
-/// The driver's function, looked up at run time so that nothing links to the driver; null where it has none.
-EncodeTiled encode_tiled() {
-    static const EncodeTiled function = [] {
-        void* found = nullptr;
-        cudaDriverEntryPointQueryResult result{};
-        const cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000,
-                                                                   cudaEnableDefault, &result);
-        const bool good = error == cudaSuccess && result == cudaDriverEntryPointSuccess;
-        return good ? reinterpret_cast<EncodeTiled>(found) : nullptr;
-    }();
-    return function;
-}
-
-}  // namespace
-
-bool has_tensor_copies(CudaContext& ctx) {
-    return ctx.handles().properties.major == 9 && encode_tiled() != nullptr;
-}
 
 bool attention_hopper_supports(CudaContext& ctx, const AttentionSizes& sizes) {
     return has_tensor_copies(ctx) && visit_hopper_widths(sizes, [&]<int kContent, int kShared, int kValue>() {
@@ -42,26 +20,8 @@ std::string attention_hopper_widths() {
 
 CUtensorMap tensor_map(const HeadView<const bf16>& view, int width, const AttentionSizes& sizes, int heads,
                        int box_rows, int box_columns) {
-    CUtensorMap map;
-    const auto size = [](int x) { return static_cast<cuuint64_t>(x); };
-    // A stride that only one index would use may be anything that is allowed: nothing is read by it.
-    const auto bytes = [](int64_t stride) {
-        return static_cast<cuuint64_t>(std::max<int64_t>(stride, 8) * 2);
-    };
-    const cuuint64_t shape[] = {size(width), size(sizes.tokens), size(heads), size(sizes.batch)};
-    const cuuint64_t strides[] = {bytes(view.token), bytes(view.head), bytes(view.batch)};
-    const cuuint32_t box[] = {static_cast<cuuint32_t>(box_columns), static_cast<cuuint32_t>(box_rows), 1, 1};
-    const cuuint32_t steps[] = {1, 1, 1, 1};
-    const CUresult result =
-        encode_tiled()(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, const_cast<bf16*>(view.data), shape,
-                       strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                       box_columns == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B,
-                       CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-    if (result != CUDA_SUCCESS)
-        fail(ExitCode::kOther,
-             "cuTensorMapEncodeTiled: error {} for {} columns, strides {} {} {} bytes, box {} x {}",
-             static_cast<int>(result), width, strides[0], strides[1], strides[2], box_rows, box_columns);
-    return map;
+    return tensor_map({view.data, width, sizes.tokens, view.token, heads, view.head, sizes.batch, view.batch},
+                      box_rows, box_columns);
 }
 
 }  // namespace pastur

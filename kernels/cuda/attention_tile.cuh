@@ -54,12 +54,6 @@ void visit_attention_widths(const AttentionSizes& sizes, const Run& run) {
     }
 }
 
-/// The block's dynamic shared memory.
-__device__ inline std::byte* dynamic_shared() {
-    extern __shared__ uint4 memory[];
-    return reinterpret_cast<std::byte*>(memory);
-}
-
 /// The rows of one (sequence, head): token t holds [content | rotary], each part with an address and a stride
 /// of its own. This is where a key and the rotary key shared by all heads become one row.
 template <typename T>

@@ -9,6 +9,7 @@
 //     C 16 x 8:  c[0], c[1] = (row g, columns 2t, 2t + 1), c[2], c[3] = (row g + 8, the same columns)
 #include <cuda_bf16.h>
 
+#include <cstddef>
 #include <cstdint>
 
 namespace pastur {
@@ -18,6 +19,12 @@ using SharedAddress = uint32_t;
 
 __device__ inline SharedAddress shared_address(const void* pointer) {
     return static_cast<SharedAddress>(__cvta_generic_to_shared(pointer));
+}
+
+/// The block's dynamic shared memory.
+__device__ inline std::byte* dynamic_shared() {
+    extern __shared__ uint4 memory[];
+    return reinterpret_cast<std::byte*>(memory);
 }
 
 /// Copies 16 bytes; where !valid it writes 16 zero bytes and the address is not read, whatever it is.
