@@ -12,6 +12,7 @@
 #include "kernels/cross_entropy.h"
 #include "kernels/embedding.h"
 #include "kernels/fp8.h"
+#include "kernels/linear_swiglu.h"
 #include "kernels/matmul.h"
 #include "kernels/reduce.h"
 #include "kernels/rmsnorm.h"
@@ -229,6 +230,20 @@ void OpBencher::norms_and_gates() {
         const Tensor gu = pool.normal(dtype_, gate_up), dout = pool.normal(dtype_, gated);
         return
             [this, gu, dout, dgu = pool.empty(dtype_, gate_up)] { swiglu_backward(ctx_, dgu, {}, dout, gu); };
+    });
+    // The two layers around it as training has them: in one kernel where there is one.
+    add("matmul, swiglu forward", to_string(gated), 0, [&](TensorPool& pool) -> Call {
+        const Tensor x = pool.normal(dtype_, stream), w = pool.normal(dtype_, {2 * ffn, width}, 0.02f);
+        return [=, this, gu = pool.empty(dtype_, gate_up), out = pool.empty(dtype_, gated)] {
+            linear_swiglu_forward(ctx_, out, gu, x, w);
+        };
+    });
+    add("matmul, swiglu backward", to_string(gated), 0, [&](TensorPool& pool) -> Call {
+        const Tensor gu = pool.normal(dtype_, gate_up), dy = pool.normal(dtype_, stream);
+        const Tensor w = pool.normal(dtype_, {width, ffn}, 0.02f), dout = pool.empty(dtype_, gated);
+        return [=, this, dgu = pool.empty(dtype_, gate_up)] {
+            linear_swiglu_backward(ctx_, dgu, {}, dout, dy, w, gu);
+        };
     });
 }
 

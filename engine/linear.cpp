@@ -1,6 +1,8 @@
 #include "engine/linear.h"
 
+#include "kernels/linear_swiglu.h"
 #include "kernels/matmul.h"
+#include "kernels/swiglu.h"
 
 namespace pastur {
 
@@ -37,6 +39,22 @@ void Linear::backward_input(Context& ctx, Tensor dx, const LinearInput& dy, Upda
         linear_backward_input(ctx, dx, dy.numbers, fp8().columns, update);
     else
         linear_backward_input(ctx, dx, dy.rounded, fp8().columns, update);
+}
+
+void Linear::forward_swiglu(Context& ctx, Tensor out, Tensor gu, const LinearInput& x,
+                            const Fp8Rows& rounded) const {
+    if (!fp8().forward() && rounded.empty())
+        return linear_swiglu_forward(ctx, out, gu, x.numbers, params_->value(matrix_));
+    forward(ctx, gu, x);
+    swiglu_forward(ctx, out, gu, rounded);
+}
+
+void Linear::backward_input_swiglu(Context& ctx, Tensor dgu, Tensor out, Tensor dout, const LinearInput& dy,
+                                   ConstTensor gu, const Fp8Rows& rounded) const {
+    if (!fp8().backward_input() && rounded.empty())
+        return linear_swiglu_backward(ctx, dgu, out, dout, dy.numbers, params_->value(matrix_), gu);
+    backward_input(ctx, dout, dy);
+    swiglu_backward(ctx, dgu, out, dout, gu, rounded);
 }
 
 void Linear::backward_weight(Context& ctx, ConstTensor dy, ConstTensor x, Update update) const {

@@ -41,6 +41,12 @@ class Linear {
     /// dx [N, I] = or += dy W.
     void backward_input(Context& ctx, Tensor dx, const LinearInput& dy,
                         Update update = Update::kAssign) const;
+    /// forward() and swiglu_forward() (swiglu.h, which has the arguments), in one kernel where there is one.
+    void forward_swiglu(Context& ctx, Tensor out, Tensor gu, const LinearInput& x,
+                        const Fp8Rows& rounded) const;
+    /// backward_input() into dout, which may be out, and swiglu_backward().
+    void backward_input_swiglu(Context& ctx, Tensor dgu, Tensor out, Tensor dout, const LinearInput& dy,
+                               ConstTensor gu, const Fp8Rows& rounded) const;
     /// gradient of W = or += dy^T x.
     void backward_weight(Context& ctx, ConstTensor dy, ConstTensor x, Update update) const;
 

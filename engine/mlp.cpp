@@ -1,7 +1,5 @@
 #include "engine/mlp.h"
 
-#include "kernels/swiglu.h"
-
 namespace pastur {
 
 Mlp::Mlp(const Config& config, Parameters& params, const std::string& prefix)
@@ -28,17 +26,15 @@ void Mlp::plan(Context& ctx, Planner& planner, int64_t tokens, Recompute level) 
 }
 
 void Mlp::forward(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual) {
-    gate_up_proj_.forward(ctx, gate_up_, xn);
-    swiglu_forward(ctx, activation_, gate_up_, rounded_activation_);
+    gate_up_proj_.forward_swiglu(ctx, activation_, gate_up_, xn, rounded_activation_);
     down_proj_.forward(ctx, out, {activation_, rounded_activation_}, residual);
 }
 
 void Mlp::backward(Context& ctx, Tensor dxn, const LinearInput& dout, const LinearInput& xn, Update update) {
     if (level_ >= Recompute::kFfn) gate_up_proj_.forward(ctx, gate_up_, xn);
-    down_proj_.backward_input(ctx, dactivation_, dout);
     const Tensor dgate_up = gate_up_;
-    swiglu_backward(ctx, dgate_up, level_ >= Recompute::kNorms ? activation_ : Tensor(), dactivation_,
-                    gate_up_, rounded_dgate_up_);
+    down_proj_.backward_input_swiglu(ctx, dgate_up, level_ >= Recompute::kNorms ? activation_ : Tensor(),
+                                     dactivation_, dout, gate_up_, rounded_dgate_up_);
     down_proj_.backward_weight(ctx, dout.numbers, activation_, update);
     gate_up_proj_.backward_input(ctx, dxn, {dgate_up, rounded_dgate_up_});
 }

@@ -18,7 +18,7 @@ namespace pastur {
 /// Calls run.operator()<0>(), ... <kCount - 1>().
 template <int kCount, typename Run>
 __device__ __forceinline__ void unrolled(const Run& run) {
-    [&]<int... kIndex>(std::integer_sequence<int, kIndex...>) {
+    [&]<int... kIndex>(std::integer_sequence<int, kIndex...>) __attribute__((always_inline)) {
         (run.template operator()<kIndex>(), ...);
     }
     (std::make_integer_sequence<int, kCount>());
@@ -60,6 +60,43 @@ __device__ __forceinline__ void copy_box(SharedAddress to, const CUtensorMap& ma
         "%4, "
         "%5, %6}], [%2];" ::"r"(to),
         "l"(&map), "r"(barrier), "r"(column), "r"(token), "r"(head), "r"(batch)
+        : "memory");
+}
+
+/// The same box to the same place of both blocks of a cluster of two, each of whose barriers there counts it.
+__device__ __forceinline__ void copy_box_to_both(SharedAddress to, const CUtensorMap& map,
+                                                 SharedAddress barrier, int column, int token, int head,
+                                                 int batch) {
+    asm volatile(
+        "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster "
+        "[%0], [%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(to),
+        "l"(&map), "r"(barrier), "r"(column), "r"(token), "r"(head), "r"(batch),
+        "h"(static_cast<unsigned short>(3))
+        : "memory");
+}
+
+/// This block's number in its cluster.
+__device__ __forceinline__ int cluster_rank() {
+    int rank;
+    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
+/// __syncthreads of all blocks of a cluster.
+__device__ __forceinline__ void cluster_sync() {
+    asm volatile(
+        "barrier.cluster.arrive.release.aligned;\n"
+        "barrier.cluster.wait.acquire.aligned;" ::
+            : "memory");
+}
+/// mbarrier_arrive at the barrier in the same place of block `rank` of the cluster.
+__device__ __forceinline__ void mbarrier_arrive_at(SharedAddress barrier, int rank) {
+    asm volatile(
+        "{\n"
+        ".reg .b32 there;\n"
+        "mapa.shared::cluster.u32 there, %0, %1;\n"
+        "mbarrier.arrive.shared::cluster.b64 _, [there];\n"
+        "}" ::"r"(barrier),
+        "r"(rank)
         : "memory");
 }
 
@@ -177,10 +214,17 @@ __device__ __forceinline__ void products_done(float (&acc)[kTiles][4]) {
 #define PASTUR_REGISTERS_16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
 #define PASTUR_REGISTERS_32 \
     PASTUR_REGISTERS_16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define PASTUR_TILES_16(i) PASTUR_TILES_8(i), PASTUR_TILES_8(i + 8)
 #define PASTUR_REGISTERS_64                                                                                  \
     PASTUR_REGISTERS_32                                                                                      \
     ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, " \
     "%52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define PASTUR_REGISTERS_128                                                                            \
+    PASTUR_REGISTERS_64                                                                                 \
+    ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, " \
+    "%83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, %100, %101, " \
+    "%102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, "  \
+    "%118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
 // acc = (keep ? acc : 0) + A B, both described in shared memory: A 64 x 16 and B kN x 16 by rows ("0, 0"), or
 // A 16 x 64 and B 16 x kN, by columns ("1, 1").
@@ -195,14 +239,29 @@ __device__ __forceinline__ void products_done(float (&acc)[kTiles][4]) {
 /// Operands are rows of columns: acc = (keep ? acc : 0) + A B^T over 16 columns of both.
 template <int kN, int kFirst = 0, int kTiles>
 __device__ __forceinline__ void product_of_rows(float (&acc)[kTiles][4], uint64_t a, uint64_t b, bool keep) {
-    static_assert(kN == 32 || kN == 64 || kN == 128);
+    static_assert(kN == 32 || kN == 64 || kN == 128 || kN == 256);
     if constexpr (kN == 32)
         PASTUR_PRODUCT_SHARED("32", "0, 0", PASTUR_REGISTERS_16, "16", "17", "18", PASTUR_TILES_4(0));
     else if constexpr (kN == 64)
         PASTUR_PRODUCT_SHARED("64", "0, 0", PASTUR_REGISTERS_32, "32", "33", "34", PASTUR_TILES_8(0));
+    else if constexpr (kN == 128)
+        PASTUR_PRODUCT_SHARED("128", "0, 0", PASTUR_REGISTERS_64, "64", "65", "66", PASTUR_TILES_16(0));
     else
-        PASTUR_PRODUCT_SHARED("128", "0, 0", PASTUR_REGISTERS_64, "64", "65", "66", PASTUR_TILES_8(0),
-                              PASTUR_TILES_8(8));
+        PASTUR_PRODUCT_SHARED("256", "0, 0", PASTUR_REGISTERS_128, "128", "129", "130", PASTUR_TILES_16(0),
+                              PASTUR_TILES_16(16));
+}
+
+/// acc = (keep ? acc : 0) + A B: A 64 rows of 16 columns, B 16 rows of kN columns.
+template <int kN, int kTiles>
+__device__ __forceinline__ void product_of_rows_and_columns(float (&acc)[kTiles][4], uint64_t a, uint64_t b,
+                                                            bool keep) {
+    static_assert(kN == 128 || kN == 256);
+    constexpr int kFirst = 0;
+    if constexpr (kN == 128)
+        PASTUR_PRODUCT_SHARED("128", "0, 1", PASTUR_REGISTERS_64, "64", "65", "66", PASTUR_TILES_16(0));
+    else
+        PASTUR_PRODUCT_SHARED("256", "0, 1", PASTUR_REGISTERS_128, "128", "129", "130", PASTUR_TILES_16(0),
+                              PASTUR_TILES_16(16));
 }
 
 /// acc += A^T B (=, where !keep): A 16 rows of 64 columns, B 16 rows of kN columns.
@@ -243,13 +302,15 @@ __device__ __forceinline__ void product_of_fragment_and_rows(float (&acc)[kTiles
                                                              uint64_t b, bool keep) {
     constexpr int kFirst = 0;
     PASTUR_PRODUCT_REGISTERS("128", "0", PASTUR_REGISTERS_64, "64", "65", "66", "67", "68", "69",
-                             PASTUR_TILES_8(0), PASTUR_TILES_8(8));
+                             PASTUR_TILES_16(0));
 }
 #undef PASTUR_PRODUCT_REGISTERS
 
+#undef PASTUR_REGISTERS_128
 #undef PASTUR_REGISTERS_64
 #undef PASTUR_REGISTERS_32
 #undef PASTUR_REGISTERS_16
+#undef PASTUR_TILES_16
 #undef PASTUR_TILES_8
 #undef PASTUR_TILES_4
 #undef PASTUR_TILE

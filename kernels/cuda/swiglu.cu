@@ -4,8 +4,8 @@
 
 #include "kernels/cuda/fp8.cuh"
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/numeric.cuh"
+#include "kernels/cuda/swiglu.cuh"
 #include "kernels/fp8.h"
 
 namespace pastur {
@@ -14,15 +14,6 @@ namespace {
 
 /// Most threads of a block, which works on a part of one row.
 constexpr int kMaxThreads = 512;
-
-/// 1 / (1 + e^-x). For bf16 by the special function unit, whose error (a few ulp of fp32) the rounding hides.
-template <typename T>
-__device__ float sigmoid(float x) {
-    if constexpr (std::is_same_v<T, bf16>)
-        return __fdividef(1.0f, 1.0f + exp2_approximate(-1.4426950408889634f * x));
-    else
-        return 1.0f / (1.0f + expf(-x));
-}
 
 /// The block's maximum, in every thread; called once.
 __device__ float largest_of_block(float mine) {
