@@ -277,8 +277,8 @@ TEST_F(BenchCommand, NamesTheNearestVariant) {
 }
 
 TEST(BenchOps, NamesAndShapesStandInColumns) {
-    const std::string text =
-        ops_text({{"adamw", "N 10", 1, 0, 1}, {"attention backward, rotated", "B 2 H 3 T 4", 1, 1, 1}}, {});
+    const std::string text = ops_header({}) + op_text({"adamw", "N 10", 1, 0, 1}, {}) +
+                             op_text({"attention backward, rotated", "B 2 H 3 T 4", 1, 1, 1}, {});
     std::istringstream lines(text);
     std::string line;
     std::vector<size_t> shapes, times;
@@ -299,7 +299,12 @@ TEST(BenchOps, CountsWhatEachOpDoes) {
         "[model]\nvocab = 64\nd_model = 32\nlayers = 1\nheads = 2\nffn = 48\n[attention]\nvariant = "
         "\"mla-decoupled\"\n[data]\nseq_len = 16\n[train]\nglobal_batch = 2\n",
         "recipe", {});
-    const std::vector<OpBench> ops = bench_ops(ctx, config);
+    std::vector<OpBench> ops, in_order;
+    bench_ops(ctx, config, ops, [&](const OpBench& op) { in_order.push_back(op); });
+    EXPECT_EQ(in_order.size(), ops.size());
+    const size_t count = ops.size();
+    bench_ops(ctx, config, ops);
+    EXPECT_EQ(ops.size(), count) << "what is there is not measured again";
     const auto find = [&](const std::string& op, const std::string& shape) -> OpBench {
         for (const OpBench& result : ops)
             if (result.op == op && result.shape == shape) return result;

@@ -69,13 +69,6 @@ std::vector<Config> configs_of(const BenchArguments& arguments, const std::vecto
     return configs;
 }
 
-void add_ops(BenchReport& report, Context& ctx, const Config& config) {
-    for (OpBench& op : bench_ops(ctx, config)) {
-        const auto same = [&](const OpBench& other) { return other.op == op.op && other.shape == op.shape; };
-        if (std::none_of(report.ops.begin(), report.ops.end(), same)) report.ops.push_back(std::move(op));
-    }
-}
-
 int bench(const BenchArguments& arguments) {
     const Device device = parse_device(arguments.device);
     const std::vector<std::string> variants =
@@ -98,16 +91,19 @@ int bench(const BenchArguments& arguments) {
     report.options.diagnostics = true;
     report.ceilings = measure_ceilings(ctx, dtype);
     fmt::print("{}", ceilings_text(report));
+    if (arguments.ops) fmt::print("{}", ops_header(report.ceilings));
     for (const Config& config : configs) {
         if (arguments.ops) {
-            add_ops(report, ctx, config);
+            bench_ops(ctx, config, report.ops, [&](const OpBench& op) {
+                fmt::print("{}", op_text(op, report.ceilings));
+                std::fflush(stdout);
+            });
             continue;
         }
         report.variants.push_back(bench_variant(ctx, config, report.options));
         fmt::print("{}", variant_text(report.variants.back(), report.ceilings));
         std::fflush(stdout);
     }
-    if (arguments.ops) fmt::print("{}", ops_text(report.ops, report.ceilings));
     if (!arguments.json.empty()) write_file_atomically(arguments.json, to_json(report).dump(2) + "\n");
     if (!arguments.csv.empty()) write_file_atomically(arguments.csv, to_csv(report));
     return 0;

@@ -33,7 +33,9 @@ BenchRow row_of(const OpBench& op);
 
 std::string ceilings_text(const BenchReport& report);
 std::string variant_text(const VariantBench& variant, const Ceilings& ceilings);
-std::string ops_text(const std::vector<OpBench>& ops, const Ceilings& ceilings);
+/// The head of a table of ops, and a line of it.
+std::string ops_header(const Ceilings& ceilings);
+std::string op_text(const OpBench& op, const Ceilings& ceilings);
 
 nlohmann::ordered_json to_json(const BenchReport& report);
 /// kind (step, part, op), variant, name, shape, calls, ms, ms_p95, share, tokens_per_s, tflops, gb_per_s,
