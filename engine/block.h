@@ -32,6 +32,7 @@ class Block {
     /// so, in rounded_output_gradient() of this layer and the one below. Once per forward().
     void backward(Context& ctx, Tensor dx, ConstTensor rope_table, Update update);
     const Attention& attention() const { return *attention_; }
+    const Mlp& mlp() const { return mlp_; }
     /// Where the layer's matrices begin in the flat buffers, behind those of the layers before it.
     int64_t first_matrix_offset() const;
 

@@ -1,14 +1,16 @@
 #include "engine/mlp.h"
 
+#include "kernels/linear_swiglu.h"
+
 namespace pastur {
 
 Mlp::Mlp(const Config& config, Parameters& params, const std::string& prefix)
-    : params_(params), ffn_(stored_ffn(config.model.ffn)) {
-    const int64_t width = config.model.d_model, ffn = config.model.ffn;
+    : params_(params), width_(config.model.d_model), ffn_(stored_ffn(config.model.ffn)) {
+    const int64_t ffn = config.model.ffn;
     gate_up_proj_ = Linear(params, params.table().add_matrix_group({{prefix + "gate_proj.weight", ffn, ffn_},
                                                                     {prefix + "up_proj.weight", ffn, ffn_}},
-                                                                   width));
-    down_proj_ = Linear(params, params.table().add_matrix(prefix + "down_proj.weight", width, ffn, ffn_));
+                                                                   width_));
+    down_proj_ = Linear(params, params.table().add_matrix(prefix + "down_proj.weight", width_, ffn, ffn_));
 }
 
 void Mlp::plan(Context& ctx, Planner& planner, int64_t tokens, Recompute level) {
@@ -21,6 +23,9 @@ void Mlp::plan(Context& ctx, Planner& planner, int64_t tokens, Recompute level) 
     activation_ = level_ >= Recompute::kNorms ? dactivation_ : planner.keep(dtype, {tokens, ffn_});
     rounded_activation_ = down_proj_.take_rounded_x(temporaries, tokens);
     rounded_dgate_up_ = gate_up_proj_.take_rounded_dy(temporaries, tokens);
+    // Where products are in fp8, SwiGLU's pass is needed to round what they multiply.
+    if (!gate_up_proj_.reads_rounded().x && !down_proj_.reads_rounded().dy)
+        fallback_ = linear_swiglu_fallback(ctx, dtype, width_, ffn_);
     for (const Linear* linear : {&gate_up_proj_, &down_proj_})
         linear->plan(ctx, planner, tokens, {.x = true, .dy = true});
 }

@@ -21,6 +21,8 @@ class Mlp {
     LinearInputs reads_rounded() const {
         return {.x = gate_up_proj_.reads_rounded().x, .dy = down_proj_.reads_rounded().dy};
     }
+    /// Once planned: as linear_swiglu_fallback says of the layer.
+    const std::string& fallback() const { return fallback_; }
     /// out = residual + Mlp(xn) [N, C].
     void forward(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual);
     /// dxn = gradient of xn given dout of out, and that of the second matrix. Overwrites what forward() kept:
@@ -31,8 +33,9 @@ class Mlp {
 
   private:
     Parameters& params_;
-    int64_t ffn_;        ///< as stored
-    Recompute level_{};  ///< as planned
+    int64_t width_, ffn_;  ///< C; F as stored
+    Recompute level_{};    ///< as planned
+    std::string fallback_;
     Linear gate_up_proj_, down_proj_;
     Tensor gate_up_;     ///< [N, 2 F]; its gradient takes its place in backward(); kept below kFfn
     Tensor activation_;  ///< [N, F]; kept at kNone, elsewhere it takes the place of its gradient

@@ -64,8 +64,11 @@ Planner Model::measure(Context& ctx) {
 }
 
 std::string Model::describe_kernels() const {
-    const std::string& fallback = blocks_.front().attention().fallback();
-    return params_.fp8().describe() + (fallback.empty() ? "" : fallback + "\n");
+    std::string text = params_.fp8().describe();
+    for (const std::string& fallback :
+         {blocks_.front().attention().fallback(), blocks_.front().mlp().fallback()})
+        if (!fallback.empty()) text += fallback + "\n";
+    return text;
 }
 
 void Model::allocate(Context& ctx, bool with_gradients) {

@@ -36,6 +36,22 @@ bool in_one(Context& ctx, [[maybe_unused]] const ConstTensor& x, [[maybe_unused]
 
 }  // namespace
 
+std::string linear_swiglu_fallback([[maybe_unused]] Context& ctx, [[maybe_unused]] DType dtype, int64_t in,
+                                   int64_t ffn) {
+#if defined(PASTUR_HAVE_CUDA)
+    auto* device = std::get_if<CudaContext>(&ctx);
+    if (device && has_linear_swiglu(*device, dtype) && !linear_swiglu_takes(in, ffn))
+        return fmt::format(
+            "feed-forward: widths {} and {} have no kernel that ends a product in SwiGLU, only multiples of "
+            "8 "
+            "from {} on have: SwiGLU is a pass of its own, which costs some per cent of a step",
+            in, ffn, kFewestGatedColumns);
+#else
+    static_cast<void>(in + ffn);
+#endif
+    return "";
+}
+
 void linear_swiglu_forward(Context& ctx, Tensor out, Tensor gu, ConstTensor x, ConstTensor w) {
     check("linear_swiglu_forward", gu, x, w, gu.size(1), x.size(1));
     PASTUR_CHECK(

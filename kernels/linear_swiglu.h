@@ -3,6 +3,8 @@
 // for the sizes, a kernel that does both and moves less memory (bf16 on Hopper, x or dy of 705 columns and
 // more). Sums are fp32 in one order, so that runs repeat to the bit; between the two ops numbers round to
 // their dtype on every path.
+#include <string>
+
 #include "kernels/context.h"
 
 namespace pastur {
@@ -17,8 +19,19 @@ void linear_swiglu_forward(Context& ctx, Tensor out, Tensor gu, ConstTensor x, C
 void linear_swiglu_backward(Context& ctx, Tensor dgu, Tensor out, Tensor dout, ConstTensor dy, ConstTensor w,
                             ConstTensor gu);
 
+/// The widths K and F that such a kernel takes.
+inline constexpr int64_t kFewestGatedColumns = 705;
+constexpr bool linear_swiglu_takes(int64_t in, int64_t ffn) {
+    return in >= kFewestGatedColumns && in % 8 == 0 && ffn % 8 == 0;
+}
+/// Why layers of these widths and this dtype are left to two ops where others are not on ctx's device: a
+/// sentence, or empty where none is.
+std::string linear_swiglu_fallback(Context& ctx, DType dtype, int64_t in, int64_t ffn);
+
 #if defined(PASTUR_HAVE_CUDA)
-/// Whether there is such a kernel for x (or dy) and w.
+/// Whether ctx's device has such kernels at all.
+bool has_linear_swiglu(CudaContext& ctx, DType dtype);
+/// Whether there is one for x (or dy) and w.
 bool has_linear_swiglu(CudaContext& ctx, const ConstTensor& x, const ConstTensor& w, const ConstTensor& gu);
 void linear_swiglu_forward(CudaContext& ctx, Tensor out, Tensor gu, ConstTensor x, ConstTensor w);
 void linear_swiglu_backward(CudaContext& ctx, Tensor dgu, Tensor out, ConstTensor dy, ConstTensor w,

@@ -336,13 +336,18 @@ CUtensorMap matrix_map(const ConstTensor& matrix, int box_rows, int box_columns)
 }  // namespace
 }  // namespace gated
 
+bool has_linear_swiglu(CudaContext& ctx, DType dtype) {
+    return dtype == DType::kBF16 && has_tensor_copies(ctx);
+}
+
 bool has_linear_swiglu(CudaContext& ctx, const ConstTensor& x, const ConstTensor& w, const ConstTensor& gu) {
     using namespace gated;
     // Fewer steps of k than the chunks before are spread over would need another loop; models that narrow
     // gain little.
-    return x.dtype() == DType::kBF16 && has_tensor_copies(ctx) && x.size(0) > 0 &&
-           x.size(1) > (kSpread - 1) * kStageColumns && gu.size(1) % 16 == 0 && allows_vectors(x) &&
-           allows_vectors(w) && allows_vectors(gu);
+    static_assert(kFewestGatedColumns == (kSpread - 1) * kStageColumns + 1);
+    return has_linear_swiglu(ctx, x.dtype()) && x.size(0) > 0 &&
+           linear_swiglu_takes(x.size(1), gu.size(1) / 2) && allows_vectors(x) && allows_vectors(w) &&
+           allows_vectors(gu);
 }
 
 void linear_swiglu_forward(CudaContext& ctx, Tensor out, Tensor gu, ConstTensor x, ConstTensor w) {

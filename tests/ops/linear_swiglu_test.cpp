@@ -1,5 +1,6 @@
 #include "kernels/linear_swiglu.h"
 
+#include "kernels/fp8.h"
 #include "kernels/matmul.h"
 #include "kernels/swiglu.h"
 #include "tests/gradcheck.h"
@@ -82,6 +83,18 @@ TEST_P(LinearSwiglu, NaNStaysInItsRow) {
         for (int64_t i = 0; i < rows_ * ffn_; ++i)
             ASSERT_EQ(std::isnan(ref::at(made, i)), i / ffn_ == rows_ - 1) << i;
     }
+}
+
+TEST_P(LinearSwiglu, SaysWhereOthersHaveAKernel) {
+    const std::string text = linear_swiglu_fallback(ctx(), dtype(), in_, ffn_);
+    const bool taken = in_ >= 705 && in_ % 8 == 0 && ffn_ % 8 == 0;
+    EXPECT_EQ(linear_swiglu_takes(in_, ffn_), taken);
+    // Devices with fp8 products are those with tensor copies.
+    const bool others = dtype() == DType::kBF16 && has_fp8(ctx());
+    EXPECT_EQ(text.find(fmt::format("widths {} and {} have no kernel", in_, ffn_)) != std::string::npos,
+              others && !taken)
+        << text;
+    EXPECT_EQ(text.empty(), !others || taken);
 }
 
 INSTANTIATE_TEST_SUITE_P(Ops, LinearSwiglu, every_target(kShapes), case_name<GatedShape>);
