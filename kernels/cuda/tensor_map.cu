@@ -33,13 +33,15 @@ CUtensorMap tensor_map(const MappedTensor& tensor, int box_rows, int box_columns
     CUtensorMap map;
     const auto size = [](int64_t x) { return static_cast<cuuint64_t>(x); };
     // A stride that only one index would use may be anything that is allowed: nothing is read by it.
-    const auto bytes = [](int64_t stride) {
-        return static_cast<cuuint64_t>(std::max<int64_t>(stride, 8) * 2);
+    const auto bytes = [](int64_t stride, int64_t indices) {
+        const int64_t least = std::max<int64_t>(stride, 8);
+        return static_cast<cuuint64_t>(indices > 1 ? least : (least + 7) / 8 * 8) * 2;
     };
     const cuuint64_t shape[] = {size(tensor.columns), size(tensor.rows), size(tensor.heads),
                                 size(tensor.batches)};
-    const cuuint64_t strides[] = {bytes(tensor.row_stride), bytes(tensor.head_stride),
-                                  bytes(tensor.batch_stride)};
+    const cuuint64_t strides[] = {bytes(tensor.row_stride, tensor.rows),
+                                  bytes(tensor.head_stride, tensor.heads),
+                                  bytes(tensor.batch_stride, tensor.batches)};
     const cuuint32_t box[] = {static_cast<cuuint32_t>(box_columns), static_cast<cuuint32_t>(box_rows), 1, 1};
     const cuuint32_t steps[] = {1, 1, 1, 1};
     const CUresult result =

@@ -22,9 +22,9 @@ struct GatedShape {
 
 // On Hopper from 705 columns on, in multiples of 8 both ways, by one kernel: tiles of 256 rows by 128
 // (forward) and 256 of F, some of them partly beyond the end.
-const std::vector<GatedShape> kShapes = {{1, 1, 1},       {5, 3, 7},       {33, 64, 40},
-                                         {1, 712, 8},     {129, 768, 136}, {300, 712, 64},
-                                         {257, 840, 264}, {70, 707, 24},   {40, 768, 64, 8, 24}};
+const std::vector<GatedShape> kShapes = {
+    {1, 1, 1},      {5, 3, 7},       {33, 64, 40},  {1, 712, 8},          {129, 768, 136},
+    {300, 712, 64}, {257, 840, 264}, {70, 707, 24}, {40, 768, 64, 8, 24}, {1, 768, 64, 8, 3}};
 
 class LinearSwiglu : public OpTest<GatedShape> {
   protected:
