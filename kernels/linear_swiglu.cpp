@@ -21,23 +21,22 @@ double flops(const ConstTensor& x, const ConstTensor& w) {
 
 /// run(device) where the device has a kernel for both ops; whether it has.
 template <typename Run>
-bool in_one(Context& ctx, [[maybe_unused]] const ConstTensor& x, [[maybe_unused]] const ConstTensor& w,
-            [[maybe_unused]] const ConstTensor& gu, [[maybe_unused]] const Run& run) {
+bool in_one([[maybe_unused]] Context& ctx, [[maybe_unused]] const ConstTensor& x,
+            [[maybe_unused]] const ConstTensor& w, [[maybe_unused]] const ConstTensor& gu,
+            [[maybe_unused]] const Run& run) {
 #if defined(PASTUR_HAVE_CUDA)
     if (auto* device = std::get_if<CudaContext>(&ctx); device && has_linear_swiglu(*device, x, w, gu)) {
         run(*device);
         return true;
     }
-#else
-    static_cast<void>(ctx);
 #endif
     return false;
 }
 
 }  // namespace
 
-std::string linear_swiglu_fallback([[maybe_unused]] Context& ctx, [[maybe_unused]] DType dtype, int64_t in,
-                                   int64_t ffn) {
+std::string linear_swiglu_fallback([[maybe_unused]] Context& ctx, [[maybe_unused]] DType dtype,
+                                   [[maybe_unused]] int64_t in, [[maybe_unused]] int64_t ffn) {
 #if defined(PASTUR_HAVE_CUDA)
     auto* device = std::get_if<CudaContext>(&ctx);
     if (device && has_linear_swiglu(*device, dtype) && !linear_swiglu_takes(in, ffn))
@@ -46,8 +45,6 @@ std::string linear_swiglu_fallback([[maybe_unused]] Context& ctx, [[maybe_unused
             "8 "
             "from {} on have: SwiGLU is a pass of its own, which costs some per cent of a step",
             in, ffn, kFewestGatedColumns);
-#else
-    static_cast<void>(in + ffn);
 #endif
     return "";
 }

@@ -251,17 +251,13 @@ __device__ __forceinline__ void product_of_rows(float (&acc)[kTiles][4], uint64_
                               PASTUR_TILES_16(16));
 }
 
-/// acc = (keep ? acc : 0) + A B: A 64 rows of 16 columns, B 16 rows of kN columns.
-template <int kN, int kTiles>
+/// acc = (keep ? acc : 0) + A B: A 64 rows of 16 columns, B 16 rows of 256 columns.
+template <int kTiles>
 __device__ __forceinline__ void product_of_rows_and_columns(float (&acc)[kTiles][4], uint64_t a, uint64_t b,
                                                             bool keep) {
-    static_assert(kN == 128 || kN == 256);
     constexpr int kFirst = 0;
-    if constexpr (kN == 128)
-        PASTUR_PRODUCT_SHARED("128", "0, 1", PASTUR_REGISTERS_64, "64", "65", "66", PASTUR_TILES_16(0));
-    else
-        PASTUR_PRODUCT_SHARED("256", "0, 1", PASTUR_REGISTERS_128, "128", "129", "130", PASTUR_TILES_16(0),
-                              PASTUR_TILES_16(16));
+    PASTUR_PRODUCT_SHARED("256", "0, 1", PASTUR_REGISTERS_128, "128", "129", "130", PASTUR_TILES_16(0),
+                          PASTUR_TILES_16(16));
 }
 
 /// acc += A^T B (=, where !keep): A 16 rows of 64 columns, B 16 rows of kN columns.

@@ -64,7 +64,7 @@ struct GatedConsumer {
             } else {
                 // From one part's 64 columns to the next's, in place of the 1 that a descriptor has here.
                 constexpr uint64_t kParts = static_cast<uint64_t>(kPartBytes / 16 - 1) << 16;
-                product_of_rows_and_columns<kTileColumns>(
+                product_of_rows_and_columns(
                     acc, left, SwizzledRows<kStageColumns, 64>::descriptor<64, kStep * 16 * 128>(b) + kParts,
                     keep || kStep > 0);
             }
@@ -260,9 +260,9 @@ struct GatedConsumer {
     __device__ void run() {
         GatedWalk walk{p.order};
         const auto next = [&](Place& mine) {
-            const bool there = walk.next(mine, kForward ? kTileColumns / 2 : kTileColumns);
+            const bool found = walk.next(mine, kForward ? kTileColumns / 2 : kTileColumns);
             mine.row += group * kGroupRows + warp * 16;
-            return there;
+            return found;
         };
         Place mine;
         bool more = next(mine);
@@ -356,7 +356,7 @@ void linear_swiglu_forward(CudaContext& ctx, Tensor out, Tensor gu, ConstTensor 
     GatedParams p{};
     p.a = matrix_map(x, kTileRows, kStageColumns);
     p.b = tensor_map({device_data<bf16>(w), k, ffn, k, 2, ffn * k}, kTileColumns / 2, kStageColumns);
-    p.gu_in = p.gu = gate_up_map(gu, 16, 64);
+    p.gu = gate_up_map(gu, 16, 64);
     p.out = matrix_map(out, 16, 64);
     launch_tiles<true, true>(ctx, p, x.size(0), ffn, k);
 }

@@ -1,7 +1,6 @@
 #include "kernels/linear_swiglu.h"
 
 #include "kernels/fp8.h"
-#include "kernels/matmul.h"
 #include "kernels/swiglu.h"
 #include "tests/gradcheck.h"
 #include "tests/ref/linear.h"
