@@ -71,6 +71,10 @@ void attention_resident_forward(CudaContext& ctx, const AttentionForwardParams<b
 void attention_resident_backward(CudaContext& ctx, const AttentionBackwardParams<bf16>& params);
 /// What attention_resident_forward is on Hopper.
 void attention_resident_hopper_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params);
+/// And attention_resident_backward, for the lengths that it takes; run: heads of a partial sum of dk_shared.
+bool attention_resident_hopper_takes_backward(CudaContext& ctx, const AttentionSizes& sizes);
+void attention_resident_hopper_backward(CudaContext& ctx, const AttentionBackwardParams<bf16>& params,
+                                        int run);
 
 /// The same on Hopper alone, for the widths of attention_hopper.cuh. Backward takes row_stats as [B, H,
 /// attention_padded_tokens].

@@ -88,6 +88,17 @@ __device__ __forceinline__ void probabilities_of_keys(float (&s)[kTiles][4], Sha
     }
 }
 
+/// dS^T of a warp's 16 keys, as SwizzledRows has it.
+template <int kFragments>
+__device__ __forceinline__ void store_scores(SharedAddress scores, const uint32_t (&ds)[kFragments][4],
+                                             int row, int lane) {
+    constexpr int kRowBytes = kFragments * 32;
+    const SharedAddress line = scores + (row + lane / 8 % 2 * 8 + lane % 8) * kRowBytes;
+#pragma unroll
+    for (int k = 0; k < kFragments; ++k)
+        store_matrices(line + swizzled<kRowBytes>(lane % 8, 2 * k + lane / 16) * 16, ds[k]);
+}
+
 #endif  // PASTUR_HOPPER
 
 }  // namespace pastur

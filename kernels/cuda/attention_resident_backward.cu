@@ -6,7 +6,7 @@
 // Against the streaming kernels (attention_sm80_backward.cu) S and dP are computed once instead of twice and
 // every input is read from memory once. What pays for it is shared memory: q, dout, two generations of k, and
 // the lower triangle of dS, 214 KB for 256 tokens.
-#include "kernels/cuda/attention_resident.cuh"
+#include "kernels/cuda/attention_resident_backward.cuh"
 #include "kernels/cuda/attention_scores.cuh"
 #include "kernels/cuda/mbarrier.cuh"
 
@@ -148,18 +148,6 @@ __device__ void walk_queries(KeyBlock& keys, std::byte* shared, int block, int b
     }
 }
 
-/// dv and dk of a warp's 16 keys go to memory; the shared part of dk at the end of a run.
-template <bool kSharedKey>
-__device__ void store_key_gradients(const AttentionBackwardParams<bf16>& p, const HeadWalk& walk,
-                                    const KeyBlock& keys, int first, int lane) {
-    const int batch = walk.batch(), head = walk.head(), tokens = p.sizes.tokens;
-    const auto dk_rows = key_rows<kSharedKey>(p.dk, p.dk_shared, batch, head, head / walk.run);
-    store_block(token_rows(p.dv, batch, head, kResidentWidth), keys.dv, 1, 1, first, tokens, lane);
-    store_columns<0, 1>(dk_rows, keys.dk, p.scale, p.scale, first, tokens, lane);
-    if (!kSharedKey || walk.ends_run())
-        store_columns<1, 2>(dk_rows, keys.dk, p.scale, p.scale, first, tokens, lane);
-}
-
 /// dq of a warp's 16 queries: the sum over key blocks 0 ... block of dS k, squares and key rows in order.
 __device__ inline void query_gradient(float (&dq)[8][4], SharedAddress squares, SharedAddress k, int block,
                                       int square_bytes, int block_bytes, int lane) {
@@ -180,39 +168,6 @@ __device__ inline void query_gradient(float (&dq)[8][4], SharedAddress squares, 
         }
     }
 }
-
-/// The angles of a warp's 16 tokens, for accumulators of which all 64 columns are rotated, or the 32 shared
-/// ones. A column and its partner half the width further are the same lane's.
-template <bool kSharedKey>
-struct BlockAngles {
-    static constexpr int kFirst = kSharedKey ? 4 : 0, kPairs = (8 - kFirst) / 2, kHalf = kPairs * 8;
-    float2 cosine[2][kPairs], sine[2][kPairs];
-
-    __device__ void request(const float* table, int first, int tokens, int lane) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            const int token = min(first + lane / 4 + half * 8, tokens - 1);  // rows past it are not stored
-            const float* row = table + token * 2 * kHalf + lane % 4 * 2;
-#pragma unroll
-            for (int n = 0; n < kPairs; ++n) {
-                cosine[half][n] = *reinterpret_cast<const float2*>(row + n * 8);
-                sine[half][n] = *reinterpret_cast<const float2*>(row + n * 8 + kHalf);
-            }
-        }
-    }
-
-    /// Rotates back (rope.h, kInverse).
-    __device__ void rotate_back(float (&acc)[8][4]) const {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-#pragma unroll
-            for (int n = 0; n < kPairs; ++n) {
-                rotate_pairs_back(acc[kFirst + n], acc[kFirst + kPairs + n], half, cosine[half][n],
-                                  sine[half][n]);
-            }
-        }
-    }
-};
 
 /// dq =, dk =, dv =, and dk_shared = the sum over a run of heads, where keys have a shared part (kSharedKey:
 /// 32 content columns, 32 rotary ones).
@@ -278,7 +233,7 @@ __global__ void __launch_bounds__(kWarps * 32, kResidentWarps / kWarps)
         own.request(p, next, first, lane);
 
         const int batch = walk.batch(), head = walk.head();
-        store_key_gradients<kSharedKey>(p, walk, keys, first, lane);
+        store_key_gradients<kSharedKey>(p, walk, keys.dk, keys.dv, first, lane);
 
         if constexpr (kRotate) angles.request(p.rope_table, first, tokens, lane);
         float dq[8][4];
@@ -318,6 +273,8 @@ int attention_resident_key_parts(CudaContext& ctx, const AttentionSizes& sizes) 
 
 void attention_resident_backward(CudaContext& ctx, const AttentionBackwardParams<bf16>& params) {
     const int run = params.sizes.heads / attention_resident_key_parts(ctx, params.sizes);
+    if (attention_resident_hopper_takes_backward(ctx, params.sizes))
+        return attention_resident_hopper_backward(ctx, params, run);
     const int64_t items = static_cast<int64_t>(params.sizes.batch) * (params.sizes.heads / run);
     visit_resident_warps(params.sizes.tokens, [&]<int kWarps>() {
         const auto launch_kernel = [&](auto kernel) {

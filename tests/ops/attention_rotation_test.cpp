@@ -130,6 +130,8 @@ TEST_P(RotationOfManyHeads, ForwardRotates) {
 const std::vector<AttentionShape> kRotatedHeads = {
     {45, 66, 6, 6, 64, 0, 64, Packing::kFused},
     {134, 66, 2, 2, 32, 32, 64, Packing::kLatent},
+    {45, 250, 6, 6, 64, 0, 64, Packing::kFused},
+    {134, 193, 2, 2, 32, 32, 64, Packing::kLatent},
 };
 INSTANTIATE_TEST_SUITE_P(Ops, RotationOfManyHeads, every_target(kRotatedHeads), case_name<AttentionShape>);
 INSTANTIATE_TEST_SUITE_P(Ops, AttentionRotation, every_target(kAttentionShapes), case_name<AttentionShape>);

@@ -76,6 +76,8 @@ const std::vector<AttentionShape> kManyHeads = {
     {150, 130, 1, 1, 64, 0, 64, Packing::kFused},
     {70, 140, 2, 2, 32, 32, 64, Packing::kLatent},
     {75, 66, 4, 4, 64, 0, 64},
+    {150, 200, 1, 1, 64, 0, 64, Packing::kFused},
+    {70, 256, 4, 4, 32, 32, 64, Packing::kLatent},
     {70, 140, 2, 2, 64, 32, 64, Packing::kLatent},
     {20, 520, 4, 2, 128, 0, 128},
     {40, 300, 2, 2, 128, 64, 128, Packing::kLatent},
