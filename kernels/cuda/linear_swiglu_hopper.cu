@@ -7,103 +7,52 @@
 // while the next tile's products run. Forward at 16,384 x 2,048 x 5,504 is then faster than cuBLASLt's
 // product alone (1.05 and 1.09 ms on an H200 at its power limit). Tried without gain: two blocks of half as
 // wide tiles on a multiprocessor, warpgroups half a step apart, gate and up brought into L2 ahead (backward).
-#include "kernels/cuda/linear_swiglu_hopper.cuh"
-
-#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/linear_hopper.cuh"
 #include "kernels/cuda/swiglu.cuh"
-#include "kernels/cuda/tensor_map.h"
 #include "kernels/linear_swiglu.h"
 
 namespace pastur {
-namespace gated {
+namespace linear {
 namespace {
+
+/// Of F, in a tile: forward's tiles are 128 of gate and the 128 of up that they meet.
+template <bool kForward>
+constexpr int kFfnColumns = kForward ? kTileColumns / 2 : kTileColumns;
+
+/// b: forward [2][F, K], backward [K, F].
+struct GatedParams : ProductParams {
+    CUtensorMap gu_in;    ///< backward, [2][tokens, F], in boxes of a warp's rows: what is read
+    CUtensorMap gu, out;  ///< [2][tokens, F] and [tokens, F], likewise: what is written
+};
 
 #if defined(PASTUR_HOPPER)
 
-/// The two numbers of a pair.
-__device__ __forceinline__ float low(uint32_t pair) {
-    return __uint_as_float(pair << 16);
-}
-__device__ __forceinline__ float high(uint32_t pair) {
-    return __uint_as_float(pair & 0xffff0000u);
+inline constexpr int kHalfBytes = kBufferBytes / 2;  ///< of gate or of up: 16 rows of 32 columns
+/// A tile goes its way in so many chunks.
+inline constexpr int kChunks = 8;
+/// Backward: the chunk that begins at a step; -1: none.
+constexpr int chunk_of(int step) {
+    return step < 0 || step % 3 == 2 ? -1 : step / 3 * 2 + step % 3;
 }
 
-/// One thread of a consuming warpgroup.
+/// One thread of a consuming warpgroup. made: of gate, then of up; of out's gradient.
 template <bool kForward, bool kWritesOut>
-struct GatedConsumer {
+struct GatedConsumer : ProductConsumer<!kForward> {
+    using Base = ProductConsumer<!kForward>;
+    using Base::at, Base::buffer, Base::group, Base::lane, Base::made, Base::send, Base::shared, Base::there,
+        Base::warp;
     const GatedParams& p;
-    const GatedShared& shared;
-    int group, warp, lane;
-    Ring<kStages> ring = {};
-    /// What the last tile's products left, rounded, in pairs of columns: of gate, then of up; of out's
-    /// gradient.
-    uint32_t made[kTiles * 2] = {};
-    Place at = {};
-    bool there = false;  ///< whether there was one
-    bool over = false;   ///< whether there will be no other
+    bool over = false;  ///< whether there will be no other tile
 
-    /// Both blocks' producers write into this stage of both.
-    __device__ __forceinline__ void release(int stage) const {
-        __syncwarp();
-        if (lane < 2) mbarrier_arrive_at(shared.empty[stage], lane);
-    }
-
-    /// Queues the products of the next stage, whose number it returns.
-    __device__ __forceinline__ int step(float (&acc)[kTiles][4], bool keep) {
-        mbarrier_sleep(shared.full[ring.stage], ring.parity);
-        // In a cluster an address names the block too, in bits that a descriptor has no place for.
-        const SharedAddress stage = shared.stage(ring.stage) & 0x3ffff;
-        const SharedAddress a = stage + group * kGroupRows * 128, b = stage + kABytes;
-        products_begin();
-        unrolled<kStageColumns / 16>([&]<int kStep>() __attribute__((always_inline)) {
-            const uint64_t left = SwizzledRows<kGroupRows, 64>::descriptor<64, kStep * 32>(a);
-            if constexpr (kForward) {
-                product_of_rows<kTileColumns>(acc, left,
-                                              SwizzledRows<kTileColumns, 64>::descriptor<64, kStep * 32>(b),
-                                              keep || kStep > 0);
-            } else {
-                // From one part's 64 columns to the next's, in place of the 1 that a descriptor has here.
-                constexpr uint64_t kParts = static_cast<uint64_t>(kPartBytes / 16 - 1) << 16;
-                product_of_rows_and_columns(
-                    acc, left, SwizzledRows<kStageColumns, 64>::descriptor<64, kStep * 16 * 128>(b) + kParts,
-                    keep || kStep > 0);
-            }
-        });
-        products_commit();
-        const int number = ring.stage;
-        ring.advance();
-        return number;
-    }
+    __device__ GatedConsumer(const Base& base, const GatedParams& params) : Base(base), p(params) {}
 
     /// A tile's products, and beside the first kSpread steps the chunks of the tile before.
     __device__ __forceinline__ void tile(const Place& next) {
         float acc[kTiles][4];
-        int last = 0;
-        const auto advance = [&](int number) {
-            products_wait<1>();
-            release(last);
-            last = number;
-        };
-        unrolled<kSpread>([&]<int kStep>() __attribute__((always_inline)) {
-            const int number = step(acc, kStep > 0);
-            beside<kStep>(next);
-            if constexpr (kStep > 0)
-                advance(number);
-            else
-                last = number;
-        });
-        for (int i = kSpread; i < p.steps; ++i) advance(step(acc, true));
-        products_wait<0>();
-        products_done(acc);
-        release(last);
+        Base::multiply(
+            acc, false, [&]<int kStep>() __attribute__((always_inline)) { beside<kStep>(next); });
         if constexpr (!kForward && kWritesOut) out_left<kChunks - 1>(next);
-#pragma unroll
-        for (int t = 0; t < kTiles; ++t) {
-            made[2 * t] = pack_bf16(acc[t][0], acc[t][1]);
-            made[2 * t + 1] = pack_bf16(acc[t][2], acc[t][3]);
-        }
-        at = next;
-        there = true;
+        Base::round(acc, next);
     }
 
     template <int kStep>
@@ -117,39 +66,6 @@ struct GatedConsumer {
             if constexpr (kBefore >= 0) left<kBefore>(next);
             if constexpr (kNow >= 0) backward_chunk<kNow>();
         }
-    }
-
-    __device__ __forceinline__ SharedAddress buffer(int index) const {
-        return shared.base + GatedShared::kBuffersAt + ((group * 4 + warp) * 2 + index) * kBufferBytes;
-    }
-    /// Puts 16 rows of kRowBytes there.
-    template <int kRowBytes>
-    __device__ __forceinline__ void put(SharedAddress rows, const uint32_t* words) const {
-#pragma unroll
-        for (int t = 0; t < kRowBytes / 16; t += 2) {
-            const uint32_t r[4] = {words[2 * t], words[2 * t + 1], words[2 * t + 2], words[2 * t + 3]};
-            store_matrices(place<kRowBytes>(rows, t), r);
-        }
-    }
-    /// Where this lane's row of tile and tile + 1 lies.
-    template <int kRowBytes>
-    __device__ __forceinline__ SharedAddress place(SharedAddress rows, int tile) const {
-        const int row = lane % 16;
-        return rows + row * kRowBytes + swizzled<kRowBytes>(row, tile + lane / 16) * 16;
-    }
-
-    /// 16 words, 64 columns, on their way out. Two buffers take turns.
-    __device__ __forceinline__ void send(const CUtensorMap& map, const uint32_t* words, int index, int column,
-                                         int head) const {
-        if (lane == 0) stores_read<1>();
-        __syncwarp();
-        const SharedAddress rows = buffer(index);
-        put<128>(rows, words);
-        shared_written();
-        __syncwarp();
-        if (lane != 0) return;
-        if (there) store_box(map, rows, column, at.row, head, 0);
-        stores_commit();
     }
 
     /// Gate, up, half of silu(gate) up, which takes up's place, the other half; of 64 columns.
@@ -200,8 +116,8 @@ struct GatedConsumer {
 #pragma unroll
         for (int t = 0; t < 4; t += 2) {
             uint32_t gate[4], up[4];
-            load_matrices(gate, place<64>(gates, t));
-            load_matrices(up, place<64>(ups, t));
+            load_matrices(gate, Base::template place<64>(gates, t));
+            load_matrices(up, Base::template place<64>(ups, t));
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
                 uint32_t& d = made[kChunk * 8 + 2 * t + i];
@@ -218,8 +134,8 @@ struct GatedConsumer {
                 up[i] = pack_bf16(dup[0], dup[1]);
                 if constexpr (kWritesOut) d = pack_bf16(silu[0], silu[1]);
             }
-            store_matrices(place<64>(gates, t), gate);
-            store_matrices(place<64>(ups, t), up);
+            store_matrices(Base::template place<64>(gates, t), gate);
+            store_matrices(Base::template place<64>(ups, t), up);
         }
         shared_written();
         __syncwarp();
@@ -241,7 +157,7 @@ struct GatedConsumer {
         }
         if constexpr (kWritesOut) {
             __syncwarp();
-            put<64>(buffer(kChunk % 2), made + kChunk * 8);
+            Base::template put<64>(buffer(kChunk % 2), made + kChunk * 8);
             shared_written();
             __syncwarp();
             if (lane != 0) return;
@@ -258,12 +174,8 @@ struct GatedConsumer {
     }
 
     __device__ void run() {
-        GatedWalk walk{p.order};
-        const auto next = [&](Place& mine) {
-            const bool found = walk.next(mine, kForward ? kTileColumns / 2 : kTileColumns);
-            mine.row += group * kGroupRows + warp * 16;
-            return found;
-        };
+        ProductWalk walk{p.order};
+        const auto next = [&](Place& mine) { return Base::next_of(walk, mine, kFfnColumns<kForward>); };
         Place mine;
         bool more = next(mine);
         // Before the first tile there is none: its chunks are worked on as if it were, but nothing leaves.
@@ -282,32 +194,41 @@ struct GatedConsumer {
     }
 };
 
+template <bool kForward>
+__device__ __forceinline__ void produce_gated(const GatedParams& p, const ProductShared& shared) {
+    const int rank = cluster_rank();
+    const auto copy_b = [&](SharedAddress to, SharedAddress barrier, int k, const Place& tile)
+        __attribute__((always_inline)) {
+        if constexpr (kForward) {  // gate's rows or up's
+            copy_box_to_both(to + rank * (kBBytes / 2), p.b, barrier, k, tile.column, rank, 0);
+        } else {
+            for (int part = rank * 2; part < rank * 2 + 2; ++part)
+                copy_box_to_both(to + part * kPartBytes, p.b, barrier, tile.column + part * 64, k, 0, 0);
+        }
+    };
+    produce(p, shared, kFfnColumns<kForward>, copy_b,
+            [](const Place&, Ring<kStages>&) __attribute__((always_inline)){});
+}
+
 #endif  // PASTUR_HOPPER
 
 template <bool kForward, bool kWritesOut>
 __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(kThreads, 1)
     linear_swiglu_kernel(const __grid_constant__ GatedParams p) {
 #if defined(PASTUR_HOPPER)
-    const GatedShared shared;
-    if (threadIdx.x == 0) {
-        for (int stage = 0; stage < kStages; ++stage) {
-            mbarrier_init(shared.full[stage], 1);
-            mbarrier_init(shared.empty[stage], 2 * kConsumingWarps);
-        }
-        for (int i = 0; i < 2 * kConsumingWarps; ++i) mbarrier_init(shared.loaded[i], 1);
-        mbarrier_init_done();
-    }
-    cluster_sync();
+    const ProductShared shared;
+    start_product_barriers(shared);
     const int warpgroup = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
     if (warpgroup == 0) {
         give_registers<Registers<kConsumers>::kProducer>();
-        if (threadIdx.x == 0) produce<kForward>(p, shared);
+        if (threadIdx.x == 0) produce_gated<kForward>(p, shared);
         __syncwarp();
     } else {
         take_registers<Registers<kConsumers>::kConsumer>();
-        GatedConsumer<kForward, kWritesOut> consumer{p, shared, warpgroup - 1,
-                                                     static_cast<int>(threadIdx.x) / 32 % 4,
-                                                     static_cast<int>(threadIdx.x) % 32};
+        GatedConsumer<kForward, kWritesOut> consumer(
+            {shared, p.steps, warpgroup - 1, static_cast<int>(threadIdx.x) / 32 % 4,
+             static_cast<int>(threadIdx.x) % 32},
+            p);
         consumer.run();
     }
     cluster_sync();  // nobody leaves while the other block may still write here or arrive
@@ -317,10 +238,8 @@ __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(kThreads, 1)
 template <bool kForward, bool kWritesOut>
 void launch_tiles(CudaContext& ctx, GatedParams& p, int64_t tokens, int64_t ffn, int64_t k) {
     p.steps = static_cast<int>(ceil_div(k, kStageColumns));
-    p.order = {static_cast<int>(ceil_div(tokens, 2 * kTileRows)),
-               static_cast<int>(ceil_div(ffn, kForward ? kTileColumns / 2 : kTileColumns))};
-    const int clusters = std::min(ctx.handles().properties.multiProcessorCount / 2, p.order.total());
-    launch(ctx, 2 * clusters, kThreads, GatedShared::kBytes, linear_swiglu_kernel<kForward, kWritesOut>, p);
+    const int clusters = product_clusters(ctx, p.order, tokens, ffn, kFfnColumns<kForward>);
+    launch(ctx, 2 * clusters, kThreads, ProductShared::kBytes, linear_swiglu_kernel<kForward, kWritesOut>, p);
 }
 
 /// [N, 2F] as gate and up, in boxes.
@@ -328,30 +247,24 @@ CUtensorMap gate_up_map(const ConstTensor& gu, int box_rows, int box_columns) {
     const int64_t ffn = gu.size(1) / 2;
     return tensor_map({device_data<bf16>(gu), ffn, gu.size(0), 2 * ffn, 2, ffn}, box_rows, box_columns);
 }
-CUtensorMap matrix_map(const ConstTensor& matrix, int box_rows, int box_columns) {
-    return tensor_map({device_data<bf16>(matrix), matrix.size(1), matrix.size(0), matrix.stride(0)}, box_rows,
-                      box_columns);
-}
 
 }  // namespace
-}  // namespace gated
+}  // namespace linear
 
 bool has_linear_swiglu(CudaContext& ctx, DType dtype) {
     return dtype == DType::kBF16 && has_tensor_copies(ctx);
 }
 
 bool has_linear_swiglu(CudaContext& ctx, const ConstTensor& x, const ConstTensor& w, const ConstTensor& gu) {
-    using namespace gated;
-    // Fewer steps of k than the chunks before are spread over would need another loop; models that narrow
-    // gain little.
-    static_assert(kFewestGatedColumns == (kSpread - 1) * kStageColumns + 1);
+    using namespace linear;
+    static_assert(kFewestGatedColumns == kFewestColumns);
     return has_linear_swiglu(ctx, x.dtype()) && x.size(0) > 0 &&
            linear_swiglu_takes(x.size(1), gu.size(1) / 2) && allows_vectors(x) && allows_vectors(w) &&
            allows_vectors(gu);
 }
 
 void linear_swiglu_forward(CudaContext& ctx, Tensor out, Tensor gu, ConstTensor x, ConstTensor w) {
-    using namespace gated;
+    using namespace linear;
     const int64_t k = x.size(1), ffn = out.size(1);
     GatedParams p{};
     p.a = matrix_map(x, kTileRows, kStageColumns);
@@ -363,7 +276,7 @@ void linear_swiglu_forward(CudaContext& ctx, Tensor out, Tensor gu, ConstTensor 
 
 void linear_swiglu_backward(CudaContext& ctx, Tensor dgu, Tensor out, ConstTensor dy, ConstTensor w,
                             ConstTensor gu) {
-    using namespace gated;
+    using namespace linear;
     const int64_t k = dy.size(1), ffn = w.size(1);
     GatedParams p{};
     p.a = matrix_map(dy, kTileRows, kStageColumns);
