@@ -44,9 +44,10 @@ class MultiHeadAttention final : public Attention {
 
     void forward(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual,
                  ConstTensor rope_table) override {
-        qkv_proj_.forward(ctx, qkv_, xn);
-        causal_attention_forward(ctx, heads_of(o_, 0, heads_), lse_, inputs(),
-                                 {q_of(qkv_), k_of(qkv_), rope_table});
+        RotaryColumns still{q_of(qkv_), k_of(qkv_), rope_table};
+        if (qkv_proj_.forward_rotating(ctx, qkv_, xn, {rope_table, heads_ + kv_heads_, shape_.time}))
+            still = {};
+        causal_attention_forward(ctx, heads_of(o_, 0, heads_), lse_, inputs(), still);
         o_proj_.forward(ctx, out, o_, residual);
     }
 

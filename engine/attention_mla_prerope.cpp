@@ -33,6 +33,7 @@ class PreRopeAttention : public Attention {
         o_proj_.plan(ctx, planner, shape.tokens(), {.dy = true});
     }
 
+    /// rope_table: empty where the queries are rotated already.
     void forward_core(Context& ctx, Tensor out, ConstTensor residual, ConstTensor rope_table) {
         causal_attention_forward(ctx, heads_of(o_), lse_, inputs(), {heads_of(q()), {}, rope_table});
         o_proj_.forward(ctx, out, o_, residual);
@@ -117,12 +118,12 @@ class PreRopeKeys final : public PreRopeAttention {
 
     void forward(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual,
                  ConstTensor rope_table) override {
-        qkc_proj_.forward(ctx, qkc_, xn);
-        rotate(ctx, rotated_k_of(qkc_), rotated_k_of(qkc_), rope_table, Rotation::kForward);
+        const bool rotated = qkc_proj_.forward_rotating(ctx, qkc_, xn, {rope_table, 2 * heads_, shape_.time});
+        if (!rotated) rotate(ctx, rotated_k_of(qkc_), rotated_k_of(qkc_), rope_table, Rotation::kForward);
         k_a_proj_.forward(ctx, c_k_, rotated_k_of(qkc_));
         k_b_proj_.forward(ctx, k_, k_latent_.forward(ctx, c_k_));
         v_b_proj_.forward(ctx, v_, v_latent_.forward(ctx, c_v_of(qkc_)));
-        forward_core(ctx, out, residual, rope_table);
+        forward_core(ctx, out, residual, rotated ? ConstTensor() : rope_table);
     }
 
     void backward(Context& ctx, Tensor dxn, const LinearInput& dout, ConstTensor rope_table,

@@ -12,6 +12,7 @@
 #include "kernels/cross_entropy.h"
 #include "kernels/embedding.h"
 #include "kernels/fp8.h"
+#include "kernels/linear_rope.h"
 #include "kernels/linear_swiglu.h"
 #include "kernels/matmul.h"
 #include "kernels/reduce.h"
@@ -52,6 +53,7 @@ class OpBencher {
     void run() {
         matmuls();
         norms_and_gates();
+        products_and_more();
         head_and_update();
         attention();
     }
@@ -92,6 +94,7 @@ class OpBencher {
     void matmul(const std::string& name, int64_t rows, const Shape& weight);
     void fp8_matmul(const std::string& shape, int64_t rows, const Shape& weight);
     void norms_and_gates();
+    void products_and_more();
     void head_and_update();
     void attention();
     void attention_core(const CoreShape& shape);
@@ -237,7 +240,22 @@ void OpBencher::norms_and_gates() {
         return
             [this, gu, dout, dgu = pool.empty(dtype_, gate_up)] { swiglu_backward(ctx_, dgu, {}, dout, gu); };
     });
-    // The two layers around it as training has them: in one kernel where there is one.
+}
+
+/// Products that end in another op, as training has them: in one kernel where there is one.
+void OpBencher::products_and_more() {
+    const int64_t width = config_.model.d_model, ffn = stored_ffn(config_.model.ffn);
+    const int64_t heads = config_.model.heads, dim = config_.model.head_dim;
+    const Shape stream = {tokens_, width}, gate_up = {tokens_, 2 * ffn}, gated = {tokens_, ffn};
+    if (dim % 2 == 0)
+        add("matmul, rope of q and k", to_string(stream), 0, [&](TensorPool& pool) -> Call {
+            const Tensor x = pool.normal(dtype_, stream);
+            const Tensor w = pool.normal(dtype_, {3 * heads * dim, width}, 0.02f);
+            const HeadRotation rotation{pool.normal(DType::kF32, {time_, dim}, 0.5f), 2 * heads, time_};
+            return [=, this, y = pool.empty(dtype_, {tokens_, w.size(0)})] {
+                linear_rope_forward(ctx_, y, x, w, rotation);
+            };
+        });
     add("matmul, swiglu forward", to_string(gated), 0, [&](TensorPool& pool) -> Call {
         const Tensor x = pool.normal(dtype_, stream), w = pool.normal(dtype_, {2 * ffn, width}, 0.02f);
         return [=, this, gu = pool.empty(dtype_, gate_up), out = pool.empty(dtype_, gated)] {

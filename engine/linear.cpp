@@ -32,6 +32,17 @@ void Linear::forward(Context& ctx, Tensor y, const LinearInput& x, ConstTensor r
         linear_forward(ctx, y, x.rounded, fp8().rows, residual);
 }
 
+bool Linear::forward_rotating(Context& ctx, Tensor y, const LinearInput& x,
+                              const HeadRotation& rotation) const {
+    if (fp8().forward() || rotation.table.empty() ||
+        !has_linear_rope(ctx, y, x.numbers, params_->value(matrix_), rotation)) {
+        forward(ctx, y, x);
+        return false;
+    }
+    linear_rope_forward(ctx, y, x.numbers, params_->value(matrix_), rotation);
+    return true;
+}
+
 void Linear::backward_input(Context& ctx, Tensor dx, const LinearInput& dy, Update update) const {
     if (!fp8().backward_input() || !fp8_writes(dx))
         return linear_backward_input(ctx, dx, dy.numbers, params_->value(matrix_), update);

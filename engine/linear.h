@@ -3,6 +3,7 @@
 // the parameters keep it so (train.precision).
 #include "engine/parameters.h"
 #include "engine/planner.h"
+#include "kernels/linear_rope.h"
 
 namespace pastur {
 
@@ -38,6 +39,8 @@ class Linear {
 
     /// y [N, O] = x W^T (+ residual); the arguments as in matmul.h, here and below.
     void forward(Context& ctx, Tensor y, const LinearInput& x, ConstTensor residual = {}) const;
+    /// The same without residual; true where the kernel that did it has rotated the outputs as well.
+    bool forward_rotating(Context& ctx, Tensor y, const LinearInput& x, const HeadRotation& rotation) const;
     /// dx [N, I] = or += dy W.
     void backward_input(Context& ctx, Tensor dx, const LinearInput& dy,
                         Update update = Update::kAssign) const;
