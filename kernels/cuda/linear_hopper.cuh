@@ -86,14 +86,13 @@ inline int product_clusters(CudaContext& ctx, ProductOrder& order, int64_t token
 #if defined(PASTUR_HOPPER)
 
 /// One thread: copies what the tiles of this block multiply. copy_b(to, barrier, k, tile): this block's half
-/// of B, into both; before(tile, ring): what comes through the ring before a tile's first step.
-template <typename CopyB, typename Before>
+/// of B, into both.
+template <typename CopyB>
 __device__ __forceinline__ void produce(const ProductParams& p, const ProductShared& shared, int columns,
-                                        const CopyB& copy_b, const Before& before) {
+                                        const CopyB& copy_b) {
     Ring<kStages> ring;
     ProductWalk walk{p.order};
     for (Place tile; walk.next(tile, columns);) {
-        before(tile, ring);
         for (int step = 0; step < p.steps; ++step) {
             mbarrier_sleep(shared.empty[ring.stage], ring.parity ^ 1);
             const SharedAddress to = shared.stage(ring.stage), barrier = shared.full[ring.stage];
@@ -160,9 +159,9 @@ struct ProductConsumer {
         return number;
     }
 
-    /// acc = (keep ? acc : 0) + a tile's products; beside the first kSpread steps, beside.operator()<step>().
+    /// acc = a tile's products; beside the first kSpread steps, beside.operator()<step>().
     template <typename Beside>
-    __device__ __forceinline__ void multiply(float (&acc)[kTiles][4], bool keep, const Beside& beside) {
+    __device__ __forceinline__ void multiply(float (&acc)[kTiles][4], const Beside& beside) {
         int last = 0;
         const auto advance = [&](int number) __attribute__((always_inline)) {
             products_wait<1>();
@@ -170,7 +169,7 @@ struct ProductConsumer {
             last = number;
         };
         unrolled<kSpread>([&]<int kStep>() __attribute__((always_inline)) {
-            const int number = step(acc, keep || kStep > 0);
+            const int number = step(acc, kStep > 0);
             beside.template operator()<kStep>();
             if constexpr (kStep > 0)
                 advance(number);

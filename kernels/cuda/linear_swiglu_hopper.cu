@@ -50,7 +50,7 @@ struct GatedConsumer : ProductConsumer<!kForward> {
     __device__ __forceinline__ void tile(const Place& next) {
         float acc[kTiles][4];
         Base::multiply(
-            acc, false, [&]<int kStep>() __attribute__((always_inline)) { beside<kStep>(next); });
+            acc, [&]<int kStep>() __attribute__((always_inline)) { beside<kStep>(next); });
         if constexpr (!kForward && kWritesOut) out_left<kChunks - 1>(next);
         Base::round(acc, next);
     }
@@ -206,8 +206,7 @@ __device__ __forceinline__ void produce_gated(const GatedParams& p, const Produc
                 copy_box_to_both(to + part * kPartBytes, p.b, barrier, tile.column + part * 64, k, 0, 0);
         }
     };
-    produce(p, shared, kFfnColumns<kForward>, copy_b,
-            [](const Place&, Ring<kStages>&) __attribute__((always_inline)){});
+    produce(p, shared, kFfnColumns<kForward>, copy_b);
 }
 
 #endif  // PASTUR_HOPPER

@@ -6,7 +6,6 @@
 
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/handles.h"
-#include "kernels/cuda/linear_hopper.h"
 #include "kernels/cuda/matmul_plan.h"
 #include "kernels/fp8.h"
 
@@ -179,7 +178,6 @@ cublasStatus_t run_matmul(CudaHandles& handles, MatmulPlan& plan, const MatmulAl
 
 // y [N, O] = x w^T is, read by columns, y^T [O, N] = w x^T; memory of w is w^T to cuBLASLt, that of x is x^T.
 void linear_forward(CudaContext& ctx, Tensor y, ConstTensor x, ConstTensor w, ConstTensor residual) {
-    if (!residual.empty() && linear_residual_forward(ctx, y, x, w, residual)) return;
     multiply(ctx, y, w, true, x, false, x.size(1), residual);
 }
 
