@@ -6,7 +6,8 @@
 // take, backward longer. So a tile is only rounded when its products are done, and goes its way in chunks
 // while the next tile's products run. Forward at 16,384 x 2,048 x 5,504 is then faster than cuBLASLt's
 // product alone (1.05 and 1.09 ms on an H200 at its power limit). Tried without gain: two blocks of half as
-// wide tiles on a multiprocessor, warpgroups half a step apart, gate and up brought into L2 ahead (backward).
+// wide tiles on a multiprocessor, warpgroups half a step apart; in backward gate and up brought into L2
+// ahead, and three stages with twice the buffers for them (a quarter slower).
 #include "kernels/cuda/linear_hopper.cuh"
 #include "kernels/cuda/swiglu.cuh"
 #include "kernels/linear_swiglu.h"
