@@ -148,6 +148,18 @@ __device__ void walk_queries(KeyBlock& keys, std::byte* shared, int block, int b
     }
 }
 
+/// dv and dk of a warp's 16 keys go to memory; the shared part of dk at the end of a run.
+template <bool kSharedKey>
+__device__ void store_key_gradients(const AttentionBackwardParams<bf16>& p, const HeadWalk& walk,
+                                    const KeyBlock& keys, int first, int lane) {
+    const int batch = walk.batch(), head = walk.head(), tokens = p.sizes.tokens;
+    const auto dk_rows = key_rows<kSharedKey>(p.dk, p.dk_shared, batch, head, head / walk.run);
+    store_block(token_rows(p.dv, batch, head, kResidentWidth), keys.dv, 1, 1, first, tokens, lane);
+    store_columns<0, 1>(dk_rows, keys.dk, p.scale, p.scale, first, tokens, lane);
+    if (!kSharedKey || walk.ends_run())
+        store_columns<1, 2>(dk_rows, keys.dk, p.scale, p.scale, first, tokens, lane);
+}
+
 /// dq of a warp's 16 queries: the sum over key blocks 0 ... block of dS k, squares and key rows in order.
 __device__ inline void query_gradient(float (&dq)[8][4], SharedAddress squares, SharedAddress k, int block,
                                       int square_bytes, int block_bytes, int lane) {
@@ -233,7 +245,7 @@ __global__ void __launch_bounds__(kWarps * 32, kResidentWarps / kWarps)
         own.request(p, next, first, lane);
 
         const int batch = walk.batch(), head = walk.head();
-        store_key_gradients<kSharedKey>(p, walk, keys.dk, keys.dv, first, lane);
+        store_key_gradients<kSharedKey>(p, walk, keys, first, lane);
 
         if constexpr (kRotate) angles.request(p.rope_table, first, tokens, lane);
         float dq[8][4];

@@ -1,21 +1,9 @@
 #pragma once
-// What happens to a warp's gradients of 16 tokens on their way to memory, common to the kernels of attention
-// backward that hold whole heads.
+// The rotation of a warp's gradients on their way to memory, common to the kernels of attention backward that
+// hold whole heads.
 #include "kernels/cuda/attention_resident.cuh"
 
 namespace pastur {
-
-/// dv and dk of a warp's 16 keys go to memory; the shared part of dk at the end of a run.
-template <bool kSharedKey>
-__device__ void store_key_gradients(const AttentionBackwardParams<bf16>& p, const HeadWalk& walk,
-                                    const float (&dk)[8][4], const float (&dv)[8][4], int first, int lane) {
-    const int batch = walk.batch(), head = walk.head(), tokens = p.sizes.tokens;
-    const auto dk_rows = key_rows<kSharedKey>(p.dk, p.dk_shared, batch, head, head / walk.run);
-    store_block(token_rows(p.dv, batch, head, kResidentWidth), dv, 1, 1, first, tokens, lane);
-    store_columns<0, 1>(dk_rows, dk, p.scale, p.scale, first, tokens, lane);
-    if (!kSharedKey || walk.ends_run())
-        store_columns<1, 2>(dk_rows, dk, p.scale, p.scale, first, tokens, lane);
-}
 
 /// The angles of a warp's 16 tokens, for accumulators whose columns are all rotated, or the last 32, the
 /// shared ones. A column and its partner half the width further are the same lane's.

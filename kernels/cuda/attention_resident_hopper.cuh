@@ -6,7 +6,6 @@
 
 namespace pastur {
 
-inline constexpr int kConsumerThreads = kConsumers * kWarpgroup;
 inline constexpr int kStages = 2;
 inline constexpr int kRotators = 3;  ///< warps beside the copying one
 /// Of a thread beside the consumers, and of a consumer, where there is something to rotate: of three

@@ -78,17 +78,16 @@ struct GradientConsumer {
         products_commit();
     }
 
-    /// Puts columns of a warp's accumulators, from tile kFirst on, times `factor`, into 16 rows of a block of
-    /// kFragments * 16 columns.
-    template <int kFirst, int kFragments, int kWhole>
+    /// Puts a warp's accumulators, times `factor`, into its 16 rows of a block of as many columns.
+    template <int kWhole>
     __device__ __forceinline__ void put(SharedAddress block, const float (&acc)[kWhole][4],
                                         float factor) const {
-        uint32_t rounded[kFragments][4];
+        uint32_t rounded[kWhole / 2][4];
 #pragma unroll
-        for (int k = 0; k < kFragments; ++k) {
+        for (int k = 0; k < kWhole / 2; ++k) {
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
-                const float(&pair)[4] = acc[kFirst + 2 * k + i / 2];
+                const float(&pair)[4] = acc[2 * k + i / 2];
                 rounded[k][i] = pack_bf16(pair[i % 2 * 2] * factor, pair[i % 2 * 2 + 1] * factor);
             }
         }
@@ -107,16 +106,16 @@ struct GradientConsumer {
         (mbarrier_arrive(barriers), ...);
     }
 
-    /// dk of a block of keys goes to a free block, and dv to the place of v.
+    /// dk of a block of keys goes to a free block.
     template <int kSecond>
     __device__ __forceinline__ void put_keys(SharedAddress block, const HeadWalk& walk,
                                              const Angles& angles) {
         if constexpr (kRotateKeys && !kSharedKey) angles.rotate_back(dk);
-        put<0, kOwnTiles / 2>(block, dk, p.attention.scale);
+        put(block, dk, p.attention.scale);
         if constexpr (kSharedKey) {
             if (!walk.ends_run()) return;
             if constexpr (kRotateKeys) angles.rotate_back(sums[kSecond]);
-            put<0, kSharedTiles / 2>(block + kSharedAt, sums[kSecond], p.attention.scale);
+            put(block + kSharedAt, sums[kSecond], p.attention.scale);
         }
     }
     __device__ __forceinline__ void send_keys(SharedAddress block, const HeadWalk& walk, int j) const {
@@ -185,7 +184,7 @@ struct GradientConsumer {
         products_done(sums[kSecond]);
         release(shared.queries_empty[j]);
         barrier_wait(1 + group, kWarpgroup);  // the products of its four warps have read v
-        put<0, kSteps>(shared.v(j), dv, 1);
+        put(shared.v(j), dv, 1);
         // The second block's dk waits for a place. The first's has that of dS^T that this group fills last.
         const SharedAddress place = shared.scores(group, group);
         if constexpr (kSecond == 0) put_keys<0>(place, walk, angles);
@@ -229,10 +228,10 @@ struct GradientConsumer {
         barrier_wait(1 + group, kWarpgroup);
         const SharedAddress first_place = shared.scores(kFirst, 0), second_place = shared.scores(kSecond, 0);
         if constexpr (kRotate) angles.rotate_back(dq);
-        put<0, kSteps>(first_place, dq, p.attention.scale);
+        put(first_place, dq, p.attention.scale);
         put_keys<1>(shared.v(kSecond), walk, second_angles);
         if constexpr (kRotate) second_angles.rotate_back(second_dq);
-        put<0, kSteps>(second_place, second_dq, p.attention.scale);
+        put(second_place, second_dq, p.attention.scale);
         all_put();
         send_keys(shared.v(kSecond), walk, kSecond);
         send(p.dq, first_place, 128, kFirst * kGroupRows + warp * 16, walk.head(), walk.batch());

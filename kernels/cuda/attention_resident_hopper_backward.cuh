@@ -9,7 +9,6 @@ namespace pastur::resident {
 inline constexpr int kBlocks = 4;  ///< of kGroupRows tokens, queries or keys
 static_assert(kBlocks * kGroupRows == kResidentTokens);
 inline constexpr int kStatsWarps = 2;
-inline constexpr int kConsumerThreads = kConsumers * kWarpgroup;
 /// Of a thread beside the consumers, and of a consumer: of three warpgroups' 3 * 168.
 inline constexpr int kHelperRegisters = 40, kConsumerRegisters = 232;
 

@@ -71,9 +71,9 @@ __device__ __forceinline__ int swizzled(int row, int unit) {
 
 inline constexpr int kWarpgroup = 128;
 inline constexpr int kGroupRows = 64;  ///< of a consuming warpgroup
-/// Consuming warpgroups of all kernels but forward's for values of 64 columns, and threads of a block.
+/// Consuming warpgroups of all kernels but forward's for values of 64 columns, their threads and a block's.
 inline constexpr int kConsumers = 2;
-inline constexpr int kThreads = (kConsumers + 1) * kWarpgroup;
+inline constexpr int kConsumerThreads = kConsumers * kWarpgroup, kThreads = kConsumerThreads + kWarpgroup;
 
 /// Of a thread, when the producer has given away what it does not need.
 template <int kConsumers>
