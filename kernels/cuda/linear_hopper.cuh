@@ -244,6 +244,26 @@ __device__ __forceinline__ void start_product_barriers(const ProductShared& shar
     cluster_sync();
 }
 
+/// A kernel: its first thread runs produce(shared), two warpgroups Consumer(base, p).run().
+template <typename Consumer, typename Params, typename Produce>
+__device__ __forceinline__ void run_products(const Params& p, const Produce& produce) {
+    const ProductShared shared;
+    start_product_barriers(shared);
+    const int warpgroup = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
+    if (warpgroup == 0) {
+        give_registers<Registers<kConsumers>::kProducer>();
+        if (threadIdx.x == 0) produce(shared);
+        __syncwarp();
+    } else {
+        take_registers<Registers<kConsumers>::kConsumer>();
+        Consumer consumer({shared, p.steps, warpgroup - 1, static_cast<int>(threadIdx.x) / 32 % 4,
+                           static_cast<int>(threadIdx.x) % 32},
+                          p);
+        consumer.run();
+    }
+    cluster_sync();  // nobody leaves while the other block may still write here or arrive
+}
+
 #endif  // PASTUR_HOPPER
 
 /// [rows, columns] in boxes; its rows may be strided.

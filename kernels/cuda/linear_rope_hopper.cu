@@ -99,26 +99,15 @@ struct RotatedConsumer : ProductConsumer<false> {
 __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(kThreads, 1)
     linear_rope_kernel(const __grid_constant__ RotatedParams p) {
 #if defined(PASTUR_HOPPER)
-    const ProductShared shared;
-    start_product_barriers(shared);
-    const int warpgroup = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
-    if (warpgroup == 0) {
-        give_registers<Registers<kConsumers>::kProducer>();
-        const int half = cluster_rank() * (kTileColumns / 2);
-        const auto copy_b = [&](SharedAddress to, SharedAddress barrier, int k, const Place& tile)
-            __attribute__((always_inline)) {
-            copy_box_to_both(to + half * kStageColumns * 2, p.b, barrier, k, tile.column + half, 0, 0);
-        };
-        if (threadIdx.x == 0) produce(p, shared, kTileColumns, copy_b);
-        __syncwarp();
-    } else {
-        take_registers<Registers<kConsumers>::kConsumer>();
-        RotatedConsumer consumer({shared, p.steps, warpgroup - 1, static_cast<int>(threadIdx.x) / 32 % 4,
-                                  static_cast<int>(threadIdx.x) % 32},
-                                 p);
-        consumer.run();
-    }
-    cluster_sync();  // nobody leaves while the other block may still write here or arrive
+    run_products<RotatedConsumer>(
+        p, [&](const ProductShared& shared) __attribute__((always_inline)) {
+            const int half = cluster_rank() * (kTileColumns / 2);
+            const auto copy_b = [&](SharedAddress to, SharedAddress barrier, int k, const Place& tile)
+                __attribute__((always_inline)) {
+                copy_box_to_both(to + half * kStageColumns * 2, p.b, barrier, k, tile.column + half, 0, 0);
+            };
+            produce(p, shared, kTileColumns, copy_b);
+        });
 #endif
 }
 

@@ -216,22 +216,9 @@ template <bool kForward, bool kWritesOut>
 __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(kThreads, 1)
     linear_swiglu_kernel(const __grid_constant__ GatedParams p) {
 #if defined(PASTUR_HOPPER)
-    const ProductShared shared;
-    start_product_barriers(shared);
-    const int warpgroup = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
-    if (warpgroup == 0) {
-        give_registers<Registers<kConsumers>::kProducer>();
-        if (threadIdx.x == 0) produce_gated<kForward>(p, shared);
-        __syncwarp();
-    } else {
-        take_registers<Registers<kConsumers>::kConsumer>();
-        GatedConsumer<kForward, kWritesOut> consumer(
-            {shared, p.steps, warpgroup - 1, static_cast<int>(threadIdx.x) / 32 % 4,
-             static_cast<int>(threadIdx.x) % 32},
-            p);
-        consumer.run();
-    }
-    cluster_sync();  // nobody leaves while the other block may still write here or arrive
+    run_products<GatedConsumer<kForward, kWritesOut>>(
+        p, [&](const ProductShared& shared)
+               __attribute__((always_inline)) { produce_gated<kForward>(p, shared); });
 #endif
 }
 
