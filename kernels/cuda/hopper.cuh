@@ -12,6 +12,12 @@
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define PASTUR_HOPPER 1
 #endif
+// Of a kernel whose blocks come in clusters of two, which compilers for other architectures may refuse.
+#if defined(__CUDA_ARCH__) && !defined(PASTUR_HOPPER)
+#define PASTUR_PAIRS_OF_BLOCKS
+#else
+#define PASTUR_PAIRS_OF_BLOCKS __cluster_dims__(2, 1, 1)
+#endif
 
 namespace pastur {
 

@@ -96,7 +96,7 @@ struct RotatedConsumer : ProductConsumer<false> {
 
 #endif  // PASTUR_HOPPER
 
-__global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(kThreads, 1)
+__global__ void PASTUR_PAIRS_OF_BLOCKS __launch_bounds__(kThreads, 1)
     linear_rope_kernel(const __grid_constant__ RotatedParams p) {
 #if defined(PASTUR_HOPPER)
     run_products<RotatedConsumer>(

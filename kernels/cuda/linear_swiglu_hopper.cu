@@ -213,7 +213,7 @@ __device__ __forceinline__ void produce_gated(const GatedParams& p, const Produc
 #endif  // PASTUR_HOPPER
 
 template <bool kForward, bool kWritesOut>
-__global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(kThreads, 1)
+__global__ void PASTUR_PAIRS_OF_BLOCKS __launch_bounds__(kThreads, 1)
     linear_swiglu_kernel(const __grid_constant__ GatedParams p) {
 #if defined(PASTUR_HOPPER)
     run_products<GatedConsumer<kForward, kWritesOut>>(
