@@ -51,8 +51,7 @@ struct AttentionBackwardParams {
     bool rotated_keys;        ///< whether dk or dk_shared too, or dq alone
     float2* row_stats;  ///< [B, H, T] scratch: (log2(e) lse, delta), where a kernel leaves it to the next
     float* dq_sums;     ///< scratch, where attention_hopper_sums asks for it: fp32 sums of dq
-    int* dq_turns;      ///< and by how many blocks of keys each of their pieces has been added to
-    int* dq_next;       ///< and the next block of keys to be taken
+    int* dq_counters;   ///< and how far they, and what they need, are
 };
 
 /// Tensor cores, bf16: widths multiples of 8 and every row aligned to 16 bytes, which the caller checks.
@@ -86,10 +85,10 @@ void attention_hopper_backward(CudaContext& ctx, const AttentionBackwardParams<b
 inline int attention_padded_tokens(int tokens) {
     return (tokens + 63) / 64 * 64;
 }
-/// What backward takes beside row_stats: numbers of elements of dq_sums and of dq_turns, 0 where it adds dq
-/// up in registers.
+/// What backward takes beside row_stats: numbers of elements of dq_sums and of dq_counters, 0 where it adds
+/// dq up in registers.
 struct AttentionSums {
-    int64_t floats, turns;
+    int64_t floats, counters;
 };
 AttentionSums attention_hopper_sums(const AttentionSizes& sizes);
 

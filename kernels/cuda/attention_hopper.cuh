@@ -78,12 +78,11 @@ struct HopperBackwardParams {
 };
 
 /// Widths of a head: a key is content and shared columns; a query has the same in one row.
-template <int kContent, int kShared, int kValue>
+template <int kContent_, int kShared, int kValue>
 struct HeadWidths {
-    static constexpr int kQk = kContent + kShared, kV = kValue;
+    static constexpr int kContent = kContent_, kQk = kContent + kShared, kV = kValue;
     static constexpr bool kSplitQuery = kContent % 64 == 0;
-    /// The columns that may be rotated, in tiles of 8: the shared ones, or all where none is shared.
-    static constexpr int kRotaryTile = kShared > 0 ? kContent / 8 : 0;
+    /// Columns that may be rotated, by 16: the shared ones, which are the last, or all where none is shared.
     static constexpr int kRotaryPairs = (kShared > 0 ? kShared : kContent) / 16;
     template <int kRows>
     using Query = std::conditional_t<kSplitQuery, SwizzledRows<kRows, kContent, kShared>,
@@ -136,6 +135,29 @@ __device__ __forceinline__ void product_by_rows(float (&acc)[kTiles][4], SharedA
     unrolled<A::kWidth / 16>([&]<int kStep>() {
         product_of_rows<kCols>(acc, A::template by_rows<kStep * 16>(a, row),
                                B::template by_rows<kStep * 16>(b, 0), kStep > 0);
+    });
+}
+
+/// The 16 rows of a warp, of a tile in shared memory, as a product's operand A; lane's row: lane % 16.
+template <typename A, int kSteps>
+__device__ __forceinline__ void load_fragments(uint32_t (&fragments)[kSteps][4], SharedAddress a, int row,
+                                               int lane) {
+    static_assert(kSteps == A::kWidth / 16);
+    unrolled<kSteps>([&]<int kStep>() {
+        constexpr auto kPart = A::part_of(kStep * 16);
+        constexpr int kRowBytes = kPart.width * 2, kUnit = (kStep * 16 - kPart.column) / 8;
+        load_matrices(fragments[kStep], a + kPart.column * (A::kBytes / A::kWidth) + row * kRowBytes +
+                                            swizzled<kRowBytes>(row, kUnit + lane / 16) * 16);
+    });
+}
+
+/// acc = A B^T: 64 rows of A in fragments, kCols rows of B.
+template <typename B, int kCols, int kSteps, int kTiles>
+__device__ __forceinline__ void product_by_rows(float (&acc)[kTiles][4], const uint32_t (&a)[kSteps][4],
+                                                SharedAddress b) {
+    static_assert(kCols <= kTiles * 8 && kSteps == B::kWidth / 16);
+    unrolled<kSteps>([&]<int kStep>() {
+        product_of_fragment_and_rows<kCols>(acc, a[kStep], B::template by_rows<kStep * 16>(b, 0), kStep > 0);
     });
 }
 

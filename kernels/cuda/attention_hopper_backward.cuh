@@ -1,8 +1,8 @@
 #pragma once
 // Causal attention backward on Hopper: wgmma, tensor copies, a producing warpgroup.
 //
-// Two ways. Wide heads and long sequences: one kernel, stationary in the keys, whose blocks add dq up in
-// memory one after the other (attention_hopper_backward_joint.cu). The others as on sm_80
+// Two ways. Most heads: one kernel, stationary in the keys, whose blocks add dq up in memory one after the
+// other (attention_hopper_backward_joint.cu). Heads of 96 columns, whose halves it does not have, as on sm_80
 // (attention_sm80_backward.cu) in two kernels, one stationary in the queries (dq), one in the keys (dk, dv):
 // S and dP are computed twice, seven products instead of five; in exchange nothing that is multiplied leaves
 // the registers and no sum leaves the chip. In all of them every sum has one fixed order. Here is what they
@@ -26,6 +26,7 @@ struct BackwardTiles {
     using ColsV = MovingV;
     static constexpr int kStages = kStages_, kRowStages = 1, kStatsBytes = kStatsBytes_;
     static constexpr int kCols = ColsQk::kBytes / ColsQk::kWidth / 2;
+    static constexpr bool kKeepsRows = false;
     static constexpr int kStationaryBytes = RowsQk::kBytes + RowsV::kBytes;
     static constexpr int kMovingBytes = ColsQk::kBytes + ColsV::kBytes;
 
@@ -96,7 +97,20 @@ struct BackwardConsumer {
     Turns<kConsumers> turns{group};
 
     static constexpr int kTiles = Tiles::kCols / 8;
+    // The stationary operands, where there are registers for them: products then read shared memory half as
+    // much.
+    static constexpr bool kKeeps = Tiles::kKeepsRows;
+    uint32_t rows_qk[kKeeps ? Tiles::RowsQk::kWidth / 16 : 1][4],
+        rows_v[kKeeps ? Tiles::RowsV::kWidth / 16 : 1][4];
 
+    /// Before the first products with a block's rows.
+    __device__ __forceinline__ void keep_rows() {
+        if constexpr (kKeeps) {
+            const int row = group * kGroupRows + warp * 16 + lane % 16;
+            load_fragments<typename Tiles::RowsQk>(rows_qk, shared.rows_qk(), row, lane);
+            load_fragments<typename Tiles::RowsV>(rows_v, shared.rows_v(), row, lane);
+        }
+    }
     __device__ __forceinline__ void products(float (&s)[kTiles][4], float (&dp)[kTiles][4]) {
         scores(s);
         score_gradients(dp);
@@ -105,13 +119,19 @@ struct BackwardConsumer {
     __device__ __forceinline__ void scores(float (&s)[kTiles][4]) {
         mbarrier_sleep(shared.full[ring.stage], ring.parity);
         products_begin();
-        product_by_rows<typename Tiles::RowsQk, typename Tiles::ColsQk, Tiles::kCols>(
-            s, shared.rows_qk(), group * kGroupRows, shared.cols_qk(ring.stage));
+        if constexpr (kKeeps)
+            product_by_rows<typename Tiles::ColsQk, Tiles::kCols>(s, rows_qk, shared.cols_qk(ring.stage));
+        else
+            product_by_rows<typename Tiles::RowsQk, typename Tiles::ColsQk, Tiles::kCols>(
+                s, shared.rows_qk(), group * kGroupRows, shared.cols_qk(ring.stage));
         products_commit();
     }
     __device__ __forceinline__ void score_gradients(float (&dp)[kTiles][4]) {
-        product_by_rows<typename Tiles::RowsV, typename Tiles::ColsV, Tiles::kCols>(
-            dp, shared.rows_v(), group * kGroupRows, shared.cols_v(ring.stage));
+        if constexpr (kKeeps)
+            product_by_rows<typename Tiles::ColsV, Tiles::kCols>(dp, rows_v, shared.cols_v(ring.stage));
+        else
+            product_by_rows<typename Tiles::RowsV, typename Tiles::ColsV, Tiles::kCols>(
+                dp, shared.rows_v(), group * kGroupRows, shared.cols_v(ring.stage));
         products_commit();
         ring.advance();
     }
@@ -119,9 +139,15 @@ struct BackwardConsumer {
         release(shared.empty[done.stage]);
         done.advance();
     }
-    __device__ __forceinline__ void skip_stage() {
-        mbarrier_sleep(shared.full[ring.stage], ring.parity);
+    /// The next stage, once it is full.
+    __device__ __forceinline__ int wait_stage() {
+        const int stage = ring.stage;
+        mbarrier_sleep(shared.full[stage], ring.parity);
         ring.advance();
+        return stage;
+    }
+    __device__ __forceinline__ void skip_stage() {
+        wait_stage();
         release_stage();
     }
     /// Passes over steps that only other warpgroups of the block need.
@@ -175,7 +201,7 @@ __device__ __forceinline__ void row_stats(float2 (&stats)[2], const HopperBackwa
 template <typename Run>
 void visit_separate_widths(const AttentionSizes& sizes, const Run& run) {
     visit_hopper_widths(sizes, [&]<int kContent, int kShared, int kValue>() {
-        if constexpr (kContent + kShared <= 96) run.template operator()<kContent, kShared, kValue>();
+        if constexpr ((kContent + kShared) % 64 != 0) run.template operator()<kContent, kShared, kValue>();
     });
 }
 

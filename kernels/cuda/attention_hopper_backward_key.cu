@@ -93,8 +93,7 @@ __device__ __forceinline__ void key_gradients(BackwardConsumer<Tiles>& consumer,
     release(consumer.shared.rows_empty[0]);
     const SharedAddress out = consumer.shared.out(consumer.group * 4 + consumer.warp);
     if (p.attention.rope_table)
-        rotate_rows_back<Widths::kRotaryTile, Widths::kRotaryPairs>(dk, p.attention.rope_table, row,
-                                                                    sizes.tokens, lane);
+        rotate_rows_back<Widths::kRotaryPairs>(dk, p.attention.rope_table, row, sizes.tokens, lane);
     store_rows<Tiles::kPitch>(
         token_rows(p.attention.dk, sizes.content, p.attention.dk_shared, sizes.rotary, tile.batch, tile.head),
         dk, p.attention.scale, p.attention.scale, out, row, sizes.tokens, lane);

@@ -99,6 +99,23 @@ __device__ __forceinline__ void store_scores(SharedAddress scores, const uint32_
         store_matrices(line + swizzled<kRowBytes>(lane % 8, 2 * k + lane / 16) * 16, ds[k]);
 }
 
+/// kTiles tiles of a warp's accumulators, times `factor`, to its 16 rows of SwizzledRows, where tensor copies
+/// take them from.
+template <int kFirst, int kTiles, int kAll>
+__device__ __forceinline__ void put_rows(SharedAddress rows, const float (&acc)[kAll][4], float factor,
+                                         int row, int lane) {
+    uint32_t rounded[kTiles / 2][4];
+#pragma unroll
+    for (int k = 0; k < kTiles / 2; ++k) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            const float(&pair)[4] = acc[kFirst + 2 * k + i / 2];
+            rounded[k][i] = pack_bf16(pair[i % 2 * 2] * factor, pair[i % 2 * 2 + 1] * factor);
+        }
+    }
+    store_scores(rows, rounded, row, lane);
+}
+
 #endif  // PASTUR_HOPPER
 
 }  // namespace pastur

@@ -110,8 +110,7 @@ __device__ __forceinline__ void query_gradient(BackwardConsumer<Tiles>& consumer
     consumer.release_stage();
     release(consumer.shared.rows_empty[0]);
     if (p.attention.rope_table)
-        rotate_rows_back<Widths::kRotaryTile, Widths::kRotaryPairs>(dq, p.attention.rope_table, row,
-                                                                    sizes.tokens, lane);
+        rotate_rows_back<Widths::kRotaryPairs>(dq, p.attention.rope_table, row, sizes.tokens, lane);
     store_rows<Tiles::kPitch>(
         token_rows(p.attention.dq, tile.batch, tile.head, sizes.query_key()), dq, p.attention.scale,
         p.attention.scale, consumer.shared.out(consumer.group * 4 + consumer.warp), row, sizes.tokens, lane);

@@ -110,10 +110,7 @@ struct ForwardConsumer {
         products_begin();
         const SharedAddress keys = shared.k(k_ring.stage);
         if constexpr (Tiles::keeps_queries())
-            unrolled<kQuerySteps>([&]<int kStep>() {
-                product_of_fragment_and_rows(s, queries[kStep],
-                                             Tiles::K::template by_rows<kStep * 16>(keys, 0), kStep > 0);
-            });
+            product_by_rows<typename Tiles::K, Tiles::kKeys>(s, queries, keys);
         else
             product_by_rows<typename Tiles::Q, typename Tiles::K, Tiles::kKeys>(s, shared.q(),
                                                                                 group * kGroupRows, keys);
@@ -121,13 +118,8 @@ struct ForwardConsumer {
     }
     /// Takes the tile's queries into registers, and says so.
     __device__ __forceinline__ void keep_queries() {
-        const int row = group * kGroupRows + warp * 16 + lane % 16;
-        unrolled<kQuerySteps>([&]<int kStep>() {
-            constexpr auto kPart = Tiles::Q::part_of(kStep * 16);
-            constexpr int kRowBytes = kPart.width * 2, kUnit = (kStep * 16 - kPart.column) / 8;
-            load_matrices(queries[kStep], shared.q() + kPart.column * Tiles::kRows * 2 + row * kRowBytes +
-                                              swizzled<kRowBytes>(row, kUnit + lane / 16) * 16);
-        });
+        load_fragments<typename Tiles::Q>(queries, shared.q(), group * kGroupRows + warp * 16 + lane % 16,
+                                          lane);
         release(shared.q_empty[0]);
     }
     __device__ __forceinline__ void scores_done() {

@@ -6,7 +6,7 @@
 // Against the streaming kernels (attention_sm80_backward.cu) S and dP are computed once instead of twice and
 // every input is read from memory once. What pays for it is shared memory: q, dout, two generations of k, and
 // the lower triangle of dS, 214 KB for 256 tokens.
-#include "kernels/cuda/attention_resident_backward.cuh"
+#include "kernels/cuda/attention_resident.cuh"
 #include "kernels/cuda/attention_scores.cuh"
 #include "kernels/cuda/mbarrier.cuh"
 
@@ -231,7 +231,7 @@ __global__ void __launch_bounds__(kWarps * 32, kResidentWarps / kWarps)
         keys.start(!kSharedKey || walk.starts_run());
         walk_queries<kWarps>(keys, shared, block, blocks, generation, c, lane);
         lane = computed_here(lane);
-        BlockAngles<kSharedKey> angles;
+        BlockAngles<kSharedKey ? 2 : 4> angles;
         if constexpr (kRotateKeys) angles.request(p.rope_table, first, tokens, lane);
         if (block > 0)
             barrier_wait(block, (block + 1) * 32);

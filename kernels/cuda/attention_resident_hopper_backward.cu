@@ -39,7 +39,7 @@ struct GradientConsumer {
     /// dk_shared of the run so far, of both blocks of keys.
     float sums[2][kSharedKey ? kSharedTiles : 1][4];
 
-    using Angles = BlockAngles<kSharedKey>;
+    using Angles = BlockAngles<kSharedKey ? 2 : 4>;
 
     /// Of the warp's tokens of a block. Addresses are not computed before they are needed.
     __device__ __forceinline__ void request(Angles& angles, int block) const {
@@ -82,16 +82,7 @@ struct GradientConsumer {
     template <int kWhole>
     __device__ __forceinline__ void put(SharedAddress block, const float (&acc)[kWhole][4],
                                         float factor) const {
-        uint32_t rounded[kWhole / 2][4];
-#pragma unroll
-        for (int k = 0; k < kWhole / 2; ++k) {
-#pragma unroll
-            for (int i = 0; i < 4; ++i) {
-                const float(&pair)[4] = acc[2 * k + i / 2];
-                rounded[k][i] = pack_bf16(pair[i % 2 * 2] * factor, pair[i % 2 * 2 + 1] * factor);
-            }
-        }
-        store_scores(block, rounded, warp * 16, lane);
+        put_rows<0, kWhole>(block, acc, factor, warp * 16, lane);
     }
     /// What the warp put there is on its way to memory.
     __device__ __forceinline__ void send(const CUtensorMap& map, SharedAddress block, int row_bytes,
@@ -284,11 +275,6 @@ __global__ void __launch_bounds__(kThreads, 1)
         consumer.run();
     }
 #endif
-}
-
-/// Of what warps write, 16 tokens at a time.
-CUtensorMap gradient_map(const HeadView<bf16>& view, int width, const AttentionSizes& sizes, int heads) {
-    return tensor_map({view.data, view.batch, view.token, view.head}, width, sizes, heads, 16, width);
 }
 
 template <int kShared, bool kRotate, bool kRotateKeys = kRotate>

@@ -2,7 +2,7 @@
 // Attention backward for sequences of four blocks of 64 tokens on Hopper: what lies in shared memory, and the
 // warps beside the multiplying ones, which copy and prepare.
 #include "kernels/cuda/attention_hopper_backward_key.cuh"
-#include "kernels/cuda/attention_resident_backward.cuh"
+#include "kernels/cuda/attention_resident.cuh"
 
 namespace pastur::resident {
 

@@ -262,24 +262,48 @@ __device__ inline void rotate_pairs_back(float (&a)[4], float (&b)[4], int half,
     b[2 * half + 1] = b[2 * half + 1] * cosine.y - y * sine.y;
 }
 
-/// Rotates the accumulators of a warp's tokens `first` ... back (rope.h, kInverse): those of columns [8
-/// kFirst, 8 kFirst + 16 kPairs). A column and its partner half the width further are the same lane's.
-template <int kFirst, int kPairs, int kTiles>
-__device__ void rotate_rows_back(float (&acc)[kTiles][4], const float* table, int first, int tokens,
-                                 int lane) {
-    static_assert(kFirst + 2 * kPairs <= kTiles);
-    constexpr int kHalf = kPairs * 8;
+/// The angles of a warp's 16 tokens, for the last 16 kPairs columns of an accumulator: all of a head's, or
+/// the shared ones. A column and its partner half the width further are the same lane's.
+template <int kPairs>
+struct BlockAngles {
+    static constexpr int kHalf = kPairs * 8;
+    float2 cosine[2][kPairs], sine[2][kPairs];
+
+    __device__ void request(const float* table, int first, int tokens, int lane) {
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-        const int token = min(first + lane / 4 + half * 8, tokens - 1);  // rows past it are not stored
-        const float* row = table + token * 2 * kHalf + lane % 4 * 2;
+        for (int half = 0; half < 2; ++half) {
+            const int token = min(first + lane / 4 + half * 8, tokens - 1);  // rows past it are not stored
+            const float* row = table + token * 2 * kHalf + lane % 4 * 2;
 #pragma unroll
-        for (int n = 0; n < kPairs; ++n) {
-            const float2 c = *reinterpret_cast<const float2*>(row + n * 8);
-            const float2 s = *reinterpret_cast<const float2*>(row + n * 8 + kHalf);
-            rotate_pairs_back(acc[kFirst + n], acc[kFirst + kPairs + n], half, c, s);
+            for (int n = 0; n < kPairs; ++n) {
+                cosine[half][n] = *reinterpret_cast<const float2*>(row + n * 8);
+                sine[half][n] = *reinterpret_cast<const float2*>(row + n * 8 + kHalf);
+            }
         }
     }
+
+    /// Rotates the last of an accumulator's columns back (rope.h, kInverse).
+    template <int kTiles>
+    __device__ void rotate_back(float (&acc)[kTiles][4]) const {
+        constexpr int kFirst = kTiles - 2 * kPairs;
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+#pragma unroll
+            for (int n = 0; n < kPairs; ++n) {
+                rotate_pairs_back(acc[kFirst + n], acc[kFirst + kPairs + n], half, cosine[half][n],
+                                  sine[half][n]);
+            }
+        }
+    }
+};
+
+/// Requests the angles of tokens `first` ... and rotates by them.
+template <int kPairs, int kTiles>
+__device__ void rotate_rows_back(float (&acc)[kTiles][4], const float* table, int first, int tokens,
+                                 int lane) {
+    BlockAngles<kPairs> angles;
+    angles.request(table, first, tokens, lane);
+    angles.rotate_back(acc);
 }
 
 /// Operand A of a product, 16 rows x kDepth columns of a tile: kept in registers where the width leaves room

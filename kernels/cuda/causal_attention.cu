@@ -161,8 +161,7 @@ void take_sums(Arena::Frame& frame, AttentionBackwardParams<T>& params) {
     const AttentionSums sums = attention_hopper_sums(params.sizes);
     if (sums.floats == 0) return;
     params.dq_sums = reinterpret_cast<float*>(frame.take(DType::kF32, {sums.floats}).bytes());
-    params.dq_turns = reinterpret_cast<int*>(frame.take(DType::kI32, {sums.turns + 1}).bytes());
-    params.dq_next = params.dq_turns + sums.turns;
+    params.dq_counters = reinterpret_cast<int*>(frame.take(DType::kI32, {sums.counters}).bytes());
 }
 
 /// True where the kernels rotated the gradients back themselves.
@@ -243,9 +242,10 @@ int64_t causal_attention_backward_scratch_bytes(CudaContext& ctx, const Attentio
     const int64_t rows = static_cast<int64_t>(sizes.batch) * sizes.tokens;
     int64_t bytes = align_up(static_cast<int64_t>(sizes.batch) * sizes.heads *
                              attention_padded_tokens(sizes.tokens) * static_cast<int64_t>(sizeof(float2)));
-    if (in.q.dtype() == DType::kBF16 && attention_hopper_supports(ctx, sizes)) {
+    if (in.q.dtype() == DType::kBF16 && attention_hopper_supports(ctx, sizes) &&
+        !attention_resident_supports_backward(ctx, sizes)) {
         const AttentionSums sums = attention_hopper_sums(sizes);
-        if (sums.floats > 0) bytes += align_up(sums.floats * 4) + align_up((sums.turns + 1) * 4);
+        if (sums.floats > 0) bytes += align_up(sums.floats * 4) + align_up(sums.counters * 4);
     }
     if (sizes.rotary > 0 && sizes.kv_heads > 1)  // the most parts that dk_shared comes in
         bytes += align_up(rows * sizes.kv_heads * sizes.rotary * size_of(in.q.dtype()));

@@ -298,13 +298,18 @@ __device__ __forceinline__ void product_of_fragment(float (&acc)[kTiles][4], con
         PASTUR_PRODUCT_REGISTERS("64", "1", PASTUR_REGISTERS_32, "32", "33", "34", "35", "36", "37",
                                  PASTUR_TILES_8(0));
 }
-/// acc = (keep ? acc : 0) + A B^T with A a fragment in registers and B 128 rows of its 16 columns.
-template <int kTiles>
+/// acc = (keep ? acc : 0) + A B^T with A a fragment in registers and B kN rows of its 16 columns.
+template <int kN, int kTiles>
 __device__ __forceinline__ void product_of_fragment_and_rows(float (&acc)[kTiles][4], const uint32_t (&a)[4],
                                                              uint64_t b, bool keep) {
     constexpr int kFirst = 0;
-    PASTUR_PRODUCT_REGISTERS("128", "0", PASTUR_REGISTERS_64, "64", "65", "66", "67", "68", "69",
-                             PASTUR_TILES_16(0));
+    static_assert(kN == 64 || kN == 128);
+    if constexpr (kN == 64)
+        PASTUR_PRODUCT_REGISTERS("64", "0", PASTUR_REGISTERS_32, "32", "33", "34", "35", "36", "37",
+                                 PASTUR_TILES_8(0));
+    else
+        PASTUR_PRODUCT_REGISTERS("128", "0", PASTUR_REGISTERS_64, "64", "65", "66", "67", "68", "69",
+                                 PASTUR_TILES_16(0));
 }
 #undef PASTUR_PRODUCT_REGISTERS
 
