@@ -24,10 +24,7 @@ struct TileOrder {
     __host__ __device__ int total() const { return pairs * tiles; }
     /// The `index`-th: rank counts from the longest.
     __device__ void at(int index, int& pair, int& rank) const {
-        const int first = index / (group * tiles) * group, size = min(group, pairs - first);
-        const int within = index - first * tiles;
-        pair = first + within % size;
-        rank = within / size;
+        grouped_at(index, pairs, tiles, group, pair, rank);
     }
 };
 

@@ -97,6 +97,16 @@ struct Ring {
     }
 };
 
+/// The `index`-th of `rows` x `columns` tiles, taken by groups of `group` rows, the last one smaller, and in
+/// a group column by column.
+__device__ __forceinline__ void grouped_at(int index, int rows, int columns, int group, int& row,
+                                           int& column) {
+    const int first = index / (group * columns) * group, size = min(group, rows - first);
+    const int within = index - first * columns;
+    row = first + within % size;
+    column = within / size;
+}
+
 /// Barriers in shared memory, 8 bytes each.
 struct Barriers {
     SharedAddress first;

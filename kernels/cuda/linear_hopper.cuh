@@ -33,10 +33,7 @@ struct ProductOrder {
     static constexpr int kGroup = 8;
     __host__ __device__ int total() const { return pairs * columns; }
     __device__ void at(int index, int& pair, int& column) const {
-        const int first = index / (kGroup * columns) * kGroup, size = min(kGroup, pairs - first);
-        const int within = index - first * columns;
-        pair = first + within % size;
-        column = within / size;
+        grouped_at(index, pairs, columns, kGroup, pair, column);
     }
 };
 
