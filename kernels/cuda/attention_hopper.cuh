@@ -67,17 +67,10 @@ struct HopperForwardParams {
     TileCounter counter;
 };
 
-struct HopperBackwardParams {
-    AttentionMaps maps;
-    AttentionBackwardParams<bf16> attention;
-    int padded_tokens;  ///< row_stats is [B, H, padded_tokens], (infinity, 0) past the last token
-    TileOrder order;
-};
-
 /// Widths of a head: a key is content and shared columns; a query has the same in one row.
-template <int kContent_, int kShared, int kValue>
+template <int kContent, int kShared, int kValue>
 struct HeadWidths {
-    static constexpr int kContent = kContent_, kQk = kContent + kShared, kV = kValue;
+    static constexpr int kQk = kContent + kShared, kV = kValue;
     static constexpr bool kSplitQuery = kContent % 64 == 0;
     /// Columns that may be rotated, by 16: the shared ones, which are the last, or all where none is shared.
     static constexpr int kRotaryPairs = (kShared > 0 ? kShared : kContent) / 16;

@@ -1,55 +1,98 @@
 #pragma once
-// Causal attention backward on Hopper: wgmma, tensor copies, a producing warpgroup.
+// Causal attention backward on Hopper: wgmma, tensor copies, a producing warpgroup; one kernel, stationary in
+// the keys, whose blocks add dq up in memory one after the other.
 //
-// Two ways. Most heads: one kernel, stationary in the keys, whose blocks add dq up in memory one after the
-// other (attention_hopper_backward_joint.cu). Heads of 96 columns, whose halves it does not have, as on sm_80
-// (attention_sm80_backward.cu) in two kernels, one stationary in the queries (dq), one in the keys (dk, dv):
-// S and dP are computed twice, seven products instead of five; in exchange nothing that is multiplied leaves
-// the registers and no sum leaves the chip. In all of them every sum has one fixed order. Here is what they
-// share.
-#include <algorithm>
-
+// A consuming warpgroup owns 64 of the block's keys. Its P^T and dS^T are operands in registers of dv and dk;
+// dS^T goes through shared memory, too, where both warpgroups multiply it by all keys of the block, each for
+// half of the columns of dq. That runs one step late, so that no warpgroup waits for the other's dS^T of the
+// same step. What a block adds to dq leaves in fp32 by the copy engine, piece by piece (a tile of queries, a
+// half of the columns).
+//
+// A piece is added to in one fixed order, blocks of keys downwards: a block waits for its turn, a number in
+// memory, and the block on the diagonal, which is the first, writes instead of adding. Blocks of threads take
+// the blocks of keys of a head in that order, too, so that each finds its predecessor ahead of itself.
+//
+// What is due before and after that is done on the way, through the same ring: of some later head row_stats,
+// of some earlier one dq from its sums, while these are in L2 (BackwardItem).
+//
+// Here are its shared memory, and what it works on in which order. The threads that copy are in
+// attention_hopper_backward_helpers.cuh, those that multiply in attention_hopper_backward_keys.cuh and
+// attention_hopper_backward_queries.cuh.
 #include "kernels/cuda/attention_hopper.cuh"
 
 namespace pastur {
 
 inline constexpr int kRows = kConsumers * kGroupRows;
 
-/// A block's stationary pair of tiles, of queries and dout or of keys and values, and the stages of the
-/// moving pair, of kCols rows.
-template <typename StationaryQk, typename StationaryV, typename MovingQk, typename MovingV, int kStatsBytes_,
-          int kStages_>
+template <typename Widths>
 struct BackwardTiles {
-    using RowsQk = StationaryQk;
-    using RowsV = StationaryV;
-    using ColsQk = MovingQk;
-    using ColsV = MovingV;
-    static constexpr int kStages = kStages_, kRowStages = 1, kStatsBytes = kStatsBytes_;
-    static constexpr int kCols = ColsQk::kBytes / ColsQk::kWidth / 2;
-    static constexpr bool kKeepsRows = false;
+    static constexpr int kCols = kGroupRows;  ///< queries
+    using RowsQk = typename Widths::template Key<kRows>;
+    using RowsV = typename Widths::template Value<kRows>;
+    using ColsQk = typename Widths::template Query<kCols>;
+    using ColsV = typename Widths::template Value<kCols>;
+    using Scores = SwizzledRows<kRows, kCols>;  ///< dS^T
+    /// Whether dk and dv leave so few registers that what else a step needs may not live at the same time.
+    static constexpr bool kWide = Widths::kQk + Widths::kV > 256;
+    /// Whether they leave enough for the stationary operands of the first two products.
+    static constexpr bool kKeepsRows = Widths::kQk + Widths::kV <= 128;
+    /// Whether a step leaves so much shared memory that all gradients go through it on their way out.
+    static constexpr bool kStagesOut = Widths::kQk + Widths::kV <= 160;
+    /// Blocks of keys in a group of pairs, by how many blocks of threads there are, and how many lie between
+    /// a block of keys and dq of its queries at least. By measurement: less than twice as many makes items
+    /// wait, and wide sums leave L2 when there are more.
+    static constexpr double kGroupItems = kStagesOut ? 1.5 : 0.5, kBehindItems = kStagesOut ? 3 : 2;
+    /// Of a thread.
+    static constexpr int kHelperRegisters = kWide ? 24 : 40, kConsumerRegisters = kWide ? 240 : 232;
+    static_assert(kHelperRegisters + kConsumers * kConsumerRegisters <=
+                  (kConsumers + 1) * Registers<kConsumers>::kLaunched);
+    /// Whether the next step's S and dP find registers beside dk, dv and the operands of a step's last
+    /// products.
+    static constexpr bool kRunsAhead = (Widths::kQk + Widths::kV) / 2 + kCols + 2 * kCols / 4 <= 208;
+    static constexpr int kStages = kWide ? 2 : 3;
+    static constexpr int kRowStages = kKeepsRows ? 2 : 1;
+    static constexpr int kStatsBytes = kCols * static_cast<int>(sizeof(float2));
     static constexpr int kStationaryBytes = RowsQk::kBytes + RowsV::kBytes;
     static constexpr int kMovingBytes = ColsQk::kBytes + ColsV::kBytes;
+    static constexpr int kPieceColumns = Widths::kQk / 2;
+    static constexpr int kPieceBytes = kCols * kPieceColumns * static_cast<int>(sizeof(float));
+    static constexpr int kSlots = kWide ? 1 : kKeepsRows ? 4 : 2;  ///< for pieces on their way out
+    static constexpr int kSlotsOfGroup = kSlots > kConsumers ? kSlots / kConsumers : 1;
+    static constexpr int kPiecesOfStage = kMovingBytes / kPieceBytes > 1 ? 2 : 1;  ///< on their way back in
 
-    static constexpr int kStagesAt = kStationaryBytes;
-    static constexpr int kStatsAt = kStagesAt + kStages * kMovingBytes;
-    static constexpr int kPitch =
-        std::max(RowsQk::kWidth, RowsV::kWidth) * 2 + 16;  ///< of rows on their way out
-    static constexpr int kOutAt = kStatsAt + kStages * kStatsBytes;
-    static constexpr int kBarriersAt = kOutAt + kRows * kPitch;
-    static constexpr int kSharedBytes = kBarriersAt + (2 + 2 * kStages) * 8 + kSharedAlignment;
-    static_assert(kSharedBytes <= kHopperSharedBytes);
+    static constexpr int kStagesAt = kRowStages * kStationaryBytes;
+    static constexpr int kScoresAt = kStagesAt + kStages * kMovingBytes;
+    static constexpr int kPiecesAt = kScoresAt + 2 * Scores::kBytes;
+    /// Gradients on their way out, a warp's 16 rows of dk, dq and dv.
+    using OutK = typename Widths::template Key<16>;
+    using OutQ = typename Widths::template Query<16>;
+    using OutV = typename Widths::template Value<16>;
+    static constexpr int kOutAt = kPiecesAt + kSlots * kPieceBytes;
+    static constexpr int kWarpOutBytes = OutK::kBytes + OutQ::kBytes + OutV::kBytes;
+    static constexpr int kStatsAt = kOutAt + (kStagesOut ? kConsumers * 4 * kWarpOutBytes : 0);
+    static constexpr int kBarriersAt = kStatsAt + kStages * kStatsBytes;
+    static constexpr int kIndexAt =
+        kBarriersAt + (2 * kRowStages + 2 * kStages + (2 + kSlotsOfGroup) * kConsumers) * 8;
+    static constexpr int kSharedBytes = kIndexAt + 16 + kSharedAlignment;
+    static_assert(kScoresAt % 1024 == 0 && kSharedBytes <= kHopperSharedBytes);
+    static_assert(kPieceBytes <= kMovingBytes && ColsV::kBytes <= ColsQk::kBytes);
 };
+
+/// The threads that send pieces, each in a warp of its own beside the producer's.
+inline constexpr int kSenders = 3;
 
 template <typename Tiles>
 struct BackwardShared {
     SharedAddress base = shared_base();
     Barriers rows_full{base + Tiles::kBarriersAt}, rows_empty{rows_full[Tiles::kRowStages]};
     Barriers full{rows_empty[Tiles::kRowStages]}, empty{full[Tiles::kStages]};
+    Barriers piece_full{empty[Tiles::kStages]}, piece_empty{piece_full[2 * kConsumers]};
 
-    SharedAddress rows = base;  ///< the stationary pair
+    SharedAddress rows = base;  ///< the stationary pair, keys and values
 
     __device__ SharedAddress rows_qk() const { return rows; }
     __device__ SharedAddress rows_v() const { return rows + Tiles::RowsQk::kBytes; }
+    /// The moving pair, queries and dout, and their row_stats.
     __device__ SharedAddress cols_qk(int stage) const {
         return base + Tiles::kStagesAt + stage * Tiles::kMovingBytes;
     }
@@ -57,166 +100,149 @@ struct BackwardShared {
     __device__ SharedAddress stats(int stage) const {
         return base + Tiles::kStatsAt + stage * Tiles::kStatsBytes;
     }
-    /// Where a warp's 16 rows pass through on their way out.
-    __device__ SharedAddress out(int warp) const { return base + Tiles::kOutAt + warp * 16 * Tiles::kPitch; }
-};
+    /// Tells that the group's `count`-th piece is there. Two a group, so that a sender that comes late, or
+    /// early, takes no phase for another of the same parity.
+    __device__ SharedAddress full_at(int group, int count) const {
+        return piece_full[count % 2 * kConsumers + group];
+    }
+
+    __device__ SharedAddress scores(int step) const {
+        return base + Tiles::kScoresAt + step % 2 * Tiles::Scores::kBytes;
+    }
+    /// Where it is, and what tells that it has left. Without a slot for each group, they share one.
+    __device__ SharedAddress piece(int group, int count) const {
+        const int slot = (count % Tiles::kSlotsOfGroup * kConsumers + group) % Tiles::kSlots;
+        return base + Tiles::kPiecesAt + slot * Tiles::kPieceBytes;
+    }
+    __device__ SharedAddress empty_at(int group, int count) const {
+        return piece_empty[count % Tiles::kSlotsOfGroup * kConsumers + group];
+    }
+    /// A warp's 16 rows of gradients.
+    __device__ SharedAddress out_k(int group, int warp) const {
+        return base + Tiles::kOutAt + (group * 4 + warp) * Tiles::kWarpOutBytes;
+    }
+    __device__ SharedAddress out_q(int group, int warp) const {
+        return out_k(group, warp) + Tiles::OutK::kBytes;
+    }
+    __device__ SharedAddress out_v(int group, int warp) const {
+        return out_q(group, warp) + Tiles::OutQ::kBytes;
+    }
+    /// Which item a stage is for, while its rows_full says so.
+    __device__ volatile int& index(int stage) const {
+        return shared_number(base + Tiles::kIndexAt + stage * static_cast<int>(sizeof(int)));
+    }
+    /// From now on, rows are those of a stage.
+    __device__ void select_rows(int stage) { rows = base + stage * Tiles::kStationaryBytes; }
 
 #if defined(PASTUR_HOPPER)
-
-/// Whether the next step's S and dP find registers beside the `operands` of this step's last products and
-/// accumulators of so many columns.
-constexpr bool run_ahead(int columns, int cols, int operands) {
-    return columns / 2 + cols + operands * cols / 4 <= 208;
-}
-
-/// helpers: threads that release rows_empty beside the consumers'.
-template <typename Tiles>
-__device__ __forceinline__ void start_barriers(const BackwardShared<Tiles>& shared, int helpers = 0) {
-    if (threadIdx.x == 0) {
+    /// One thread, before all others.
+    __device__ void start() const {
         for (int stage = 0; stage < Tiles::kRowStages; ++stage) {
-            mbarrier_init(shared.rows_full[stage], 1);
-            mbarrier_init(shared.rows_empty[stage], kConsumers * kWarpgroup + helpers);
+            mbarrier_init(rows_full[stage], 1);
+            mbarrier_init(rows_empty[stage], kConsumers * kWarpgroup + kSenders);
         }
         for (int stage = 0; stage < Tiles::kStages; ++stage) {
-            mbarrier_init(shared.full[stage], 1);
-            mbarrier_init(shared.empty[stage], kConsumers * kWarpgroup);
+            mbarrier_init(full[stage], 1);
+            mbarrier_init(empty[stage], kConsumers * kWarpgroup);
+        }
+        for (int group = 0; group < kConsumers; ++group) {
+            mbarrier_init(full_at(group, 0), kWarpgroup);
+            mbarrier_init(full_at(group, 1), kWarpgroup);
+            for (int slot = 0; slot < Tiles::kSlotsOfGroup; ++slot) mbarrier_init(empty_at(group, slot), 1);
         }
         mbarrier_init_done();
     }
-    __syncthreads();
-}
+#endif
+};
 
-/// What a consuming warpgroup does at every step, whichever side is stationary: s = A_qk B_qk^T and dp = A_v
-/// B_v^T in two groups.
-template <typename Tiles>
-struct BackwardConsumer {
-    const BackwardShared<Tiles>& shared;
-    int group, warp, lane;                ///< consumer, warp in it
-    Ring<Tiles::kStages> ring{}, done{};  ///< of the next products, and of those not yet released
-    int rows_parity = 0;
-    Turns<kConsumers> turns{group};
+struct HopperBackwardParams {
+    AttentionMaps maps;
+    AttentionBackwardParams<bf16> attention;
+    int padded_tokens;  ///< row_stats is [B, H, padded_tokens], (infinity, 0) past the last token
+    TileOrder order;    ///< of pairs of a sequence and a key head, in groups; not the order of at()
+    CUtensorMap out[1];
+    CUtensorMap dq[2], dk[2], dv[1];  ///< boxes of a warp's 16 tokens, where tensor copies write them
+    int ahead, behind;                ///< see BackwardItem: in items; in pairs, a multiple of order.group
+    // All 0 before the kernel.
+    int* turns;  ///< [B, H, tiles of queries, groups]: by how many blocks of keys a piece has been added to
+    int* ready;  ///< [B, kv heads]: warps that have written their row_stats
+    int* next;   ///< item to be taken
 
-    static constexpr int kTiles = Tiles::kCols / 8;
-    // The stationary operands, where there are registers for them: products then read shared memory half as
-    // much.
-    static constexpr bool kKeeps = Tiles::kKeepsRows;
-    uint32_t rows_qk[kKeeps ? Tiles::RowsQk::kWidth / 16 : 1][4],
-        rows_v[kKeeps ? Tiles::RowsV::kWidth / 16 : 1][4];
-
-    /// Before the first products with a block's rows.
-    __device__ __forceinline__ void keep_rows() {
-        if constexpr (kKeeps) {
-            const int row = group * kGroupRows + warp * 16 + lane % 16;
-            load_fragments<typename Tiles::RowsQk>(rows_qk, shared.rows_qk(), row, lane);
-            load_fragments<typename Tiles::RowsV>(rows_v, shared.rows_v(), row, lane);
-        }
-    }
-    __device__ __forceinline__ void products(float (&s)[kTiles][4], float (&dp)[kTiles][4]) {
-        scores(s);
-        score_gradients(dp);
-    }
-    /// The first of the two, and the second.
-    __device__ __forceinline__ void scores(float (&s)[kTiles][4]) {
-        mbarrier_sleep(shared.full[ring.stage], ring.parity);
-        products_begin();
-        if constexpr (kKeeps)
-            product_by_rows<typename Tiles::ColsQk, Tiles::kCols>(s, rows_qk, shared.cols_qk(ring.stage));
-        else
-            product_by_rows<typename Tiles::RowsQk, typename Tiles::ColsQk, Tiles::kCols>(
-                s, shared.rows_qk(), group * kGroupRows, shared.cols_qk(ring.stage));
-        products_commit();
-    }
-    __device__ __forceinline__ void score_gradients(float (&dp)[kTiles][4]) {
-        if constexpr (kKeeps)
-            product_by_rows<typename Tiles::ColsV, Tiles::kCols>(dp, rows_v, shared.cols_v(ring.stage));
-        else
-            product_by_rows<typename Tiles::RowsV, typename Tiles::ColsV, Tiles::kCols>(
-                dp, shared.rows_v(), group * kGroupRows, shared.cols_v(ring.stage));
-        products_commit();
-        ring.advance();
-    }
-    __device__ __forceinline__ void release_stage() {
-        release(shared.empty[done.stage]);
-        done.advance();
-    }
-    /// The next stage, once it is full.
-    __device__ __forceinline__ int wait_stage() {
-        const int stage = ring.stage;
-        mbarrier_sleep(shared.full[stage], ring.parity);
-        ring.advance();
-        return stage;
-    }
-    __device__ __forceinline__ void skip_stage() {
-        wait_stage();
-        release_stage();
-    }
-    /// Passes over steps that only other warpgroups of the block need.
-    __device__ __forceinline__ void skip(int steps) {
-        for (; steps > 0; --steps) {
-            skip_stage();
-            turns.sit_out();
-        }
-    }
-    __device__ __forceinline__ void wait_rows() {
-        mbarrier_sleep(shared.rows_full[0], rows_parity);
-        rows_parity ^= 1;
+    __host__ __device__ int items() const {
+        const int groups = (order.pairs + order.group - 1) / order.group;
+        return ahead + (groups * order.group + behind) * order.tiles;
     }
 };
 
-/// (log2(e) lse, delta = rowsum(dout out)) of this lane's two rows, also left to the kernel of the keys;
-/// (infinity, 0) past the last token, so that P is 0 there. dout comes from memory a second time rather than
-/// out of its permuted tile.
-template <int kV>
-__device__ __forceinline__ void row_stats(float2 (&stats)[2], const HopperBackwardParams& p, int batch,
-                                          int head, int row, int lane) {
-    const int tokens = p.attention.sizes.tokens;
+/// What blocks of threads take one after the other: a block of keys; then dq of the queries of the same
+/// tokens of an earlier pair (of a sequence and a key head), from sums that other items have made by then;
+/// then row_stats of queries of a later pair, which other items will need. In the first and the last items
+/// some of the three are missing.
+///
+/// Blocks of keys go by groups of pairs: the last one of each of the group's pairs, then the one before, and
+/// so on. So a block starts some steps after the one before whose turn it waits for.
+struct BackwardItem {
+    int keys, sums, tile;   ///< pairs, none where has() is false, and the tile of kRows tokens of both
+    int stats, stats_tile;  ///< likewise
+
+    __device__ BackwardItem(const HopperBackwardParams& p, int index) {
+        const TileOrder& order = p.order;
+        const int index_of_keys = index - p.ahead, of_group = order.group * order.tiles;
+        const int within = max(index_of_keys, 0) % of_group;
+        keys = index_of_keys < 0 ? -1 : index_of_keys / of_group * order.group + within % order.group;
+        sums = keys - p.behind;
+        tile = order.tiles - 1 - within / order.group;
+        stats = index / order.tiles;
+        stats_tile = order.tiles - 1 - index % order.tiles;
+    }
+    __device__ static bool has(const HopperBackwardParams& p, int pair) {
+        return pair >= 0 && pair < p.order.pairs;
+    }
+};
+
+/// Where a piece's sum is, and its turn: [B, H, tiles of queries, groups].
+__device__ inline int64_t piece_index(const HopperBackwardParams& p, int batch, int head, int tile,
+                                      int group) {
     const int64_t pair = static_cast<int64_t>(batch) * p.attention.sizes.heads + head;
-    float sum[2] = {0, 0};
-#pragma unroll
-    for (int column = 0; column < kV; column += 64) {
-        BlockChunks out, dout;
-        out.request(token_rows(p.attention.out, batch, head, kV), row, tokens, lane, column);
-        dout.request(token_rows(p.attention.dout, batch, head, kV), row, tokens, lane, column);
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-#pragma unroll
-            for (int i = 0; i < 16; ++i)
-                sum[half] += out.chunk[half][i / 8][i % 8] * dout.chunk[half][i / 8][i % 8];
-        }
+    return (pair * (p.padded_tokens / kGroupRows) + tile) * kConsumers + group;
+}
+
+/// One tile of keys and the tiles of queries that see it: for each head of the group, from the diagonal on.
+template <typename Tiles>
+struct KeyTile {
+    int batch, head, first, first_step, steps_of_head, steps;
+
+    __device__ KeyTile(const AttentionSizes& sizes, int pair, int index) {
+        batch = pair / sizes.kv_heads;
+        head = pair % sizes.kv_heads;
+        first = index * kRows;
+        first_step = first / Tiles::kCols;
+        steps_of_head = (sizes.tokens + Tiles::kCols - 1) / Tiles::kCols - first_step;
+        steps = steps_of_head * sizes.group();
     }
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-        sum[half] += __shfl_xor_sync(kAllLanes, sum[half], 1);
-        sum[half] += __shfl_xor_sync(kAllLanes, sum[half], 2);
-        const int token = row + lane / 4 + half * 8;
-        stats[half] = {INFINITY, 0};
-        if (token < tokens) stats[half] = {p.attention.lse[pair * tokens + token] * kLog2E, sum[half]};
-        if (lane % 4 == 0) p.attention.row_stats[pair * p.padded_tokens + token] = stats[half];
+    /// Of a step: the head, and the tile of queries.
+    __device__ int head_at(const AttentionSizes& sizes, int step) const {
+        return head * sizes.group() + step / steps_of_head;
     }
-}
+    __device__ int queries_at(int step) const { return first_step + step % steps_of_head; }
+};
 
-#endif  // PASTUR_HOPPER
+/// The queries of a tile of kRows tokens, kGroupRows at a time, of all heads that read a pair's keys.
+/// Consuming warpgroup g takes the g-th of every head.
+struct QueryTiles {
+    int pair, batch, head, first, of_head, count;
 
-/// Calls run as visit_hopper_widths does, for heads that the two kernels take.
-template <typename Run>
-void visit_separate_widths(const AttentionSizes& sizes, const Run& run) {
-    visit_hopper_widths(sizes, [&]<int kContent, int kShared, int kValue>() {
-        if constexpr ((kContent + kShared) % 64 != 0) run.template operator()<kContent, kShared, kValue>();
-    });
-}
-
-/// The same for those that the one takes.
-template <typename Run>
-void visit_joint_widths(const AttentionSizes& sizes, const Run& run) {
-    visit_hopper_widths(sizes, [&]<int kContent, int kShared, int kValue>() {
-        if constexpr ((kContent + kShared) % 64 == 0) run.template operator()<kContent, kShared, kValue>();
-    });
-}
-
-/// dq = and row_stats =; then dk =, dk_shared = and dv = from them.
-void attention_hopper_query_gradient(CudaContext& ctx, const AttentionBackwardParams<bf16>& params);
-void attention_hopper_key_gradients(CudaContext& ctx, const AttentionBackwardParams<bf16>& params);
-/// All of them together, through dq_sums.
-void attention_hopper_joint_gradients(CudaContext& ctx, const AttentionBackwardParams<bf16>& params);
+    __device__ QueryTiles(const HopperBackwardParams& p, int pair_, int tile) : pair(pair_) {
+        const AttentionSizes& sizes = p.attention.sizes;
+        batch = pair / sizes.kv_heads;
+        head = pair % sizes.kv_heads * sizes.group();
+        first = tile * kConsumers;
+        of_head = min(kConsumers, p.padded_tokens / kGroupRows - first);
+        count = of_head * sizes.group();
+    }
+    __device__ int head_at(int i) const { return head + i / of_head; }
+    __device__ int group_at(int i) const { return i % of_head; }
+    __device__ int tile_at(int i) const { return first + group_at(i); }
+};
 
 }  // namespace pastur

@@ -39,10 +39,13 @@ inline CUtensorMap value_map(const HeadView<const bf16>& v, const AttentionSizes
     return tensor_map(v, sizes.value, sizes, heads, rows, box_columns(sizes.value));
 }
 
+inline HeadView<const bf16> read_only(const HeadView<bf16>& view) {
+    return {view.data, view.batch, view.token, view.head};
+}
 /// Of gradients that warps write, 16 tokens at a time.
 inline CUtensorMap gradient_map(const HeadView<bf16>& view, int width, const AttentionSizes& sizes,
                                 int heads) {
-    return tensor_map({view.data, view.batch, view.token, view.head}, width, sizes, heads, 16, width);
+    return tensor_map(read_only(view), width, sizes, heads, 16, box_columns(width));
 }
 
 /// `heads` a sequence, in tiles of `rows`; a group's moving rows take at most `cached` bytes of L2's 50 MB.

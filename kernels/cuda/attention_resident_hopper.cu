@@ -257,10 +257,6 @@ void part_maps(CUtensorMap (&maps)[2], const HeadView<const bf16>& q, const Atte
                                 : tensor_map(second, sizes.rotary, sizes, sizes.heads, rows, sizes.rotary);
 }
 
-HeadView<const bf16> read_only(const HeadView<bf16>& view) {
-    return {view.data, view.batch, view.token, view.head};
-}
-
 template <int kShared, Rotated kRotated>
 void launch_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params) {
     using Tiles = HeadTiles<kShared>;

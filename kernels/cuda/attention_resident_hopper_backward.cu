@@ -82,7 +82,7 @@ struct GradientConsumer {
     template <int kWhole>
     __device__ __forceinline__ void put(SharedAddress block, const float (&acc)[kWhole][4],
                                         float factor) const {
-        put_rows<0, kWhole>(block, acc, factor, warp * 16, lane);
+        put_part<0, kWhole>(block, acc, factor, warp * 16, lane);
     }
     /// What the warp put there is on its way to memory.
     __device__ __forceinline__ void send(const CUtensorMap& map, SharedAddress block, int row_bytes,

@@ -1,7 +1,7 @@
 #pragma once
 // Attention backward for sequences of four blocks of 64 tokens on Hopper: what lies in shared memory, and the
 // warps beside the multiplying ones, which copy and prepare.
-#include "kernels/cuda/attention_hopper_backward_key.cuh"
+#include "kernels/cuda/attention_hopper_backward_steps.cuh"
 #include "kernels/cuda/attention_resident.cuh"
 
 namespace pastur::resident {

@@ -215,9 +215,11 @@ __device__ __forceinline__ void products_done(float (&acc)[kTiles][4]) {
 #define PASTUR_TILE(i)                                                                  \
     "+f"(acc[kFirst + (i)][0]), "+f"(acc[kFirst + (i)][1]), "+f"(acc[kFirst + (i)][2]), \
         "+f"(acc[kFirst + (i)][3])
-#define PASTUR_TILES_4(i) PASTUR_TILE(i), PASTUR_TILE(i + 1), PASTUR_TILE(i + 2), PASTUR_TILE(i + 3)
+#define PASTUR_TILES_2(i) PASTUR_TILE(i), PASTUR_TILE(i + 1)
+#define PASTUR_TILES_4(i) PASTUR_TILES_2(i), PASTUR_TILES_2(i + 2)
 #define PASTUR_TILES_8(i) PASTUR_TILES_4(i), PASTUR_TILES_4(i + 4)
-#define PASTUR_REGISTERS_16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
+#define PASTUR_REGISTERS_8 "%0, %1, %2, %3, %4, %5, %6, %7"
+#define PASTUR_REGISTERS_16 PASTUR_REGISTERS_8 ", %8, %9, %10, %11, %12, %13, %14, %15"
 #define PASTUR_REGISTERS_32 \
     PASTUR_REGISTERS_16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
 #define PASTUR_TILES_16(i) PASTUR_TILES_8(i), PASTUR_TILES_8(i + 8)
@@ -270,8 +272,10 @@ __device__ __forceinline__ void product_of_rows_and_columns(float (&acc)[kTiles]
 template <int kN, int kFirst = 0, int kTiles>
 __device__ __forceinline__ void product_of_columns(float (&acc)[kTiles][4], uint64_t a, uint64_t b,
                                                    bool keep) {
-    static_assert(kN == 32 || kN == 64);
-    if constexpr (kN == 32)
+    static_assert(kN == 16 || kN == 32 || kN == 64);
+    if constexpr (kN == 16)
+        PASTUR_PRODUCT_SHARED("16", "1, 1", PASTUR_REGISTERS_8, "8", "9", "10", PASTUR_TILES_2(0));
+    else if constexpr (kN == 32)
         PASTUR_PRODUCT_SHARED("32", "1, 1", PASTUR_REGISTERS_16, "16", "17", "18", PASTUR_TILES_4(0));
     else
         PASTUR_PRODUCT_SHARED("64", "1, 1", PASTUR_REGISTERS_32, "32", "33", "34", PASTUR_TILES_8(0));
@@ -317,9 +321,11 @@ __device__ __forceinline__ void product_of_fragment_and_rows(float (&acc)[kTiles
 #undef PASTUR_REGISTERS_64
 #undef PASTUR_REGISTERS_32
 #undef PASTUR_REGISTERS_16
+#undef PASTUR_REGISTERS_8
 #undef PASTUR_TILES_16
 #undef PASTUR_TILES_8
 #undef PASTUR_TILES_4
+#undef PASTUR_TILES_2
 #undef PASTUR_TILE
 
 #endif  // PASTUR_HOPPER

@@ -79,6 +79,10 @@ const std::vector<AttentionShape> kManyHeads = {
     {150, 200, 1, 1, 64, 0, 64, Packing::kFused},
     {70, 256, 4, 4, 32, 32, 64, Packing::kLatent},
     {70, 140, 2, 2, 64, 32, 64, Packing::kLatent},
+    {100, 270, 3, 3, 64, 0, 64, Packing::kFused},
+    {90, 300, 4, 2, 64, 0, 64},
+    {100, 330, 2, 2, 32, 32, 64, Packing::kLatent},
+    {100, 330, 2, 2, 64, 32, 64, Packing::kLatent},
     {20, 520, 4, 2, 128, 0, 128},
     {40, 300, 2, 2, 128, 64, 128, Packing::kLatent},
     {40, 300, 2, 2, 64, 64, 128, Packing::kLatent},
@@ -133,6 +137,7 @@ const std::vector<AttentionShape> kLongGradients = {
     {1, 2200, 4, 4, 32, 32, 64, Packing::kLatent},
     {1, 2049, 4, 2, 64, 0, 64},
     {1, 1111, 4, 2, 128, 0, 128, Packing::kFused},
+    {1, 1111, 2, 2, 64, 32, 64, Packing::kLatent},
     {1, 1111, 2, 2, 128, 64, 128, Packing::kLatent},
     {1, 1111, 2, 2, 64, 64, 128, Packing::kLatent},
 };
