@@ -16,6 +16,12 @@ void Attention::plan_kernels(Context& ctx, Planner& planner, const AttentionInpu
     fallback_ = causal_attention_fallback(ctx, in);
 }
 
+void Attention::plan_rotation(Context& ctx, const Linear& product, int64_t head) {
+    const std::string text = product.rotating_fallback(ctx, head);
+    if (!text.empty() && !fallback_.empty()) fallback_ += "\n";
+    fallback_ += text;
+}
+
 int64_t rope_width(const Config& config) {
     return config.attention.variant == "mla-decoupled" ? config.attention.rope_dim : config.model.head_dim;
 }

@@ -38,12 +38,15 @@ class Attention {
     /// norm, which comes between the two, may make it again.
     virtual void backward_input_weights(Context& ctx, ConstTensor xn, ConstTensor rope_table,
                                         Update update) = 0;
-    /// Once planned: as causal_attention_fallback says of the core.
+    /// Once planned: lines that causal_attention_fallback says of the core, and linear_rope_fallback of the
+    /// rotation.
     const std::string& fallback() const { return fallback_; }
 
   protected:
     /// What the core's kernels need.
     void plan_kernels(Context& ctx, Planner& planner, const AttentionInputs& in);
+    /// How the product that makes heads of `head` columns, to be rotated, does it (Linear::forward_rotating).
+    void plan_rotation(Context& ctx, const Linear& product, int64_t head);
 
   private:
     std::string fallback_;

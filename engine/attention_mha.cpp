@@ -34,6 +34,7 @@ class MultiHeadAttention final : public Attention {
         do_ = temporaries.take(dtype, o_.shape());
         dqkv_ = temporaries.take(dtype, qkv_.shape());
         plan_kernels(ctx, planner, inputs());
+        plan_rotation(ctx, qkv_proj_, head_dim_);
         qkv_proj_.plan(ctx, planner, tokens, {.x = true});
         o_proj_.plan(ctx, planner, tokens, {.dy = true});
     }

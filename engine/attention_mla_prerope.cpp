@@ -114,6 +114,7 @@ class PreRopeKeys final : public PreRopeAttention {
         qkc_proj_.plan(ctx, planner, tokens, {.x = true});
         for (const Linear* linear : {&k_a_proj_, &k_b_proj_, &v_b_proj_}) linear->plan(ctx, planner, tokens);
         plan_core(ctx, planner, temporaries, shape);
+        plan_rotation(ctx, qkc_proj_, head_dim_);
     }
 
     void forward(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual,

@@ -43,6 +43,11 @@ bool Linear::forward_rotating(Context& ctx, Tensor y, const LinearInput& x,
     return true;
 }
 
+std::string Linear::rotating_fallback(Context& ctx, int64_t head) const {
+    if (fp8().forward()) return "";
+    return linear_rope_fallback(ctx, params_->compute_dtype(), shape()[1], shape()[0], head);
+}
+
 void Linear::backward_input(Context& ctx, Tensor dx, const LinearInput& dy, Update update) const {
     if (!fp8().backward_input() || !fp8_writes(dx))
         return linear_backward_input(ctx, dx, dy.numbers, params_->value(matrix_), update);

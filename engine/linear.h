@@ -41,6 +41,8 @@ class Linear {
     void forward(Context& ctx, Tensor y, const LinearInput& x, ConstTensor residual = {}) const;
     /// The same without residual; true where the kernel that did it has rotated the outputs as well.
     bool forward_rotating(Context& ctx, Tensor y, const LinearInput& x, const HeadRotation& rotation) const;
+    /// As linear_rope_fallback says of it; empty in fp8, whose products never rotate.
+    std::string rotating_fallback(Context& ctx, int64_t head) const;
     /// dx [N, I] = or += dy W.
     void backward_input(Context& ctx, Tensor dx, const LinearInput& dy,
                         Update update = Update::kAssign) const;

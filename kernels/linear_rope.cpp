@@ -15,6 +15,21 @@ bool has_linear_rope([[maybe_unused]] Context& ctx, [[maybe_unused]] const Const
     return false;
 }
 
+std::string linear_rope_fallback([[maybe_unused]] Context& ctx, [[maybe_unused]] DType dtype,
+                                 [[maybe_unused]] int64_t in, [[maybe_unused]] int64_t outputs,
+                                 [[maybe_unused]] int64_t head) {
+#if defined(PASTUR_HAVE_CUDA)
+    auto* device = std::get_if<CudaContext>(&ctx);
+    if (device && has_linear_rope(*device, dtype) && !linear_rope_takes(in, outputs, head))
+        return fmt::format(
+            "rotation: a matrix of {} rows and {} columns that makes heads of {} has no kernel that rotates "
+            "them, only those from 705 columns on, in multiples of 8, with heads of 64 or 128 and rows that "
+            "fill tiles of 256 have: rotation is a pass of its own, which costs a per cent of a step",
+            outputs, in, head);
+#endif
+    return "";
+}
+
 void linear_rope_forward(Context& ctx, Tensor y, ConstTensor x, ConstTensor w, const HeadRotation& rotation) {
     const int64_t width = rotation.table.rank() == 2 ? rotation.table.size(1) : 0, heads = rotation.heads,
                   sequence = rotation.sequence;

@@ -1,7 +1,9 @@
 #pragma once
 // A linear layer of whose outputs the first are heads that carry positions: matmul.h's and rope.h's ops, or,
 // where a device has one for the sizes, a kernel that does both and moves less memory (bf16 on Hopper, heads
-// of 64 columns).
+// of 64 or 128 columns).
+#include <string>
+
 #include "kernels/context.h"
 
 namespace pastur {
@@ -22,7 +24,19 @@ void linear_rope_forward(Context& ctx, Tensor y, ConstTensor x, ConstTensor w, c
 bool has_linear_rope(Context& ctx, const ConstTensor& y, const ConstTensor& x, const ConstTensor& w,
                      const HeadRotation& rotation);
 
+/// What such a kernel, tiles of 256 columns, takes: [outputs, in] matrices and heads of `head` columns.
+constexpr bool linear_rope_takes(int64_t in, int64_t outputs, int64_t head) {
+    const int64_t columns = (outputs + 255) / 256 * 256;
+    return in >= 705 && in % 8 == 0 && outputs % 8 == 0 && (head == 64 || head == 128) &&
+           outputs * 100 >= columns * 95;  // else too much is multiplied for nothing
+}
+/// Why a layer of these widths and this dtype is left to two ops where others are not on ctx's device: a
+/// sentence, or empty where none is.
+std::string linear_rope_fallback(Context& ctx, DType dtype, int64_t in, int64_t outputs, int64_t head);
+
 #if defined(PASTUR_HAVE_CUDA)
+/// Whether the device has one for some widths.
+bool has_linear_rope(CudaContext& ctx, DType dtype);
 bool has_linear_rope(CudaContext& ctx, const ConstTensor& y, const ConstTensor& x, const ConstTensor& w,
                      const HeadRotation& rotation);
 void linear_rope_forward(CudaContext& ctx, Tensor y, ConstTensor x, ConstTensor w,

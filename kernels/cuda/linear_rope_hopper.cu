@@ -11,26 +11,30 @@ namespace pastur {
 namespace linear {
 namespace {
 
-inline constexpr int kHead = 64;  ///< columns of heads that are rotated
-
 /// b: [outputs, K].
 struct RotatedParams : ProductParams {
     CUtensorMap y;       ///< [tokens, outputs], in boxes of a warp's rows of 64 columns
-    const float* table;  ///< [>= sequence, kHead]: cosines, then sines
+    const float* table;  ///< [>= sequence, columns of a head]: cosines, then sines
     int sequence;        ///< rows n have position n % sequence
     int rotated;         ///< of the columns, the first
 };
 
 #if defined(PASTUR_HOPPER)
 
+/// For heads of kHead columns, 64 or 128.
+template <int kHead>
 struct RotatedConsumer : ProductConsumer<false> {
+    static constexpr int kHeadTiles = kHead / 8, kPairs = kHeadTiles / 2;  ///< of 8 columns
+    static constexpr int kParts = kTileColumns / 64;
+    static_assert(kPairs + kParts <= kSpread);
+
     const RotatedParams& p;
     /// Of this lane's two rows: where their angles begin, and those of the next columns to be rotated.
     const float* angles[2] = {};
     float2 cosine[2], sine[2];
 
-    __device__ RotatedConsumer(const ProductConsumer& base, const RotatedParams& params)
-        : ProductConsumer(base), p(params) {}
+    __device__ RotatedConsumer(const ProductConsumer<false>& base, const RotatedParams& params)
+        : ProductConsumer<false>(base), p(params) {}
 
     __device__ __forceinline__ void tile(const Place& next) {
         float acc[kTiles][4];
@@ -60,24 +64,25 @@ struct RotatedConsumer : ProductConsumer<false> {
             if (at.column + head * kHead >= p.rotated) break;
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
-                uint32_t& first = made[2 * (head * 8 + kColumns) + half];
-                uint32_t& second = made[2 * (head * 8 + kColumns + 4) + half];
+                uint32_t& first = made[2 * (head * kHeadTiles + kColumns) + half];
+                uint32_t& second = made[2 * (head * kHeadTiles + kColumns + kPairs) + half];
                 const float x = low(first), y = high(first), u = low(second), v = high(second);
                 const float2 c = cosine[half], s = sine[half];
                 first = pack_bf16(x * c.x - u * s.x, y * c.y - v * s.y);
                 second = pack_bf16(u * c.x + x * s.x, v * c.y + y * s.y);
             }
         }
-        if constexpr (kColumns < 3) request(kColumns + 1);
+        if constexpr (kColumns + 1 < kPairs) request(kColumns + 1);
     }
 
-    /// Of the last tile: first all rotations, then its four parts one after the other.
+    /// Of the last tile: first all rotations, then its parts one after the other.
     template <int kStep>
     __device__ __forceinline__ void beside() {
-        if constexpr (kStep < 4)
+        constexpr int kEvery = (kSpread - kPairs) / kParts;
+        if constexpr (kStep < kPairs)
             rotate<kStep>();
-        else if constexpr (kStep % 2 == 0)
-            leave<kStep / 2 - 2>();
+        else if constexpr ((kStep - kPairs) % kEvery == 0)
+            leave<(kStep - kPairs) / kEvery>();
     }
     template <int kPart>
     __device__ __forceinline__ void leave() const {
@@ -96,10 +101,11 @@ struct RotatedConsumer : ProductConsumer<false> {
 
 #endif  // PASTUR_HOPPER
 
+template <int kHead>
 __global__ void PASTUR_PAIRS_OF_BLOCKS __launch_bounds__(kThreads, 1)
     linear_rope_kernel(const __grid_constant__ RotatedParams p) {
 #if defined(PASTUR_HOPPER)
-    run_products<RotatedConsumer>(
+    run_products<RotatedConsumer<kHead>>(
         p, [&](const ProductShared& shared) __attribute__((always_inline)) {
             const int half = cluster_rank() * (kTileColumns / 2);
             const auto copy_b = [&](SharedAddress to, SharedAddress barrier, int k, const Place& tile)
@@ -114,14 +120,16 @@ __global__ void PASTUR_PAIRS_OF_BLOCKS __launch_bounds__(kThreads, 1)
 }  // namespace
 }  // namespace linear
 
+bool has_linear_rope(CudaContext& ctx, DType dtype) {
+    return dtype == DType::kBF16 && has_tensor_copies(ctx);
+}
+
 bool has_linear_rope(CudaContext& ctx, const ConstTensor& y, const ConstTensor& x, const ConstTensor& w,
                      const HeadRotation& rotation) {
-    using namespace linear;
-    const int64_t outputs = w.size(0), tiles = ceil_div(outputs, kTileColumns);
-    return x.dtype() == DType::kBF16 && has_tensor_copies(ctx) && rotation.table.size(1) == kHead &&
-           x.size(0) > 0 && x.size(1) >= kFewestColumns && allows_vectors(x) && allows_vectors(w) &&
-           allows_vectors(y) && allows_vectors(rotation.table) &&
-           outputs * 100 >= tiles * kTileColumns * 95;  // else too much is multiplied for nothing
+    static_assert(linear::kFewestColumns == 705 && linear::kTileColumns == 256);
+    return has_linear_rope(ctx, x.dtype()) && x.size(0) > 0 &&
+           linear_rope_takes(x.size(1), w.size(0), rotation.table.size(1)) && allows_vectors(x) &&
+           allows_vectors(w) && allows_vectors(y) && allows_vectors(rotation.table);
 }
 
 void linear_rope_forward(CudaContext& ctx, Tensor y, ConstTensor x, ConstTensor w,
@@ -134,9 +142,11 @@ void linear_rope_forward(CudaContext& ctx, Tensor y, ConstTensor x, ConstTensor 
     p.steps = static_cast<int>(ceil_div(x.size(1), kStageColumns));
     p.table = device_data<float>(rotation.table);
     p.sequence = static_cast<int>(rotation.sequence);
-    p.rotated = static_cast<int>(rotation.heads * kHead);
+    const int64_t width = rotation.table.size(1);
+    p.rotated = static_cast<int>(rotation.heads * width);
     const int clusters = product_clusters(ctx, p.order, y.size(0), y.size(1), kTileColumns);
-    launch(ctx, 2 * clusters, kThreads, ProductShared::kBytes, linear_rope_kernel, p);
+    launch(ctx, 2 * clusters, kThreads, ProductShared::kBytes,
+           width == 64 ? linear_rope_kernel<64> : linear_rope_kernel<128>, p);
 }
 
 }  // namespace pastur

@@ -23,14 +23,15 @@ struct RotatedShape {
     Layout y() const { return columns({rows(), out()}, before, after); }
 };
 
-// On Hopper from 705 columns of x on, in multiples of 8, and heads of 64, by one kernel: tiles of 256 rows
-// and columns that are nearly all there.
+// On Hopper from 705 columns of x on, in multiples of 8, and heads of 64 or 128, by one kernel: tiles of 256
+// rows and columns that are nearly all there.
 const std::vector<RotatedShape> kShapes = {
-    {1, 1, 3, 1, 2, 0},        {2, 7, 16, 3, 8, 5},
-    {1, 129, 64, 2, 64, 64},   {2, 150, 712, 3, 64, 64},
-    {1, 257, 768, 6, 64, 128}, {5, 33, 840, 7, 64, 56},
-    {300, 1, 768, 4, 64, 0},   {3, 70, 768, 5, 64, 192, 8, 24},
-    {1, 40, 768, 8, 32, 0},
+    {1, 1, 3, 1, 2, 0},         {2, 7, 16, 3, 8, 5},
+    {1, 129, 64, 2, 64, 64},    {2, 150, 712, 3, 64, 64},
+    {1, 257, 768, 6, 64, 128},  {5, 33, 840, 7, 64, 56},
+    {300, 1, 768, 4, 64, 0},    {3, 70, 768, 5, 64, 192, 8, 24},
+    {1, 40, 768, 8, 32, 0},     {2, 131, 776, 2, 128, 256},
+    {1, 300, 768, 3, 128, 384}, {7, 19, 712, 5, 128, 120, 8, 0},
 };
 
 class LinearRope : public OpTest<RotatedShape> {
@@ -80,13 +81,25 @@ TEST_P(LinearRope, IsThePairOfOps) {
 
 TEST_P(LinearRope, SaysWhereOneKernelDoesBoth) {
     const auto x = input(x_, n_.x()), w = input(w_, {n_.out(), n_.in}), y = output(n_.y());
-    const bool fits = n_.in >= 705 && n_.in % 8 == 0 && n_.dim == 64;
-    if (!has_linear_rope(ctx(), y, x, w, {table(), n_.heads, n_.time})) {
-        // Of the devices that have such kernels, each has fp8 products too.
-        EXPECT_FALSE(fits && dtype() == DType::kBF16 && has_fp8(ctx()));
-        return;
-    }
-    EXPECT_TRUE(fits && dtype() == DType::kBF16);
+    const bool fits = n_.in >= 705 && n_.in % 8 == 0 && (n_.dim == 64 || n_.dim == 128);
+    EXPECT_EQ(linear_rope_takes(n_.in, n_.out(), n_.dim), fits);
+    // Of the devices that have such kernels, each has fp8 products too.
+    const bool some = dtype() == DType::kBF16 && has_fp8(ctx());
+    EXPECT_EQ(has_linear_rope(ctx(), y, x, w, {table(), n_.heads, n_.time}), some && fits);
+    const std::string text = linear_rope_fallback(ctx(), dtype(), n_.in, n_.out(), n_.dim);
+    EXPECT_EQ(text.find(fmt::format("{} rows and {} columns that makes heads of {} has no kernel", n_.out(),
+                                    n_.in, n_.dim)) != std::string::npos,
+              some && !fits)
+        << text;
+    EXPECT_EQ(text.empty(), !some || fits);
+}
+
+TEST(LinearRopeFront, TakesMatricesThatFillItsTiles) {
+    EXPECT_TRUE(linear_rope_takes(768, 2304, 64));
+    EXPECT_TRUE(linear_rope_takes(4096, 12288, 128));
+    EXPECT_FALSE(linear_rope_takes(768, 1184, 64)) << "a tile of 256 columns with 160";
+    EXPECT_FALSE(linear_rope_takes(768, 2304, 96));
+    EXPECT_FALSE(linear_rope_takes(704, 2304, 64));
 }
 
 INSTANTIATE_TEST_SUITE_P(Ops, LinearRope, every_target(kShapes), case_name<RotatedShape>);
