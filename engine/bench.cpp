@@ -18,7 +18,9 @@ namespace {
 /// host memory the kernel's high-water mark of this process, in whole pages.
 class PeakMemory {
   public:
-    explicit PeakMemory(Context& ctx) : ctx_(ctx), free_before_(memory_info(ctx).free_bytes) {
+    explicit PeakMemory(Context& ctx) : ctx_(ctx) {
+        reserve_scratch(ctx, 0);  // else what was measured before would have left some, uncounted here
+        free_before_ = memory_info(ctx).free_bytes;
         if (!is_cuda(ctx)) std::ofstream("/proc/self/clear_refs") << "5";  // resets the mark
     }
     /// Memory grows only at allocation here, so that one look at the end sees the peak.
@@ -32,7 +34,7 @@ class PeakMemory {
 
   private:
     Context& ctx_;
-    int64_t free_before_;
+    int64_t free_before_ = 0;
 };
 
 /// Batches made before the clock starts and handed out in turn.
