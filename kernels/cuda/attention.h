@@ -50,7 +50,7 @@ struct AttentionBackwardParams {
     const float* rope_table;  ///< or null: all kernels but those of sm_80 and of CUDA cores rotate back by it
     bool rotated_keys;        ///< whether dk or dk_shared too, or dq alone
     float2* row_stats;  ///< [B, H, T] scratch: (log2(e) lse, delta), where a kernel leaves it to the next
-    float* dq_sums;     ///< scratch, where attention_hopper_sums asks for it: fp32 sums of dq
+    float* dq_sums;     ///< scratch of the kernels that attention_hopper_sums is for: fp32 sums of dq
     int* dq_counters;   ///< and how far they, and what they need, are
 };
 
@@ -85,8 +85,7 @@ void attention_hopper_backward(CudaContext& ctx, const AttentionBackwardParams<b
 inline int attention_padded_tokens(int tokens) {
     return (tokens + 63) / 64 * 64;
 }
-/// What backward takes beside row_stats: numbers of elements of dq_sums and of dq_counters, 0 where it adds
-/// dq up in registers.
+/// What backward takes beside row_stats: numbers of elements of dq_sums and of dq_counters.
 struct AttentionSums {
     int64_t floats, counters;
 };

@@ -297,15 +297,6 @@ struct BlockAngles {
     }
 };
 
-/// Requests the angles of tokens `first` ... and rotates by them.
-template <int kPairs, int kTiles>
-__device__ void rotate_rows_back(float (&acc)[kTiles][4], const float* table, int first, int tokens,
-                                 int lane) {
-    BlockAngles<kPairs> angles;
-    angles.request(table, first, tokens, lane);
-    angles.rotate_back(acc);
-}
-
 /// Operand A of a product, 16 rows x kDepth columns of a tile: kept in registers where the width leaves room
 /// for it, read again for every product otherwise.
 template <int kRows, int kDepth, bool kKeep>

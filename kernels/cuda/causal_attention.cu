@@ -159,7 +159,6 @@ void backward_kernels(CudaContext& ctx, const AttentionBackwardParams<bf16>& par
 template <typename T>
 void take_sums(Arena::Frame& frame, AttentionBackwardParams<T>& params) {
     const AttentionSums sums = attention_hopper_sums(params.sizes);
-    if (sums.floats == 0) return;
     params.dq_sums = reinterpret_cast<float*>(frame.take(DType::kF32, {sums.floats}).bytes());
     params.dq_counters = reinterpret_cast<int*>(frame.take(DType::kI32, {sums.counters}).bytes());
 }
@@ -245,7 +244,7 @@ int64_t causal_attention_backward_scratch_bytes(CudaContext& ctx, const Attentio
     if (in.q.dtype() == DType::kBF16 && attention_hopper_supports(ctx, sizes) &&
         !attention_resident_supports_backward(ctx, sizes)) {
         const AttentionSums sums = attention_hopper_sums(sizes);
-        if (sums.floats > 0) bytes += align_up(sums.floats * 4) + align_up(sums.counters * 4);
+        bytes += align_up(sums.floats * 4) + align_up(sums.counters * 4);
     }
     if (sizes.rotary > 0 && sizes.kv_heads > 1)  // the most parts that dk_shared comes in
         bytes += align_up(rows * sizes.kv_heads * sizes.rotary * size_of(in.q.dtype()));
