@@ -1,12 +1,7 @@
 #pragma once
 // The scale of a row of e4m3 numbers, the same bits on every backend.
+#include "kernels/host_device.h"
 #include "kernels/tensor.h"
-
-#if defined(__CUDACC__)
-#define PASTUR_HOST_DEVICE __host__ __device__
-#else
-#define PASTUR_HOST_DEVICE
-#endif
 
 namespace pastur {
 

@@ -1,6 +1,4 @@
 // Causal attention backward on Hopper, see attention_hopper_backward.cuh: the kernel and its launch.
-#include <cmath>
-
 #include "kernels/cuda/attention_hopper_backward_helpers.cuh"
 #include "kernels/cuda/attention_hopper_backward_keys.cuh"
 #include "kernels/cuda/attention_hopper_maps.cuh"
@@ -34,35 +32,23 @@ __global__ void __launch_bounds__(kThreads, 1)
         for (Ring<Tiles::kRowStages> rows;; rows.advance()) {
             mbarrier_sleep(shared.rows_full[rows.stage], rows.parity);
             const int index = shared.index(rows.stage);
-            if (index >= p.items()) break;
-            const BackwardItem item(p, index);
+            if (index >= backward_items(p.order, p.distances)) break;
+            const BackwardItem item(p.order, p.distances, index);
             const int row = item.tile * kRows + consumer.group * kGroupRows + consumer.warp * 16;
             const SharedAddress rows_empty = shared.rows_empty[rows.stage];
             shared.select_rows(rows.stage);
             gradients.start();
-            if (item.has(p, item.keys))
+            if (p.order.has(item.keys))
                 gradients.add_steps(KeyTile<Tiles>(p.attention.sizes, item.keys, item.tile), row);
             if (p.attention.rope_table)
                 gradients.template finish<true>(item, row, rows_empty);
             else
                 gradients.template finish<false>(item, row, rows_empty);
-            if (item.has(p, item.stats)) leave_stats(consumer, p, QueryTiles(p, item.stats, item.stats_tile));
+            if (p.order.has(item.stats)) leave_stats(consumer, p, QueryTiles(p, item.stats, item.stats_tile));
         }
         if constexpr (Tiles::kStagesOut) rows_have_left(consumer.lane);
     }
 #endif
-}
-
-/// p.order.group, p.ahead and p.behind, for so many blocks of threads.
-template <typename Tiles>
-void order_items(HopperBackwardParams& p, unsigned blocks) {
-    TileOrder& order = p.order;
-    const auto pairs = [&](double items) { return static_cast<int>(std::ceil(items / order.tiles)); };
-    order.group = std::min(pairs(Tiles::kGroupItems * blocks), order.pairs);
-    p.behind = static_cast<int>(ceil_div(pairs(Tiles::kBehindItems * blocks), order.group)) * order.group;
-    // A group's first items want row_stats of all its pairs; those of the last one are then 1.5 items a block
-    // of threads behind.
-    p.ahead = std::min(order.group * order.tiles + static_cast<int>(1.5 * blocks), order.total());
 }
 
 template <int kContent, int kShared, int kValue>
@@ -84,16 +70,17 @@ void launch_backward_kernel(CudaContext& ctx, const AttentionBackwardParams<bf16
         p.dk[1] = kShared > 0 ? gradient_map(params.dk_shared, kShared, sizes, sizes.kv_heads) : p.dk[0];
         p.dv[0] = gradient_map(params.dv, kValue, sizes, sizes.kv_heads);
     }
-    p.order = tile_order(sizes, sizes.kv_heads, kRows);
-    const unsigned blocks = persistent_blocks(ctx, p.order);
-    order_items<Tiles>(p, blocks);
+    const int pairs = sizes.batch * sizes.kv_heads, tiles = static_cast<int>(ceil_div(sizes.tokens, kRows));
+    const int blocks = std::min(ctx.handles().properties.multiProcessorCount, pairs * tiles);
+    p.order = backward_order(pairs, tiles, blocks, Tiles::kGroupItems);
+    p.distances = backward_distances(p.order, blocks, Tiles::kBehindItems);
     const int64_t counters = attention_hopper_sums(sizes).counters;
     p.turns = params.dq_counters;
     p.next = params.dq_counters + counters - 1;
-    p.ready = p.next - p.order.pairs;
+    p.ready = p.next - pairs;
     CUDA_CHECK(cudaMemsetAsync(params.dq_counters, 0, static_cast<size_t>(counters) * sizeof(int),
                                ctx.handles().stream));
-    launch(ctx, blocks, kThreads, Tiles::kSharedBytes,
+    launch(ctx, static_cast<unsigned>(blocks), kThreads, Tiles::kSharedBytes,
            attention_hopper_backward_kernel<kContent, kShared, kValue>, p);
 }
 

@@ -13,11 +13,12 @@
 // the blocks of keys of a head in that order, too, so that each finds its predecessor ahead of itself.
 //
 // What is due before and after that is done on the way, through the same ring: of some later head row_stats,
-// of some earlier one dq from its sums, while these are in L2 (BackwardItem).
+// of some earlier one dq from its sums, while these are in L2 (attention_order.h).
 //
 // Here are its shared memory, and what it works on in which order. The threads that copy are in
 // attention_hopper_backward_helpers.cuh, those that multiply in attention_hopper_backward_keys.cuh and
 // attention_hopper_backward_queries.cuh.
+#include "kernels/attention_order.h"
 #include "kernels/cuda/attention_hopper.cuh"
 
 namespace pastur {
@@ -159,45 +160,14 @@ struct HopperBackwardParams {
     AttentionMaps maps;
     AttentionBackwardParams<bf16> attention;
     int padded_tokens;  ///< row_stats is [B, H, padded_tokens], (infinity, 0) past the last token
-    TileOrder order;    ///< of pairs of a sequence and a key head, in groups; not the order of at()
+    BackwardOrder order;
     CUtensorMap out[1];
     CUtensorMap dq[2], dk[2], dv[1];  ///< boxes of a warp's 16 tokens, where tensor copies write them
-    int ahead, behind;                ///< see BackwardItem: in items; in pairs, a multiple of order.group
+    BackwardDistances distances;
     // All 0 before the kernel.
     int* turns;  ///< [B, H, tiles of queries, groups]: by how many blocks of keys a piece has been added to
     int* ready;  ///< [B, kv heads]: warps that have written their row_stats
     int* next;   ///< item to be taken
-
-    __host__ __device__ int items() const {
-        const int groups = (order.pairs + order.group - 1) / order.group;
-        return ahead + (groups * order.group + behind) * order.tiles;
-    }
-};
-
-/// What blocks of threads take one after the other: a block of keys; then dq of the queries of the same
-/// tokens of an earlier pair (of a sequence and a key head), from sums that other items have made by then;
-/// then row_stats of queries of a later pair, which other items will need. In the first and the last items
-/// some of the three are missing.
-///
-/// Blocks of keys go by groups of pairs: the last one of each of the group's pairs, then the one before, and
-/// so on. So a block starts some steps after the one before whose turn it waits for.
-struct BackwardItem {
-    int keys, sums, tile;   ///< pairs, none where has() is false, and the tile of kRows tokens of both
-    int stats, stats_tile;  ///< likewise
-
-    __device__ BackwardItem(const HopperBackwardParams& p, int index) {
-        const TileOrder& order = p.order;
-        const int index_of_keys = index - p.ahead, of_group = order.group * order.tiles;
-        const int within = max(index_of_keys, 0) % of_group;
-        keys = index_of_keys < 0 ? -1 : index_of_keys / of_group * order.group + within % order.group;
-        sums = keys - p.behind;
-        tile = order.tiles - 1 - within / order.group;
-        stats = index / order.tiles;
-        stats_tile = order.tiles - 1 - index % order.tiles;
-    }
-    __device__ static bool has(const HopperBackwardParams& p, int pair) {
-        return pair >= 0 && pair < p.order.pairs;
-    }
 };
 
 /// Where a piece's sum is, and its turn: [B, H, tiles of queries, groups].

@@ -90,8 +90,8 @@ __device__ __forceinline__ void produce(const HopperBackwardParams& p, BackwardS
         const int index = atomicAdd(p.next, 1);
         mbarrier_sleep(shared.rows_empty[rows.stage], rows.parity ^ 1);
         shared.index(rows.stage) = index;
-        const BackwardItem item(p, index);
-        if (item.has(p, item.keys)) {
+        const BackwardItem item(p.order, p.distances, index);
+        if (p.order.has(item.keys)) {
             const KeyTile<Tiles> tile(p.attention.sizes, item.keys, item.tile);
             shared.select_rows(rows.stage);
             copy_keys(p, shared, tile, shared.rows_full[rows.stage]);
@@ -100,10 +100,10 @@ __device__ __forceinline__ void produce(const HopperBackwardParams& p, BackwardS
             produce_queries(p, shared, tile, ring);
         } else {
             mbarrier_arrive(shared.rows_full[rows.stage]);
-            if (index >= p.items()) return;
+            if (index >= backward_items(p.order, p.distances)) return;
         }
-        if (item.has(p, item.sums)) produce_sums(p, shared, QueryTiles(p, item.sums, item.tile), ring);
-        if (item.has(p, item.stats))
+        if (p.order.has(item.sums)) produce_sums(p, shared, QueryTiles(p, item.sums, item.tile), ring);
+        if (p.order.has(item.stats))
             produce_outputs(p, shared, QueryTiles(p, item.stats, item.stats_tile), ring);
     }
 }
@@ -142,9 +142,9 @@ __device__ __forceinline__ void send_pieces(const HopperBackwardParams& p,
         mbarrier_sleep(shared.rows_full[rows.stage], rows.parity);
         const int index = shared.index(rows.stage);
         release(shared.rows_empty[rows.stage]);
-        if (index >= p.items()) return;
-        const BackwardItem item(p, index);
-        if (!item.has(p, item.keys)) continue;
+        if (index >= backward_items(p.order, p.distances)) return;
+        const BackwardItem item(p.order, p.distances, index);
+        if (!p.order.has(item.keys)) continue;
         const KeyTile<Tiles> tile(p.attention.sizes, item.keys, item.tile);
         for (int step = 0; step < tile.steps; ++step, ++count) {
             for (; ahead < kConsumers; ahead += kSenders) send_piece(p, shared, tile, step, ahead, count);

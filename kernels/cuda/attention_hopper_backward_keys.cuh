@@ -263,7 +263,7 @@ struct KeyGradients {
     __device__ __forceinline__ void finish(const BackwardItem& item, int row, SharedAddress rows_empty) {
         constexpr bool kAhead = Tiles::kKeepsRows;
         const KeyTile<Tiles> tile(p.attention.sizes, item.keys, item.tile);
-        const bool keys = item.has(p, item.keys);
+        const bool keys = p.order.has(item.keys);
         BlockAngles<Widths::kRotaryPairs> angles;
         const auto request = [&]() __attribute__((always_inline)) {
             angles.request(p.attention.rope_table, row, p.attention.sizes.tokens, consumer.lane);
@@ -280,7 +280,7 @@ struct KeyGradients {
             store_keys(tile, row);
         }
         if constexpr (kRotate && !kAhead) request();
-        if (item.has(p, item.sums))
+        if (p.order.has(item.sums))
             round_queries<Widths, kRotate>(consumer, p, QueryTiles(p, item.sums, item.tile), angles);
     }
 };
