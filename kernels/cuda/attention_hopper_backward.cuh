@@ -101,8 +101,9 @@ struct BackwardShared {
     __device__ SharedAddress stats(int stage) const {
         return base + Tiles::kStatsAt + stage * Tiles::kStatsBytes;
     }
-    /// Tells that the group's `count`-th piece is there. Two a group, so that a sender that comes late, or
-    /// early, takes no phase for another of the same parity.
+    /// Tells that the group's `count`-th piece is there. Two a group, so that a sender that comes one piece
+    /// early takes no phase for another of the same parity.
+    static_assert((kSenders - 1) / kConsumers <= 1, "a sender could come two of a group's pieces early");
     __device__ SharedAddress full_at(int group, int count) const {
         return piece_full[count % 2 * kConsumers + group];
     }
