@@ -63,7 +63,8 @@ TEST_F(GpuRanks, MpiLetsTwoShareAGpu) {
     if (std::system("mpirun --version > /dev/null 2>&1") != 0) GTEST_SKIP() << "no mpirun";
     ASSERT_EQ(shell(train_line("one", kOrdered)).code, 0);
     const std::string mpirun =
-        "CUDA_VISIBLE_DEVICES=0 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun -q "
+        "CUDA_VISIBLE_DEVICES=0 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "
+        "OMPI_MCA_orte_tmpdir_base=\"$PWD\" mpirun -q "
         "--oversubscribe "
         "--bind-to none -np 2 ";
     for (const std::string zero : {"0", "1"}) {

@@ -64,10 +64,11 @@ class SmallRuns : public CommandLine {
 /// The same as several ranks under mpirun, on the CPU.
 class Ranks : public SmallRuns {
   public:
-    /// How many a rank gets: of the machine's threads, so that the answer is the same for any number of
-    /// ranks.
+    /// One thread a rank, so that the answer is the same for any number of ranks. Each mpirun keeps its files
+    /// in the test's folder: in the place that all share, one that ends removes what another just made.
     static std::string launcher(int ranks) {
-        return "OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun -q "
+        return "OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "
+               "OMPI_MCA_orte_tmpdir_base=\"$PWD\" mpirun -q "
                "--oversubscribe --bind-to none -np " +
                std::to_string(ranks) + " ";
     }
