@@ -131,6 +131,7 @@ Ceilings measure_ceilings(Context& ctx, DType dtype) {
     Ceilings ceilings{};
     ceilings.product = fmt::format("{0} {1} x {1} x {1}", name_of(dtype), product_side(ctx));
     ceilings.copy = fmt::format("{} MiB", bytes >> 20);
+    if (is_cuda(ctx)) ceilings.rested_flops_per_s = product_flops_per_s(ctx, dtype, rested_seconds);
     ceilings.flops_per_s = product_flops_per_s(ctx, dtype);
     TensorPool pool(ctx, 1);
     const Tensor from = pool.constant(DType::kF32, {bytes / 4}, 1),

@@ -14,6 +14,7 @@ namespace pastur {
 /// What this device does at best, measured on it.
 struct Ceilings {
     double flops_per_s;         ///< of a large product in the compute dtype
+    double rested_flops_per_s;  ///< the same by rested_seconds (measure.h); 0 on the CPU
     double bytes_per_s;         ///< of a large copy, read and written
     std::string product, copy;  ///< what was measured, e.g. "bf16 8192 x 8192 x 8192"
 };

@@ -7,6 +7,7 @@
 #include "engine/lm_head.h"
 #include "engine/measure.h"
 #include "engine/mlp.h"
+#include "engine/nearest_name.h"
 #include "engine/trainer.h"
 #include "kernels/adamw.h"
 #include "kernels/cross_entropy.h"
@@ -39,7 +40,7 @@ struct CoreShape {
 
 class OpBencher {
   public:
-    OpBencher(Context& ctx, const Config& config, std::vector<OpBench>& results,
+    OpBencher(Context& ctx, const Config& config, const std::string& only, std::vector<OpBench>& results,
               const std::function<void(const OpBench&)>& measured)
         : ctx_(ctx),
           config_(config),
@@ -47,6 +48,7 @@ class OpBencher {
           batch_(config.train.micro_batch),
           time_(config.data.seq_len),
           tokens_(batch_ * time_),
+          only_(only),
           results_(results),
           measured_(measured) {}
 
@@ -56,12 +58,22 @@ class OpBencher {
         products_and_more();
         head_and_update();
         attention();
+        if (names_left_out_.size() == names_) {
+            const std::string nearest = nearest_name(only_, names_left_out_);
+            fail(ExitCode::kUsage, "--ops: no op's name begins with \"{}\"; did you mean \"{}\"?", only_,
+                 nearest);
+        }
     }
 
   private:
     /// Times the calls of as many sets as it takes to outgrow the cache, one after the other. What they do is
     /// what the op's front reports.
     void add(const std::string& op, const std::string& shape, int64_t scratch_bytes, const MakeCall& make) {
+        ++names_;
+        if (!op.starts_with(only_)) {
+            names_left_out_.push_back(op.substr(0, op.find(' ')));
+            return;
+        }
         const auto same = [&](const OpBench& other) { return other.op == op && other.shape == shape; };
         if (std::any_of(results_.begin(), results_.end(), same)) return;
         reserve_scratch(ctx_, scratch_bytes);
@@ -85,7 +97,9 @@ class OpBencher {
         const auto sets = std::clamp<int64_t>(std::llround(kRotatedBytes / result.bytes), 1, kMostSets);
         while (static_cast<int64_t>(calls.size()) < sets) add_set();
         size_t next = 0;
-        result.seconds = median_seconds(ctx_, [&] { calls[next++ % calls.size()](); });
+        const auto call = [&] { calls[next++ % calls.size()](); };
+        if (is_cuda(ctx_)) result.rested_seconds = rested_seconds(ctx_, call);
+        result.seconds = median_seconds(ctx_, call);
         results_.push_back(std::move(result));
         measured_(results_.back());
     }
@@ -103,6 +117,9 @@ class OpBencher {
     const Config& config_;
     const DType dtype_;
     const int64_t batch_, time_, tokens_;
+    const std::string& only_;
+    size_t names_ = 0;                         ///< ops that there are
+    std::vector<std::string> names_left_out_;  ///< because of only_: their first words
     std::vector<OpBench>& results_;
     const std::function<void(const OpBench&)>& measured_;
 };
@@ -375,8 +392,10 @@ CoreTensors core_tensors(TensorPool& pool, DType dtype, const CoreShape& s) {
 }
 
 void OpBencher::attention_core(const CoreShape& s) {
-    const std::string shape = fmt::format("B {} H {} T {} d_qk {} d_v {}{}", s.batch, s.heads, s.time,
-                                          s.content + s.rotary, s.v, s.rotary ? " shared rotary key" : "");
+    // tools/peers/torch_attention.py reads it.
+    const std::string shape =
+        fmt::format("B {} H {} T {} d_qk {}{} d_v {}", s.batch, s.heads, s.time, s.content,
+                    s.rotary ? fmt::format(" + {} shared", s.rotary) : "", s.v);
     for (const OpBench& done : results_)
         if (done.op == "attention forward" && done.shape == shape) return;
     // On a CPU rotation is a pass of its own, timed above.
@@ -407,9 +426,9 @@ void OpBencher::attention_core(const CoreShape& s) {
 
 }  // namespace
 
-void bench_ops(Context& ctx, const Config& config, std::vector<OpBench>& ops,
+void bench_ops(Context& ctx, const Config& config, const std::string& only, std::vector<OpBench>& ops,
                const std::function<void(const OpBench&)>& measured) {
-    OpBencher(ctx, config, ops, measured).run();
+    OpBencher(ctx, config, only, ops, measured).run();
 }
 
 }  // namespace pastur

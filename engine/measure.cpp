@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <thread>
 
 #include "kernels/fill.h"
 #include "kernels/interval_clock.h"
@@ -13,9 +14,35 @@ namespace {
 
 constexpr double kBurstSeconds = 5e-3, kTotalSeconds = 1.0;
 constexpr size_t kFewestBursts = 5;
+constexpr std::chrono::milliseconds kRest{250};
 
 /// Random numbers are drawn in fp32, so many at a time where they end up in bf16.
 constexpr int64_t kDrawn = int64_t{1} << 22;
+
+/// Times calls back to back.
+class Bursts {
+  public:
+    Bursts(Context& ctx, const std::function<void()>& call) : clock_(make_interval_clock(ctx)), call_(call) {
+        seconds(1);  // the first call may still plan, load code or fault pages in
+        calls_ = static_cast<int64_t>(std::ceil(kBurstSeconds / std::max(seconds(2), 1e-7)));
+    }
+    int64_t calls() const { return calls_; }
+    /// Of a call, in a burst of kBurstSeconds at least.
+    double seconds() { return seconds(calls_); }
+
+  private:
+    double seconds(int64_t calls) {
+        clock_->clear();
+        const size_t interval = clock_->begin();
+        for (int64_t i = 0; i < calls; ++i) call_();
+        clock_->end(interval);
+        return clock_->seconds(interval) / static_cast<double>(calls);
+    }
+
+    std::unique_ptr<IntervalClock> clock_;
+    const std::function<void()>& call_;
+    int64_t calls_ = 0;
+};
 
 }  // namespace
 
@@ -27,22 +54,22 @@ double quantile(std::vector<double> values, double p) {
 }
 
 double median_seconds(Context& ctx, const std::function<void()>& call) {
-    const std::unique_ptr<IntervalClock> clock = make_interval_clock(ctx);
-    const auto burst = [&](int64_t calls) {
-        clock->clear();
-        const size_t interval = clock->begin();
-        for (int64_t i = 0; i < calls; ++i) call();
-        clock->end(interval);
-        return clock->seconds(interval) / static_cast<double>(calls);
-    };
-    burst(1);  // the first call may still plan, load code or fault pages in
-    const double estimate = std::max(burst(2), 1e-7);
-    const auto calls = static_cast<int64_t>(std::ceil(kBurstSeconds / estimate));
+    Bursts bursts(ctx, call);
     std::vector<double> times;
     for (double spent = 0; times.size() < kFewestBursts || spent < kTotalSeconds;) {
-        times.push_back(burst(calls));
-        spent += times.back() * static_cast<double>(calls);
+        times.push_back(bursts.seconds());
+        spent += times.back() * static_cast<double>(bursts.calls());
     }
+    return quantile(std::move(times), 0.5);
+}
+
+double rested_seconds(Context& ctx, const std::function<void()>& call) {
+    Bursts bursts(ctx, call);
+    synchronize(ctx);
+    std::this_thread::sleep_for(kRest);
+    bursts.seconds();  // idle, its clocks may have been lower, too
+    std::vector<double> times;
+    while (times.size() < kFewestBursts) times.push_back(bursts.seconds());
     return quantile(std::move(times), 0.5);
 }
 
@@ -54,13 +81,13 @@ int64_t product_side(const Context& ctx) {
     return is_cuda(ctx) ? 8192 : 2048;
 }
 
-double product_flops_per_s(Context& ctx, DType dtype) {
+double product_flops_per_s(Context& ctx, DType dtype, decltype(median_seconds)& timing) {
     const int64_t side = product_side(ctx);
     TensorPool pool(ctx, 1);
     const Tensor x = pool.normal(dtype, {side, side}), w = pool.normal(dtype, {side, side});
     const Tensor y = pool.empty(dtype, {side, side});
     const double flops = 2.0 * static_cast<double>(side * side * side);
-    return flops / median_seconds(ctx, [&] { linear_forward(ctx, y, x, w); });
+    return flops / timing(ctx, [&] { linear_forward(ctx, y, x, w); });
 }
 
 Tensor TensorPool::empty(DType dtype, const Shape& shape) {

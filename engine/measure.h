@@ -15,11 +15,15 @@ double quantile(std::vector<double> values, double p);
 /// least some milliseconds, so that neither the clock nor the launch of a lone kernel shows; there are at
 /// least 5 bursts, and more while they take less than a second in all.
 double median_seconds(Context& ctx, const std::function<void()>& call);
+/// The same of a device that has been idle for a moment, over fewer bursts, some hundredths of a second in
+/// all: the clock that a GPU has until it reaches its power limit, which is what short benchmarks see.
+double rested_seconds(Context& ctx, const std::function<void()>& call);
 
 double seconds_since(std::chrono::steady_clock::time_point begin);
 
-/// FLOP/s of a product in `dtype` as large as its rate needs, of normal numbers: [side, side] squared.
-double product_flops_per_s(Context& ctx, DType dtype);
+/// FLOP/s of a product in `dtype` as large as its rate needs, of normal numbers: [side, side] squared. By one
+/// of the two above.
+double product_flops_per_s(Context& ctx, DType dtype, decltype(median_seconds)& timing = median_seconds);
 /// That side: 8192 on CUDA, 2048 on the CPU.
 int64_t product_side(const Context& ctx);
 

@@ -255,7 +255,7 @@ TEST_F(BenchCommand, ReportsEveryVariantOfNano) {
     for (size_t begin = 0; begin < csv.size(); begin = csv.find('\n', begin) + 1)
         EXPECT_EQ(std::count(csv.begin() + static_cast<long>(begin),
                              csv.begin() + static_cast<long>(csv.find('\n', begin)), ','),
-                  13);
+                  14);
 }
 
 TEST_F(BenchCommand, TakesARecipeApartFromItsVariant) {
@@ -276,6 +276,10 @@ TEST_F(BenchCommand, NamesTheNearestVariant) {
               std::string::npos)
         << read("err");
     EXPECT_EQ(run("--device cpu --variants mha,"), 2);
+    EXPECT_EQ(run("--device cpu --ops=atention"), 2);
+    EXPECT_NE(read("err").find("no op's name begins with \"atention\"; did you mean \"attention\"?"),
+              std::string::npos)
+        << read("err");
     EXPECT_EQ(run("--steps 0"), 2);
     EXPECT_EQ(run("--model.preset=nona"), 2);
     EXPECT_EQ(run("missing.toml"), 66);
@@ -284,6 +288,7 @@ TEST_F(BenchCommand, NamesTheNearestVariant) {
 TEST(BenchOps, NamesAndShapesStandInColumns) {
     const std::string text = ops_header({}) + op_text({"adamw", "N 10", 1, 0, 1}, {}) +
                              op_text({"attention backward, rotated", "B 2 H 3 T 4", 1, 1, 1}, {});
+    EXPECT_EQ(text.find("rested"), std::string::npos) << text;
     std::istringstream lines(text);
     std::string line;
     std::vector<size_t> shapes, times;
@@ -298,6 +303,28 @@ TEST(BenchOps, NamesAndShapesStandInColumns) {
     EXPECT_EQ(times[2], times[3]) << text;
 }
 
+TEST(BenchOps, RestedTimesStandUnderTheirHeadings) {
+    Ceilings ceilings{};
+    ceilings.flops_per_s = ceilings.rested_flops_per_s = 1e15, ceilings.bytes_per_s = 1e12;
+    std::istringstream lines(ops_header(ceilings).substr(1) +
+                             op_text({"adamw", "N 10", 1e-3, 0, 1e9, 5e-4}, ceilings) +
+                             op_text({"attention backward", "B 2", 1e-3, 1e12, 1e9, 5e-4}, ceilings));
+    std::string header, copied, multiplied;
+    std::getline(lines, header);
+    std::getline(lines, copied);
+    std::getline(lines, multiplied);
+    const auto ends = [](const std::string& line, const std::string& word) {
+        const size_t at = line.find(word);
+        return at == std::string::npos ? at : at + word.size();
+    };
+    for (const std::string& line : {copied, multiplied}) {
+        EXPECT_EQ(ends(header, "rested, ms"), ends(line, "0.5000")) << header << "\n" << line;
+        EXPECT_EQ(header.size(), line.size()) << header << "\n" << line;
+    }
+    EXPECT_EQ(ends(copied, "    2000.0"), copied.size()) << copied;              // GB/s
+    EXPECT_EQ(ends(multiplied, "    2000.0"), multiplied.size()) << multiplied;  // TFLOP/s
+}
+
 TEST(BenchOps, CountsWhatEachOpDoes) {
     Context ctx = make_context(Device::kCpu);
     const Config config = parse_config(
@@ -305,11 +332,15 @@ TEST(BenchOps, CountsWhatEachOpDoes) {
         "\"mla-decoupled\"\n[data]\nseq_len = 16\n[train]\nglobal_batch = 2\n",
         "recipe", {});
     std::vector<OpBench> ops, in_order;
-    bench_ops(ctx, config, ops, [&](const OpBench& op) { in_order.push_back(op); });
+    bench_ops(ctx, config, "", ops, [&](const OpBench& op) { in_order.push_back(op); });
     EXPECT_EQ(in_order.size(), ops.size());
     const size_t count = ops.size();
-    bench_ops(ctx, config, ops);
+    bench_ops(ctx, config, "", ops);
     EXPECT_EQ(ops.size(), count) << "what is there is not measured again";
+    std::vector<OpBench> some;
+    bench_ops(ctx, config, "rmsnorm", some);
+    EXPECT_FALSE(some.empty());
+    for (const OpBench& op : some) EXPECT_TRUE(op.op.starts_with("rmsnorm")) << op.op;
     const auto find = [&](const std::string& op, const std::string& shape) -> OpBench {
         for (const OpBench& result : ops)
             if (result.op == op && result.shape == shape) return result;
@@ -321,7 +352,7 @@ TEST(BenchOps, CountsWhatEachOpDoes) {
         EXPECT_GT(op.bytes, 0) << op.op;
     }
     EXPECT_EQ(find("matmul wgrad", "gate_proj+up_proj [96, 32] x 32").flops, 2.0 * 96 * 32 * 32);
-    EXPECT_EQ(find("attention forward", "B 2 H 2 T 16 d_qk 16 d_v 16 shared rotary key").flops,
+    EXPECT_EQ(find("attention forward", "B 2 H 2 T 16 d_qk 8 + 8 shared d_v 16").flops,
               2.0 * 2 * 16 * 16 * (16 + 16));
     EXPECT_EQ(find("attention backward", "B 2 H 4 T 256 d_qk 64 d_v 64").flops, 2.0 * 4 * 256 * 256 * 5 * 64);
     const Model model(config, DType::kF32, {2, 16});

@@ -19,7 +19,7 @@ struct BenchArguments {
     std::string recipe, variants, device = "auto", json, csv;
     int64_t steps = 0, warmup = 0;  ///< 0: by device
     double settle = 0;
-    bool ops = false;
+    std::string ops;  ///< the beginning of names; "true" (CLI11's, of a flag without a value): all
     std::vector<Override> overrides;
 };
 
@@ -91,10 +91,11 @@ int bench(const BenchArguments& arguments) {
     report.options.diagnostics = true;
     report.ceilings = measure_ceilings(ctx, dtype);
     fmt::print("{}", ceilings_text(report));
-    if (arguments.ops) fmt::print("{}", ops_header(report.ceilings));
+    if (!arguments.ops.empty()) fmt::print("{}", ops_header(report.ceilings));
     for (const Config& config : configs) {
-        if (arguments.ops) {
-            bench_ops(ctx, config, report.ops, [&](const OpBench& op) {
+        if (!arguments.ops.empty()) {
+            const std::string only = arguments.ops == "true" ? "" : arguments.ops;
+            bench_ops(ctx, config, only, report.ops, [&](const OpBench& op) {
                 fmt::print("{}", op_text(op, report.ceilings));
                 std::fflush(stdout);
             });
@@ -133,8 +134,11 @@ void add_bench_command(CLI::App& app, std::function<int()>& run) {
                      "Seconds that those last at least: a GPU slows down when it reaches its power limit")
         ->check(CLI::Range(0.0, 3600.0))
         ->capture_default_str();
-    command->add_flag("--ops", arguments->ops,
-                      "Single ops at the recipe's shapes, and attention at the targets', instead of steps");
+    command
+        ->add_flag("--ops", arguments->ops,
+                   "Single ops at the recipe's shapes, and attention at others, too, instead of steps; "
+                   "--ops=NAME: those whose names begin so")
+        ->type_name("[NAME]");
     command->add_option("--json", arguments->json, "Also write everything as JSON")->type_name("FILE");
     command->add_option("--csv", arguments->csv, "Also write everything as CSV")->type_name("FILE");
     command->allow_extras();

@@ -13,8 +13,8 @@ namespace pastur {
 namespace {
 
 /// Of the table of ops, whose lines are printed before all are known: "attention backward, rotated" and "B
-/// 512 H 12 T 8192 d_qk 192 d_v 128 shared rotary key" fit.
-constexpr int kOpColumn = 29, kShapeColumn = 54;
+/// 512 H 12 T 8192 d_qk 128 + 64 shared d_v 128" fit.
+constexpr int kOpColumn = 29, kShapeColumn = 54, kRatesColumn = 34;
 
 std::optional<double> rate(double amount, double seconds) {
     if (amount == 0 || seconds <= 0) return {};
@@ -49,6 +49,12 @@ std::string rates_text(const BenchRow& row, const Ceilings& ceilings) {
 nlohmann::ordered_json optional_json(const std::optional<double>& value, double unit) {
     if (!value) return nullptr;
     return *value / unit;
+}
+
+/// What is 0 where there is no GPU.
+nlohmann::ordered_json rested(double value, double unit) {
+    if (value == 0) return nullptr;
+    return value * unit;
 }
 
 /// Every key, by section: what a peer needs to build the same model.
@@ -133,8 +139,10 @@ BenchRow row_of(const OpBench& op) {
 std::string ceilings_text(const BenchReport& report) {
     const Ceilings& c = report.ceilings;
     const Unit unit = unit_of(c);
-    return fmt::format("{}: matmul {} {:.1f} {}, copy {} {:.1f} GB/s\n", report.device, c.product,
-                       c.flops_per_s / unit.flops, unit.name, c.copy, c.bytes_per_s / 1e9);
+    const std::string rested =
+        c.rested_flops_per_s > 0 ? fmt::format(" ({:.1f} rested)", c.rested_flops_per_s / unit.flops) : "";
+    return fmt::format("{}: matmul {} {:.1f} {}{}, copy {} {:.1f} GB/s\n", report.device, c.product,
+                       c.flops_per_s / unit.flops, unit.name, rested, c.copy, c.bytes_per_s / 1e9);
 }
 
 std::string variant_text(const VariantBench& v, const Ceilings& ceilings) {
@@ -167,13 +175,22 @@ std::string variant_text(const VariantBench& v, const Ceilings& ceilings) {
 }
 
 std::string ops_header(const Ceilings& ceilings) {
-    return fmt::format("\n{:<{}}{:<{}}{:>10}{}\n", "op", kOpColumn, "shape", kShapeColumn, "ms",
-                       rates_header(ceilings));
+    const std::string rested =
+        ceilings.rested_flops_per_s > 0 ? fmt::format("{:>12}{:>10}", "rested, ms", "rate") : "";
+    return fmt::format("\n{:<{}}{:<{}}{:>10}{}{}\n", "op", kOpColumn, "shape", kShapeColumn, "ms",
+                       rates_header(ceilings), rested);
 }
 
 std::string op_text(const OpBench& op, const Ceilings& ceilings) {
+    std::string rates = rates_text(row_of(op), ceilings);
+    if (op.rested_seconds > 0) {
+        const bool products = op.flops > 0;
+        rates =
+            fmt::format("{:<{}}{:>12.4f}{:>10.1f}", rates, kRatesColumn, op.rested_seconds * 1e3,
+                        (products ? op.flops / unit_of(ceilings).flops : op.bytes / 1e9) / op.rested_seconds);
+    }
     return fmt::format("{:<{}}{:<{}}{:>10.4f}{}\n", op.op, kOpColumn, op.shape, kShapeColumn,
-                       op.seconds * 1e3, rates_text(row_of(op), ceilings));
+                       op.seconds * 1e3, rates);
 }
 
 nlohmann::ordered_json to_json(const BenchReport& report) {
@@ -197,6 +214,7 @@ nlohmann::ordered_json to_json(const BenchReport& report) {
                                    {"ceilings",
                                     {{"matmul", ceilings.product},
                                      {"matmul_tflops", ceilings.flops_per_s / 1e12},
+                                     {"matmul_rested_tflops", rested(ceilings.rested_flops_per_s, 1e-12)},
                                      {"copy", ceilings.copy},
                                      {"copy_gb_per_s", ceilings.bytes_per_s / 1e9}}},
                                    {"variants", nlohmann::ordered_json::array()},
@@ -205,6 +223,7 @@ nlohmann::ordered_json to_json(const BenchReport& report) {
     for (const OpBench& op : report.ops) {
         nlohmann::ordered_json row = to_json(row_of(op), ceilings);
         row["shape"] = op.shape;
+        row["rested_ms"] = rested(op.rested_seconds, 1e3);
         json["ops"].push_back(std::move(row));
     }
     return json;
@@ -214,21 +233,22 @@ std::string to_csv(const BenchReport& report) {
     const Ceilings& ceilings = report.ceilings;
     std::string text =
         "kind,variant,name,shape,calls,ms,ms_p95,share,tokens_per_s,tflops,gb_per_s,of_matmul,of_copy,"
-        "peak_bytes\n";
+        "peak_bytes,rested_ms\n";
     for (const VariantBench& v : report.variants) {
         BenchRow step;
         step.flops_per_s = v.flops_per_s();
         text +=
-            fmt::format("step,{},step,,1,{},{},1,{},{},{}\n", v.config.attention.variant, v.median() * 1e3,
+            fmt::format("step,{},step,,1,{},{},1,{},{},{},\n", v.config.attention.variant, v.median() * 1e3,
                         v.p95() * 1e3, v.tokens_per_s(), csv_rates(step, ceilings), v.peak_bytes);
         if (v.parts.seconds == 0) continue;
         for (const BenchRow& row : rows_of(v.parts))
-            text += fmt::format("part,{},{},,{},{},,{},,{},\n", v.config.attention.variant, row.name,
+            text += fmt::format("part,{},{},,{},{},,{},,{},,\n", v.config.attention.variant, row.name,
                                 row.calls, row.seconds * 1e3, row.share, csv_rates(row, ceilings));
     }
     for (const OpBench& op : report.ops)
-        text += fmt::format("op,,{},\"{}\",1,{},,,,{},\n", op.op, op.shape, op.seconds * 1e3,
-                            csv_rates(row_of(op), ceilings));
+        text += fmt::format("op,,{},\"{}\",1,{},,,,{},,{}\n", op.op, op.shape, op.seconds * 1e3,
+                            csv_rates(row_of(op), ceilings),
+                            op.rested_seconds > 0 ? fmt::format("{}", op.rested_seconds * 1e3) : "");
     return text;
 }
 

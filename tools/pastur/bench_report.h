@@ -39,7 +39,7 @@ std::string op_text(const OpBench& op, const Ceilings& ceilings);
 
 nlohmann::ordered_json to_json(const BenchReport& report);
 /// kind (step, part, op), variant, name, shape, calls, ms, ms_p95, share, tokens_per_s, tflops, gb_per_s,
-/// of_matmul, of_copy, peak_bytes; empty where it means nothing.
+/// of_matmul, of_copy, peak_bytes, rested_ms; empty where it means nothing.
 std::string to_csv(const BenchReport& report);
 
 }  // namespace pastur

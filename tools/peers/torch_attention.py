@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+"""The attention cores of a `pastur bench --ops --json` file by PyTorch's scaled_dot_product_attention.
+
+Each of its backends (cuDNN's, FlashAttention's, ...) on the same shapes, in bf16, timed as Pastur times its
+own: sustained (bursts for a second) and rested (some hundredths of a second after a pause). Backward once more
+under torch.use_deterministic_algorithms, where a backend has such a mode; Pastur's is always deterministic.
+Where Pastur rotates queries and keys inside, here torch.compile's fused rotation runs before, and copies a
+shared rotary key to all heads; elsewhere the keys come with it. Prints one JSON line a measurement.
+
+    pastur bench --ops --json ops.json && torch_attention.py ops.json
+"""
+import argparse
+import json
+import math
+import re
+import statistics
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+
+from torch_peer import BACKENDS, backend_context
+
+BURST_SECONDS, TOTAL_SECONDS, FEWEST_BURSTS, REST_SECONDS = 5e-3, 1.0, 5, 0.25  # engine/measure.cpp
+
+
+class Bursts:
+    """Seconds of a call among many, back to back."""
+
+    def __init__(self, call):
+        self.call = call
+        self.burst(1)
+        self.calls = math.ceil(BURST_SECONDS / max(self.burst(2), 1e-7))
+
+    def burst(self, calls):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        for _ in range(calls):
+            self.call()
+        end.record()
+        end.synchronize()
+        return begin.elapsed_time(end) * 1e-3 / calls
+
+    def sustained(self):
+        times, spent = [], 0
+        while len(times) < FEWEST_BURSTS or spent < TOTAL_SECONDS:
+            times.append(self.burst(self.calls))
+            spent += times[-1] * self.calls
+        return statistics.median(times)
+
+    def rested(self):
+        torch.cuda.synchronize()
+        time.sleep(REST_SECONDS)
+        self.burst(self.calls)
+        return statistics.median(self.burst(self.calls) for _ in range(FEWEST_BURSTS))
+
+
+def parse_shape(text):
+    """Of "B 16 H 16 T 4096 d_qk 128 + 64 shared d_v 128": B, H, T, 128, 64 (0 where none is shared), 128."""
+    pattern = r"B (\d+) H (\d+) T (\d+) d_qk (\d+)(?: \+ (\d+) shared)? d_v (\d+)"
+    return [int(number or 0) for number in re.fullmatch(pattern, text).groups()]
+
+
+def rotate(x, cos, sin):
+    low, high = x.float().chunk(2, dim=-1)
+    return torch.cat((low * cos - high * sin, high * cos + low * sin), dim=-1).to(x.dtype)
+
+
+@torch.compile
+def rotate_all(q, k, cos, sin):
+    return rotate(q, cos, sin), rotate(k, cos, sin)
+
+
+@torch.compile
+def rotate_shared(q, k, k_rotary, cos, sin):
+    content = k.shape[-1]
+    q = torch.cat((q[..., :content], rotate(q[..., content:], cos, sin)), dim=-1)
+    k_rotary = rotate(k_rotary, cos, sin).expand(-1, -1, q.shape[2], -1)
+    return q, torch.cat((k, k_rotary), dim=-1)
+
+
+class Core:
+    """Leaves, and what attends to them. [B, T, H, D], as projections leave them."""
+
+    def __init__(self, shape, rotated):
+        batch, heads, steps, content, shared, v = parse_shape(shape)
+        keys = content if rotated else content + shared
+
+        def leaf(heads, columns):
+            return torch.randn(batch, steps, heads, columns, device="cuda", dtype=torch.bfloat16,
+                               requires_grad=True)
+
+        self.rotated = rotated
+        self.leaves = [leaf(heads, content + shared), leaf(heads, keys), leaf(heads, v)]
+        if shared and rotated:
+            self.leaves.append(leaf(1, shared))
+        angles = torch.rand(1, steps, 1, (shared or content) // 2, device="cuda")
+        self.table = angles.cos(), angles.sin()
+
+    def attend(self):
+        q, k, v = self.leaves[:3]
+        if self.rotated and len(self.leaves) > 3:
+            q, k = rotate_shared(q, k, self.leaves[3], *self.table)
+        elif self.rotated:
+            q, k = rotate_all(q, k, *self.table)
+        return F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v)), is_causal=True)
+
+
+def forward_call(core):
+    def call():
+        with torch.no_grad():
+            core.attend()
+
+    return call
+
+
+def backward_call(core):
+    out = core.attend()
+    gradient = torch.randn_like(out)
+    return lambda: torch.autograd.grad(out, core.leaves, gradient, retain_graph=True)
+
+
+def measure(op, backend, deterministic):
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        with backend_context(backend):
+            core = Core(op["shape"], op["name"].endswith(", rotated"))
+            bursts = Bursts((backward_call if "backward" in op["name"] else forward_call)(core))
+            seconds = {"rested_ms": bursts.rested() * 1e3, "ms": bursts.sustained() * 1e3}
+    finally:
+        torch.use_deterministic_algorithms(False)
+    rates = {"tflops": seconds["ms"], "rested_tflops": seconds["rested_ms"]}
+    return seconds | {name: op["tflops"] * op["ms"] / ms for name, ms in rates.items()}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bench", help="what `pastur bench --ops --json` wrote")
+    parser.add_argument("--backends", default="cudnn,flash", help=f"of {', '.join(BACKENDS)} (default: %(default)s)")
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.backends.split(",") if name not in BACKENDS]
+    if unknown:
+        parser.error(f"--backends: unknown {unknown[0]!r}; of {', '.join(BACKENDS)}")
+    with open(arguments.bench) as file:
+        bench = json.load(file)
+    if not torch.cuda.is_available():
+        sys.exit("torch_attention.py: this PyTorch finds no CUDA device")
+    for op in bench["ops"]:
+        if not op["name"].startswith("attention"):
+            continue
+        for backend in arguments.backends.split(","):
+            for deterministic in (False, True) if "backward" in op["name"] else (False,):
+                result = {"peer": "pytorch " + torch.__version__, "op": op["name"], "shape": op["shape"],
+                          "sdpa": backend, "deterministic": deterministic}
+                try:
+                    result |= measure(op, backend, deterministic)
+                except RuntimeError as error:  # a backend without this shape, or without this mode
+                    result["error"] = f"{type(error).__name__}: {error}"[:200]
+                print(json.dumps(result), flush=True)
+                torch.cuda.empty_cache()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
