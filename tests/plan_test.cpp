@@ -67,5 +67,29 @@ TEST_F(CommandLine, PlansWithoutDataOrGpu) {
     expect_failure("plan " + recipe + " --gpus 0", 2, {"--gpus"});
 }
 
+/// The total of a rank with train.recompute = "none" by the table of micro-batches, in MiB.
+double total_of(const std::string& plan, int micro_batch) {
+    const std::string row = fmt::format("\n  {:<18}", micro_batch);
+    const size_t at = plan.find(row, plan.find("train.micro_batch"));
+    if (at == std::string::npos) return 0;
+    return std::stod(plan.substr(at + row.size()));
+}
+
+TEST_F(CommandLine, PlansOtherMicroBatches) {
+    const std::string recipe = std::string(PASTUR_SOURCE_DIR) + "/tools/recipes/130m-mha.toml";
+    const std::string two = run("plan " + recipe).out,
+                      one = run("plan " + recipe + " --train.micro_batch=512").out,
+                      six = run("plan " + recipe + " --gpus 2 --train.global_batch=12 --train.micro_batch=2")
+                                .out;
+    EXPECT_NE(two.find(fmt::format("total{:>31.1f} MiB", total_of(two, 256))), std::string::npos) << two;
+    EXPECT_NE(one.find(fmt::format("total{:>31.1f} MiB", total_of(one, 512))), std::string::npos) << one;
+    EXPECT_GT(total_of(two, 64), 0);
+    EXPECT_EQ(total_of(two, 512), total_of(one, 512));
+    EXPECT_EQ(total_of(two, 1024), 0) << "more than the batch";
+    EXPECT_GT(total_of(six, 1), 0);
+    EXPECT_GT(total_of(six, 2), 0);
+    EXPECT_EQ(total_of(six, 4), 0) << "does not divide a rank's 6 sequences";
+}
+
 }  // namespace
 }  // namespace pastur::test

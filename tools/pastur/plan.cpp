@@ -93,6 +93,24 @@ void print_memory(Context& ctx, const Model& model, const MemoryPlan& memory,
         fmt::print("  train.recompute = \"auto\" {}\n", describe_auto(ctx, memory, device));
 }
 
+/// What other micro-batches would take: the largest that fits is the fastest, by a few percent.
+void print_micro_batches(Context& ctx, Config config, DType dtype, int rank, int ranks, bool here) {
+    const int64_t mine = config.train.micro_batch, share = config.train.global_batch / ranks;
+    fmt::print("  {:<18}", "train.micro_batch");
+    for (const std::string& level : recompute_names()) fmt::print("{:>14}", level + " MiB");
+    fmt::print("\n");
+    for (int64_t micro = std::max<int64_t>(mine / 4, 1); micro <= mine * 8; micro *= 2) {
+        if (share % micro != 0) continue;
+        config.train.micro_batch = micro;
+        Planned planned(config, dtype, rank, ranks);
+        const MemoryPlan memory = memory_of(ctx, config, planned, ranks, here);
+        fmt::print("  {:<18}", micro);
+        for (const RecomputeChoice& choice : recompute_choices(ctx, planned.model))
+            fmt::print("{:>14.1f}", mib(memory.total_with(choice.activations)));
+        fmt::print("{}\n", micro == mine ? "  <- this recipe" : "");
+    }
+}
+
 double seconds_of(Context& ctx, Comm& comm, const Tensor& x) {
     std::vector<double> times;
     for (int i = 0; i < 9; ++i) {
@@ -192,6 +210,7 @@ int plan(const PlanArguments& arguments) {
                config.model.preset, config.attention.variant, static_cast<double>(size.parameters) / 1e6,
                size.flops_per_token / 1e9, step_flops / 1e12, config.train.global_batch);
     print_memory(ctx, planned.model, memory, device, ranks);
+    print_micro_batches(ctx, config, dtype, world.rank(), ranks, device.has_value());
     fmt::print(
         "a rank computes {} micro-batch{} of {} in {:.2f} ms ({}{:.3f} TFLOP/s); alpha = {:.1f} us, B = "
         "{:.2f} GB/s among {} ranks, {:.2f} GB/s beyond ({})\n",
