@@ -23,9 +23,9 @@ std::string linear_rope_fallback([[maybe_unused]] Context& ctx, [[maybe_unused]]
     if (device && has_linear_rope(*device, dtype) && !linear_rope_takes(in, outputs, head))
         return fmt::format(
             "rotation: a matrix of {} rows and {} columns that makes heads of {} has no kernel that rotates "
-            "them, only those from 705 columns on, in multiples of 8, with heads of 64 or 128 and rows that "
-            "fill tiles of 256 have: rotation is a pass of its own, which costs a per cent of a step",
-            outputs, in, head);
+            "them, only those from {} columns on, in multiples of 8, with heads of 64 or 128 and rows that "
+            "fill tiles of {} have: rotation is a pass of its own, which costs a per cent of a step",
+            outputs, in, head, kFewestRotatingColumns, kRotatingTile);
 #endif
     return "";
 }

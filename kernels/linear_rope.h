@@ -24,10 +24,11 @@ void linear_rope_forward(Context& ctx, Tensor y, ConstTensor x, ConstTensor w, c
 bool has_linear_rope(Context& ctx, const ConstTensor& y, const ConstTensor& x, const ConstTensor& w,
                      const HeadRotation& rotation);
 
-/// What such a kernel, tiles of 256 columns, takes: [outputs, in] matrices and heads of `head` columns.
+/// What such a kernel takes: [outputs, in] matrices and heads of `head` columns.
+inline constexpr int64_t kFewestRotatingColumns = 705, kRotatingTile = 256;
 constexpr bool linear_rope_takes(int64_t in, int64_t outputs, int64_t head) {
-    const int64_t columns = (outputs + 255) / 256 * 256;
-    return in >= 705 && in % 8 == 0 && outputs % 8 == 0 && (head == 64 || head == 128) &&
+    const int64_t columns = (outputs + kRotatingTile - 1) / kRotatingTile * kRotatingTile;
+    return in >= kFewestRotatingColumns && in % 8 == 0 && outputs % 8 == 0 && (head == 64 || head == 128) &&
            outputs * 100 >= columns * 95;  // else too much is multiplied for nothing
 }
 /// Why a layer of these widths and this dtype is left to two ops where others are not on ctx's device: a

@@ -128,7 +128,8 @@ __device__ __forceinline__ void product_by_rows(float (&acc)[kTiles][4], SharedA
     });
 }
 
-/// The 16 rows of a warp, of a tile in shared memory, as a product's operand A; lane's row: lane % 16.
+/// 16 rows of a tile in shared memory, a warp's, as a product's operand A. `row`: the lane's own, the
+/// (lane % 16)-th of them.
 template <typename A, int kSteps>
 __device__ __forceinline__ void load_fragments(uint32_t (&fragments)[kSteps][4], SharedAddress a, int row,
                                                int lane) {

@@ -39,21 +39,23 @@ struct BackwardConsumer {
     __device__ __forceinline__ void scores(float (&s)[kTiles][4]) {
         mbarrier_sleep(shared.full[ring.stage], ring.parity);
         products_begin();
-        if constexpr (kKeeps)
-            product_by_rows<typename Tiles::ColsQk, Tiles::kCols>(s, rows_qk, shared.cols_qk(ring.stage));
-        else
-            product_by_rows<typename Tiles::RowsQk, typename Tiles::ColsQk, Tiles::kCols>(
-                s, shared.rows_qk(), group * kGroupRows, shared.cols_qk(ring.stage));
-        products_commit();
+        start<typename Tiles::RowsQk, typename Tiles::ColsQk>(s, rows_qk, shared.rows_qk(),
+                                                              shared.cols_qk(ring.stage));
     }
     __device__ __forceinline__ void score_gradients(float (&dp)[kTiles][4]) {
-        if constexpr (kKeeps)
-            product_by_rows<typename Tiles::ColsV, Tiles::kCols>(dp, rows_v, shared.cols_v(ring.stage));
-        else
-            product_by_rows<typename Tiles::RowsV, typename Tiles::ColsV, Tiles::kCols>(
-                dp, shared.rows_v(), group * kGroupRows, shared.cols_v(ring.stage));
-        products_commit();
+        start<typename Tiles::RowsV, typename Tiles::ColsV>(dp, rows_v, shared.rows_v(),
+                                                            shared.cols_v(ring.stage));
         ring.advance();
+    }
+    /// acc = this group's rows, kept or in shared memory, times columns.
+    template <typename Rows, typename Cols, int kSteps>
+    __device__ __forceinline__ void start(float (&acc)[kTiles][4], const uint32_t (&kept)[kSteps][4],
+                                          SharedAddress rows, SharedAddress columns) {
+        if constexpr (kKeeps)
+            product_by_rows<Cols, Tiles::kCols>(acc, kept, columns);
+        else
+            product_by_rows<Rows, Cols, Tiles::kCols>(acc, rows, group * kGroupRows, columns);
+        products_commit();
     }
     __device__ __forceinline__ void release_stage() {
         release(shared.empty[done.stage]);

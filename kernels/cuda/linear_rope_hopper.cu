@@ -126,7 +126,7 @@ bool has_linear_rope(CudaContext& ctx, DType dtype) {
 
 bool has_linear_rope(CudaContext& ctx, const ConstTensor& y, const ConstTensor& x, const ConstTensor& w,
                      const HeadRotation& rotation) {
-    static_assert(linear::kFewestColumns == 705 && linear::kTileColumns == 256);
+    static_assert(linear::kFewestColumns == kFewestRotatingColumns && linear::kTileColumns == kRotatingTile);
     return has_linear_rope(ctx, x.dtype()) && x.size(0) > 0 &&
            linear_rope_takes(x.size(1), w.size(0), rotation.table.size(1)) && allows_vectors(x) &&
            allows_vectors(w) && allows_vectors(y) && allows_vectors(rotation.table);
