@@ -1,6 +1,9 @@
 // Rounding columns to e4m3, which become the rows of the transposed matrix. A column's scale is that of its
 // largest number, so that every number is looked at twice, but it is read once: the blocks of the launch go
-// through groups of columns which their shared memory holds together until all of a column is looked through.
+// through groups of columns which they hold together until all of a column is looked through. How many tiles
+// a block holds meanwhile decides the speed, hence in registers, too: what the blocks tell each other takes
+// several tiles' time (H200, 32,768 rows of 5,504 bf16 columns, held in shared memory alone: 0.203 ms, 4 of
+// 32 KB; 0.236 to 0.263, 3 and 4 of 16 KB, twice a multiprocessor; with 3 more in registers 0.182).
 #include <algorithm>
 
 #include "kernels/cuda/fp8.cuh"
@@ -20,16 +23,19 @@ constexpr int kColumns = kAcross* kVector<T>;  // of a chunk
 template <typename T>
 constexpr int kOfWord = 4 / static_cast<int>(sizeof(T));  // numbers of x in a word
 
-/// The tiles of a block: kLoads are on their way, kHeld looked through and waiting for those of other blocks.
-template <int kWorkers_, int kLoads_, int kHeld_>
+/// The tiles of a block: kLoads are on their way, kHeld looked through and waiting for those of other blocks,
+/// the first kStay of these in shared memory, the others in registers.
+template <int kWorkers_, int kLoads_, int kStay_, int kKept_, int kBlocks_>
 struct Ring {
-    static constexpr int kWorkers = kWorkers_, kLoads = kLoads_, kHeld = kHeld_;
+    static constexpr int kWorkers = kWorkers_, kLoads = kLoads_, kStay = kStay_, kKept = kKept_;
+    static constexpr int kBlocks = kBlocks_;  ///< of a multiprocessor, at most: what it has registers for
+    static constexpr int kHeld = kStay + kKept;
     static constexpr int kWarps = kWorkers / kWarp, kTileRows = kWorkers / kAcross * 4;
     static constexpr int kThreads = kWorkers + 2 * kWarp;  ///< beside the workers a publisher and a fetcher
-    static constexpr int kSlots = kLoads + kHeld, kTileUnits = kTileRows * kAcross;
+    static constexpr int kSlots = kLoads + kStay, kTileUnits = kTileRows * kAcross;
 };
-using LargeRing = Ring<512, 1, 4>;
-using SmallRing = Ring<256, 1, 2>;  ///< for little shared memory, and for matrices of few large tiles
+using LargeRing = Ring<512, 1, 4, 3, 1>;
+using SmallRing = Ring<256, 1, 2, 3, 2>;  ///< for little shared memory, and for matrices of few large tiles
 
 /// What the warps of a block share.
 template <typename T, typename R>
@@ -181,14 +187,11 @@ __device__ int place(int unit, int column) {
     return unit ^ column / kVector<T>;
 }
 
-/// Rounds the tile's numbers into columns.
+/// Rounds a worker's numbers of a tile into columns.
 template <typename T, int kWarps>
-__device__ void turn_around(uint4 (&turned)[kColumns<T>][kWarps], const Units& units,
+__device__ void turn_around(uint4 (&turned)[kColumns<T>][kWarps], const Packed<T, kVector<T>> (&packs)[4],
                             const float (&inverse)[kColumns<T>]) {
     const int first = threadIdx.x % kAcross * kVector<T>, down = threadIdx.x / kAcross;
-    Packed<T, kVector<T>> packs[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) packs[i] = units.pack<T>(i);
 #pragma unroll
     for (int c = 0; c < kVector<T>; ++c) {
         auto* unit = reinterpret_cast<uint32_t*>(&turned[first + c][place<T>(down / 4, first + c)]);
@@ -223,30 +226,39 @@ struct Signals {
 
     __device__ static int looked(int step) { return 2 + step % R::kHeld; }
     __device__ static int ready(int step) { return 2 + R::kHeld + step % R::kHeld; }
+    static_assert(2 + 2 * R::kHeld <= 16, "a block has 16 barriers");
 };
 
-/// Looks through the block's tiles, each kHeld steps before it turns it around.
+/// A worker's way through the block's tiles: each is looked through kHeld steps before it is turned around.
 template <typename R, typename T>
-__device__ void work(const RoundColumnsParams<T>& p, Shared<T, R>& shared, int count) {
-    const auto index_of = [](int step) { return static_cast<int>(blockIdx.x + step * gridDim.x); };
-    for (int step = 0; step < R::kLoads; ++step) {
-        if (step < count) fill<R>(p, Units{shared.ring[step]}, index_of(step));
-        copy_async_commit();
-    }
-    for (int step = 0; step < count + R::kHeld; ++step) {
-        const int turned = step - R::kHeld, slot = step % R::kHeld;
-        const Units units{shared.ring[(step + R::kLoads) % R::kSlots]};  // to be turned around, then filled
+struct Worker {
+    using Four = Packed<T, kVector<T>>[4];  ///< its units of a tile
+
+    const RoundColumnsParams<T>& p;
+    Shared<T, R>& shared;
+    const int count;
+    Four kept[R::kKept] = {};
+
+    __device__ static int index_of(int step) { return static_cast<int>(blockIdx.x + step * gridDim.x); }
+    __device__ Units units(int step) const { return Units{shared.ring[step % R::kSlots]}; }
+
+    /// The tile that is turned around makes room in `place` for one from shared memory, whose place the next
+    /// load takes.
+    __device__ __forceinline__ void run(int step, Four& place) {
+        const int turned = step - R::kHeld, moved = step - R::kStay;
         if (turned >= 0) {
             barrier_wait(Signals<R>::ready(turned), Signals<R>::kAll);
-            if (p.turns) turn_around<T>(shared.turned[step % 2], units, shared.inverse[slot]);
+            if (p.turns) turn_around<T>(shared.turned[step % 2], place, shared.inverse[turned % R::kHeld]);
         }
-        if (step + R::kLoads < count) fill<R>(p, units, index_of(step + R::kLoads));
+        if (moved >= 0) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) place[i] = units(moved).template pack<T>(i);
+        }
+        if (step + R::kLoads < count) fill<R>(p, units(step + R::kLoads), index_of(step + R::kLoads));
         copy_async_commit();
         copy_async_wait<R::kLoads>();
         if (step < count) {
-            if (p.looks)
-                look_through<T>(shared.largest[slot][threadIdx.x / kWarp],
-                                Units{shared.ring[step % R::kSlots]});
+            if (p.looks) look_through<T>(shared.largest[step % R::kHeld][threadIdx.x / kWarp], units(step));
             barrier_arrive(Signals<R>::looked(step), Signals<R>::kAll);
         }
         if (p.turns && turned >= 0) {
@@ -254,20 +266,32 @@ __device__ void work(const RoundColumnsParams<T>& p, Shared<T, R>& shared, int c
             write_columns<R>(p, shared.turned[step % 2], index_of(turned));
         }
     }
-}
+
+    __device__ void run() {
+        for (int step = 0; step < R::kLoads; ++step) {
+            if (step < count) fill<R>(p, units(step), index_of(step));
+            copy_async_commit();
+        }
+        for (int step = 0; step < count + R::kHeld; step += R::kKept)
+#pragma unroll
+            for (int i = 0; i < R::kKept; ++i)
+                if (step + i < count + R::kHeld) run(step + i, kept[i]);
+    }
+};
 
 /// out.values [columns, rows] and its scales = x rounded. All blocks are there at once, and no tile is more
 /// than kHeld - 1 steps before the last one of its group: what a worker waits for is looked through before.
 /// The warps beside the workers talk to other blocks, so that nothing else waits for memory. A slot of theirs
 /// is free when its next step begins: the scales of a step come after it was published.
 template <typename R, typename T>
-__global__ void __launch_bounds__(R::kThreads) round_columns_kernel(const RoundColumnsParams<T> p) {
+__global__ void __launch_bounds__(R::kThreads, R::kBlocks)
+    round_columns_kernel(const RoundColumnsParams<T> p) {
     extern __shared__ uint4 memory[];
     auto& shared = *reinterpret_cast<Shared<T, R>*>(memory);
     const int stride = static_cast<int>(gridDim.x), first = static_cast<int>(blockIdx.x);
     const int count = (p.order.total() - first + stride - 1) / stride;
     if (threadIdx.x < R::kWorkers) {
-        work<R>(p, shared, count);
+        Worker<R, T>{p, shared, count}.run();
     } else if (threadIdx.x < R::kWorkers + kWarp) {
         for (int step = 0; p.looks && step < count; ++step) {
             barrier_wait(Signals<R>::looked(step), Signals<R>::kAll);
@@ -289,7 +313,7 @@ int resident_blocks(const cudaDeviceProp& device) {
     constexpr size_t kReserved = 1024;  // of every block, by the driver
     const auto by_memory =
         static_cast<int>(device.sharedMemPerMultiprocessor / (sizeof(Shared<T, R>) + kReserved));
-    return device.multiProcessorCount * std::min(by_memory, device.maxThreadsPerMultiProcessor / R::kThreads);
+    return device.multiProcessorCount * std::min(by_memory, R::kBlocks);
 }
 
 /// Of at most kRoundedColumns columns.

@@ -43,10 +43,10 @@ const std::vector<RoundingShape> kRoundings = {
     {40, 96, 16, 48}, {9, 40, 3, 2}, {5, 2048},  {4, 4096},  {3, 5504},         {2, 12288}, {2, 12304},
     {3, 12301},       {700, 48},     {127, 130}, {516, 264}, {300, 520, 8, 16},
 };
-/// Enough for every processor of a GPU, some more than its shared memory holds of one column, and more
-/// columns than it rounds at once.
-const std::vector<RoundingShape> kLargeRoundings = {{50000, 272},        {150016, 40}, {140001, 33},
-                                                    {1030, 2400, 8, 16}, {2050, 1101}, {20, 33000}};
+/// Enough for every processor of a GPU, some more than it holds of one column, and more columns than it
+/// rounds at once.
+const std::vector<RoundingShape> kLargeRoundings = {
+    {50000, 272}, {150016, 40}, {260016, 40}, {250001, 33}, {1030, 2400, 8, 16}, {2050, 1101}, {20, 33000}};
 
 class Fp8Rounding : public OpTest<RoundingShape> {
   protected:
