@@ -36,8 +36,7 @@ def attention_table(peers, ops):
             columns.append(column)
 
     def fewest_ms(rows, key):
-        values = [row[key] for row in rows if "error" not in row]
-        return min(values) if values else None
+        return min((row[key] for row in rows if row.get(key)), default=None)  # none of errors, or on a CPU
 
     titles = ["pastur"] + [name + (", det." if deterministic else "") for name, deterministic in columns]
     yield f"{'TFLOP/s, sustained / rested':<78}" + "".join(f"{title:>18}" for title in titles) + f"{'ratio to best':>16}"
@@ -49,7 +48,8 @@ def attention_table(peers, ops):
         ms = {key: [fewest_ms(rows, key) for rows in groups] for key in ("ms", "rested_ms")}
         line = f"{name:<30}{shape:<48}"
         for sustained, rested in zip(ms["ms"], ms["rested_ms"]):
-            line += f"{flops / sustained:>10.1f} / {flops / rested:>5.1f}" if sustained else f"{'-':>18}"
+            line += f"{flops / sustained:>10.1f}" if sustained else f"{'-':>10}"
+            line += f" / {flops / rested:>5.1f}" if rested else " " * 8
         ratios = [min((x for x in times[1:] if x), default=None) for times in ms.values()]
         if all(ratios):
             line += "".join(f"{best / times[0]:>8.2f}" for best, times in zip(ratios, ms.values()))
