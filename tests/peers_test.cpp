@@ -72,7 +72,8 @@ TEST_F(PeerRatio, OfAttentionOnACpuStandsAlone) {
     const std::string bench =
         R"({"variants":[],"ops":[{"name":"attention forward","shape":"S","ms":2,"tflops":0.3,"rested_ms":null}]})";
     const std::string out = ratio("", {bench, bench});
-    EXPECT_NE(out.find("       0.3\n"), std::string::npos) << out;
+    EXPECT_NE(out.find("     300.0\n"), std::string::npos) << out;
+    EXPECT_NE(out.find("GFLOP/s"), std::string::npos) << out;
 }
 
 }  // namespace

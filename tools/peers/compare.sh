@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Pastur and PyTorch on the same models, one after the other in the same session, and the ratio of their
-# tokens/s; with --ops (CUDA), attention alone. Takes the arguments of `pastur bench`:
+# tokens/s; with --ops, attention alone. Takes the arguments of `pastur bench`:
 #
 #   tools/peers/compare.sh tools/recipes/130m-mha.toml --variants mha,mla-prerope,mla-decoupled
 #   tools/peers/compare.sh tools/recipes/130m-mha.toml --ops=attention

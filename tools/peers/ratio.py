@@ -28,7 +28,7 @@ def step_table(peers, variants):
 
 
 def attention_table(peers, ops):
-    """Of attention alone: TFLOP/s, sustained and after a pause, of each one's best round."""
+    """Of attention alone: FLOP/s, sustained and, on a GPU, after a pause, of each one's best round."""
     columns = []
     for peer in peers:
         column = (peer["sdpa"], peer["deterministic"])
@@ -39,10 +39,11 @@ def attention_table(peers, ops):
         return min((row[key] for row in rows if row.get(key)), default=None)  # none of errors, or on a CPU
 
     titles = ["pastur"] + [name + (", det." if deterministic else "") for name, deterministic in columns]
-    yield f"{'TFLOP/s, sustained / rested':<78}" + "".join(f"{title:>18}" for title in titles) + f"{'ratio to best':>16}"
+    unit, per_tera = ("GFLOP/s", 1e3) if max(op["tflops"] for op in ops) < 10 else ("TFLOP/s", 1)  # a CPU
+    yield f"{unit + ', sustained / rested':<78}" + "".join(f"{title:>18}" for title in titles) + f"{'ratio to best':>16}"
     for name, shape in dict.fromkeys((op["name"], op["shape"]) for op in ops):
         ours = [op for op in ops if (op["name"], op["shape"]) == (name, shape)]
-        flops = ours[0]["tflops"] * ours[0]["ms"]
+        flops = ours[0]["tflops"] * ours[0]["ms"] * per_tera
         groups = [ours] + [[p for p in peers if (p["op"], p["shape"], p["sdpa"], p["deterministic"]) ==
                             (name, shape, *column)] for column in columns]
         ms = {key: [fewest_ms(rows, key) for rows in groups] for key in ("ms", "rested_ms")}
@@ -50,9 +51,9 @@ def attention_table(peers, ops):
         for sustained, rested in zip(ms["ms"], ms["rested_ms"]):
             line += f"{flops / sustained:>10.1f}" if sustained else f"{'-':>10}"
             line += f" / {flops / rested:>5.1f}" if rested else " " * 8
-        ratios = [min((x for x in times[1:] if x), default=None) for times in ms.values()]
-        if all(ratios):
-            line += "".join(f"{best / times[0]:>8.2f}" for best, times in zip(ratios, ms.values()))
+        for times in ms.values():
+            best = min((x for x in times[1:] if x), default=None)
+            line += f"{best / times[0]:>8.2f}" if best else ""
         yield line.rstrip()
 
 

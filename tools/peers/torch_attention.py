@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """The attention cores of a `pastur bench --ops --json` file by PyTorch's scaled_dot_product_attention.
 
-Each of its backends (cuDNN's, FlashAttention's, ...) on the same shapes, in bf16, timed as Pastur times its
-own: sustained (bursts for a second) and rested (some hundredths of a second after a pause). Backward once more
-under torch.use_deterministic_algorithms, where a backend has such a mode; Pastur's is always deterministic.
+Each of its backends (cuDNN's, FlashAttention's, ...) on the same shapes and in the same dtype, timed as Pastur
+times its own: sustained (bursts for a second) and on CUDA rested (some hundredths of a second after a pause),
+where backward is timed once more under torch.use_deterministic_algorithms, if a backend has such a mode;
+Pastur's is always deterministic. On the CPU PyTorch chooses the backend.
 Where Pastur rotates queries and keys inside, here torch.compile's fused rotation runs before, and copies a
 shared rotary key to all heads; elsewhere the keys come with it. Prints one JSON line a measurement.
 
@@ -20,7 +21,7 @@ import time
 import torch
 import torch.nn.functional as F
 
-from torch_peer import BACKENDS, backend_context
+from torch_peer import BACKENDS, backend_context, synchronize
 
 BURST_SECONDS, TOTAL_SECONDS, FEWEST_BURSTS, REST_SECONDS = 5e-3, 1.0, 5, 0.25  # engine/measure.cpp
 
@@ -28,12 +29,17 @@ BURST_SECONDS, TOTAL_SECONDS, FEWEST_BURSTS, REST_SECONDS = 5e-3, 1.0, 5, 0.25  
 class Bursts:
     """Seconds of a call among many, back to back."""
 
-    def __init__(self, call):
-        self.call = call
+    def __init__(self, call, device):
+        self.call, self.device = call, device
         self.burst(1)
         self.calls = math.ceil(BURST_SECONDS / max(self.burst(2), 1e-7))
 
     def burst(self, calls):
+        if self.device == "cpu":
+            begin = time.perf_counter()
+            for _ in range(calls):
+                self.call()
+            return (time.perf_counter() - begin) / calls
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
         for _ in range(calls):
@@ -50,7 +56,7 @@ class Bursts:
         return statistics.median(times)
 
     def rested(self):
-        torch.cuda.synchronize()
+        synchronize(self.device)
         time.sleep(REST_SECONDS)
         self.burst(self.calls)
         return statistics.median(self.burst(self.calls) for _ in range(FEWEST_BURSTS))
@@ -83,19 +89,19 @@ def rotate_shared(q, k, k_rotary, cos, sin):
 class Core:
     """Leaves, and what attends to them. [B, T, H, D], as projections leave them."""
 
-    def __init__(self, shape, rotated):
+    def __init__(self, shape, rotated, device):
         batch, heads, steps, content, shared, v = parse_shape(shape)
         keys = content if rotated else content + shared
 
         def leaf(heads, columns):
-            return torch.randn(batch, steps, heads, columns, device="cuda", dtype=torch.bfloat16,
-                               requires_grad=True)
+            return torch.randn(batch, steps, heads, columns, device=device, requires_grad=True,
+                               dtype=torch.bfloat16 if device == "cuda" else torch.float32)
 
         self.rotated = rotated
         self.leaves = [leaf(heads, content + shared), leaf(heads, keys), leaf(heads, v)]
         if shared and rotated:
             self.leaves.append(leaf(1, shared))
-        angles = torch.rand(1, steps, 1, (shared or content) // 2, device="cuda")
+        angles = torch.rand(1, steps, 1, (shared or content) // 2, device=device)
         self.table = angles.cos(), angles.sin()
 
     def attend(self):
@@ -121,44 +127,46 @@ def backward_call(core):
     return lambda: torch.autograd.grad(out, core.leaves, gradient, retain_graph=True)
 
 
-def measure(op, backend, deterministic):
+def measure(op, backend, deterministic, device):
     torch.use_deterministic_algorithms(deterministic)
     try:
         with backend_context(backend):
-            core = Core(op["shape"], op["name"].endswith(", rotated"))
-            bursts = Bursts((backward_call if "backward" in op["name"] else forward_call)(core))
-            seconds = {"rested_ms": bursts.rested() * 1e3, "ms": bursts.sustained() * 1e3}
+            core = Core(op["shape"], op["name"].endswith(", rotated"), device)
+            bursts = Bursts((backward_call if "backward" in op["name"] else forward_call)(core), device)
+            ms = {"rested_ms": bursts.rested() * 1e3} if device == "cuda" else {}
+            ms["ms"] = bursts.sustained() * 1e3
     finally:
         torch.use_deterministic_algorithms(False)
-    rates = {"tflops": seconds["ms"], "rested_tflops": seconds["rested_ms"]}
-    return seconds | {name: op["tflops"] * op["ms"] / ms for name, ms in rates.items()}
+    return ms | {name.replace("ms", "tflops"): op["tflops"] * op["ms"] / value for name, value in ms.items()}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bench", help="what `pastur bench --ops --json` wrote")
-    parser.add_argument("--backends", default="cudnn,flash", help=f"of {', '.join(BACKENDS)} (default: %(default)s)")
+    parser.add_argument("--backends", default="cudnn,flash", help=f"on CUDA, of {', '.join(BACKENDS)} (default: %(default)s)")
     arguments = parser.parse_args()
     unknown = [name for name in arguments.backends.split(",") if name not in BACKENDS]
     if unknown:
         parser.error(f"--backends: unknown {unknown[0]!r}; of {', '.join(BACKENDS)}")
     with open(arguments.bench) as file:
         bench = json.load(file)
-    if not torch.cuda.is_available():
-        sys.exit("torch_attention.py: this PyTorch finds no CUDA device")
+    device = "cuda" if bench["backend"] == "cuda" else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        sys.exit("torch_attention.py: Pastur ran on CUDA, but this PyTorch finds no CUDA device")
     for op in bench["ops"]:
         if not op["name"].startswith("attention"):
             continue
-        for backend in arguments.backends.split(","):
-            for deterministic in (False, True) if "backward" in op["name"] else (False,):
+        for backend in arguments.backends.split(",") if device == "cuda" else (None,):
+            for deterministic in (False, True) if device == "cuda" and "backward" in op["name"] else (False,):
                 result = {"peer": "pytorch " + torch.__version__, "op": op["name"], "shape": op["shape"],
-                          "sdpa": backend, "deterministic": deterministic}
+                          "sdpa": backend or "default", "deterministic": deterministic}
                 try:
-                    result |= measure(op, backend, deterministic)
+                    result |= measure(op, backend, deterministic, device)
                 except RuntimeError as error:  # a backend without this shape, or without this mode
                     result["error"] = f"{type(error).__name__}: {error}"[:200]
                 print(json.dumps(result), flush=True)
-                torch.cuda.empty_cache()
+                if device == "cuda":
+                    torch.cuda.empty_cache()
     return 0
 
 
