@@ -37,8 +37,9 @@ struct Softmax {
 template <bool kKeep>
 Softmax softmax_of(const float* x, int64_t count, float* exps) {
     float largest = x[0], sum = 0;
+    // std::max, by reference, would keep GCC from vectorising this: twelve times as long.
 #pragma omp simd reduction(max : largest)
-    for (int64_t i = 1; i < count; ++i) largest = std::max(largest, x[i]);
+    for (int64_t i = 1; i < count; ++i) largest = largest < x[i] ? x[i] : largest;
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = 0; i < count; ++i) {
         const float e = fast_exp(x[i] - largest);
