@@ -58,22 +58,20 @@ class OpBencher {
         products_and_more();
         head_and_update();
         attention();
-        if (names_left_out_.size() == names_) {
-            const std::string nearest = nearest_name(only_, names_left_out_);
+        if (!any_)
             fail(ExitCode::kUsage, "--ops: no op's name begins with \"{}\"; did you mean \"{}\"?", only_,
-                 nearest);
-        }
+                 nearest_name(only_, left_out_));
     }
 
   private:
     /// Times the calls of as many sets as it takes to outgrow the cache, one after the other. What they do is
     /// what the op's front reports.
     void add(const std::string& op, const std::string& shape, int64_t scratch_bytes, const MakeCall& make) {
-        ++names_;
         if (!op.starts_with(only_)) {
-            names_left_out_.push_back(op.substr(0, op.find(' ')));
+            left_out_.push_back(op.substr(0, op.find(' ')));
             return;
         }
+        any_ = true;
         const auto same = [&](const OpBench& other) { return other.op == op && other.shape == shape; };
         if (std::any_of(results_.begin(), results_.end(), same)) return;
         reserve_scratch(ctx_, scratch_bytes);
@@ -118,8 +116,8 @@ class OpBencher {
     const DType dtype_;
     const int64_t batch_, time_, tokens_;
     const std::string& only_;
-    size_t names_ = 0;                         ///< ops that there are
-    std::vector<std::string> names_left_out_;  ///< because of only_: their first words
+    bool any_ = false;                   ///< whether a name begins with it
+    std::vector<std::string> left_out_;  ///< first words of those that do not
     std::vector<OpBench>& results_;
     const std::function<void(const OpBench&)>& measured_;
 };
