@@ -337,8 +337,10 @@ TEST(BenchOps, CountsWhatEachOpDoes) {
     bench_ops(ctx, config, "", ops, [&](const OpBench& op) { in_order.push_back(op); });
     EXPECT_EQ(in_order.size(), ops.size());
     const size_t count = ops.size();
-    bench_ops(ctx, config, "", ops);
-    EXPECT_EQ(ops.size(), count) << "what is there is not measured again";
+    for (const char* only : {"", "attention"}) {
+        bench_ops(ctx, config, only, ops);
+        EXPECT_EQ(ops.size(), count) << "what is there is not measured again";
+    }
     std::vector<OpBench> some;
     bench_ops(ctx, config, "rmsnorm", some);
     EXPECT_FALSE(some.empty());
