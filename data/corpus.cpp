@@ -8,7 +8,7 @@
 #include <unordered_set>
 
 #include "data/files.h"
-#include "kernels/error.h"
+#include "kernels/base/error.h"
 
 namespace fs = std::filesystem;
 

@@ -12,7 +12,7 @@
 #include <cstring>
 #include <memory>
 
-#include "kernels/error.h"
+#include "kernels/base/error.h"
 
 namespace fs = std::filesystem;
 

@@ -7,7 +7,7 @@
 #include "data/parallel.h"
 #include "data/shard.h"
 #include "data/split_writer.h"
-#include "kernels/error.h"
+#include "kernels/base/error.h"
 
 namespace fs = std::filesystem;
 

@@ -6,7 +6,7 @@
 #include "data/permutation.h"
 #include "data/random.h"
 #include "data/shard.h"
-#include "kernels/error.h"
+#include "kernels/base/error.h"
 
 namespace pastur {
 

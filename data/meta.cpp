@@ -3,7 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "data/files.h"
-#include "kernels/error.h"
+#include "kernels/base/error.h"
 
 namespace pastur {
 namespace {

@@ -4,7 +4,7 @@
 #include <bit>
 
 #include "data/random.h"
-#include "kernels/error.h"
+#include "kernels/base/error.h"
 
 namespace pastur {
 

@@ -11,7 +11,7 @@
 #include "data/split_writer.h"
 #include "data/tokenizer.h"
 #include "data/train_tokenizer.h"
-#include "kernels/error.h"
+#include "kernels/base/error.h"
 
 namespace fs = std::filesystem;
 

@@ -6,7 +6,7 @@
 
 #include "data/sentencepiece_model.h"
 #include "data/tokenizer.h"
-#include "kernels/error.h"
+#include "kernels/base/error.h"
 
 namespace pastur {
 namespace {

@@ -13,7 +13,7 @@
 #include <cstring>
 
 #include "data/parallel.h"
-#include "kernels/error.h"
+#include "kernels/base/error.h"
 
 namespace pastur {
 namespace {

@@ -4,7 +4,7 @@
 
 #include "data/files.h"
 #include "data/meta.h"
-#include "kernels/error.h"
+#include "kernels/base/error.h"
 
 namespace pastur {
 namespace {

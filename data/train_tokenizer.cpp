@@ -5,7 +5,7 @@
 #include <exception>
 #include <unordered_map>
 
-#include "kernels/error.h"
+#include "kernels/base/error.h"
 
 namespace pastur {
 namespace {

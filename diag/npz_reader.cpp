@@ -9,7 +9,7 @@
 #include <cstring>
 #include <fstream>
 
-#include "kernels/error.h"
+#include "kernels/base/error.h"
 
 namespace pastur {
 namespace {

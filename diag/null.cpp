@@ -6,7 +6,7 @@
 #include <memory>
 #include <numbers>
 
-#include "kernels/error.h"
+#include "kernels/base/error.h"
 
 namespace pastur {
 

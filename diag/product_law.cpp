@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "diag/product_law_unit.h"
-#include "kernels/error.h"
+#include "kernels/base/error.h"
 
 namespace pastur {
 namespace {

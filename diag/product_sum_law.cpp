@@ -5,7 +5,7 @@
 #include <limits>
 #include <numbers>
 
-#include "kernels/error.h"
+#include "kernels/base/error.h"
 
 namespace pastur {
 namespace {

@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/context.h"
+#include "kernels/base/context.h"
 
 namespace pastur {
 

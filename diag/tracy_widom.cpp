@@ -4,14 +4,14 @@
 #include <array>
 #include <cmath>
 
-#include "kernels/error.h"
+#include "kernels/base/error.h"
 
 namespace pastur {
 namespace {
 
 constexpr double kFirst = -5, kStep = 0.5;
 /// ln(F_1 / (1 - F_1)) at s = -5, -4.5, ..., 6, which is close to straight where F_1 itself is all tails.
-/// tests/diag_tracy_widom_test.cpp computes the table anew.
+/// tests/diag/tracy_widom_test.cpp computes the table anew.
 constexpr std::array kLogit = {-8.1879073773, -6.3836192667, -4.8762724578, -3.6275030180, -2.5928481982,
                                -1.7238359457, -0.9728128440, -0.2972666784, 0.3383509585,  0.9628449588,
                                1.5992108827,  2.2654062055,  2.9747704436,  3.7363261052,  4.5552590382,

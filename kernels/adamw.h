@@ -1,6 +1,6 @@
 #pragma once
 // AdamW (Loshchilov & Hutter, arXiv 1711.05101) with gradient clipping by global norm folded in.
-#include "kernels/context.h"
+#include "kernels/base/context.h"
 
 namespace pastur {
 

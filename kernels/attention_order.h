@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/host_device.h"
+#include "kernels/base/host_device.h"
 
 namespace pastur {
 

@@ -2,7 +2,7 @@
 // Causal softmax attention, the core every variant shares.
 #include <string>
 
-#include "kernels/context.h"
+#include "kernels/base/context.h"
 
 namespace pastur {
 

@@ -1,6 +1,6 @@
 #include "kernels/cross_entropy.h"
 
-#include "kernels/op_timer.h"
+#include "kernels/base/op_timer.h"
 
 namespace pastur {
 namespace {

@@ -1,6 +1,6 @@
 #pragma once
 // Softmax cross-entropy of logits against token ids, natural logarithm.
-#include "kernels/context.h"
+#include "kernels/base/context.h"
 
 namespace pastur {
 

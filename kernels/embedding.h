@@ -1,6 +1,6 @@
 #pragma once
 // Token embedding: rows of a table by token id.
-#include "kernels/context.h"
+#include "kernels/base/context.h"
 
 namespace pastur {
 

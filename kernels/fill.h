@@ -1,6 +1,6 @@
 #pragma once
 // Constants, counter-based random numbers, and the one dtype conversion.
-#include "kernels/context.h"
+#include "kernels/base/context.h"
 
 namespace pastur {
 

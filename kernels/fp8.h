@@ -4,7 +4,7 @@
 // scales leave the sum, y[n, o] = sx[n] sw[o] sum_i qx[n, i] qw[o, i], so that one outlier costs its own row
 // alone. Gradients of weights sum over tokens, in which the scales of rows would stay: their operands are
 // rounded by columns instead, dw[o, i] = sdy[o] sx[i] sum_n qdy[n, o] qx[n, i].
-#include "kernels/context.h"
+#include "kernels/base/context.h"
 #include "kernels/fp8_rows.h"
 
 namespace pastur {

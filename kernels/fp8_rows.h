@@ -3,8 +3,8 @@
 #include <string>
 #include <type_traits>
 
-#include "kernels/memory.h"
-#include "kernels/tensor.h"
+#include "kernels/base/memory.h"
+#include "kernels/base/tensor.h"
 
 namespace pastur {
 

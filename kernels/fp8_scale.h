@@ -1,7 +1,7 @@
 #pragma once
 // The scale of a row of e4m3 numbers, the same bits on every backend.
-#include "kernels/host_device.h"
-#include "kernels/tensor.h"
+#include "kernels/base/host_device.h"
+#include "kernels/base/tensor.h"
 
 namespace pastur {
 

@@ -1,7 +1,7 @@
 #include "kernels/linear_rope.h"
 
+#include "kernels/base/op_timer.h"
 #include "kernels/matmul.h"
-#include "kernels/op_timer.h"
 #include "kernels/rope.h"
 
 namespace pastur {

@@ -4,7 +4,7 @@
 // of 64 or 128 columns).
 #include <string>
 
-#include "kernels/context.h"
+#include "kernels/base/context.h"
 
 namespace pastur {
 

@@ -1,7 +1,7 @@
 #include "kernels/linear_swiglu.h"
 
+#include "kernels/base/op_timer.h"
 #include "kernels/matmul.h"
-#include "kernels/op_timer.h"
 #include "kernels/swiglu.h"
 
 namespace pastur {

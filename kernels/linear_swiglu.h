@@ -5,7 +5,7 @@
 // their dtype on every path.
 #include <string>
 
-#include "kernels/context.h"
+#include "kernels/base/context.h"
 
 namespace pastur {
 

@@ -1,6 +1,6 @@
 #pragma once
 // Linear layers without bias. Weights are [out, in]: y = x W^T. Accumulation is fp32 on every path.
-#include "kernels/context.h"
+#include "kernels/base/context.h"
 
 namespace pastur {
 

@@ -1,6 +1,6 @@
 #include "kernels/reduce.h"
 
-#include "kernels/op_timer.h"
+#include "kernels/base/op_timer.h"
 
 namespace pastur {
 namespace {

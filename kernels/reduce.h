@@ -1,6 +1,6 @@
 #pragma once
 // Sums in a fixed order, accumulated in double: the same bits on every run.
-#include "kernels/context.h"
+#include "kernels/base/context.h"
 
 namespace pastur {
 

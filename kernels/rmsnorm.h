@@ -1,6 +1,6 @@
 #pragma once
 // RMS normalisation (Zhang & Sennrich, arXiv 1910.07467), over the last dimension.
-#include "kernels/context.h"
+#include "kernels/base/context.h"
 #include "kernels/fp8_rows.h"
 
 namespace pastur {

@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "kernels/op_timer.h"
+#include "kernels/base/op_timer.h"
 
 namespace pastur {
 

@@ -1,6 +1,6 @@
 #pragma once
 // Rotary position embedding (Su et al., arXiv 2104.09864), Llama layout: pairs (i, i + D/2).
-#include "kernels/context.h"
+#include "kernels/base/context.h"
 
 namespace pastur {
 

@@ -1,6 +1,6 @@
 #pragma once
 // SwiGLU gate (Shazeer, arXiv 2002.05202) on the fused projection [gate | up].
-#include "kernels/context.h"
+#include "kernels/base/context.h"
 #include "kernels/fp8_rows.h"
 
 namespace pastur {

@@ -1,6 +1,6 @@
 #pragma once
 // Aligned pieces of one buffer.
-#include "kernels/memory.h"
+#include "kernels/base/memory.h"
 
 namespace pastur {
 

@@ -1,4 +1,4 @@
-#include "kernels/captured_work.h"
+#include "kernels/base/captured_work.h"
 
 namespace pastur {
 namespace {

@@ -1,4 +1,4 @@
-#include "kernels/context.h"
+#include "kernels/base/context.h"
 
 #include <omp.h>
 #include <sched.h>

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/base/philox.h"
 #include "kernels/cpu/parallel.h"
-#include "kernels/philox.h"
 
 namespace pastur {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "kernels/context.h"
+#include "kernels/base/context.h"
 
 namespace pastur {
 

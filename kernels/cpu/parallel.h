@@ -1,7 +1,7 @@
 #pragma once
 #include <cstdint>
 
-#include "kernels/context.h"
+#include "kernels/base/context.h"
 
 namespace pastur {
 

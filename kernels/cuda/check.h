@@ -3,7 +3,7 @@
 #include <cublasLt.h>
 #include <cuda_runtime_api.h>
 
-#include "kernels/error.h"
+#include "kernels/base/error.h"
 
 namespace pastur::detail {
 

@@ -1,10 +1,10 @@
-#include "kernels/context.h"
+#include "kernels/base/context.h"
 
 #include <vector>
 
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/handles.h"
-#include "kernels/cuda/matmul_plan.h"
+#include "kernels/cuda/linear/matmul_plan.h"
 #include "kernels/cuda/upload_stage.h"
 
 namespace pastur {

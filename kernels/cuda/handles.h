@@ -8,12 +8,13 @@
 #include <memory>
 #include <unordered_map>
 
-#include "kernels/context.h"
+#include "kernels/base/context.h"
 
 namespace pastur {
 
-struct MatmulPlans;  // descriptors and algorithm of every product seen so far: kernels/cuda/matmul_plan.h
-class UploadStage;   // pinned memory between pageable host memory and the device: kernels/cuda/upload_stage.h
+struct
+    MatmulPlans;  // descriptors and algorithm of every product seen so far: kernels/cuda/linear/matmul_plan.h
+class UploadStage;  // pinned memory between pageable host memory and the device: kernels/cuda/upload_stage.h
 
 /// Columns that fp8_columns.cu rounds at once, and the chunks they make; it has a number for each.
 inline constexpr int64_t kRoundedColumns = 32768, kRoundedChunks = kRoundedColumns / 32 + 4;
@@ -31,7 +32,7 @@ struct CudaHandles {
     cudaStream_t stream = nullptr;  ///< every op is ordered on it; it does not wait for the default stream
     cublasLtHandle_t blas = nullptr;
     Buffer blas_workspace;   ///< used on `stream` only, so that one product at a time writes it
-    Buffer tile_counter;     ///< likewise, by attention: kernels/cuda/attention_hopper.cuh
+    Buffer tile_counter;     ///< likewise, by attention: kernels/cuda/attention/attention_hopper.cuh
     Buffer rounded_columns;  ///< likewise, by kernels/cuda/fp8_columns.cu
     std::unique_ptr<MatmulPlans> matmul_plans;
     std::unique_ptr<UploadStage> upload_stage;

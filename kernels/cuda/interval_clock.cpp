@@ -1,4 +1,4 @@
-#include "kernels/interval_clock.h"
+#include "kernels/base/interval_clock.h"
 
 #include <vector>
 

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "kernels/tensor.h"
+#include "kernels/base/tensor.h"
 
 namespace pastur {
 

@@ -2,7 +2,7 @@
 // What Hopper's copy engine needs to know of a tensor in memory. Host side.
 #include <cuda.h>
 
-#include "kernels/context.h"
+#include "kernels/base/context.h"
 #include "kernels/cuda/numeric.cuh"
 
 namespace pastur {

@@ -2,7 +2,7 @@
 // Host -> device copies that neither wait for the stream nor need pinned memory of the caller.
 #include <cuda_runtime_api.h>
 
-#include "kernels/memory.h"
+#include "kernels/base/memory.h"
 
 namespace pastur {
 

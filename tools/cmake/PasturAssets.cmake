@@ -15,7 +15,7 @@ foreach(path IN LISTS FILES)
   math(EXPR index "${index} + 1")
 endforeach()
 file(WRITE ${OUTPUT} "// Written by tools/cmake/PasturAssets.cmake.
-#include \"tools/pastur/report_page.h\"
+#include \"tools/pastur/report/report_page.h\"
 
 namespace pastur {
 namespace {

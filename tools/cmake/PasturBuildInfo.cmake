@@ -1,4 +1,4 @@
-# What the binary says about itself (engine/environment.cpp): version, git revision, and the CUDA runtime it carries.
+# What the binary says about itself (engine/train/environment.cpp): version, git revision, and the CUDA runtime it carries.
 set(PASTUR_GIT_REVISION "unknown")
 find_package(Git QUIET)
 if(GIT_FOUND AND EXISTS ${CMAKE_SOURCE_DIR}/.git)
@@ -12,4 +12,4 @@ set(build_info PASTUR_VERSION="${PROJECT_VERSION}" PASTUR_GIT_REVISION="${PASTUR
 if(PASTUR_WITH_CUDA)
   list(APPEND build_info PASTUR_CUDA_RUNTIME="${CUDAToolkit_VERSION}")
 endif()
-set_property(SOURCE engine/environment.cpp APPEND PROPERTY COMPILE_DEFINITIONS ${build_info})
+set_property(SOURCE engine/train/environment.cpp APPEND PROPERTY COMPILE_DEFINITIONS ${build_info})

@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "engine/config_fields.h"
-#include "engine/files.h"
-#include "engine/nearest_name.h"
-#include "engine/trainer.h"
+#include "engine/config/config_fields.h"
+#include "engine/config/nearest_name.h"
+#include "engine/io/files.h"
+#include "engine/train/trainer.h"
 #include "tools/pastur/bench_report.h"
 #include "tools/pastur/commands.h"
 #include "tools/pastur/overrides.h"

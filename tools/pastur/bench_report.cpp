@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "engine/config_fields.h"
-#include "engine/environment.h"
+#include "engine/config/config_fields.h"
+#include "engine/train/environment.h"
 
 namespace pastur {
 namespace {

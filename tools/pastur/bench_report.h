@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/bench_ops.h"
+#include "engine/bench/bench_ops.h"
 
 namespace pastur {
 

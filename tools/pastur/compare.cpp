@@ -7,10 +7,10 @@
 #include <fstream>
 #include <optional>
 
-#include "engine/config.h"
-#include "engine/files.h"
-#include "engine/json_text.h"
-#include "kernels/error.h"
+#include "engine/config/config.h"
+#include "engine/io/files.h"
+#include "engine/io/json_text.h"
+#include "kernels/base/error.h"
 #include "tools/pastur/commands.h"
 
 namespace pastur {

@@ -9,7 +9,7 @@
 #include "data/inspect.h"
 #include "data/meta.h"
 #include "data/tokenizer.h"
-#include "kernels/error.h"
+#include "kernels/base/error.h"
 #include "tools/pastur/data_command.h"
 
 namespace pastur {

@@ -1,5 +1,5 @@
 // pastur data synth: stories to train on before any download.
-#include "data/synth.h"
+#include "data/synth/synth.h"
 
 #include <fmt/format.h>
 

@@ -3,11 +3,11 @@
 
 #include <nlohmann/json.hpp>
 
-#include "engine/checkpoint.h"
-#include "engine/checkpoint_store.h"
-#include "engine/evaluate.h"
-#include "engine/memory_plan.h"
-#include "engine/trainer.h"
+#include "engine/train/checkpoint.h"
+#include "engine/train/checkpoint_store.h"
+#include "engine/train/evaluate.h"
+#include "engine/train/memory_plan.h"
+#include "engine/train/trainer.h"
 #include "tools/pastur/commands.h"
 
 namespace pastur {

@@ -8,9 +8,9 @@
 #include <new>
 #include <system_error>
 
-#include "engine/console.h"
-#include "engine/environment.h"
-#include "kernels/error.h"
+#include "engine/io/console.h"
+#include "engine/train/environment.h"
+#include "kernels/base/error.h"
 #include "tools/pastur/commands.h"
 #include "tools/pastur/data_command.h"
 #include "tools/pastur/overrides.h"

@@ -4,9 +4,9 @@
 
 #include <algorithm>
 
-#include "engine/config_fields.h"
-#include "engine/nearest_name.h"
-#include "kernels/error.h"
+#include "engine/config/config_fields.h"
+#include "engine/config/nearest_name.h"
+#include "kernels/base/error.h"
 
 namespace pastur {
 namespace {

@@ -3,14 +3,14 @@
 
 #include <chrono>
 
-#include "engine/bench.h"
-#include "engine/checkpoint_writer.h"
-#include "engine/gradient_sync.h"
-#include "engine/measure.h"
-#include "engine/memory_plan.h"
-#include "engine/monitor.h"
-#include "engine/scaling_model.h"
-#include "engine/trainer.h"
+#include "engine/bench/bench.h"
+#include "engine/bench/scaling_model.h"
+#include "engine/model/measure.h"
+#include "engine/spectra/monitor.h"
+#include "engine/train/checkpoint_writer.h"
+#include "engine/train/gradient_sync.h"
+#include "engine/train/memory_plan.h"
+#include "engine/train/trainer.h"
 #include "kernels/fill.h"
 #include "tools/pastur/commands.h"
 #include "tools/pastur/overrides.h"

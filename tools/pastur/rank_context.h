@@ -1,8 +1,8 @@
 #pragma once
 #include <string>
 
-#include "engine/world.h"
-#include "kernels/context.h"
+#include "engine/ranks/world.h"
+#include "kernels/base/context.h"
 
 namespace pastur {
 

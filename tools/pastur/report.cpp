@@ -4,7 +4,7 @@
 #include <filesystem>
 
 #include "tools/pastur/commands.h"
-#include "tools/pastur/report_page.h"
+#include "tools/pastur/report/report_page.h"
 
 namespace pastur {
 namespace {

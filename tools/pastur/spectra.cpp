@@ -5,12 +5,13 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "engine/calibration.h"
-#include "engine/config_fields.h"
-#include "engine/logger.h"
-#include "engine/model_folder.h"
-#include "engine/nearest_name.h"
-#include "engine/spectra_files.h"
+#include "engine/config/config_fields.h"
+#include "engine/config/nearest_name.h"
+#include "engine/config/scopes.h"
+#include "engine/io/logger.h"
+#include "engine/spectra/calibration.h"
+#include "engine/spectra/spectra_files.h"
+#include "engine/train/model_folder.h"
 #include "tools/pastur/commands.h"
 #include "tools/pastur/data_progress.h"
 #include "tools/pastur/spectra_text.h"

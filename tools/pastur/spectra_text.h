@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/calibration.h"
+#include "engine/spectra/calibration.h"
 
 namespace pastur {
 

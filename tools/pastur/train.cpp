@@ -3,14 +3,14 @@
 
 #include <system_error>
 
-#include "engine/comm.h"
-#include "engine/console.h"
-#include "engine/stop_request.h"
-#include "engine/trainer.h"
+#include "engine/io/console.h"
+#include "engine/ranks/comm.h"
+#include "engine/train/stop_request.h"
+#include "engine/train/trainer.h"
 #include "tools/pastur/commands.h"
 #include "tools/pastur/overrides.h"
 #include "tools/pastur/rank_context.h"
-#include "tools/pastur/report_page.h"
+#include "tools/pastur/report/report_page.h"
 
 namespace pastur {
 namespace {

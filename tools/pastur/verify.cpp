@@ -1,11 +1,11 @@
 // pastur verify: every byte of a checkpoint against its manifest, and whether training can go on from it.
 #include <fmt/format.h>
 
-#include "engine/checkpoint.h"
-#include "engine/checkpoint_store.h"
-#include "engine/manifest.h"
-#include "engine/model.h"
-#include "engine/safetensors.h"
+#include "engine/io/manifest.h"
+#include "engine/io/safetensors.h"
+#include "engine/model/model.h"
+#include "engine/train/checkpoint.h"
+#include "engine/train/checkpoint_store.h"
 #include "tools/pastur/commands.h"
 
 namespace pastur {

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 
 from torch_peer import BACKENDS, backend_context, synchronize
 
-BURST_SECONDS, TOTAL_SECONDS, FEWEST_BURSTS, REST_SECONDS = 5e-3, 1.0, 5, 0.25  # engine/measure.cpp
+BURST_SECONDS, TOTAL_SECONDS, FEWEST_BURSTS, REST_SECONDS = 5e-3, 1.0, 5, 0.25  # engine/model/measure.cpp
 
 
 class Bursts:

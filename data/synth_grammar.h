@@ -1,8 +1,0 @@
-#pragma once
-
-namespace pastur {
-
-/// The rules the synthetic stories are made by, in the notation of data/grammar.h.
-extern const char* const kStoryGrammar;
-
-}  // namespace pastur

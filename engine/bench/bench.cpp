@@ -1,0 +1,187 @@
+#include "engine/bench/bench.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <fstream>
+
+#include "engine/model/measure.h"
+#include "engine/train/memory_plan.h"
+#include "engine/train/train_step.h"
+#include "engine/train/trainer.h"
+#include "kernels/fill.h"
+
+namespace pastur {
+namespace {
+
+/// Most memory in use since it was made. Device memory is the device's own count (others on it are seen too);
+/// host memory the kernel's high-water mark of this process, in whole pages.
+class PeakMemory {
+  public:
+    explicit PeakMemory(Context& ctx) : ctx_(ctx) {
+        reserve_scratch(ctx, 0);  // else what was measured before would have left some, uncounted here
+        free_before_ = memory_info(ctx).free_bytes;
+        if (!is_cuda(ctx)) std::ofstream("/proc/self/clear_refs") << "5";  // resets the mark
+    }
+    /// Memory grows only at allocation here, so that one look at the end sees the peak.
+    int64_t bytes() {
+        if (is_cuda(ctx_)) return free_before_ - memory_info(ctx_).free_bytes;
+        std::ifstream status("/proc/self/status");
+        for (std::string line; std::getline(status, line);)
+            if (line.rfind("VmHWM:", 0) == 0) return std::atoll(line.c_str() + 6) * 1024;
+        return 0;
+    }
+
+  private:
+    Context& ctx_;
+    int64_t free_before_ = 0;
+};
+
+/// Batches made before the clock starts and handed out in turn.
+class RandomBatches {
+  public:
+    RandomBatches(const Config& config, const BatchShape& shape) {
+        const ReadSequence read = [&config](int64_t i, std::span<int32_t> out) {
+            const auto ids = random_ids(config.train.seed, static_cast<uint64_t>(i),
+                                        static_cast<int64_t>(out.size()), config.model.vocab);
+            std::copy(ids.begin(), ids.end(), out.begin());
+        };
+        for (int64_t i = 0; i < kCount; ++i) batches_.push_back(read_batch(read, i * shape.batch, shape));
+    }
+    TokenBatch next() { return batches_[next_++ % batches_.size()]; }
+
+  private:
+    static constexpr int64_t kCount = 8;
+    std::vector<TokenBatch> batches_;
+    size_t next_ = 0;
+};
+
+/// A model in training.
+class Subject {
+  public:
+    Subject(Context& ctx, const Config& config)
+        : config_(config),
+          ctx_(ctx),
+          comm_(make_single_comm()),
+          model_(config, compute_dtype(config.train, ctx), {config.train.micro_batch, config.data.seq_len}),
+          optimizer_(config.train, model_.params()),
+          batches_(config, model_.shape()) {
+        GradientSync::lay_out(config.train, 1, model_.params().table());
+        const MemoryInfo memory = memory_info(ctx);
+        MemoryPlan plan = plan_memory(ctx, model_, &optimizer_);
+        plan.settle_recompute(memory, ctx, *comm_, model_);
+        plan.check_fits(memory, ctx, model_);
+        planned_bytes_ = plan.total();
+        model_.allocate(ctx, true);
+        optimizer_.allocate(ctx);
+        step_ = std::make_unique<TrainStep>(config, ctx, *comm_, model_, optimizer_);
+        model_.params().initialise(ctx, config.train.seed);
+    }
+
+    const ParamTable& table() { return model_.params().table(); }
+    std::string kernels() const { return model_.describe_kernels(); }
+    Recompute recompute() const { return model_.recompute(); }
+    int64_t planned_bytes() const { return planned_bytes_; }
+    /// Loss of one more step.
+    double step() {
+        const auto result = step_->run([this] { return batches_.next(); }, done_, config_.train.lr);
+        if (!result.finite())
+            fail(ExitCode::kNonFinite, "bench: step {}: loss {}, gradient norm {}: lower train.lr", done_,
+                 result.loss, result.grad_norm);
+        ++done_;
+        return result.loss;
+    }
+
+    DiagnosticsCost measure_diagnostics(double step_seconds, std::vector<double>& losses) {
+        return pastur::measure_diagnostics(ctx_, *comm_, config_, model_.params(), step_seconds,
+                                           [&] { losses.push_back(step()); });
+    }
+
+  private:
+    Config config_;
+    Context& ctx_;
+    std::unique_ptr<Comm> comm_;
+    Model model_;
+    AdamW optimizer_;
+    RandomBatches batches_;
+    std::unique_ptr<TrainStep> step_;
+    int64_t planned_bytes_ = 0, done_ = 0;
+};
+
+/// The step of median length of `count` steps under an OpTimer.
+StepParts take_apart(Context& ctx, Subject& subject, int64_t count, std::vector<double>& losses) {
+    std::vector<StepParts> steps;
+    OpTimer timer(ctx);
+    for (int64_t i = 0; i < count; ++i) {
+        const auto begin = std::chrono::steady_clock::now();
+        losses.push_back(subject.step());
+        const double seconds = seconds_since(begin);
+        steps.push_back({seconds, timer.collect()});
+    }
+    const auto middle = steps.begin() + count / 2;
+    std::nth_element(steps.begin(), middle, steps.end(),
+                     [](const StepParts& a, const StepParts& b) { return a.seconds < b.seconds; });
+    return *middle;
+}
+
+}  // namespace
+
+Ceilings measure_ceilings(Context& ctx, DType dtype) {
+    const int64_t bytes = int64_t{1} << (is_cuda(ctx) ? 31 : 27);
+    Ceilings ceilings{};
+    ceilings.product = fmt::format("{0} {1} x {1} x {1}", name_of(dtype), product_side(ctx));
+    ceilings.copy = fmt::format("{} MiB", bytes >> 20);
+    if (is_cuda(ctx)) ceilings.rested_flops_per_s = product_flops_per_s(ctx, dtype, rested_seconds);
+    ceilings.flops_per_s = product_flops_per_s(ctx, dtype);
+    TensorPool pool(ctx, 1);
+    const Tensor from = pool.constant(DType::kF32, {bytes / 4}, 1),
+                 to = pool.constant(DType::kF32, {bytes / 4}, 0);
+    ceilings.bytes_per_s =
+        2.0 * static_cast<double>(bytes) / median_seconds(ctx, [&] { copy(ctx, to, from); });
+    return ceilings;
+}
+
+double StepParts::other() const {
+    double rest = seconds;
+    for (const OpTotal& family : families) rest -= family.seconds;
+    return rest;
+}
+
+double VariantBench::median() const {
+    return quantile(step_seconds, 0.5);
+}
+double VariantBench::p95() const {
+    return quantile(step_seconds, 0.95);
+}
+double VariantBench::tokens_per_s() const {
+    return static_cast<double>(tokens) / median();
+}
+double VariantBench::flops_per_s() const {
+    return tokens_per_s() * size.flops_per_token;
+}
+
+VariantBench bench_variant(Context& ctx, const Config& config, const BenchOptions& options) {
+    PeakMemory peak(ctx);
+    Subject subject(ctx, config);
+    VariantBench result;
+    result.config = config;
+    result.config.train.recompute = name_of(subject.recompute());
+    result.kernels = subject.kernels();
+    result.size = size_of_model(config, subject.table());
+    result.tokens = config.train.global_batch * config.data.seq_len;
+    result.planned_bytes = subject.planned_bytes();
+    const auto start = std::chrono::steady_clock::now();
+    for (int64_t i = 0; i < options.warmup || seconds_since(start) < options.settle; ++i)
+        result.losses.push_back(subject.step());
+    for (int64_t i = 0; i < options.steps; ++i) {
+        const auto begin = std::chrono::steady_clock::now();
+        result.losses.push_back(subject.step());  // waits for its loss, hence for the device
+        result.step_seconds.push_back(seconds_since(begin));
+    }
+    result.peak_bytes = peak.bytes();
+    if (options.diagnostics) result.diagnostics = subject.measure_diagnostics(result.median(), result.losses);
+    if (options.apart > 0) result.parts = take_apart(ctx, subject, options.apart, result.losses);
+    return result;
+}
+
+}  // namespace pastur

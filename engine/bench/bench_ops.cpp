@@ -1,0 +1,430 @@
+#include "engine/bench/bench_ops.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
+#include "engine/config/nearest_name.h"
+#include "engine/model/lm_head.h"
+#include "engine/model/measure.h"
+#include "engine/model/mlp.h"
+#include "engine/model/model.h"
+#include "kernels/adamw.h"
+#include "kernels/cross_entropy.h"
+#include "kernels/embedding.h"
+#include "kernels/fp8.h"
+#include "kernels/linear_rope.h"
+#include "kernels/linear_swiglu.h"
+#include "kernels/matmul.h"
+#include "kernels/reduce.h"
+#include "kernels/rmsnorm.h"
+#include "kernels/rope.h"
+#include "kernels/swiglu.h"
+
+namespace pastur {
+namespace {
+
+/// Bytes of all sets of one op together: several times the largest cache a device has today.
+constexpr double kRotatedBytes = 256e6;
+constexpr int64_t kMostSets = 32;
+/// Numbers AdamW updates here at most: its rate is the same from far fewer on.
+constexpr int64_t kMostParameters = int64_t{1} << 27;
+
+using Call = std::function<void()>;
+/// Makes one set of inputs in the pool and gives what works on it.
+using MakeCall = std::function<Call(TensorPool&)>;
+
+struct CoreShape {
+    int64_t batch, heads, time, content, rotary, v;
+};
+
+class OpBencher {
+  public:
+    OpBencher(Context& ctx, const Config& config, const std::string& only, std::vector<OpBench>& results,
+              const std::function<void(const OpBench&)>& measured)
+        : ctx_(ctx),
+          config_(config),
+          dtype_(compute_dtype(config.train, ctx)),
+          batch_(config.train.micro_batch),
+          time_(config.data.seq_len),
+          tokens_(batch_ * time_),
+          only_(only),
+          results_(results),
+          measured_(measured) {}
+
+    void run() {
+        matmuls();
+        norms_and_gates();
+        products_and_more();
+        head_and_update();
+        attention();
+        if (!any_)
+            fail(ExitCode::kUsage, "--ops: no op's name begins with \"{}\"; did you mean \"{}\"?", only_,
+                 nearest_name(only_, left_out_));
+    }
+
+  private:
+    /// Times the calls of as many sets as it takes to outgrow the cache, one after the other. What they do is
+    /// what the op's front reports.
+    void add(const std::string& op, const std::string& shape, int64_t scratch_bytes, const MakeCall& make) {
+        if (!op.starts_with(only_)) {
+            left_out_.push_back(op.substr(0, op.find(' ')));
+            return;
+        }
+        any_ = true;
+        const auto same = [&](const OpBench& other) { return other.op == op && other.shape == shape; };
+        if (std::any_of(results_.begin(), results_.end(), same)) return;
+        reserve_scratch(ctx_, scratch_bytes);
+        std::vector<TensorPool> pools;
+        std::vector<Call> calls;
+        const auto add_set = [&] {
+            pools.emplace_back(ctx_, calls.size() + 1);
+            calls.push_back(make(pools.back()));
+        };
+        pools.reserve(kMostSets);  // calls refer to tensors, not to pools; pools own them
+        add_set();
+        OpBench result{op, shape};
+        {
+            OpTimer timer(ctx_);
+            calls.front()();
+            for (const OpTotal& total : timer.collect()) {
+                result.flops += total.flops;
+                result.bytes += total.bytes;
+            }
+        }
+        const auto sets = std::clamp<int64_t>(std::llround(kRotatedBytes / result.bytes), 1, kMostSets);
+        while (static_cast<int64_t>(calls.size()) < sets) add_set();
+        size_t next = 0;
+        const auto call = [&] { calls[next++ % calls.size()](); };
+        if (is_cuda(ctx_)) result.rested_seconds = rested_seconds(ctx_, call);
+        result.seconds = median_seconds(ctx_, call);
+        results_.push_back(std::move(result));
+        measured_(results_.back());
+    }
+
+    void matmuls();
+    void matmul(const std::string& name, int64_t rows, const Shape& weight);
+    void fp8_matmul(const std::string& shape, int64_t rows, const Shape& weight);
+    void norms_and_gates();
+    void products_and_more();
+    void head_and_update();
+    void attention();
+    void attention_core(const CoreShape& shape);
+
+    Context& ctx_;
+    const Config& config_;
+    const DType dtype_;
+    const int64_t batch_, time_, tokens_;
+    const std::string& only_;
+    bool any_ = false;                   ///< whether a name begins with it
+    std::vector<std::string> left_out_;  ///< first words of those that do not
+    std::vector<OpBench>& results_;
+    const std::function<void(const OpBench&)>& measured_;
+};
+
+/// "q_proj" of "model.layers.0.self_attn.q_proj.weight", "lm_head" of "lm_head.weight".
+std::string short_name(const std::string& name) {
+    const size_t end = name.rfind('.');
+    const size_t begin = name.rfind('.', end - 1);
+    return begin == std::string::npos ? name.substr(0, end) : name.substr(begin + 1, end - begin - 1);
+}
+
+void OpBencher::matmuls() {
+    const Model model(config_, dtype_, {batch_, time_});
+    const ParamTable& table = model.params().table();
+    std::vector<Shape> seen;
+    for (const ParamGroup& group : table.groups()) {
+        const Param& first = table.params()[group.members.front()];
+        if (!first.is_matrix() || std::find(seen.begin(), seen.end(), group.shape) != seen.end()) continue;
+        const bool embedding = first.name == "model.embed_tokens.weight";
+        const bool head = first.name == "lm_head.weight" || (embedding && config_.model.tie_embeddings);
+        if (embedding && !head) continue;
+        seen.push_back(group.shape);
+        std::string name;
+        for (const size_t member : group.members)
+            name += (name.empty() ? "" : "+") + short_name(table.params()[member].name);
+        matmul(name, head ? LmHead::slice_tokens(config_.model.vocab, dtype_, tokens_) : tokens_,
+               group.shape);
+    }
+}
+
+void OpBencher::matmul(const std::string& name, int64_t rows, const Shape& weight) {
+    const std::string shape = fmt::format("{} [{}, {}] x {}", name, weight[0], weight[1], rows);
+    const Shape x_shape = {rows, weight[1]}, y_shape = {rows, weight[0]};
+    add("matmul forward", shape, 0, [&](TensorPool& pool) -> Call {
+        const Tensor x = pool.normal(dtype_, x_shape), w = pool.normal(dtype_, weight, 0.02f);
+        return [this, x, w, y = pool.empty(dtype_, y_shape)] { linear_forward(ctx_, y, x, w); };
+    });
+    add("matmul dgrad", shape, 0, [&](TensorPool& pool) -> Call {
+        const Tensor dy = pool.normal(dtype_, y_shape), w = pool.normal(dtype_, weight, 0.02f);
+        return [this, dy, w, dx = pool.empty(dtype_, x_shape)] {
+            linear_backward_input(ctx_, dx, dy, w, Update::kAssign);
+        };
+    });
+    if (config_.train.precision == "fp8") fp8_matmul(shape, rows, weight);
+    add("matmul wgrad", shape, 0, [&](TensorPool& pool) -> Call {
+        const Tensor dy = pool.normal(dtype_, y_shape), x = pool.normal(dtype_, x_shape);
+        return [this, dy, x, dw = pool.empty(DType::kF32, weight)] {
+            linear_backward_weight(ctx_, dw, dy, x, Update::kAssign);
+        };
+    });
+}
+
+/// The products with what rounding their inputs takes, and that alone; whatever train.fp8_min_outputs and
+/// fp8_min_gradient_side say.
+void OpBencher::fp8_matmul(const std::string& shape, int64_t rows, const Shape& weight) {
+    const int64_t out = weight[0], in = weight[1];
+    if (!fp8_takes(out, in)) return;
+    const auto empty_rows = [](TensorPool& pool, int64_t count, int64_t width) {
+        return Fp8Rows{pool.empty(DType::kF8E4M3, {count, width}), pool.empty(DType::kF32, {count})};
+    };
+    const auto rounded = [this, empty_rows](TensorPool& pool, int64_t count, int64_t width) -> ConstFp8Rows {
+        const Fp8Rows copy = empty_rows(pool, count, width);
+        quantize_rows(ctx_, copy, pool.normal(dtype_, {count, width}, 0.02f));
+        return copy;
+    };
+    add("fp8 rounding", fmt::format("[{}, {}]", rows, in), 0, [&](TensorPool& pool) -> Call {
+        const Tensor x = pool.normal(dtype_, {rows, in});
+        return [this, x, to = empty_rows(pool, rows, in)] { quantize_rows(ctx_, to, x); };
+    });
+    for (const Shape& shape_of_x : {weight, Shape{rows, in}})
+        add("fp8 rounding", fmt::format("columns of {}", to_string(shape_of_x)), 0,
+            [&](TensorPool& pool) -> Call {
+                const Tensor x = pool.normal(dtype_, shape_of_x, 0.02f);
+                return
+                    [this, x, to = empty_rows(pool, x.size(1), x.size(0))] { quantize_columns(ctx_, to, x); };
+            });
+    add("fp8 forward", shape, fp8_linear_scratch_bytes(ctx_, rows, out, in, false),
+        [&](TensorPool& pool) -> Call {
+            const Tensor x = pool.normal(dtype_, {rows, in});
+            return [this, x, w = rounded(pool, out, in), y = pool.empty(dtype_, {rows, out})] {
+                linear_forward(ctx_, y, x, w);
+            };
+        });
+    add("fp8 dgrad", shape, fp8_linear_scratch_bytes(ctx_, rows, in, out, false),
+        [&](TensorPool& pool) -> Call {
+            const Tensor dy = pool.normal(dtype_, {rows, out});
+            return [this, dy, w = rounded(pool, in, out), dx = pool.empty(dtype_, {rows, in})] {
+                linear_backward_input(ctx_, dx, dy, w, Update::kAssign);
+            };
+        });
+    if (rows % 16 != 0) return;
+    add("fp8 wgrad", shape, fp8_weight_gradient_scratch_bytes(ctx_, rows, out, in),
+        [&](TensorPool& pool) -> Call {
+            const Tensor dy = pool.normal(dtype_, {rows, out}), x = pool.normal(dtype_, {rows, in});
+            return [this, dy, x, dw = pool.empty(DType::kF32, weight)] {
+                linear_backward_weight_in_fp8(ctx_, dw, dy, x, Update::kAssign);
+            };
+        });
+}
+
+void OpBencher::norms_and_gates() {
+    const int64_t width = config_.model.d_model, ffn = stored_ffn(config_.model.ffn);
+    const Shape stream = {tokens_, width};
+    const auto weight = [width](TensorPool& pool) { return pool.constant(DType::kF32, {width}, 1); };
+    add("rmsnorm forward", to_string(stream), 0, [&](TensorPool& pool) -> Call {
+        const Tensor x = pool.normal(dtype_, stream), out = pool.empty(dtype_, stream);
+        return [this, x, out, w = weight(pool), rstd = pool.empty(DType::kF32, {tokens_})] {
+            rmsnorm_forward(ctx_, out, rstd, x, w, 1e-6f);
+        };
+    });
+    add("rmsnorm backward", to_string(stream), rmsnorm_backward_scratch_bytes(ctx_, tokens_, width),
+        [&](TensorPool& pool) -> Call {
+            const Tensor x = pool.normal(dtype_, stream), dy = pool.normal(dtype_, stream);
+            const Tensor dresidual = pool.normal(dtype_, stream), dx = pool.empty(dtype_, stream);
+            const Tensor rstd = pool.constant(DType::kF32, {tokens_}, 1), w = weight(pool);
+            return [=, this, dw = pool.empty(DType::kF32, {width})] {
+                rmsnorm_backward(ctx_, dx, dw, {}, dy, x, rstd, w, dresidual, Update::kAssign);
+            };
+        });
+    const Shape heads = {batch_, time_, config_.model.heads, config_.model.head_dim};
+    if (heads[3] % 2 == 0)
+        add("rope", to_string(heads), 0, [&](TensorPool& pool) -> Call {
+            const Tensor x = pool.normal(dtype_, heads);
+            return [this, x, table = pool.normal(DType::kF32, {time_, heads[3]}, 0.5f)] {
+                rope(ctx_, x, x, table, Rotation::kForward);
+            };
+        });
+    const Shape gate_up = {tokens_, 2 * ffn}, gated = {tokens_, ffn};
+    add("swiglu forward", to_string(gated), 0, [&](TensorPool& pool) -> Call {
+        const Tensor gu = pool.normal(dtype_, gate_up);
+        return [this, gu, out = pool.empty(dtype_, gated)] { swiglu_forward(ctx_, out, gu); };
+    });
+    add("swiglu backward", to_string(gated), 0, [&](TensorPool& pool) -> Call {
+        const Tensor gu = pool.normal(dtype_, gate_up), dout = pool.normal(dtype_, gated);
+        return
+            [this, gu, dout, dgu = pool.empty(dtype_, gate_up)] { swiglu_backward(ctx_, dgu, {}, dout, gu); };
+    });
+}
+
+/// Products that end in another op, as training has them: in one kernel where there is one.
+void OpBencher::products_and_more() {
+    const int64_t width = config_.model.d_model, ffn = stored_ffn(config_.model.ffn);
+    const int64_t heads = config_.model.heads, dim = config_.model.head_dim;
+    const Shape stream = {tokens_, width}, gate_up = {tokens_, 2 * ffn}, gated = {tokens_, ffn};
+    if (dim % 2 == 0)
+        add("matmul, rope of q and k", to_string(stream), 0, [&](TensorPool& pool) -> Call {
+            const Tensor x = pool.normal(dtype_, stream);
+            const Tensor w = pool.normal(dtype_, {3 * heads * dim, width}, 0.02f);
+            const HeadRotation rotation{pool.normal(DType::kF32, {time_, dim}, 0.5f), 2 * heads, time_};
+            return [=, this, y = pool.empty(dtype_, {tokens_, w.size(0)})] {
+                linear_rope_forward(ctx_, y, x, w, rotation);
+            };
+        });
+    add("matmul, swiglu forward", to_string(gated), 0, [&](TensorPool& pool) -> Call {
+        const Tensor x = pool.normal(dtype_, stream), w = pool.normal(dtype_, {2 * ffn, width}, 0.02f);
+        return [=, this, gu = pool.empty(dtype_, gate_up), out = pool.empty(dtype_, gated)] {
+            linear_swiglu_forward(ctx_, out, gu, x, w);
+        };
+    });
+    add("matmul, swiglu backward", to_string(gated), 0, [&](TensorPool& pool) -> Call {
+        const Tensor gu = pool.normal(dtype_, gate_up), dy = pool.normal(dtype_, stream);
+        const Tensor w = pool.normal(dtype_, {width, ffn}, 0.02f), dout = pool.empty(dtype_, gated);
+        return [=, this, dgu = pool.empty(dtype_, gate_up)] {
+            linear_swiglu_backward(ctx_, dgu, {}, dout, dy, w, gu);
+        };
+    });
+}
+
+void OpBencher::head_and_update() {
+    const int64_t vocab = config_.model.vocab, width = config_.model.d_model;
+    const Shape logits = {LmHead::slice_tokens(vocab, dtype_, tokens_), vocab};
+    // In place: from the second call on it works on gradients, at the same speed.
+    add("cross entropy", to_string(logits), 0, [&](TensorPool& pool) -> Call {
+        const Tensor x = pool.normal(dtype_, logits), targets = pool.ids(logits[0], vocab);
+        return [this, x, targets, losses = pool.empty(DType::kF32, {x.size(0)})] {
+            cross_entropy_forward_backward(ctx_, losses, x, targets, 1.0f);
+        };
+    });
+    const std::string rows = fmt::format("[{}, {}] of {}", tokens_, width, vocab);
+    add("embedding forward", rows, 0, [&](TensorPool& pool) -> Call {
+        const Tensor table = pool.normal(dtype_, {vocab, width}), ids = pool.ids(tokens_, vocab);
+        return [this, table, ids, out = pool.empty(dtype_, {tokens_, width})] {
+            embedding_forward(ctx_, out, table, ids);
+        };
+    });
+    add("embedding backward", rows, embedding_backward_scratch_bytes(ctx_, tokens_, vocab),
+        [&](TensorPool& pool) -> Call {
+            const Tensor dout = pool.normal(dtype_, {tokens_, width}), ids = pool.ids(tokens_, vocab);
+            return [this, dout, ids, dtable = pool.empty(DType::kF32, {vocab, width})] {
+                embedding_backward(ctx_, dtable, dout, ids, Update::kAssign);
+            };
+        });
+    const Model model(config_, dtype_, {batch_, time_});
+    const int64_t count = std::min(model.params().table().total_elements(), kMostParameters);
+    add("adamw", to_string({count}), 0, [&](TensorPool& pool) -> Call {
+        const Tensor param = pool.normal(DType::kF32, {count}, 0.02f),
+                     grad = pool.normal(DType::kF32, {count});
+        const Tensor m = pool.constant(DType::kF32, {count}, 0), v = pool.constant(DType::kF32, {count}, 0);
+        const Tensor compute = dtype_ == DType::kBF16 ? pool.empty(dtype_, {count}) : Tensor();
+        const Tensor norm = pool.constant(DType::kF64, {1}, 1);
+        AdamwParams params;
+        params.lr = 1e-4f, params.beta1 = 0.9f, params.beta2 = 0.95f, params.eps = 1e-8f;
+        return [=, this] { adamw_step(ctx_, param, m, v, compute, grad, norm, params); };
+    });
+    add("sum of squares", to_string({count}), sum_scratch_bytes(ctx_, count), [&](TensorPool& pool) -> Call {
+        const Tensor x = pool.normal(DType::kF32, {count});
+        return
+            [this, x, sum = pool.empty(DType::kF64, {1})] { sum_of_squares(ctx_, sum, x, Update::kAssign); };
+    });
+}
+
+void OpBencher::attention() {
+    const bool decoupled = config_.attention.variant == "mla-decoupled";
+    const CoreWidths widths = core_widths(config_);
+    const int64_t rotary = decoupled ? config_.attention.rope_dim : 0;
+    std::vector<CoreShape> shapes = {
+        {batch_, config_.model.heads, time_, widths.qk - rotary, rotary, widths.v}};
+    if (is_cuda(ctx_))
+        shapes.insert(shapes.end(), {{512, 12, 256, 64, 0, 64},
+                                     {128, 12, 1024, 64, 0, 64},
+                                     {128, 12, 1024, 64, 32, 64},
+                                     {16, 12, 8192, 64, 0, 64},
+                                     {16, 16, 4096, 128, 0, 128},
+                                     {16, 16, 4096, 128, 64, 128}});
+    else
+        shapes.insert(shapes.end(),
+                      {{2, 4, 256, 64, 0, 64}, {1, 2, 1024, 64, 0, 64}, {1, 2, 256, 128, 64, 128}});
+    for (const CoreShape& shape : shapes) attention_core(shape);
+}
+
+/// Operands as the model keeps them: queries, keys and values side by side in one row of a token, or with a
+/// shared rotary key the queries, [keys | values] and that key.
+struct CoreTensors {
+    AttentionInputs in;
+    Tensor out, lse;
+    AttentionGrads grads;
+    Tensor rotary_q, rotary_k;  ///< what of the inputs is rotated
+};
+
+CoreTensors core_tensors(TensorPool& pool, DType dtype, const CoreShape& s) {
+    const int64_t rows = s.batch * s.time, qk = s.content + s.rotary;
+    const auto take = [&](bool random) {
+        const Shape q_shape = {rows, s.heads * qk}, kv_shape = {rows, s.heads * (s.content + s.v)};
+        const auto make = [&](const Shape& shape) {
+            return random ? pool.normal(dtype, shape) : pool.empty(dtype, shape);
+        };
+        const auto view = [&](Tensor x, int64_t begin, int64_t width) {
+            return x.slice(1, begin, s.heads * width)
+                .unflatten(0, s.batch, s.time)
+                .unflatten(2, s.heads, width);
+        };
+        struct {
+            Tensor q, k, k_shared, v;
+        } t;
+        const Tensor packed = make(s.rotary ? q_shape : Shape{rows, s.heads * (2 * s.content + s.v)});
+        const Tensor kv = s.rotary ? make(kv_shape) : packed.slice(1, s.heads * qk, kv_shape[1]);
+        t.q = view(packed, 0, qk);
+        t.k = view(kv, 0, s.content);
+        t.v = view(kv, s.heads * s.content, s.v);
+        if (s.rotary) t.k_shared = make({s.batch, s.time, s.rotary});
+        return t;
+    };
+    const auto inputs = take(true), grads = take(false);
+    return {{inputs.q, inputs.k, inputs.k_shared, inputs.v, 1.0f / std::sqrt(static_cast<float>(qk))},
+            pool.empty(dtype, {s.batch, s.time, s.heads, s.v}),
+            pool.empty(DType::kF32, {s.batch, s.heads, s.time}),
+            {grads.q, grads.k, grads.k_shared, grads.v},
+            s.rotary ? inputs.q.slice(3, s.content, s.rotary) : inputs.q,
+            s.rotary ? inputs.k_shared.unflatten(2, 1, s.rotary) : inputs.k};
+}
+
+void OpBencher::attention_core(const CoreShape& s) {
+    // tools/peers/torch_attention.py reads it.
+    const std::string shape =
+        fmt::format("B {} H {} T {} d_qk {}{} d_v {}", s.batch, s.heads, s.time, s.content,
+                    s.rotary ? fmt::format(" + {} shared", s.rotary) : "", s.v);
+    // On a CPU rotation is a pass of its own, timed above.
+    for (const bool rotated : {false, true}) {
+        if (rotated && !is_cuda(ctx_)) continue;
+        const std::string ending = rotated ? ", rotated" : "";
+        const Shape table_shape = {s.time, s.rotary ? s.rotary : s.content};
+        const auto table = [=](TensorPool& pool) {
+            return rotated ? pool.constant(DType::kF32, table_shape, 0.70710678f) : Tensor();
+        };
+        add("attention forward" + ending, shape, 0, [&](TensorPool& pool) -> Call {
+            const CoreTensors t = core_tensors(pool, dtype_, s);
+            return [this, t, rotary = RotaryColumns{t.rotary_q, t.rotary_k, table(pool)}] {
+                causal_attention_forward(ctx_, t.out, t.lse, t.in, rotary);
+            };
+        });
+        add("attention backward" + ending, shape, 0, [&](TensorPool& pool) -> Call {
+            CoreTensors t = core_tensors(pool, dtype_, s);
+            t.grads.rope_table = table(pool);
+            reserve_scratch(ctx_, causal_attention_backward_scratch_bytes(ctx_, t.in));
+            causal_attention_forward(ctx_, t.out, t.lse, t.in);
+            return [this, t, dout = pool.normal(dtype_, t.out.shape())] {
+                causal_attention_backward(ctx_, t.grads, dout, t.out, t.lse, t.in);
+            };
+        });
+    }
+}
+
+}  // namespace
+
+void bench_ops(Context& ctx, const Config& config, const std::string& only, std::vector<OpBench>& ops,
+               const std::function<void(const OpBench&)>& measured) {
+    OpBencher(ctx, config, only, ops, measured).run();
+}
+
+}  // namespace pastur

@@ -1,0 +1,53 @@
+#include "engine/bench/scaling_model.h"
+
+#include <algorithm>
+
+namespace pastur {
+
+const char* const kScalingFormula =
+    "  bucket of S bytes, R ranks: reduce-scatter or all-gather t = (R - 1) alpha + (R - 1)/R S / B (a ring, "
+    "or "
+    "pairwise messages)\n"
+    "  buckets leave one after the other as backward (2/3 of the last micro-batch) completes them: end_i = "
+    "max(end_(i-1), ready_i) + 2 t_i\n"
+    "  step = compute + max(0, end_last - backward); zero = 1: t_i in backward, the weights' t after the "
+    "update; "
+    "deterministic_comm: every micro-batch\n"
+    "  not in it: stragglers, contention of links, exchanges slowing the products beside them, trees and "
+    "in-network "
+    "sums (faster than a ring on many ranks)\n";
+
+namespace {
+
+double transfer(const Links& links, int ranks, int64_t elements) {
+    const double bandwidth = ranks <= links.node ? links.bytes_per_s : links.bytes_per_s_beyond;
+    const double others = ranks - 1;
+    return others * links.alpha_s +
+           others / ranks * static_cast<double>(elements * size_of(DType::kF32)) / bandwidth;
+}
+
+}  // namespace
+
+StepTime predict_step(const TrainConfig& config, const ParamTable& table, const Links& links, int ranks,
+                      int64_t micro_batches, double compute_s) {
+    if (ranks == 1) return {compute_s, 0};
+    const bool whole = config.zero == 0 && !config.deterministic_comm;
+    const double backward = compute_s / static_cast<double>(micro_batches) * 2 / 3;
+    const GradientBuckets buckets(table, ranks);
+    double end = 0, gathers = 0;
+    int64_t complete = 0;
+    for (const FlatRange& bucket : buckets.ranges()) {
+        complete += bucket.count;
+        const double ready =
+            backward * static_cast<double>(complete) / static_cast<double>(table.total_elements());
+        const double one_way = transfer(links, ranks, bucket.count);
+        end = std::max(end, ready) + (whole ? 2 : 1) * one_way;
+        gathers += one_way;
+    }
+    double exposed = std::max(0.0, end - backward);
+    if (config.deterministic_comm) exposed *= static_cast<double>(micro_batches);
+    if (!whole) exposed += gathers;
+    return {compute_s, exposed};
+}
+
+}  // namespace pastur

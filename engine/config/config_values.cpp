@@ -1,0 +1,122 @@
+// What a configuration value may be, and how it is written.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/config/config_fields.h"
+#include "engine/config/nearest_name.h"
+#include "kernels/base/error.h"
+
+namespace pastur {
+namespace {
+
+/// Calls visitor(const value&). Accessors take a Config& but only pick a member, so reading through one is
+/// const.
+template <typename Visitor>
+auto visit_value(const Field& field, const Config& config, Visitor&& visitor) {
+    return std::visit(
+        [&](auto access) { return visitor(std::as_const(access(const_cast<Config&>(config)))); },
+        field.access);
+}
+
+/// "a number above 0", "an integer from 1 to 65536".
+std::string expectation(const Range& range, bool integer) {
+    std::string text = integer ? "an integer" : "a number";
+    const auto number = [](double x) { return fmt::format("{}", x); };
+    const bool bounded = range.high < (integer ? 0x1p62 : kLargest);
+    if (range.above) return fmt::format("{} above {}", text, number(range.low));
+    if (!bounded) return fmt::format("{}, {} or more", text, number(range.low));
+    if (range.below)
+        return fmt::format("{} from {} to below {}", text, number(range.low), number(range.high));
+    return integer ? fmt::format("{} from {} to {}", text, static_cast<int64_t>(range.low),
+                                 static_cast<int64_t>(range.high))
+                   : fmt::format("{} from {} to {}", text, number(range.low), number(range.high));
+}
+
+bool inside(const Range& range, double x) {
+    const bool low = range.above ? x > range.low : x >= range.low;
+    return low && (range.below ? x < range.high : x <= range.high);
+}
+
+void check_text(const Field& field, const std::string& text, const std::string& where) {
+    const bool control = std::any_of(
+        text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
+    if (control) fail(ExitCode::kUsage, "{}: expected text without control characters", where);
+    if (field.choices.empty() ||
+        std::find(field.choices.begin(), field.choices.end(), text) != field.choices.end())
+        return;
+    fail(ExitCode::kUsage, "{}: expected one of \"{}\"; did you mean \"{}\"?", where,
+         fmt::join(field.choices, "\", \""), nearest_name(text, field.choices));
+}
+
+void check_value(const Field& field, const std::string& text, const std::string& where) {
+    check_text(field, text, where);
+}
+void check_value(const Field&, bool, const std::string&) {}
+template <typename Number>
+requires(std::is_arithmetic_v<Number>) void check_value(const Field& field, Number value,
+                                                        const std::string& where) {
+    if (!inside(field.range, static_cast<double>(value)))
+        fail(ExitCode::kUsage, "{}: expected {}", where,
+             expectation(field.range, std::is_integral_v<Number>));
+}
+template <typename Item>
+void check_value(const Field& field, const std::vector<Item>& list, const std::string& where) {
+    for (const Item& item : list) check_value(field, item, where);
+}
+
+std::string quoted(const std::string& text) {
+    std::string out = "\"";
+    for (const char c : text) {
+        if (c == '"' || c == '\\') out += '\\';
+        out += c;
+    }
+    return out + '"';
+}
+
+std::string float_text(double x) {
+    std::string text = fmt::format("{}", x);
+    if (text.find_first_of(".en") == std::string::npos) text += ".0";
+    return text;
+}
+
+std::string text_of(const std::string& text) {
+    return quoted(text);
+}
+std::string text_of(double x) {
+    return float_text(x);
+}
+template <typename Plain>
+requires(std::is_integral_v<Plain>) std::string text_of(Plain value) {
+    return fmt::format("{}", value);
+}
+template <typename Item>
+std::string text_of(const std::vector<Item>& list) {
+    std::vector<std::string> items;
+    for (const Item& item : list) items.push_back(text_of(item));
+    return fmt::format("[{}]", fmt::join(items, ", "));
+}
+
+}  // namespace
+
+void rename_former(const Field& field, Config& config) {
+    const auto* const text = std::get_if<std::string& (*)(Config&)>(&field.access);
+    if (!text) return;
+    std::string& value = (*text)(config);
+    for (const auto& [before, now] : field.former)
+        if (value == before) {
+            value = now;
+            return;
+        }
+}
+
+void check_field(const Field& field, const Config& config, const std::string& where) {
+    visit_value(field, config, [&](const auto& value) { check_value(field, value, where); });
+}
+
+std::string value_text(const Field& field, const Config& config) {
+    return visit_value(field, config, [](const auto& value) { return text_of(value); });
+}
+
+}  // namespace pastur

@@ -1,0 +1,58 @@
+#include "engine/config/nearest_name.h"
+
+#include <algorithm>
+#include <cctype>
+#include <limits>
+
+namespace pastur {
+namespace {
+
+/// Names on a command line are short; a longer one is compared by its beginning, which bounds the work.
+constexpr size_t kMaxCompared = 128;
+
+char folded(char c) {
+    return static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+}
+
+}  // namespace
+
+int edit_distance(std::string_view a, std::string_view b) {
+    a = a.substr(0, kMaxCompared);
+    b = b.substr(0, kMaxCompared);
+    // Rows i - 2, i - 1 and i of the dynamic programme (optimal string alignment).
+    std::vector<int> before(b.size() + 1), last(b.size() + 1), row(b.size() + 1);
+    for (size_t j = 0; j <= b.size(); ++j) last[j] = static_cast<int>(j);
+    for (size_t i = 1; i <= a.size(); ++i) {
+        row[0] = static_cast<int>(i);
+        for (size_t j = 1; j <= b.size(); ++j) {
+            const int replace = last[j - 1] + (folded(a[i - 1]) != folded(b[j - 1]) ? 1 : 0);
+            row[j] = std::min({last[j] + 1, row[j - 1] + 1, replace});
+            const bool swapped = i > 1 && j > 1 && folded(a[i - 1]) == folded(b[j - 2]) &&
+                                 folded(a[i - 2]) == folded(b[j - 1]);
+            if (swapped) row[j] = std::min(row[j], before[j - 2] + 1);
+        }
+        std::swap(before, last);
+        std::swap(last, row);
+    }
+    return last[b.size()];
+}
+
+std::string nearest_name(std::string_view name, const std::vector<std::string>& candidates) {
+    std::string best;
+    int fewest = std::numeric_limits<int>::max();
+    for (const std::string& candidate : candidates) {
+        const size_t common = std::min(name.size(), candidate.size());
+        // "warmup" means warmup_steps, however many letters are missing.
+        const bool abbreviated =
+            common >= 3 && edit_distance(name.substr(0, common), candidate.substr(0, common)) == 0;
+        const int edits =
+            abbreviated ? std::min(1, edit_distance(name, candidate)) : edit_distance(name, candidate);
+        if (edits < fewest) {
+            fewest = edits;
+            best = candidate;
+        }
+    }
+    return best;
+}
+
+}  // namespace pastur

@@ -1,0 +1,134 @@
+#include "engine/io/console.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+namespace pastur {
+namespace {
+
+/// What one write(2) is given: of a pipe that has room at all, it takes no longer than a page does.
+constexpr size_t kPiece = 4096;
+constexpr std::chrono::seconds kPatience(1);
+
+bool is_file(int descriptor) {
+    struct stat status {};
+    return ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
+}
+
+/// Returns the errno of a failure, else 0.
+int write_all(int descriptor, std::string_view text) {
+    while (!text.empty()) {
+        const ssize_t written = ::write(descriptor, text.data(), text.size());
+        if (written < 0 && errno == EINTR) continue;
+        if (written < 0) return errno;
+        text.remove_prefix(static_cast<size_t>(written));
+    }
+    return 0;
+}
+
+}  // namespace
+
+/// Shared with the thread, which stays in write(2) when nobody ever reads again.
+struct Console::Queue {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::string waiting;  ///< from `taken` on
+    size_t taken = 0;
+    int64_t left_out = 0;  ///< texts
+    bool writing = false, closing = false, has_thread = false;
+    int error = 0;
+
+    bool idle() const { return taken == waiting.size() && !writing; }
+    void work(int descriptor);
+};
+
+void Console::Queue::work(int descriptor) {
+    std::unique_lock<std::mutex> lock(mutex);
+    for (;;) {
+        changed.wait(lock, [this] { return taken < waiting.size() || closing; });
+        if (taken == waiting.size()) return;
+        const std::string piece = waiting.substr(taken, kPiece);
+        taken += piece.size();
+        if (2 * taken >= waiting.size()) {
+            waiting.erase(0, taken);
+            taken = 0;
+        }
+        writing = true;
+        lock.unlock();
+        const int failure = write_all(descriptor, piece);
+        lock.lock();
+        writing = false;
+        if (error == 0) error = failure;
+        changed.notify_all();
+    }
+}
+
+Console::Console(int descriptor)
+    : descriptor_(descriptor), waits_(!is_file(descriptor)), queue_(std::make_shared<Queue>()) {}
+
+Console::~Console() {
+    flush();
+    const std::lock_guard<std::mutex> lock(queue_->mutex);
+    queue_->closing = true;
+    queue_->changed.notify_all();
+}
+
+void Console::write(std::string_view text) {
+    Queue& queue = *queue_;
+    const std::lock_guard<std::mutex> lock(queue.mutex);
+    if (!waits_) {
+        const int failure = write_all(descriptor_, text);
+        if (queue.error == 0) queue.error = failure;
+        return;
+    }
+    if (!queue.has_thread) {
+        std::thread([shared = queue_, to = descriptor_] { shared->work(to); }).detach();
+        queue.has_thread = true;
+    }
+    const size_t bytes = queue.waiting.size() - queue.taken;
+    if (bytes + text.size() > kQueueBytes) {
+        ++queue.left_out;
+        return;
+    }
+    if (queue.left_out > 0)
+        queue.waiting += fmt::format("({} lines are missing here: nobody read them)\n", queue.left_out);
+    queue.left_out = 0;
+    queue.waiting += text;
+    queue.changed.notify_all();
+}
+
+bool Console::flush() {
+    Queue& queue = *queue_;
+    std::unique_lock<std::mutex> lock(queue.mutex);
+    while (!queue.idle()) {
+        const size_t before = queue.waiting.size() - queue.taken;
+        const auto moved = [&] { return queue.idle() || queue.waiting.size() - queue.taken < before; };
+        if (!queue.changed.wait_for(lock, kPatience, moved)) return false;
+    }
+    return queue.error == 0;
+}
+
+int Console::error() const {
+    const std::lock_guard<std::mutex> lock(queue_->mutex);
+    return queue_->error;
+}
+
+Console& Console::out() {
+    static Console* const kConsole = new Console(STDOUT_FILENO);
+    return *kConsole;
+}
+
+Console& Console::err() {
+    static Console* const kConsole = new Console(STDERR_FILENO);
+    return *kConsole;
+}
+
+}  // namespace pastur

@@ -1,0 +1,163 @@
+#include "engine/io/logger.h"
+
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <fstream>
+
+#include "engine/io/json_text.h"
+#include "kernels/base/error.h"
+
+namespace pastur {
+namespace fs = std::filesystem;
+namespace {
+
+/// Appends the paths ("a", "a.b", "a.0") of the non-finite numbers in `value` to `names`.
+void collect_nonfinite(std::vector<std::string>& names, const nlohmann::ordered_json& value,
+                       const std::string& name) {
+    if (value.is_number_float() && !std::isfinite(value.get<double>())) names.push_back(name);
+    if (!value.is_structured()) return;
+    for (const auto& [key, child] : value.items())
+        collect_nonfinite(names, child, name.empty() ? key : name + "." + key);
+}
+
+bool ends_in_cut_line(const fs::path& file) {
+    std::ifstream in(file, std::ios::binary | std::ios::ate);
+    if (!in) fail_io("cannot open", file.string());
+    if (in.tellg() == 0) return false;
+    in.seekg(-1, std::ios::end);
+    const int last = in.get();
+    if (!in) fail_io("cannot read", file.string());
+    return last != '\n';
+}
+
+/// A line's "step"; -1 where it has none or is no JSON object: such a line belongs to no step and stays.
+int64_t step_of(const nlohmann::json& event) {
+    if (!event.is_object()) return -1;
+    const auto step = event.find("step");
+    return step != event.end() && step->is_number_integer() ? step->get<int64_t>() : -1;
+}
+
+std::string duration(double seconds) {
+    // Bounded: the first step of a long run may promise centuries.
+    const auto total = static_cast<int64_t>(std::clamp(seconds, 0.0, 3.6e6) + 0.5);
+    return fmt::format("{}:{:02}:{:02}", total / 3600, total / 60 % 60, total % 60);
+}
+
+size_t terminal_width(int descriptor) {
+    winsize size{};
+    return ::ioctl(descriptor, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+}  // namespace
+
+std::string metrics_line(const nlohmann::ordered_json& event) {
+    PASTUR_CHECK(event.is_object(), "a metrics event is a JSON object");
+    nlohmann::ordered_json line = {{"v", 1}};
+    line.update(event);
+    std::vector<std::string> names;
+    collect_nonfinite(names, event, "");
+    if (!names.empty()) line["nonfinite"] = names;
+    return line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+MetricsLog::MetricsLog(const fs::path& file) : file_(file) {
+    if (ends_in_cut_line(file)) file_.write("\n");
+}
+
+void MetricsLog::write(const nlohmann::ordered_json& event) {
+    file_.write(metrics_line(event) + "\n");
+}
+
+int64_t truncate_after(const fs::path& file, int64_t step) {
+    std::ifstream in(file, std::ios::binary);
+    if (!in) {
+        if (errno == ENOENT) return 0;
+        fail_io("cannot open", file.string());
+    }
+    fs::path kept_path = file, abandoned_path = file;
+    kept_path += ".tmp";
+    abandoned_path.replace_extension(".abandoned" + file.extension().string());
+    FileWriter kept(kept_path);
+    AppendFile abandoned(abandoned_path);
+    int64_t moved = 0;
+    for (std::string line; std::getline(in, line);) {
+        if (in.eof()) break;  // no newline behind it: cut
+        line += '\n';
+        const bool later = step_of(parse_json(line)) > step;
+        if (later) {
+            abandoned.write(line);
+            ++moved;
+        } else {
+            kept.write(line);
+        }
+    }
+    if (in.bad()) fail_io("cannot read", file.string());
+    abandoned.sync();
+    kept.finish();
+    rename_durably(kept_path, file);
+    return moved;
+}
+
+int64_t last_step_of(const fs::path& file, const std::string& event) {
+    std::ifstream in(file, std::ios::binary);
+    if (!in) fail_io("cannot open", file.string());
+    int64_t step = -1;
+    for (std::string line; std::getline(in, line);)
+        if (line.find('"' + event + '"') != std::string::npos) {
+            const nlohmann::json logged = parse_json(line);
+            const auto name = logged.is_object() ? logged.find("event") : logged.end();
+            if (name != logged.end() && *name == event) step = step_of(logged);
+        }
+    if (in.bad()) fail_io("cannot read", file.string());
+    return step;
+}
+
+std::string format_progress(const Progress::Status& status, int64_t steps) {
+    std::string text =
+        fmt::format("step {}/{}  loss {:.4f}  lr {:.1e}  ", status.step, steps, status.loss, status.lr);
+    const double rate = status.tokens_per_s;
+    text += rate < 1e3   ? fmt::format("{:.0f} tok/s", rate)
+            : rate < 1e6 ? fmt::format("{:.1f} k tok/s", rate * 1e-3)
+                         : fmt::format("{:.2f} M tok/s", rate * 1e-6);
+    if (status.mfu) text += fmt::format("  MFU {:.1f} %", *status.mfu * 100);
+    const double left = static_cast<double>(steps - status.step) * status.step_seconds;
+    return text + "  ETA " + duration(left);
+}
+
+Progress::Progress(Console* out, int64_t steps)
+    : out_(out), steps_(steps), terminal_(out != nullptr && ::isatty(out->descriptor()) == 1) {}
+
+Progress::~Progress() {
+    if (!shown_.empty()) out_->write("\n");
+}
+
+void Progress::step(const Status& status, bool logged) {
+    if (out_ == nullptr || !(terminal_ || logged)) return;
+    const std::string text = format_progress(status, steps_);
+    if (!terminal_) {
+        out_->write(text + "\n");
+        return;
+    }
+    const auto now = std::chrono::steady_clock::now();
+    if (!logged && now - last_drawn_ < std::chrono::milliseconds(100)) return;
+    last_drawn_ = now;
+    const std::string erased = eraser();
+    shown_ = text.substr(0, terminal_width(out_->descriptor()) - 1);
+    out_->write(erased + shown_);
+}
+
+void Progress::message(const std::string& text) {
+    if (out_ == nullptr) return;
+    out_->write(eraser() + text + "\n" + shown_);
+}
+
+std::string Progress::eraser() const {
+    return shown_.empty() ? "" : "\r\033[K";
+}
+
+}  // namespace pastur

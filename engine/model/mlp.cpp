@@ -1,0 +1,51 @@
+#include "engine/model/mlp.h"
+
+#include "kernels/linear_swiglu.h"
+
+namespace pastur {
+
+Mlp::Mlp(const Config& config, Parameters& params, const std::string& prefix)
+    : params_(params), width_(config.model.d_model), ffn_(stored_ffn(config.model.ffn)) {
+    const int64_t ffn = config.model.ffn;
+    gate_up_proj_ = Linear(params, params.table().add_matrix_group({{prefix + "gate_proj.weight", ffn, ffn_},
+                                                                    {prefix + "up_proj.weight", ffn, ffn_}},
+                                                                   width_));
+    down_proj_ = Linear(params, params.table().add_matrix(prefix + "down_proj.weight", width_, ffn, ffn_));
+}
+
+void Mlp::plan(Context& ctx, Planner& planner, int64_t tokens, Recompute level) {
+    level_ = level;
+    const DType dtype = params_.compute_dtype();
+    Planner::Temporaries temporaries(planner);
+    const Shape gate_up = {tokens, 2 * ffn_};
+    gate_up_ = level_ >= Recompute::kFfn ? temporaries.take(dtype, gate_up) : planner.keep(dtype, gate_up);
+    dactivation_ = temporaries.take(dtype, {tokens, ffn_});
+    activation_ = level_ >= Recompute::kNorms ? dactivation_ : planner.keep(dtype, {tokens, ffn_});
+    rounded_activation_ = down_proj_.take_rounded_x(temporaries, tokens);
+    rounded_dgate_up_ = gate_up_proj_.take_rounded_dy(temporaries, tokens);
+    // Where products are in fp8, SwiGLU's pass is needed to round what they multiply.
+    if (!gate_up_proj_.reads_rounded().x && !down_proj_.reads_rounded().dy)
+        fallback_ = linear_swiglu_fallback(ctx, dtype, width_, ffn_);
+    for (const Linear* linear : {&gate_up_proj_, &down_proj_})
+        linear->plan(ctx, planner, tokens, {.x = true, .dy = true});
+}
+
+void Mlp::forward(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual) {
+    gate_up_proj_.forward_swiglu(ctx, activation_, gate_up_, xn, rounded_activation_);
+    down_proj_.forward(ctx, out, {activation_, rounded_activation_}, residual);
+}
+
+void Mlp::backward(Context& ctx, Tensor dxn, const LinearInput& dout, const LinearInput& xn, Update update) {
+    if (level_ >= Recompute::kFfn) gate_up_proj_.forward(ctx, gate_up_, xn);
+    const Tensor dgate_up = gate_up_;
+    down_proj_.backward_input_swiglu(ctx, dgate_up, level_ >= Recompute::kNorms ? activation_ : Tensor(),
+                                     dactivation_, dout, gate_up_, rounded_dgate_up_);
+    down_proj_.backward_weight(ctx, dout.numbers, activation_, update);
+    gate_up_proj_.backward_input(ctx, dxn, {dgate_up, rounded_dgate_up_});
+}
+
+void Mlp::backward_input_weights(Context& ctx, ConstTensor xn, Update update) {
+    gate_up_proj_.backward_weight(ctx, gate_up_, xn, update);
+}
+
+}  // namespace pastur

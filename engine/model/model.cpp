@@ -1,0 +1,153 @@
+#include "engine/model/model.h"
+
+#include "kernels/embedding.h"
+#include "kernels/reduce.h"
+#include "kernels/rmsnorm.h"
+#include "kernels/rope.h"
+
+namespace pastur {
+
+namespace {
+std::optional<Fp8Rules> fp8_rules(const TrainConfig& config) {
+    if (config.precision != "fp8") return {};
+    return Fp8Rules{config.fp8_min_outputs, config.fp8_min_gradient_side};
+}
+}  // namespace
+
+DType compute_dtype(const TrainConfig& config, Context& ctx) {
+    if (config.precision == "fp32") return DType::kF32;
+    if (config.precision == "bf16" && !is_cuda(ctx))
+        fail(ExitCode::kUsage, "train.precision = \"bf16\" needs a CUDA device: the CPU computes in fp32");
+    if (config.precision == "fp8" && !has_fp8(ctx))
+        fail(ExitCode::kNoDevice,
+             "train.precision = \"fp8\" needs a GPU of compute capability 9.0; {} has no such products: take "
+             "bf16",
+             device_name(ctx));
+    return is_cuda(ctx) ? DType::kBF16 : DType::kF32;
+}
+
+Model::Model(const Config& config, DType compute_dtype, const BatchShape& shape)
+    : config_(config),
+      shape_(shape),
+      recompute_(recompute_level(config.train.recompute).value_or(Recompute::kNone)),
+      params_(compute_dtype, fp8_rules(config.train)) {
+    ParamTable& table = params_.table();
+    const int64_t width = config.model.d_model;
+    embedding_ = table.add_matrix("model.embed_tokens.weight", config.model.vocab, width);
+    blocks_.reserve(static_cast<size_t>(config.model.layers));
+    for (int64_t layer = 0; layer < config.model.layers; ++layer)
+        blocks_.emplace_back(config_, params_, layer);
+    final_norm_ = table.add_norm("model.norm.weight", width);
+    head_weight_ = config.model.tie_embeddings
+                       ? embedding_
+                       : table.add_matrix("lm_head.weight", config.model.vocab, width);
+    head_ = std::make_unique<LmHead>(config_, params_, head_weight_);
+    table.layout();
+}
+
+void Model::plan(Context& ctx, Planner& planner) {
+    const int64_t tokens = shape_.tokens(), width = config_.model.d_model;
+    const DType dtype = params_.compute_dtype();
+    const Shape stream = {tokens, width};
+    const bool shared_norms = recompute_ == Recompute::kNorms || recompute_ == Recompute::kFfn;
+    shared_.xn = shared_norms ? planner.keep(dtype, stream) : Tensor();
+    shared_.dxn = planner.keep(dtype, stream);
+    const LinearInputs rounded = blocks_.front().reads_rounded();
+    shared_.rounded_xn = rounded.x ? planner.keep_fp8(tokens, width) : Fp8Rows();
+    shared_.rounded_dx = rounded.dy ? planner.keep_fp8(tokens, width) : Fp8Rows();
+    dx_ = planner.keep(dtype, stream);
+    for (Block& block : blocks_) block.plan_input(planner, shape_);
+    for (Block& block : blocks_)
+        block.plan(ctx, planner, shape_, recompute_, shared_, &block == &blocks_.back());
+    x_final_ = planner.keep(dtype, stream);
+    xn_final_ = planner.keep(dtype, stream);
+    rstd_final_ = planner.keep(DType::kF32, {tokens});
+    head_->plan(planner, tokens);
+    planner.need_scratch(rmsnorm_backward_scratch_bytes(ctx, tokens, width));
+    planner.need_scratch(embedding_backward_scratch_bytes(ctx, tokens, config_.model.vocab));
+    planner.need_scratch(sum_scratch_bytes(ctx, params_.table().total_elements()));
+    planner.need_scratch(sum_scratch_bytes(ctx, tokens));
+}
+
+Planner Model::measure(Context& ctx) {
+    Planner planner;
+    plan(ctx, planner);
+    return planner;
+}
+
+std::string Model::describe_kernels() const {
+    std::string text = params_.fp8().describe();
+    for (const std::string& fallback :
+         {blocks_.front().attention().fallback(), blocks_.front().mlp().fallback()})
+        if (!fallback.empty()) text += fallback + "\n";
+    return text;
+}
+
+void Model::allocate(Context& ctx, bool with_gradients) {
+    params_.allocate(ctx, with_gradients);
+    const Planner measured = measure(ctx);
+    activations_ = pastur::allocate(ctx, measured.bytes());
+    Planner carving(activations_, measured);
+    plan(ctx, carving);
+    reserve_scratch(ctx, measured.scratch_bytes());
+
+    const Shape table_shape = {shape_.time, rope_width(config_)};
+    std::vector<float> host(static_cast<size_t>(table_shape.numel()));
+    rope_table(as_tensor(std::span(host)).reshape(table_shape), config_.model.rope_theta);
+    rope_buffer_ = pastur::allocate(ctx, table_shape.numel() * size_of(DType::kF32));
+    rope_table_ = Tensor(rope_buffer_.data(), DType::kF32, table_shape);
+    upload(ctx, rope_table_.flat(), as_tensor(std::span(host)));
+}
+
+void Model::forward_body(Context& ctx, ConstTensor tokens) {
+    embedding_forward(ctx, blocks_.front().input(), params_.value(embedding_), tokens);
+    for (size_t i = 0; i < blocks_.size(); ++i)
+        blocks_[i].forward(ctx, i + 1 < blocks_.size() ? blocks_[i + 1].input() : x_final_, rope_table_);
+    rmsnorm_forward(ctx, xn_final_, rstd_final_, x_final_, params_.value(final_norm_),
+                    static_cast<float>(config_.model.norm_eps));
+}
+
+void Model::backward_body(Context& ctx, Tensor dx, ConstTensor tokens, Update update,
+                          const GradientsReady& ready) {
+    rmsnorm_backward(ctx, dx, params_.grad(final_norm_), {}, shared_.dxn, x_final_, rstd_final_,
+                     params_.value(final_norm_), {}, update, blocks_.back().rounded_output_gradient());
+    for (auto block = blocks_.rbegin(); block != blocks_.rend(); ++block) {
+        block->backward(ctx, dx, rope_table_, update);
+        if (ready) ready(block->first_matrix_offset());
+    }
+    // A tied embedding already holds the LM head's share of this pass.
+    embedding_backward(ctx, params_.grad(embedding_), dx, tokens,
+                       config_.model.tie_embeddings ? Update::kAccumulate : update);
+}
+
+void Model::forward(Context& ctx, Tensor losses, ConstTensor tokens, ConstTensor targets) {
+    forward_body(ctx, tokens);
+    head_->forward(ctx, losses, xn_final_, targets);
+}
+
+void Model::forward_backward(Context& ctx, Tensor losses, ConstTensor tokens, ConstTensor targets,
+                             float scale, Update update, const GradientsReady& ready) {
+    forward_body(ctx, tokens);
+    head_->forward_backward(ctx, losses, shared_.dxn, xn_final_, targets, scale, update);
+    if (ready && !config_.model.tie_embeddings) ready(params_.table().group(head_weight_).offset);
+    backward_body(ctx, dx_, tokens, update, ready);
+}
+
+void Model::logits(Context& ctx, Tensor logits) {
+    head_->logits(ctx, logits, xn_final_);
+}
+
+ModelSize size_of_model(const Config& config, const ParamTable& table) {
+    int64_t matmul = 0;
+    for (const Param& param : table.params())
+        if (param.is_matrix()) matmul += param.shape.numel();
+    const int64_t embedding = config.model.vocab * config.model.d_model;
+    if (!config.model.tie_embeddings) matmul -= embedding;
+    const CoreWidths core = core_widths(config);
+    const auto attention = static_cast<double>(config.model.layers * config.model.heads * (core.qk + core.v) *
+                                               config.data.seq_len);
+    return {table.count(), 6.0 * static_cast<double>(matmul) + 3.0 * attention,
+            config.model.layers * cache_values_per_token(config) * size_of(DType::kBF16)};
+}
+
+}  // namespace pastur

@@ -1,0 +1,91 @@
+#pragma once
+// The whole network: embedding, layers, final norm, LM head. Reads like the paper; backward is forward read
+// upwards.
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/model/block.h"
+#include "engine/model/lm_head.h"
+
+namespace pastur {
+
+/// Told as backward goes: every matrix gradient from this element of the flat buffer on is complete.
+using GradientsReady = std::function<void(int64_t frontier)>;
+
+class Model {
+  public:
+    /// Builds the parameter table; takes no memory. shape: the micro-batch every pass has.
+    Model(const Config& config, DType compute_dtype, const BatchShape& shape);
+    Model(const Model&) = delete;  // its parts refer to its parameters
+    Model& operator=(const Model&) = delete;
+
+    const Config& config() const { return config_; }
+    const BatchShape& shape() const { return shape_; }
+    Parameters& params() { return params_; }
+    const Parameters& params() const { return params_; }
+
+    /// What train.recompute says; of "auto" kNone, until somebody knows the memory there is: before
+    /// allocate().
+    Recompute recompute() const { return recompute_; }
+    void set_recompute(Recompute level) { recompute_ = level; }
+
+    /// What allocate() will take for activations, and the scratch its ops need from ctx.
+    Planner measure(Context& ctx);
+    /// Once measured: a line of what fp8 takes part in, and one if attention is left to slow kernels; or
+    /// nothing.
+    std::string describe_kernels() const;
+    /// Of activations and temporaries, once allocated.
+    int64_t allocated_bytes() const { return activations_.bytes(); }
+    /// Takes the memory (parameters, activations, the context's scratch) and fills the rotary table.
+    void allocate(Context& ctx, bool with_gradients);
+
+    /// losses f32 [N] = cross-entropy of each position. tokens, targets i32 [N] = [B, T], on ctx's device.
+    void forward(Context& ctx, Tensor losses, ConstTensor tokens, ConstTensor targets);
+    /// The same, and params().grad = or += scale * gradient of sum(losses). `ready` is called after every
+    /// layer.
+    void forward_backward(Context& ctx, Tensor losses, ConstTensor tokens, ConstTensor targets, float scale,
+                          Update update, const GradientsReady& ready = {});
+    /// logits [N, V] of the last forward pass, in the compute dtype.
+    void logits(Context& ctx, Tensor logits);
+
+  private:
+    void plan(Context& ctx, Planner& planner);
+    void forward_body(Context& ctx, ConstTensor tokens);
+    /// dx [N, C]: gradient of the final norm's output.
+    void backward_body(Context& ctx, Tensor dx, ConstTensor tokens, Update update,
+                       const GradientsReady& ready);
+
+    Config config_;
+    BatchShape shape_;
+    Recompute recompute_;
+    Parameters params_;
+    GroupId embedding_{}, final_norm_{}, head_weight_{};
+    std::vector<Block> blocks_;
+    std::unique_ptr<LmHead> head_;
+
+    Buffer activations_, rope_buffer_;
+    Tensor rope_table_;  ///< f32 [T, rope_width]
+    Tensor x_final_;     ///< [N, C]: the last layer's output
+    Tensor xn_final_;    ///< [N, C]: normalised
+    Tensor rstd_final_;  ///< f32 [N]
+    Tensor dx_;          ///< [N, C]: gradient of the residual stream
+    SharedActivations shared_;
+};
+
+/// Trained numbers, and FLOPs of forward plus backward per token: 6 x matmul parameters (LM head in,
+/// embedding out) + causal attention 3 L H (d_qk + d_v) T. What train.recompute computes again is no work of
+/// the model's: TFLOP/s and MFU do not count it.
+struct ModelSize {
+    int64_t parameters;
+    double flops_per_token;
+    int64_t cache_bytes_per_token;  ///< of an inference cache in bf16, all layers
+};
+ModelSize size_of_model(const Config& config, const ParamTable& table);
+
+/// bf16 on CUDA unless fp32 is asked for; the CPU computes in fp32. Throws (kUsage) for bf16 on the CPU and
+/// (kNoDevice) for fp8 on a GPU that has no such products.
+DType compute_dtype(const TrainConfig& config, Context& ctx);
+
+}  // namespace pastur

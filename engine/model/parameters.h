@@ -1,0 +1,62 @@
+#pragma once
+// The trained numbers themselves: fp32 master weights, fp32 gradients and the copies kernels compute with,
+// under bf16 and for products in fp8.
+#include "engine/model/fp8_weights.h"
+#include "engine/model/param_table.h"
+#include "kernels/base/context.h"
+
+namespace pastur {
+
+class Parameters {
+  public:
+    /// fp8: as Fp8Weights says.
+    explicit Parameters(DType compute_dtype, std::optional<Fp8Rules> fp8 = {})
+        : compute_dtype_(compute_dtype), fp8_(fp8) {}
+    DType compute_dtype() const { return compute_dtype_; }
+    /// Filled while the model is built; laid out by allocate().
+    ParamTable& table() { return table_; }
+    const ParamTable& table() const { return table_; }
+    /// A matrix of the table whose products may be in fp8; as fp8() numbers it.
+    size_t offer_to_fp8(GroupId id);
+    const Fp8Weights& fp8() const { return fp8_; }
+
+    /// Bytes of the buffers allocate() takes.
+    int64_t master_bytes() const { return table_.total_elements() * size_of(DType::kF32); }
+    int64_t compute_bytes() const;
+    /// with_gradients = false: for evaluation only.
+    void allocate(Context& ctx, bool with_gradients);
+    /// Instead of allocate(): weights alone, in memory of master_bytes() that somebody else keeps, as it is.
+    void place(std::byte* memory) { master_ = Buffer::borrow(memory, master_bytes()); }
+
+    /// What kernels multiply with: matrices in the compute dtype, norm weights in fp32.
+    Tensor value(GroupId id) const;
+    /// fp32, shape as value(id).
+    Tensor grad(GroupId id) const;
+
+    /// Master weight and gradient of one named tensor, fp32; without padding, so that rows may be apart.
+    Tensor master(const Param& param) const;
+    Tensor grad(const Param& param) const;
+
+    Tensor flat_master() const;   ///< f32 [total]
+    Tensor flat_grad() const;     ///< f32 [total]
+    Tensor flat_compute() const;  ///< bf16 [matrix elements], or empty under fp32
+
+    /// Matrices N(0, 0.02^2), keyed by (seed, name) so that variants share the weights they have in common;
+    /// norms 1. Both backends draw the same numbers.
+    void initialise(Context& ctx, uint64_t seed);
+    /// compute copies = round(master weights): after the masters were loaded or initialised.
+    void refresh_compute(Context& ctx);
+    /// Of those, the ones in fp8, from what value() gives: after that has changed.
+    void refresh_fp8(Context& ctx);
+
+  private:
+    Tensor view(const Buffer& buffer, int64_t offset, const Shape& shape) const;
+    void draw(Context& ctx, const Param& param, uint64_t seed);
+    ParamTable table_;
+    DType compute_dtype_;
+    Fp8Weights fp8_;
+    std::vector<GroupId> fp8_groups_;  ///< by their numbers
+    Buffer master_, grad_, compute_;
+};
+
+}  // namespace pastur

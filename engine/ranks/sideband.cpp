@@ -1,0 +1,231 @@
+#include "engine/ranks/sideband.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <ifaddrs.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <thread>
+#include <utility>
+
+#include "kernels/base/error.h"
+
+namespace pastur {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// The first bytes of every connection.
+struct Hello {
+    uint64_t magic = 0x7261'7374'7572'0001, token = 0;
+    int32_t rank = 0, size = 0;
+};
+constexpr uint32_t kLongest = 1 << 20;  ///< bytes of a message
+
+Clock::time_point deadline_in(double seconds) {
+    return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+}
+int milliseconds_to(Clock::time_point deadline) {
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
+    return static_cast<int>(std::max<int64_t>(left, 0));
+}
+
+void send_all(int socket, const void* data, size_t bytes) {
+    const char* next = static_cast<const char*>(data);
+    while (bytes > 0) {
+        const ssize_t sent = send(socket, next, bytes, MSG_NOSIGNAL);
+        if (sent < 0 && errno == EINTR) continue;
+        if (sent <= 0) fail(ExitCode::kRankLost, "a rank is gone: send: {}", std::strerror(errno));
+        next += sent;
+        bytes -= static_cast<size_t>(sent);
+    }
+}
+
+/// False when the other side closed, or nothing came in time.
+bool receive_all(int socket, void* data, size_t bytes, Clock::time_point deadline) {
+    char* next = static_cast<char*>(data);
+    while (bytes > 0) {
+        pollfd ready{socket, POLLIN, 0};
+        const int polled = poll(&ready, 1, milliseconds_to(deadline));
+        if (polled < 0 && errno == EINTR) continue;
+        if (polled <= 0) return false;
+        const ssize_t got = recv(socket, next, bytes, 0);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) return false;
+        next += got;
+        bytes -= static_cast<size_t>(got);
+    }
+    return true;
+}
+
+/// A message: its length, then its bytes.
+std::string framed(const std::string& text) {
+    const auto length = static_cast<uint32_t>(text.size());
+    return std::string(reinterpret_cast<const char*>(&length), sizeof length) + text;
+}
+
+std::string receive_text(int socket, int from) {
+    const Clock::time_point deadline = deadline_in(600);
+    uint32_t length = 0;
+    std::string text;
+    bool good = receive_all(socket, &length, sizeof length, deadline) && length <= kLongest;
+    if (good) {
+        text.resize(length);
+        good = receive_all(socket, text.data(), length, deadline);
+    }
+    if (!good) fail(ExitCode::kRankLost, "rank {} is gone before training began", from);
+    return text;
+}
+
+/// A connected socket, or none.
+Socket connect_to(const std::string& address, int port, Clock::time_point deadline) {
+    addrinfo hints{}, *found = nullptr;
+    hints.ai_family = AF_INET;
+    hints.ai_socktype = SOCK_STREAM;
+    if (getaddrinfo(address.c_str(), std::to_string(port).c_str(), &hints, &found) != 0) return Socket();
+    Socket made(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    int error = connect(made.get(), found->ai_addr, found->ai_addrlen) == 0 ? 0 : errno;
+    freeaddrinfo(found);
+    if (error == EINPROGRESS) {
+        pollfd ready{made.get(), POLLOUT, 0};
+        socklen_t length = sizeof error;
+        if (poll(&ready, 1, std::min(milliseconds_to(deadline), 2000)) != 1) return Socket();
+        getsockopt(made.get(), SOL_SOCKET, SO_ERROR, &error, &length);
+    }
+    if (error != 0) return Socket();
+    const int one = 1;
+    setsockopt(made.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    return made;
+}
+
+/// Connected sockets were made without blocking, so that connecting could end.
+void make_blocking(int socket) {
+    fcntl(socket, F_SETFL, fcntl(socket, F_GETFL) & ~O_NONBLOCK);
+    const timeval longest{60, 0};
+    setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &longest, sizeof longest);
+}
+
+}  // namespace
+
+Socket::~Socket() {
+    if (descriptor_ >= 0) close(descriptor_);
+}
+Socket::Socket(Socket&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
+Socket& Socket::operator=(Socket&& other) noexcept {
+    std::swap(descriptor_, other.descriptor_);
+    return *this;
+}
+
+Sideband::Listener::Listener(int port) : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    const int one = 1;
+    setsockopt(socket_.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<uint16_t>(port));
+    address.sin_addr.s_addr = htonl(INADDR_ANY);
+    socklen_t length = sizeof address;
+    if (bind(socket_.get(), reinterpret_cast<sockaddr*>(&address), length) != 0 ||
+        listen(socket_.get(), SOMAXCONN) != 0 ||
+        getsockname(socket_.get(), reinterpret_cast<sockaddr*>(&address), &length) != 0)
+        fail(ExitCode::kRankLost, "rank 0 cannot listen on port {}: {}", port, std::strerror(errno));
+    port_ = ntohs(address.sin_port);
+}
+
+Sideband Sideband::host(const Listener& listener, int size, uint64_t token, double timeout_s) {
+    Sideband band(0, size);
+    band.sockets_.resize(static_cast<size_t>(size));
+    const Clock::time_point deadline = deadline_in(timeout_s);
+    for (int there = 1; there < size;) {
+        pollfd ready{listener.socket(), POLLIN, 0};
+        if (const int polled = poll(&ready, 1, milliseconds_to(deadline)); polled < 0 && errno == EINTR)
+            continue;
+        else if (polled <= 0) {
+            std::vector<int> missing;
+            for (int rank = 1; rank < size; ++rank)
+                if (band.sockets_[static_cast<size_t>(rank)].get() < 0) missing.push_back(rank);
+            fail(ExitCode::kRankLost, "{} of {} ranks did not come to port {} of rank 0 within {} s: {}",
+                 missing.size(), size, listener.port(), timeout_s, fmt::join(missing, ", "));
+        }
+        Socket joined(accept4(listener.socket(), nullptr, nullptr, SOCK_CLOEXEC));
+        Hello hello;
+        // A stranger, a port scanner say, is let go.
+        if (!receive_all(joined.get(), &hello, sizeof hello, deadline_in(2)) ||
+            hello.magic != Hello{}.magic || hello.token != token || hello.size != size || hello.rank < 1 ||
+            hello.rank >= size || band.sockets_[static_cast<size_t>(hello.rank)].get() >= 0)
+            continue;
+        const int one = 1;
+        setsockopt(joined.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        make_blocking(joined.get());
+        send_all(joined.get(), &hello, sizeof hello);  // welcome
+        band.sockets_[static_cast<size_t>(hello.rank)] = std::move(joined);
+        ++there;
+    }
+    return band;
+}
+
+Sideband Sideband::join(int rank, int size, const std::vector<std::string>& addresses, int port,
+                        uint64_t token, double timeout_s) {
+    Sideband band(rank, size);
+    const Hello hello{.token = token, .rank = rank, .size = size};
+    for (const Clock::time_point deadline = deadline_in(timeout_s); Clock::now() < deadline;) {
+        for (const std::string& address : addresses) {
+            Socket made = connect_to(address, port, deadline);
+            Hello welcome;
+            if (made.get() < 0 || send(made.get(), &hello, sizeof hello, MSG_NOSIGNAL) != sizeof hello ||
+                !receive_all(made.get(), &welcome, sizeof welcome, deadline_in(5)) ||
+                std::memcmp(&welcome, &hello, sizeof hello) != 0)
+                continue;
+            make_blocking(made.get());
+            band.sockets_.push_back(std::move(made));
+            return band;
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    }
+    fail(ExitCode::kRankLost, "rank {} of {} found no rank 0 at {}, port {}, within {} s", rank, size,
+         fmt::join(addresses, " or "), port, timeout_s);
+}
+
+std::vector<std::string> Sideband::all_gather(const std::string& mine) {
+    std::vector<std::string> all(static_cast<size_t>(size_));
+    if (rank_ != 0) {
+        const std::string message = framed(mine);
+        send_all(sockets_[0].get(), message.data(), message.size());
+        for (std::string& text : all) text = receive_text(sockets_[0].get(), 0);
+        return all;
+    }
+    all[0] = mine;
+    for (int rank = 1; rank < size_; ++rank)
+        all[static_cast<size_t>(rank)] = receive_text(sockets_[static_cast<size_t>(rank)].get(), rank);
+    std::string messages;
+    for (const std::string& text : all) messages += framed(text);
+    for (int rank = 1; rank < size_; ++rank)
+        send_all(sockets_[static_cast<size_t>(rank)].get(), messages.data(), messages.size());
+    return all;
+}
+
+std::vector<std::string> own_addresses() {
+    std::vector<std::string> addresses;
+    ifaddrs* list = nullptr;
+    if (getifaddrs(&list) == 0) {
+        for (const ifaddrs* entry = list; entry; entry = entry->ifa_next) {
+            if (!entry->ifa_addr || entry->ifa_addr->sa_family != AF_INET) continue;
+            char text[INET_ADDRSTRLEN];
+            const auto* address = reinterpret_cast<const sockaddr_in*>(entry->ifa_addr);
+            inet_ntop(AF_INET, &address->sin_addr, text, sizeof text);
+            if (std::string(text).rfind("127.", 0) != 0) addresses.emplace_back(text);
+        }
+        freeifaddrs(list);
+    }
+    addresses.emplace_back("127.0.0.1");
+    return addresses;
+}
+
+}  // namespace pastur

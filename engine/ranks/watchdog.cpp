@@ -1,0 +1,143 @@
+#include "engine/ranks/watchdog.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
+#include "engine/io/console.h"
+#include "kernels/base/error.h"
+
+namespace pastur {
+namespace {
+
+constexpr int kBeatMilliseconds = 500;
+
+double now() {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+std::string own_name(int rank) {
+    utsname system{};
+    uname(&system);
+    return fmt::format("rank {} (host {}, process {})", rank, system.nodename, getpid());
+}
+
+}  // namespace
+
+Watchdog::Watchdog(Sideband band, const Whereabouts& where, double timeout_s)
+    : band_(std::move(band)), where_(where), timeout_s_(timeout_s) {
+    names_ = band_.all_gather(own_name(band_.rank()));
+    for (size_t i = 0; i < band_.sockets().size(); ++i) peers_.push_back({static_cast<int>(i), {}, now()});
+    thread_ = std::thread([this] { watch(); });
+}
+
+Watchdog::~Watchdog() {
+    leaving_ = true;
+    thread_.join();
+    Beat beat = own_beat();
+    beat.kind = Beat::Kind::kLeaving;
+    tell(beat);
+}
+
+Watchdog::Beat Watchdog::own_beat() const {
+    Beat beat;
+    beat.step = where_.step();
+    beat.collectives = where_.collectives();
+    beat.waiting_seconds = where_.waiting_seconds();
+    std::strncpy(beat.last, where_.last(), sizeof beat.last - 1);
+    return beat;
+}
+
+/// A rank that does not take it is noticed elsewhere.
+void Watchdog::tell(const Beat& beat) const {
+    for (const Socket& socket : band_.sockets())
+        if (socket.get() >= 0) send(socket.get(), &beat, sizeof beat, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+void Watchdog::watch() {
+    double next = 0;
+    while (!leaving_) {
+        if (now() >= next) {
+            tell(own_beat());
+            next = now() + kBeatMilliseconds * 1e-3;
+        }
+        listen(50);
+        judge();
+    }
+}
+
+void Watchdog::listen(int milliseconds) {
+    std::vector<pollfd> ready;
+    for (size_t i = 0; i < peers_.size(); ++i)
+        ready.push_back({peers_[i].left ? -1 : band_.sockets()[i].get(), POLLIN, 0});
+    if (poll(ready.data(), ready.size(), milliseconds) <= 0) return;
+    for (size_t i = 0; i < ready.size(); ++i)
+        if (ready[i].revents != 0) hear(peers_[i], ready[i].fd);
+}
+
+void Watchdog::hear(Peer& peer, int socket) {
+    char bytes[16 * sizeof(Beat)];
+    const ssize_t got = recv(socket, bytes, sizeof bytes, MSG_DONTWAIT);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (got <= 0) lost(peer, "its connection closed: it was killed or crashed");
+    peer.partial.append(bytes, static_cast<size_t>(got));
+    while (peer.partial.size() >= sizeof(Beat)) {
+        std::memcpy(&peer.beat, peer.partial.data(), sizeof(Beat));
+        peer.partial.erase(0, sizeof(Beat));
+        peer.heard = now();
+        peer.left = peer.left || peer.beat.kind == Beat::Kind::kLeaving;
+        if (peer.beat.kind == Beat::Kind::kFailed) {
+            tell(peer.beat);
+            _exit(peer.beat.code);
+        }
+    }
+}
+
+void Watchdog::judge() {
+    Beat latest = own_beat();  // of the collective that somebody has waited in for too long
+    for (size_t i = 0; i < peers_.size(); ++i) {
+        const Peer& peer = peers_[i];
+        if (peer.left || band_.sockets()[i].get() < 0) continue;
+        if (const double silent = now() - peer.heard; silent > timeout_s_)
+            lost(peer,
+                 fmt::format("no sign of life for {:.1f} s: it was stopped, or its host is gone", silent));
+        if (peer.beat.waiting_seconds > timeout_s_ && peer.beat.collectives >= latest.collectives)
+            latest = peer.beat;
+    }
+    if (band_.rank() != 0 || latest.waiting_seconds <= timeout_s_) return;
+    const std::string waited = fmt::format("others have waited {:.1f} s for it in collective {} ({})",
+                                           latest.waiting_seconds, latest.collectives, latest.last);
+    Peer self{0, own_beat(), now()};
+    if (self.beat.collectives < latest.collectives) lost(self, waited);
+    const auto late = std::min_element(peers_.begin() + 1, peers_.end(), [](const Peer& a, const Peer& b) {
+        return a.beat.collectives < b.beat.collectives;
+    });
+    lost(*late, late->beat.collectives < latest.collectives
+                    ? waited
+                    : fmt::format("every rank is in collective {} ({}) and none gets out", latest.collectives,
+                                  latest.last));
+}
+
+void Watchdog::lost(const Peer& peer, const std::string& why) {
+    Console::err().write(fmt::format(
+        "pastur: {} is lost: {}; last seen in step {}, collective {} ({}): ending every rank\n",
+        names_[static_cast<size_t>(peer.rank)], why, peer.beat.step, peer.beat.collectives, peer.beat.last));
+    Console::err().flush();
+    end_all(static_cast<int>(ExitCode::kRankLost));
+}
+
+void Watchdog::end_all(int code) {
+    Beat beat;
+    beat.kind = Beat::Kind::kFailed;
+    beat.code = code;
+    tell(beat);
+    _exit(code);  // no destructor: libraries would wait for the ranks that are gone
+}
+
+}  // namespace pastur

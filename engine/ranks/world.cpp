@@ -1,0 +1,112 @@
+#include "engine/ranks/world.h"
+
+#if defined(PASTUR_HAVE_MPI)
+#include <mpi.h>
+
+#include "engine/ranks/mpi_jobs.h"
+#endif
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "kernels/base/error.h"
+
+namespace pastur {
+namespace {
+
+/// Nodes of one job may start minutes apart.
+constexpr double kStartSeconds = 300;
+
+Sideband connect(const Launch& launch, const std::vector<std::string>& addresses) {
+    if (launch.rank == 0)
+        return Sideband::host(Sideband::Listener(launch.port), launch.size, launch.token, kStartSeconds);
+    return Sideband::join(launch.rank, launch.size, addresses, launch.port, launch.token, kStartSeconds);
+}
+
+}  // namespace
+
+World World::from_environment() {
+    World world(detect_launch());
+    if (world.kind() == Launch::Kind::kMpi) world.join_mpi();
+    if (world.kind() == Launch::Kind::kPlain)
+        world.sideband_.emplace(connect(world.launch_, {world.launch_.address}));
+    return world;
+}
+
+World::World(World&& other) noexcept
+    : launch_(std::move(other.launch_)),
+      mpi_(std::exchange(other.mpi_, false)),
+      sideband_(std::move(other.sideband_)) {}
+
+#if defined(PASTUR_HAVE_MPI)
+namespace {
+
+/// What rank 0 tells the others about its end of the sideband.
+struct Invitation {
+    uint64_t token = 0;
+    int port = 0;
+    char addresses[1024] = {};  ///< one after the other, each closed by a 0
+};
+
+Sideband connect_over_mpi(int rank, int size) {
+    Invitation invitation;
+    std::optional<Sideband::Listener> listener;
+    if (rank == 0) {
+        listener.emplace(0);
+        invitation.port = listener->port();
+        invitation.token =
+            static_cast<uint64_t>(std::chrono::system_clock::now().time_since_epoch().count()) ^
+            static_cast<uint64_t>(getpid()) << 48;
+        size_t used = 0;
+        for (const std::string& address : own_addresses()) {
+            if (used + address.size() + 2 > sizeof invitation.addresses) break;
+            std::memcpy(invitation.addresses + used, address.c_str(), address.size() + 1);
+            used += address.size() + 1;
+        }
+    }
+    check_mpi(MPI_Bcast(&invitation, sizeof invitation, MPI_BYTE, 0, MPI_COMM_WORLD), "MPI_Bcast");
+    if (rank == 0) return Sideband::host(*listener, size, invitation.token, kStartSeconds);
+    std::vector<std::string> addresses;
+    for (const char* next = invitation.addresses; *next != 0; next += addresses.back().size() + 1)
+        addresses.emplace_back(next);
+    return Sideband::join(rank, size, addresses, invitation.port, invitation.token, kStartSeconds);
+}
+
+}  // namespace
+
+void World::join_mpi() {
+    int provided = 0;
+    check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
+    mpi_ = true;
+    check_mpi(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+    check_mpi(MPI_Comm_rank(MPI_COMM_WORLD, &launch_.rank), "MPI_Comm_rank");
+    check_mpi(MPI_Comm_size(MPI_COMM_WORLD, &launch_.size), "MPI_Comm_size");
+    MPI_Comm host;
+    check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, launch_.rank, MPI_INFO_NULL, &host),
+              "MPI_Comm_split_type");
+    check_mpi(MPI_Comm_rank(host, &launch_.local_rank), "MPI_Comm_rank");
+    MPI_Comm_free(&host);
+    if (launch_.size > 1) sideband_.emplace(connect_over_mpi(launch_.rank, launch_.size));
+}
+
+World::~World() {
+    if (mpi_) MPI_Finalize();
+}
+
+void World::abort(int code) {
+    if (mpi_) MPI_Abort(MPI_COMM_WORLD, code);
+    _exit(code);
+}
+#else
+// Without MPI detect_launch() never finds it.
+void World::join_mpi() {}
+World::~World() = default;
+void World::abort(int code) {
+    _exit(code);
+}
+#endif
+
+}  // namespace pastur

@@ -1,0 +1,60 @@
+#pragma once
+// Which matrices of a model are decomposed, as products of its weights: the variants' query-key forms
+// (VARIANTS: effective key map at zero relative position; SPECTRA: scopes). Weights W are stored [out, in],
+// so that with Q_h the rows of a head's effective query map [w, C] and K_h those of its key map, M_h = Q_h^T
+// K_h.
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "diag/spectrum.h"
+#include "engine/config/config.h"
+#include "engine/model/param_table.h"
+
+namespace pastur {
+
+/// Matrices of one name and one shape, all solved together.
+struct SpectralMatrix {
+    struct Item {
+        int64_t layer;  ///< -1: of no layer (embedding, LM head)
+        int64_t head;   ///< -1: of all heads
+    };
+    std::string name;         ///< qk, qk_content, qk_rope, qk_literal, or a weight's short name
+    std::vector<Item> items;  ///< as the product counts them
+    FactorProduct product;
+    /// Whether, at initialisation, M is a product of independent Gaussian matrices, or a sum of such products
+    /// that share no factor (the whole query-key form of mla-decoupled). Neither: that form after a low-rank
+    /// query (q_rank), which both of its parts have, and as a framework's user would type it.
+    enum class Form : uint8_t { kProduct, kSumOfProducts, kOther };
+    Form form = Form::kProduct;
+    /// Names of the matrices that a kSumOfProducts adds up, of the same items.
+    std::vector<std::string> terms = {};
+};
+
+/// A weight by its name: f32, contiguous, on the device where it will be solved.
+using WeightLookup = std::function<ConstTensor(const std::string& name)>;
+struct NamedShape {
+    std::string name;
+    Shape shape;
+};
+
+/// The matrices of these scopes, all layers. Gains of latent norms are folded in. `weights` are the model's
+/// tensors, of which scope "weights" takes the matrices; lookup is asked for each tensor used, and its
+/// answer's address is kept.
+std::vector<SpectralMatrix> spectral_matrices(const Config& config, const std::vector<std::string>& scopes,
+                                              const std::vector<NamedShape>& weights,
+                                              const WeightLookup& lookup);
+
+/// The products alone, in their order: what a SpectrumSolver takes.
+std::vector<FactorProduct> products_of(const std::vector<SpectralMatrix>& matrices);
+/// What `weights` of spectral_matrices() is for a model's parameters.
+std::vector<NamedShape> shapes_of(const ParamTable& table);
+
+/// "model.layers.3.self_attn.q_proj.weight" -> {3, "q_proj"}; "lm_head.weight" -> {-1, "lm_head"}.
+struct ShortName {
+    int64_t layer;
+    std::string name;
+};
+ShortName short_name(const std::string& weight);
+
+}  // namespace pastur

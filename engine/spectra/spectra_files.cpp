@@ -1,0 +1,99 @@
+#include "engine/spectra/spectra_files.h"
+
+#include <charconv>
+#include <fstream>
+#include <limits>
+#include <map>
+
+#include "diag/npz.h"
+#include "engine/io/json_text.h"
+#include "engine/io/logger.h"
+
+namespace pastur {
+namespace fs = std::filesystem;
+namespace {
+
+/// The step of step_00000100.npz; -1 of another name.
+int64_t step_of(const fs::path& file) {
+    const std::string name = file.filename().string();
+    if (!name.starts_with("step_") || !name.ends_with(".npz")) return -1;
+    int64_t step = -1;
+    const char* end = name.data() + name.size() - 4;
+    const auto [parsed, error] = std::from_chars(name.data() + 5, end, step);
+    return error == std::errc() && parsed == end ? step : -1;
+}
+
+void move_archives_aside(const fs::path& folder, int64_t step) {
+    std::vector<fs::path> later;
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder))
+        if (step_of(entry.path()) > step) later.push_back(entry.path());
+    if (later.empty()) return;
+    make_folders(folder / "abandoned");
+    for (const fs::path& file : later) {
+        std::error_code error;
+        fs::rename(file, folder / "abandoned" / file.filename(), error);
+        if (error) fail(ExitCode::kIo, "cannot move {} aside: {}", file.string(), error.message());
+    }
+    sync_path(folder);
+}
+
+}  // namespace
+
+void SpectraFiles::open(int64_t step, const std::function<void(const nlohmann::ordered_json&)>& replay) {
+    make_folders(folder_);
+    move_archives_aside(folder_, step);
+    const fs::path summary = folder_ / "summary.jsonl";
+    truncate_after(summary, step);
+    summary_ = std::make_unique<AppendFile>(summary);
+    std::ifstream lines(summary, std::ios::binary);
+    if (!lines) fail_io("cannot open", summary.string());
+    for (std::string line; std::getline(lines, line);) {
+        const auto record = parse_json<nlohmann::ordered_json>(line);
+        // A line that somebody else put there is left alone.
+        if (record.is_object() && record.contains("matrix") && record.contains("null")) replay(record);
+    }
+    if (lines.bad()) fail_io("cannot read", summary.string());
+}
+
+std::string spectra_npz(const std::vector<SpectralMatrix>& matrices,
+                        const std::vector<std::vector<Spectrum>>& spectra) {
+    struct Array {
+        std::vector<double> values;
+        int64_t heads = 0, n = 0;
+    };
+    std::map<std::string, Array> arrays;
+    for (size_t m = 0; m < matrices.size(); ++m) {
+        const int64_t n = matrices[m].product.count();
+        for (size_t i = 0; i < matrices[m].items.size(); ++i) {
+            const auto [layer, head] = matrices[m].items[i];
+            Array& array = arrays[(layer < 0 ? "" : fmt::format("layers.{}.", layer)) + matrices[m].name +
+                                  (head < 0 ? "" : ".heads")];
+            array.n = n;
+            array.heads = head + 1;
+            const std::vector<double>& eigenvalues = spectra[m][i].eigenvalues;
+            array.values.insert(array.values.end(), eigenvalues.begin(), eigenvalues.end());
+            array.values.resize(array.values.size() + static_cast<size_t>(n) - eigenvalues.size(),
+                                std::numeric_limits<double>::quiet_NaN());
+        }
+    }
+    std::vector<NpzArray> members;
+    for (const auto& [name, array] : arrays) {
+        const std::vector<int64_t> shape =
+            array.heads == 0 ? std::vector<int64_t>{array.n} : std::vector<int64_t>{array.heads, array.n};
+        members.push_back({name, shape, array.values});
+    }
+    return npz_bytes(members);
+}
+
+void SpectraFiles::write_spectra(int64_t step, const std::vector<SpectralMatrix>& matrices,
+                                 const std::vector<std::vector<Spectrum>>& spectra) const {
+    write_file_atomically(folder_ / fmt::format("step_{:08}.npz", step), spectra_npz(matrices, spectra));
+}
+
+void SpectraFiles::append_summary(const std::vector<nlohmann::ordered_json>& records) {
+    std::string lines;
+    for (const nlohmann::ordered_json& record : records) lines += metrics_line(record) + "\n";
+    summary_->write(lines);
+}
+
+}  // namespace pastur

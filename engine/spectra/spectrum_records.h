@@ -1,0 +1,61 @@
+#pragma once
+// From eigenvalues to lines of spectra/summary.jsonl: one record per matrix and null.
+#include <functional>
+#include <map>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "diag/metrics.h"
+#include "engine/spectra/qk_factors.h"
+
+namespace pastur {
+
+struct SpectrumRecord {
+    int64_t layer = -1, head = -1;  ///< as SpectralMatrix::Item
+    std::string matrix;
+    std::string null;
+    std::vector<int64_t> dims;    ///< N_0 ... N_L
+    double variance_product = 0;  ///< of the factors' entries
+    /// The products that the null adds up, each with the name of the matrix it is of; empty for one product.
+    std::vector<std::pair<std::string, GaussianChain>> terms = {};
+    int64_t n = 0;                   ///< eigenvalues
+    std::vector<std::string> flags;  ///< of SpectrumMetrics, or solver_failed
+    SpectrumMetrics metrics{};
+};
+/// {"step", "layer", "head", "matrix", "null", "n", "dims", "variance_product" | "terms": [{"matrix", "dims",
+/// "variance_product"}] | "rows", "cols", "flags", <metrics>}; metrics_line() makes it a line. Without a step
+/// for `pastur spectra`.
+nlohmann::ordered_json to_json(const SpectrumRecord& record, std::optional<int64_t> step);
+
+/// Everything solved at one moment. `shuffled` [draw][matrix][item] is for the permuted null, else empty.
+struct MeasuredSpectra {
+    std::vector<std::vector<Spectrum>> spectra;  ///< [matrix][item]
+    std::vector<std::vector<std::vector<Spectrum>>> shuffled;
+};
+/// Once give_up() is true, which is asked between the draws, some of them are missing.
+MeasuredSpectra solve_spectra(SpectrumSolver& solver, const std::vector<SpectralMatrix>& matrices,
+                              const DiagnosticsConfig& config, uint64_t seed,
+                              const std::function<bool()>& give_up = {});
+
+/// Compares spectra with nulls. Keeps the laws it has computed.
+class SpectrumJudge {
+  public:
+    /// By nulls, tw_quantile and mp_variance.
+    explicit SpectrumJudge(const DiagnosticsConfig& settings);
+    /// Matrix by matrix, item by item, null by null. A matrix that is neither a product of Gaussian factors
+    /// nor a sum of such has no product null, nor has a sum whose terms were not measured beside it.
+    std::vector<SpectrumRecord> judge(const std::vector<SpectralMatrix>& matrices,
+                                      const MeasuredSpectra& measured);
+
+  private:
+    Null null_of(const SpectrumRecord& record, const Spectrum& spectrum,
+                 const std::vector<std::vector<double>>& shuffled);
+    std::vector<std::string> nulls_;
+    double tw_quantile_;
+    VarianceEstimate mp_variance_;
+    std::map<std::vector<int64_t>, ProductLaw> laws_;
+};
+
+}  // namespace pastur

@@ -1,0 +1,140 @@
+#include "engine/train/checkpoint.h"
+
+#include <nlohmann/json.hpp>
+
+#include "engine/io/files.h"
+#include "engine/io/safetensors.h"
+#include "engine/train/optimizer_files.h"
+
+namespace pastur {
+namespace {
+
+constexpr const char* kModelFile = "model.safetensors";
+constexpr const char* kOptimizerFile = "optimizer.rank0.safetensors";
+constexpr const char* kStateFile = "state.json";
+constexpr const char* kRecipeKey = "recipe";
+constexpr int64_t kStateLimit = 1 << 20;
+
+/// Sources that download one tensor after the other through `host`.
+TensorSource device_source(Context& ctx, const std::string& name, Tensor tensor, std::vector<float>& host) {
+    TensorSource source;
+    source.name = name;
+    for (int i = 0; i < tensor.rank(); ++i) source.shape.push_back(tensor.size(i));
+    source.bytes = [&ctx, &host, tensor] {
+        host.resize(static_cast<size_t>(tensor.numel()));
+        download(ctx, as_tensor(std::span(host)), tensor);
+        return std::as_bytes(std::span(host));
+    };
+    return source;
+}
+
+void read_tensor(Context& ctx, const SafetensorsFile& file, const std::string& name, Tensor into) {
+    upload(ctx, into, file.tensor(name, DType::kF32, into.shape()));
+}
+
+}  // namespace
+
+void write_checkpoint_files(const std::filesystem::path& folder, Context& ctx, const Config& config,
+                            const Parameters& params, const AdamW& optimizer, const TrainState& state) {
+    std::vector<float> host;
+    std::vector<TensorSource> weights, moments;
+    for (const Param& param : params.table().params()) {
+        weights.push_back(device_source(ctx, param.name, params.master(param), host));
+        if (!optimizer.owns_all()) continue;
+        moments.push_back(device_source(ctx, param.name + ".exp_avg", optimizer.first_moment(param), host));
+        moments.push_back(
+            device_source(ctx, param.name + ".exp_avg_sq", optimizer.second_moment(param), host));
+    }
+    write_safetensors(folder / kModelFile, weights, {{"format", "pt"}, {kRecipeKey, to_toml(config)}});
+    if (optimizer.owns_all())
+        write_safetensors(folder / kOptimizerFile, moments, {{"step", std::to_string(state.step)}});
+    else
+        write_moment_parts(folder, ctx, params.table(), optimizer, 0, state.step);
+    const nlohmann::ordered_json json = {{"v", 1},
+                                         {"step", state.step},
+                                         {"tokens", state.tokens},
+                                         {"skipped", state.skipped},
+                                         {"data_fingerprint", state.data_fingerprint}};
+    write_file_atomically(folder / kStateFile, json.dump(2) + "\n");
+}
+
+void check_checkpoint_weights(const std::filesystem::path& folder, const ParamTable& table) {
+    const SafetensorsFile file(folder / kModelFile);
+    for (const Param& param : table.params()) file.tensor(param.name, DType::kF32, param.shape);
+}
+
+void read_checkpoint_weights(const std::filesystem::path& folder, Context& ctx, Parameters& params) {
+    const SafetensorsFile file(folder / kModelFile);
+    for (const Param& param : params.table().params())
+        read_tensor(ctx, file, param.name, params.master(param));
+    params.refresh_compute(ctx);
+}
+
+void read_checkpoint_files(const std::filesystem::path& folder, Context& ctx, Parameters& params,
+                           AdamW& optimizer, TrainState& state) {
+    read_checkpoint_weights(folder, ctx, params);
+    read_moments(folder, ctx, params.table(), optimizer);
+    state = read_checkpoint_state(folder);
+}
+
+TrainState read_checkpoint_state(const std::filesystem::path& folder) {
+    const std::filesystem::path path = folder / kStateFile;
+    try {
+        const auto json = nlohmann::json::parse(read_file(path, kStateLimit));
+        return {json.at("step"), json.at("tokens"), json.at("skipped"), json.at("data_fingerprint")};
+    } catch (const nlohmann::json::exception& error) {
+        fail(ExitCode::kCorruptData, "{}: {}", path.string(), error.what());
+    }
+}
+
+Config read_checkpoint_config(const std::filesystem::path& folder) {
+    const std::filesystem::path path = folder / kModelFile;
+    const SafetensorsFile file(path);
+    const auto recipe = file.metadata().find(kRecipeKey);
+    if (recipe == file.metadata().end())
+        fail(ExitCode::kCorruptData, "{}: no \"{}\" in its metadata: not a checkpoint of pastur",
+             path.string(), kRecipeKey);
+    try {
+        return parse_config(recipe->second, path.string(), {});
+    } catch (const Error& error) {  // nobody's usage now
+        fail(ExitCode::kCorruptData, "{}", error.what());
+    }
+}
+
+void check_same_run(const Config& then, const Config& now) {
+    // What may change between the parts of a run: where things are and how often they are reported.
+    // Everything else must read the same in the resolved recipe.
+    const auto comparable = [](Config config) {
+        config.run = {};
+        config.hw = {};
+        config.checkpoint = {};
+        config.diagnostics = {};
+        config.data.dir = config.data.train = config.data.val = "";
+        config.train.val_every = config.train.val_tokens = 0;
+        config.train.micro_batch = 0;  // follows the number of ranks
+        config.train.nonfinite = config.train.recompute = "";
+        config.train.zero = 0;
+        if (config.train.precision != "fp8")
+            config.train.fp8_min_outputs = config.train.fp8_min_gradient_side = 0;
+        config.train.cuda_graph = false;
+        config.train.comm_timeout_s = 0;
+        return to_toml(config);
+    };
+    const std::string a = comparable(then), b = comparable(now);
+    if (a == b) return;
+    std::string differences;
+    size_t i = 0, j = 0;
+    while (i < a.size() && j < b.size()) {
+        const size_t end_a = a.find('\n', i), end_b = b.find('\n', j);
+        const std::string line_a = a.substr(i, end_a - i), line_b = b.substr(j, end_b - j);
+        if (line_a != line_b)
+            differences += fmt::format("{}`{}` is now `{}`", differences.empty() ? "" : ", ", line_a, line_b);
+        i = end_a + 1;
+        j = end_b + 1;
+    }
+    fail(ExitCode::kUsage,
+         "the checkpoint belongs to another recipe: {}; resume with the recipe it was made with",
+         differences);
+}
+
+}  // namespace pastur

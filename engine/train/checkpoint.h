@@ -1,0 +1,33 @@
+#pragma once
+// What is in a checkpoint folder: model.safetensors (fp32 master weights under their Hugging Face names, the
+// recipe as metadata), optimizer.rank*.safetensors (both Adam moments: optimizer_files.h), state.json
+// (counters, data fingerprint).
+#include <filesystem>
+
+#include "engine/train/optimizer.h"
+#include "engine/train/train_state.h"
+
+namespace pastur {
+
+/// Writes rank 0's files into `folder`: all but the other ranks' parts of the moments. Throws (kIo).
+void write_checkpoint_files(const std::filesystem::path& folder, Context& ctx, const Config& config,
+                            const Parameters& params, const AdamW& optimizer, const TrainState& state);
+
+/// The reverse. Every tensor must be there with its shape; throws (kCorruptData, kMissingInput).
+void read_checkpoint_files(const std::filesystem::path& folder, Context& ctx, Parameters& params,
+                           AdamW& optimizer, TrainState& state);
+
+/// The recipe a checkpoint was trained with, from model.safetensors' metadata.
+Config read_checkpoint_config(const std::filesystem::path& folder);
+/// The counters of a checkpoint, from state.json. Throws (kCorruptData, kMissingInput).
+TrainState read_checkpoint_state(const std::filesystem::path& folder);
+/// Throws (kCorruptData) unless the checkpoint holds every weight of a model of this table, in its shape.
+void check_checkpoint_weights(const std::filesystem::path& folder, const ParamTable& table);
+/// The weights alone, for evaluation.
+void read_checkpoint_weights(const std::filesystem::path& folder, Context& ctx, Parameters& params);
+
+/// Throws (kUsage) when going on under `now` would not continue what `then` trained: one line, every
+/// differing key of [model], [attention] and of the keys of [data] and [train] that change the losses.
+void check_same_run(const Config& then, const Config& now);
+
+}  // namespace pastur

@@ -1,0 +1,208 @@
+#include "engine/train/checkpoint_store.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "engine/io/files.h"
+#include "engine/io/manifest.h"
+#include "kernels/base/error.h"
+
+namespace pastur {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr const char* kPrefix = "step_";
+// Names that no reader takes for a checkpoint: half-written, about to be replaced, about to be removed.
+constexpr const char* kTemporary = ".tmp-";
+constexpr const char* kReplaced = ".old-";
+constexpr const char* kDropped = ".drop-";
+
+std::string folder_name(int64_t step) {
+    return fmt::format("{}{:08}", kPrefix, step);
+}
+
+bool starts_with(const std::string& text, const char* prefix) {
+    return text.rfind(prefix, 0) == 0;
+}
+
+/// The step of "step_00000100"; -1 for another name.
+int64_t step_of(const std::string& name) {
+    if (!starts_with(name, kPrefix)) return -1;
+    int64_t step = -1;
+    const char* const end = name.data() + name.size();
+    const auto [stop, error] = std::from_chars(name.data() + std::string(kPrefix).size(), end, step);
+    return error == std::errc() && stop == end && step >= 0 && folder_name(step) == name ? step : -1;
+}
+
+/// The names in a folder; empty when there is no such folder.
+std::vector<std::string> names_in(const fs::path& folder) {
+    std::vector<std::string> names;
+    std::error_code error;
+    for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error))
+        names.push_back(entry->path().filename().string());
+    if (error && error != std::errc::no_such_file_or_directory)
+        fail(ExitCode::kIo, "cannot list {}: {}", folder.string(), error.message());
+    return names;
+}
+
+/// Removes what it can: a leftover costs space, not correctness, and the next sweep tries again.
+void remove_if_possible(const fs::path& path) {
+    std::error_code ignored;
+    fs::remove_all(path, ignored);
+}
+
+/// Whoever wrote the files may not have fsynced them.
+void sync_files(const fs::path& folder) {
+    for (const std::string& name : names_in(folder)) sync_path(folder / name);
+    sync_path(folder);
+}
+
+}  // namespace
+
+CheckpointStore::CheckpointStore(fs::path folder, int64_t keep) : folder_(std::move(folder)), keep_(keep) {
+    PASTUR_CHECK(keep >= 0, "keeping {} checkpoints", keep);
+}
+
+void CheckpointStore::prepare(int64_t resumed) {
+    make_folders(folder_);
+    for (const std::string& name : names_in(folder_)) {
+        if (starts_with(name, kReplaced)) {
+            // Interrupted between the two renames of a replacement: the old one is the only one.
+            const fs::path original = folder_ / name.substr(std::string(kReplaced).size());
+            if (!path_exists(original)) rename_durably(folder_ / name, original);
+            remove_if_possible(folder_ / name);
+        }
+        if (starts_with(name, kTemporary) || starts_with(name, kDropped)) remove_if_possible(folder_ / name);
+    }
+    // The write of the last checkpoint may have been interrupted just before `latest` moved.
+    if (resumed >= 0) point_latest(folder_name(resumed));
+}
+
+fs::path CheckpointStore::temporary_folder(int64_t step) const {
+    return folder_ / (kTemporary + folder_name(step));
+}
+
+fs::path CheckpointStore::write(int64_t step, const std::function<void(const fs::path&)>& fill) {
+    begin(step);
+    return complete(step, fill);
+}
+
+void CheckpointStore::begin(int64_t step) {
+    PASTUR_CHECK(step >= 0, "checkpoint of step {}", step);
+    const fs::path temporary = temporary_folder(step);
+    // A file that stayed from an interrupted write would become part of this checkpoint.
+    remove_if_possible(temporary);
+    if (path_exists(temporary))
+        fail(ExitCode::kIo, "cannot remove {}, which an interrupted checkpoint left", temporary.string());
+    try {
+        make_folders(temporary);
+    } catch (...) {
+        remove_if_possible(temporary);
+        throw;
+    }
+}
+
+fs::path CheckpointStore::complete(int64_t step, const std::function<void(const fs::path&)>& fill) {
+    const std::string name = folder_name(step);
+    const fs::path temporary = temporary_folder(step), final = folder_ / name,
+                   replaced = folder_ / (kReplaced + name);
+    try {
+        fill(temporary);
+        write_manifest(temporary);
+        sync_files(temporary);
+        if (path_exists(final)) {
+            remove_if_possible(replaced);
+            rename_durably(final, replaced);
+        }
+        rename_durably(temporary, final);
+    } catch (...) {
+        std::error_code ignored;  // what fails here, prepare() does at the next start
+        if (!fs::exists(final, ignored)) fs::rename(replaced, final, ignored);
+        remove_if_possible(temporary);
+        throw;
+    }
+    remove_if_possible(replaced);
+    point_latest(name);
+    prune(step);
+    return final;
+}
+
+void CheckpointStore::point_latest(const std::string& name) const {
+    write_file_atomically(folder_ / "latest", name + "\n");
+}
+
+void CheckpointStore::prune(int64_t written) const {
+    if (keep_ == 0) return;
+    std::vector<Checkpoint> others = list();
+    std::erase_if(others, [&](const Checkpoint& checkpoint) { return checkpoint.step == written; });
+    // Newest first, but a later step than the one just written did not verify when this run resumed before
+    // it, or belongs to a course that was given up: those go before any other.
+    std::sort(others.begin(), others.end(), [&](const Checkpoint& a, const Checkpoint& b) {
+        return std::pair(a.step < written, a.step) > std::pair(b.step < written, b.step);
+    });
+    for (size_t i = static_cast<size_t>(keep_ - 1); i < others.size(); ++i) {
+        // Out of sight in one step, since removing many files can be interrupted.
+        std::error_code ignored;
+        fs::rename(others[i].path, folder_ / (kDropped + others[i].path.filename().string()), ignored);
+    }
+    for (const std::string& name : names_in(folder_))
+        if (starts_with(name, kDropped)) remove_if_possible(folder_ / name);
+}
+
+std::vector<CheckpointStore::Checkpoint> CheckpointStore::list() const {
+    std::vector<Checkpoint> checkpoints;
+    for (const std::string& name : names_in(folder_))
+        if (const int64_t step = step_of(name); step >= 0) checkpoints.push_back({step, folder_ / name});
+    std::sort(checkpoints.begin(), checkpoints.end(),
+              [](const Checkpoint& a, const Checkpoint& b) { return a.step < b.step; });
+    return checkpoints;
+}
+
+std::optional<CheckpointStore::Checkpoint> CheckpointStore::newest_intact(
+    std::vector<std::string>& warnings) const {
+    std::vector<Checkpoint> checkpoints = list();
+    std::string first_problem;
+    bool unreadable = false;
+    for (; !checkpoints.empty(); checkpoints.pop_back()) {
+        try {
+            verify(checkpoints.back().path);
+            return checkpoints.back();
+        } catch (const Error& error) {
+            if (first_problem.empty()) first_problem = error.what();
+            unreadable = unreadable || error.code() == ExitCode::kIo;
+            warnings.push_back(fmt::format("checkpoint {} is damaged and passed over: {}",
+                                           checkpoints.back().path.filename().string(), error.what()));
+        }
+    }
+    if (!first_problem.empty())
+        fail(unreadable ? ExitCode::kIo : ExitCode::kCorruptData,
+             "{}: no checkpoint is intact; the newest: {}", folder_.string(), first_problem);
+    return std::nullopt;
+}
+
+void CheckpointStore::verify(const fs::path& checkpoint) {
+    verify_manifest(checkpoint);
+}
+
+fs::path CheckpointStore::find(const fs::path& path) {
+    if (!path_exists(path)) fail(ExitCode::kMissingInput, "{}: no such checkpoint", path.string());
+    if (std::error_code ignored; !fs::is_directory(path, ignored)) {
+        std::string name = read_file(path, 4096);
+        name.erase(name.find_last_not_of('\n') + 1);
+        if (path.filename() != "latest" || step_of(name) < 0)
+            fail(ExitCode::kMissingInput,
+                 "{}: expected a checkpoint folder, or the file `latest` beside some", path.string());
+        return find(path.parent_path() / name);
+    }
+    if (path_exists(path / kManifestName)) return path;
+    for (const fs::path& folder : {path, path / "checkpoints"})
+        if (const auto checkpoints = CheckpointStore(folder, 0).list(); !checkpoints.empty())
+            return checkpoints.back().path;
+    fail(ExitCode::kMissingInput,
+         "{}: holds no checkpoint (expected {} and other files, or folders named {})", path.string(),
+         kManifestName, folder_name(100));
+}
+
+}  // namespace pastur

@@ -1,0 +1,43 @@
+#include "engine/train/evaluate.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace pastur {
+
+double Evaluation::perplexity() const {
+    return std::exp(loss);
+}
+
+std::optional<Evaluation> evaluate(Context& ctx, Comm& comm, Model& model, DeviceBatch& batch,
+                                   const TokenLoader& data, int64_t max_tokens,
+                                   const std::function<bool()>& give_up) {
+    const BatchShape& shape = model.shape();
+    int64_t sequences = data.sequences();
+    if (max_tokens > 0) sequences = std::clamp<int64_t>(max_tokens / shape.time, 1, sequences);
+    std::vector<float> losses(static_cast<size_t>(shape.tokens()));
+    double total = 0;
+    // The last batch is filled up with a sequence that exists; what it adds is not counted.
+    const ReadSequence read = [&](int64_t i, std::span<int32_t> out) {
+        data.sequence(std::min(i, sequences - 1), out);
+    };
+    for (int64_t round = 0; round < sequences; round += comm.size() * shape.batch) {
+        if (comm.all_reduce_max(give_up()) != 0) return std::nullopt;
+        const int64_t first = round + comm.rank() * shape.batch;
+        if (first >= sequences) continue;
+        batch.upload(ctx, read_batch(read, first, shape));
+        model.forward(ctx, batch.losses(), batch.tokens(), batch.targets());
+        download(ctx, as_tensor(std::span(losses)), batch.losses());
+        const int64_t counted = std::min(shape.batch, sequences - first) * shape.time;
+        for (int64_t i = 0; i < counted; ++i) total += losses[static_cast<size_t>(i)];
+    }
+    const Buffer buffer = allocate(ctx, size_of(DType::kF64));
+    const Tensor sum(buffer.data(), DType::kF64, {1});
+    upload(ctx, sum, as_tensor(std::span(&total, 1)));
+    comm.all_reduce_sum(ctx, sum);
+    download(ctx, as_tensor(std::span(&total, 1)), sum);
+    const int64_t tokens = sequences * shape.time;
+    return Evaluation{total / static_cast<double>(tokens), tokens};
+}
+
+}  // namespace pastur

@@ -1,0 +1,110 @@
+#include "engine/train/memory_plan.h"
+
+#include <algorithm>
+
+#include "engine/model/batch.h"
+
+namespace pastur {
+namespace {
+// What recomputing changes of a plan.
+constexpr const char* kActivations = "activations";
+constexpr const char* kTemporaries = "temporaries";
+constexpr const char* kScratch = "scratch";
+
+double to_mib(int64_t bytes) {
+    return static_cast<double>(bytes) / (1 << 20);
+}
+}  // namespace
+
+int64_t MemoryPlan::total() const {
+    int64_t bytes = 0;
+    for (const Entry& entry : entries) bytes += entry.bytes;
+    return bytes;
+}
+
+std::string MemoryPlan::describe(const MemoryInfo& memory) const {
+    std::string text;
+    for (const Entry& entry : entries)
+        text += fmt::format("  {:<24}{:>12.1f} MiB\n", entry.name, to_mib(entry.bytes));
+    text += fmt::format("  {:<24}{:>12.1f} MiB of {:.1f} free\n", "total", to_mib(total()),
+                        to_mib(memory.free_bytes));
+    return text;
+}
+
+int64_t MemoryPlan::total_with(const Planner& activations) const {
+    int64_t bytes = activations.bytes() + activations.scratch_bytes();
+    for (const Entry& entry : entries)
+        if (entry.name != kActivations && entry.name != kTemporaries && entry.name != kScratch)
+            bytes += entry.bytes;
+    return bytes;
+}
+
+void MemoryPlan::settle_recompute(const MemoryInfo& memory, Context& ctx, Comm& comm, Model& model) {
+    if (model.config().train.recompute != kRecomputeAuto) return;
+    const std::vector<RecomputeChoice> choices = recompute_choices(ctx, model);
+    std::vector<int64_t> totals;
+    for (const RecomputeChoice& choice : choices) totals.push_back(total_with(choice.activations));
+    // What a host has is for all its ranks.
+    const int64_t free_bytes = is_cuda(ctx) ? memory.free_bytes : memory.free_bytes / comm.ranks_of_host();
+    const int level = comm.all_reduce_max(static_cast<int>(first_that_fits(totals, free_bytes)));
+    model.set_recompute(static_cast<Recompute>(level));
+    const Planner& activations = choices[static_cast<size_t>(level)].activations;
+    for (Entry& entry : entries) {
+        if (entry.name == kActivations) entry.bytes = activations.kept_bytes();
+        if (entry.name == kTemporaries) entry.bytes = activations.shared_bytes();
+        if (entry.name == kScratch) entry.bytes = activations.scratch_bytes();
+    }
+}
+
+void MemoryPlan::check_fits(const MemoryInfo& memory, Context& ctx, const Model& model) const {
+    if (total() <= memory.free_bytes) return;
+    const std::vector<RecomputeChoice> choices = recompute_choices(ctx, model);
+    const auto fits = [&](const RecomputeChoice& choice) {
+        return total_with(choice.activations) <= memory.free_bytes;
+    };
+    const auto cheapest = std::find_if(choices.begin(), choices.end(), fits);
+    const RecomputeChoice& named = cheapest == choices.end() ? choices.back() : *cheapest;
+    const std::string way_out =
+        cheapest == choices.end() ? fmt::format("train.recompute = \"{}\" would still need {:.0f} MiB: lower",
+                                                name_of(named.level), to_mib(total_with(named.activations)))
+                                  : fmt::format("set train.recompute = \"{}\" ({:.0f} MiB), or lower",
+                                                name_of(named.level), to_mib(total_with(named.activations)));
+    fail(ExitCode::kNoDevice,
+         "not enough memory: {:.0f} MiB needed, {:.0f} MiB free (of {:.0f}); {} train.micro_batch, "
+         "data.seq_len or the model's size",
+         to_mib(total()), to_mib(memory.free_bytes), to_mib(memory.total_bytes), way_out);
+}
+
+std::vector<RecomputeChoice> recompute_choices(Context& ctx, const Model& model) {
+    // Another model, never allocated: measuring moves a model's tensors.
+    Model other(model.config(), model.params().compute_dtype(), model.shape());
+    std::vector<RecomputeChoice> choices;
+    for (size_t i = 0; i < recompute_names().size(); ++i) {
+        const auto level = static_cast<Recompute>(i);
+        other.set_recompute(level);
+        choices.push_back({level, other.measure(ctx),
+                           recompute_flops_per_token(level, model.config(), other.params().table())});
+    }
+    return choices;
+}
+
+MemoryPlan plan_memory(Context& ctx, Model& model, const AdamW* optimizer) {
+    const Parameters& params = model.params();
+    const Planner activations = model.measure(ctx);
+    MemoryPlan plan;
+    plan.entries.push_back({"master weights (fp32)", params.master_bytes()});
+    if (params.compute_bytes() > 0) plan.entries.push_back({"weights (bf16)", params.compute_bytes()});
+    if (params.fp8().bytes() > 0) plan.entries.push_back({"weights (fp8)", params.fp8().bytes()});
+    if (optimizer) {
+        plan.entries.push_back({"gradients (fp32)", params.master_bytes()});
+        plan.entries.push_back({optimizer->owns_all() ? "Adam moments (fp32)" : "Adam moments, own parts",
+                                optimizer->state_bytes()});
+    }
+    plan.entries.push_back({kActivations, activations.kept_bytes()});
+    plan.entries.push_back({kTemporaries, activations.shared_bytes()});
+    plan.entries.push_back({kScratch, activations.scratch_bytes()});
+    plan.entries.push_back({"token batch", DeviceBatch::bytes(model.shape())});
+    return plan;
+}
+
+}  // namespace pastur

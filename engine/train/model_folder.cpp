@@ -1,0 +1,204 @@
+#include "engine/train/model_folder.h"
+
+#include <fmt/ranges.h>
+
+#include <bit>
+#include <cstring>
+#include <set>
+
+#include "engine/config/nearest_name.h"
+#include "engine/io/json_text.h"
+#include "engine/model/model.h"
+#include "engine/train/checkpoint.h"
+#include "engine/train/checkpoint_store.h"
+
+namespace pastur {
+namespace fs = std::filesystem;
+namespace {
+
+using nlohmann::json;
+
+constexpr int64_t kJsonLimit = 64 << 20;
+constexpr int64_t kWidest = 1 << 20, kMost = 1 << 16;
+
+json read_json(const fs::path& file) {
+    json value = parse_json(read_file(file, kJsonLimit));
+    if (!value.is_object()) fail(ExitCode::kCorruptData, "{}: expected a JSON object", file.string());
+    return value;
+}
+
+/// The sizes in a config.json.
+class HfConfig {
+  public:
+    explicit HfConfig(const fs::path& file) : file_(file.string()), json_(read_json(file)) {}
+
+    bool has(const char* key) const {
+        const auto found = json_.find(key);
+        return found != json_.end() && !found->is_null();
+    }
+    int64_t size(const char* key, int64_t most) const {
+        const auto found = json_.find(key);
+        if (found == json_.end())
+            fail(ExitCode::kCorruptData, "{}: no \"{}\": expected a model of Llama or DeepSeek-V2/V3 shape",
+                 file_, key);
+        const bool valid = found->is_number_unsigned() && found->get<uint64_t>() >= 1 &&
+                           found->get<uint64_t>() <= static_cast<uint64_t>(most);
+        if (!valid)
+            fail(ExitCode::kCorruptData, "{}: {}: expected an integer from 1 to {}", file_, key, most);
+        return found->get<int64_t>();
+    }
+    int64_t size_or(const char* key, int64_t most, int64_t otherwise) const {
+        return has(key) ? size(key, most) : otherwise;
+    }
+    const std::string& file() const { return file_; }
+
+  private:
+    std::string file_;
+    json json_;
+};
+
+Config config_of(const HfConfig& hf) {
+    Config config;
+    ModelConfig& m = config.model;
+    m.preset = "custom";
+    m.vocab = hf.size_or("vocab_size", 1 << 30, 2);
+    m.d_model = hf.size("hidden_size", kWidest);
+    m.layers = hf.size("num_hidden_layers", kMost);
+    m.heads = hf.size("num_attention_heads", kMost);
+    m.ffn = hf.size_or("intermediate_size", kWidest, 1);
+    if (hf.has("kv_lora_rank")) {
+        AttentionConfig& a = config.attention;
+        a.variant = "mla-decoupled";
+        a.kv_rank = hf.size("kv_lora_rank", kWidest);
+        a.nope_dim = hf.size("qk_nope_head_dim", kWidest);
+        a.rope_dim = hf.size("qk_rope_head_dim", kWidest);
+        a.v_dim = hf.size("v_head_dim", kWidest);
+        a.q_rank = hf.size_or("q_lora_rank", kWidest, 0);
+        a.latent_norm = true;
+        m.head_dim = a.nope_dim + a.rope_dim;
+        m.kv_heads = m.heads;
+        return config;
+    }
+    if (!hf.has("head_dim") && m.d_model % m.heads != 0)
+        fail(ExitCode::kCorruptData, "{}: num_attention_heads = {} does not divide hidden_size = {}",
+             hf.file(), m.heads, m.d_model);
+    m.head_dim = hf.size_or("head_dim", kWidest, m.d_model / m.heads);
+    m.kv_heads = hf.size_or("num_key_value_heads", kMost, m.heads);
+    if (m.heads % m.kv_heads != 0)
+        fail(ExitCode::kCorruptData, "{}: num_key_value_heads = {} does not divide num_attention_heads = {}",
+             hf.file(), m.kv_heads, m.heads);
+    return config;
+}
+
+/// The safetensors files of a folder: the one, or those the index names.
+std::set<fs::path> weight_files(const fs::path& folder) {
+    const fs::path index = folder / "model.safetensors.index.json", single = folder / "model.safetensors";
+    if (!path_exists(index)) {
+        if (path_exists(single)) return {single};
+        fail(ExitCode::kMissingInput, "{}: no model.safetensors or model.safetensors.index.json in it",
+             folder.string());
+    }
+    const json map = read_json(index).value("weight_map", json());
+    if (!map.is_object() || map.empty())
+        fail(ExitCode::kCorruptData, "{}: expected a \"weight_map\" of tensors to files", index.string());
+    std::set<fs::path> files;
+    for (const auto& [tensor, file] : map.items()) {
+        const fs::path name = file.is_string() ? fs::path(file.get<std::string>()) : fs::path();
+        if (name.empty() || name != name.filename() || name == "..")
+            fail(ExitCode::kCorruptData, "{}: weight_map: expected names of files beside it", index.string());
+        files.insert(folder / name);
+    }
+    return files;
+}
+
+template <typename Stored, typename Convert>
+std::vector<float> converted(std::span<const std::byte> bytes, Convert convert) {
+    std::vector<float> out(bytes.size() / sizeof(Stored));
+    for (size_t i = 0; i < out.size(); ++i) {
+        Stored stored;
+        std::memcpy(&stored, bytes.data() + i * sizeof stored, sizeof stored);
+        out[i] = convert(stored);
+    }
+    return out;
+}
+
+Shape shape_of(const std::vector<int64_t>& extents) {
+    Shape shape;
+    for (const int64_t extent : extents) shape.push_back(extent);
+    return shape;
+}
+
+}  // namespace
+
+float half_to_float(uint16_t bits) {
+    const uint32_t sign = static_cast<uint32_t>(bits & 0x8000) << 16, exponent = bits >> 10 & 0x1f;
+    const uint32_t mantissa = bits & 0x3ff;
+    if (exponent == 0) {
+        const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;  // zero or subnormal
+        return sign ? -magnitude : magnitude;
+    }
+    const uint32_t widened = exponent == 0x1f ? 0xff : exponent + 127 - 15;
+    return std::bit_cast<float>(sign | widened << 23 | mantissa << 13);
+}
+
+ModelFolder::ModelFolder(const fs::path& path) {
+    if (!path_exists(path)) fail(ExitCode::kMissingInput, "{}: no such file or folder", path.string());
+    if (path_exists(path / "config.json"))
+        open_hugging_face(path);
+    else
+        open_checkpoint(path_exists(path / "checkpoints") ? path / "checkpoints" : path);
+    for (const auto& file : files_)
+        for (const auto& [name, entry] : file->entries())
+            if (!owners_.emplace(name, file.get()).second)
+                fail(ExitCode::kCorruptData, "{}: tensor {} is in two files", path_.string(), name);
+    // Only shapes: nothing is allocated.
+    const Model model(config_, DType::kF32, {1, 1});
+    for (const Param& param : model.params().table().params())
+        if (param.name.find(".self_attn.") != std::string::npos) expected_.emplace(param.name, param.shape);
+}
+
+void ModelFolder::open_checkpoint(const fs::path& path) {
+    path_ = CheckpointStore::find(path);
+    CheckpointStore::verify(path_);
+    config_ = read_checkpoint_config(path_);
+    files_.push_back(std::make_unique<SafetensorsFile>(path_ / "model.safetensors"));
+}
+
+void ModelFolder::open_hugging_face(const fs::path& path) {
+    path_ = path;
+    config_ = config_of(HfConfig(path / "config.json"));
+    for (const fs::path& file : weight_files(path)) files_.push_back(std::make_unique<SafetensorsFile>(file));
+}
+
+std::vector<NamedShape> ModelFolder::shapes() const {
+    std::vector<NamedShape> shapes;
+    for (const auto& [name, file] : owners_) {
+        const std::vector<int64_t>& extents = file->entries().at(name).shape;
+        if (extents.size() == 1 || extents.size() == 2) shapes.push_back({name, shape_of(extents)});
+    }
+    return shapes;
+}
+
+std::vector<float> ModelFolder::read(const std::string& name) const {
+    const auto owner = owners_.find(name);
+    if (owner == owners_.end()) {
+        std::vector<std::string> names;
+        for (const auto& [known, file] : owners_) names.push_back(known);
+        fail(ExitCode::kCorruptData, "{}: holds no tensor \"{}\"{}", path_.string(), name,
+             names.empty() ? "" : fmt::format("; the nearest is \"{}\"", nearest_name(name, names)));
+    }
+    const SafetensorsFile::Entry& entry = owner->second->entries().at(name);
+    const std::string file = owner->second->path().string();
+    const auto expected = expected_.find(name);
+    if (entry.shape.size() > 2 ||
+        (expected != expected_.end() && !(shape_of(entry.shape) == expected->second)))
+        fail(ExitCode::kCorruptData, "{}: tensor {} is {}[{}]: expected {}", file, name, entry.dtype,
+             fmt::join(entry.shape, ", "),
+             expected != expected_.end() ? to_string(expected->second) : "one or two dimensions");
+    if (entry.dtype == "F32") return converted<float>(entry.bytes, [](float x) { return x; });
+    if (entry.dtype == "BF16") return converted<Bf16>(entry.bytes, [](Bf16 x) { return to_float(x); });
+    if (entry.dtype == "F16") return converted<uint16_t>(entry.bytes, half_to_float);
+    fail(ExitCode::kCorruptData, "{}: tensor {} is {}: expected F32, BF16 or F16", file, name, entry.dtype);
+}
+
+}  // namespace pastur

@@ -1,0 +1,51 @@
+#pragma once
+// AdamW over the flat parameter buffers: matrices with weight decay, norms without.
+#include <utility>
+#include <vector>
+
+#include "engine/config/config.h"
+#include "engine/model/parameters.h"
+#include "engine/train/gradient_buckets.h"
+
+namespace pastur {
+
+class AdamW {
+  public:
+    AdamW(const TrainConfig& config, Parameters& params) : config_(config), params_(params) {}
+
+    /// Before allocate(): the ranges of the flat buffers whose moments are kept and whose weights are
+    /// updated, ascending. Without it, or none: all.
+    void own(std::vector<FlatRange> ranges) { owned_ = std::move(ranges); }
+    std::vector<FlatRange> owned() const;
+    bool owns_all() const { return owned_.empty(); }
+
+    int64_t state_bytes() const;
+    /// Takes the memory of both moments, zeroed.
+    void allocate(Context& ctx);
+    /// Instead of allocate(): in memory of state_bytes() that somebody else keeps, as it is.
+    void place(std::byte* memory) {
+        first_ = Buffer::borrow(memory, state_bytes() / 2);
+        second_ = Buffer::borrow(memory + first_.bytes(), state_bytes() / 2);
+    }
+
+    /// One update from params.grad; `step` counts from 0. sums f64 [1 ...] on the device: the first is the
+    /// squared global norm, which decides the clipping; where any is not finite nothing changes.
+    void step(Context& ctx, int64_t step, double lr, ConstTensor sums);
+
+    /// fp32 moments of one named tensor, for checkpoints; where all are kept.
+    Tensor first_moment(const Param& param) const;
+    Tensor second_moment(const Param& param) const;
+    /// The owned ranges one after the other, f32.
+    Tensor first_moments() const { return flat(first_); }
+    Tensor second_moments() const { return flat(second_); }
+
+  private:
+    int64_t owned_elements() const;
+    Tensor flat(const Buffer& buffer) const;
+    TrainConfig config_;
+    Parameters& params_;
+    std::vector<FlatRange> owned_;  ///< empty: all
+    Buffer first_, second_;
+};
+
+}  // namespace pastur

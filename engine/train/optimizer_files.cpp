@@ -1,0 +1,131 @@
+#include "engine/train/optimizer_files.h"
+
+#include <algorithm>
+#include <charconv>
+#include <deque>
+
+#include "engine/io/files.h"
+#include "engine/io/safetensors.h"
+
+namespace pastur {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr const char* kMoments[] = {"exp_avg", "exp_avg_sq"};
+
+/// Calls visit(overlap, offset in `moments` of the overlap's first element) for what is owned of `range`.
+template <typename Visit>
+void for_each_owned(const AdamW& optimizer, const FlatRange& range, const Visit& visit) {
+    int64_t kept = 0;
+    for (const FlatRange& owned : optimizer.owned()) {
+        const int64_t begin = std::max(owned.begin, range.begin), end = std::min(owned.end(), range.end());
+        if (begin < end) visit(FlatRange{begin, end - begin}, kept + begin - owned.begin);
+        kept += owned.count;
+    }
+}
+
+/// Numbers of a moment in a file, and where in the flat buffers they belong.
+struct Piece {
+    FlatRange range;
+    ConstTensor values;  ///< f32, flat
+};
+
+/// A tensor that was written whole: its rows, which padding may keep apart.
+void append_whole(std::vector<Piece>& pieces, const Param& param, ConstTensor values) {
+    if (param.stored() == values.numel()) {
+        pieces.push_back({{param.offset, values.numel()}, values.flat()});
+        return;
+    }
+    const int64_t columns = values.size(1);
+    for (int64_t row = 0; row < values.size(0); ++row)
+        pieces.push_back(
+            {{param.offset + row * param.stored_columns, columns}, values.slice(0, row, 1).flat()});
+}
+
+/// The parts of one tensor's moment among all files.
+void append_parts(std::vector<Piece>& pieces, const Param& param, const std::string& prefix,
+                  const std::deque<SafetensorsFile>& files, const fs::path& folder) {
+    const size_t before = pieces.size();
+    for (const SafetensorsFile& file : files) {
+        for (auto entry = file.entries().lower_bound(prefix);
+             entry != file.entries().end() && entry->first.starts_with(prefix); ++entry) {
+            int64_t first = -1;
+            const char* const end = entry->first.data() + entry->first.size();
+            std::from_chars(entry->first.data() + prefix.size(), end, first);
+            const auto count = static_cast<int64_t>(entry->second.bytes.size()) / size_of(DType::kF32);
+            pieces.push_back(
+                {{param.offset + first, count}, file.tensor(entry->first, DType::kF32, {count})});
+        }
+    }
+    std::sort(pieces.begin() + static_cast<int64_t>(before), pieces.end(),
+              [](const Piece& a, const Piece& b) { return a.range.begin < b.range.begin; });
+    int64_t next = param.offset;
+    for (size_t i = before; i < pieces.size(); next = pieces[i++].range.end())
+        if (pieces[i].range.begin != next) break;
+    if (next != param.offset + param.stored())
+        fail(ExitCode::kCorruptData,
+             "{}: the parts of {} in optimizer.rank*.safetensors end or overlap at element {} of {}",
+             folder.string(), prefix.substr(0, prefix.size() - 1), next - param.offset, param.stored());
+}
+
+std::vector<Piece> pieces_of(const std::deque<SafetensorsFile>& files, const ParamTable& table,
+                             const std::string& moment, const fs::path& folder) {
+    std::vector<Piece> pieces;
+    for (const Param& param : table.params()) {
+        const std::string name = param.name + "." + moment;
+        if (files.size() == 1 && files.front().metadata().count("parts") == 0)
+            append_whole(pieces, param, files.front().tensor(name, DType::kF32, param.shape));
+        else
+            append_parts(pieces, param, name + "@", files, folder);
+    }
+    return pieces;
+}
+
+}  // namespace
+
+fs::path moments_file(const fs::path& folder, int64_t rank) {
+    return folder / fmt::format("optimizer.rank{}.safetensors", rank);
+}
+
+void write_moment_parts(const fs::path& folder, Context& ctx, const ParamTable& table, const AdamW& optimizer,
+                        int rank, int64_t step) {
+    std::vector<float> host;
+    std::vector<TensorSource> sources;
+    const Tensor all[] = {optimizer.first_moments(), optimizer.second_moments()};
+    for (const Param& param : table.params()) {
+        for (size_t moment = 0; moment < std::size(all); ++moment) {
+            for_each_owned(optimizer, {param.offset, param.stored()}, [&](const FlatRange& part, int64_t at) {
+                const Tensor values = all[moment].slice(0, at, part.count);
+                sources.push_back(
+                    {fmt::format("{}.{}@{}", param.name, kMoments[moment], part.begin - param.offset),
+                     DType::kF32,
+                     {part.count},
+                     [&ctx, &host, values] {
+                         host.resize(static_cast<size_t>(values.numel()));
+                         download(ctx, as_tensor(std::span(host)), values);
+                         return std::as_bytes(std::span(host));
+                     }});
+            });
+        }
+    }
+    const fs::path file = moments_file(folder, rank);
+    fs::path unfinished = file;
+    unfinished += ".part";
+    write_safetensors(unfinished, sources, {{"parts", "1"}, {"step", std::to_string(step)}});
+    rename_durably(unfinished, file);
+}
+
+void read_moments(const fs::path& folder, Context& ctx, const ParamTable& table, AdamW& optimizer) {
+    std::deque<SafetensorsFile> files;  // opened maps stay where they are
+    do files.emplace_back(moments_file(folder, static_cast<int64_t>(files.size())));
+    while (path_exists(moments_file(folder, static_cast<int64_t>(files.size()))));
+    const Tensor all[] = {optimizer.first_moments(), optimizer.second_moments()};
+    for (size_t moment = 0; moment < std::size(all); ++moment)
+        for (const Piece& piece : pieces_of(files, table, kMoments[moment], folder))
+            for_each_owned(optimizer, piece.range, [&](const FlatRange& part, int64_t at) {
+                upload(ctx, all[moment].slice(0, at, part.count),
+                       piece.values.slice(0, part.begin - piece.range.begin, part.count));
+            });
+}
+
+}  // namespace pastur

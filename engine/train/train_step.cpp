@@ -1,0 +1,95 @@
+#include "engine/train/train_step.h"
+
+#include <cmath>
+#include <vector>
+
+#include "kernels/fill.h"
+#include "kernels/reduce.h"
+
+namespace pastur {
+
+int64_t micro_batches_of(const Config& config, int ranks) {
+    const int64_t per_pass = config.train.micro_batch * ranks;
+    if (config.train.global_batch % per_pass != 0)
+        fail(ExitCode::kUsage,
+             "train.global_batch = {} is not a multiple of train.micro_batch = {} times {} ranks: choose "
+             "others",
+             config.train.global_batch, config.train.micro_batch, ranks);
+    return config.train.global_batch / per_pass;
+}
+
+bool TrainStep::Result::finite() const {
+    return std::isfinite(loss) && std::isfinite(grad_norm);
+}
+
+TrainStep::TrainStep(const Config& config, Context& ctx, Comm& comm, Model& model, AdamW& optimizer)
+    : ctx_(ctx),
+      comm_(comm),
+      model_(model),
+      optimizer_(optimizer),
+      micro_batches_(micro_batches_of(config, comm.size())),
+      tokens_(static_cast<double>(config.train.global_batch * config.data.seq_len)),
+      batch_(ctx, model.shape()),
+      sync_(config.train, ctx, comm, model.params()) {
+    const int64_t all = micro_batches_ * comm.size();
+    sums_ = allocate(ctx, (2 + all) * size_of(DType::kF64));
+    const Tensor sums(sums_.data(), DType::kF64, {2 + all});
+    grad_sum_squares_ = sums.slice(0, 0, 1);
+    loss_sum_ = sums.slice(0, 1, 1);
+    step_sums_ = sums.slice(0, 0, 2);
+    micro_losses_ = sums.slice(0, 2, all);
+    if (config.train.cuda_graph) captured_ = make_captured_work(ctx);
+}
+
+void TrainStep::run_micro_batch(const TokenBatch& tokens, int64_t micro) {
+    batch_.upload(ctx_, tokens);
+    sync_.begin(micro, micro + 1 == micro_batches_);
+    // Buckets leave by calls of the host, between kernels: such a micro-batch is launched kernel by kernel,
+    // over NCCL too, although its calls could be captured. All others differ in = and += alone.
+    if (captured_ && !sync_.sends())
+        captured_->run(micro == 0 ? 0 : 1, [this, micro] { queue_passes(micro, {}); });
+    else
+        queue_passes(micro, [this](int64_t frontier) { sync_.ready(frontier); });
+    sync_.end();
+}
+
+void TrainStep::queue_passes(int64_t micro, const GradientsReady& ready) {
+    const Update update = micro == 0 ? Update::kAssign : Update::kAccumulate;
+    model_.forward_backward(ctx_, batch_.losses(), batch_.tokens(), batch_.targets(),
+                            static_cast<float>(1.0 / tokens_), sync_.ordered() ? Update::kAssign : update,
+                            ready);
+    if (sync_.ordered())
+        sum(ctx_, micro_losses_.slice(0, micro * comm_.size() + comm_.rank(), 1), batch_.losses(),
+            Update::kAssign);
+    else
+        sum(ctx_, loss_sum_, batch_.losses(), update);
+}
+
+void TrainStep::reduce_losses() {
+    if (!sync_.ordered()) return comm_.all_reduce_sum(ctx_, loss_sum_);
+    // Each is one rank's and zero elsewhere, so that no order of ranks shows.
+    comm_.all_reduce_sum(ctx_, micro_losses_);
+    sum(ctx_, loss_sum_, micro_losses_, Update::kAssign);
+}
+
+TrainStep::Result TrainStep::run(const std::function<TokenBatch()>& next, int64_t step, double lr) {
+    if (sync_.ordered()) fill(ctx_, micro_losses_, 0.0f);
+    for (int64_t micro = 0; micro < micro_batches_; ++micro) run_micro_batch(next(), micro);
+    reduce_losses();
+    sync_.sum_of_squares(grad_sum_squares_);
+    optimizer_.step(ctx_, step, lr, step_sums_);
+    sync_.share_weights();
+
+    std::vector<double> sums(2);
+    download(ctx_, as_tensor(std::span(sums)), step_sums_);
+    return {sums[1] / tokens_, std::sqrt(sums[0])};
+}
+
+double TrainStep::sum_of_squares_of(ConstTensor x) {
+    double squares = 0;
+    sum_of_squares(ctx_, grad_sum_squares_, x, Update::kAssign);
+    download(ctx_, as_tensor(std::span(&squares, 1)), grad_sum_squares_);
+    return squares;
+}
+
+}  // namespace pastur

@@ -1,0 +1,60 @@
+#pragma once
+// One optimizer step on one rank's share of the batch: what `train` repeats and `bench` measures.
+#include <functional>
+
+#include "engine/model/batch.h"
+#include "engine/model/model.h"
+#include "engine/ranks/comm.h"
+#include "engine/train/gradient_sync.h"
+#include "engine/train/optimizer.h"
+#include "kernels/base/captured_work.h"
+
+namespace pastur {
+
+class TrainStep {
+  public:
+    /// model and optimizer are allocated, and outlive it; takes the memory of a token batch.
+    TrainStep(const Config& config, Context& ctx, Comm& comm, Model& model, AdamW& optimizer);
+
+    struct Result {
+        double loss;       ///< mean over the step's tokens
+        double grad_norm;  ///< before clipping
+        bool finite() const;
+    };
+    /// Forward and backward of each micro-batch that next() hands out, clipping, AdamW; `step` counts from 0.
+    /// Where the loss or the gradient is not finite, no weight changed. Returns when the device has finished.
+    Result run(const std::function<TokenBatch()>& next, int64_t step, double lr);
+
+    DeviceBatch& batch() { return batch_; }
+    GradientSync& sync() { return sync_; }
+    /// Sum of squares of x f32, on the host.
+    double sum_of_squares_of(ConstTensor x);
+    /// Micro-batches that a CUDA graph computed.
+    int64_t replayed() const { return captured_ ? captured_->replays() : 0; }
+
+  private:
+    void run_micro_batch(const TokenBatch& tokens, int64_t micro);
+    /// Forward, backward and the sum of the losses of the uploaded micro-batch.
+    void queue_passes(int64_t micro, const GradientsReady& ready);
+    /// loss_sum_ = over all ranks.
+    void reduce_losses();
+    Context& ctx_;
+    Comm& comm_;
+    Model& model_;
+    AdamW& optimizer_;
+    int64_t micro_batches_;  ///< a step and rank
+    double tokens_;          ///< of a step, over all ranks
+    DeviceBatch batch_;
+    GradientSync sync_;
+    Buffer sums_;
+    Tensor grad_sum_squares_, loss_sum_;  ///< f64 [1] each, neighbours
+    Tensor step_sums_;                    ///< f64 [2]: both
+    Tensor micro_losses_;                 ///< f64 [M]: of each micro-batch of the step, all ranks'
+    /// Last, so that graphs go before the buffers they use; null: train.cuda_graph = false.
+    std::unique_ptr<CapturedWork> captured_;
+};
+
+/// Micro-batches a step and rank. Throws (kUsage) when the ranks cannot share the batch.
+int64_t micro_batches_of(const Config& config, int ranks);
+
+}  // namespace pastur

@@ -1,0 +1,256 @@
+#include "engine/train/trainer.h"
+
+#include <cmath>
+#include <map>
+
+#include "engine/config/schedule.h"
+#include "engine/io/console.h"
+#include "engine/model/measure.h"
+#include "engine/spectra/monitor.h"
+#include "engine/train/run_folder.h"
+#include "engine/train/stop_request.h"
+
+namespace pastur {
+namespace {
+
+std::string glob_of(const std::string& given, const DataConfig& data, const char* split) {
+    if (!given.empty()) return given;
+    if (data.dir.empty())
+        fail(ExitCode::kUsage,
+             "no data: set data.dir to a folder made by `pastur data prepare`, or data.{} to shards", split);
+    return data.dir + "/" + split + "_*.bin";
+}
+
+TokenLoader open_data(const std::string& given, const Config& config, const char* split) {
+    return TokenLoader(glob_of(given, config.data, split), config.data.seq_len, config.model.vocab,
+                       config.train.seed);
+}
+
+}  // namespace
+
+Trainer::~Trainer() = default;
+
+Trainer::Trainer(const Config& config, Context& ctx, Comm& comm)
+    : config_(config),
+      ctx_(ctx),
+      comm_(comm),
+      micro_shape_{config.train.micro_batch, config.data.seq_len},
+      micro_batches_(micro_batches_of(config, comm.size())),
+      train_data_(open_data(config.data.train, config, "train")),
+      val_data_(open_data(config.data.val, config, "val")),
+      model_(config, compute_dtype(config.train, ctx), micro_shape_),
+      optimizer_(config.train, model_.params()) {
+    state_.data_fingerprint = train_data_.fingerprint();
+    ParamTable& table = model_.params().table();
+    GradientSync::lay_out(config.train, comm.size(), table);
+    optimizer_.own(GradientSync::owned(config.train, comm.rank(), comm.size(), table));
+}
+
+std::string Trainer::describe() const {
+    const ModelSize size = size_of_model(config_, model_.params().table());
+    return fmt::format(
+        "{} {}: {:.2f} M parameters, {:.3f} GFLOP a token, cache {} bytes a token (bf16)\n"
+        "data: {:.2f} M training tokens, {:.2f} M for validation; a step reads {} tokens ({} sequences of "
+        "{}, {} "
+        "micro-batch{} of {} on each of {} rank{})\n",
+        config_.model.preset, config_.attention.variant, static_cast<double>(size.parameters) / 1e6,
+        size.flops_per_token / 1e9, size.cache_bytes_per_token,
+        static_cast<double>(train_data_.tokens()) / 1e6, static_cast<double>(val_data_.tokens()) / 1e6,
+        config_.train.global_batch * config_.data.seq_len, config_.train.global_batch, config_.data.seq_len,
+        micro_batches_, micro_batches_ == 1 ? "" : "es", config_.train.micro_batch, comm_.size(),
+        comm_.size() == 1 ? "" : "s");
+}
+
+/// One rank's device stands for all; it is measured once a process.
+double Trainer::peak_flops_per_s() {
+    if (config_.hw.peak_tflops > 0) return config_.hw.peak_tflops * 1e12;
+    if (!comm_.is_root() || !is_cuda(ctx_)) return 0;
+    const DType dtype = model_.params().compute_dtype();
+    // Three such matrices and some room: a device that is nearly full has other worries.
+    const int64_t side = product_side(ctx_);
+    if (memory_info(ctx_).free_bytes < 4 * side * side * size_of(dtype)) return 0;
+    static std::map<DType, double> measured;
+    const auto [peak, first] = measured.try_emplace(dtype);
+    if (first) peak->second = product_flops_per_s(ctx_, dtype);
+    return peak->second;
+}
+
+void Trainer::allocate() {
+    peak_flops_per_s_ = peak_flops_per_s();
+    const MemoryInfo memory = memory_info(ctx_);
+    MemoryPlan plan = plan_memory(ctx_, model_, &optimizer_);
+    if (const int64_t bytes =
+            GradientSync::planned_bytes(config_.train, model_.params().table(), comm_.size()))
+        plan.entries.push_back({"gradient sums", bytes});
+    const bool diagnostics = config_.diagnostics.every > 0;
+    if (diagnostics)
+        plan.entries.push_back({"diagnostics", Monitor::planned_bytes(ctx_, config_, model_.params().table(),
+                                                                      comm_.rank(), comm_.size())});
+    // The copy that a checkpoint is written from lies on the host.
+    const int64_t checkpoint_bytes =
+        CheckpointWriter::planned_bytes(model_.params(), optimizer_, comm_.rank());
+    if (checkpoint_bytes > 0 && !is_cuda(ctx_)) plan.entries.push_back({"checkpoint copy", checkpoint_bytes});
+    plan.settle_recompute(memory, ctx_, comm_, model_);
+    if (comm_.is_root())
+        Console::out().write(
+            fmt::format("{}memory on {}, train.recompute = \"{}\"{}:\n{}", model_.describe_kernels(),
+                        device_name(ctx_), name_of(model_.recompute()),
+                        config_.train.recompute == kRecomputeAuto ? " (auto)" : "", plan.describe(memory)));
+    if (checkpoint_bytes > 0 && comm_.is_root() && is_cuda(ctx_))
+        Console::out().write(fmt::format("memory on the host:\n  {:<24}{:>12.1f} MiB\n", "checkpoint copy",
+                                         static_cast<double>(checkpoint_bytes) / (1 << 20)));
+    plan.check_fits(memory, ctx_, model_);
+    model_.allocate(ctx_, true);
+    optimizer_.allocate(ctx_);
+    folder_->allocate(ctx_, model_.params(), optimizer_, comm_);
+    step_ = std::make_unique<TrainStep>(config_, ctx_, comm_, model_, optimizer_);
+    if (diagnostics)
+        monitor_ =
+            std::make_unique<Monitor>(ctx_, comm_, config_, model_.params(), folder_->path() / "spectra");
+}
+
+ExitCode Trainer::run(const std::filesystem::path& run_dir, bool resume) {
+    folder_ = std::make_unique<RunFolder>(run_dir, config_, comm_.is_root());
+    allocate();
+    start_or_resume(resume);
+    return train();
+}
+
+void Trainer::start_or_resume(bool resume) {
+    const uint64_t fingerprint = state_.data_fingerprint;
+    const bool restored = resume && folder_->restore(ctx_, model_.params(), optimizer_, state_);
+    if (restored && state_.data_fingerprint != fingerprint)
+        fail(ExitCode::kCorruptData, "the training data is not what the checkpoint of step {} was trained on",
+             state_.step);
+    if (!restored) model_.params().initialise(ctx_, config_.train.seed);
+    comm_.barrier();  // every rank has looked at the folder before the first one writes to it
+    folder_->start(ctx_, comm_.size(), restored, state_, model_, comm_.size() * peak_flops_per_s_);
+    if (monitor_ && comm_.is_root()) monitor_->open(restored ? state_.step : -1);
+
+    // A step's micro-batches are dealt to the ranks one by one: with the i-th of its own, rank r has the
+    // (i ranks + r)-th of all, of this step and those before.
+    const int64_t micro_batch = micro_shape_.batch, ranks = comm_.size(), rank = comm_.rank();
+    const int64_t per_rank = config_.train.global_batch / ranks;
+    const ReadSequence read = [this, micro_batch, ranks, rank](int64_t i, std::span<int32_t> out) {
+        train_data_.sample((i / micro_batch * ranks + rank) * micro_batch + i % micro_batch, out);
+    };
+    batches_ = std::make_unique<BatchStream>(read, state_.step * per_rank, micro_shape_);
+}
+
+bool Trainer::stop_before_next_step(bool last) {
+    constexpr std::chrono::milliseconds kBetweenPolls(100);
+    return agreed(folder_->timed_data([&] {
+        while (!stop_requested(folder_->path()))
+            if (last || batches_->ready_within(kBetweenPolls)) return false;
+        return true;
+    }));
+}
+
+bool Trainer::validation_due() const {
+    return state_.step == 0 || state_.step == config_.train.steps || due(config_.train.val_every);
+}
+
+bool Trainer::catch_up() {
+    const bool root = comm_.is_root();
+    if (monitor_ && agreed(root && monitor_->last_step() < state_.step) && !measure_spectra()) return false;
+    return !validation_due() || !agreed(root && !folder_->has_validation(state_.step)) || validate();
+}
+
+ExitCode Trainer::train() {
+    if (!catch_up()) {
+        save_checkpoint();
+        return finish("requeue", ExitCode::kRequeue);
+    }
+    while (state_.step < config_.train.steps) {
+        const double lr = learning_rate(config_.train, state_.step);
+        folder_->begin_step();
+        comm_.at_step(state_.step + 1);
+        const TrainStep::Result result = train_step(lr);
+        ++state_.step;
+        state_.tokens += config_.train.global_batch * config_.data.seq_len;
+        if (!result.finite()) handle_nonfinite(result);
+        const bool last = state_.step == config_.train.steps;
+        bool stop = stop_before_next_step(last);
+        stop = stop || !measure_spectra();
+        folder_->log_step(state_, result.loss, result.grad_norm, lr);
+
+        stop = stop || (validation_due() && !validate());
+        const bool asked = agreed(take_checkpoint_request());
+        if (last || stop || asked || due(config_.checkpoint.every)) save_checkpoint();
+        if (stop) return finish("requeue", ExitCode::kRequeue);
+    }
+    return finish("done", ExitCode::kOk);
+}
+
+ExitCode Trainer::finish(const std::string& status, ExitCode code) {
+    if (monitor_) folder_->log_spectra(monitor_->drain());
+    folder_->finish(state_, status);
+    return code;
+}
+
+bool Trainer::measure_spectra() {
+    if (!monitor_) return true;
+    bool complete = true;
+    folder_->timed_diagnostics([&] {
+        if (Monitor::due(config_, state_.step))
+            complete = monitor_->observe(state_.step, [this] { return stop_requested(folder_->path()); });
+        folder_->log_spectra(monitor_->poll());
+    });
+    return complete;
+}
+
+TrainStep::Result Trainer::train_step(double lr) {
+    const auto next = [this] { return folder_->timed_data([this] { return batches_->next(); }); };
+    return step_->run(next, state_.step, lr);
+}
+
+void Trainer::handle_nonfinite(const TrainStep::Result& result) {
+    ++state_.skipped;
+    if (config_.train.nonfinite == "skip") return;
+    const std::string where = diagnose_nonfinite();
+    finish("nonfinite", ExitCode::kNonFinite);
+    fail(ExitCode::kNonFinite,
+         "step {}: loss {}, gradient norm {}: {}; the weights are those of the step before. Lower train.lr, "
+         "set "
+         "train.grad_clip, or train.nonfinite = \"skip\"",
+         state_.step, result.loss, result.grad_norm, where);
+}
+
+std::string Trainer::first_nonfinite(Tensor flat) {
+    if (std::isfinite(step_->sum_of_squares_of(flat))) return "";
+    for (const Param& param : model_.params().table().params())
+        if (!std::isfinite(step_->sum_of_squares_of(flat.slice(0, param.offset, param.stored()))))
+            return param.name;
+    return "";  // each is finite, their sum is not
+}
+
+std::string Trainer::diagnose_nonfinite() {
+    step_->sync().share_gradients();
+    const std::string weight = first_nonfinite(model_.params().flat_master());
+    if (!weight.empty()) return fmt::format("weight {} is not finite", weight);
+    const std::string gradient = first_nonfinite(model_.params().flat_grad());
+    if (!gradient.empty()) return fmt::format("first non-finite gradient is {}'s", gradient);
+    return "every single gradient is finite";
+}
+
+bool Trainer::validate() {
+    const std::optional<Evaluation> evaluation =
+        evaluate(ctx_, comm_, model_, step_->batch(), val_data_, config_.train.val_tokens,
+                 [this] { return stop_requested(folder_->path()); });
+    if (evaluation && comm_.is_root()) folder_->log_validation(state_, *evaluation);
+    return evaluation.has_value();
+}
+
+void Trainer::save_checkpoint() {
+    // What was observed until here is on disk before the checkpoint is: a resumed run does not observe it
+    // again.
+    if (monitor_) folder_->log_spectra(monitor_->drain());
+    // What no step has read yet, such as the embedding of a rare token, shows up here.
+    if (const std::string weight = first_nonfinite(model_.params().flat_master()); !weight.empty())
+        fail(ExitCode::kNonFinite, "step {}: weight {} is not finite: no checkpoint is made of it",
+             state_.step, weight);
+    folder_->save(ctx_, comm_, model_.params(), optimizer_, state_);
+    comm_.barrier();
+}
+
+}  // namespace pastur

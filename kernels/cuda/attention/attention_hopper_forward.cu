@@ -1,0 +1,318 @@
+// Causal attention forward on Hopper: wgmma, tensor copies, a producing warpgroup.
+#include "kernels/cuda/attention/attention_hopper.cuh"
+#include "kernels/cuda/attention/attention_hopper_maps.cuh"
+
+namespace pastur {
+namespace {
+
+/// Of the keys and values of the heads that are under way at a time. L2 holds more, but half of what the
+/// other kernels take measures 1 % faster.
+constexpr int64_t kCachedBytes = int64_t{16} << 20;
+
+/// Two consuming warpgroups, or three where the accumulators leave the registers.
+template <typename Widths, int kConsumers_>
+struct ForwardTiles {
+    static constexpr int kConsumers = kConsumers_;
+    static constexpr int kThreads = (kConsumers + 1) * kWarpgroup;
+    static constexpr int kRows = kConsumers * kGroupRows;
+    static constexpr int kKeys = 128;
+    static constexpr int kStages = Widths::kQk > 96 ? 2 : 3;
+    /// Where there are registers for them, queries are an operand in registers, and leave their room in
+    /// shared memory to the next tile's at once.
+    static constexpr bool keeps_queries() { return kConsumers == 2; }
+    using Q = typename Widths::template Query<kRows>;
+    using K = typename Widths::template Key<kKeys>;
+    using V = typename Widths::template Value<kKeys>;
+
+    static constexpr int kKeyAt = Q::kBytes;
+    static constexpr int kValueAt = kKeyAt + kStages * K::kBytes;
+    /// Bytes of a row on its way out; 0: it leaves from the registers.
+    static constexpr int kPitch = Widths::kQk > 128 ? 0 : Widths::kV * 2 + 16;
+    static constexpr int kOutAt = kValueAt + kStages * V::kBytes;
+    static constexpr int kBarriersAt = kOutAt + kRows * kPitch;
+    static constexpr int kSharedBytes = kBarriersAt + (2 + 4 * kStages) * 8 + 16 + kSharedAlignment;
+    static_assert(kSharedBytes <= kHopperSharedBytes);
+};
+
+/// Addresses of a block's shared memory.
+template <typename Tiles>
+struct ForwardShared {
+    SharedAddress base = shared_base();
+    Barriers q_full{base + Tiles::kBarriersAt}, q_empty{q_full[1]};
+    Barriers k_full{q_full[2]}, k_empty{k_full[Tiles::kStages]};
+    Barriers v_full{k_empty[Tiles::kStages]}, v_empty{v_full[Tiles::kStages]};
+
+    /// Which tile's queries q holds, while q_full says so.
+    __device__ volatile int& index() const { return shared_number(v_empty[Tiles::kStages]); }
+    __device__ SharedAddress q() const { return base; }
+    __device__ SharedAddress k(int stage) const { return base + Tiles::kKeyAt + stage * Tiles::K::kBytes; }
+    __device__ SharedAddress v(int stage) const { return base + Tiles::kValueAt + stage * Tiles::V::kBytes; }
+};
+
+template <typename Tiles>
+using ForwardTile = QueryTile<Tiles::kRows, Tiles::kKeys>;
+
+#if defined(PASTUR_HOPPER)
+
+template <typename Tiles>
+__device__ __forceinline__ void produce(const HopperForwardParams& p, const ForwardShared<Tiles>& shared) {
+    Ring<Tiles::kStages> ring;
+    int q_parity = 1, index = blockIdx.x;
+    for (; index < p.order.total(); q_parity ^= 1) {
+        const int next = p.counter.take();  // not waited for before the tile's end
+        const ForwardTile<Tiles> tile(p.order, p.attention.sizes, index);
+        const int kv_head = tile.head / p.attention.sizes.group();
+        for (int step = 0; step < tile.steps; ++step, ring.advance()) {
+            mbarrier_sleep(shared.k_empty[ring.stage], ring.parity ^ 1);
+            mbarrier_expect(shared.k_full[ring.stage], Tiles::K::kBytes);
+            copy_rows<typename Tiles::K>(shared.k(ring.stage), p.maps.k, shared.k_full[ring.stage],
+                                         step * Tiles::kKeys, kv_head, 0, tile.batch);
+            if (step == 0) {
+                mbarrier_sleep(shared.q_empty[0], q_parity);
+                shared.index() = index;
+                mbarrier_expect(shared.q_full[0], Tiles::Q::kBytes);
+                copy_rows<typename Tiles::Q>(shared.q(), p.maps.q, shared.q_full[0], tile.first, tile.head,
+                                             tile.head, tile.batch);
+            }
+            mbarrier_sleep(shared.v_empty[ring.stage], ring.parity ^ 1);
+            mbarrier_expect(shared.v_full[ring.stage], Tiles::V::kBytes);
+            copy_rows<typename Tiles::V>(shared.v(ring.stage), p.maps.v, shared.v_full[ring.stage],
+                                         step * Tiles::kKeys, kv_head, 0, tile.batch);
+        }
+        index = next;
+    }
+    mbarrier_sleep(shared.q_empty[0], q_parity);
+    shared.index() = index;
+    mbarrier_arrive(shared.q_full[0]);
+    p.counter.leave();
+}
+
+/// The 64 queries of a consuming warpgroup. Rings go on from tile to tile.
+template <typename Widths, typename Tiles>
+struct ForwardConsumer {
+    const HopperForwardParams& p;
+    const ForwardShared<Tiles>& shared;
+    int group, warp, lane;  ///< consumer, warp in it
+    Ring<Tiles::kStages> k_ring{}, v_ring{};
+    int q_parity = 0;
+    static constexpr int kQuerySteps = Tiles::keeps_queries() ? Widths::kQk / 16 : 1;
+    uint32_t queries[kQuerySteps][4];
+    Turns<Tiles::kConsumers> turns{group};
+
+    /// The next tile's index, when its queries are there.
+    __device__ __forceinline__ int next_index() {
+        mbarrier_sleep(shared.q_full[0], q_parity);
+        q_parity ^= 1;
+        return shared.index();
+    }
+    __device__ __forceinline__ void scores(float (&s)[Tiles::kKeys / 8][4]) {
+        mbarrier_sleep(shared.k_full[k_ring.stage], k_ring.parity);
+        products_begin();
+        const SharedAddress keys = shared.k(k_ring.stage);
+        if constexpr (Tiles::keeps_queries())
+            product_by_rows<typename Tiles::K, Tiles::kKeys>(s, queries, keys);
+        else
+            product_by_rows<typename Tiles::Q, typename Tiles::K, Tiles::kKeys>(s, shared.q(),
+                                                                                group * kGroupRows, keys);
+        products_commit();
+    }
+    /// Takes the tile's queries into registers, and says so.
+    __device__ __forceinline__ void keep_queries() {
+        load_fragments<typename Tiles::Q>(queries, shared.q(), group * kGroupRows + warp * 16 + lane % 16,
+                                          lane);
+        release(shared.q_empty[0]);
+    }
+    __device__ __forceinline__ void scores_done() {
+        release(shared.k_empty[k_ring.stage]);
+        k_ring.advance();
+    }
+    /// Of a tile's first kUsed keys.
+    template <int kUsed>
+    __device__ __forceinline__ void add_values(float (&out)[Widths::kV / 8][4],
+                                               const uint32_t (&prob)[Tiles::kKeys / 16][4], bool keep) {
+        mbarrier_sleep(shared.v_full[v_ring.stage], v_ring.parity);
+        products_begin();
+        product_by_columns<typename Tiles::V, kUsed / 16>(out, prob, shared.v(v_ring.stage), keep);
+        products_commit();
+    }
+    __device__ __forceinline__ void values_done(float (&out)[Widths::kV / 8][4]) {
+        products_wait<0>();
+        products_done(out);
+        next_values();
+    }
+    __device__ __forceinline__ void next_values() {
+        release(shared.v_empty[v_ring.stage]);
+        v_ring.advance();
+    }
+
+    __device__ __forceinline__ void tile(const ForwardTile<Tiles>& tile) {
+        const int tokens = p.attention.sizes.tokens, row = tile.first + group * kGroupRows;
+        const int steps = row >= 0 ? ForwardTile<Tiles>::steps_of(row + kGroupRows, tokens) : 0;
+        if (steps > 0) {
+            rows(tile, row + warp * 16, steps);
+        } else {
+            release(shared.q_empty[0]);
+            skip(tile.steps);
+        }
+    }
+    /// Passes over tiles of keys that only the warpgroups below see.
+    __device__ __forceinline__ void skip(int steps) {
+        for (; steps > 0; --steps) {
+            turns.sit_out();
+            mbarrier_sleep(shared.k_full[k_ring.stage], k_ring.parity);
+            scores_done();
+            mbarrier_sleep(shared.v_full[v_ring.stage], v_ring.parity);
+            next_values();
+        }
+    }
+
+    /// `row`: the warp's first query. The products of a tile of keys run while the softmax of the tile before
+    /// is turned into output.
+    __device__ __forceinline__ void rows(const ForwardTile<Tiles>& tile, int row, int steps) {
+        constexpr int kAll = Tiles::kKeys, kHalf = kAll / 2;
+        const float c = p.attention.scale * kLog2E;
+        float s[kAll / 8][4], out[Widths::kV / 8][4], rescale[2];
+        uint32_t prob[kAll / 16][4];
+        OnlineSoftmax softmax;
+        const auto soften = [&]<int kUsed>(int step) {
+            const int key = step * kAll;
+            auto& used = reinterpret_cast<float(&)[kUsed / 8][4]>(s);
+            if (key + kUsed > row + 1) mask_later_keys(used, row + lane / 4, key + lane % 4 * 2);
+            softmax.step(used, rescale, c);
+        };
+        const auto round = [&]<int kUsed>() {
+            to_fragments(reinterpret_cast<uint32_t(&)[kUsed / 16][4]>(prob),
+                         reinterpret_cast<float(&)[kUsed / 8][4]>(s));
+        };
+        if constexpr (Tiles::keeps_queries()) keep_queries();
+        turns.wait();
+        scores(s);
+        turns.pass();
+        products_wait<0>();
+        products_done(s);
+        scores_done();
+        if (!Tiles::keeps_queries() && steps == 1) release(shared.q_empty[0]);
+        soften.template operator()<kAll>(0);
+        round.template operator()<kAll>();
+        const auto follow = [&]<int kUsed>(int step) {
+            turns.wait();
+            scores(s);
+            add_values<kAll>(out, prob, step > 1);
+            turns.pass();
+            products_wait<1>();
+            products_done(s);
+            scores_done();
+            if (!Tiles::keeps_queries() && step + 1 == steps) release(shared.q_empty[0]);
+            soften.template operator()<kUsed>(step);
+            values_done(out);
+#pragma unroll
+            for (int n = 0; n < Widths::kV / 8; ++n) {
+                out[n][0] *= rescale[0], out[n][1] *= rescale[0];
+                out[n][2] *= rescale[1], out[n][3] *= rescale[1];
+            }
+            round.template operator()<kUsed>();
+        };
+        // Of the last tile of keys, every other warpgroup's queries see half. (Products of half of the
+        // scores, too, would be narrower ones into the same registers; ptxas runs all one by one then, as it
+        // does with one wait after both branches instead of one in each.)
+        const bool half = steps > 1 && (tile.first + group * kGroupRows) % kAll == 0;
+        for (int step = 1; step < steps - half; ++step) follow.template operator()<kAll>(step);
+        if (half) {
+            follow.template operator()<kHalf>(steps - 1);
+            add_values<kHalf>(out, prob, true);
+            values_done(out);
+        } else {
+            add_values<kAll>(out, prob, steps > 1);
+            values_done(out);
+        }
+        softmax.finish();
+        store_lse(tile, row, softmax);
+        skip(tile.steps - steps);  // before the way out, which nobody waits for then
+        store_out(tile, row, out, softmax);
+    }
+
+    __device__ __forceinline__ void store_out(const ForwardTile<Tiles>& tile, int row,
+                                              const float (&out)[Widths::kV / 8][4],
+                                              const OnlineSoftmax& softmax) {
+        const AttentionSizes& sizes = p.attention.sizes;
+        store_rows<Tiles::kPitch>(token_rows(p.attention.out, tile.batch, tile.head, sizes.value), out,
+                                  1 / softmax.sum[0], 1 / softmax.sum[1],
+                                  shared.base + Tiles::kOutAt + (group * 4 + warp) * 16 * Tiles::kPitch, row,
+                                  sizes.tokens, lane);
+    }
+    __device__ __forceinline__ void store_lse(const ForwardTile<Tiles>& tile, int row,
+                                              const OnlineSoftmax& softmax) {
+        const AttentionSizes& sizes = p.attention.sizes;
+        const int token = row + lane / 4 + lane % 4 * 8;  // lanes 0 and 1 of a row's four write
+        if (lane % 4 >= 2 || token >= sizes.tokens) return;
+        const float maximum = lane % 4 == 0 ? softmax.maximum[0] : softmax.maximum[1];
+        const float sum = lane % 4 == 0 ? softmax.sum[0] : softmax.sum[1];
+        const int64_t pair = static_cast<int64_t>(tile.batch) * sizes.heads + tile.head;
+        p.attention.lse[pair * sizes.tokens + token] = maximum * p.attention.scale + logf(sum);
+    }
+};
+
+#endif  // PASTUR_HOPPER
+
+/// out and lse as attention_sm80_forward's, by blocks that stay on their multiprocessor.
+template <int kContent, int kShared, int kValue, int kConsumers>
+__global__ void __launch_bounds__((kConsumers + 1) * kWarpgroup, 1)
+    attention_hopper_forward_kernel(const __grid_constant__ HopperForwardParams p) {
+#if defined(PASTUR_HOPPER)
+    using Widths = HeadWidths<kContent, kShared, kValue>;
+    using Tiles = ForwardTiles<Widths, kConsumers>;
+    const ForwardShared<Tiles> shared;
+    if (threadIdx.x == 0) {
+        mbarrier_init(shared.q_full[0], 1);
+        mbarrier_init(shared.q_empty[0], kConsumers * kWarpgroup);
+        for (int stage = 0; stage < Tiles::kStages; ++stage) {
+            mbarrier_init(shared.k_full[stage], 1);
+            mbarrier_init(shared.v_full[stage], 1);
+            mbarrier_init(shared.k_empty[stage], kConsumers * kWarpgroup);
+            mbarrier_init(shared.v_empty[stage], kConsumers * kWarpgroup);
+        }
+        mbarrier_init_done();
+    }
+    __syncthreads();
+    const int warpgroup = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
+    if (warpgroup == 0) {
+        give_registers<Registers<kConsumers>::kProducer>();
+        if (threadIdx.x == 0) produce<Tiles>(p, shared);
+    } else {
+        take_registers<Registers<kConsumers>::kConsumer>();
+        ForwardConsumer<Widths, Tiles> consumer{p, shared, warpgroup - 1,
+                                                static_cast<int>(threadIdx.x) / 32 % 4,
+                                                static_cast<int>(threadIdx.x) % 32};
+        consumer.turns.start();
+        for (int index; (index = consumer.next_index()) < p.order.total();)
+            consumer.tile(ForwardTile<Tiles>(p.order, p.attention.sizes, index));
+    }
+#endif
+}
+
+template <int kContent, int kShared, int kValue, int kConsumers>
+void launch_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params) {
+    using Widths = HeadWidths<kContent, kShared, kValue>;
+    using Tiles = ForwardTiles<Widths, kConsumers>;
+    HopperForwardParams p{};
+    p.attention = params;
+    query_maps<Widths>(p.maps.q, params.q, params.sizes, Tiles::kRows);
+    key_maps(p.maps.k, params.k, params.k_shared, params.sizes, Tiles::kKeys);
+    p.maps.v[0] = value_map(params.v, params.sizes, params.sizes.kv_heads, Tiles::kKeys);
+    p.order = tile_order(params.sizes, params.sizes.heads, Tiles::kRows, kCachedBytes);
+    // So that whole warpgroups without queries are in the tile that sees the fewest keys.
+    p.order.end = attention_padded_tokens(params.sizes.tokens);
+    p.counter.numbers = reinterpret_cast<int*>(ctx.handles().tile_counter.data());
+    launch(ctx, persistent_blocks(ctx, p.order), Tiles::kThreads, Tiles::kSharedBytes,
+           attention_hopper_forward_kernel<kContent, kShared, kValue, kConsumers>, p);
+}
+
+}  // namespace
+
+void attention_hopper_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params) {
+    visit_hopper_widths(params.sizes, [&]<int kContent, int kShared, int kValue>() {
+        launch_forward<kContent, kShared, kValue, kValue <= 64 ? 3 : 2>(ctx, params);
+    });
+}
+
+}  // namespace pastur

@@ -1,0 +1,308 @@
+// Causal attention backward for up to 256 tokens: one pass over everything, a whole (sequence, head) on chip.
+//
+// With P = softmax(S), S = scale q k^T, out = P v:
+//     dv = P^T dout;  dP = dout v^T;  dS = P (dP - delta), delta = rowsum(P dP) = rowsum(dout out);
+//     dq = scale dS k;  dk = scale dS^T q.
+// Against the streaming kernels (attention_sm80_backward.cu) S and dP are computed once instead of twice and
+// every input is read from memory once. What pays for it is shared memory: q, dout, two generations of k, and
+// the lower triangle of dS, 214 KB for 256 tokens.
+#include "kernels/cuda/attention/attention_resident.cuh"
+#include "kernels/cuda/attention/attention_scores.cuh"
+#include "kernels/cuda/mbarrier.cuh"
+
+namespace pastur {
+namespace {
+
+/// Shared memory of a block of kWarps warps; offsets in bytes.
+template <int kWarps>
+struct ResidentMemory {
+    using Rows = Tile<kWarps * kBlockRows, kResidentWidth>;
+    static constexpr int kPitch = Rows::kPitch;
+    static constexpr int kBlockBytes = kBlockRows * kPitch;
+    static constexpr int kSquareBytes = kBlockRows * kBlockRows * 2;
+    static constexpr int kQ = 0;
+    static constexpr int kDout = kQ + Rows::kBytes;
+    static constexpr int kK = kDout + Rows::kBytes;  ///< this head's and the next one's, in turn
+    static constexpr int kSquares = kK + 2 * Rows::kBytes;
+    static constexpr int kStats = kSquares + kWarps * (kWarps + 1) / 2 * kSquareBytes;
+    static constexpr int kReady = kStats + kWarps * kBlockRows * static_cast<int>(sizeof(float2));
+    static constexpr int kBytes = kReady + kWarps * static_cast<int>(sizeof(uint64_t));
+
+    /// The barrier that tells when a block's rows of q, dout and stats have arrived.
+    __device__ static SharedAddress ready(SharedAddress shared, int block) {
+        return shared + kReady + block * static_cast<int>(sizeof(uint64_t));
+    }
+    /// dS of 16 queries and 16 keys.
+    __device__ static int square(int query_block, int key_block) {
+        return kSquares + (query_block * (query_block + 1) / 2 + key_block) * kSquareBytes;
+    }
+};
+
+/// What a warp needs of its own 16 tokens only, on its way from memory to registers.
+struct OwnRows {
+    BlockChunks v, out;
+    float lse2;  ///< log2(e) lse of row g in the first lane of each quad, of g + 8 in the second
+
+    __device__ void request(const AttentionBackwardParams<bf16>& p, const HeadWalk& walk, int first,
+                            int lane) {
+        const int batch = walk.batch(), head = walk.head(), tokens = walk.tokens();
+        v.request(token_rows(p.v, batch, head, kResidentWidth), first, tokens, lane);
+        out.request(token_rows(p.out, batch, head, kResidentWidth), first, tokens, lane);
+        const int token = first + lane / 4 + lane % 2 * 8;
+        lse2 = token < tokens ? p.lse[static_cast<int64_t>(walk.index) * tokens + token] * kLog2E : INFINITY;
+    }
+
+    /// Writes (lse2, delta) of the warp's rows; dout: its first row in shared memory. Rows past the last
+    /// token have lse2 = +infinity, so that their P is 0.
+    __device__ void write_stats(float2* stats, const std::byte* dout, int pitch, int lane) const {
+        float delta[2] = {0, 0};
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
+                const auto factor = Packed<bf16, 8>::load(reinterpret_cast<const bf16*>(
+                    dout + (lane / 4 + half * 8) * pitch + (lane % 4 + i * 4) * 16));
+#pragma unroll
+                for (int j = 0; j < 8; ++j) delta[half] += out.chunk[half][i][j] * factor[j];
+            }
+            delta[half] += __shfl_xor_sync(kAllLanes, delta[half], 1);
+            delta[half] += __shfl_xor_sync(kAllLanes, delta[half], 2);
+        }
+        if (lane % 4 < 2) stats[lane / 4 + lane % 2 * 8] = {lse2, lane % 2 == 0 ? delta[0] : delta[1]};
+    }
+};
+
+/// Starts the copies of a warp's 16 tokens that all warps need.
+template <int kWarps, bool kSharedKey>
+__device__ void copy_shared_rows(const AttentionBackwardParams<bf16>& p, const HeadWalk& walk,
+                                 SharedAddress shared, int generation, int block, int lane) {
+    using Memory = ResidentMemory<kWarps>;
+    const int batch = walk.batch(), head = walk.head(), tokens = walk.tokens(), first = block * kBlockRows;
+    shared += block * Memory::kBlockBytes;
+    copy_block(shared + Memory::kQ, Memory::kPitch, token_rows(p.q, batch, head, kResidentWidth), first,
+               tokens, lane);
+    copy_block(shared + Memory::kDout, Memory::kPitch, token_rows(p.dout, batch, head, kResidentWidth), first,
+               tokens, lane);
+    copy_block(shared + Memory::kK + generation * Memory::Rows::kBytes, Memory::kPitch,
+               key_rows<kSharedKey>(p.k, p.k_shared, batch, head, head), first, tokens, lane);
+}
+
+/// What a warp keeps of its 16 keys while it walks the queries.
+struct KeyBlock {
+    using Operand = OperandA<kBlockRows, kResidentWidth, true>;
+    Operand k, v;
+    float dk[8][4], dv[8][4];
+
+    __device__ void start(bool rotary) {
+        clear(dv);
+#pragma unroll
+        for (int n = 0; n < 8; ++n) {
+            if (n == 4 && !rotary) break;
+#pragma unroll
+            for (int i = 0; i < 4; ++i) dk[n][i] = 0;
+        }
+    }
+
+    /// Takes in 16 queries; `square` receives dS, in the four 8 x 8 matrices of its transpose.
+    __device__ void attend(SharedAddress q, int to_dout, SharedAddress stats, uint32_t* square, float c,
+                           bool diagonal, int lane) {
+        using Rows = Tile<kBlockRows, kResidentWidth>;
+        float s[2][4], dp[2][4];
+        {
+            const SharedAddress at = Rows::lane_b(q, lane);
+            multiply_rows<kBlockRows, kResidentWidth>(s, k, at, 0);
+            multiply_rows<kBlockRows, kResidentWidth>(dp, v, at + to_dout, 0);
+        }
+        probabilities_by_key(s, dp, stats + lane % 4 * 16, c,
+                             diagonal ? lane % 4 * 2 - lane / 4 : kBlockRows);
+        // Queries run along words of dS^T, as operand A has them for dk; for dq ldmatrix turns them round.
+        square[lane] = pack_bf16(dp[0][0], dp[0][1]);
+        square[lane + 32] = pack_bf16(dp[1][0], dp[1][1]);
+        square[lane + 64] = pack_bf16(dp[0][2], dp[0][3]);
+        square[lane + 96] = pack_bf16(dp[1][2], dp[1][3]);
+        const SharedAddress at = Rows::lane_a(q, 0, lane);
+        accumulate_rows<kBlockRows, kResidentWidth>(dv, s, at + to_dout, 0);
+        accumulate_rows<kBlockRows, kResidentWidth>(dk, dp, at, 0);
+    }
+};
+
+/// dk and dv of a warp's 16 keys, over the queries from the last down to these tokens' own; dS to the
+/// squares. After a block of queries its barrier has this warp's arrival.
+template <int kWarps>
+__device__ void walk_queries(KeyBlock& keys, std::byte* shared, int block, int blocks, int parity, float c,
+                             int lane) {
+    using Memory = ResidentMemory<kWarps>;
+    const SharedAddress base = shared_address(shared);
+    bool ready = mbarrier_complete(Memory::ready(base, blocks - 1), parity);
+#pragma unroll 1
+    for (int query = blocks - 1; query >= block; --query) {
+        while (!ready) ready = mbarrier_complete(Memory::ready(base, query), parity);
+        __syncwarp();
+        // Asked for now, so that the answer is there when the next round wants it.
+        ready = mbarrier_complete(Memory::ready(base, query > block ? query - 1 : query), parity);
+        keys.attend(base + Memory::kQ + query * Memory::kBlockBytes, Memory::kDout - Memory::kQ,
+                    base + Memory::kStats + query * kBlockRows * static_cast<int>(sizeof(float2)),
+                    reinterpret_cast<uint32_t*>(shared + Memory::square(query, block)), c, query == block,
+                    lane);
+        if (query > block) barrier_arrive(query, (query + 1) * 32);
+    }
+}
+
+/// dv and dk of a warp's 16 keys go to memory; the shared part of dk at the end of a run.
+template <bool kSharedKey>
+__device__ void store_key_gradients(const AttentionBackwardParams<bf16>& p, const HeadWalk& walk,
+                                    const KeyBlock& keys, int first, int lane) {
+    const int batch = walk.batch(), head = walk.head(), tokens = p.sizes.tokens;
+    const auto dk_rows = key_rows<kSharedKey>(p.dk, p.dk_shared, batch, head, head / walk.run);
+    store_block(token_rows(p.dv, batch, head, kResidentWidth), keys.dv, 1, 1, first, tokens, lane);
+    store_columns<0, 1>(dk_rows, keys.dk, p.scale, p.scale, first, tokens, lane);
+    if (!kSharedKey || walk.ends_run())
+        store_columns<1, 2>(dk_rows, keys.dk, p.scale, p.scale, first, tokens, lane);
+}
+
+/// dq of a warp's 16 queries: the sum over key blocks 0 ... block of dS k, squares and key rows in order.
+__device__ inline void query_gradient(float (&dq)[8][4], SharedAddress squares, SharedAddress k, int block,
+                                      int square_bytes, int block_bytes, int lane) {
+    using Rows = Tile<kBlockRows, kResidentWidth>;
+    clear(dq);
+    SharedAddress square = squares + lane * 16;
+    SharedAddress rows = Rows::lane_a(k, 0, lane);
+#pragma unroll 2
+    for (int i = 0; i <= block; ++i, square += square_bytes, rows += block_bytes) {
+        uint32_t fa[4];
+        load_matrices_transposed(fa, square);
+#pragma unroll
+        for (int n = 0; n < kResidentWidth / 16; ++n) {
+            uint32_t fb[4];
+            load_matrices_transposed(fb, rows + n * 32);
+            multiply_add(dq[2 * n], fa, fb[0], fb[1]);
+            multiply_add(dq[2 * n + 1], fa, fb[2], fb[3]);
+        }
+    }
+}
+
+/// dq =, dk =, dv =, and dk_shared = the sum over a run of heads, where keys have a shared part (kSharedKey:
+/// 32 content columns, 32 rotary ones).
+///
+/// A block of threads walks over heads; warp w owns 16 tokens. As keys: it walks the queries from the last
+/// down to its own, P^T and dS^T are operand A of dv += P^T dout and dk += dS^T q, and dS goes to shared
+/// memory. As queries: once every warp has done the queries of block i (barrier i), the warp that owns them
+/// sums dq. Query blocks end from the last to the first, as the warps that own them end their walk. The rows
+/// of q and dout that ended are free for the next head: their owner starts its copies at once, goes on to
+/// that head, and tells when they have arrived (an mbarrier a block). So there is no point where all warps
+/// meet: those with few queries run up to a head ahead of those with many. What a warp alone needs (v, out,
+/// lse) goes straight to registers.
+///
+/// Why nothing is overwritten too early: a warp writes block i of q, dout and stats after barrier i, row i of
+/// the squares after block i of this head arrived (its owner has used the last head's row then), and its keys
+/// after it met all later blocks of this head, whose owners have left the last but one head's keys then.
+template <int kWarps, bool kSharedKey, bool kRotate, bool kRotateKeys = kRotate>
+__global__ void __launch_bounds__(kWarps * 32, kResidentWarps / kWarps)
+    attention_resident_backward_kernel(const AttentionBackwardParams<bf16> p, int run) {
+    using Memory = ResidentMemory<kWarps>;
+    const int warp = warp_index();
+    int lane = static_cast<int>(threadIdx.x) % 32;
+    const int block = block_of_warp(warp), first = block * kBlockRows, tokens = p.sizes.tokens;
+    const int blocks = (tokens + kBlockRows - 1) / kBlockRows;
+    std::byte* const shared = dynamic_shared();
+    const SharedAddress base = shared_address(shared);
+    float2* const stats = reinterpret_cast<float2*>(shared + Memory::kStats);
+    const float c = p.scale * kLog2E;
+
+    if (threadIdx.x < kWarps)
+        mbarrier_init(base + Memory::kReady + static_cast<int>(threadIdx.x * sizeof(uint64_t)), 32);
+    __syncthreads();
+    if (block >= blocks) return;
+    HeadWalk walk(p.sizes, run);
+    OwnRows own;
+    KeyBlock keys;
+    copy_shared_rows<kWarps, kSharedKey>(p, walk, base, 0, block, lane);
+    copy_async_commit();
+    own.request(p, walk, first, lane);
+    for (int generation = 0;; generation ^= 1) {
+        const SharedAddress k_rows = base + Memory::kK + generation * Memory::Rows::kBytes;
+        copy_async_wait<0>();
+        __syncwarp();
+        own.write_stats(stats + first, shared + Memory::kDout + block * Memory::kBlockBytes, Memory::kPitch,
+                        lane);
+        own.v.to_fragments(keys.v.kept, lane);
+        keys.k.load(k_rows, first, lane);
+        mbarrier_arrive(Memory::ready(base, block));
+        keys.start(!kSharedKey || walk.starts_run());
+        walk_queries<kWarps>(keys, shared, block, blocks, generation, c, lane);
+        lane = computed_here(lane);
+        BlockAngles<kSharedKey ? 2 : 4> angles;
+        if constexpr (kRotateKeys) angles.request(p.rope_table, first, tokens, lane);
+        if (block > 0)
+            barrier_wait(block, (block + 1) * 32);
+        else
+            __syncwarp();
+        HeadWalk next = walk;
+        next.advance();
+        copy_shared_rows<kWarps, kSharedKey>(p, next, base, generation ^ 1, block, lane);
+        copy_async_commit();
+        if (kRotateKeys && (!kSharedKey || walk.ends_run())) angles.rotate_back(keys.dk);
+        own.request(p, next, first, lane);
+
+        const int batch = walk.batch(), head = walk.head();
+        store_key_gradients<kSharedKey>(p, walk, keys, first, lane);
+
+        if constexpr (kRotate) angles.request(p.rope_table, first, tokens, lane);
+        float dq[8][4];
+        query_gradient(dq, base + Memory::square(block, 0), k_rows, block, Memory::kSquareBytes,
+                       Memory::kBlockBytes, lane);
+        if constexpr (kRotate) angles.rotate_back(dq);
+        store_block(token_rows(p.dq, batch, head, kResidentWidth), dq, p.scale, p.scale, first, tokens, lane);
+        if (next.done()) return;
+        walk = next;
+    }
+}
+
+}  // namespace
+
+bool attention_resident_supports_backward(CudaContext& ctx, const AttentionSizes& sizes) {
+    if (!resident_widths(sizes) || sizes.group() != 1) return false;
+    bool fits = true;
+    visit_resident_warps(sizes.tokens, [&]<int kWarps>() {
+        fits = static_cast<size_t>(ResidentMemory<kWarps>::kBytes) <=
+               ctx.handles().properties.sharedMemPerBlockOptin;
+    });
+    return fits;
+}
+
+int attention_resident_key_parts(CudaContext& ctx, const AttentionSizes& sizes) {
+    if (sizes.rotary == 0) return sizes.heads;
+    int slots = 0;
+    visit_resident_warps(sizes.tokens, [&]<int kWarps>() { slots = resident_slots(ctx, kWarps); });
+    // Heads that the busiest slot works on, one after the other.
+    const auto rounds = [&](int parts) {
+        return ceil_div(static_cast<int64_t>(sizes.batch) * parts, slots) * (sizes.heads / parts);
+    };
+    for (int parts = 1; parts < sizes.heads; ++parts)
+        if (sizes.heads % parts == 0 && rounds(parts) * 100 <= rounds(sizes.heads) * 106) return parts;
+    return sizes.heads;
+}
+
+void attention_resident_backward(CudaContext& ctx, const AttentionBackwardParams<bf16>& params) {
+    const int run = params.sizes.heads / attention_resident_key_parts(ctx, params.sizes);
+    if (attention_resident_hopper_takes_backward(ctx, params.sizes))
+        return attention_resident_hopper_backward(ctx, params, run);
+    const int64_t items = static_cast<int64_t>(params.sizes.batch) * (params.sizes.heads / run);
+    visit_resident_warps(params.sizes.tokens, [&]<int kWarps>() {
+        const auto launch_kernel = [&](auto kernel) {
+            launch(ctx, static_cast<unsigned>(std::min<int64_t>(items, resident_slots(ctx, kWarps))),
+                   kWarps * 32, ResidentMemory<kWarps>::kBytes, kernel, params, run);
+        };
+        const bool shared_key = params.sizes.rotary > 0;
+        if (params.rope_table && !params.rotated_keys)
+            launch_kernel(attention_resident_backward_kernel<kWarps, false, true, false>);
+        else if (params.rope_table)
+            launch_kernel(shared_key ? attention_resident_backward_kernel<kWarps, true, true>
+                                     : attention_resident_backward_kernel<kWarps, false, true>);
+        else
+            launch_kernel(shared_key ? attention_resident_backward_kernel<kWarps, true, false>
+                                     : attention_resident_backward_kernel<kWarps, false, false>);
+    });
+}
+
+}  // namespace pastur

@@ -1,0 +1,165 @@
+// Causal attention forward for up to 256 tokens, the keys and values of a whole (sequence, head) on chip.
+#include "kernels/cuda/attention/attention_hopper.cuh"
+#include "kernels/cuda/attention/attention_resident.cuh"
+#include "kernels/cuda/attention/attention_scores.cuh"
+
+namespace pastur {
+namespace {
+
+/// Shared memory of a block of threads: keys and values of two heads in turn, and queries.
+struct ForwardMemory {
+    using Rows = Tile<kResidentTokens, kResidentWidth>;
+    static constexpr int kBlockBytes = kBlockRows * Rows::kPitch;
+    static constexpr int kHeadBytes = 2 * Rows::kBytes;
+    static constexpr int kQ = 2 * kHeadBytes;
+    static constexpr int kBytes = kQ + Rows::kBytes;
+};
+
+using ResidentQueries = QueryRows<OperandA<kBlockRows, kResidentWidth, true>, kResidentWidth, kResidentWidth>;
+
+/// Starts the copies of a warp's 16 tokens: queries for itself, keys and values for all.
+__device__ void copy_rows(const AttentionForwardParams<bf16>& p, const HeadWalk& walk, SharedAddress shared,
+                          int generation, int block, int lane) {
+    using Memory = ForwardMemory;
+    const int batch = walk.batch(), head = walk.head(), kv_head = head / p.sizes.group();
+    const auto copy = [&](int offset, const TokenRows<const bf16>& rows) {
+        copy_block(shared + offset + block * Memory::kBlockBytes, Memory::Rows::kPitch, rows,
+                   block * kBlockRows, walk.tokens(), lane);
+    };
+    const int keys = generation * Memory::kHeadBytes;
+    copy(Memory::kQ, token_rows(p.q, batch, head, kResidentWidth));
+    copy(keys, token_rows(p.k, p.sizes.content, p.k_shared, p.sizes.rotary, batch, kv_head));
+    copy(keys + Memory::Rows::kBytes, token_rows(p.v, batch, kv_head, kResidentWidth));
+}
+
+/// Rotates a warp's 16 queries and keys (rope.h, kForward), in shared memory and in memory. A lane has 8
+/// columns and their partners half the width further.
+template <Rotated kRotated>
+__device__ void rotate_rows(const AttentionForwardParams<bf16>& p, const HeadWalk& walk, std::byte* q_rows,
+                            std::byte* k_rows, int first, int lane) {
+    constexpr int kPitch = ForwardMemory::Rows::kPitch;
+    constexpr int kBegin = kRotated == Rotated::kHalfQueries ? kResidentWidth / 2 : 0;
+    constexpr int kWidth = kResidentWidth - kBegin, kHalf = kWidth / 2, kLanes = kHalf / 8;
+    const int column = lane % kLanes * 8, tokens = p.sizes.tokens;
+#pragma unroll 1
+    for (int row = lane / kLanes; row < kBlockRows; row += 32 / kLanes) {
+        const int token = min(first + row, tokens - 1);  // rows past the last token are zero
+        const float* angles = p.rope_table + token * kWidth + column;
+        const auto cosine = Packed<float, 8>::load(angles), sine = Packed<float, 8>::load(angles + kHalf);
+        const auto rotate = [&](std::byte* rows, const HeadView<bf16>& view) {
+            bf16* at = reinterpret_cast<bf16*>(rows + row * kPitch) + kBegin + column;
+            const auto x = Packed<bf16, 8>::load(at), y = Packed<bf16, 8>::load(at + kHalf);
+            const auto low = Packed<bf16, 8>::of([&](int i) { return x[i] * cosine[i] - y[i] * sine[i]; });
+            const auto high = Packed<bf16, 8>::of([&](int i) { return y[i] * cosine[i] + x[i] * sine[i]; });
+            low.store(at);
+            high.store(at + kHalf);
+            if (first + row >= tokens) return;
+            bf16* to = view.at(walk.batch(), walk.head()) + static_cast<int64_t>(token) * view.token + column;
+            low.store(to);
+            high.store(to + kHalf);
+        };
+        rotate(q_rows, p.rotated_q);
+        if constexpr (kRotated == Rotated::kQueriesAndKeys) rotate(k_rows, p.rotated_k);
+    }
+}
+
+/// A warp's 16 queries, from `row` on, over the keys up to the diagonal: whole tiles of 64, then the 16 to 64
+/// that end on it.
+__device__ void attend_all(ResidentQueries& rows, SharedAddress keys, int row, float c, int lane) {
+    using Rows = ForwardMemory::Rows;
+    const SharedAddress values = keys + Rows::kBytes;
+    int key = 0;
+#pragma unroll 1
+    for (; key + 64 <= row; key += 64)
+        rows.template attend<64, false>(keys + key * Rows::kPitch, values + key * Rows::kPitch, row, key, c,
+                                        lane);
+    const auto last = [&]<int kKeys>() {
+        rows.template attend<kKeys, true>(keys + key * Rows::kPitch, values + key * Rows::kPitch, row, key, c,
+                                          lane);
+    };
+    switch ((row - key) / kBlockRows) {
+        case 0:
+            return last.template operator()<16>();
+        case 1:
+            return last.template operator()<32>();
+        case 2:
+            return last.template operator()<48>();
+        default:
+            return last.template operator()<64>();
+    }
+}
+
+/// out = softmax(scale q k^T, causal) v and lse = log sum exp, by the online softmax of Dao et al.
+/// (2205.14135), after rotate_rows where there is something to rotate.
+///
+/// A block of threads walks over heads; warp w owns 16 queries and brings the same tokens' keys and values
+/// for all. While one head is worked on, the next one's rows arrive: per head one __syncthreads, and memory
+/// is never idle.
+template <Rotated kRotated>
+__global__ void __launch_bounds__(kResidentWarps * 32, 1)
+    attention_resident_forward_kernel(const AttentionForwardParams<bf16> p) {
+    using Memory = ForwardMemory;
+    int lane = static_cast<int>(threadIdx.x) % 32;
+    const int block = block_of_warp(warp_index());
+    const int first = block * kBlockRows, tokens = p.sizes.tokens;
+    std::byte* const shared = dynamic_shared();
+    const SharedAddress base = shared_address(shared);
+    const float c = p.scale * kLog2E;
+
+    HeadWalk walk(p.sizes, 1);
+    if (first >= tokens) {
+        for (; !walk.done(); walk.advance()) __syncthreads();
+        return;
+    }
+    copy_rows(p, walk, base, 0, block, lane);
+    copy_async_commit();
+    for (int generation = 0; !walk.done(); generation ^= 1) {
+        ResidentQueries rows;
+        clear(rows.out);
+        copy_async_wait<0>();
+        if constexpr (kRotated != Rotated::kNothing) {
+            __syncwarp();
+            rotate_rows<kRotated>(p, walk, shared + Memory::kQ + block * Memory::kBlockBytes,
+                                  shared + generation * Memory::kHeadBytes + block * Memory::kBlockBytes,
+                                  first, computed_here(lane));
+        }
+        __syncthreads();  // this head's rows have arrived for every warp, and every warp is done with the
+                          // last
+        const HeadWalk here = walk;
+        walk.advance();
+        rows.q.load(base + Memory::kQ, first, lane);
+        __syncwarp();
+        copy_rows(p, walk, base, generation ^ 1, block, lane);
+        copy_async_commit();
+
+        attend_all(rows, base + generation * Memory::kHeadBytes, first, c, lane);
+        rows.softmax.finish();
+        lane = computed_here(lane);
+        store_block(token_rows(p.out, here.batch(), here.head(), kResidentWidth), rows.out,
+                    1 / rows.softmax.sum[0], 1 / rows.softmax.sum[1], first, tokens, lane);
+        rows.store_lse(p.lse + static_cast<int64_t>(here.index) * tokens, first, tokens, p.scale, lane);
+    }
+}
+
+}  // namespace
+
+bool attention_resident_supports_forward(CudaContext& ctx, const AttentionSizes& sizes) {
+    if (!resident_widths(sizes)) return false;
+    if (has_tensor_copies(ctx)) return true;
+    // Up to 128 tokens the streaming kernel reads everything once too.
+    return sizes.tokens > 128 &&
+           static_cast<size_t>(ForwardMemory::kBytes) <= ctx.handles().properties.sharedMemPerBlockOptin;
+}
+
+void attention_resident_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params) {
+    if (has_tensor_copies(ctx)) return attention_resident_hopper_forward(ctx, params);
+    const int64_t items = static_cast<int64_t>(params.sizes.batch) * params.sizes.heads;
+    const int64_t blocks = std::min<int64_t>(items, resident_slots(ctx, kResidentWarps));
+    const auto kernel = !params.rope_table        ? attention_resident_forward_kernel<Rotated::kNothing>
+                        : params.sizes.rotary > 0 ? attention_resident_forward_kernel<Rotated::kHalfQueries>
+                        : params.rotated_k.data ? attention_resident_forward_kernel<Rotated::kQueriesAndKeys>
+                                                : attention_resident_forward_kernel<Rotated::kQueries>;
+    launch(ctx, static_cast<unsigned>(blocks), kResidentWarps * 32, ForwardMemory::kBytes, kernel, params);
+}
+
+}  // namespace pastur

@@ -1,0 +1,322 @@
+// Causal attention backward on tensor cores (mma.sync), for sm_80 and everything after it.
+//
+// With P = softmax(S), S = scale q k^T, out = P v:
+//     dv = P^T dout;  dP = dout v^T;  dS = P (dP - delta), delta = rowsum(P dP) = rowsum(dout out);
+//     dq = scale dS k;  dk = scale dS^T q.
+// P is computed again from q, k and the saved log-sum-exp. Two kernels, one stationary in the queries (dq),
+// one in the keys (dk, dv): every sum stays in one warp's accumulators in a fixed order, at the price of
+// computing S and dP twice. In both, what a warp multiplies next is what it already holds as accumulators, so
+// that neither P nor dS goes through shared memory.
+#include <algorithm>
+
+#include "kernels/cuda/attention/attention_scores.cuh"
+#include "kernels/cuda/attention/attention_tile.cuh"
+
+namespace pastur {
+namespace {
+
+constexpr int kRows = 64;  ///< stationary rows of a block, 16 a warp
+constexpr int kThreads = kRows / 16 * 32;
+
+/// Tiles of both kernels: a stationary pair of tiles, [kRows, kQk] and [kRows, kV], and two stages of a
+/// moving pair of kCols rows, used kStep rows at a time to bound the accumulators of S and dP.
+template <int kQk, int kV>
+struct BackwardTiles {
+    static constexpr int kCols = kQk > 96 ? 32 : 64;
+    static constexpr int kStep = kQk > 192 ? 16 : 32;
+    static constexpr int kMinBlocks = kQk <= 64 ? 3 : 1;
+    using RowsQk = Tile<kRows, kQk>;
+    using RowsV = Tile<kRows, kV>;
+    using ColsQk = Tile<kCols, kQk>;
+    using ColsV = Tile<kCols, kV>;
+    static constexpr int kRowsBytes = RowsQk::kBytes + RowsV::kBytes;
+    static constexpr int kStatsBytes = kCols * static_cast<int>(sizeof(float2));
+    static constexpr int kQueryStageBytes = ColsQk::kBytes + ColsV::kBytes;
+    static constexpr int kKeyStageBytes = kQueryStageBytes + kStatsBytes;
+    static constexpr int kQuerySharedBytes = kRowsBytes + 2 * kQueryStageBytes;
+    static constexpr int kKeySharedBytes = kRowsBytes + 2 * kKeyStageBytes;
+};
+
+/// delta of a warp's 16 rows: out from memory (requested before the other tiles are waited for), dout from
+/// its tile.
+template <int kV>
+struct RowDeltas {
+    static constexpr int kLanes = kV % 64 == 0 ? 8 : 4;  // threads side by side along a row
+    static constexpr int kPasses = 16 / (32 / kLanes);   // rows a thread meets
+    static constexpr int kChunks = kV / (8 * kLanes);
+    Packed<bf16, 8> out[kPasses][kChunks];
+
+    __device__ void request(const TokenRows<const bf16>& rows, int first, int tokens, int lane) {
+#pragma unroll
+        for (int pass = 0; pass < kPasses; ++pass) {
+            const int token = first + pass * (32 / kLanes) + lane / kLanes;
+#pragma unroll
+            for (int i = 0; i < kChunks; ++i) {
+                const int column = (lane % kLanes + i * kLanes) * 8;
+                out[pass][i] = {};
+                if (token < tokens && column < rows.width)
+                    out[pass][i] = Packed<bf16, 8>::load(rows.column(column).at(token));
+            }
+        }
+    }
+
+    /// Leaves the 16 sums in `deltas` (shared memory of this warp); dout: the warp's first row.
+    template <int kPitch>
+    __device__ void finish(float* deltas, const std::byte* dout, int lane) const {
+#pragma unroll
+        for (int pass = 0; pass < kPasses; ++pass) {
+            const int row = pass * (32 / kLanes) + lane / kLanes;
+            float sum = 0;
+#pragma unroll
+            for (int i = 0; i < kChunks; ++i) {
+                const int column = (lane % kLanes + i * kLanes) * 8;
+                const auto factor =
+                    Packed<bf16, 8>::load(reinterpret_cast<const bf16*>(dout + row * kPitch + column * 2));
+#pragma unroll
+                for (int j = 0; j < 8; ++j) sum += out[pass][i][j] * factor[j];
+            }
+#pragma unroll
+            for (int step = kLanes / 2; step > 0; step /= 2) sum += __shfl_xor_sync(kAllLanes, sum, step);
+            if (lane % kLanes == 0) deltas[row] = sum;
+        }
+        __syncwarp();
+    }
+};
+
+/// s = S becomes dS = P (dP - delta), for a tile whose rows are queries and whose columns are keys. `ahead`:
+/// by how many tokens this thread's first query is ahead of its first key; keys ahead of their query have P =
+/// 0.
+template <int kTiles>
+__device__ void score_gradients_by_query(float (&s)[kTiles][4], const float (&dp)[kTiles][4],
+                                         const float (&lse2)[2], const float (&delta)[2], float c,
+                                         int ahead) {
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            float prob = exp2_approximate(s[n][i] * c - lse2[i / 2]);
+            if (n * 8 + i % 2 - i / 2 * 8 > ahead) prob = 0;
+            s[n][i] = prob * (dp[n][i] - delta[i / 2]);
+        }
+    }
+}
+
+/// dq =, and row_stats = (log2(e) lse, delta) for the other kernel.
+///
+/// One block per (sequence, head, 64 query tokens), longest first; each warp owns 16 queries and walks the
+/// key tiles up to the diagonal: S = q k^T and dP = dout v^T in accumulators, dS made of them in place, dq +=
+/// dS k with dS as operand A. Rows past the last token read zeros and lse = +infinity, so that their P is 0.
+template <int kQk, int kV>
+__global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
+    attention_backward_query_kernel(const AttentionBackwardParams<bf16> p) {
+    using Tiles = BackwardTiles<kQk, kV>;
+    const BlockPosition at(true);
+    const int kv_head = at.head / p.sizes.group(), tokens = p.sizes.tokens;
+    const auto k_rows = token_rows(p.k, p.sizes.content, p.k_shared, p.sizes.rotary, at.batch, kv_head);
+    const auto v_rows = token_rows(p.v, at.batch, kv_head, p.sizes.value);
+    const int first = at.tile * kRows;
+    const int steps = (min(first + kRows, tokens) + Tiles::kCols - 1) / Tiles::kCols;
+    const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+
+    std::byte* const shared = dynamic_shared();
+    const SharedAddress q_tile = shared_address(shared), dout_tile = q_tile + Tiles::RowsQk::kBytes;
+    const auto stage_of = [&](int step) {
+        return q_tile + Tiles::kRowsBytes + step % 2 * Tiles::kQueryStageBytes;
+    };
+    const auto load_stage = [&](int step) {
+        load_tile<Tiles::kCols, kQk, kThreads>(stage_of(step), k_rows, step * Tiles::kCols, tokens);
+        load_tile<Tiles::kCols, kV, kThreads>(stage_of(step) + Tiles::ColsQk::kBytes, v_rows,
+                                              step * Tiles::kCols, tokens);
+    };
+    load_tile<kRows, kQk, kThreads>(q_tile, token_rows(p.q, at.batch, at.head, p.sizes.query_key()), first,
+                                    tokens);
+    load_tile<kRows, kV, kThreads>(dout_tile, token_rows(p.dout, at.batch, at.head, p.sizes.value), first,
+                                   tokens);
+    load_stage(0);
+    copy_async_commit();
+
+    const int row = first + warp * 16 + lane / 4;  // and row + 8
+    const float* lse = p.lse + at.first_row(p.sizes);
+    const float lse2[2] = {row < tokens ? lse[row] * kLog2E : INFINITY,
+                           row + 8 < tokens ? lse[row + 8] * kLog2E : INFINITY};
+    float delta[2];
+    {
+        RowDeltas<kV> deltas;
+        deltas.request(token_rows(p.out, at.batch, at.head, p.sizes.value), first + warp * 16, tokens, lane);
+        copy_async_wait<0>();
+        __syncthreads();
+        // The second stage is still empty: it lends its memory for the exchange between lanes.
+        float* exchange =
+            reinterpret_cast<float*>(shared + Tiles::kRowsBytes + Tiles::kQueryStageBytes) + warp * 16;
+        deltas.template finish<Tiles::RowsV::kPitch>(
+            exchange, shared + Tiles::RowsQk::kBytes + warp * 16 * Tiles::RowsV::kPitch, lane);
+        delta[0] = exchange[lane / 4];
+        delta[1] = exchange[lane / 4 + 8];
+    }
+    float2* stats = p.row_stats + at.first_row(p.sizes);
+    if (lane % 4 == 0 && row < tokens) stats[row] = {lse2[0], delta[0]};
+    if (lane % 4 == 0 && row + 8 < tokens) stats[row + 8] = {lse2[1], delta[1]};
+
+    OperandA<kRows, kQk, (kQk <= 64)> q;
+    OperandA<kRows, kV, (kV <= 64)> dout;
+    q.load(q_tile, warp * 16, lane);
+    dout.load(dout_tile, warp * 16, lane);
+    float dq[kQk / 8][4];
+    clear(dq);
+    const float c = p.scale * kLog2E;
+    for (int step = 0; step < steps; ++step) {
+        copy_async_wait<0>();
+        __syncthreads();  // this stage has arrived for every warp, and every warp is done with the other one
+        if (step + 1 < steps) load_stage(step + 1);
+        copy_async_commit();
+
+#pragma unroll 1
+        for (int part = 0; part < Tiles::kCols; part += Tiles::kStep) {
+            const int key = step * Tiles::kCols + part;
+            if (key >= first + warp * 16 + 16) break;  // all after this warp's queries
+            const SharedAddress k_part = stage_of(step) + part * Tiles::ColsQk::kPitch;
+            const SharedAddress v_part = stage_of(step) + Tiles::ColsQk::kBytes + part * Tiles::ColsV::kPitch;
+            float s[Tiles::kStep / 8][4], dp[Tiles::kStep / 8][4];
+            multiply_rows<Tiles::kStep, kQk>(s, q, k_part, lane);
+            multiply_rows<Tiles::kStep, kV>(dp, dout, v_part, lane);
+            score_gradients_by_query(s, dp, lse2, delta, c, row - (key + lane % 4 * 2));
+            accumulate_rows<Tiles::kStep, kQk>(dq, s, k_part, lane);
+        }
+    }
+    store_fragments<kQk, Tiles::RowsQk::kPitch>(token_rows(p.dq, at.batch, at.head, p.sizes.query_key()), dq,
+                                                p.scale, p.scale, shared + warp * 16 * Tiles::RowsQk::kPitch,
+                                                first + warp * 16, tokens, lane);
+}
+
+/// The (log2(e) lse, delta) of queries [first, first + kCols), for the stage a tile of queries travels in;
+/// zero past the last token, where q and dout are zero too and nothing is added whatever P is.
+template <int kCols>
+__device__ void load_stats(SharedAddress to, const float2* stats, int first, int tokens) {
+    static_assert(kCols <= kThreads);
+    const int i = static_cast<int>(threadIdx.x);
+    if (i < kCols) {
+        const bool valid = first + i < tokens;
+        copy_async_8(to + i * static_cast<int>(sizeof(float2)), stats + first + i, valid);
+    }
+}
+
+/// dk = and dv =, over the queries of every head of the group, heads in order, queries upwards from the
+/// diagonal.
+///
+/// One block per (sequence, key head, 64 key tokens), longest first. The products are transposed: S^T = k q^T
+/// and dP^T = v dout^T have keys as rows, so that P^T and dS^T are operand A of dv += P^T dout and dk += dS^T
+/// q. kKeys, kValues: which of the two to compute; heads too wide for both sets of accumulators take two
+/// launches.
+template <int kQk, int kV, bool kKeys, bool kValues>
+__global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
+    attention_backward_key_kernel(const AttentionBackwardParams<bf16> p) {
+    using Tiles = BackwardTiles<kQk, kV>;
+    const BlockPosition at(false);
+    const int tokens = p.sizes.tokens, first = at.tile * kRows;
+    const int last_head = (at.head + 1) * p.sizes.group() - 1;
+    const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+
+    std::byte* const shared = dynamic_shared();
+    const SharedAddress k_tile = shared_address(shared), v_tile = k_tile + Tiles::RowsQk::kBytes;
+    int stage = Tiles::kRowsBytes, other_stage = stage + Tiles::kKeyStageBytes;  // offsets of the two
+    const auto load_stage = [&](int to, int head, int query) {
+        load_tile<Tiles::kCols, kQk, kThreads>(
+            k_tile + to, token_rows(p.q, at.batch, head, p.sizes.query_key()), query, tokens);
+        load_tile<Tiles::kCols, kV, kThreads>(k_tile + to + Tiles::ColsQk::kBytes,
+                                              token_rows(p.dout, at.batch, head, p.sizes.value), query,
+                                              tokens);
+        load_stats<Tiles::kCols>(
+            k_tile + to + Tiles::kQueryStageBytes,
+            p.row_stats + (static_cast<int64_t>(at.batch) * p.sizes.heads + head) * tokens, query, tokens);
+    };
+    load_tile<kRows, kQk, kThreads>(
+        k_tile, token_rows(p.k, p.sizes.content, p.k_shared, p.sizes.rotary, at.batch, at.head), first,
+        tokens);
+    load_tile<kRows, kV, kThreads>(v_tile, token_rows(p.v, at.batch, at.head, p.sizes.value), first, tokens);
+    load_stage(stage, at.head * p.sizes.group(), first);
+    copy_async_commit();
+
+    OperandA<kRows, kQk, false> k;
+    OperandA<kRows, kV, false> v;
+    k.load(k_tile, warp * 16, lane);
+    v.load(v_tile, warp * 16, lane);
+    float dk[kQk / 8][4], dv[kV / 8][4];
+    if constexpr (kKeys) clear(dk);
+    if constexpr (kValues) clear(dv);
+    const float c = p.scale * kLog2E;
+    for (int head = at.head * p.sizes.group(), query = first; head <= last_head;) {
+        copy_async_wait<0>();
+        __syncthreads();  // this stage has arrived for every warp, and every warp is done with the other one
+        const bool last_tile = query + Tiles::kCols >= tokens;
+        const int next_head = head + last_tile, next_query = last_tile ? first : query + Tiles::kCols;
+        if (next_head <= last_head) load_stage(other_stage, next_head, next_query);
+        copy_async_commit();
+
+#pragma unroll 1
+        for (int part = 0; part < Tiles::kCols; part += Tiles::kStep) {
+            if (query + part + Tiles::kStep <= first + warp * 16) continue;  // all before this warp's keys
+            const SharedAddress q_part = k_tile + stage + part * Tiles::ColsQk::kPitch;
+            const SharedAddress dout_part =
+                k_tile + stage + Tiles::ColsQk::kBytes + part * Tiles::ColsV::kPitch;
+            const SharedAddress stats =
+                k_tile + stage + Tiles::kQueryStageBytes + part * static_cast<int>(sizeof(float2));
+            float s[Tiles::kStep / 8][4], dp[Tiles::kStep / 8][4];
+            multiply_rows<Tiles::kStep, kQk>(s, k, q_part, lane);
+            if constexpr (kKeys) multiply_rows<Tiles::kStep, kV>(dp, v, dout_part, lane);
+            probabilities_by_key(s, dp, stats + lane % 4 * 16, c,
+                                 query + part + lane % 4 * 2 - (first + warp * 16 + lane / 4));
+            if constexpr (kValues) accumulate_rows<Tiles::kStep, kV>(dv, s, dout_part, lane);
+            if constexpr (kKeys) accumulate_rows<Tiles::kStep, kQk>(dk, dp, q_part, lane);
+        }
+        head = next_head;
+        query = next_query;
+        const int swap = stage;
+        stage = other_stage;
+        other_stage = swap;
+    }
+    // Each warp's own rows of the stationary tiles are free now: it alone reads them.
+    if constexpr (kKeys) {
+        store_fragments<kQk, Tiles::RowsQk::kPitch>(
+            token_rows(p.dk, p.sizes.content, p.dk_shared, p.sizes.rotary, at.batch, at.head), dk, p.scale,
+            p.scale, shared + warp * 16 * Tiles::RowsQk::kPitch, first + warp * 16, tokens, lane);
+    }
+    if constexpr (kValues) {
+        store_fragments<kV, Tiles::RowsV::kPitch>(
+            token_rows(p.dv, at.batch, at.head, p.sizes.value), dv, 1, 1,
+            shared + Tiles::RowsQk::kBytes + warp * 16 * Tiles::RowsV::kPitch, first + warp * 16, tokens,
+            lane);
+    }
+}
+
+}  // namespace
+
+bool attention_sm80_supports(CudaContext& ctx, const AttentionSizes& sizes) {
+    if (sizes.query_key() > 256 || sizes.value > 256) return false;
+    bool fits = true;
+    visit_attention_widths(sizes, [&]<int kQk, int kV>() {
+        using Tiles = BackwardTiles<kQk, kV>;
+        const int needed = std::max(Tiles::kQuerySharedBytes, Tiles::kKeySharedBytes);
+        fits = static_cast<size_t>(needed) <= ctx.handles().properties.sharedMemPerBlockOptin;
+    });
+    return fits;
+}
+
+void attention_sm80_backward(CudaContext& ctx, const AttentionBackwardParams<bf16>& params) {
+    visit_attention_widths(params.sizes, [&]<int kQk, int kV>() {
+        using Tiles = BackwardTiles<kQk, kV>;
+        launch(ctx, attention_grid(params.sizes, params.sizes.heads, kRows), kThreads,
+               Tiles::kQuerySharedBytes, attention_backward_query_kernel<kQk, kV>, params);
+        const dim3 key_grid = attention_grid(params.sizes, params.sizes.kv_heads, kRows);
+        if constexpr (kQk + kV <= 320) {
+            launch(ctx, key_grid, kThreads, Tiles::kKeySharedBytes,
+                   attention_backward_key_kernel<kQk, kV, true, true>, params);
+        } else {
+            launch(ctx, key_grid, kThreads, Tiles::kKeySharedBytes,
+                   attention_backward_key_kernel<kQk, kV, true, false>, params);
+            launch(ctx, key_grid, kThreads, Tiles::kKeySharedBytes,
+                   attention_backward_key_kernel<kQk, kV, false, true>, params);
+        }
+    });
+}
+
+}  // namespace pastur

@@ -1,0 +1,106 @@
+// Causal attention forward on tensor cores (mma.sync), for sm_80 and everything after it.
+#include "kernels/cuda/attention/attention_scores.cuh"
+#include "kernels/cuda/attention/attention_tile.cuh"
+
+namespace pastur {
+namespace {
+
+/// Tiles of the forward kernel: four warps of 16 query rows; two stages of keys and values. Shared memory and
+/// the registers that bound it, per block of 128 threads (nvcc 13, sm_90a): 32/32 25 KB, 120; 64/64 45 KB,
+/// 128 (four blocks a multiprocessor); 96/64 57 KB, 153; 128/128 85 KB, 190; 192/128 67 KB, 164; 256/256 99
+/// KB, 242.
+template <int kQk, int kV>
+struct ForwardTiles {
+    static_assert(kQk >= kV, "the output leaves through the query tile");
+    static constexpr int kRows = 64;
+    static constexpr int kCols = kQk > 128 ? 32 : 64;
+    static constexpr int kThreads = kRows / 16 * 32;
+    static constexpr int kMinBlocks = kQk <= 64 ? 4 : 2;
+    using Q = Tile<kRows, kQk>;
+    using K = Tile<kCols, kQk>;
+    using V = Tile<kCols, kV>;
+    static constexpr int kStageBytes = K::kBytes + V::kBytes;
+    static constexpr int kSharedBytes = Q::kBytes + 2 * kStageBytes;
+};
+
+/// out = softmax(scale q k^T, causal) v and lse = log sum exp, by the online softmax of Dao et al.
+/// (2205.14135).
+///
+/// One block per (sequence, head, 64 query tokens); the blocks of a head are neighbours, longest first, and
+/// share its keys and values through L2. Each warp owns 16 query rows: its scores, its probabilities (which
+/// turn from accumulators into operand A without leaving the registers) and its output. Key tiles are walked
+/// upwards from token 0, the next one in flight while this one is used; only tiles that touch the diagonal
+/// are masked. Per tile and warp, shared memory delivers 4 kCols (kQk + kV) bytes for 32 kCols (kQk + kV)
+/// multiply-adds.
+template <int kQk, int kV>
+__global__ void __launch_bounds__(ForwardTiles<kQk, kV>::kThreads, ForwardTiles<kQk, kV>::kMinBlocks)
+    attention_forward_kernel(const AttentionForwardParams<bf16> p) {
+    using Tiles = ForwardTiles<kQk, kV>;
+    const BlockPosition at(true);
+    const int kv_head = at.head / p.sizes.group();
+    const auto q_rows = token_rows(p.q, at.batch, at.head, p.sizes.query_key());
+    const auto k_rows = token_rows(p.k, p.sizes.content, p.k_shared, p.sizes.rotary, at.batch, kv_head);
+    const auto v_rows = token_rows(p.v, at.batch, kv_head, p.sizes.value);
+    const int first = at.tile * Tiles::kRows;
+    const int steps = (min(first + Tiles::kRows, p.sizes.tokens) + Tiles::kCols - 1) / Tiles::kCols;
+    const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+
+    std::byte* const shared = dynamic_shared();
+    const SharedAddress q_tile = shared_address(shared);
+    const auto load_stage = [&](int step) {
+        const SharedAddress stage = q_tile + Tiles::Q::kBytes + step % 2 * Tiles::kStageBytes;
+        load_tile<Tiles::kCols, kQk, Tiles::kThreads>(stage, k_rows, step * Tiles::kCols, p.sizes.tokens);
+        load_tile<Tiles::kCols, kV, Tiles::kThreads>(stage + Tiles::K::kBytes, v_rows, step * Tiles::kCols,
+                                                     p.sizes.tokens);
+    };
+    load_tile<Tiles::kRows, kQk, Tiles::kThreads>(q_tile, q_rows, first, p.sizes.tokens);
+    load_stage(0);
+    copy_async_commit();
+
+    QueryRows<OperandA<Tiles::kRows, kQk, (kQk <= 32)>, kQk, kV> rows;
+    clear(rows.out);
+    const float c = p.scale * kLog2E;
+    const int row = first + warp * 16;
+    for (int step = 0; step < steps; ++step) {
+        copy_async_wait<0>();
+        __syncthreads();  // this stage has arrived for every warp, and every warp is done with the other one
+        if (step + 1 < steps) load_stage(step + 1);
+        copy_async_commit();
+        if (step == 0) rows.q.load(q_tile, warp * 16, lane);
+
+        const SharedAddress k_tile = q_tile + Tiles::Q::kBytes + step % 2 * Tiles::kStageBytes;
+        const SharedAddress v_tile = k_tile + Tiles::K::kBytes;
+        const int key = step * Tiles::kCols;
+        if (key + Tiles::kCols <= first + 1) {
+            rows.template attend<Tiles::kCols, false>(k_tile, v_tile, row, key, c, lane);
+            continue;
+        }
+        // On the diagonal: by halves, without those that only hold keys after the warp's queries.
+        constexpr int kHalf = Tiles::kCols / 2;
+#pragma unroll 1
+        for (int half = 0; half < 2 && key + half * kHalf < row + 16; ++half) {
+            rows.template attend<kHalf, true>(k_tile + half * kHalf * Tiles::K::kPitch,
+                                              v_tile + half * kHalf * Tiles::V::kPitch, row,
+                                              key + half * kHalf, c, lane);
+        }
+    }
+
+    rows.softmax.finish();
+    // The warp's own rows of the query tile are free now: it alone reads them.
+    store_fragments<kV, Tiles::Q::kPitch>(token_rows(p.out, at.batch, at.head, p.sizes.value), rows.out,
+                                          1 / rows.softmax.sum[0], 1 / rows.softmax.sum[1],
+                                          shared + warp * 16 * Tiles::Q::kPitch, row, p.sizes.tokens, lane);
+    rows.store_lse(p.lse + at.first_row(p.sizes), row, p.sizes.tokens, p.scale, lane);
+}
+
+}  // namespace
+
+void attention_sm80_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params) {
+    visit_attention_widths(params.sizes, [&]<int kQk, int kV>() {
+        using Tiles = ForwardTiles<kQk, kV>;
+        launch(ctx, attention_grid(params.sizes, params.sizes.heads, Tiles::kRows), Tiles::kThreads,
+               Tiles::kSharedBytes, attention_forward_kernel<kQk, kV>, params);
+    });
+}
+
+}  // namespace pastur

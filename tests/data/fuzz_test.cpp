@@ -1,0 +1,152 @@
+// Bytes from outside, damaged in a few thousand ways: the outcome is a result or an Error, never a crash, an
+// endless loop or a great deal of memory. Worth most under -fsanitize=address,undefined.
+#include "tests/support/fuzz.h"
+#include "data/corpus.h"
+#include "data/inspect.h"
+#include "data/loader.h"
+#include "data/meta.h"
+#include "data/sentencepiece_model.h"
+#include "data/synth/synth.h"
+#include "tests/support/data_files.h"
+
+namespace pastur {
+namespace {
+
+using test::Fuzz;
+using test::mutate;
+using test::resident_mib;
+using test::write_bytes;
+
+void read_documents(const std::string& path) {
+    CorpusReader reader({path}, {});
+    DocumentParser parser({});
+    RawDocuments batch;
+    size_t total = 0;
+    while (reader.next(batch, 4096))
+        for (const RawDocuments::Span& raw : batch.documents) total += parser.parse(batch, raw).text.size();
+    EXPECT_LT(total, 100u << 20);
+}
+
+std::string stories() {
+    std::string text;
+    for (uint64_t i = 0; i < 8; ++i) text += synthetic_story(1, i) + "\n<|doc|>\n";
+    return text;
+}
+
+std::string json_lines() {
+    return "{\"text\":\"one \\u00e9\\ud83d\\ude00 \\n\", \"id\": 1}\n{\"id\": [1, {\"a\": null}, true, "
+           "-1.5e300], "
+           "\"text\": \"two\"}\n\n{\"text\": \"" +
+           std::string(3000, 'x') + "\"}\n";
+}
+
+TEST_F(Fuzz, Shards) {
+    std::vector<uint16_t> narrow(500);
+    std::vector<uint32_t> wide(300);
+    for (size_t i = 0; i < narrow.size(); ++i) narrow[i] = static_cast<uint16_t>(i % 256);
+    for (size_t i = 0; i < wide.size(); ++i) wide[i] = static_cast<uint32_t>(70000 + i);
+    mutate_and_read("a.bin", {test::shard_bytes(narrow), test::shard_bytes(wide)}, 600,
+                    [](const std::string& path) {
+                        inspect_shards(path, 20);
+                        const TokenLoader loader(path, 16, 70300, 1);
+                        std::vector<int32_t> out(17);
+                        for (int64_t i = 0; i < loader.sequences(); ++i) {
+                            loader.sample(i, out);
+                            for (const int32_t id : out) ASSERT_TRUE(id >= 0 && id < 70300);
+                        }
+                    });
+}
+
+// Most mutations leave the header of a shard alone; these are about nothing else.
+TEST_F(Fuzz, ShardHeaders) {
+    const std::string good = test::shard_bytes(std::vector<uint16_t>(40, 1));
+    SplitMix random(7);
+    for (int i = 0; i < 500; ++i) {
+        std::string bytes = good;
+        for (int j = 0; j < 2; ++j) bytes[random.below(12)] = static_cast<char>(random.below(256));
+        bytes.resize(random.chance(50) ? bytes.size() : random.below(bytes.size()));
+        write_bytes(folder_.path() / "a.bin", bytes);
+        try {
+            EXPECT_EQ(TokenLoader(folder_.path() / "a.bin", 4, 10, 1).tokens(), 40);
+        } catch (const Error& error) {
+            EXPECT_EQ(error.code(), ExitCode::kCorruptData) << error.what();
+        }
+    }
+}
+
+TEST_F(Fuzz, JsonLines) {
+    mutate_and_read("a.jsonl", {json_lines()}, 800, read_documents);
+}
+
+TEST_F(Fuzz, Gzip) {
+    mutate_and_read("a.txt.gz", {test::gzip(stories()), test::gzip("x") + test::gzip(stories())}, 400,
+                    read_documents);
+    mutate_and_read("b.jsonl.gz", {test::gzip(json_lines())}, 300, read_documents);
+}
+
+TEST_F(Fuzz, Zstandard) {
+    mutate_and_read("a.txt.zst", {test::zstd(stories()), test::zstd("x") + test::zstd(stories())}, 400,
+                    read_documents);
+    mutate_and_read("b.jsonl.zst", {test::zstd(json_lines())}, 300, read_documents);
+}
+
+TEST_F(Fuzz, Meta) {
+    DataMeta meta;
+    meta.tokenizer = "bytes";
+    meta.vocab_size = 257;
+    mutate_and_read("meta.json", {to_json(meta)}, 800,
+                    [](const std::string& path) { read_meta(std::filesystem::path(path).parent_path()); });
+}
+
+// Text is never refused: whatever the bytes, what comes out is valid UTF-8 (nlohmann's writer insists on it).
+TEST_F(Fuzz, TextIsAlwaysRepaired) {
+    SplitMix random(5);
+    for (int i = 0; i < 2000; ++i) {
+        std::string bytes;
+        const size_t length = random.below(40);
+        while (bytes.size() < length)
+            bytes += "a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\xff\xed\n"[random.below(14)];
+        const std::string repaired = repair_utf8(bytes);
+        EXPECT_EQ(repair_utf8(repaired), repaired);
+        write_bytes(folder_.path() / "a.txt", bytes);
+        EXPECT_NO_THROW(read_documents(folder_.path() / "a.txt"));
+    }
+}
+
+// A small file that expands a thousandfold is read through the same small buffers.
+TEST_F(Fuzz, BombsStayInBounds) {
+    const int64_t before = resident_mib();
+    const std::string line = std::string(1 << 20, 'a');
+    for (const bool gz : {true, false}) {
+        std::string bytes;
+        for (int i = 0; i < 300; ++i) bytes += gz ? test::gzip(line) : test::zstd(line);
+        const std::string path = folder_.path() / (gz ? "bomb.jsonl.gz" : "bomb.jsonl.zst");
+        write_bytes(path, bytes);
+        try {
+            read_documents(path);
+            ADD_FAILURE() << "a line of 300 MiB was accepted";
+        } catch (const Error& error) {
+            EXPECT_NE(std::string(error.what()).find("larger than 256 MiB"), std::string::npos)
+                << error.what();
+        }
+    }
+    EXPECT_LT(resident_mib() - before, 1200);
+}
+
+TEST_F(Fuzz, SentencePieceSpec) {
+    SplitMix random(9);
+    const std::string good(
+        "\x0a\x05\x0a\x03"
+        "abc"
+        "\x12\x03\xc0\x01\x01\x1a\x06\x18\x00\x20\x01\x28\x00",
+        20);
+    for (int i = 0; i < 3000; ++i) read_sentencepiece_spec(mutate(good, random));
+    const SentencePieceSpec spec = read_sentencepiece_spec(good);
+    EXPECT_TRUE(spec.whitespace_as_suffix);
+    EXPECT_FALSE(spec.add_dummy_prefix);
+    EXPECT_TRUE(spec.remove_extra_whitespaces);
+    EXPECT_FALSE(spec.escape_whitespaces);
+}
+
+}  // namespace
+}  // namespace pastur

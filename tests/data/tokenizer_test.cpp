@@ -1,0 +1,182 @@
+// Tokenizers: bytes, and SentencePiece models that we train.
+#include "data/tokenizer.h"
+
+#include <gtest/gtest.h>
+#include <sentencepiece_processor.h>
+#include <sentencepiece_trainer.h>
+
+#include "data/sentencepiece_model.h"
+#include "data/synth/synth.h"
+#include "data/train_tokenizer.h"
+#include "tests/support/expect_error.h"
+
+namespace pastur {
+namespace {
+
+using test::expect_error;
+
+/// Hands out the given texts once.
+NextText source(std::vector<std::string> texts) {
+    return [texts = std::move(texts), at = size_t{0}](std::string& text) mutable {
+        if (at == texts.size()) return false;
+        text = texts[at++];
+        return true;
+    };
+}
+
+std::vector<std::string> stories(int n, uint64_t seed = 3) {
+    std::vector<std::string> texts;
+    for (int i = 0; i < n; ++i) texts.push_back(synthetic_story(seed, static_cast<uint64_t>(i)));
+    return texts;
+}
+
+const std::string& trained_model() {
+    static const std::string model = train_tokenizer(700, source(stories(100)));
+    return model;
+}
+
+const std::vector<std::string>& awkward_texts() {
+    static const std::vector<std::string> texts = {
+        "",
+        " ",
+        "\n",
+        "  two  spaces   three\n\n\ttab\r\nend  ",
+        "Caf\u00e9 na\u00efve \u4f60\u597d\uff0c\u4e16\u754c \U0001F600\U0001F468\u200d\U0001F469",
+        "digits 1234567890 3.14159 x=y+z; {\"json\": [1, 2]}",
+        std::string("nul \0 inside", 12),
+        "<s> </s> <unk> <0x41>",
+        "averyveryverylongwordwithoutanyspaces" + std::string(5000, 'q'),
+        "Zero\u0301 combining",
+    };
+    return texts;
+}
+
+TEST(Tokenizer, BytesAreThemselves) {
+    const auto tokenizer = byte_tokenizer();
+    EXPECT_EQ(tokenizer->vocab_size(), 257);
+    EXPECT_EQ(tokenizer->eos_id(), 256);
+    EXPECT_EQ(tokenizer->encode("a\xff\n"), (std::vector<int32_t>{97, 255, 10}));
+    EXPECT_EQ(tokenizer->decode(std::vector<int32_t>{104, 105, 256, 33}), "hi!");
+    expect_error(ExitCode::kCorruptData, {"257"}, [&] { tokenizer->decode(std::vector<int32_t>{257}); });
+    expect_error(ExitCode::kCorruptData, {"-1"}, [&] { tokenizer->decode(std::vector<int32_t>{-1}); });
+}
+
+TEST(Tokenizer, TrainedModelRoundTrips) {
+    const auto tokenizer = sentencepiece_tokenizer(trained_model(), "model");
+    EXPECT_EQ(tokenizer->vocab_size(), 700);
+    EXPECT_EQ(tokenizer->eos_id(), 2);
+    for (const std::string& text : awkward_texts())
+        EXPECT_EQ(tokenizer->decode(tokenizer->encode(text)), text);
+    for (const std::string& text : stories(20, 99))
+        EXPECT_EQ(tokenizer->decode(tokenizer->encode(text)), text);
+    expect_error(ExitCode::kCorruptData, {"700"}, [&] { tokenizer->decode(std::vector<int32_t>{700}); });
+}
+
+TEST(Tokenizer, TrainingIsDeterministic) {
+    EXPECT_EQ(train_tokenizer(700, source(stories(100))), trained_model());
+    EXPECT_NE(train_tokenizer(700, source(stories(100, 4))), trained_model());
+}
+
+TEST(Tokenizer, TrainingExplainsAVocabularyThatDoesNotFit) {
+    expect_error(ExitCode::kUsage, {"200 pieces"}, [] { train_tokenizer(200, source(stories(10))); });
+    expect_error(ExitCode::kUsage, {"50000 pieces", "<="},
+                 [] { train_tokenizer(50000, source(stories(3))); });
+    expect_error(ExitCode::kUsage, {"500 pieces"}, [] { train_tokenizer(500, source({})); });
+}
+
+TEST(Tokenizer, TrainingPassesTheSourcesErrorOn) {
+    int calls = 0;
+    const NextText broken = [&](std::string& text) {
+        text = "some text";
+        if (++calls == 5) fail(ExitCode::kCorruptData, "line five is broken");
+        return true;
+    };
+    expect_error(ExitCode::kCorruptData, {"line five"}, [&] { train_tokenizer(300, broken); });
+}
+
+// Cutting at the places that no piece bridges, and remembering words, must not change a single id.
+void expect_same_as_library(const std::string& model, bool normalises) {
+    sentencepiece::SentencePieceProcessor library;
+    ASSERT_TRUE(library.LoadFromSerializedProto(model).ok());
+    const auto tokenizer = sentencepiece_tokenizer(model, "model");
+    const auto encoder = tokenizer->make_encoder();
+    std::vector<std::string> texts = stories(20, 5);
+    texts.insert(texts.end(), awkward_texts().begin(), awkward_texts().end());
+    for (const std::string& text : texts) {
+        const std::vector<int> expected = library.EncodeAsIds(text);
+        std::vector<int32_t> ids;
+        for (int time = 0; time < 2; ++time) {  // with a cold and a warm cache
+            ids.clear();
+            encoder->encode(text, ids);
+            ASSERT_EQ(ids, std::vector<int32_t>(expected.begin(), expected.end())) << text.substr(0, 80);
+        }
+        EXPECT_TRUE(normalises || tokenizer->decode(ids) == text) << text.substr(0, 80);
+    }
+}
+
+std::string library_model(std::unordered_map<std::string, std::string> options) {
+    class Lines final : public sentencepiece::SentenceIterator {
+      public:
+        bool done() const override { return at_ == lines_.size(); }
+        void Next() override { ++at_; }
+        const std::string& value() const override { return lines_[at_]; }
+        sentencepiece::util::Status status() const override { return {}; }
+
+      private:
+        std::vector<std::string> lines_ = stories(60);
+        size_t at_ = 0;
+    } lines;
+    options["minloglevel"] = "2";
+    options["vocab_size"] = "600";
+    std::string model;
+    const auto status = sentencepiece::SentencePieceTrainer::Train(options, &lines, &model);
+    if (!status.ok()) throw std::runtime_error(status.ToString());
+    return model;
+}
+
+TEST(Tokenizer, EncodesAsTheLibraryDoes) {
+    expect_same_as_library(trained_model(), false);
+}
+
+TEST(Tokenizer, EncodesAsTheLibraryDoesWithADummyPrefix) {
+    const std::string model = library_model({{"model_type", "bpe"},
+                                             {"byte_fallback", "true"},
+                                             {"normalization_rule_name", "identity"},
+                                             {"remove_extra_whitespaces", "false"}});
+    EXPECT_TRUE(read_sentencepiece_spec(model).add_dummy_prefix);
+    expect_same_as_library(model, false);
+}
+
+TEST(Tokenizer, EncodesAsTheLibraryDoesWithUnigramPieces) {
+    expect_same_as_library(library_model({{"model_type", "unigram"},
+                                          {"byte_fallback", "true"},
+                                          {"normalization_rule_name", "identity"},
+                                          {"add_dummy_prefix", "false"},
+                                          {"split_by_whitespace", "false"},
+                                          {"user_defined_symbols", "of the,<|user|>"},
+                                          {"remove_extra_whitespaces", "false"}}),
+                           false);
+}
+
+TEST(Tokenizer, EncodesAsTheLibraryDoesWithItsDefaults) {
+    const std::string model = library_model({{"model_type", "unigram"}});
+    const SentencePieceSpec spec = read_sentencepiece_spec(model);
+    EXPECT_TRUE(spec.charsmap);
+    EXPECT_TRUE(spec.remove_extra_whitespaces);
+    expect_same_as_library(model, true);
+    expect_same_as_library(library_model({{"model_type", "bpe"}, {"treat_whitespace_as_suffix", "true"}}),
+                           true);
+}
+
+TEST(Tokenizer, RefusesWhatIsNoModel) {
+    expect_error(ExitCode::kCorruptData, {"x.model"},
+                 [] { sentencepiece_tokenizer("not a model", "x.model"); });
+    expect_error(ExitCode::kCorruptData, {"x.model"}, [] { sentencepiece_tokenizer("", "x.model"); });
+    const std::string model = library_model({{"model_type", "bpe"}, {"eos_id", "-1"}});
+    expect_error(ExitCode::kCorruptData, {"end-of-sentence"},
+                 [&] { sentencepiece_tokenizer(model, "x.model"); });
+    expect_error(ExitCode::kMissingInput, {"nowhere.model"}, [] { load_tokenizer("nowhere.model"); });
+}
+
+}  // namespace
+}  // namespace pastur

@@ -1,0 +1,170 @@
+// The law of a sum of products: against the law of one product, against sampled sums, and in a model.
+#include <gtest/gtest.h>
+
+#include "diag/metrics.h"
+#include "diag/product_sum_law.h"
+#include "engine/config/scopes.h"
+#include "engine/spectra/calibration.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/random_matrices.h"
+
+namespace pastur {
+namespace {
+
+using Dims = std::vector<int64_t>;
+using test::chain_name;
+using Chains = std::vector<GaussianChain>;
+
+TEST(ProductSumLaw, OfOneTermIsTheProductLaw) {
+    for (const Dims& dims :
+         {Dims{768, 64, 768}, Dims{768, 768, 768}, Dims{768, 768, 384, 768}, Dims{768, 32, 384, 768},
+          Dims{768, 384, 384, 768}, Dims{300, 300}, Dims{40, 8, 20, 33, 40}, Dims{5, 90, 5}}) {
+        SCOPED_TRACE(chain_name(dims));
+        const ProductLaw product(dims, 3e-4);
+        const ProductSumLaw sum({{dims, 3e-4}});
+        EXPECT_EQ(sum.count(), product.count());
+        EXPECT_NEAR(sum.entry_variance() / product.entry_variance(), 1, 1e-12);
+        EXPECT_NEAR(sum.upper_edge() / product.upper_edge(), 1, 1e-12);
+        EXPECT_NEAR(sum.lower_edge(), product.lower_edge(), 1e-10 * product.upper_edge());
+        EXPECT_NEAR(sum.soft_edge().scale / product.soft_edge().scale, 1, 1e-10);
+        for (double p = 0.005; p < 1; p += 0.015) {
+            const double lambda = product.quantile(p);
+            EXPECT_NEAR(sum.cdf(lambda), p, 1e-8) << lambda;
+            EXPECT_NEAR(sum.density(lambda) / product.density(lambda), 1, 1e-7) << lambda;
+        }
+    }
+}
+
+TEST(ProductSumLaw, OfTwoWholeMatricesIsOneOfBothVariances) {
+    // The sum of two Gaussian matrices is one.
+    const ProductLaw whole({100, 100}, 5);
+    const ProductSumLaw sum({{{100, 100}, 2}, {{100, 100}, 3}});
+    EXPECT_NEAR(sum.upper_edge(), whole.upper_edge(), 1e-10 * whole.upper_edge());
+    for (double p = 0.02; p < 1; p += 0.05) EXPECT_NEAR(sum.cdf(whole.quantile(p)), p, 1e-8);
+}
+
+TEST(ProductSumLaw, DensityAndDistributionBelongTogether) {
+    // A bulk that splits in two, one with a gap at 0, one without.
+    for (const Chains& chains :
+         {Chains{{{96, 8, 24, 96}, 1}, {{96, 8, 96}, 40}}, Chains{{{96, 48, 48, 96}, 1}, {{96, 4, 96}, 900}},
+          Chains{{{64, 64, 64}, 1}, {{64, 64}, 10}, {{64, 16, 64}, 2}}}) {
+        const ProductSumLaw law(chains);
+        const double low = std::sqrt(law.lower_edge()), high = std::sqrt(law.upper_edge());
+        double previous = 0;
+        for (int i = 1; i <= 12; ++i) {
+            const auto lambda = [&](double t) { return std::pow(low + (high - low) * t, 2); };
+            const double from = (i - 1) / 12.0, to = i / 12.0, cdf = law.cdf(lambda(to));
+            EXPECT_GE(cdf, previous - 1e-12);
+            // Not across the edges, where the density is no polynomial, nor those of a gap.
+            if (i > 2 && i < 12) {
+                constexpr int kPieces = 40;
+                double mass = 0;
+                for (int piece = 0; piece < kPieces; ++piece)
+                    mass += test::Quadrature(8, from + (to - from) * piece / kPieces,
+                                             from + (to - from) * (piece + 1) / kPieces)
+                                .integrate([&](double t) {
+                                    return law.density(lambda(t)) * 2 * (high - low) * std::sqrt(lambda(t));
+                                });
+                EXPECT_NEAR(mass, cdf - previous, 2e-5) << i;
+            }
+            previous = cdf;
+        }
+        EXPECT_EQ(previous, 1);
+        double at = -1;
+        for (const DensityPoint& point : law.curve(50)) {
+            EXPECT_GT(point.lambda, at);
+            EXPECT_TRUE(std::isfinite(point.density));
+            at = point.lambda;
+        }
+    }
+}
+
+TEST(ProductSumLaw, SampledSumsFollowIt) {
+    std::mt19937_64 engine(11);
+    struct Case {
+        Chains chains;
+        int draws;
+    };
+    // Heads and a layer of mla-decoupled, the latter with its rotary part standing out as 12 heads make it.
+    for (const auto& [chains, draws] :
+         {Case{{{{256, 32, 128, 256}, 1}, {{256, 32, 256}, 128}}, 30},
+          Case{{{{256, 16, 128, 256}, 1}, {{256, 16, 256}, 900}}, 30},
+          Case{{{{256, 128, 128, 256}, 1}, {{256, 16, 256}, 12 * 128.0}}, 10}}) {
+        const ProductSumLaw law(chains);
+        std::vector<double> pool;
+        double mean = 0;
+        int with_outliers = 0;
+        for (int draw = 0; draw < draws; ++draw) {
+            test::Matrix sum;
+            for (const GaussianChain& chain : chains) {
+                const auto factors = test::gaussian_chain(chain.dims, engine);
+                test::Matrix product = factors[0];
+                for (size_t i = 1; i < factors.size(); ++i) product = test::multiply(product, factors[i]);
+                if (sum.values.empty())
+                    sum = {product.rows, product.cols, std::vector<double>(product.values.size())};
+                for (size_t i = 0; i < sum.values.size(); ++i)
+                    sum.values[i] += std::sqrt(chain.variance_product) * product.values[i];
+            }
+            std::vector<double> spectrum = test::eigenvalues(test::multiply(sum, sum, false, true));
+            spectrum.resize(static_cast<size_t>(law.count()));
+            mean += spectrum[0] / draws;
+            with_outliers += measure(spectrum, product_null(law, 0.99)).outlier_count > 0;
+            pool.insert(pool.end(), spectrum.begin(), spectrum.end());
+        }
+        std::sort(pool.rbegin(), pool.rend());
+        Null null = product_null(law, 0.99);
+        null.count = std::ssize(pool);
+        EXPECT_LE(kolmogorov_smirnov(pool, null), 0.02);
+        EXPECT_NEAR(mean / law.mean_largest(), 1, 0.03);  // the outer bulk of the last holds 16
+        EXPECT_LE(with_outliers, 2);
+    }
+}
+
+TEST(ProductSumLaw, TakesVariancesOfEveryKind) {
+    const ProductSumLaw point({{{8, 4, 8}, 0}, {{8, 8}, 0}});
+    EXPECT_EQ(point.upper_edge(), 0);
+    EXPECT_EQ(point.cdf(0), 1);
+    EXPECT_TRUE(point.curve(10).empty());
+    const ProductSumLaw unknown({{{8, 4, 8}, std::nan("")}, {{8, 8}, 1}});
+    EXPECT_TRUE(std::isnan(unknown.upper_edge()) && std::isnan(unknown.cdf(1)) &&
+                std::isnan(unknown.density(1)));
+    const ProductSumLaw one({{{8, 4, 8}, 0}, {{8, 8}, 2}});
+    EXPECT_NEAR(one.upper_edge(), ProductLaw({8, 8}, 2).upper_edge(), 1e-12);
+    const auto refuse = [](const Chains& chains, const char* what) {
+        test::expect_error(ExitCode::kUsage, {what}, [&] { const ProductSumLaw law(chains); });
+    };
+    refuse({}, "no terms");
+    refuse({{{8, 4, 8}, 1}, {{8, 9}, 1}}, "8.9");
+    refuse({{{8, 8}, -1}}, "-1");
+}
+
+/// Every scope with a product null at sizes in the proportions of 130m.
+TEST(Calibration, TheProductNullRaisesNoFalseAlarmsInAnyScope) {
+    for (const char* attention :
+         {"variant = \"mha\"", "variant = \"mla-prerope\"\nk_rank = 24\nv_rank = 24",
+          "variant = \"mla-decoupled\"\nkv_rank = 48\nnope_dim = 8\nrope_dim = 8\nv_dim = 16"}) {
+        SCOPED_TRACE(attention);
+        Config config = parse_config(std::string("[model]\nvocab = 96\nd_model = 96\nlayers = 3\nheads = 6\n"
+                                                 "ffn = 256\n[attention]\n") +
+                                         attention + "\n",
+                                     "small", {});
+        config.diagnostics.scopes = spectral_scopes(config);
+        Context ctx = make_context(Device::kCpu);
+        const auto lines = calibrate_nulls(ctx, config, 20);
+        int naive_alarms = 0, products = 0;
+        for (const NullCalibration& line : lines) {
+            SCOPED_TRACE(fmt::format("{} {} {}", line.matrix, line.per_head, line.null));
+            if (line.null == "mp") naive_alarms += line.outliers > 2;
+            if (line.null != "product") continue;
+            ++products;
+            EXPECT_NEAR(line.outliers, 0, 0.1);
+            EXPECT_LE(line.most_outliers, 2);
+        }
+        EXPECT_GE(naive_alarms, 2) << "the naive null does not raise the alarms that this is about";
+        // qk of heads and layers, for decoupled content and rope too, and every weight.
+        EXPECT_GE(products, config.attention.variant == "mla-decoupled" ? 14 : 12);
+    }
+}
+
+}  // namespace
+}  // namespace pastur

@@ -1,0 +1,160 @@
+// The engine's and the diagnostics' parsers of bytes from outside, fed with damage: the outcome is a result
+// or an Error that names the file, never a crash, an endless loop or a great deal of memory. Worth most under
+// -fsanitize=address,undefined.
+#include "tests/support/fuzz.h"
+#include "data/synth/synth.h"
+#include "data/tokenizer.h"
+#include "data/train_tokenizer.h"
+#include "diag/npz_reader.h"
+#include "engine/io/json_text.h"
+#include "engine/io/manifest.h"
+#include "engine/io/safetensors.h"
+#include "engine/spectra/spectra_files.h"
+#include "engine/train/checkpoint.h"
+#include "engine/train/environment.h"
+#include "engine/train/model_folder.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/model_harness.h"
+#include "tests/support/sample_run.h"
+#include "tools/pastur/report/report_run.h"
+
+namespace pastur {
+namespace {
+
+namespace fs = std::filesystem;
+using test::Fuzz;
+using test::read_bytes;
+using test::write_bytes;
+
+/// A checkpoint's model.safetensors: two tensors and a recipe.
+std::string safetensors_bytes(const fs::path& folder) {
+    const std::vector<float> a = {1, 2, 3, 4, 5, 6};
+    const std::vector<int32_t> b = {7};
+    const auto bytes_of = [](const auto& values) {
+        return [&values] { return std::as_bytes(std::span(values)); };
+    };
+    write_safetensors(folder / "seed",
+                      {{"model.a", DType::kF32, {2, 3}, bytes_of(a)}, {"b", DType::kI32, {1}, bytes_of(b)}},
+                      {{"recipe", to_toml(test::tiny_config("variant = \"mha\""))}});
+    return read_bytes(folder / "seed");
+}
+
+TEST_F(Fuzz, Safetensors) {
+    mutate_and_read("a.safetensors", {safetensors_bytes(folder_.path())}, 4000, [](const std::string& path) {
+        const SafetensorsFile file(path);
+        size_t total = 0;
+        for (const auto& [name, entry] : file.entries())
+            for (const std::byte byte : entry.bytes) total += static_cast<size_t>(byte);
+        EXPECT_LE(total, 255 * file.bytes().size());
+    });
+}
+
+TEST_F(Fuzz, CheckpointRecipe) {
+    mutate_and_read("model.safetensors", {safetensors_bytes(folder_.path())}, 2000,
+                    [](const std::string& path) { read_checkpoint_config(fs::path(path).parent_path()); });
+}
+
+TEST_F(Fuzz, CheckpointState) {
+    mutate_and_read("state.json",
+                    {"{\n  \"v\": 1,\n  \"step\": 12,\n  \"tokens\": 768,\n  \"skipped\": 0,\n"
+                     "  \"data_fingerprint\": 12345678901234567890\n}\n"},
+                    2000,
+                    [](const std::string& path) { read_checkpoint_state(fs::path(path).parent_path()); });
+}
+
+// Without the hash of its own that a manifest of version 2 ends in, which next to no damage would get past.
+TEST_F(Fuzz, Manifest) {
+    write_bytes(folder_.path() / "a.safetensors", safetensors_bytes(folder_.path()));
+    write_bytes(folder_.path() / "state.json", "{}");
+    write_manifest(folder_.path());
+    const std::string sealed = read_bytes(folder_.path() / kManifestName);
+    auto content = nlohmann::ordered_json::parse(sealed);
+    content["version"] = 1;
+    content.erase("xxh3_128");
+    mutate_and_read(kManifestName, {sealed, content.dump(1)}, 1500,
+                    [](const std::string& path) { inspect_manifest(fs::path(path).parent_path()); });
+}
+
+TEST_F(Fuzz, Npz) {
+    const std::vector<test::NpzMember> members = {{"layers.0.qk", {3}, {3, 2, -0.5}},
+                                                  {"layers.0.qk.heads", {2, 2}, {1, 0.25, 1e-300, 5e300}}};
+    mutate_and_read("a.npz", {test::make_npz(members, false), test::make_npz(members, true)}, 2000,
+                    [](const std::string& path) {
+                        const NpzReader reader{fs::path(path)};
+                        for (const std::string& name : reader.names()) {
+                            const NpzContent array = reader.read(name);
+                            EXPECT_EQ(array.shape, reader.shape(name));
+                        }
+                    });
+}
+
+TEST_F(Fuzz, Recipe) {
+    const std::string nano = read_bytes(std::string(PASTUR_SOURCE_DIR) + "/tools/recipes/nano-mha.toml");
+    mutate_and_read(
+        "a.toml", {nano, to_toml(test::tiny_config("variant = \"mla-prerope\""))}, 2000,
+        [](const std::string& path) {
+            try {
+                parse_config(read_bytes(path), path, {});
+            } catch (const Error& error) {
+                // A default that does not fit the rest names itself instead of a place.
+                const std::string text = error.what();
+                const bool given = text.find("(default)") == text.npos && text.find("(preset ") == text.npos;
+                fail(error.code(), "{}{}", given ? "" : path + ": ", text);
+            }
+        },
+        ExitCode::kUsage);
+}
+
+TEST_F(Fuzz, TokenizerModel) {
+    uint64_t story = 0;
+    const std::string model = train_tokenizer(320, [&](std::string& text) {
+        text = synthetic_story(1, story);
+        return story++ < 30;
+    });
+    mutate_and_read("tokenizer.model", {model}, 300, [](const std::string& path) {
+        const auto tokenizer = load_tokenizer(path);
+        const std::vector<int32_t> ids = tokenizer->encode("Once upon a time, \xc3\xa9t\xc3\xa9.");
+        for (const int32_t id : ids) EXPECT_TRUE(id >= 0 && id < tokenizer->vocab_size());
+        EXPECT_LT(tokenizer->decode(ids).size(), 1u << 20);
+    });
+}
+
+// A run folder's own log of spectra, read again when the run goes on: damage costs lines, never the run.
+TEST_F(Fuzz, SpectraSummary) {
+    std::string lines;
+    for (int step = 0; step < 4; ++step)
+        lines += "{\"v\":1,\"step\":" + std::to_string(step) +
+                 ",\"layer\":0,\"head\":-1,\"matrix\":\"qk\",\"null\":\"mp\",\"lambda_max\":1.5}\n";
+    SplitMix random(3);
+    for (int i = 0; i < 1000; ++i) {
+        write_bytes(folder_.path() / "summary.jsonl", test::mutate(lines, random));
+        int replayed = 0;
+        SpectraFiles(folder_.path()).open(2, [&](const nlohmann::ordered_json&) { ++replayed; });
+        EXPECT_LE(replayed, 12);
+    }
+}
+
+// Brackets by the million, where a copy or a text of the value would take stack for each.
+TEST_F(Fuzz, DeepJson) {
+    const fs::path folder = folder_.path();
+    const std::string deep = std::string(3'000'000, '[') + std::string(3'000'000, ']');
+    const auto refused = [](const auto& read) {
+        test::expect_error(ExitCode::kCorruptData, {".json: "}, read);
+    };
+    write_bytes(folder / kManifestName, "{\"version\":1,\"files\":" + deep + "}");
+    refused([&] { inspect_manifest(folder); });
+    write_bytes(folder / "env.json", "{\"threads\":" + deep.substr(2'600'000, 800'000) + "}");
+    refused([&] { read_environment(folder / "env.json"); });
+    write_bytes(folder / "state.json", "{\"step\":" + deep.substr(2'600'000, 800'000) + "}");
+    refused([&] { read_checkpoint_state(folder); });
+    const std::string line = "{\"event\":\"start\",\"step\":1,\"matrix\":\"qk\",\"null\":" + deep + "}\n";
+    write_bytes(folder / "summary.jsonl", line);
+    SpectraFiles(folder).open(2, [](const auto&) { ADD_FAILURE() << "replayed"; });
+    write_bytes(folder / "metrics.jsonl", line + "{\"event\":\"train\",\"step\":1,\"loss\":2}\n");
+    fs::remove(folder / "env.json");
+    EXPECT_EQ(read_report_run(folder).train.rows(), 1u);
+    EXPECT_TRUE(parse_json(deep.substr(2'999'990, 20)).is_array());
+}
+
+}  // namespace
+}  // namespace pastur

@@ -1,0 +1,145 @@
+// The events file read back by a reader of its own: lengths, checksums and protocol buffers.
+#include "engine/io/tensorboard.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <map>
+
+#include "engine/spectra/spectral_scalars.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/temp_folder.h"
+
+namespace pastur::test {
+namespace {
+
+/// Bit by bit.
+uint32_t crc32c(const std::string& bytes) {
+    uint32_t crc = 0xffffffff;
+    for (const char c : bytes) {
+        crc ^= static_cast<unsigned char>(c);
+        for (int bit = 0; bit < 8; ++bit) crc = crc & 1 ? (crc >> 1) ^ 0x82f63b78 : crc >> 1;
+    }
+    return ~crc;
+}
+uint32_t masked(const std::string& bytes) {
+    const uint32_t crc = crc32c(bytes);
+    return ((crc >> 15) | (crc << 17)) + 0xa282ead8;
+}
+
+template <typename T>
+T take(std::string& bytes) {
+    T value{};
+    EXPECT_GE(bytes.size(), sizeof value);
+    std::memcpy(&value, bytes.data(), std::min(bytes.size(), sizeof value));
+    bytes.erase(0, sizeof value);
+    return value;
+}
+uint64_t take_varint(std::string& bytes) {
+    uint64_t value = 0;
+    for (int shift = 0; !bytes.empty(); shift += 7) {
+        const auto byte = take<unsigned char>(bytes);
+        value |= static_cast<uint64_t>(byte & 127) << shift;
+        if (byte < 128) break;
+    }
+    return value;
+}
+std::string take_bytes(std::string& bytes, uint64_t count) {
+    EXPECT_GE(bytes.size(), count);
+    const std::string result = bytes.substr(0, count);
+    bytes.erase(0, count);
+    return result;
+}
+
+/// A message as its fields; fixed and varint values as the text of their number.
+std::multimap<uint64_t, std::string> fields_of(std::string message) {
+    std::multimap<uint64_t, std::string> fields;
+    while (!message.empty()) {
+        const uint64_t key = take_varint(message);
+        switch (key & 7) {
+            case 0:
+                fields.emplace(key >> 3, std::to_string(static_cast<int64_t>(take_varint(message))));
+                break;
+            case 1:
+                fields.emplace(key >> 3, std::to_string(take<double>(message)));
+                break;
+            case 2:
+                fields.emplace(key >> 3, take_bytes(message, take_varint(message)));
+                break;
+            case 5:
+                fields.emplace(key >> 3, std::to_string(take<float>(message)));
+                break;
+            default:
+                ADD_FAILURE() << "wire type " << (key & 7);
+                return fields;
+        }
+    }
+    return fields;
+}
+
+std::vector<std::multimap<uint64_t, std::string>> events_in(const std::filesystem::path& folder) {
+    std::vector<std::multimap<uint64_t, std::string>> events;
+    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+        EXPECT_TRUE(entry.path().filename().string().starts_with("events.out.tfevents."));
+        std::string bytes = read_file(entry.path(), 1 << 20);
+        while (!bytes.empty()) {
+            const std::string length = bytes.substr(0, 8);
+            const auto size = take<uint64_t>(bytes);
+            EXPECT_EQ(take<uint32_t>(bytes), masked(length));
+            const std::string event = take_bytes(bytes, size);
+            EXPECT_EQ(take<uint32_t>(bytes), masked(event));
+            events.push_back(fields_of(event));
+        }
+    }
+    return events;
+}
+
+TEST(Tensorboard, ScalarsAreReadBack) {
+    EXPECT_EQ(crc32c("123456789"), 0xe3069283u);
+    const TempFolder folder;
+    TensorboardLog log(folder.path(), -1);
+    log.write({{300, "train/loss", 2.5}, {300, "train/lr", 1e-3}, {400, "val/loss", std::nan("")}});
+    const auto events = events_in(folder.path());
+    ASSERT_EQ(events.size(), 4u);
+    EXPECT_EQ(events[0].find(3)->second, "brain.Event:2");
+    EXPECT_EQ(events[1].find(2)->second, "0");
+    EXPECT_EQ(fields_of(events[1].find(7)->second).find(1)->second, "1");
+    EXPECT_GT(std::stod(events[2].find(1)->second), 1.7e9) << "seconds since 1970";
+    EXPECT_EQ(events[2].find(2)->second, "300");
+    const auto values = fields_of(events[2].find(5)->second);
+    ASSERT_EQ(values.count(1), 2u);
+    const auto loss = fields_of(values.find(1)->second), lr = fields_of(std::next(values.find(1))->second);
+    EXPECT_EQ(loss.find(1)->second, "train/loss");
+    EXPECT_EQ(std::stod(loss.find(2)->second), 2.5);
+    EXPECT_EQ(lr.find(1)->second, "train/lr");
+    EXPECT_EQ(events[3].find(2)->second, "400");
+}
+
+TEST(Tensorboard, AFileThatCannotBeMadeIsAnIoError) {
+    expect_error(ExitCode::kIo, {"/proc"}, [] { TensorboardLog("/proc/nowhere", 0); });
+}
+
+TEST(Tensorboard, SpectraAreScalarsOfLayersAndMeansOverHeads) {
+    std::vector<SpectrumRecord> records(4);
+    for (size_t i = 0; i < records.size(); ++i) {
+        records[i].layer = i == 3 ? -1 : 2;
+        records[i].head = i < 2 ? static_cast<int64_t>(i) : -1;
+        records[i].matrix = i == 3 ? "lm_head" : "qk";
+        records[i].null = "product";
+        records[i].metrics.stable_rank = 1 + static_cast<double>(i);
+        records[i].metrics.outlier_count = std::nan("");
+    }
+    std::map<std::string, double> values;
+    for (const Scalar& scalar : spectral_scalars(7, records)) {
+        EXPECT_EQ(scalar.step, 7);
+        values[scalar.tag] = scalar.value;
+    }
+    EXPECT_EQ(values.size(), 3u * 4);
+    EXPECT_EQ(values.at("spectral/L02/qk.heads/product/stable_rank"), 1.5);
+    EXPECT_EQ(values.at("spectral/L02/qk/product/stable_rank"), 3);
+    EXPECT_EQ(values.at("spectral/model/lm_head/product/stable_rank"), 4);
+}
+
+}  // namespace
+}  // namespace pastur::test

@@ -1,0 +1,134 @@
+// The engine against numbers it had no part in: the float64 PyTorch script tests/golden/make_golden.py wrote
+// them.
+#include <cmath>
+#include <filesystem>
+
+#include "engine/io/safetensors.h"
+#include "engine/train/optimizer.h"
+#include "kernels/reduce.h"
+#include "tests/support/model_harness.h"
+
+namespace pastur::test {
+namespace {
+
+constexpr int64_t kSteps = 10;
+
+struct GoldenCase {
+    std::string file;
+    std::string name() const {
+        std::string name = file;
+        for (char& c : name)
+            if (c == '-') c = '_';
+        return name;
+    }
+};
+
+std::filesystem::path golden_folder() {
+    const char* moved =
+        std::getenv("PASTUR_SOURCE_DIR");  // a bundle's tests run far from where they were built
+    return std::filesystem::path(moved ? moved : PASTUR_SOURCE_DIR) / "tests" / "golden";
+}
+
+/// Largest difference over the largest magnitude: what make_golden.py --float32 prints.
+double distance(const std::vector<double>& got, const std::vector<double>& want) {
+    EXPECT_EQ(got.size(), want.size());
+    double difference = 0, scale = 1e-30;
+    for (size_t i = 0; i < want.size(); ++i) {
+        if (!std::isfinite(got[i])) return INFINITY;
+        difference = std::max(difference, std::abs(got[i] - want[i]));
+        scale = std::max(scale, std::abs(want[i]));
+    }
+    return difference / scale;
+}
+
+class Golden : public OpTest<GoldenCase> {
+  protected:
+    Golden()
+        : file_(golden_folder() / (shape().file + ".safetensors")),
+          config_(parse_config(file_.metadata().at("recipe"), shape().file, {})) {}
+
+    std::vector<double> read(const std::string& name) const {
+        const SafetensorsFile::Entry& entry = file_.entries().at(name);
+        const auto as_doubles = [&]<typename T>(T) {
+            const auto* data = reinterpret_cast<const T*>(entry.bytes.data());
+            return std::vector<double>(data, data + entry.bytes.size() / sizeof(T));
+        };
+        if (entry.dtype == "F64") return as_doubles(0.0);
+        return entry.dtype == "F32" ? as_doubles(0.0f) : as_doubles(int32_t{});
+    }
+    /// Every tensor whose name begins with `prefix`, under the rest of its name.
+    NamedValues read_all(const std::string& prefix) const {
+        NamedValues named;
+        for (const auto& [name, entry] : file_.entries())
+            if (name.rfind(prefix, 0) == 0) named[name.substr(prefix.size())] = read(name);
+        return named;
+    }
+    TokenBatch batch() const {
+        const auto ids = [&](const std::string& name) {
+            const std::vector<double> values = read(name);
+            return std::vector<int32_t>(values.begin(), values.end());
+        };
+        return {ids("tokens"), ids("targets")};
+    }
+    BatchShape batch_shape() const { return {config_.train.global_batch, config_.data.seq_len}; }
+
+    /// fp32 keeps 1e-4. In bf16 every activation carries 2^-9; a gradient has passed some thirty of them.
+    double tolerance() const { return dtype() == DType::kF32 ? 1e-4 : 6e-2; }
+    void expect_near(const NamedValues& got, const NamedValues& want) const {
+        ASSERT_EQ(got.size(), want.size());
+        for (const auto& [name, values] : want)
+            EXPECT_LT(distance(got.at(name), values), tolerance()) << name;
+    }
+
+    SafetensorsFile file_;
+    Config config_;
+};
+
+TEST_P(Golden, LogitsLossAndEveryGradient) {
+    ModelUnderTest model(config_, ctx(), dtype(), batch_shape());
+    model.set_weights(read_all("param."));
+    model.forward(batch());
+    EXPECT_LT(distance(model.logits(), read("logits")), tolerance());
+    EXPECT_LT(distance(model.losses(), read("losses")), tolerance());
+    const double loss = model.forward_backward(batch());
+    EXPECT_NEAR(loss, read("loss")[0], tolerance() * read("loss")[0]);
+    expect_near(model.gradients(), read_all("grad."));
+}
+
+TEST_P(Golden, TenSteps) {
+    ModelUnderTest model(config_, ctx(), dtype(), batch_shape());
+    model.set_weights(read_all("param."));
+    AdamW optimizer(config_.train, model.model().params());
+    optimizer.allocate(ctx());
+    const Buffer buffer = allocate(ctx(), size_of(DType::kF64));
+    const Tensor squares(buffer.data(), DType::kF64, {1});
+    std::vector<double> losses, norms;
+    for (int64_t step = 0; step < kSteps; ++step) {
+        losses.push_back(model.forward_backward(batch()));
+        sum_of_squares(ctx(), squares, model.model().params().flat_grad(), Update::kAssign);
+        optimizer.step(ctx(), step, config_.train.lr, squares);
+        double sum = 0;
+        download(ctx(), as_tensor(std::span(&sum, 1)), squares);
+        norms.push_back(std::sqrt(sum));
+    }
+    EXPECT_LT(distance(losses, read("step_losses")), tolerance());
+    // Adam divides by the gradient's size, so that the sign of one lost in bf16's rounding moves a weight by
+    // lr: the losses stay together; single weights, and the small norms near the end, do not.
+    if (dtype() == DType::kF32) {
+        EXPECT_LT(distance(norms, read("step_norms")), tolerance());
+        expect_near(model.weights(), read_all("step10."));
+    }
+}
+
+std::vector<GoldenCase> golden_cases() {
+    std::vector<GoldenCase> cases;
+    for (const char* file : {"mha", "mha-gqa", "mha-tied", "mla-prerope", "mla-prerope-latent-norm",
+                             "mla-prerope-input", "mla-decoupled", "mla-decoupled-q-rank"})
+        cases.push_back({file});
+    return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(Model, Golden, every_target<GoldenCase>(golden_cases()), case_name<GoldenCase>);
+
+}  // namespace
+}  // namespace pastur::test

@@ -1,0 +1,274 @@
+// train.recompute: less memory, more FLOPs, the same bits.
+#include "engine/model/recompute.h"
+
+#include "engine/train/memory_plan.h"
+#include "kernels/base/op_timer.h"
+#include "tests/support/command_line.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/model_harness.h"
+
+namespace pastur::test {
+namespace {
+
+constexpr BatchShape kShape{2, 5};
+
+class RecomputeLevels : public OpTest<VariantCase> {
+  protected:
+    /// Three layers: one between the first and the last.
+    Config config(const std::string& recompute) const {
+        Config config = tiny_config(shape().attention, shape().model);
+        config.model.layers = 3;
+        config.train.recompute = recompute;
+        return config;
+    }
+};
+
+TEST_P(RecomputeLevels, ChangeNoBit) {
+    const TokenBatch first = random_batch(random_, kShape, 19), second = random_batch(random_, kShape, 19);
+    NamedValues weights, kept;
+    std::vector<double> kept_losses;
+    for (const std::string& level : recompute_names()) {
+        ModelUnderTest model(config(level), ctx(), dtype(), kShape);
+        if (weights.empty()) weights = model.random_weights(random_, dtype());
+        model.set_weights(weights);
+        model.forward_backward(first);
+        model.forward_backward(second, Update::kAccumulate);
+        if (level == "none") {
+            kept = model.gradients();
+            kept_losses = model.losses();
+        }
+        EXPECT_EQ(model.gradients(), kept) << level;
+        EXPECT_EQ(model.losses(), kept_losses) << level;
+    }
+}
+
+TEST_P(RecomputeLevels, TakeWhatIsPlannedAndEachLess) {
+    int64_t before = INT64_MAX;
+    for (const std::string& level : recompute_names()) {
+        Model model(config(level), dtype(), kShape);
+        const Planner planned = model.measure(ctx());
+        model.allocate(ctx(), true);
+        EXPECT_EQ(model.allocated_bytes(), planned.bytes()) << level;
+        EXPECT_LT(planned.bytes(), before) << level;
+        before = planned.bytes();
+    }
+}
+
+TEST_P(RecomputeLevels, CostTheFlopsThatArePromised) {
+    const TokenBatch batch = random_batch(random_, kShape, 19);
+    double kept = 0, promised = -1;
+    for (const std::string& level : recompute_names()) {
+        Config recipe = config(level);
+        recipe.model.ffn = 16;  // nothing is padded
+        recipe.data.seq_len = kShape.time;
+        ModelUnderTest model(recipe, ctx(), dtype(), kShape);
+        model.model().params().initialise(ctx(), 1);
+        double flops = 0;
+        {
+            OpTimer timer(ctx());
+            model.forward_backward(batch);
+            for (const OpTotal& family : timer.collect()) flops += family.flops;
+        }
+        if (level == "none") kept = flops;
+        const double extra =
+            recompute_flops_per_token(*recompute_level(level), recipe, model.model().params().table());
+        EXPECT_NEAR((flops - kept) / static_cast<double>(kShape.tokens()), extra, 1e-6 * extra) << level;
+        EXPECT_GE(extra, promised) << level;
+        promised = extra;
+    }
+    EXPECT_GT(promised, 0);
+}
+
+TEST_P(RecomputeLevels, AreNamedWhereOneOfThemFits) {
+    const Model model(config("none"), dtype(), kShape);
+    const std::vector<RecomputeChoice> choices = recompute_choices(ctx(), model);
+    MemoryPlan plan{{{"weights", 1000}}};
+    const int64_t activations = choices[0].activations.bytes() + choices[0].activations.scratch_bytes();
+    plan.entries.push_back({"activations", activations});
+    const auto message = [&](int64_t free_bytes) -> std::string {
+        try {
+            plan.check_fits({free_bytes, 1 << 30}, ctx(), model);
+        } catch (const Error& error) {
+            EXPECT_EQ(error.code(), ExitCode::kNoDevice);
+            return error.what();
+        }
+        return "";
+    };
+    EXPECT_EQ(message(plan.total()), "");
+    for (size_t i = 1; i < choices.size(); ++i) {
+        const std::string text = message(plan.total_with(choices[i].activations));
+        EXPECT_NE(text.find("set train.recompute = \"" + name_of(choices[i].level) + "\""), std::string::npos)
+            << text;
+    }
+    const std::string none = message(plan.total_with(choices.back().activations) - 1);
+    EXPECT_NE(none.find("\"block\" would still need"), std::string::npos) << none;
+}
+
+TEST_P(RecomputeLevels, AreChosenByFreeMemory) {
+    const std::unique_ptr<Comm> comm = make_single_comm();
+    Model model(config("auto"), dtype(), kShape);
+    EXPECT_EQ(model.recompute(), Recompute::kNone);
+    const std::vector<RecomputeChoice> choices = recompute_choices(ctx(), model);
+    for (const RecomputeChoice& choice : choices) {
+        MemoryPlan plan = plan_memory(ctx(), model, nullptr);
+        const auto total = static_cast<double>(plan.total_with(choice.activations));
+        const auto free_bytes = static_cast<int64_t>(total / kRecomputeAutoShare) + 1;
+        plan.settle_recompute({free_bytes, 1 << 30}, ctx(), *comm, model);
+        EXPECT_EQ(model.recompute(), choice.level);
+        EXPECT_EQ(plan.total(), static_cast<int64_t>(total));
+        EXPECT_EQ(plan.total(), plan_memory(ctx(), model, nullptr).total());
+    }
+    // None fits: the least, and the plan's own error.
+    MemoryPlan plan = plan_memory(ctx(), model, nullptr);
+    plan.settle_recompute({1, 1 << 30}, ctx(), *comm, model);
+    EXPECT_EQ(model.recompute(), Recompute::kBlock);
+    expect_error(ExitCode::kNoDevice, {"MiB needed", "\"block\" would still need", "train.micro_batch"}, [&] {
+        plan.check_fits({1, 1 << 30}, ctx(), model);
+    });
+    // A level that is named stays, whatever there is.
+    Model named(config("ffn"), dtype(), kShape);
+    plan = plan_memory(ctx(), named, nullptr);
+    const int64_t before = plan.total();
+    plan.settle_recompute({1, 1 << 30}, ctx(), *comm, named);
+    EXPECT_EQ(named.recompute(), Recompute::kFfn);
+    EXPECT_EQ(plan.total(), before);
+}
+
+INSTANTIATE_TEST_SUITE_P(Model, RecomputeLevels, every_target<VariantCase>(every_attention()),
+                         case_name<VariantCase>);
+
+TEST(RecomputeNames, AreLevels) {
+    for (const std::string& name : recompute_names()) EXPECT_EQ(name_of(*recompute_level(name)), name);
+    EXPECT_FALSE(recompute_level(kRecomputeAuto));
+    EXPECT_THROW(recompute_level("cheap"), Error);
+}
+
+TEST(RecomputeAuto, TakesTheFirstWithinItsShare) {
+    const std::vector<int64_t> totals = {900, 720, 450, 90};
+    EXPECT_EQ(first_that_fits(totals, 1 << 20), Recompute::kNone);
+    EXPECT_EQ(first_that_fits(totals, 1000), Recompute::kNone);
+    EXPECT_EQ(first_that_fits(totals, 999), Recompute::kNorms);
+    EXPECT_EQ(first_that_fits(totals, 799), Recompute::kFfn);
+    EXPECT_EQ(first_that_fits(totals, 499), Recompute::kBlock);
+    // Beyond the share, and beyond what there is: whether that fits is the plan's to say.
+    EXPECT_EQ(first_that_fits(totals, 95), Recompute::kBlock);
+    EXPECT_EQ(first_that_fits(totals, 0), Recompute::kBlock);
+}
+
+TEST(RecomputeNames, ReadAnOlderRecipe) {
+    EXPECT_EQ(parse_config("[train]\nrecompute = \"cheap\"\n", "r", {}).train.recompute, "norms");
+    EXPECT_EQ(parse_config("", "r", {{"train.recompute", "cheap"}}).train.recompute, "norms");
+    EXPECT_EQ(parse_config("", "r", {}).train.recompute, "auto");
+    EXPECT_EQ(parse_config("", "r", {{"train.recompute", "none"}}).train.recompute, "none");
+    EXPECT_NE(to_toml(parse_config("", "r", {})).find("recompute = \"auto\"\n"), std::string::npos);
+    expect_error(ExitCode::kUsage, {"did you mean \"block\""},
+                 [] { parse_config("[train]\nrecompute = \"blok\"\n", "r", {}); });
+}
+
+/// Two layers that take turns, something kept after them, and temporaries.
+TEST(Planners, CarveWhatTheyMeasured) {
+    struct Tensors {
+        Tensor kept, first, second, later, temporary;
+    };
+    const auto plan = [](Planner& planner) {
+        Tensors tensors;
+        tensors.kept = planner.keep(DType::kF32, {100});
+        for (Tensor* tensor : {&tensors.first, &tensors.second}) {
+            const Planner::Turn turn(planner);
+            *tensor = planner.keep(DType::kF32, {tensor == &tensors.first ? 300 : 200});
+            Planner::Temporaries temporaries(planner);
+            tensors.temporary = temporaries.take(DType::kF32, {50});
+        }
+        tensors.later = planner.keep(DType::kF32, {10});
+        return tensors;
+    };
+    Planner measured;
+    plan(measured);
+    EXPECT_EQ(measured.bytes(), align_up(400) + align_up(1200) + align_up(40) + align_up(200));
+    const Buffer buffer = allocate(context(Device::kCpu), measured.bytes());
+    Planner carving(buffer, measured);
+    const Tensors tensors = plan(carving);
+    EXPECT_EQ(carving.bytes(), measured.bytes());
+    EXPECT_EQ(tensors.first.bytes(), tensors.second.bytes());
+    // One behind the other, to the end of the buffer.
+    EXPECT_EQ(tensors.kept.bytes(), buffer.data());
+    EXPECT_EQ(tensors.later.bytes(), tensors.kept.bytes() + align_up(400));
+    EXPECT_EQ(tensors.first.bytes(), tensors.later.bytes() + align_up(40));
+    EXPECT_EQ(tensors.temporary.bytes(), tensors.first.bytes() + align_up(1200));
+    EXPECT_EQ(tensors.temporary.bytes() + align_up(200), buffer.data() + buffer.bytes());
+}
+
+class RecomputePlan : public CommandLine {
+  protected:
+    struct Row {
+        std::string name;
+        double activations, total, extra;  ///< MiB, MiB, % of a step
+        bool chosen;
+    };
+    /// The table of what `pastur plan` prints, and the total of the plan itself.
+    std::vector<Row> rows_of(const std::string& recipe, double* total = nullptr) const {
+        const Result result = run("plan " + std::string(PASTUR_SOURCE_DIR) + "/tools/recipes/" + recipe);
+        EXPECT_EQ(result.code, 0) << result.err;
+        std::istringstream lines(result.out);
+        std::vector<Row> rows;
+        for (std::string line; std::getline(lines, line);) {
+            std::istringstream words(line);
+            Row row{};
+            if (!(words >> row.name >> row.activations)) continue;
+            if (row.name == "total" && total) *total = row.activations;
+            row.chosen = line.find("this recipe") != std::string::npos;
+            if (words >> row.total >> row.extra) rows.push_back(row);
+            if (rows.size() == recompute_names().size()) break;
+        }
+        return rows;
+    }
+};
+
+TEST_F(RecomputePlan, ShowsEveryLevel) {
+    double total = 0;
+    const std::vector<Row> rows = rows_of("130m-mha.toml --train.recompute=ffn", &total);
+    ASSERT_EQ(rows.size(), recompute_names().size());
+    for (size_t i = 0; i < rows.size(); ++i) {
+        EXPECT_EQ(rows[i].name, recompute_names()[i]);
+        EXPECT_EQ(rows[i].chosen, rows[i].name == "ffn");
+        if (i == 0) continue;
+        EXPECT_LT(rows[i].total, rows[i - 1].total);
+        EXPECT_LT(rows[i].activations, rows[i - 1].activations);
+        EXPECT_GE(rows[i].extra, rows[i - 1].extra);
+    }
+    EXPECT_DOUBLE_EQ(rows[2].total, total);
+    // What the design allows at 130m.
+    EXPECT_LT(rows[1].total, 18.0 * 1024);
+}
+
+TEST_F(RecomputePlan, NamesWhatAutoTakes) {
+    const std::string recipe = std::string(PASTUR_SOURCE_DIR) + "/tools/recipes/130m-mha.toml";
+    // Where the GPU that is planned for is not here: its memory is not known.
+    const Result gpu = run("plan " + recipe, "CUDA_VISIBLE_DEVICES=");
+    ASSERT_EQ(gpu.code, 0) << gpu.err;
+    EXPECT_NE(gpu.out.find("at most 90 % of what a GPU has free"), std::string::npos) << gpu.out;
+    // This machine's own memory: what is small takes nothing again, and no machine holds what is huge.
+    const std::string nano = "plan " + recipe + " --device cpu --model.preset=nano --data.seq_len=16 ";
+    const Result small = run(nano + "--train.global_batch=1");
+    ASSERT_EQ(small.code, 0) << small.err;
+    EXPECT_NE(small.out.find("train.recompute = \"none\":"), std::string::npos) << small.out;
+    EXPECT_NE(small.out.find("takes the first within 90 % of"), std::string::npos) << small.out;
+    const Result huge = run(nano + "--train.global_batch=4194304 --train.micro_batch=4194304");
+    ASSERT_EQ(huge.code, 0) << huge.err;
+    EXPECT_NE(huge.out.find("train.recompute = \"block\":"), std::string::npos) << huge.out;
+    EXPECT_NE(huge.out.find(": none fits"), std::string::npos) << huge.out;
+}
+
+TEST_F(RecomputePlan, Fits7bOnOneH200) {
+    constexpr double kFreeMib = 139.0 * 1024;
+    for (const char* recipe : {"7b-mha.toml", "7b-mla-prerope.toml", "7b-mla-decoupled.toml"}) {
+        const std::vector<Row> rows = rows_of(recipe);
+        ASSERT_EQ(rows.size(), recompute_names().size()) << recipe;
+        EXPECT_TRUE(rows[3].chosen) << recipe;
+        EXPECT_LT(rows[3].total, kFreeMib) << recipe;
+        EXPECT_GT(rows[1].total, kFreeMib) << recipe << " would need no recomputing";
+    }
+}
+
+}  // namespace
+}  // namespace pastur::test

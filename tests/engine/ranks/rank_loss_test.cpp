@@ -1,0 +1,95 @@
+// Ranks that die, hang or are told to stop: how a job ends, and what it says.
+#if defined(PASTUR_HAVE_MPI)
+#include <chrono>
+#include <thread>
+
+#include "tests/support/ranks.h"
+
+namespace pastur::test {
+namespace {
+
+class RankLoss : public Ranks {
+  protected:
+    /// Trains without end on `ranks` ranks and, after some steps, runs `then` with the process of mpirun in
+    /// $mp and those of the ranks in $1, $2, ... The result is mpirun's.
+    Result train_until(int ranks, const std::string& then, const std::string& variables = "") const {
+        return shell(
+            "{ " + variables + launcher(ranks) + train_line("run", kEndless) +
+            " & mp=$!; until grep -qs '\"event\":\"train\",\"step\":1,' run/metrics.jsonl; do sleep 0.1; "
+            "done; set -- $(cat /proc/$mp/task/*/children); " +
+            then + "; wait $mp; }");
+    }
+    /// No process of the job is left, but for one that nobody has reaped yet.
+    void expect_no_orphan() const {
+        size_t alive = 1;
+        for (int tries = 0; alive > 0 && tries < 20; ++tries) {
+            if (tries > 0) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+            alive = 0;
+            for (const fs::directory_entry& process : fs::directory_iterator("/proc")) {
+                std::error_code not_ours;
+                alive += fs::read_symlink(process.path() / "exe", not_ours) == binary() &&
+                         fs::read_symlink(process.path() / "cwd", not_ours) == folder_.path();
+            }
+        }
+        EXPECT_EQ(alive, 0u);
+    }
+    /// Few lines: once mpirun is told to end it reads none, and a rank that fills the terminal waits for it.
+    const std::string kEndless =
+        "--train.steps=1000000 --train.micro_batch=2 --train.global_batch=12 "
+        "--train.val_every=0 --diagnostics.every=0 --train.comm_timeout_s=2 --run.log_every=1000";
+};
+
+TEST_F(RankLoss, AKilledRankEndsTheOthersAtOnce) {
+    const auto begin = std::chrono::steady_clock::now();
+    const Result result = train_until(3, "kill -KILL $2");
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(30));
+    // mpirun itself says 137 of a job that lost a rank to a signal, whatever the others say.
+    EXPECT_TRUE(result.code == 71 || result.code == 137) << result.code;
+    EXPECT_NE(result.err.find("rank 1 (host "), std::string::npos) << result.err;
+    EXPECT_NE(result.err.find("its connection closed: it was killed or crashed; last seen in step "),
+              std::string::npos)
+        << result.err;
+    expect_no_orphan();
+}
+
+TEST_F(RankLoss, AStoppedRankEndsTheOthersWithinTheTimeout) {
+    for (const int victim : {0, 1}) {
+        fs::remove_all(file("run"));
+        const Result result = train_until(2, fmt::format("date +%s > stopped; kill -STOP ${}", victim + 1));
+        const Result seconds = shell("echo $(($(date +%s) - $(cat stopped)))");
+        EXPECT_EQ(result.code, 71) << result.err;
+        EXPECT_LE(std::stoi(seconds.out), 2 + 5);
+        EXPECT_NE(result.err.find(fmt::format("rank {} (host ", victim)), std::string::npos) << result.err;
+        EXPECT_NE(result.err.find("no sign of life for 2"), std::string::npos) << result.err;
+        expect_no_orphan();
+    }
+}
+
+TEST_F(RankLoss, TermToMpirunSavesAndUsr1RequeuesToo) {
+    const Result asked = train_until(2, "kill -USR1 $mp");
+    EXPECT_EQ(asked.code, 75) << asked.err;
+    const int64_t saved = events("run", "end").at(0).at("step");
+    EXPECT_EQ(events("run", "end").at(0).at("status"), "requeue");
+    EXPECT_TRUE(fs::exists(checkpoint("run", saved) + "/MANIFEST.json"));
+
+    fs::remove_all(file("run"));
+    // mpirun's own code is 1: it was told to end. It kills a second later, which a busy disk may not keep.
+    train_until(2, "kill -TERM $mp", "OMPI_MCA_odls_base_sigkill_timeout=5 ");
+    ASSERT_EQ(events("run", "end").size(), 1u) << "the grace of a second was too short";
+    EXPECT_EQ(events("run", "end")[0].at("status"), "requeue");
+    expect_no_orphan();
+}
+
+TEST_F(RankLoss, ARankThatFailsTakesTheOthersWithItsCode) {
+    // Rank 1 alone cannot read its recipe.
+    const Result result = shell(launcher(2) +
+                                "sh -c 'if [ $OMPI_COMM_WORLD_RANK = 1 ]; then mkdir -p other; cd other; fi; "
+                                "exec \"$0\" train \"$PWD/r.toml\" --device cpu --run run' '" +
+                                binary().string() + "'");
+    EXPECT_EQ(result.code, 66) << result.err;
+    EXPECT_NE(result.err.find("rank 1: "), std::string::npos) << result.err;
+}
+
+}  // namespace
+}  // namespace pastur::test
+#endif

@@ -1,0 +1,119 @@
+// Several ranks of one run: what they agree on, and to which bit.
+#if defined(PASTUR_HAVE_MPI)
+#include "tests/support/ranks.h"
+
+namespace pastur::test {
+namespace {
+
+TEST_F(Ranks, TrainToTheSameLossesToRounding) {
+    for (const int ranks : {1, 2, 4}) expect_trained(ranks, fmt::format("run{}", ranks));
+    const std::vector<double> one = losses("run1");
+    ASSERT_EQ(one.size(), static_cast<size_t>(kSteps));
+    EXPECT_LT(one.back(), one.front() - 0.1) << "nothing was learnt";
+    for (const char* run : {"run2", "run4"}) {
+        const std::vector<double> many = losses(run);
+        ASSERT_EQ(many.size(), one.size());
+        for (size_t i = 0; i < one.size(); ++i)
+            EXPECT_NEAR(many[i], one[i], 2e-5) << run << " step " << i + 1;
+    }
+}
+
+TEST_F(Ranks, ValidateTogether) {
+    // 56 sequences in batches of 2: 28 batches, which 3 ranks cannot share evenly.
+    const std::string settings = "--train.global_batch=6";
+    for (const int ranks : {1, 2, 3})
+        expect_trained(ranks, fmt::format("run{}", ranks),
+                       ranks == 2 ? settings + " --train.micro_batch=1" : settings);
+    const std::vector<double> one = losses("run1", "val");
+    ASSERT_EQ(one.size(), 3u);
+    for (const int ranks : {2, 3}) {
+        const std::vector<double> many = losses(fmt::format("run{}", ranks), "val");
+        ASSERT_EQ(many.size(), one.size());
+        EXPECT_NEAR(many[0], one[0], 1e-6) << "the same weights";
+        for (size_t i = 1; i < one.size(); ++i) EXPECT_NEAR(many[i], one[i], 2e-5);
+        EXPECT_EQ(events(fmt::format("run{}", ranks), "val")[0].at("tokens"),
+                  events("run1", "val")[0].at("tokens"));
+    }
+}
+
+TEST_F(Ranks, GiveTheSameBitsUnderDeterministicComm) {
+    for (const int ranks : {1, 2, 4})
+        expect_trained(ranks, fmt::format("run{}", ranks), "--train.deterministic_comm=true");
+    ASSERT_EQ(losses("run1").size(), static_cast<size_t>(kSteps));
+    for (const char* run : {"run2", "run4"}) {
+        EXPECT_EQ(losses(run), losses("run1"));
+        EXPECT_EQ(weights(run), weights("run1"));
+        for (size_t i = 0; i < kSteps; ++i)
+            EXPECT_EQ(events(run, "train")[i].at("grad_norm"), events("run1", "train")[i].at("grad_norm"));
+    }
+}
+
+TEST_F(Ranks, DivideSpectra) {
+    // More ranks than layers, so that one has nothing to solve; every scope and null.
+    const std::string settings =
+        "--train.deterministic_comm=true --attention.variant=mla-decoupled --checkpoint.every=2 "
+        "--diagnostics.scopes=head,layer,content,rope,weights --diagnostics.nulls=product,mp,permuted";
+    for (const int ranks : {1, 2, 4}) expect_trained(ranks, fmt::format("run{}", ranks), settings);
+    const std::string summary = read_file(file("run1/spectra/summary.jsonl"), 1 << 24);
+    EXPECT_GT(std::count(summary.begin(), summary.end(), '\n'), 3 * 3 * 4 * 3);
+    for (const char* run : {"run2", "run4"}) {
+        EXPECT_EQ(read_file(file(run + std::string("/spectra/summary.jsonl")), 1 << 24), summary) << run;
+        for (const char* step : {"0", "3", "6"}) {
+            const std::string name = fmt::format("/spectra/step_0000000{}.npz", step);
+            EXPECT_EQ(read_file(file(run + name), 1 << 24), read_file(file("run1" + name), 1 << 24)) << name;
+        }
+    }
+}
+
+TEST_F(Ranks, ZeroChangesNoBitAndDividesTheMoments) {
+    for (const std::string more :
+         {"", " --train.deterministic_comm=true",
+          " --train.precision=fp8 --train.fp8_min_outputs=16 --train.fp8_min_gradient_side=16"}) {
+        const std::string whole = "whole" + std::to_string(more.size()), parts = "parts" + whole;
+        expect_trained(4, whole, more);
+        const Result result = train(4, parts, "--train.zero=1" + more);
+        ASSERT_EQ(result.code, 0) << result.err;
+        EXPECT_NE(result.out.find("Adam moments, own parts"), std::string::npos) << result.out;
+        EXPECT_EQ(losses(parts), losses(whole)) << more;
+        EXPECT_EQ(weights(parts), weights(whole)) << more;
+        uintmax_t bytes = 0;
+        for (int rank = 0; rank < 4; ++rank)
+            bytes +=
+                fs::file_size(checkpoint(parts, kSteps) + fmt::format("/optimizer.rank{}.safetensors", rank));
+        EXPECT_FALSE(fs::exists(checkpoint(parts, kSteps) + "/optimizer.rank4.safetensors"));
+        EXPECT_LT(bytes, fs::file_size(checkpoint(whole, kSteps) + "/optimizer.rank0.safetensors") * 3 / 2);
+    }
+}
+
+TEST_F(Ranks, ResumeOnAnotherNumberOfThem) {
+    const std::string settings = "--train.zero=1 --checkpoint.every=1 --checkpoint.keep=0";
+    expect_trained(4, "four", settings);
+    for (const auto& [ranks, more] :
+         {std::pair(1, "--train.zero=0"), std::pair(1, "--train.zero=1"), std::pair(2, "--train.zero=1"),
+          std::pair(2, "--train.zero=0"), std::pair(4, "--train.zero=1")}) {
+        const std::string run = fmt::format("to{}{}", ranks, more);
+        fs::copy(file("four"), file(run), fs::copy_options::recursive);
+        for (int64_t step = 4; step <= kSteps; ++step) fs::remove_all(checkpoint(run, step));
+        expect_trained(ranks, run, fmt::format("--resume --checkpoint.every=1 {}", more));
+        const std::vector<double> before = losses("four"), after = losses(run);
+        ASSERT_EQ(after.size(), before.size());
+        for (size_t i = 0; i < before.size(); ++i)
+            EXPECT_NEAR(after[i], before[i], i <= 3 ? 1e-6 : 2e-5) << run << " step " << i + 1;
+        if (ranks == 4) {
+            EXPECT_EQ(weights(run), weights("four"));
+        }
+    }
+}
+
+TEST_F(Ranks, RefuseACheckpointThatLostAPart) {
+    expect_trained(2, "run", "--train.zero=1 --train.steps=2 --train.warmup_steps=1");
+    const std::string folder = checkpoint("run", 2);
+    fs::remove(folder + "/optimizer.rank1.safetensors");
+    const Result result = train(2, "run", "--resume --train.zero=1 --train.steps=2 --train.warmup_steps=1");
+    EXPECT_EQ(result.code, 65) << result.err;
+    EXPECT_NE(result.err.find("optimizer.rank1.safetensors"), std::string::npos) << result.err;
+}
+
+}  // namespace
+}  // namespace pastur::test
+#endif

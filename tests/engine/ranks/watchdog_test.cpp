@@ -1,0 +1,95 @@
+// Ranks that are alive and yet do not come: two processes and their watchdogs, without MPI.
+#include "engine/ranks/watchdog.h"
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <functional>
+
+#include "engine/io/files.h"
+#include "tests/support/temp_folder.h"
+
+namespace pastur::test {
+namespace {
+
+class Watchdogs : public testing::Test {
+  protected:
+    using Life = std::function<void(Whereabouts&, Watchdog&)>;
+
+    /// Both ranks live, then take leave and exit with 7; their exit codes.
+    std::pair<int, int> run(double timeout_s, const Life& first, const Life& second) const {
+        const Sideband::Listener listener(0);
+        pid_t ranks[2];
+        for (const int rank : {0, 1}) {
+            ranks[rank] = fork();
+            if (ranks[rank] != 0) continue;
+            if (!std::freopen(said_by(rank).c_str(), "w", stderr)) _exit(1);
+            {
+                Whereabouts where;
+                Watchdog dog(rank == 0 ? Sideband::host(listener, 2, 1, 10)
+                                       : Sideband::join(1, 2, {"127.0.0.1"}, listener.port(), 1, 10),
+                             where, timeout_s);
+                (rank == 0 ? first : second)(where, dog);
+            }
+            _exit(7);
+        }
+        int codes[2] = {};
+        for (const int rank : {0, 1}) {
+            int status = 0;
+            waitpid(ranks[rank], &status, 0);
+            codes[rank] = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+        }
+        return {codes[0], codes[1]};
+    }
+    std::string said_by(int rank) const { return (folder_.path() / std::to_string(rank)).string(); }
+    std::string said() const { return read_file(said_by(0), 4096) + read_file(said_by(1), 4096); }
+
+    static void wait(double seconds) { usleep(static_cast<useconds_t>(seconds * 1e6)); }
+    static void wait_in_collective(Whereabouts& where, double seconds) {
+        const Whereabouts::Collective here(where, "all-reduce of gradients");
+        wait(seconds);
+    }
+    TempFolder folder_;
+};
+
+TEST_F(Watchdogs, LetRanksWorkApartAndLeave) {
+    const auto slow = [](Whereabouts& where, Watchdog&) {
+        wait(1.5);
+        wait_in_collective(where, 0.1);
+    };
+    const auto quick = [](Whereabouts& where, Watchdog&) { wait_in_collective(where, 1.6); };
+    EXPECT_EQ(run(3, slow, quick), std::pair(7, 7)) << said();
+    EXPECT_EQ(said(), "");
+}
+
+TEST_F(Watchdogs, NameTheRankThatOthersWaitFor) {
+    const auto waits = [](Whereabouts& where, Watchdog&) {
+        where.at_step(12);
+        wait_in_collective(where, 20);
+    };
+    const auto hangs = [](Whereabouts& where, Watchdog&) {
+        where.at_step(11);
+        wait(20);
+    };
+    EXPECT_EQ(run(1, waits, hangs), std::pair(71, 71));
+    EXPECT_NE(said().find("rank 1 (host "), std::string::npos) << said();
+    EXPECT_NE(
+        said().find("for it in collective 1 (all-reduce of gradients); last seen in step 11, collective 0"),
+        std::string::npos)
+        << said();
+    EXPECT_EQ(run(1, hangs, waits), std::pair(71, 71));
+    EXPECT_NE(said().find("rank 0 (host "), std::string::npos) << said();
+}
+
+TEST_F(Watchdogs, TakeEveryRankAlongWhenOneFails) {
+    const auto waits = [](Whereabouts&, Watchdog&) { wait(20); };
+    const auto fails = [](Whereabouts&, Watchdog& dog) { dog.end_all(74); };
+    EXPECT_EQ(run(30, waits, fails), std::pair(74, 74));
+    EXPECT_EQ(run(30, fails, waits), std::pair(74, 74));
+    EXPECT_EQ(said(), "") << "the rank that failed has said why";
+}
+
+}  // namespace
+}  // namespace pastur::test

@@ -1,0 +1,115 @@
+// Each file operation of a whole training run fails once, and the disk gets full at each: exit 74, the
+// checkpoints intact, and a resumed run ends in the bits of an unbroken one. The operations fail in a library
+// that is preloaded into the program (tests/faults).
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "engine/train/checkpoint_store.h"
+#include "tests/support/training_line.h"
+
+namespace pastur {
+namespace {
+
+namespace fs = std::filesystem;
+using test::Result;
+
+struct FaultCase {
+    const char *name, *kind, *reason;
+    bool resumed;
+    int operations;  ///< of the run, at least
+};
+
+/// "open <a folder that is being cleared away>", as the preloaded library logs it.
+bool is_leftover(const std::string& fault) {
+    for (const char* prefix : {"/.tmp-step_", "/.old-step_", "/.drop-step_"})
+        if (const size_t at = fault.find(prefix); at != std::string::npos)
+            return fault.compare(0, 5, "open ") == 0 && fault.find('/', at + 1) == std::string::npos;
+    return false;
+}
+
+class IoFaults : public test::TrainingLine, public testing::WithParamInterface<FaultCase> {
+  protected:
+    IoFaults() : TrainingLine(test::folder_in_memory()) {
+        write("r.toml", read_file(file("r.toml"), 1 << 20) + "[diagnostics]\nevery = 2\n");
+    }
+
+    Result train(const std::string& run_folder, bool resume, int fault_at = 0) const {
+        std::string environment = "OMP_NUM_THREADS=1";
+        if (fault_at > 0)
+            environment += fmt::format(
+                " ASAN_OPTIONS=verify_asan_link_order=0 LD_PRELOAD='{}' PASTUR_FAULT_UNDER='{}' "
+                "PASTUR_FAULT_AT={} PASTUR_FAULT_KIND={} PASTUR_FAULT_LOG='{}'",
+                (binary().parent_path() / "libpastur_faults.so").string(), file(run_folder), fault_at,
+                GetParam().kind, file("fault"));
+        return run(fmt::format("train r.toml --run {} --device cpu{}", run_folder, resume ? " --resume" : ""),
+                   environment);
+    }
+    /// As a kill leaves it while step 4 is saved: the run has said more than its newest checkpoint knows.
+    void make_interrupted_run(const std::string& run_folder) const {
+        fs::copy(file("whole"), file(run_folder), fs::copy_options::recursive);
+        const fs::path checkpoints = fs::path(file(run_folder)) / "checkpoints";
+        fs::rename(checkpoints / "step_00000004", checkpoints / ".tmp-step_00000004");
+        fs::remove(checkpoints / ".tmp-step_00000004" / "MANIFEST.json");
+        fs::resize_file(checkpoints / ".tmp-step_00000004" / "model.safetensors", 5000);
+        write(run_folder + "/checkpoints/latest", "step_00000002\n");
+        std::string said = read_file(file(run_folder + "/metrics.jsonl"), 1 << 24);
+        said.resize(said.rfind("{\"v\":1,\"event\":\"checkpoint\"") + 20);
+        write(run_folder + "/metrics.jsonl", said);
+    }
+    void expect_failed_cleanly(const Result& result) const {
+        EXPECT_EQ(result.code, 74) << result.out;
+        EXPECT_EQ(result.err.find('\n'), result.err.size() - 1) << result.err;
+        EXPECT_EQ(result.err.compare(0, 8, "pastur: "), 0) << result.err;
+        EXPECT_NE(result.err.find(GetParam().reason), std::string::npos) << result.err;
+        // Every checkpoint that the run announced, and the one it began from, is there.
+        std::vector<int64_t> announced;
+        if (GetParam().resumed) announced.push_back(2);
+        for (const nlohmann::json& event : metrics("run"))
+            if (event["event"] == "checkpoint") announced.push_back(event["step"]);
+        for (const int64_t step : announced)
+            EXPECT_TRUE(fs::exists(file(fmt::format("run/checkpoints/step_{:08}", step)))) << step;
+        // And every one that is there can be trusted.
+        for (const auto& checkpoint : CheckpointStore(file("run/checkpoints"), 0).list())
+            EXPECT_NO_THROW(CheckpointStore::verify(checkpoint.path)) << checkpoint.path;
+    }
+};
+
+TEST_P(IoFaults, EachEndsTheRunAndLosesNothing) {
+    const Result whole = train("whole", false);
+    ASSERT_EQ(whole.code, 0) << whole.err;
+    const auto expected = outcome("whole");
+    int at = 1;
+    for (; !HasFailure(); ++at) {
+        fs::remove_all(file("run"));
+        fs::remove(file("fault"));
+        if (GetParam().resumed) make_interrupted_run("run");
+        const Result result = train("run", GetParam().resumed, at);
+        if (!fs::exists(file("fault"))) {
+            EXPECT_EQ(result.code, 0) << result.err;
+            EXPECT_EQ(outcome("run"), expected) << "without a failure";
+            break;
+        }
+        SCOPED_TRACE(fmt::format("operation {}: {}", at, read_file(file("fault"), 4096)));
+        // Clearing away is tried, and tried again at the next start: no failure of the run.
+        if (result.code == 0 && is_leftover(read_file(file("fault"), 4096))) {
+            EXPECT_EQ(outcome("run"), expected);
+            continue;
+        }
+        expect_failed_cleanly(result);
+        const Result resumed = train("run", true);
+        EXPECT_EQ(resumed.code, 0) << resumed.err;
+        EXPECT_EQ(outcome("run"), expected);
+    }
+    EXPECT_GE(at, GetParam().operations);
+}
+
+INSTANTIATE_TEST_SUITE_P(Training, IoFaults,
+                         testing::Values(FaultCase{"Error", "eio", "Input/output error", false, 180},
+                                         FaultCase{"FullDisk", "full", "No space left", false, 60},
+                                         FaultCase{"ErrorAfterAKill", "eio", "Input/output error", true, 140},
+                                         FaultCase{"FullDiskAfterAKill", "full", "No space left", true, 40}),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+}  // namespace
+}  // namespace pastur

@@ -1,0 +1,52 @@
+#pragma once
+// Sizes and layouts of attention inputs that the tests of the core run with.
+#include "tests/support/harness.h"
+
+namespace pastur::test {
+
+/// How the model lays its tensors out.
+enum class Packing {
+    kApart,      ///< each tensor contiguous
+    kFused,      ///< q | k | v of one token in one row: mha
+    kLatent,     ///< [k | v] per head in one row, k_shared behind the latent in another: mla-decoupled
+    kHeadMajor,  ///< [B, H, T, D] in memory
+};
+
+struct AttentionShape {
+    int64_t batch, time, heads, kv_heads, content, rotary, value;
+    Packing packing = Packing::kApart;
+    double spread = 1;  ///< of q and k: 8 makes nearly one-hot rows
+    std::string name() const {
+        static const char* kNames[] = {"", "_fused", "_latent", "_headmajor"};
+        return fmt::format("B{}_T{}_H{}of{}_D{}and{}v{}{}{}", batch, time, heads, kv_heads, content, rotary,
+                           value, kNames[static_cast<int>(packing)], spread > 1 ? "_sharp" : "");
+    }
+    Layout q() const { return head_layout(heads, content + rotary, 0); }
+    Layout k() const {
+        if (packing == Packing::kLatent) return per_head_pair(0, content);
+        return head_layout(kv_heads, content, heads * (content + rotary));
+    }
+    Layout v() const {
+        if (packing == Packing::kLatent) return per_head_pair(content, value);
+        return head_layout(kv_heads, value, heads * (content + rotary) + kv_heads * content);
+    }
+    Layout k_shared() const {
+        return columns({batch, time, rotary}, packing == Packing::kLatent ? 48 : 0, 0);
+    }
+
+  private:
+    Layout head_layout(int64_t count, int64_t width, int64_t fused_offset) const {
+        const Shape shape{batch, time, count, width};
+        if (packing == Packing::kHeadMajor)
+            return Layout(shape, {count * time * width, width, time * width, 1}, 0);
+        if (packing != Packing::kFused) return Layout(shape);
+        const int64_t row = heads * (content + rotary) + kv_heads * (content + value);
+        return Layout(shape, {time * row, row, width, 1}, fused_offset);
+    }
+    Layout per_head_pair(int64_t offset, int64_t width) const {
+        const int64_t head = content + value, row = kv_heads * head;
+        return Layout({batch, time, kv_heads, width}, {time * row, row, head, 1}, offset);
+    }
+};
+
+}  // namespace pastur::test

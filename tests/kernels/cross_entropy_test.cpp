@@ -1,0 +1,135 @@
+#include "kernels/cross_entropy.h"
+
+#include <limits>
+
+#include "tests/ref/cross_entropy.h"
+#include "tests/support/gradcheck.h"
+
+namespace pastur::test {
+namespace {
+
+struct LossShape {
+    int64_t tokens, vocab;
+    double spread = 1.5;  ///< standard deviation of the logits
+    std::string name() const { return fmt::format("N{}_V{}{}", tokens, vocab, spread > 100 ? "_huge" : ""); }
+};
+
+const std::vector<LossShape> kShapes = {
+    {1, 1},    {3, 1},    {1, 2},     {7, 3},     {5, 31},      {2, 33},        {3, 257},        {129, 13},
+    {4, 1031}, {2, 4099}, {5, 32000}, {2, 50257}, {6, 17, 1e4}, {3, 2049, 1e4}, {2, 32000, 500},
+};
+
+class CrossEntropy : public OpTest<LossShape> {
+  protected:
+    static constexpr float kScale = 0.375f;  // exact in bf16
+    const int64_t tokens_ = shape().tokens, vocab_ = shape().vocab;
+    const std::vector<double> logits_ = normal(tokens_ * vocab_, shape().spread);
+    const std::vector<int32_t> targets_ = make_targets();
+
+    std::vector<int32_t> make_targets() {
+        std::vector<int32_t> targets = random_.ids(tokens_, vocab_);
+        targets.front() = 0;
+        targets.back() = static_cast<int32_t>(vocab_ - 1);
+        return targets;
+    }
+    bool is_target(int64_t element) const { return ref::at(targets_, element / vocab_) == element % vocab_; }
+    /// The targets' elements, or all others: a target's gradient is about -1 and the others' 1 / V, so that
+    /// in one comparison the large would hide the small.
+    std::vector<double> select(const std::vector<double>& values, bool targets) const {
+        std::vector<double> chosen;
+        for (int64_t i = 0; i < tokens_ * vocab_; ++i)
+            if (is_target(i) == targets) chosen.push_back(ref::at(values, i));
+        return chosen;
+    }
+};
+
+TEST_P(CrossEntropy, ForwardMatchesReference) {
+    const auto logits = input(logits_, {tokens_, vocab_}), targets = input(targets_);
+    const auto losses = output({tokens_}, DType::kF32);
+    cross_entropy_forward(ctx(), losses, logits, targets);
+    // At V = 1 the loss is exactly 0, the difference of terms as large as the logits.
+    EXPECT_TRUE(close_to(losses, ref::cross_entropy(logits_, targets_, vocab_), vocab_ == 1 ? 1.0 : 0.0));
+}
+
+TEST_P(CrossEntropy, BackwardIsTheGradient) {
+    const auto logits = in_out(logits_, {tokens_, vocab_}), again = in_out(logits_, {tokens_, vocab_});
+    const auto targets = input(targets_);
+    const auto losses = output({tokens_}, DType::kF32), losses_again = output({tokens_}, DType::kF32);
+    cross_entropy_forward_backward(ctx(), losses, logits, targets, kScale);
+    cross_entropy_forward_backward(ctx(), losses_again, again, targets, kScale);
+    EXPECT_TRUE(close_to(losses, ref::cross_entropy(logits_, targets_, vocab_), vocab_ == 1 ? 1.0 : 0.0));
+    EXPECT_TRUE(same_bits(logits, again));
+    EXPECT_TRUE(same_bits(losses, losses_again));
+
+    // With huge logits most probabilities are 0, and what is not nearly so comes from a difference of large
+    // numbers.
+    const double terms = shape().spread > 100 || vocab_ == 1 ? kScale : 0.0;
+    const auto loss = [&](const ComplexArguments& a) {
+        ref::Complex sum(0);
+        for (const ref::Complex& x : ref::cross_entropy(a[0], targets_, vocab_)) sum += x;
+        return sum * static_cast<double>(kScale);
+    };
+    EXPECT_TRUE(is_gradient(logits, loss, {logits_}, 0, {.terms = terms}));
+}
+
+TEST_P(CrossEntropy, SmallProbabilitiesAreAccurateToo) {
+    const auto logits = in_out(logits_, {tokens_, vocab_});
+    const auto targets = input(targets_), losses = output({tokens_}, DType::kF32);
+    cross_entropy_forward_backward(ctx(), losses, logits, targets, kScale);
+    std::vector<double> want;
+    const std::vector<double> nll = ref::cross_entropy(logits_, targets_, vocab_);
+    for (int64_t i = 0; i < tokens_ * vocab_; ++i) {
+        // log p = logit - log sum exp = logit - target's logit - loss.
+        const int64_t n = i / vocab_, target = n * vocab_ + ref::at(targets_, n);
+        const double p = std::exp(ref::at(logits_, i) - ref::at(logits_, target) - ref::at(nll, n));
+        want.push_back(kScale * (p - (i == target)));
+    }
+    const double terms = shape().spread > 100 || vocab_ == 1 ? kScale : 0.0;
+    const std::vector<double> got = logits.values();
+    EXPECT_TRUE(close_to(select(got, true), select(want, true), dtype(), {tokens_}, terms));
+    if (vocab_ > 1) {
+        EXPECT_TRUE(close_to(select(got, false), select(want, false), dtype(), {tokens_, vocab_ - 1}, terms));
+    }
+}
+
+TEST_P(CrossEntropy, NonFiniteLogitsShowInTheirOwnRowAlone) {
+    std::vector<double> kinds = kinds_of_nan();
+    kinds.push_back(std::numeric_limits<double>::infinity());
+    const int64_t row = tokens_ / 2;
+    for (double kind : kinds) {
+        std::vector<double> damaged(logits_);
+        ref::at(damaged, row * vocab_ + random_.below(vocab_)) = kind;
+        const auto logits = in_out(damaged, {tokens_, vocab_}), targets = input(targets_);
+        const auto losses = output({tokens_}, DType::kF32), same = output({tokens_}, DType::kF32);
+        cross_entropy_forward(ctx(), same, logits, targets);
+        cross_entropy_forward_backward(ctx(), losses, logits, targets, kScale);
+        for (const auto* tensor : {&losses, &same}) {
+            const std::vector<double> got = tensor->values();
+            for (int64_t n = 0; n < tokens_; ++n)
+                EXPECT_EQ(std::isfinite(ref::at(got, n)), n != row)
+                    << "row " << n << ", " << kind << " in row " << row;
+        }
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Ops, CrossEntropy, every_target(kShapes), case_name<LossShape>);
+
+TEST(CrossEntropyFront, RejectsWhatDoesNotFit) {
+    Context& ctx = context(Device::kCpu);
+    std::vector<float> storage(64);
+    const auto tensor = [&](Shape shape, DType dtype = DType::kF32) {
+        return Tensor(reinterpret_cast<std::byte*>(storage.data()), dtype, shape);
+    };
+    const Tensor logits = tensor({3, 5}), targets = tensor({3}, DType::kI32), losses = tensor({3});
+    EXPECT_THROW(cross_entropy_forward(ctx, tensor({2}), logits, targets), Error);
+    EXPECT_THROW(cross_entropy_forward(ctx, losses, logits, tensor({4}, DType::kI32)), Error);
+    EXPECT_THROW(cross_entropy_forward(ctx, losses, logits, tensor({3})), Error);
+    EXPECT_THROW(cross_entropy_forward(ctx, losses, tensor({15}), targets), Error);
+    EXPECT_THROW(cross_entropy_forward(ctx, tensor({3}, DType::kBF16), logits, targets), Error);
+    EXPECT_THROW(cross_entropy_forward_backward(ctx, tensor({2}), logits, targets, 1), Error);
+    const Tensor strided(logits.bytes(), DType::kF32, {3, 5}, {8, 1});
+    EXPECT_THROW(cross_entropy_forward_backward(ctx, losses, strided, targets, 1), Error);
+}
+
+}  // namespace
+}  // namespace pastur::test

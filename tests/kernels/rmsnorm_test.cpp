@@ -1,0 +1,170 @@
+#include "kernels/rmsnorm.h"
+
+#include "tests/ref/rmsnorm.h"
+#include "tests/support/gradcheck.h"
+
+namespace pastur::test {
+namespace {
+
+constexpr float kEps = 1e-6f;
+
+struct NormShape {
+    int64_t rows, width;
+    int64_t before = 0, after = 0;  ///< columns of the wider rows that x, dy, dx are slices of
+    std::string name() const {
+        return fmt::format("N{}_C{}{}", rows, width,
+                           before + after ? fmt::format("_in{}", before + width + after) : "");
+    }
+    Layout rows_layout() const { return columns({rows, width}, before, after); }
+};
+
+const std::vector<NormShape> kShapes = {
+    {1, 1},         {7, 1},    {1, 3},    {5, 3},    {3, 17},      {7, 129},       {33, 64},
+    {2, 768},       {5, 509},  {3, 2049}, {300, 40}, {4, 7, 3, 5}, {6, 64, 0, 32}, {9, 192, 192, 64},
+    {3, 129, 1, 0}, {1031, 8}, {77, 384},
+};
+
+class RmsNorm : public OpTest<NormShape> {
+  protected:
+    const int64_t rows_ = shape().rows, width_ = shape().width;
+    const std::vector<double> x_ = normal(rows_ * width_, 1.5);
+    const std::vector<double> weight_ = random_.normal(width_, DType::kF32, 0.3, 1.0);
+    const std::vector<double> dy_ = normal(rows_ * width_);
+    const std::vector<double> residual_ = normal(rows_ * width_);
+    const std::vector<double> before_ = random_.normal(width_, DType::kF32);  // what dweight += adds to
+
+    std::vector<double> rstd() const {
+        std::vector<double> values = ref::rms_rstd(x_, rows_, width_, kEps);
+        for (double& value : values) value = rounded(value, DType::kF32);
+        return values;
+    }
+    /// sum dy rmsnorm(x, weight) + residual_scale sum residual x + before_scale sum before weight: its
+    /// derivatives are dx with the residual's gradient added, and dweight added to what was there.
+    auto loss(double residual_scale, double before_scale) const {
+        return [=, this](const ComplexArguments& a) {
+            return ref::dot(dy_, ref::rmsnorm(a[0], a[1], rows_, width_, kEps)) +
+                   residual_scale * ref::dot(residual_, a[0]) + before_scale * ref::dot(before_, a[1]);
+        };
+    }
+    void backward(Tensor dx, Tensor dweight, ConstTensor dresidual, Update update) {
+        const auto dy = input(dy_, shape().rows_layout()), x = input(x_, shape().rows_layout());
+        const auto rstds = input(rstd(), {rows_}, DType::kF32),
+                   weight = input(weight_, {width_}, DType::kF32);
+        reserve(rmsnorm_backward_scratch_bytes(ctx(), rows_, width_));
+        rmsnorm_backward(ctx(), dx, dweight, {}, dy, x, rstds, weight, dresidual, update);
+    }
+};
+
+TEST_P(RmsNorm, ForwardMatchesReference) {
+    const auto x = input(x_, shape().rows_layout()), weight = input(weight_, {width_}, DType::kF32);
+    const auto out = output(shape().rows_layout()), rstds = output({rows_}, DType::kF32);
+    rmsnorm_forward(ctx(), out, rstds, x, weight, kEps);
+    EXPECT_TRUE(close_to(out, ref::rmsnorm(x_, weight_, rows_, width_, kEps)));
+    EXPECT_TRUE(close_to(rstds, ref::rms_rstd(x_, rows_, width_, kEps)));
+}
+
+TEST_P(RmsNorm, BackwardIsTheGradient) {
+    const auto dx = output(shape().rows_layout()), dweight = output({width_}, DType::kF32);
+    backward(dx, dweight, {}, Update::kAssign);
+    // At width 1 the output is the sign of x: the gradient vanishes up to eps, its terms (dy weight rstd) do
+    // not.
+    const double terms = width_ == 1 ? 1.0 : 0.0;
+    EXPECT_TRUE(is_gradient(dx, loss(0, 0), {x_, weight_}, 0, {.terms = terms}));
+    EXPECT_TRUE(is_gradient(dweight, loss(0, 0), {x_, weight_}, 1));
+}
+
+TEST_P(RmsNorm, BackwardAddsTheResidualAndAccumulates) {
+    const auto dx = output(shape().rows_layout()), dweight = in_out(before_, {width_}, DType::kF32);
+    const auto dresidual = input(residual_, shape().rows_layout());
+    backward(dx, dweight, dresidual, Update::kAccumulate);
+    EXPECT_TRUE(is_gradient(dx, loss(1, 1), {x_, weight_}, 0));
+    EXPECT_TRUE(is_gradient(dweight, loss(1, 1), {x_, weight_}, 1));
+}
+
+TEST_P(RmsNorm, BackwardInPlaceOnTheResidualGradient) {
+    const auto dx = in_out(residual_, shape().rows_layout()), dweight = output({width_}, DType::kF32);
+    const auto apart = output(shape().rows_layout()), dweight_apart = output({width_}, DType::kF32);
+    const auto dresidual = input(residual_, shape().rows_layout());
+    backward(dx, dweight, dx, Update::kAssign);
+    backward(apart, dweight_apart, dresidual, Update::kAssign);
+    EXPECT_TRUE(same_bits(dx, apart));
+    EXPECT_TRUE(same_bits(dweight, dweight_apart)) << "the order of dweight's sum is not fixed";
+}
+
+TEST_P(RmsNorm, BackwardGivesTheOutputAgain) {
+    const Layout layout = shape().rows_layout();
+    const auto x = input(x_, layout), weight = input(weight_, {width_}, DType::kF32);
+    const auto rstds = output({rows_}, DType::kF32);
+    const auto want = output(layout), out = output(layout), over_dy = in_out(dy_, layout);
+    rmsnorm_forward(ctx(), want, rstds, x, weight, kEps);
+    const auto dx_alone = output(layout), dx = output(layout), dx_over = output(layout);
+    const auto dweight = output({width_}, DType::kF32);
+    reserve(rmsnorm_backward_scratch_bytes(ctx(), rows_, width_));
+    const auto run = [&](Tensor to, Tensor again, ConstTensor dy) {
+        rmsnorm_backward(ctx(), to, dweight, again, dy, x, rstds, weight, {}, Update::kAssign);
+    };
+    run(dx_alone, {}, input(dy_, layout));
+    run(dx, out, input(dy_, layout));
+    run(dx_over, over_dy, over_dy);
+    EXPECT_TRUE(same_bits(out, want));
+    EXPECT_TRUE(same_bits(over_dy, want));
+    EXPECT_TRUE(same_bits(dx, dx_alone));
+    EXPECT_TRUE(same_bits(dx_over, dx_alone));
+}
+
+TEST_P(RmsNorm, NaNStaysNaNInItsOwnRowAlone) {
+    for (double nan : kinds_of_nan()) {
+        std::vector<double> damaged(x_);
+        damaged.back() = nan;
+        const auto x = input(damaged, shape().rows_layout()), weight = input(weight_, {width_}, DType::kF32);
+        const auto out = output(shape().rows_layout()), rstds = output({rows_}, DType::kF32);
+        rmsnorm_forward(ctx(), out, rstds, x, weight, kEps);
+        EXPECT_TRUE(close_to(out, ref::rmsnorm(damaged, weight_, rows_, width_, kEps)));
+        EXPECT_TRUE(close_to(rstds, ref::rms_rstd(damaged, rows_, width_, kEps)));
+    }
+}
+
+TEST_P(RmsNorm, RowsOfZerosAreScaledByEpsAlone) {
+    const std::vector<double> zeros(x_.size(), 0.0);
+    const double rstd = 1 / std::sqrt(static_cast<double>(kEps));
+    const auto x = input(zeros, shape().rows_layout()), dy = input(dy_, shape().rows_layout());
+    const auto weight = input(weight_, {width_}, DType::kF32);
+    const auto rstds = output({rows_}, DType::kF32), out = output(shape().rows_layout());
+    rmsnorm_forward(ctx(), out, rstds, x, weight, kEps);
+    EXPECT_TRUE(same_values(out, zeros));
+    EXPECT_TRUE(close_to(rstds, std::vector<double>(static_cast<size_t>(rows_), rstd)));
+
+    const auto given = input(rstds.values(), {rows_}, DType::kF32);
+    const auto dx = output(shape().rows_layout()), dweight = output({width_}, DType::kF32);
+    reserve(rmsnorm_backward_scratch_bytes(ctx(), rows_, width_));
+    rmsnorm_backward(ctx(), dx, dweight, {}, dy, x, given, weight, {}, Update::kAssign);
+    std::vector<double> want(dy_);
+    for (int64_t i = 0; i < rows_ * width_; ++i) ref::at(want, i) *= ref::at(weight_, i % width_) * rstd;
+    EXPECT_TRUE(close_to(dx, want));
+    EXPECT_TRUE(same_values(dweight, std::vector<double>(weight_.size(), 0.0)));
+}
+
+INSTANTIATE_TEST_SUITE_P(Ops, RmsNorm, every_target(kShapes), case_name<NormShape>);
+
+TEST(RmsNormFront, RejectsWhatDoesNotFit) {
+    Context& ctx = context(Device::kCpu);
+    std::vector<float> storage(64);
+    const auto tensor = [&](Shape shape, DType dtype = DType::kF32) {
+        return Tensor(reinterpret_cast<std::byte*>(storage.data()), dtype, shape);
+    };
+    const Tensor x = tensor({2, 8}), rstd = tensor({2}), weight = tensor({8});
+    EXPECT_THROW(rmsnorm_forward(ctx, tensor({2, 7}), rstd, x, weight, kEps), Error);
+    EXPECT_THROW(rmsnorm_forward(ctx, x, tensor({3}), x, weight, kEps), Error);
+    EXPECT_THROW(rmsnorm_forward(ctx, x, rstd, x, tensor({7}), kEps), Error);
+    EXPECT_THROW(rmsnorm_forward(ctx, x, rstd, tensor({16}), weight, kEps), Error);
+    EXPECT_THROW(rmsnorm_forward(ctx, tensor({2, 8}, DType::kBF16), rstd, x, weight, kEps), Error);
+    EXPECT_THROW(rmsnorm_forward(ctx, x, rstd, x, tensor({8}, DType::kBF16), kEps), Error);
+    EXPECT_THROW(rmsnorm_backward(ctx, x, weight, {}, tensor({3, 8}), x, rstd, weight, {}, Update::kAssign),
+                 Error);
+    EXPECT_THROW(rmsnorm_backward(ctx, x, tensor({7}), {}, x, x, rstd, weight, {}, Update::kAssign), Error);
+    EXPECT_THROW(rmsnorm_backward(ctx, x, weight, {}, x, x, rstd, weight, tensor({2, 4}), Update::kAssign),
+                 Error);
+}
+
+}  // namespace
+}  // namespace pastur::test

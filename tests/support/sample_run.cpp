@@ -1,0 +1,187 @@
+#include "tests/support/sample_run.h"
+
+#include <fmt/format.h>
+#include <zlib.h>
+
+#include <cmath>
+#include <fstream>
+#include <numeric>
+
+namespace pastur::test {
+namespace {
+
+template <typename T>
+void put(std::string& bytes, T value) {
+    bytes.append(reinterpret_cast<const char*>(&value), sizeof(T));
+}
+
+std::string npy_bytes(const NpzMember& member) {
+    std::string shape;
+    for (const int64_t extent : member.shape) shape += fmt::format("{}, ", extent);
+    if (member.shape.size() > 1) shape.resize(shape.size() - 2);
+    std::string header = fmt::format("{{'descr': '<f8', 'fortran_order': False, 'shape': ({}), }}", shape);
+    header.append(63 - (10 + header.size()) % 64, ' ');
+    header += '\n';
+    std::string bytes("\x93NUMPY\x01\x00", 8);
+    put(bytes, static_cast<uint16_t>(header.size()));
+    bytes += header;
+    for (const double value : member.values) put(bytes, value);
+    return bytes;
+}
+
+std::string deflated(const std::string& data) {
+    std::string packed(compressBound(data.size()) + 64, '\0');
+    z_stream stream{};
+    deflateInit2(&stream, 6, Z_DEFLATED, -MAX_WBITS, 8, Z_DEFAULT_STRATEGY);
+    stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(data.data()));
+    stream.avail_in = static_cast<uInt>(data.size());
+    stream.next_out = reinterpret_cast<Bytef*>(packed.data());
+    stream.avail_out = static_cast<uInt>(packed.size());
+    deflate(&stream, Z_FINISH);
+    packed.resize(stream.total_out);
+    deflateEnd(&stream);
+    return packed;
+}
+
+/// n eigenvalues, falling, whose bulk ends at 1; the largest grows with the step and the layer.
+std::vector<double> eigenvalues(int64_t n, int64_t step, int64_t layer) {
+    std::vector<double> values;
+    for (int64_t i = 0; i < n; ++i)
+        values.push_back(std::pow(1 - (static_cast<double>(i) + 0.5) / static_cast<double>(n), 2));
+    values.front() *= 1 + static_cast<double>(step * (layer + 1)) / 10;
+    return values;
+}
+
+std::string record(const SampleRun& run, int64_t step, int64_t layer, int64_t head, const char* null) {
+    const int64_t width = run.heads * run.head_dim, n = head < 0 ? width : run.head_dim;
+    const std::vector<double> values = eigenvalues(n, step, layer);
+    const double trace = std::accumulate(values.begin(), values.end(), 0.0);
+    double squares = 0;
+    for (const double value : values) squares += value * value;
+    const bool product = std::string(null) == "product";
+    // Of two factors d x n and n x d the product law ends near 6.75 n d (head: fewer), which is to be 1 here.
+    const std::string law =
+        product ? fmt::format("\"dims\":[{},{},{}],\"variance_product\":{},\"bulk_edge\":1.0,", width, n,
+                              width, 1 / ((head < 0 ? 6.75 : 3.9) * static_cast<double>(width * width)))
+                : fmt::format("\"rows\":{},\"cols\":{},", width, width);
+    const double edge = product ? 1.05 : 0.6;
+    const auto outliers = static_cast<int64_t>(values.front() > edge);
+    return fmt::format(
+        "{{\"v\":1,\"step\":{},\"layer\":{},\"head\":{},\"matrix\":\"qk\",\"null\":\"{}\",\"n\":{},{}"
+        "\"flags\":[],"
+        "\"lambda_max\":{},\"lambda_plus\":{},\"lambda_minus\":0.0,\"sigma2\":0.01,\"outlier_count\":{},"
+        "\"outlier_energy\":{},\"stable_rank\":{},\"participation_ratio\":{},\"entropy_rank\":{},\"alpha\":2."
+        "5,"
+        "\"alpha_xmin\":0.1,\"ks\":0.05,\"not_known_yet\":[1,2]}}\n",
+        step, layer, head, null, n, law, values.front(), edge, outliers,
+        static_cast<double>(outliers) * values.front() / trace, trace / values.front(),
+        trace * trace / squares, trace * trace / squares * 1.2);
+}
+
+void write_spectra(const std::filesystem::path& folder, const SampleRun& run) {
+    std::filesystem::create_directories(folder);
+    std::ofstream summary(folder / "summary.jsonl");
+    const int64_t width = run.heads * run.head_dim;
+    for (const int64_t step : run.measured) {
+        std::vector<NpzMember> members;
+        for (int64_t layer = 0; layer < run.layers; ++layer) {
+            members.push_back({fmt::format("layers.{}.qk", layer), {width}, eigenvalues(width, step, layer)});
+            NpzMember heads{fmt::format("layers.{}.qk.heads", layer), {run.heads, run.head_dim}, {}};
+            for (int64_t head = 0; head < run.heads; ++head) {
+                const std::vector<double> values = eigenvalues(run.head_dim, step, layer);
+                heads.values.insert(heads.values.end(), values.begin(), values.end());
+            }
+            members.push_back(std::move(heads));
+            for (int64_t head = -1; head < run.heads; ++head)
+                for (const char* null : {"product", "mp"}) summary << record(run, step, layer, head, null);
+        }
+        std::ofstream(folder / fmt::format("step_{:08}.npz", step), std::ios::binary)
+            << make_npz(members, step % 20 == 0);
+    }
+}
+
+}  // namespace
+
+std::string make_npz(const std::vector<NpzMember>& members, bool compressed) {
+    std::string bytes, directory;
+    for (const NpzMember& member : members) {
+        const std::string data = npy_bytes(member), name = member.name + ".npy";
+        const std::string packed = compressed ? deflated(data) : data;
+        std::string common;
+        put<uint16_t>(common, 20);
+        put<uint16_t>(common, 0);
+        put<uint16_t>(common, compressed ? 8 : 0);
+        put<uint32_t>(common, 0x21'0000);  // modified
+        put(common, static_cast<uint32_t>(crc32(0, reinterpret_cast<const Bytef*>(data.data()),
+                                                static_cast<uInt>(data.size()))));
+        put(common, static_cast<uint32_t>(packed.size()));
+        put(common, static_cast<uint32_t>(data.size()));
+        put(common, static_cast<uint16_t>(name.size()));
+        put(directory, uint32_t{0x02014b50});
+        put<uint16_t>(directory, 20);
+        directory += common + std::string(12, '\0');  // no extra field, no comment, no attributes
+        put(directory, static_cast<uint32_t>(bytes.size()));
+        directory += name;
+        // As numpy does: a zip64 field in the local header, which readers pass over.
+        put(bytes, uint32_t{0x04034b50});
+        bytes += common;
+        put<uint16_t>(bytes, 20);
+        bytes += name;
+        put<uint16_t>(bytes, 1);
+        put<uint16_t>(bytes, 16);
+        put<uint64_t>(bytes, data.size());
+        put<uint64_t>(bytes, packed.size());
+        bytes += packed;
+    }
+    const size_t begin = bytes.size();
+    bytes += directory;
+    put(bytes, uint32_t{0x06054b50});
+    put<uint32_t>(bytes, 0);
+    put(bytes, static_cast<uint16_t>(members.size()));
+    put(bytes, static_cast<uint16_t>(members.size()));
+    put(bytes, static_cast<uint32_t>(directory.size()));
+    put(bytes, static_cast<uint32_t>(begin));
+    put<uint16_t>(bytes, 0);
+    return bytes;
+}
+
+void write_sample_run(const std::filesystem::path& folder, const SampleRun& run) {
+    std::filesystem::create_directories(folder);
+    std::ofstream(folder / "config.toml") << fmt::format(
+        "[model]\nlayers = {}\nheads = {}\n\n[attention]\nvariant = \"{}\"\n\n[train]\nsteps = {}\n",
+        run.layers, run.heads, run.variant, run.steps);
+    std::ofstream(folder / "env.json") << R"({"device": "CPU </script>", "libraries": {"openblas": "0.3"}})";
+    std::ofstream metrics(folder / "metrics.jsonl");
+    metrics << fmt::format(
+        "{{\"v\":1,\"event\":\"start\",\"step\":0,\"variant\":\"{}\",\"parameters\":1000000,"
+        "\"cache_bytes_per_token\":512,\"device\":\"CPU\",\"ranks\":1}}\n",
+        run.variant);
+    for (int64_t step = 1; step <= run.steps; ++step) {
+        const double loss = 2 + 6 / (1 + static_cast<double>(step) / 10);
+        metrics << fmt::format(
+            "{{\"v\":1,\"event\":\"train\",\"step\":{},\"loss\":{},\"lr\":0.001,\"grad_norm\":null,"
+            "\"nonfinite\":"
+            "[\"grad_norm\"],\"tokens\":{},\"tokens_per_s\":1000.5,\"mfu\":null,\"step_ms\":12.5,\"data_ms\":"
+            "0.1,"
+            "\"mem_gib\":0.5,\"skipped\":0}}\n",
+            step, loss, step * 2048);
+        if (step % 20 == 0)
+            metrics << fmt::format("{{\"v\":1,\"event\":\"val\",\"step\":{},\"loss\":{},\"ppl\":{}}}\n", step,
+                                   loss + 0.1, std::exp(loss + 0.1));
+    }
+    if (!run.measured.empty()) {
+        write_spectra(folder / "spectra", run);
+        metrics
+            << "{\"v\":1,\"event\":\"spike\",\"step\":20,\"layer\":1,\"head\":2,\"matrix\":\"qk\",\"null\":"
+               "\"product\",\"lambda_max\":5.0,\"lambda_plus\":1.05}\n"
+               "{\"v\":1,\"event\":\"collapse\",\"step\":40,\"layer\":0,\"head\":-1,\"matrix\":\"qk\","
+               "\"null\":"
+               "\"product\",\"stable_rank\":1.5,\"initial_stable_rank\":8.0}\n";
+    }
+    if (run.ended)
+        metrics << fmt::format("{{\"v\":1,\"event\":\"end\",\"step\":{},\"status\":\"done\"}}\n", run.steps);
+    else
+        metrics << "{\"v\":1,\"event\":\"train\",\"st";  // killed in the middle of a line
+}
+
+}  // namespace pastur::test

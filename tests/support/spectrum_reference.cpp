@@ -1,0 +1,137 @@
+#include "tests/support/spectrum_reference.h"
+
+#include <lapacke.h>
+
+#include "engine/config/config_fields.h"
+
+namespace pastur::test {
+
+Dense Dense::transposed() const {
+    Dense out{columns, rows, std::vector<double>(values.size())};
+    for (int64_t i = 0; i < rows; ++i)
+        for (int64_t j = 0; j < columns; ++j) out.at(j, i) = at(i, j);
+    return out;
+}
+
+Dense Dense::row_slice(int64_t begin, int64_t count) const {
+    return {count, columns, {values.begin() + begin * columns, values.begin() + (begin + count) * columns}};
+}
+
+Dense operator*(const Dense& a, const Dense& b) {
+    PASTUR_CHECK(a.columns == b.rows, "{} columns, {} rows", a.columns, b.rows);
+    Dense out{a.rows, b.columns, std::vector<double>(static_cast<size_t>(a.rows * b.columns))};
+    for (int64_t i = 0; i < a.rows; ++i)
+        for (int64_t k = 0; k < a.columns; ++k)
+            for (int64_t j = 0; j < b.columns; ++j) out.at(i, j) += a.at(i, k) * b.at(k, j);
+    return out;
+}
+
+Dense operator+(const Dense& a, const Dense& b) {
+    if (a.values.empty()) return b;
+    Dense out = a;
+    for (size_t i = 0; i < out.values.size(); ++i) out.values[i] += b.values[i];
+    return out;
+}
+
+std::vector<double> squared_singular_values(const Dense& matrix) {
+    std::vector<double> work = matrix.values, unused(1);
+    std::vector<double> values(static_cast<size_t>(std::min(matrix.rows, matrix.columns)));
+    std::vector<double> superdiagonal(values.size());
+    const lapack_int info = LAPACKE_dgesvd(LAPACK_ROW_MAJOR, 'N', 'N', static_cast<lapack_int>(matrix.rows),
+                                           static_cast<lapack_int>(matrix.columns), work.data(),
+                                           static_cast<lapack_int>(matrix.columns), values.data(),
+                                           unused.data(), 1, unused.data(), 1, superdiagonal.data());
+    PASTUR_CHECK(info == 0, "dgesvd says {}", info);
+    for (double& value : values) value *= value;
+    return values;
+}
+
+Dense DenseWeights::weight(int64_t layer, const std::string& name, int64_t in) const {
+    const std::vector<double>& stored =
+        weights_.at(fmt::format("model.layers.{}.self_attn.{}.weight", layer, name));
+    return Dense{static_cast<int64_t>(stored.size()) / in, in, stored}.transposed();
+}
+
+Dense DenseWeights::gained(int64_t layer, const std::string& norm, Dense matrix) const {
+    const std::vector<double>& gain =
+        weights_.at(fmt::format("model.layers.{}.self_attn.{}.weight", layer, norm));
+    for (int64_t i = 0; i < matrix.rows; ++i)
+        for (int64_t j = 0; j < matrix.columns; ++j) matrix.at(i, j) *= gain[static_cast<size_t>(i)];
+    return matrix;
+}
+
+namespace {
+Dense columns_of(const Dense& matrix, int64_t begin, int64_t count) {
+    return matrix.transposed().row_slice(begin, count).transposed();
+}
+Dense beside(const Dense& a, const Dense& b) {
+    Dense out = a.transposed();
+    const Dense more = b.transposed();
+    out.values.insert(out.values.end(), more.values.begin(), more.values.end());
+    out.rows += more.rows;
+    return out.transposed();
+}
+}  // namespace
+
+Dense DenseWeights::query(const std::string& part, int64_t layer, int64_t head) const {
+    const int64_t d = config_.model.d_model, rank = config_.attention.q_rank;
+    const bool decoupled = config_.attention.variant == "mla-decoupled";
+    const int64_t content = config_.attention.nope_dim, rope = config_.attention.rope_dim;
+    const int64_t width = decoupled ? content + rope : config_.model.head_dim;
+    const Dense all = rank > 0 ? weight(layer, "q_a_proj", d) *
+                                     gained(layer, "q_a_layernorm", weight(layer, "q_b_proj", rank))
+                               : weight(layer, "q_proj", d);
+    const Dense mine = columns_of(all, head * width, width);
+    if (part == "_content") return columns_of(mine, 0, content);
+    if (part == "_rope") return columns_of(mine, content, rope);
+    return mine;
+}
+
+Dense DenseWeights::key(const std::string& part, int64_t layer, int64_t head) const {
+    const AttentionConfig& a = config_.attention;
+    const int64_t d = config_.model.d_model, width = config_.model.head_dim;
+    const bool norm = a.latent_norm;
+    switch (variant_of(config_)) {
+        case kDecoupled: {
+            const Dense down = weight(layer, "kv_a_proj_with_mqa", d);
+            const Dense up = gained(layer, "kv_a_layernorm", weight(layer, "kv_b_proj", a.kv_rank));
+            const Dense content =
+                columns_of(down, 0, a.kv_rank) * columns_of(up, head * (a.nope_dim + a.v_dim), a.nope_dim);
+            const Dense rope = columns_of(down, a.kv_rank, a.rope_dim);
+            return part == "_content" ? content : part == "_rope" ? rope : beside(content, rope);
+        }
+        case kPreropeKeys: {
+            const Dense up = weight(layer, "k_b_proj", a.k_rank);
+            return weight(layer, "k_proj", d) * weight(layer, "k_a_proj", config_.model.heads * width) *
+                   columns_of(norm ? gained(layer, "k_a_layernorm", up) : up, head * width, width);
+        }
+        case kPreropeInput: {
+            const Dense up = weight(layer, "k_b_proj", a.kv_rank);
+            return weight(layer, "kv_a_proj", d) *
+                   columns_of(norm ? gained(layer, "kv_a_layernorm", up) : up, head * width, width);
+        }
+        default: {
+            const int64_t per_group = config_.model.heads / config_.model.kv_heads;
+            return columns_of(weight(layer, "k_proj", d), head / per_group * width, width);
+        }
+    }
+}
+
+Dense DenseWeights::matrix(const std::string& name, int64_t layer, int64_t head) const {
+    const int64_t heads = config_.model.heads;
+    if (name == "qk_literal") {
+        if (head >= 0) return query("", layer, head).transposed() * key("", layer, head);
+        Dense queries = query("", layer, 0), keys = key("", layer, 0);
+        const int64_t step = config_.attention.variant == "mha" ? heads / config_.model.kv_heads : 1;
+        for (int64_t h = 1; h < heads; ++h) queries = beside(queries, query("", layer, h));
+        for (int64_t h = step; h < heads; h += step) keys = beside(keys, key("", layer, h));
+        return queries.transposed() * keys;
+    }
+    const std::string part = name.substr(2);
+    if (head >= 0) return query(part, layer, head) * key(part, layer, head).transposed();
+    Dense sum;
+    for (int64_t h = 0; h < heads; ++h) sum = sum + query(part, layer, h) * key(part, layer, h).transposed();
+    return sum;
+}
+
+}  // namespace pastur::test

@@ -1,0 +1,95 @@
+// `pastur plan`, and the model of scaling behind it.
+#include "engine/bench/scaling_model.h"
+
+#include <gtest/gtest.h>
+
+#include "engine/model/model.h"
+#include "engine/train/gradient_sync.h"
+#include "tests/support/command_line.h"
+
+namespace pastur::test {
+namespace {
+
+class Scaling : public testing::Test {
+  protected:
+    StepTime at(int ranks, double compute_s, int64_t micro_batches = 2) {
+        Model model(config_, DType::kF32, {1, 16});
+        ParamTable& table = model.params().table();
+        GradientSync::lay_out(config_.train, ranks, table);
+        elements_ = table.total_elements();
+        return predict_step(config_.train, table, links_, ranks, micro_batches, compute_s);
+    }
+    Config config_ = parse_config("[model]\npreset = \"nano\"\n[data]\nseq_len = 16\n", "recipe", {});
+    Links links_{1e-5, 1e9, 1e8, 2};
+    int64_t elements_ = 0;
+};
+
+TEST_F(Scaling, OneRankExchangesNothing) {
+    EXPECT_EQ(at(1, 2.0).total(), 2.0);
+    EXPECT_EQ(at(1, 2.0).efficiency(), 1.0);
+}
+
+TEST_F(Scaling, WithoutTimeToHideInEverythingShows) {
+    // 2 (R - 1) alpha a bucket, and 2 (R - 1)/R of all bytes over B.
+    const double exposed = at(2, 1e-12).exposed_s;
+    const double bytes = static_cast<double>(elements_) * 4;
+    const double buckets = std::round((exposed - 2 * 0.5 * bytes / 1e9) / (2 * 1e-5));
+    EXPECT_GE(buckets, 8);
+    EXPECT_LE(buckets, 10);
+    EXPECT_NEAR(exposed, 2 * 0.5 * bytes / 1e9 + buckets * 2 * 1e-5, 1e-9);
+    // Four ranks, two a host, go over the slower link.
+    EXPECT_GT(at(4, 1e-12).exposed_s, 10 * exposed);
+}
+
+TEST_F(Scaling, BackwardHidesAllButTheLastBucket) {
+    const double shown = at(2, 1e-12).exposed_s, hidden = at(2, 10.0).exposed_s;
+    EXPECT_GT(hidden, 0) << "the last bucket has nothing to hide behind";
+    EXPECT_LT(hidden, shown / 4);
+    const double whole = at(2, 10.0).total();
+    config_.train.zero = 1;  // the weights come back when there is nothing to hide behind
+    EXPECT_GT(at(2, 10.0).total(), whole);
+    config_.train.zero = 0;
+    config_.train.deterministic_comm = true;
+    EXPECT_GT(at(2, 1e-12, 8).exposed_s, 3 * shown) << "every micro-batch is sent";
+}
+
+TEST_F(CommandLine, PlansWithoutDataOrGpu) {
+    const std::string recipe = std::string(PASTUR_SOURCE_DIR) + "/tools/recipes/130m-mla-decoupled.toml";
+    const Result one = run("plan " + recipe), eight = run("plan " + recipe + " --gpus 8 --train.zero=1");
+    ASSERT_EQ(one.code, 0) << one.err;
+    ASSERT_EQ(eight.code, 0) << eight.err;
+    for (const char* part :
+         {"TFLOP a step", "activations", "alpha = 4.0 us", "max(end_(i-1), ready_i)", "4096"})
+        EXPECT_NE(eight.out.find(part), std::string::npos) << part << "\n" << eight.out;
+    EXPECT_NE(one.out.find("Adam moments (fp32)"), std::string::npos);
+    EXPECT_NE(eight.out.find("Adam moments, own parts"), std::string::npos);
+    expect_failure("plan " + recipe + " --gpus 3", 2, {"does not divide over 3 ranks"});
+    expect_failure("plan " + recipe + " --gpus 0", 2, {"--gpus"});
+}
+
+/// The total of a rank with train.recompute = "none" by the table of micro-batches, in MiB.
+double total_of(const std::string& plan, int micro_batch) {
+    const std::string row = fmt::format("\n  {:<18}", micro_batch);
+    const size_t at = plan.find(row, plan.find("train.micro_batch"));
+    if (at == std::string::npos) return 0;
+    return std::stod(plan.substr(at + row.size()));
+}
+
+TEST_F(CommandLine, PlansOtherMicroBatches) {
+    const std::string recipe = std::string(PASTUR_SOURCE_DIR) + "/tools/recipes/130m-mha.toml";
+    const std::string two = run("plan " + recipe).out,
+                      one = run("plan " + recipe + " --train.micro_batch=512").out,
+                      six = run("plan " + recipe + " --gpus 2 --train.global_batch=12 --train.micro_batch=2")
+                                .out;
+    EXPECT_NE(two.find(fmt::format("total{:>31.1f} MiB", total_of(two, 256))), std::string::npos) << two;
+    EXPECT_NE(one.find(fmt::format("total{:>31.1f} MiB", total_of(one, 512))), std::string::npos) << one;
+    EXPECT_GT(total_of(two, 64), 0);
+    EXPECT_EQ(total_of(two, 512), total_of(one, 512));
+    EXPECT_EQ(total_of(two, 1024), 0) << "more than the batch";
+    EXPECT_GT(total_of(six, 1), 0);
+    EXPECT_GT(total_of(six, 2), 0);
+    EXPECT_EQ(total_of(six, 4), 0) << "does not divide a rank's 6 sequences";
+}
+
+}  // namespace
+}  // namespace pastur::test

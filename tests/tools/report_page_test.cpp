@@ -1,0 +1,83 @@
+// The page in a browser: headless Chromium uses every control of it (tools/report/selftest.js) and must find
+// nothing to complain about. PASTUR_SCREENSHOTS=DIR keeps a picture of each way of looking at it.
+#include <gtest/gtest.h>
+
+#include "tests/support/command_line.h"
+#include "tests/support/sample_run.h"
+
+namespace pastur {
+namespace {
+
+using test::write_sample_run;
+
+class ReportPage : public test::CommandLine {
+  protected:
+    void SetUp() override {
+        if (std::system("command -v chromium > /dev/null 2>&1") != 0)
+            GTEST_SKIP() << "chromium is not installed";
+        write_sample_run(file("a"), {});
+        write_sample_run(file("b"), {.variant = "mla-prerope", .ended = false});
+        write_sample_run(file("plain"), {.measured = {}});
+    }
+
+    /// stdout of Chromium with these options; what it logs goes to the file "log".
+    std::string chromium(const std::string& options, const std::string& page) const {
+        const std::string command =
+            "HOME='" + folder_.path().string() +
+            "' timeout 120 chromium --headless=new --no-sandbox --disable-gpu " + "--user-data-dir='" +
+            file("profile") + "' --virtual-time-budget=60000 --enable-logging=stderr " + options +
+            " 'file://" + file(page) + "' > '" + file("dom") + "' 2> '" + file("log") + "'";
+        EXPECT_EQ(std::system(command.c_str()), 0) << command << "\n" << read_file(file("log"), 1 << 24);
+        return read_file(file("dom"), 1 << 26);
+    }
+
+    /// Opens the page and lets it test itself.
+    void expect_flawless(const std::string& name, const std::string& options) const {
+        SCOPED_TRACE(name + " " + options);
+        const std::string dom = chromium(options + " --dump-dom", name + "#selftest");
+        const size_t at = dom.find("<p id=\"selftest\">");
+        ASSERT_NE(at, std::string::npos) << "the script did not reach its end";
+        const std::string verdict = dom.substr(at, dom.find("</p>", at) - at);
+        EXPECT_NE(verdict.find("PASS"), std::string::npos) << verdict;
+        const std::string log = read_file(file("log"), 1 << 24);
+        EXPECT_EQ(log.find(":CONSOLE"), std::string::npos) << log;
+        if (const char* folder = std::getenv("PASTUR_SCREENSHOTS")) {
+            const std::string picture = std::string(folder) + "/" + screenshot_name(name, options);
+            chromium(options + " --hide-scrollbars --screenshot='" + picture + "'", name);
+        }
+    }
+    static std::string screenshot_name(const std::string& name, const std::string& options) {
+        std::string picture = name + options + ".png";
+        for (char& c : picture)
+            if (c == ' ' || c == '=' || c == ',') c = '_';
+        return picture;
+    }
+    void make_page(const std::string& runs) const {
+        const test::Result result = run("report " + runs + " -o page.html");
+        ASSERT_EQ(result.code, 0) << result.err;
+    }
+};
+
+TEST_F(ReportPage, OfTwoRunsWorksOnADesktop) {
+    make_page("a b");
+    expect_flawless("page.html", "--window-size=1280,4200");
+}
+TEST_F(ReportPage, WorksOnAPhone) {
+    make_page("a b");
+    expect_flawless("page.html", "--window-size=500,5200");
+}
+TEST_F(ReportPage, WorksInTheDark) {
+    make_page("a");
+    expect_flawless("page.html", "--window-size=1280,4200 --blink-settings=preferredColorScheme=0");
+}
+TEST_F(ReportPage, WorksWithoutSpectra) {
+    make_page("plain");
+    expect_flawless("page.html", "--window-size=1280,2200");
+}
+TEST_F(ReportPage, WorksWhereOnlyOneRunHasSpectra) {
+    make_page("plain a");
+    expect_flawless("page.html", "--window-size=1280,4200");
+}
+
+}  // namespace
+}  // namespace pastur
