@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Compares the step time that `pastur plan --measure` predicts for 1, 2 and 4 CPU ranks with the one `pastur train`
-# then takes, on random tokens. Usage: tools/check_plan.sh [PASTUR] [--section.key=value ...]
+# Compares the step time that `pastur plan --measure` predicts for 1, 2 and 4 CPU ranks with the one that
+# `pastur train` then measures. Usage: tools/check_plan.sh [PASTUR] [--section.key=value ...]
 #
-# Each rank computes with one thread. Where there are fewer cores than ranks, ranks take turns: what they compute is
-# measured while all of them do, so that it counts; but a rank that waits for others then takes their turns away.
+# Each rank computes with one thread. With fewer cores than ranks, ranks share cores. The prediction includes
+# that for computation, which is measured on all ranks at once, but not for waiting: a rank that polls for
+# others takes CPU time from them.
 set -euo pipefail
 # shellcheck source=tools/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -14,8 +15,8 @@ if (($# > 0)) && [[ $1 != --* ]]; then
     shift
 fi
 pastur=$(readlink -f "$pastur")
-[[ -x $pastur ]] || die "no program at $pastur: build it, or give its path"
-have mpirun || die "no mpirun: tools/install_deps.sh"
+[[ -x $pastur ]] || die "build Pastur or give its path: no program at $pastur"
+have mpirun || die "mpirun is missing: run tools/install_deps.sh"
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -49,7 +50,7 @@ for ranks in 1 2 4; do
     launch=(mpirun -q --oversubscribe --bind-to none -np "$ranks" "$pastur")
     plan=$("${launch[@]}" plan recipe.toml --measure --device cpu "$@" | grep '^predicted step')
     "${launch[@]}" train recipe.toml --device cpu --run "run$ranks" "$@" >/dev/null
-    # The median of the steps after the first five.
+    # The median step time, without the first five steps.
     measured=$(grep '"event":"train"' "run$ranks/metrics.jsonl" | tail -n +6 |
         sed 's/.*"step_ms":\([0-9.e+-]*\).*/\1/' | sort -g | awk '{ x[NR] = $1 } END { print x[int((NR + 1) / 2)] }')
     awk -v ranks="$ranks" -v plan="$plan" -v measured="$measured" 'BEGIN {

@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
-# What developers do often.
+# Commands for developers.
 set -euo pipefail
 
 usage() {
     cat <<'TEXT'
 Usage: tools/dev.sh COMMAND
 
-  cpu [CTEST ARGS]     build without CUDA in build-cpu, run the tests; e.g. tools/dev.sh cpu -R RmsNorm
-  cuda [GTEST ARGS]    build with CUDA in build-cuda; run the tests where there is a GPU
-  asan [GTEST ARGS]    build with ASan and UBSan in build-asan, run the tests
-  fuzz [SECONDS]       feed each parser with damaged bytes for that long (60), two at a time, under
-                       ASan and UBSan
-  sanitize [FILTER]    memcheck, racecheck, initcheck and synccheck of the CUDA op tests, on a GPU machine
-  format               lay out every source by .clang-format
-  bundle               dist/pastur: the CUDA build as a folder that runs on a GPU machine without these packages
+  cpu [CTEST ARGS]     build without CUDA in build-cpu and run the tests, e.g. tools/dev.sh cpu -R RmsNorm
+  cuda [GTEST ARGS]    build with CUDA in build-cuda; run the tests if there is a GPU
+  asan [GTEST ARGS]    build with ASan and UBSan in build-asan and run the tests
+  fuzz [SECONDS]       feed damaged bytes to every parser for SECONDS each (default: 60), two parsers at a time,
+                       under ASan and UBSan
+  sanitize [FILTER]    run the CUDA op tests under memcheck, racecheck, initcheck and synccheck; needs a GPU
+  format               format every source by .clang-format
+  bundle               make dist/pastur, a folder with the CUDA build that runs on a GPU machine without further
+                       packages
 TEXT
 }
 
@@ -21,17 +22,17 @@ TEXT
 . "$(dirname "$0")/lib.sh"
 
 cuda() {
-    nvcc_path >/dev/null || die "no nvcc on PATH or in /usr/local/cuda/bin: install the CUDA toolkit"
+    nvcc_path >/dev/null || die "install the CUDA toolkit: no nvcc on PATH or in /usr/local/cuda/bin"
     cuda_build
-    if have_gpu; then cuda_tests "$@"; else echo "No GPU here: the tests were built, not run."; fi
+    if have_gpu; then cuda_tests "$@"; else echo "No GPU found: the tests were built but not run."; fi
 }
 
-# Every tool even when one finds something; the filter is GoogleTest's. cuBLAS's own kernels (nvjet) are left out:
-# racecheck does not follow the barriers of their copy engine.
+# sanitize [FILTER]: runs every tool, even after one has found errors. FILTER is a GoogleTest filter. cuBLAS's
+# own kernels (nvjet) are excluded: racecheck does not understand the barriers of their TMA copies.
 sanitize() {
     have compute-sanitizer || PATH=$PATH:/usr/local/cuda/bin
-    have compute-sanitizer || die "no compute-sanitizer: it comes with the CUDA toolkit"
-    have_gpu || die "no GPU: compute-sanitizer watches kernels as they run"
+    have compute-sanitizer || die "install the CUDA toolkit: compute-sanitizer is part of it"
+    have_gpu || die "run this on a machine with a GPU: compute-sanitizer checks kernels while they run"
     local tool bad=()
     for tool in memcheck racecheck initcheck synccheck; do
         run compute-sanitizer --tool "$tool" --error-exitcode 1 --kernel-regex-exclude kns=nvjet \
@@ -42,11 +43,12 @@ sanitize() {
 
 format() {
     local formatter
-    formatter=$(clang_format) || die "clang-format 14 is missing: tools/install_deps.sh --format"
+    formatter=$(clang_format) || die "clang-format 14 is missing: run tools/install_deps.sh --format"
     sources '*.h' '*.cpp' '*.cu' '*.cuh' '*.js' | xargs -r "$formatter" -i
 }
 
-# Shared libraries that a program loads, without those of glibc and CUDA, which the other machine has.
+# libraries_of PROGRAM...: prints the shared libraries that the programs load, except those of glibc and CUDA,
+# which the GPU machine provides.
 libraries_of() {
     ldd "$@" | awk '/=> \// { print $3 }' | sort -u |
         grep -Ev '/(ld-linux.*|lib(c|m|dl|rt|pthread|resolv|util|nsl)\.so.*|lib(cuda|cudart|cublas|cublasLt|cusolver|cusparse|curand|nvJitLink|nvidia|nccl)[.-].*)$'
@@ -57,14 +59,14 @@ bundle() {
     local folder=dist/pastur
     rm -rf "$folder"
     mkdir -p "$folder"/{bin,lib,tools,tests}
-    # The library beside them is what the tests of full disks and of stops preload.
+    # Tests of full disks and of stop signals preload libpastur_faults.so.
     cp build-cuda/pastur build-cuda/pastur_tests build-cuda/libpastur_faults.so "$folder/bin/"
     libraries_of build-cuda/pastur build-cuda/pastur_tests | xargs -I '{}' cp -L '{}' "$folder/lib/"
     strip --strip-unneeded "$folder"/bin/* "$folder"/lib/*
     cp -r tools/recipes "$folder/tools/"
     mkdir "$folder/tests/golden"
     cp tests/golden/*.safetensors "$folder/tests/golden/"
-    # Our libraries come first and CUDA's last, so that the machine's own CUDA is used.
+    # The bundle's libraries come first and /usr/local/cuda last, so LD_LIBRARY_PATH can select another CUDA.
     cat >"$folder/pastur" <<'TEXT'
 #!/usr/bin/env bash
 here=$(dirname "$(readlink -f "$0")")
@@ -73,8 +75,8 @@ exec "$here/bin/pastur" "$@"
 TEXT
     cat >"$folder/run_tests.sh" <<'TEXT'
 #!/usr/bin/env bash
-# All tests on this machine's devices; arguments are GoogleTest's. PASTUR_UNDER runs them under another program,
-# e.g. PASTUR_UNDER="compute-sanitizer --tool memcheck --error-exitcode 1".
+# Runs all tests on this machine's devices. Arguments go to GoogleTest. PASTUR_UNDER names a program to run
+# them under, e.g. PASTUR_UNDER="compute-sanitizer --tool memcheck --error-exitcode 1".
 here=$(dirname "$(readlink -f "$0")")
 export LD_LIBRARY_PATH=$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}:/usr/local/cuda/lib64
 export PASTUR_SOURCE_DIR=$here

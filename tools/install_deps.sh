@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs what building Pastur needs on Debian 12 or Ubuntu 24.04, and only what is missing.
-#   tools/install_deps.sh            compiler, CMake, libraries
-#   tools/install_deps.sh --format   and clang-format 14
-#   tools/install_deps.sh --browser  and Chromium, in which tests open the page of `pastur report`
+# Installs the packages that a build of Pastur needs on Debian 12 or Ubuntu 24.04 and that are missing.
+#   tools/install_deps.sh            compiler, CMake and libraries
+#   tools/install_deps.sh --format   also clang-format 14
+#   tools/install_deps.sh --browser  also Chromium, in which tests open the page that `pastur report` writes
 set -euo pipefail
 # shellcheck source=tools/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -18,11 +18,12 @@ case ${1:-} in
     --format) clang_format >/dev/null || packages+=(clang-format-14) ;;
     --browser) have chromium || packages+=(chromium) ;;
     "") ;;
-    *) die "unknown argument $1: expected --format, --browser or none" ;;
+    *) die "unknown argument $1: expected --format, --browser or no argument" ;;
 esac
 
 if ! have apt-get; then
-    printf 'No apt-get here: install what these Debian packages hold, if CMake misses any:\n  %s\n' "${packages[*]}"
+    echo "This system has no apt-get. If CMake reports something missing, install what these Debian packages hold:"
+    echo "  ${packages[*]}"
     exit 0
 fi
 
@@ -36,11 +37,11 @@ done
 install=(apt-get -o DPkg::Lock::Timeout=300 install -y -q --no-install-recommends "${missing[@]}")
 as_root=()
 if ((EUID != 0)); then
-    # Without a terminal sudo could not ask for a password.
+    # Without a terminal, sudo cannot ask for a password.
     sudo=(sudo)
     [[ -t 0 ]] || sudo=(sudo -n)
     if ! have sudo || ! "${sudo[@]}" true; then
-        printf 'These packages are missing, and installing them needs root. Run:\n  sudo sh -c "apt-get update && %s"\n' \
+        printf 'Packages are missing, and installing them needs root. Run:\n  sudo sh -c "apt-get update && %s"\n' \
             "${install[*]}" >&2
         exit 1
     fi

@@ -1,4 +1,5 @@
-# Shared by the scripts of this folder; sourced, never run. It moves to the repository's root.
+# Functions that the scripts of this folder share. Source this file, do not run it: it changes to the
+# repository's root.
 # shellcheck shell=bash
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
@@ -11,7 +12,7 @@ die() {
     exit 1
 }
 
-# Prints a command, then runs it.
+# run COMMAND...: prints a command, then runs it.
 run() {
     printf '+'
     printf ' %q' "$@"
@@ -19,7 +20,7 @@ run() {
     "$@"
 }
 
-# Build jobs: one a core, each with 2 GiB of memory. JOBS overrides.
+# Number of build jobs: one per core, but at most one per 2 GiB of available memory. JOBS overrides it.
 jobs_of_this_machine() {
     local by_memory
     by_memory=$(awk '/MemAvailable/ { print int($2 / 2097152) }' /proc/meminfo)
@@ -34,8 +35,9 @@ nvcc_path() { command -v nvcc || { [[ -x /usr/local/cuda/bin/nvcc ]] && echo /us
 
 have_gpu() { have nvidia-smi && nvidia-smi -L 2>/dev/null | grep -q GPU; }
 
-# configure FOLDER [-DKEY=VALUE...]: Ninja, and ccache where it is installed, but not for device code: it looks at what
-# the preprocessor makes for the host, where all that stands under __CUDA_ARCH__ is missing, and hands out stale objects.
+# configure FOLDER [-DKEY=VALUE...]: configures with Ninja, and with ccache for host code if it is installed.
+# Device code is not cached: ccache hashes the preprocessor's output for the host, which lacks everything
+# under __CUDA_ARCH__, and would return stale objects.
 configure() {
     local folder=$1
     shift
@@ -46,7 +48,7 @@ configure() {
     run cmake -S . -B "$folder" -G Ninja --log-level=STATUS "${launcher[@]}" "$@"
 }
 
-# build FOLDER [TARGET...]: silent but for warnings and errors.
+# build FOLDER [TARGET...]: builds, and prints only warnings and errors.
 build() {
     local folder=$1
     shift
@@ -55,12 +57,13 @@ build() {
     run cmake --build "$folder" -j "$(jobs_of_this_machine)" "${targets[@]}" -- --quiet
 }
 
-# The builds of the developers' scripts, apart from the user's own in build/. Tests take further arguments.
+# The scripts for developers build in folders of their own, not in the user's build/. The functions that run
+# tests pass their arguments on.
 cpu_build() {
     configure build-cpu -DCMAKE_BUILD_TYPE=Release -DPASTUR_WERROR=ON -DPASTUR_CUDA=OFF
     build build-cpu
 }
-# Side by side; two threads each still enter every parallel region.
+# Runs one test per core at a time, with two threads each, so parallel regions still run in parallel.
 cpu_tests() {
     OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive run ctest --test-dir build-cpu -j "$(nproc)" --output-on-failure "$@"
 }
@@ -69,36 +72,38 @@ cuda_build() {
         -DCMAKE_CUDA_COMPILER="$(nvcc_path)"
     build build-cuda
 }
-# In one process: making a CUDA context costs more than most tests.
+# Runs all tests in one process, because creating a CUDA context takes longer than most tests.
 cuda_tests() { run build-cuda/pastur_tests --gtest_brief=1 "$@"; }
-# GCC's own warnings misfire in instrumented code.
+# Warnings are not errors here, because GCC reports false ones in instrumented code.
 asan_build() {
     configure build-asan -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG='-O1 -g1' -DPASTUR_WERROR=OFF \
         -DPASTUR_CUDA=OFF -DPASTUR_MPI=OFF -DPASTUR_SANITIZE=address,undefined
     build build-asan pastur_tests pastur
 }
-# The system's libraries are not instrumented, so that containers they touched look overrun.
+# Container overflow checks are off: the system's libraries are not instrumented, so containers that they
+# changed would be reported as overrun.
 under_sanitizers() {
     ASAN_OPTIONS=detect_container_overflow=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=2 run "$@"
 }
 asan_tests() { under_sanitizers build-asan/pastur_tests --gtest_brief=1 "$@"; }
 
-# What reads bytes from outside, and its tests alone, under sanitizers. Of the rest there are the objects that the CPU
-# build has made, if there is a compiler cache.
+# Builds the parsers of outside bytes and their tests with sanitizers. Everything else is compiled as in the
+# CPU build, so ccache can supply its objects.
 parser_build() {
     configure build-parsers -DCMAKE_BUILD_TYPE=Release -DPASTUR_WERROR=ON -DPASTUR_CUDA=OFF \
         -DPASTUR_SANITIZE=address,undefined -DPASTUR_SANITIZE_MATHS=OFF
     build build-parsers pastur_parser_tests
 }
-# Suites of everything that reads bytes from outside: recipes, shards, corpora, tokenizers, checkpoints, ...
+# Test suites of all code that reads outside bytes, such as recipes, shards, corpora and checkpoints.
 parser_suites='*Config*:*Shard*:*Corpus*:*ByteSource*:*Utf8*:*Tokenizer*:*SentencePiece*:*Prepare*:*Meta*'
 parser_suites+=':*Loader*:*Safetensors*:*Manifest*:*Checkpoint*:*Npz*:*Json*:*Overrides*'
-# Over a minute, for hashes of bytes; and the fuzzers, which have a stage of their own.
+# Excluded: a test that spends more than a minute on hashing, and the fuzzers, which tools/test.sh runs in
+# their own stage.
 parser_suites+='-CheckpointDamage.EveryFlippedBit*:Fuzz.*'
 parser_tests() { under_sanitizers build-parsers/pastur_parser_tests --gtest_brief=1 --gtest_filter="$parser_suites" "$@"; }
 
-# fuzz_targets SECONDS [GTEST ARGS...]: each that long, two at a time. Reports, if asked for by --gtest_output=xml:FILE,
-# are FILE of the first half and FILE.2 of the second.
+# fuzz_targets SECONDS [GTEST ARGS...]: runs every fuzzer for SECONDS, two at a time. With
+# --gtest_output=xml:NAME.xml the fuzzers' first half reports in NAME.xml and the second in NAME.2.xml.
 fuzz_targets() {
     local seconds=$1 shard status=0 jobs=() arguments
     shift
@@ -113,7 +118,7 @@ fuzz_targets() {
     return "$status"
 }
 
-# The sources that git knows, by pattern; in an exported tree all that are there.
+# sources PATTERN...: prints the matching files that git lists or, in a tree without git, all matching files.
 sources() {
     if git rev-parse --git-dir >/dev/null 2>&1; then
         git ls-files --cached --others --exclude-standard -- "$@" | while read -r file; do
@@ -126,7 +131,7 @@ sources() {
     fi
 }
 
-# The formatter whose output is the house's: other major versions lay code out otherwise.
+# Prints the name of clang-format 14. Other major versions format the same code differently.
 clang_format() {
     local candidate
     for candidate in clang-format-14 clang-format; do

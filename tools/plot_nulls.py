@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Draws tools/nulls.svg: why a query-key form needs a null of its own. Random weights of a 130m layer (768 wide, 12
-heads), which have learnt nothing, against Marchenko-Pastur's law and against the law of a product of Gaussian
-matrices. Needs NumPy and matplotlib."""
+"""Draws tools/nulls.svg, which shows that the Marchenko-Pastur law does not describe untrained query-key matrices.
+
+The figure compares the eigenvalues of random weights of a 130m layer (width 768, 12 heads) with the
+Marchenko-Pastur law and with the law of a product of Gaussian matrices. Needs NumPy and matplotlib."""
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -9,7 +10,9 @@ plt.rcParams.update({"svg.hashsalt": "pastur", "svg.fonttype": "none", "font.siz
 
 
 def product_density(inner, outer, count):
-    """Of outer x inner x outer, in units of the mean: u = rho exp(-i phi), whose arguments sum to -phi."""
+    """Density of the eigenvalues of M M^T over their mean, for a product M of two Gaussian matrices (outer x inner
+    and inner x outer) with `count` non-zero eigenvalues. Parametrised by u = rho exp(-i phi): the arguments of
+    the factors sum to -phi."""
     ratios = np.array([count / outer, count / outer] if inner == count and inner < outer else [1.0, count / outer])
     phi = np.linspace(1e-3, np.pi - 1e-3, 1500)
     low, high = np.full_like(phi, 1e-12), np.full_like(phi, 1e12)
@@ -27,7 +30,7 @@ figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
 for axis, inner, title in ((axes[0], 768, "a layer: 768 eigenvalues"), (axes[1], 64, "a head: 64 eigenvalues")):
     product = rng.standard_normal((768, inner)) @ rng.standard_normal((inner, 768))
     eigenvalues = np.linalg.svd(product, compute_uv=False)[:inner] ** 2 / 768 / 768
-    # Marchenko-Pastur of the whole 768 x 768 matrix, whose entries have variance `inner`.
+    # The Marchenko-Pastur law of the whole 768 x 768 matrix, whose entries have variance `inner`.
     edge = 4 * inner / 768
     grid = edge * np.sin(np.linspace(0.01, np.pi / 2, 400)) ** 2
     naive = np.sqrt(grid * (edge - grid)) / (2 * np.pi * grid * edge / 4) * 768 / inner

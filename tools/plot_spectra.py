@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
-"""Redraws the main figures of `pastur report` from the files of runs, as a start for your own: losses, the largest
-eigenvalue over the null's edge by layer and step, and the last spectrum with its null. Needs NumPy and matplotlib."""
+"""Redraws the main figures of `pastur report` from the files of runs, as a template for your own figures.
+
+It draws losses, the ratio of the largest eigenvalue to the null's edge by layer and step, and the last spectrum
+with its null. Needs NumPy and matplotlib."""
 import argparse
 import json
 import pathlib
@@ -9,12 +11,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 
-def lines(path):  # a killed run leaves its last line cut
+def lines(path):  # skips the last line if a killed run left it incomplete
     return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")] if path.exists() else []
 
 
 def product_density(dims, variance_product):
-    """Eigenvalues and density of a product of Gaussian factors: u = rho exp(-i phi), the arguments sum to -phi."""
+    """Eigenvalues and density of a product of Gaussian matrices. Parametrised by u = rho exp(-i phi): the
+    arguments of the factors sum to -phi."""
     b = dims.index(min(dims))
     others = np.array(dims[:b] + dims[b + 1:], float)
     phi = np.linspace(1e-3, np.pi - 1e-3, 800)
@@ -60,7 +63,7 @@ for run, (top, middle, bottom) in zip(args.runs, axes.T):
     positive, record = eigenvalues[eigenvalues > eigenvalues[0] * 1e-8], records[steps[-1], args.layer]
     bins = np.geomspace(positive[-1], positive[0] * 1.01, 40)
     bottom.hist(positive, bins, weights=np.full_like(positive, 1 / len(eigenvalues) / np.log(bins[1] / bins[0])), alpha=0.5)
-    if "variance_product" in record:  # not of a sum of products
+    if "variance_product" in record:  # absent for a sum of products, whose density is not drawn
         x, density = product_density(record["dims"], record["variance_product"])
         bottom.plot(x, x * density, "k", label=f"{args.null} null")
     bottom.axvline(record["lambda_plus"], ls="--", c="crimson", label="edge")

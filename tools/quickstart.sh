@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
-# From a fresh clone to a comparison of three attention variants, in minutes on a laptop.
+# Goes from a fresh clone to a comparison of three attention variants, in minutes on a laptop.
 set -euo pipefail
 
 usage() {
     cat <<'TEXT'
 Usage: tools/quickstart.sh [--input FILES...] [--steps N] [--out DIR]
 
-Builds Pastur, makes a small corpus, trains the same 1.3 M parameter transformer with three kinds of attention
-(mha, mla-prerope, mla-decoupled) and compares them. Run it again to go on where it stopped.
+Builds Pastur, makes a small corpus, trains a transformer of 1.3 M parameters with each of three attention
+variants (mha, mla-prerope, mla-decoupled) and compares them. Run it again to continue where it stopped.
 
   --input FILES...  your own text (.txt, .jsonl, also .gz or .zst) instead of synthetic stories
-  --steps N         training steps of each variant (default: what the recipes say)
-  --out DIR         where everything goes (default: quickstart-out)
+  --steps N         training steps of each variant (default: as in the recipes)
+  --out DIR         output folder (default: quickstart-out)
 TEXT
 }
 
-# A path as seen from where the user stands; the script itself works in the repository's root.
+# absolute PATH: resolves a path against the folder in which the user started the script. The script itself runs
+# in the repository's root.
 start=$PWD
 absolute() { if [[ $1 == /* ]]; then echo "$1"; else echo "$start/$1"; fi; }
 
@@ -64,7 +65,7 @@ mkdir -p "$out"
 described="${inputs[*]:-synthetic stories}"
 if [[ -f $out/data/meta.json ]]; then
     [[ $(cat "$out/input.txt") == "$described" ]] ||
-        die "$out holds data made from other input ($(cat "$out/input.txt")): give another --out"
+        die "give another --out: $out holds data made from other input ($(cat "$out/input.txt"))"
     echo "Already there, made from: $described"
 else
     if ((${#inputs[@]} == 0)); then
@@ -83,7 +84,7 @@ for variant in "${variants[@]}"; do
     runs+=("$out/$variant")
     status=0
     run "$pastur" train "tools/recipes/nano-$variant.toml" "${overrides[@]}" --run "$out/$variant" --resume || status=$?
-    ((status != 75)) || die "stopped, with a checkpoint: run the same line again to go on"
+    ((status != 75)) || die "stopped with a checkpoint: run the same command again to continue"
     ((status == 0)) || exit "$status"
 done
 
@@ -96,8 +97,8 @@ cat <<TEXT
 Where to look next
   $out/report.html                 the comparison as a page: losses, spectra, speed, recipes
   $out/mla-prerope/metrics.jsonl   loss, speed and memory of every logged step
-  $out/mla-prerope/config.toml     every setting of the run; change one with --section.key=value
-  tools/recipes/                   the same comparison at 30m, 130m, 1b and 7b
+  $out/mla-prerope/config.toml     every setting of the run; change any with --section.key=value
+  tools/recipes/                   recipes of the same comparison at 30m, 130m, 1b and 7b parameters
   $pastur train --help             all settings
   $pastur eval --help              perplexity of a checkpoint on other data
 TEXT

@@ -1,23 +1,24 @@
 #!/usr/bin/env bash
-# Every check of the project: CPU build and tests, CUDA build (and its tests where there is a GPU), the parsers'
-# tests and fuzzers under sanitizers, layout of the sources. Takes no arguments; builds in build-cpu, build-cuda,
-# build-parsers.
+# Runs every check of the project: the CPU build and its tests, the CUDA build and (with a GPU) its tests, the
+# parsers' tests and fuzzers under sanitizers, the format and length of the sources. Takes no arguments;
+# builds in build-cpu, build-cuda and build-parsers.
 set -euo pipefail
 # shellcheck source=tools/lib.sh
 . "$(dirname "$0")/lib.sh"
 (($# == 0)) || die "takes no arguments"
 
 max_file_lines=450
-fuzz_seconds=30 # each target
+fuzz_seconds=30 # per fuzzer
 names=() results=() seconds=()
 passed=0 failed=0
 
-# stage NAME COMMAND...: runs and times it in a subshell; a failure is remembered and the script goes on.
+# stage NAME COMMAND...: runs and times the command in a subshell. The script continues after a failure and
+# reports it in the summary.
 stage() {
     local name=$1 begin=$SECONDS status
     shift
     say "== $name"
-    set +e # not `if (...)`, which would switch -e off inside
+    set +e # `if (...)` instead would disable -e inside the subshell
     (
         set -e
         "$@"
@@ -34,10 +35,10 @@ skip_stage() {
 }
 last_ok() { [[ ${results[-1]} == ok ]]; }
 
-# Chromium is large and nothing else needs it: where it cannot be had, its tests are skipped.
+# Chromium is large and only these tests need it, so they are skipped where it cannot be installed.
 browser() { have chromium || { tools/install_deps.sh --browser >/dev/null 2>&1 && have chromium; }; }
 
-# count_in REPORT KEY: an attribute of the outermost element of a JUnit report, 0 where there is none.
+# count_in REPORT KEY: prints an attribute of a JUnit report's outermost element, or 0 if it is missing.
 count_in() {
     awk -v RS='>' -v key="$2" '/<testsuites? */ {
             if (match($0, "[ \\t\\n]" key "=\"[0-9]+\"")) { count = substr($0, RSTART, RLENGTH) }
@@ -47,8 +48,8 @@ count_in() {
         END { print count + 0 }' "$1"
 }
 
-# test_stage NAME "REPORT..." COMMAND...: a stage that writes JUnit reports, whose tests are counted. A command that
-# ran no test, or left no report, has failed.
+# test_stage NAME "REPORT..." COMMAND...: a stage whose command writes JUnit reports; their tests are counted.
+# A command that ran no test or wrote no report has failed.
 test_stage() {
     local name=$1 report reports good=0 bad=0 skipped=0
     read -ra reports <<<"$2"
@@ -66,14 +67,14 @@ test_stage() {
         results[-1]="FAILED: ran no test"
         bad=1
     else
-        # A crash ends a test program before it can count the failure.
+        # A test program that crashes does not count the failure itself.
         last_ok || ((bad > 0)) || bad=1
         results[-1]+=": $good passed, $bad failed"
         ((skipped == 0)) || results[-1]+=", $skipped skipped"
     fi
     passed=$((passed + good)) failed=$((failed + bad))
 }
-# CTest counts them; GoogleTest 1.12 marks each.
+# skipped_in REPORT: prints the number of skipped tests. CTest writes it; GoogleTest 1.12 only marks each test.
 skipped_in() {
     local counted
     counted=$(count_in "$1" skipped)
@@ -82,12 +83,12 @@ skipped_in() {
 
 check_format() {
     local formatter
-    formatter=$(clang_format) || die "clang-format 14 is missing"
+    formatter=$(clang_format) || die "clang-format 14 is missing: run tools/install_deps.sh --format"
     echo "+ $formatter --dry-run -Werror (every *.h *.cpp *.cu *.cuh *.js)"
     sources '*.h' '*.cpp' '*.cu' '*.cuh' '*.js' | xargs -r "$formatter" --dry-run -Werror
 }
 check_lengths() {
-    echo "+ wc -l: at most $max_file_lines lines a file"
+    echo "+ wc -l: at most $max_file_lines lines per file"
     sources '*.h' '*.cpp' '*.cu' '*.cuh' '*.js' '*.css' '*.html' '*.sh' '*.py' '*.cmake' CMakeLists.txt | xargs -r wc -l |
         awk -v most="$max_file_lines" '$2 != "total" && $1 > most { print "too long: " $2 ", " $1 " lines"; bad = 1 }
                                        END { exit bad }'

@@ -1,4 +1,4 @@
-# Turns the files of tools/report/ into a C++ source, so that the binary needs no file beside it.
+# Turns the files of tools/report/ into a C++ source, so the program carries them and needs no other file.
 #   cmake -DFILES=a.js,b.css -DOUTPUT=assets.cpp -P PasturAssets.cmake
 string(REPLACE "," ";" FILES "${FILES}")
 set(entries "")
@@ -8,7 +8,7 @@ foreach(path IN LISTS FILES)
   file(READ ${path} text)
   string(FIND "${text}" ")PASTUR\"" clash)
   if(NOT clash EQUAL -1)
-    message(FATAL_ERROR "${path} holds the end of a raw string")
+    message(FATAL_ERROR "remove )PASTUR\" from ${path}: it ends the raw string that holds the file")
   endif()
   string(APPEND source "constexpr std::string_view kText${index} = R\"PASTUR(${text})PASTUR\";\n")
   string(APPEND entries "    {\"${name}\", kText${index}},\n")

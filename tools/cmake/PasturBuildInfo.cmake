@@ -1,4 +1,4 @@
-# What the binary says about itself (engine/train/environment.cpp): version, git revision, and the CUDA runtime it carries.
+# Defines the version, git revision and CUDA runtime that the program reports (engine/train/environment.cpp).
 set(PASTUR_GIT_REVISION "unknown")
 find_package(Git QUIET)
 if(GIT_FOUND AND EXISTS ${CMAKE_SOURCE_DIR}/.git)

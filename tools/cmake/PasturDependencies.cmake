@@ -1,4 +1,5 @@
-# Every outside library, found in one place. Sets PASTUR_WITH_CUDA, PASTUR_WITH_MPI and PASTUR_CPU_FLAGS.
+# Finds every outside library. Sets PASTUR_WITH_CUDA, PASTUR_WITH_MPI, PASTUR_NCCL_INCLUDE and
+# PASTUR_CPU_FLAGS.
 find_package(Threads REQUIRED)
 find_package(OpenMP REQUIRED COMPONENTS CXX)
 find_package(PkgConfig REQUIRED)
@@ -17,8 +18,8 @@ if(PASTUR_BUILD_TESTS)
   find_package(GTest REQUIRED)
 endif()
 
-# Vector width of the CPU backend. The default runs on any x86-64 of the last ten years; "native" ties the
-# binary to the machine that built it.
+# Instruction set of the CPU backend. The default runs on any x86-64 CPU of the last ten years; "native" ties
+# the program to CPUs like the one that built it.
 set(PASTUR_CPU_ARCH "x86-64-v3" CACHE STRING "-march of the CPU backend (empty: the compiler's default)")
 include(CheckCXXCompilerFlag)
 if(PASTUR_CPU_ARCH)
@@ -33,7 +34,7 @@ if(NOT PASTUR_CUDA STREQUAL "OFF")
   if(NOT CMAKE_CUDA_COMPILER AND EXISTS /usr/local/cuda/bin/nvcc)
     set(CMAKE_CUDA_COMPILER /usr/local/cuda/bin/nvcc)
   endif()
-  # Ampere with PTX for what comes after it, and Hopper with its architecture-specific instructions.
+  # 80: Ampere, and PTX for later architectures. 90a: Hopper with its architecture-specific instructions.
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
     set(CMAKE_CUDA_ARCHITECTURES "80;90a-real")
   endif()
@@ -41,7 +42,7 @@ if(NOT PASTUR_CUDA STREQUAL "OFF")
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
     enable_language(CUDA)
-    # CMake 3.25 does not know that nvcc has had this dialect since CUDA 12.
+    # CMake 3.25 does not know that nvcc has supported C++20 since CUDA 12.
     if(NOT DEFINED CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
       set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
       set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
@@ -51,29 +52,29 @@ if(NOT PASTUR_CUDA STREQUAL "OFF")
     find_package(CUDAToolkit REQUIRED)
     set(PASTUR_WITH_CUDA ON)
   elseif(PASTUR_CUDA STREQUAL "ON")
-    message(FATAL_ERROR "PASTUR_CUDA=ON, but no nvcc was found: install the CUDA toolkit or set CUDACXX")
+    message(FATAL_ERROR "install the CUDA toolkit or set CUDACXX: PASTUR_CUDA=ON, but no nvcc was found")
   endif()
 endif()
 
-# NCCL's header alone: the library is loaded when a run needs it.
+# Only NCCL's header is needed: the library is loaded at run time, when a run uses it.
 set(PASTUR_NCCL_INCLUDE "")
 if(PASTUR_WITH_CUDA)
   find_path(PASTUR_NCCL_H nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
   if(PASTUR_NCCL_H)
     set(PASTUR_NCCL_INCLUDE ${PASTUR_NCCL_H})
   else()
-    message(STATUS "no nccl.h (package libnccl-dev): GPU ranks will need --comm mpi")
+    message(STATUS "without nccl.h (package libnccl-dev) GPU ranks need --comm mpi")
   endif()
 endif()
 
 set(PASTUR_WITH_MPI OFF)
 if(NOT PASTUR_MPI STREQUAL "OFF")
-  set(MPI_CXX_SKIP_MPICXX ON)  # the C interface alone
+  set(MPI_CXX_SKIP_MPICXX ON)  # only the C interface is used
   find_package(MPI COMPONENTS CXX)
   if(MPI_CXX_FOUND)
     set(PASTUR_WITH_MPI ON)
   elseif(PASTUR_MPI STREQUAL "ON")
-    message(FATAL_ERROR "PASTUR_MPI=ON, but no MPI was found: install libopenmpi-dev")
+    message(FATAL_ERROR "install libopenmpi-dev: PASTUR_MPI=ON, but no MPI was found")
   endif()
 endif()
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Pastur and PyTorch side by side, from the files that compare.sh made: bench files of Pastur (--json), and
-the JSON lines of torch_peer.py or torch_attention.py.
+"""Prints Pastur's and PyTorch's speed next to each other, from the files that compare.sh makes: JSON files of
+`pastur bench --json` and the JSON lines of torch_peer.py or torch_attention.py.
 
     ratio.py peer.jsonl pastur.1.json [pastur.2.json ...]
 """
@@ -9,7 +9,7 @@ import sys
 
 
 def step_table(peers, variants):
-    """Of whole training steps: each one's best round."""
+    """Yields a table of training steps; each program's best round counts."""
     best = {}
     for variant in variants:
         if variant["tokens_per_s"] > best.get(variant["variant"], {"tokens_per_s": 0})["tokens_per_s"]:
@@ -28,7 +28,7 @@ def step_table(peers, variants):
 
 
 def attention_table(peers, ops):
-    """Of attention alone: FLOP/s, sustained and, on a GPU, after a pause, of each one's best round."""
+    """Yields a table of attention in FLOP/s, sustained and, on a GPU, rested (after a pause)."""
     columns = []
     for peer in peers:
         column = (peer["sdpa"], peer["deterministic"])
@@ -36,10 +36,10 @@ def attention_table(peers, ops):
             columns.append(column)
 
     def fewest_ms(rows, key):
-        return min((row[key] for row in rows if row.get(key)), default=None)  # none of errors, or on a CPU
+        return min((row[key] for row in rows if row.get(key)), default=None)  # failed ops and ops on a CPU lack the key
 
     titles = ["pastur"] + [name + (", det." if deterministic else "") for name, deterministic in columns]
-    unit, per_tera = ("GFLOP/s", 1e3) if max(op["tflops"] for op in ops) < 10 else ("TFLOP/s", 1)  # a CPU
+    unit, per_tera = ("GFLOP/s", 1e3) if max(op["tflops"] for op in ops) < 10 else ("TFLOP/s", 1)  # below 10 TFLOP/s: a CPU
     yield f"{unit + ', sustained / rested':<78}" + "".join(f"{title:>18}" for title in titles) + f"{'ratio to best':>16}"
     for name, shape in dict.fromkeys((op["name"], op["shape"]) for op in ops):
         ours = [op for op in ops if (op["name"], op["shape"]) == (name, shape)]

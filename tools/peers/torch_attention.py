@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""The attention cores of a `pastur bench --ops --json` file by PyTorch's scaled_dot_product_attention.
+"""Times PyTorch's scaled_dot_product_attention on the shapes of a `pastur bench --ops --json` file.
 
-Each of its backends (cuDNN's, FlashAttention's, ...) on the same shapes and in the same dtype, timed as Pastur
-times its own: sustained (bursts for a second) and on CUDA rested (some hundredths of a second after a pause),
-where backward is timed once more under torch.use_deterministic_algorithms, if a backend has such a mode;
-Pastur's is always deterministic. On the CPU PyTorch chooses the backend.
-Where Pastur rotates queries and keys inside, here torch.compile's fused rotation runs before, and copies a
-shared rotary key to all heads; elsewhere the keys come with it. Prints one JSON line a measurement.
+It times each backend (cuDNN, FlashAttention, ...) on the same shapes and dtype as Pastur did and in the same
+way: sustained (bursts for a second) and, on CUDA, rested (the first hundredths of a second after a pause). On
+CUDA it also times each backward under torch.use_deterministic_algorithms if the backend has such a mode;
+Pastur's backward is always deterministic. On the CPU PyTorch chooses the backend.
+Where Pastur rotates queries and keys inside attention, this script first runs a rotation fused by
+torch.compile, which also copies a shared rotary key to all heads. For all other shapes the copied key is part
+of the input. Prints one JSON line per measurement.
 
     pastur bench --ops --json ops.json && torch_attention.py ops.json
 """
@@ -27,7 +28,7 @@ BURST_SECONDS, TOTAL_SECONDS, FEWEST_BURSTS, REST_SECONDS = 5e-3, 1.0, 5, 0.25  
 
 
 class Bursts:
-    """Seconds of a call among many, back to back."""
+    """Measures the seconds per call of many calls in a row."""
 
     def __init__(self, call, device):
         self.call, self.device = call, device
@@ -63,7 +64,8 @@ class Bursts:
 
 
 def parse_shape(text):
-    """Of "B 16 H 16 T 4096 d_qk 128 + 64 shared d_v 128": B, H, T, 128, 64 (0 where none is shared), 128."""
+    """Parses "B 16 H 16 T 4096 d_qk 128 + 64 shared d_v 128" as [16, 16, 4096, 128, 64, 128]; without "shared"
+    the fifth number is 0."""
     pattern = r"B (\d+) H (\d+) T (\d+) d_qk (\d+)(?: \+ (\d+) shared)? d_v (\d+)"
     return [int(number or 0) for number in re.fullmatch(pattern, text).groups()]
 
@@ -87,7 +89,7 @@ def rotate_shared(q, k, k_rotary, cos, sin):
 
 
 class Core:
-    """Leaves, and what attends to them. [B, T, H, D], as projections leave them."""
+    """Inputs [B, T, H, D], the layout that projections write, and attention over them."""
 
     def __init__(self, shape, rotated, device):
         batch, heads, steps, content, shared, v = parse_shape(shape)
@@ -142,17 +144,17 @@ def measure(op, backend, deterministic, device):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bench", help="what `pastur bench --ops --json` wrote")
-    parser.add_argument("--backends", default="cudnn,flash", help=f"on CUDA, of {', '.join(BACKENDS)} (default: %(default)s)")
+    parser.add_argument("bench", help="file written by `pastur bench --ops --json`")
+    parser.add_argument("--backends", default="cudnn,flash", help=f"backends on CUDA, out of {', '.join(BACKENDS)} (default: %(default)s)")
     arguments = parser.parse_args()
     unknown = [name for name in arguments.backends.split(",") if name not in BACKENDS]
     if unknown:
-        parser.error(f"--backends: unknown {unknown[0]!r}; of {', '.join(BACKENDS)}")
+        parser.error(f"--backends: unknown {unknown[0]!r}; expected some of {', '.join(BACKENDS)}")
     with open(arguments.bench) as file:
         bench = json.load(file)
     device = "cuda" if bench["backend"] == "cuda" else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
-        sys.exit("torch_attention.py: Pastur ran on CUDA, but this PyTorch finds no CUDA device")
+        sys.exit("torch_attention.py: install a PyTorch with CUDA: Pastur ran on CUDA, but PyTorch finds no CUDA device")
     for op in bench["ops"]:
         if not op["name"].startswith("attention"):
             continue
@@ -162,7 +164,7 @@ def main():
                           "sdpa": backend or "default", "deterministic": deterministic}
                 try:
                     result |= measure(op, backend, deterministic, device)
-                except RuntimeError as error:  # a backend without this shape, or without this mode
+                except RuntimeError as error:  # the backend does not support this shape or mode
                     result["error"] = f"{type(error).__name__}: {error}"[:200]
                 print(json.dumps(result), flush=True)
                 if device == "cuda":

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""The models of a `pastur bench --json` file in PyTorch, trained and timed in the same way.
+"""Trains the models of a `pastur bench --json` file in PyTorch and times them in the same way.
 
-What a user would write there: nn.Linear and F.scaled_dot_product_attention under its fastest backend for the
-shape, torch.compile, fused AdamW, on CUDA bf16 autocast over fp32 master weights. Prints one JSON line a
-variant and mode, with the ratio of Pastur's tokens/s to PyTorch's.
+The models are what a PyTorch user would write: nn.Linear, F.scaled_dot_product_attention with the fastest
+backend for the shape, torch.compile, fused AdamW and, on CUDA, bf16 autocast over fp32 master weights. Prints
+one JSON line per variant and mode, with the ratio of Pastur's tokens/s to PyTorch's.
 
     pastur bench --json bench.json && torch_peer.py bench.json [--modes compiled,eager] [--steps N]
 """
@@ -50,7 +50,7 @@ class Rotary(nn.Module):
 
 
 class CausalCore(nn.Module):
-    """Attention of q, k, v [B, T, H, D], then the output projection."""
+    """Causal attention over q, k, v [B, T, H, D], then the output projection."""
 
     def __init__(self, inner, width):
         super().__init__()
@@ -80,12 +80,12 @@ class MultiHead(nn.Module):
 
 
 class PreRope(nn.Module):
-    """Full keys are rotated, then compressed and expanded; values pass a latent of their own."""
+    """Rotates full keys, then compresses and expands them; values have a separate latent."""
 
     def __init__(self, model, attention, time_steps):
         super().__init__()
         if attention["prerope_site"] != "keys":
-            raise NotImplementedError('prerope_site = "input" has no peer')
+            raise NotImplementedError('prerope_site = "input" is not implemented in PyTorch')
         width, inner = model["d_model"], model["heads"] * model["head_dim"]
         self.heads, self.head_dim, self.inner = model["heads"], model["head_dim"], inner
         self.qkc_proj = linear(width, 2 * inner + attention["v_rank"])
@@ -108,7 +108,7 @@ class PreRope(nn.Module):
 
 
 class Decoupled(nn.Module):
-    """Content keys and values from a joint latent; one rotary key shared by all heads."""
+    """Content keys and values share a latent; one rotary key is shared by all heads."""
 
     def __init__(self, model, attention, time_steps):
         super().__init__()
@@ -186,7 +186,7 @@ def backend_context(name):
 
 
 def fastest_backend(model, attention, batch, time_steps, device):
-    """Forward and backward of the core alone, per backend; None leaves the choice to PyTorch."""
+    """Returns the backend with the fastest forward and backward of attention; None lets PyTorch choose."""
     if device != "cuda":
         return None
     qk, v_width = model["head_dim"], model["head_dim"]
@@ -213,7 +213,7 @@ def fastest_backend(model, attention, batch, time_steps, device):
 
 
 def flops_per_token(net, model, attention, time_steps):
-    """6 x matmul parameters (LM head in, embedding out) + causal attention, as Pastur counts."""
+    """6 x matmul parameters (with the LM head, without the embedding) + causal attention, as Pastur counts."""
     matmul = sum(p.numel() for p in net.parameters() if p.dim() == 2)
     if not model["tie_embeddings"]:
         matmul -= net.embedding.weight.numel()
@@ -235,7 +235,7 @@ def measure(entry, bench, mode, steps, warmup, device):
     parameters = sum(p.numel() for p in net.parameters())
     flops = flops_per_token(net, model, attention, time_steps)
     if (parameters, flops) != (entry["parameters"], entry["flops_per_token"]):
-        raise ValueError(f"not Pastur's model: {parameters} parameters and {flops} FLOPs a token, "
+        raise ValueError(f"not Pastur's model: {parameters} parameters and {flops} FLOPs per token, "
                          f"against {entry['parameters']} and {entry['flops_per_token']:.0f}")
     optimizer = torch.optim.AdamW(net.parameters(), lr=train["lr"], betas=(train["beta1"], train["beta2"]),
                                   eps=train["eps"], weight_decay=train["weight_decay"], fused=True)
@@ -253,7 +253,7 @@ def measure(entry, bench, mode, steps, warmup, device):
                 break
             synchronize(device)
             begin = time.perf_counter()
-            if step == warmup:  # compiled; from here on as long as Pastur's card was busy before
+            if step == warmup:  # now compiled: from here, settle as long as Pastur did
                 settled = begin + bench.get("settle_s", 0)
             total = 0
             for i in range(micro_batches):
@@ -288,23 +288,23 @@ def measure(entry, bench, mode, steps, warmup, device):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bench", help="what `pastur bench --json` wrote")
+    parser.add_argument("bench", help="file written by `pastur bench --json`")
     parser.add_argument("--modes", help="compiled, eager or both (default: compiled on CUDA, both on the CPU)")
-    parser.add_argument("--steps", type=int, help="measured steps (default: as Pastur's)")
-    parser.add_argument("--warmup", type=int, default=5, help="steps before, in which it also compiles")
+    parser.add_argument("--steps", type=int, help="measured steps (default: as many as Pastur measured)")
+    parser.add_argument("--warmup", type=int, default=5, help="steps before the measured ones, including compilation")
     arguments = parser.parse_args()
     with open(arguments.bench) as file:
         bench = json.load(file)
     device = "cuda" if bench["backend"] == "cuda" else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
-        sys.exit("torch_peer.py: Pastur ran on CUDA, but this PyTorch finds no CUDA device")
-    torch.set_float32_matmul_precision("highest")  # fp32 runs compare fp32 products, not TF32
+        sys.exit("torch_peer.py: install a PyTorch with CUDA: Pastur ran on CUDA, but PyTorch finds no CUDA device")
+    torch.set_float32_matmul_precision("highest")  # fp32 runs use fp32 GEMMs, not TF32
     failed = False
     for entry in bench["variants"]:
         for mode in (arguments.modes or ("compiled" if device == "cuda" else "compiled,eager")).split(","):
             try:
                 result = measure(entry, bench, mode, arguments.steps or bench["steps"], arguments.warmup, device)
-            except Exception as error:  # one variant that fails must not hide the others
+            except Exception as error:  # continue with the other variants
                 failed = True
                 result = {"peer": "pytorch " + torch.__version__, "mode": mode, "variant": entry["variant"],
                           "error": f"{type(error).__name__}: {error}"[:300]}
