@@ -32,7 +32,7 @@ struct CudaHandles {
     cudaStream_t stream = nullptr;  ///< every op is ordered on it; it does not wait for the default stream
     cublasLtHandle_t blas = nullptr;
     Buffer blas_workspace;   ///< used on `stream` only, so that one product at a time writes it
-    Buffer tile_counter;     ///< likewise, by attention: kernels/cuda/attention/attention_hopper.cuh
+    Buffer tile_counter;     ///< likewise, by attention: kernels/cuda/attention/wgmma_tiles.cuh
     Buffer rounded_columns;  ///< likewise, by kernels/cuda/fp8_columns.cu
     std::unique_ptr<MatmulPlans> matmul_plans;
     std::unique_ptr<UploadStage> upload_stage;

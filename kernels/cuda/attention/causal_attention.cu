@@ -6,8 +6,8 @@
 #include <type_traits>
 
 #include "kernels/attention_rotation.h"
-#include "kernels/cuda/attention/attention.h"
-#include "kernels/cuda/attention/attention_hopper_maps.cuh"
+#include "kernels/cuda/attention/params.h"
+#include "kernels/cuda/attention/tensor_maps.cuh"
 #include "kernels/cuda/launch.cuh"
 
 namespace pastur {

@@ -1,7 +1,7 @@
 // Causal attention forward for up to 256 tokens, the keys and values of a whole (sequence, head) on chip.
-#include "kernels/cuda/attention/attention_hopper.cuh"
-#include "kernels/cuda/attention/attention_resident.cuh"
-#include "kernels/cuda/attention/attention_scores.cuh"
+#include "kernels/cuda/attention/resident.cuh"
+#include "kernels/cuda/attention/softmax.cuh"
+#include "kernels/cuda/attention/wgmma_tiles.cuh"
 
 namespace pastur {
 namespace {

@@ -1,8 +1,8 @@
 #pragma once
 // Attention backward for sequences of four blocks of 64 tokens on Hopper: what lies in shared memory, and the
 // warps beside the multiplying ones, which copy and prepare.
-#include "kernels/cuda/attention/attention_hopper_backward_steps.cuh"
-#include "kernels/cuda/attention/attention_resident.cuh"
+#include "kernels/cuda/attention/resident.cuh"
+#include "kernels/cuda/attention/score_gradients.cuh"
 
 namespace pastur::resident {
 

@@ -75,7 +75,7 @@ bool attention_resident_hopper_takes_backward(CudaContext& ctx, const AttentionS
 void attention_resident_hopper_backward(CudaContext& ctx, const AttentionBackwardParams<bf16>& params,
                                         int run);
 
-/// The same on Hopper alone, for the widths of attention_hopper.cuh. Backward takes row_stats as [B, H,
+/// The same on Hopper alone, for the widths of wgmma_tiles.cuh. Backward takes row_stats as [B, H,
 /// attention_padded_tokens].
 bool attention_hopper_supports(CudaContext& ctx, const AttentionSizes& sizes);
 /// Those widths: "64/64, 32+32/64", content and shared columns of a key / columns of a value.

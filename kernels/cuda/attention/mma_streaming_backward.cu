@@ -9,8 +9,8 @@
 // that neither P nor dS goes through shared memory.
 #include <algorithm>
 
-#include "kernels/cuda/attention/attention_scores.cuh"
-#include "kernels/cuda/attention/attention_tile.cuh"
+#include "kernels/cuda/attention/mma_tiles.cuh"
+#include "kernels/cuda/attention/softmax.cuh"
 
 namespace pastur {
 namespace {

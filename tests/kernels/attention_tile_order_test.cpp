@@ -1,5 +1,5 @@
-// What attention backward on Hopper relies on: kernels/attention_order.h.
-#include "kernels/attention_order.h"
+// What attention backward on Hopper relies on: kernels/cuda/attention/tile_order.h.
+#include "kernels/cuda/attention/tile_order.h"
 
 #include <gtest/gtest.h>
 

@@ -1,7 +1,7 @@
-// Causal attention backward on Hopper, see attention_hopper_backward.cuh: the kernel and its launch.
-#include "kernels/cuda/attention/attention_hopper_backward_helpers.cuh"
-#include "kernels/cuda/attention/attention_hopper_backward_keys.cuh"
-#include "kernels/cuda/attention/attention_hopper_maps.cuh"
+// Causal attention backward on Hopper, see wgmma_streaming_backward.cuh: the kernel and its launch.
+#include "kernels/cuda/attention/tensor_maps.cuh"
+#include "kernels/cuda/attention/wgmma_streaming_backward_copies.cuh"
+#include "kernels/cuda/attention/wgmma_streaming_backward_keys.cuh"
 
 namespace pastur {
 namespace {

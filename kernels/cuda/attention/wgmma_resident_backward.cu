@@ -1,14 +1,14 @@
 // Causal attention backward for 193 to 256 tokens on Hopper: wgmma over a whole (sequence, head) that the
-// copy engine brings, one pass over everything as in attention_resident_backward.cu.
+// copy engine brings, one pass over everything as in mma_resident_backward.cu.
 //
 // Two warpgroups multiply. Of the blocks of 64 tokens, the first has keys 3 and 0, the second keys 2 and 1:
 // five products of blocks each. A warpgroup walks the queries of its keys from the last down: P^T and dS^T
 // stay in registers as operands of dv += P^T dout and dk += dS^T q, dS^T goes to shared memory, too. Then the
 // first sums dq of queries 3 and 0, the second of 2 and 1, over all keys in order. Blocks that are done with
 // are filled again for the next head at once; only k and dS^T are needed to the end.
-#include "kernels/cuda/attention/attention_resident_hopper_backward.cuh"
+#include "kernels/cuda/attention/wgmma_resident_backward.cuh"
 
-#include "kernels/cuda/attention/attention_hopper_maps.cuh"
+#include "kernels/cuda/attention/tensor_maps.cuh"
 
 namespace pastur {
 namespace resident {

@@ -4,8 +4,8 @@
 //
 // Widths have no limit: products over a width go through shared memory 32 columns at a time, and a block owns
 // 64 columns of its output. Heads wider than that are shared by several blocks, each of which computes the
-// scores again. The formulas are those of attention_sm80_backward.cu.
-#include "kernels/cuda/attention/attention_tile.cuh"
+// scores again. The formulas are those of mma_streaming_backward.cu.
+#include "kernels/cuda/attention/mma_tiles.cuh"
 
 namespace pastur {
 namespace {
@@ -129,7 +129,7 @@ __device__ float row_max(float x) {
     return x;
 }
 
-/// The online softmax of a thread's four rows, in base 2; see attention_sm80_forward.cu. Rescales acc too.
+/// The online softmax of a thread's four rows, in base 2; see mma_streaming_forward.cu. Rescales acc too.
 struct OnlineSoftmax {
     float maximum[4] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
     float sum[4] = {0, 0, 0, 0};

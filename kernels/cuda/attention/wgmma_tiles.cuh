@@ -3,8 +3,8 @@
 // for each of its consuming warpgroups) and walks the rows of the other side, which one thread of a producing
 // warpgroup copies into a ring of stages. Blocks are persistent: while a tile's last products and its output
 // are under way, the producer already fetches the next tile's rows.
-#include "kernels/cuda/attention/attention_scores.cuh"
-#include "kernels/cuda/attention/attention_tile.cuh"
+#include "kernels/cuda/attention/mma_tiles.cuh"
+#include "kernels/cuda/attention/softmax.cuh"
 #include "kernels/cuda/hopper_tiles.cuh"
 #include "kernels/cuda/tensor_map.h"
 

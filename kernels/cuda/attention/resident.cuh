@@ -3,7 +3,7 @@
 // the forward and the backward kernel share. Each warp owns 16 tokens, as queries and as keys.
 #include <algorithm>
 
-#include "kernels/cuda/attention/attention_tile.cuh"
+#include "kernels/cuda/attention/mma_tiles.cuh"
 
 namespace pastur {
 

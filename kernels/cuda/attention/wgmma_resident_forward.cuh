@@ -1,8 +1,8 @@
 #pragma once
 // Attention forward for up to 256 tokens on Hopper: whole heads in shared memory, and the warps beside the
 // consuming ones, which copy and rotate.
-#include "kernels/cuda/attention/attention_hopper.cuh"
-#include "kernels/cuda/attention/attention_resident.cuh"
+#include "kernels/cuda/attention/resident.cuh"
+#include "kernels/cuda/attention/wgmma_tiles.cuh"
 
 namespace pastur {
 

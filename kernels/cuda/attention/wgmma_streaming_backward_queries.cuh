@@ -1,8 +1,8 @@
 #pragma once
-// The consuming warpgroups of attention_hopper_backward.cu, and what they do for queries between two blocks
+// The consuming warpgroups of wgmma_streaming_backward.cu, and what they do for queries between two blocks
 // of keys: row_stats, and dq from its sums.
-#include "kernels/cuda/attention/attention_hopper_backward.cuh"
-#include "kernels/cuda/attention/attention_hopper_backward_steps.cuh"
+#include "kernels/cuda/attention/score_gradients.cuh"
+#include "kernels/cuda/attention/wgmma_streaming_backward.cuh"
 
 namespace pastur {
 

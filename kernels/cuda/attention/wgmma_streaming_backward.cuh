@@ -13,13 +13,13 @@
 // the blocks of keys of a head in that order, too, so that each finds its predecessor ahead of itself.
 //
 // What is due before and after that is done on the way, through the same ring: of some later head row_stats,
-// of some earlier one dq from its sums, while these are in L2 (attention_order.h).
+// of some earlier one dq from its sums, while these are in L2 (tile_order.h).
 //
 // Here are its shared memory, and what it works on in which order. The threads that copy are in
-// attention_hopper_backward_helpers.cuh, those that multiply in attention_hopper_backward_keys.cuh and
-// attention_hopper_backward_queries.cuh.
-#include "kernels/attention_order.h"
-#include "kernels/cuda/attention/attention_hopper.cuh"
+// wgmma_streaming_backward_copies.cuh, those that multiply in wgmma_streaming_backward_keys.cuh and
+// wgmma_streaming_backward_queries.cuh.
+#include "kernels/cuda/attention/tile_order.h"
+#include "kernels/cuda/attention/wgmma_tiles.cuh"
 
 namespace pastur {
 

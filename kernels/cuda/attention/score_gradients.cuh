@@ -1,7 +1,7 @@
 #pragma once
 // What a warpgroup of Hopper's attention backward kernels computes of its keys' scores between products, and
 // how it leaves results in shared memory.
-#include "kernels/cuda/attention/attention_hopper.cuh"
+#include "kernels/cuda/attention/wgmma_tiles.cuh"
 
 namespace pastur {
 

@@ -1,8 +1,8 @@
 // Causal attention forward for up to 256 tokens on Hopper: wgmma over whole heads that the copy engine
 // brings.
-#include "kernels/cuda/attention/attention_resident_hopper.cuh"
+#include "kernels/cuda/attention/wgmma_resident_forward.cuh"
 
-#include "kernels/cuda/attention/attention_hopper_maps.cuh"
+#include "kernels/cuda/attention/tensor_maps.cuh"
 
 namespace pastur {
 namespace {

@@ -1,6 +1,6 @@
 // Causal attention forward on tensor cores (mma.sync), for sm_80 and everything after it.
-#include "kernels/cuda/attention/attention_scores.cuh"
-#include "kernels/cuda/attention/attention_tile.cuh"
+#include "kernels/cuda/attention/mma_tiles.cuh"
+#include "kernels/cuda/attention/softmax.cuh"
 
 namespace pastur {
 namespace {

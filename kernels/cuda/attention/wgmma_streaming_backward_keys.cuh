@@ -1,6 +1,6 @@
 #pragma once
-// What the consuming warpgroups of attention_hopper_backward.cu do with a block of keys.
-#include "kernels/cuda/attention/attention_hopper_backward_queries.cuh"
+// What the consuming warpgroups of wgmma_streaming_backward.cu do with a block of keys.
+#include "kernels/cuda/attention/wgmma_streaming_backward_queries.cuh"
 
 namespace pastur {
 

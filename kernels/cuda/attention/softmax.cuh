@@ -1,6 +1,6 @@
 #pragma once
 // What happens to a warp's scores between two products, common to the tensor-core attention kernels.
-#include "kernels/cuda/attention/attention_tile.cuh"
+#include "kernels/cuda/attention/mma_tiles.cuh"
 
 namespace pastur {
 

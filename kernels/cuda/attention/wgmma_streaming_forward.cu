@@ -1,6 +1,6 @@
 // Causal attention forward on Hopper: wgmma, tensor copies, a producing warpgroup.
-#include "kernels/cuda/attention/attention_hopper.cuh"
-#include "kernels/cuda/attention/attention_hopper_maps.cuh"
+#include "kernels/cuda/attention/tensor_maps.cuh"
+#include "kernels/cuda/attention/wgmma_tiles.cuh"
 
 namespace pastur {
 namespace {

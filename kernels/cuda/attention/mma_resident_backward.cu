@@ -3,11 +3,11 @@
 // With P = softmax(S), S = scale q k^T, out = P v:
 //     dv = P^T dout;  dP = dout v^T;  dS = P (dP - delta), delta = rowsum(P dP) = rowsum(dout out);
 //     dq = scale dS k;  dk = scale dS^T q.
-// Against the streaming kernels (attention_sm80_backward.cu) S and dP are computed once instead of twice and
+// Against the streaming kernels (mma_streaming_backward.cu) S and dP are computed once instead of twice and
 // every input is read from memory once. What pays for it is shared memory: q, dout, two generations of k, and
 // the lower triangle of dS, 214 KB for 256 tokens.
-#include "kernels/cuda/attention/attention_resident.cuh"
-#include "kernels/cuda/attention/attention_scores.cuh"
+#include "kernels/cuda/attention/resident.cuh"
+#include "kernels/cuda/attention/softmax.cuh"
 #include "kernels/cuda/mbarrier.cuh"
 
 namespace pastur {

@@ -1,7 +1,7 @@
 #pragma once
 // Tiles of bf16 rows in shared memory and the warp products over them, common to the tensor-core attention
 // kernels.
-#include "kernels/cuda/attention/attention.h"
+#include "kernels/cuda/attention/params.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/mma.cuh"
 

@@ -3,7 +3,7 @@
 // of the tiles.
 #include <algorithm>
 
-#include "kernels/cuda/attention/attention_hopper.cuh"
+#include "kernels/cuda/attention/wgmma_tiles.cuh"
 
 namespace pastur {
 

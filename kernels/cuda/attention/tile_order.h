@@ -1,6 +1,6 @@
 #pragma once
 // In which order the blocks of threads of attention backward on Hopper take their work
-// (cuda/attention_hopper_backward.cuh). Plain arithmetic: what it promises is tested without a GPU.
+// (cuda/wgmma_streaming_backward.cuh). Plain arithmetic: what it promises is tested without a GPU.
 #include <algorithm>
 #include <cmath>
 

@@ -1,7 +1,7 @@
 #pragma once
-// The producing warpgroup of attention_hopper_backward.cu: the thread that feeds the ring, and those that
+// The producing warpgroup of wgmma_streaming_backward.cu: the thread that feeds the ring, and those that
 // send pieces of dq.
-#include "kernels/cuda/attention/attention_hopper_backward.cuh"
+#include "kernels/cuda/attention/wgmma_streaming_backward.cuh"
 
 namespace pastur {
 

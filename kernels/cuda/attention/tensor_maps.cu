@@ -1,4 +1,4 @@
-#include "kernels/cuda/attention/attention_hopper_maps.cuh"
+#include "kernels/cuda/attention/tensor_maps.cuh"
 
 namespace pastur {
 
