@@ -55,15 +55,16 @@ libraries_of() {
 }
 
 bundle() {
-    cuda_build
+    cuda_build -DCMAKE_CUDA_ARCHITECTURES="${ARCHITECTURES:-80;90a-real}"
     local folder=dist/pastur
     rm -rf "$folder"
-    mkdir -p "$folder"/{bin,lib,tools,tests}
+    mkdir -p "$folder"/{bin,lib,tools/peers,tests}
     # Tests of full disks and of stop signals preload libpastur_faults.so.
     cp build-cuda/pastur build-cuda/pastur_tests build-cuda/libpastur_faults.so "$folder/bin/"
     libraries_of build-cuda/pastur build-cuda/pastur_tests | xargs -I '{}' cp -L '{}' "$folder/lib/"
     strip --strip-unneeded "$folder"/bin/* "$folder"/lib/*
-    cp -r tools/recipes "$folder/tools/"
+    cp -r tools/recipes tools/slurm "$folder/tools/"
+    cp tools/peers/*.py "$folder/tools/peers/"
     mkdir "$folder/tests/golden"
     cp tests/golden/*.safetensors "$folder/tests/golden/"
     # The bundle's libraries come first and /usr/local/cuda last, so LD_LIBRARY_PATH can select another CUDA.

@@ -57,6 +57,24 @@ build() {
     run cmake --build "$folder" -j "$(jobs_of_this_machine)" "${targets[@]}" -- --quiet
 }
 
+# user_build [--cuda]: the program in build/, with progress. CUDA code is compiled where there is a GPU to run it and nvcc to
+# compile it, or where it is asked for.
+user_build() {
+    local cuda=OFF
+    if [[ ${1:-} == --cuda ]]; then
+        nvcc_path >/dev/null || die "--cuda needs nvcc on PATH or in /usr/local/cuda/bin: install the CUDA toolkit"
+        cuda=ON
+    elif have_gpu; then
+        if nvcc_path >/dev/null; then
+            cuda=ON
+        else
+            echo "There is a GPU but no nvcc: install the CUDA toolkit to train on it. Building for the CPU."
+        fi
+    fi
+    configure build -DCMAKE_BUILD_TYPE=Release -DPASTUR_CUDA=$cuda
+    run env NINJA_STATUS='[%f/%t, %e s] ' cmake --build build -j "$(jobs_of_this_machine)" --target pastur
+}
+
 # The scripts for developers build in folders of their own, not in the user's build/. The functions that run
 # tests pass their arguments on.
 cpu_build() {
@@ -69,7 +87,7 @@ cpu_tests() {
 }
 cuda_build() {
     configure build-cuda -DCMAKE_BUILD_TYPE=Release -DPASTUR_WERROR=ON -DPASTUR_CUDA=ON \
-        -DCMAKE_CUDA_COMPILER="$(nvcc_path)"
+        -DCMAKE_CUDA_COMPILER="$(nvcc_path)" "$@"
     build build-cuda
 }
 # Runs all tests in one process, because creating a CUDA context takes longer than most tests.

@@ -4,7 +4,7 @@ set -euo pipefail
 
 usage() {
     cat <<'TEXT'
-Usage: tools/quickstart.sh [--input FILES...] [--steps N] [--out DIR]
+Usage: tools/quickstart.sh [--input FILES...] [--steps N] [--out DIR] [--cuda]
 
 Builds Pastur, makes a small corpus, trains a transformer of 1.3 M parameters with each of three attention
 variants (mha, mla-prerope, mla-decoupled) and compares them. Run it again to continue where it stopped.
@@ -12,6 +12,7 @@ variants (mha, mla-prerope, mla-decoupled) and compares them. Run it again to co
   --input FILES...  your own text (.txt, .jsonl, also .gz or .zst) instead of synthetic stories
   --steps N         training steps of each variant (default: as in the recipes)
   --out DIR         output folder (default: quickstart-out)
+  --cuda            compile the CUDA code also on a machine without a GPU
 TEXT
 }
 
@@ -24,7 +25,7 @@ absolute() { if [[ $1 == /* ]]; then echo "$1"; else echo "$start/$1"; fi; }
 . "$(dirname "$0")/lib.sh"
 
 variants=(mha mla-prerope mla-decoupled)
-inputs=() steps="" out=quickstart-out
+inputs=() steps="" out=quickstart-out cuda=()
 while (($# > 0)); do
     option=$1
     shift
@@ -46,6 +47,7 @@ while (($# > 0)); do
             out=$(absolute "$1")
             shift
             ;;
+        --cuda) cuda=(--cuda) ;;
         -h | --help)
             usage
             exit 0
@@ -56,8 +58,7 @@ done
 
 say "1/4  Dependencies and build (minutes the first time, seconds afterwards)"
 tools/install_deps.sh
-configure build -DCMAKE_BUILD_TYPE=Release
-build build pastur
+user_build "${cuda[@]}"
 pastur=build/pastur
 
 say "2/4  Data, in $out/data (under a minute)"

@@ -16,6 +16,7 @@
 #include "tests/support/expect_error.h"
 #include "tests/support/model_harness.h"
 #include "tests/support/sample_run.h"
+#include "tests/support/source_folder.h"
 #include "tools/pastur/report/report_run.h"
 
 namespace pastur {
@@ -89,7 +90,7 @@ TEST_F(Fuzz, Npz) {
 }
 
 TEST_F(Fuzz, Recipe) {
-    const std::string nano = read_bytes(std::string(PASTUR_SOURCE_DIR) + "/tools/recipes/nano-mha.toml");
+    const std::string nano = read_bytes(test::source_file("tools/recipes/nano-mha.toml"));
     mutate_and_read(
         "a.toml", {nano, to_toml(test::tiny_config("variant = \"mla-prerope\""))}, 2000,
         [](const std::string& path) {

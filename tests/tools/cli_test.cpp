@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/io/safetensors.h"
+#include "tests/support/source_folder.h"
 #include "tests/support/training_line.h"
 
 namespace pastur {
@@ -182,7 +183,7 @@ TEST_F(CommandLine, SpectraOfDamagedModelsAreFlagged) {
 }
 
 TEST_F(CommandLine, SpectraCalibrateTheirNullsOnInitialisations) {
-    const std::string recipe = std::string(PASTUR_SOURCE_DIR) + "/tools/recipes/nano-mla-decoupled.toml";
+    const std::string recipe = test::source_file("tools/recipes/nano-mla-decoupled.toml");
     const Result result = run("spectra " + recipe + " --draws 3 --json calibration.jsonl --device cpu");
     ASSERT_EQ(result.code, 0) << result.err;
     EXPECT_NE(result.out.find("outliers each"), std::string::npos) << result.out;

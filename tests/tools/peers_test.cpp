@@ -6,6 +6,7 @@
 
 #include "engine/io/files.h"
 #include "tests/support/data_files.h"
+#include "tests/support/source_folder.h"
 #include "tests/support/temp_folder.h"
 
 namespace pastur {
@@ -20,9 +21,8 @@ class PeerRatio : public testing::Test {
     std::string ratio(const std::string& peer, const std::vector<std::string>& benches) {
         const auto file = [&](const std::string& name) { return (folder_.path() / name).string(); };
         test::write_bytes(file("peer.jsonl"), peer);
-        const char* moved = std::getenv("PASTUR_SOURCE_DIR");
-        std::string command = std::string("python3 '") + (moved ? moved : PASTUR_SOURCE_DIR) +
-                              "/tools/peers/ratio.py' " + file("peer.jsonl");
+        std::string command =
+            "python3 '" + test::source_file("tools/peers/ratio.py") + "' " + file("peer.jsonl");
         for (size_t i = 0; i < benches.size(); ++i) {
             test::write_bytes(file(std::to_string(i)), benches[i]);
             command += " " + file(std::to_string(i));

@@ -6,6 +6,7 @@
 #include "engine/model/model.h"
 #include "engine/train/gradient_sync.h"
 #include "tests/support/command_line.h"
+#include "tests/support/source_folder.h"
 
 namespace pastur::test {
 namespace {
@@ -54,7 +55,7 @@ TEST_F(Scaling, BackwardHidesAllButTheLastBucket) {
 }
 
 TEST_F(CommandLine, PlansWithoutDataOrGpu) {
-    const std::string recipe = std::string(PASTUR_SOURCE_DIR) + "/tools/recipes/130m-mla-decoupled.toml";
+    const std::string recipe = source_file("tools/recipes/130m-mla-decoupled.toml");
     const Result one = run("plan " + recipe), eight = run("plan " + recipe + " --gpus 8 --train.zero=1");
     ASSERT_EQ(one.code, 0) << one.err;
     ASSERT_EQ(eight.code, 0) << eight.err;
@@ -76,7 +77,7 @@ double total_of(const std::string& plan, int micro_batch) {
 }
 
 TEST_F(CommandLine, PlansOtherMicroBatches) {
-    const std::string recipe = std::string(PASTUR_SOURCE_DIR) + "/tools/recipes/130m-mha.toml";
+    const std::string recipe = source_file("tools/recipes/130m-mha.toml");
     const std::string two = run("plan " + recipe).out,
                       one = run("plan " + recipe + " --train.micro_batch=512").out,
                       six = run("plan " + recipe + " --gpus 2 --train.global_batch=12 --train.micro_batch=2")

@@ -1,5 +1,6 @@
 // tools/slurm/train.sbatch under stand-ins for srun and scontrol.
 #include "tests/support/command_line.h"
+#include "tests/support/source_folder.h"
 
 namespace pastur::test {
 namespace {
@@ -23,7 +24,7 @@ class SlurmScript : public CommandLine {
         return shell(
             "chmod +x pastur\nPATH=$PWD:$PATH PASTUR=./pastur SLURM_JOB_ID=77 SLURM_CPUS_PER_TASK=3 "
             "bash '" +
-            std::string(PASTUR_SOURCE_DIR) + "/tools/slurm/train.sbatch' r.toml run --train.lr=1" + around);
+            source_file("tools/slurm/train.sbatch") + "' r.toml run --train.lr=1" + around);
     }
     std::string asked() const {
         return fs::exists(file("scontrol.log")) ? read_file(file("scontrol.log"), 4096) : "";

@@ -34,9 +34,19 @@ if(NOT PASTUR_CUDA STREQUAL "OFF")
   if(NOT CMAKE_CUDA_COMPILER AND EXISTS /usr/local/cuda/bin/nvcc)
     set(CMAKE_CUDA_COMPILER /usr/local/cuda/bin/nvcc)
   endif()
-  # 80: Ampere, and PTX for later architectures. 90a: Hopper with its architecture-specific instructions.
+  # The GPUs of this machine. Without one: 80, which is Ampere and PTX for later architectures, and 90a, which is
+  # Hopper with its architecture-specific instructions.
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    execute_process(COMMAND nvidia-smi --query-gpu=compute_cap --format=csv,noheader
+      OUTPUT_VARIABLE capabilities RESULT_VARIABLE status ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
     set(CMAKE_CUDA_ARCHITECTURES "80;90a-real")
+    if(status EQUAL 0 AND capabilities MATCHES "^[0-9]+[.][0-9]")
+      string(REGEX REPLACE "[.]([0-9])" "\\1-real" capabilities "${capabilities}")
+      string(REPLACE "90-real" "90a-real" capabilities "${capabilities}")
+      string(REPLACE "\n" ";" CMAKE_CUDA_ARCHITECTURES "${capabilities}")
+      list(REMOVE_DUPLICATES CMAKE_CUDA_ARCHITECTURES)
+    endif()
+    message(STATUS "GPU architectures: ${CMAKE_CUDA_ARCHITECTURES}")
   endif()
   include(CheckLanguage)
   check_language(CUDA)

@@ -7,6 +7,7 @@
 #include "engine/train/optimizer.h"
 #include "kernels/reduce.h"
 #include "tests/support/model_harness.h"
+#include "tests/support/source_folder.h"
 
 namespace pastur::test {
 namespace {
@@ -24,9 +25,7 @@ struct GoldenCase {
 };
 
 std::filesystem::path golden_folder() {
-    const char* moved =
-        std::getenv("PASTUR_SOURCE_DIR");  // a bundle's tests run far from where they were built
-    return std::filesystem::path(moved ? moved : PASTUR_SOURCE_DIR) / "tests" / "golden";
+    return source_folder() / "tests" / "golden";
 }
 
 /// Largest difference over the largest magnitude: what make_golden.py --float32 prints.

@@ -6,6 +6,7 @@
 #include "tests/support/command_line.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/model_harness.h"
+#include "tests/support/source_folder.h"
 
 namespace pastur::test {
 namespace {
@@ -207,7 +208,7 @@ class RecomputePlan : public CommandLine {
     };
     /// The table of what `pastur plan` prints, and the total of the plan itself.
     std::vector<Row> rows_of(const std::string& recipe, double* total = nullptr) const {
-        const Result result = run("plan " + std::string(PASTUR_SOURCE_DIR) + "/tools/recipes/" + recipe);
+        const Result result = run("plan " + source_file("tools/recipes/") + recipe);
         EXPECT_EQ(result.code, 0) << result.err;
         std::istringstream lines(result.out);
         std::vector<Row> rows;
@@ -242,7 +243,7 @@ TEST_F(RecomputePlan, ShowsEveryLevel) {
 }
 
 TEST_F(RecomputePlan, NamesWhatAutoTakes) {
-    const std::string recipe = std::string(PASTUR_SOURCE_DIR) + "/tools/recipes/130m-mha.toml";
+    const std::string recipe = source_file("tools/recipes/130m-mha.toml");
     // Where the GPU that is planned for is not here: its memory is not known.
     const Result gpu = run("plan " + recipe, "CUDA_VISIBLE_DEVICES=");
     ASSERT_EQ(gpu.code, 0) << gpu.err;
