@@ -1,5 +1,5 @@
-// The engine's and the diagnostics' parsers of bytes from outside, fed with damage: the outcome is a result
-// or an Error that names the file, never a crash, an endless loop or a great deal of memory. Worth most under
+// Feeds damaged bytes to the parsers of engine/ and diag/. They must return a result or throw an Error that
+// names the file, and never crash, loop endlessly or use much memory. tools/test.sh runs this under
 // -fsanitize=address,undefined.
 #include "tests/support/fuzz.h"
 #include "data/synth/synth.h"
@@ -27,7 +27,7 @@ using test::Fuzz;
 using test::read_bytes;
 using test::write_bytes;
 
-/// A checkpoint's model.safetensors: two tensors and a recipe.
+/// The bytes of a checkpoint's model.safetensors with two tensors and a recipe.
 std::string safetensors_bytes(const fs::path& folder) {
     const std::vector<float> a = {1, 2, 3, 4, 5, 6};
     const std::vector<int32_t> b = {7};
@@ -63,7 +63,7 @@ TEST_F(Fuzz, CheckpointState) {
                     [](const std::string& path) { read_checkpoint_state(fs::path(path).parent_path()); });
 }
 
-// Without the hash of its own that a manifest of version 2 ends in, which next to no damage would get past.
+// Includes a manifest of version 1: it has no hash of itself, so damage reaches the parser.
 TEST_F(Fuzz, Manifest) {
     write_bytes(folder_.path() / "a.safetensors", safetensors_bytes(folder_.path()));
     write_bytes(folder_.path() / "state.json", "{}");
@@ -97,7 +97,7 @@ TEST_F(Fuzz, Recipe) {
             try {
                 parse_config(read_bytes(path), path, {});
             } catch (const Error& error) {
-                // A default that does not fit the rest names itself instead of a place.
+                // A default or preset that contradicts other keys is named instead of the file.
                 const std::string text = error.what();
                 const bool given = text.find("(default)") == text.npos && text.find("(preset ") == text.npos;
                 fail(error.code(), "{}{}", given ? "" : path + ": ", text);
@@ -120,7 +120,7 @@ TEST_F(Fuzz, TokenizerModel) {
     });
 }
 
-// A run folder's own log of spectra, read again when the run goes on: damage costs lines, never the run.
+// A resumed run reads its log of spectra: damaged lines are dropped, and the run continues.
 TEST_F(Fuzz, SpectraSummary) {
     std::string lines;
     for (int step = 0; step < 4; ++step)
@@ -135,7 +135,7 @@ TEST_F(Fuzz, SpectraSummary) {
     }
 }
 
-// Brackets by the million, where a copy or a text of the value would take stack for each.
+// Millions of nested brackets: copying or printing such a value recursively would overflow the stack.
 TEST_F(Fuzz, DeepJson) {
     const fs::path folder = folder_.path();
     const std::string deep = std::string(3'000'000, '[') + std::string(3'000'000, ']');
@@ -150,7 +150,7 @@ TEST_F(Fuzz, DeepJson) {
     refused([&] { read_checkpoint_state(folder); });
     const std::string line = "{\"event\":\"start\",\"step\":1,\"matrix\":\"qk\",\"null\":" + deep + "}\n";
     write_bytes(folder / "summary.jsonl", line);
-    SpectraFiles(folder).open(2, [](const auto&) { ADD_FAILURE() << "replayed"; });
+    SpectraFiles(folder).open(2, [](const auto&) { ADD_FAILURE() << "replayed a damaged line"; });
     write_bytes(folder / "metrics.jsonl", line + "{\"event\":\"train\",\"step\":1,\"loss\":2}\n");
     fs::remove(folder / "env.json");
     EXPECT_EQ(read_report_run(folder).train.rows(), 1u);

@@ -4,8 +4,8 @@
     pip install numpy torch transformers
     tests/golden/check_hf_spectra.py build/pastur
 
-Llama with grouped queries (one file, and bf16 in shards) and DeepSeek-V3 with and without query latents. Every
-eigenvalue of every layer and head must agree to 1e-10 of the largest.
+The models are Llama with grouped queries (one file, and bf16 in shards) and DeepSeek-V3 with and without a query
+latent. Every eigenvalue of every layer and head must agree within 1e-10 of the largest.
 """
 import subprocess
 import sys
@@ -25,7 +25,7 @@ DEEPSEEK = dict(vocab_size=64, hidden_size=48, intermediate_size=64, moe_interme
 
 
 def llama_maps(config, weight, layer):
-    """[(query [D, C], key [D, C])] of every head, in float64."""
+    """Returns [(query [D, C], key [D, C])] of all heads, in float64."""
     q, k = weight(layer, "q_proj"), weight(layer, "k_proj")
     dim, per_group = config.head_dim, config.num_attention_heads // config.num_key_value_heads
     return {"qk": [(q[h * dim:][:dim], k[h // per_group * dim:][:dim]) for h in range(config.num_attention_heads)]}
@@ -51,7 +51,7 @@ def deepseek_maps(config, weight, layer):
 
 def check(pastur, name, model, maps_of, **save):
     with tempfile.TemporaryDirectory() as folder:
-        for parameter in model.parameters():  # norms are ones at first, which would hide a gain left out
+        for parameter in model.parameters():  # norms start as ones, which would hide a missing gain
             torch.nn.init.normal_(parameter, 1.0 if parameter.dim() == 1 else 0.0, 0.2)
         model.save_pretrained(folder, **save)
         archive = Path(folder) / "spectra.npz"

@@ -1,27 +1,27 @@
 #!/usr/bin/env python3
-"""Independent goldens: the model and its optimizer, written once more in float64 PyTorch.
+"""Writes golden files from an independent implementation of the model and its optimizer in float64 PyTorch.
 
-Nothing here is shared with the engine. Shapes and formulas are those of the published models: the Llama layout,
-and DeepSeek-V2's for `mla-decoupled`. Gradients come from autograd.
+This script shares no code with the engine. Shapes and formulas are those of the published models: Llama's, and
+DeepSeek-V2's for `mla-decoupled`. Gradients come from autograd.
 
-    make_golden.py            writes <case>.safetensors beside this script
-    make_golden.py --check    computes everything again and compares with the committed files
-    make_golden.py --float32  how far the same script in float32 lies from them: the scale for tolerances
+    make_golden.py            writes <case>.safetensors next to this script
+    make_golden.py --check    recomputes everything and compares it with the committed files
+    make_golden.py --float32  prints the error of this script in float32, the scale for tolerances
 
-One safetensors file a case. Weights are float32 values, so that an fp32 engine starts from the same numbers;
-every result is float64 ("F64"), since all arithmetic is.
+Each case has one safetensors file. Weights are float32 values, so an fp32 engine starts from the same numbers. All
+results are float64 ("F64").
 
-    tokens, targets   I32 [B, T]      the one batch
+    tokens, targets   I32 [B, T]      the only batch
     param.<name>      F32             initial weights, [out, in], Hugging Face names
     logits            F64 [B, T, V]
-    losses            F64 [B, T]      cross-entropy in nats, each position
-    loss              F64 []          their mean
-    grad.<name>       F64             of the mean loss, not clipped
+    losses            F64 [B, T]      cross-entropy of each position, in nats
+    loss              F64 []          mean of losses
+    grad.<name>       F64             gradient of loss, not clipped
     step10.<name>     F64             weights after ten AdamW steps on the same batch
-    step_losses       F64 [10]        before each step; the first is `loss`
+    step_losses       F64 [10]        loss before each step; the first is `loss`
     step_norms        F64 [10]        global gradient norm of each step, before clipping
 
-The metadata holds the case's settings, one by one, and under "recipe" as the text of a recipe.
+The metadata holds the case's settings: each as a key, and all as the text of a recipe under "recipe".
 """
 import argparse
 import json
@@ -35,15 +35,15 @@ import torch
 
 HERE = pathlib.Path(__file__).resolve().parent
 STEPS = 10
-LATENT_EPS = 1e-6  # of the decoupled variant's latent norms, whatever norm_eps says
-# Under these seeds no weight of any case meets a gradient so near zero that Adam, dividing by its size, blows
-# float32 rounding up: after ten steps float32 lies within 4e-6.
+LATENT_EPS = 1e-6  # mla-decoupled's latent norms use this instead of norm_eps
+# With these seeds, no gradient is so near zero that Adam, which divides by its magnitude, amplifies float32
+# rounding: after ten steps the float32 weights are within 4e-6.
 FIRST_SEED = 801
 
-# Sizes are small and ugly on purpose: no two widths are equal without need.
+# Sizes are small and unusual on purpose: widths differ wherever they can.
 BASE = dict(vocab=37, d_model=24, layers=2, heads=4, kv_heads=4, head_dim=6, ffn=16, rope_theta=100.0, norm_eps=1e-3,
             tie_embeddings=False, batch=2, time=7)
-NARROW = dict(d_model=20)  # heads * head_dim = 24 is not d_model
+NARROW = dict(d_model=20)  # d_model differs from heads * head_dim = 24
 TRAIN = dict(lr=1e-2, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.1, grad_clip=1.0)
 CASES = {
     "mha": dict(BASE, variant="mha", rope_theta=10000.0, norm_eps=1e-6),
@@ -60,7 +60,7 @@ CASES = {
 
 
 def attention_shapes(c):
-    """Weights of one layer's attention, [out, in]."""
+    """Shapes [out, in] of the weights of one layer's attention."""
     d, heads = c["d_model"], c["heads"]
     inner, kv_inner = heads * c["head_dim"], c["kv_heads"] * c["head_dim"]
     if c["variant"] == "mha":
@@ -107,7 +107,7 @@ def rms_norm(x, weight, eps):
 
 
 def rotate(x, base):
-    """x [B, T, heads, D]: at position t the pair (i, i + D/2) turns by t base^(-2i/D)."""
+    """Rotates the pairs (i, i + D/2) of x [B, T, heads, D] at position t by t base^(-2i/D)."""
     time, dim = x.shape[1], x.shape[3]
     frequency = base ** (-2.0 * torch.arange(dim // 2, dtype=x.dtype) / dim)
     angle = torch.arange(time, dtype=x.dtype)[:, None, None] * frequency  # [T, 1, D/2]
@@ -117,7 +117,7 @@ def rotate(x, base):
 
 
 def causal_attention(q, k, v, scale):
-    """q [B, T, H, Dqk], k [B, T, Hkv, Dqk], v [B, T, Hkv, Dv] -> [B, T, H Dv]; head h reads h / (H / Hkv)."""
+    """q [B, T, H, Dqk], k [B, T, Hkv, Dqk], v [B, T, Hkv, Dv] -> [B, T, H Dv]; head h reads key head h // group."""
     group = q.shape[2] // k.shape[2]
     k, v = k.repeat_interleave(group, dim=2), v.repeat_interleave(group, dim=2)
     scores = scale * torch.einsum("bthd,bshd->bhts", q, k)
@@ -127,7 +127,7 @@ def causal_attention(q, k, v, scale):
 
 
 class Attention:
-    """The variants, on x already normalised."""
+    """Attention of each variant; x is already normalised."""
 
     def __init__(self, c, weights, prefix):
         self.c, self.weights, self.prefix = c, weights, prefix
@@ -157,10 +157,10 @@ class Attention:
 
     def prerope(self, x):
         dim = self.c["head_dim"]
-        if self.c["prerope_site"] == "input":  # the input itself is rotated, in blocks as wide as a head
+        if self.c["prerope_site"] == "input":  # rotates the input, in blocks of the width of a head
             rotated = self.rotate(x.unflatten(-1, (-1, dim))).flatten(2)
             key_latent = value_latent = self.linear(rotated, "kv_a_proj")
-        else:  # the keys are rotated at full width, then compressed
+        else:  # rotates the keys at full width, then compresses them
             rotated = self.rotate(self.heads(x, "k_proj")).flatten(2)
             key_latent = self.latent(self.linear(rotated, "k_a_proj"), "k_a_layernorm")
             value_latent = self.latent(self.linear(x, "v_a_proj"), "v_a_layernorm")
@@ -178,13 +178,13 @@ class Attention:
         kv_latent, k_r = self.linear(x, "kv_a_proj_with_mqa").split([c["kv_rank"], d_r], dim=-1)
         kv = self.linear(rms_norm(kv_latent, self.w("kv_a_layernorm"), LATENT_EPS), "kv_b_proj")
         k_n, v = kv.unflatten(-1, (heads, d_n + d_v)).split([d_n, d_v], dim=-1)
-        k_r = self.rotate(k_r.unsqueeze(2)).expand(-1, -1, heads, -1)  # one vector a token for all heads
+        k_r = self.rotate(k_r.unsqueeze(2)).expand(-1, -1, heads, -1)  # one vector per token, for all heads
         q, k = torch.cat([q_n, self.rotate(q_r)], dim=-1), torch.cat([k_n, k_r], dim=-1)
         return causal_attention(q, k, v, (d_n + d_r) ** -0.5)
 
 
 def forward(c, weights, tokens, targets):
-    """Logits [B, T, V] and losses [B, T]."""
+    """Returns logits [B, T, V] and losses [B, T]."""
     w, eps = weights, c["norm_eps"]
     x = w["model.embed_tokens.weight"][tokens]
     for layer in range(c["layers"]):
@@ -209,7 +209,7 @@ def gradients(c, weights, tokens, targets):
 
 class AdamW:
     """g <- g min(1, clip / |g|); m, v: moving means of g, g^2; w -= lr (mhat / (sqrt(vhat) + eps) + decay w).
-    Matrices decay, the embedding included; norms do not."""
+    Weight decay applies to matrices, including the embedding, and not to norms."""
 
     def __init__(self, weights):
         self.m, self.v = ({name: torch.zeros_like(w) for name, w in weights.items()} for _ in range(2))
@@ -232,12 +232,12 @@ class AdamW:
 
 
 def initial_values(c, seed):
-    """Weights well above the usual 0.02, and norms off 1, so that a wrong term cannot hide."""
+    """Weights well above the usual 0.02 and norms that differ from 1, so wrong terms have visible effects."""
     rng, weights = np.random.default_rng(seed), {}
     for name, shape in weight_shapes(c).items():
         noise = rng.standard_normal(shape)
         weights[name] = (1 + 0.1 * noise if len(shape) == 1 else 0.2 * noise).astype(np.float32)
-    # Squared uniforms: low ids repeat, so that rows of the embedding gather several gradients.
+    # Squared uniforms make low ids repeat, so rows of the embedding sum several gradients.
     ids = (c["vocab"] * rng.random((c["batch"], c["time"] + 1)) ** 2).astype(np.int32)
     return weights, ids[:, :-1], ids[:, 1:]
 
@@ -263,11 +263,11 @@ def make_case(c, seed, dtype=torch.float64):
 def recipe(name, c):
     model = "vocab d_model layers heads head_dim ffn rope_theta norm_eps tie_embeddings".split()
     attention = "variant kv_rank k_rank v_rank nope_dim rope_dim v_dim q_rank latent_norm prerope_site".split()
-    if c["variant"] == "mha":  # the other variants have no such key
+    if c["variant"] == "mha":  # the other variants do not have this key
         model.append("kv_heads")
     settings, lines = c | TRAIN, []
     for section, keys in {"model": model, "attention": attention, "train": TRAIN}.items():
-        # Strings, numbers and booleans read the same in TOML as in JSON.
+        # TOML and JSON write strings, numbers and booleans alike.
         lines += [f"[{section}]"] + [f"{key} = {json.dumps(settings[key])}" for key in keys if key in settings]
     lines += [f"steps = {STEPS}", f"global_batch = {c['batch']}", 'schedule = "constant"', "warmup_steps = 0"]
     lines += ["[data]", f"seq_len = {c['time']}", "[run]", f'name = "golden-{name}"']
@@ -277,7 +277,7 @@ def recipe(name, c):
 def write_safetensors(path, tensors, metadata):
     dtypes = {"float64": "F64", "float32": "F32", "int32": "I32"}
     header, offset, parts = {"__metadata__": metadata}, 0, []
-    for name, array in sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize):  # wide ones first: aligned
+    for name, array in sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize):  # wide dtypes first, for alignment
         parts.append(np.ascontiguousarray(array).tobytes())
         header[name] = {"dtype": dtypes[array.dtype.name], "shape": list(array.shape),
                         "data_offsets": [offset, offset + len(parts[-1])]}
@@ -299,14 +299,14 @@ def read_safetensors(path):
 
 
 def distance(a, b):
-    """Largest difference over the largest magnitude of b: what tensor comparisons look at."""
+    """Returns the largest difference over the largest magnitude of b."""
     if a.shape != b.shape:
         return math.inf
     return float(np.abs(a.astype(np.float64) - b).max() / max(np.abs(b).max(), 1e-30))
 
 
 def check(name, tensors, metadata, tolerance=1e-9):
-    """Inputs must agree exactly; results but for the rounding of another library version."""
+    """Checks that inputs agree exactly and results up to the rounding of other library versions."""
     committed, committed_metadata = read_safetensors(HERE / f"{name}.safetensors")
     if tensors.keys() != committed.keys() or metadata != committed_metadata:
         return [f"{name}: other tensors or settings than committed"]
@@ -328,7 +328,7 @@ def main():
     parser.add_argument("--check", action="store_true", help="compare with the committed files, write nothing")
     parser.add_argument("--float32", action="store_true", help="print the distance of float32 results, write nothing")
     options = parser.parse_args()
-    torch.set_num_threads(1)  # one order of summation
+    torch.set_num_threads(1)  # fixes the order of summation
     wrong = []
     for seed, (name, c) in enumerate(CASES.items(), start=FIRST_SEED):
         metadata = {key: str(value) for key, value in (c | TRAIN).items()} | {"recipe": recipe(name, c)}

@@ -15,7 +15,7 @@ struct AdamwState {
     std::vector<double> param, m, v;
 };
 
-/// One step, in place. sum_squares is the squared norm of all gradients, of which grad may be a part.
+/// One AdamW step, in place. sum_squares is the squared norm of all gradients; grad may be a part of them.
 inline void adamw(AdamwState& state, const std::vector<double>& grad, double sum_squares,
                   const AdamwSettings& use) {
     double clip = 1.0;

@@ -1,6 +1,6 @@
 #pragma once
-// The whole network from the references, as VARIANTS describes it: named weights in, mean loss out. With
-// complex weights the imaginary part of the loss is the derivative along the perturbed one.
+// The whole network, built from the references: maps named weights to the mean loss. If a weight has an
+// imaginary perturbation, the imaginary part of the loss is the derivative along it.
 #include <map>
 #include <string>
 
@@ -65,7 +65,7 @@ class ReferenceModel {
         return project(active, prefix + "down_proj", ffn, width);
     }
 
-    /// Softmax attention over heads of D with keys and values [rows, kv_heads D], then the output projection.
+    /// Causal attention with heads of width D and k, v [rows, kv_heads D], then the output projection.
     std::vector<S> core(const std::vector<S>& q, const std::vector<S>& k, const std::vector<S>& v,
                         int64_t kv_heads, const std::string& prefix) const {
         const ModelConfig& model = config_.model;
@@ -135,7 +135,7 @@ class ReferenceModel {
             rotate(slice_columns(ckr, rows_, a_width, a.kv_rank, a.rope_dim), 1, a.rope_dim);
         const std::vector<S> kv = project(norm(c, prefix + "kv_a_layernorm", kLatentEps),
                                           prefix + "kv_b_proj", a.kv_rank, heads * kv_head);
-        // Per head: content | rotary in the queries, keys | values in kv. Heads are rows of the same width.
+        // Heads are rows: of content | rotary in the queries, and of keys | values in kv.
         const int64_t head_rows = rows_ * heads;
         const std::vector<S> q_c = slice_columns(q, head_rows, q_head, 0, a.nope_dim);
         const std::vector<S> q_r =

@@ -1,5 +1,5 @@
 #pragma once
-// Philox4x32-10 (Salmon, Moraes, Dror, Shaw, SC 2011) from the paper, and cuRAND's numbers made of it.
+// Philox4x32-10 (Salmon, Moraes, Dror, Shaw, SC 2011), and cuRAND's uniform and normal numbers from it.
 #include <array>
 #include <cmath>
 #include <numbers>
@@ -22,14 +22,14 @@ inline Counter philox4x32_10(Counter c, Key key) {
     return c;
 }
 
-/// Four random words: elements 4 i .. 4 i + 3 of a sequence.
+/// The four random words of elements 4 i to 4 i + 3 of a sequence.
 inline Counter philox_block(uint64_t seed, uint64_t stream, uint64_t i) {
     const auto low = [](uint64_t x) { return static_cast<uint32_t>(x); };
     const auto high = [](uint64_t x) { return static_cast<uint32_t>(x >> 32); };
     return philox4x32_10({low(i), high(i), low(stream), high(stream)}, {low(seed), high(seed)});
 }
 
-/// curand_uniform: (0, 1], in float arithmetic.
+/// A number in (0, 1] in float arithmetic, as curand_uniform computes it.
 inline float uniform_of(uint32_t word) {
     return static_cast<float>(word) * 0x1p-32f + 0x1p-33f;
 }
@@ -39,7 +39,7 @@ inline float philox_uniform(uint64_t seed, uint64_t stream, int64_t element) {
     return uniform_of(philox_block(seed, stream, i / 4)[i % 4]);
 }
 
-/// curand_normal4: words (0, 1) make elements 0 (sine) and 1 (cosine), words (2, 3) make 2 and 3.
+/// As curand_normal4: words 0 and 1 give elements 0 (sine) and 1 (cosine), words 2 and 3 give 2 and 3.
 inline double philox_normal(uint64_t seed, uint64_t stream, int64_t element) {
     const auto i = static_cast<uint64_t>(element);
     const Counter words = philox_block(seed, stream, i / 4);

@@ -1,8 +1,8 @@
 #pragma once
-// What the references share. Each reference is a plain, naive function of vectors, written once for
-// S = double (values) and once more, by the same template, for S = std::complex<double> (derivatives by the
-// complex step: Im f(x + i h) / h). For that, every step must be analytic: compare real parts, never take an
-// absolute value or a conjugate. Tensors are row-major, sizes are passed beside them.
+// Helpers of the references. Each reference is a naive function template over vectors. S = double gives
+// values; S = std::complex<double> gives derivatives by the complex step, Im f(x + i h) / h. For the latter
+// every operation must be analytic: compare real parts, and do not take absolute values or conjugates.
+// Tensors are row-major, and their sizes are passed as arguments.
 #include <complex>
 #include <cstddef>
 #include <cstdint>
@@ -19,7 +19,7 @@ inline double real_part(const Complex& x) {
     return x.real();
 }
 
-/// Signed index into a vector, so that loops over int64_t sizes stay readable.
+/// Indexes a vector with a signed number, for loops over int64_t sizes.
 template <class V>
 auto& at(V& values, int64_t i) {
     return values[static_cast<size_t>(i)];
@@ -30,13 +30,13 @@ std::vector<S> zeros(int64_t count) {
     return std::vector<S>(static_cast<size_t>(count), S(0));
 }
 
-/// The same numbers as S.
+/// The numbers converted to S.
 template <class S>
 std::vector<S> lift(const std::vector<double>& values) {
     return std::vector<S>(values.begin(), values.end());
 }
 
-/// sum a b: the scalar whose derivative in b's arguments is a backward pass with upstream gradient a.
+/// sum_i a_i b_i. Its derivative in the arguments of b is the backward pass with upstream gradient a.
 template <class S>
 S dot(const std::vector<double>& a, const std::vector<S>& b) {
     S sum(0);
@@ -62,7 +62,7 @@ std::vector<S> slice_columns(const std::vector<S>& x, int64_t rows, int64_t widt
     return out;
 }
 
-/// [a | b]: the columns of a [rows, a_width], then those of b [rows, b_width].
+/// [a | b]: the columns of a [rows, a_width], followed by those of b [rows, b_width].
 template <class S>
 std::vector<S> concat_columns(const std::vector<S>& a, int64_t a_width, const std::vector<S>& b,
                               int64_t b_width, int64_t rows) {

@@ -6,7 +6,7 @@
 namespace pastur::test {
 namespace {
 
-/// "[3, 17]" of a flat index.
+/// The text "[3, 17]" for a flat index.
 std::string position(int64_t flat, const Shape& shape) {
     Shape index = shape;
     for (int i = shape.rank() - 1; i >= 0; --i) {
@@ -29,13 +29,13 @@ Counts count_non_finite(std::span<const double> values) {
     return counts;
 }
 
-/// Both NaN, the same infinity, or both finite.
+/// True if both are NaN, both are the same infinity or both are finite.
 bool same_kind(double got, double want) {
     if (std::isfinite(got) || std::isfinite(want)) return std::isfinite(got) && std::isfinite(want);
     return std::isnan(got) ? std::isnan(want) : got == want;
 }
 
-/// Sums over the elements that are finite on both sides, and the element furthest from where it should be.
+/// Sums over the elements that are finite in both tensors, and the element with the largest error.
 struct Differences {
     double error_squares = 0, got_squares = 0, want_squares = 0, product = 0;
     int64_t beyond = 0;
@@ -88,7 +88,7 @@ Tolerance tolerance(DType dtype) {
         case DType::kF64:
             return {1e-12, 1e-12};
         case DType::kI32:
-        case DType::kF8E4M3:  // results are never sums in it
+        case DType::kF8E4M3:  // results are never accumulated in fp8
             return {0, 0};
     }
     return {0, 0};

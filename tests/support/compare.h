@@ -1,5 +1,5 @@
 #pragma once
-// When two tensors agree, and what to say when they do not.
+// Comparison of tensors, with a report of how they differ.
 #include <gtest/gtest.h>
 
 #include <span>
@@ -9,38 +9,34 @@
 
 namespace pastur::test {
 
-/// Allowed error of results in a dtype, by two measures.
+/// Allowed error of results in a dtype, by two criteria.
 ///
 /// element: |got - want| <= element * max(|want|, rms(want)) for every element. The scale is the tensor's
-/// root mean
-///     square, not its maximum, because rounding errors of sums are proportional to the terms' size, which
-///     the rms estimates; a maximum would let one large element excuse errors everywhere else.
+///     root mean square, because rounding errors of sums are proportional to the size of the terms, which the
+///     root mean square estimates. With the maximum as scale, one large element would allow errors in others.
 /// norm: ||got - want|| <= norm * ||want||. Rounding errors are independent, so their norm stays well below
-/// the
-///     largest one; an error of a whole row, a mask or a scale factor is systematic and shows here first.
+///     the largest. An error of a whole row, a mask or a scale factor is systematic and exceeds this first.
 struct Tolerance {
     double element;
     double norm;
 };
 
-/// The one table.
-///     f32:  ulp 6e-8; sums of up to a few thousand terms in any order stay near 1e-6, and TF32 or bf16
-///     products
-///           by mistake give 3e-4 and more.
-///     bf16: half an ulp is 2e-3 (2^-9), and an attention gradient passes about three such roundings (P, dS,
-///     the
-///           result), some of terms larger than their difference.
-///     f64:  sums accumulated in double, of exact products.
-/// Copies, conversions and maxima are not in the table: they are exact (same_values).
+/// The tolerance of every dtype.
+///     f32:  an ulp is 6e-8. Sums of up to a few thousand terms in any order stay near 1e-6; GEMMs in TF32 or
+///           bf16 by mistake give 3e-4 and more.
+///     bf16: half an ulp is 2e-3 (2^-9). An attention gradient passes about three such roundings (P, dS and
+///           the result), some of them of terms that are larger than their difference.
+///     f64:  sums of exact products, accumulated in double.
+/// Copies, conversions and maxima have no tolerance, because they are exact: see same_values.
 Tolerance tolerance(DType dtype);
 
-/// `terms` is the size of the terms the tensor is summed from, where they may cancel: the scale is never
-/// taken below it. (Over a single key the attention gradient of a query is exactly 0, its terms are not.) NaN
-/// and infinities must stand in the same places on both sides.
+/// `terms` is a lower bound of the scale: the size of the terms that the tensor is summed from, where they
+/// may cancel. (With a single key, the attention gradient of a query is exactly 0, but its terms are not.)
+/// NaN and infinities must be in the same places in both.
 ::testing::AssertionResult close_to(std::span<const double> got, std::span<const double> want, DType dtype,
                                     const Shape& shape, double terms = 0);
 
-/// Equal, element by element; NaN equals NaN.
+/// Succeeds if all elements are equal; NaN equals NaN.
 ::testing::AssertionResult same_values(std::span<const double> got, std::span<const double> want,
                                        const Shape& shape);
 

@@ -1,5 +1,5 @@
 #pragma once
-// Corpus files and shards for the tests of the data layer, written byte by byte.
+// Writes corpus files and shards for tests.
 #include <zlib.h>
 #include <zstd.h>
 
@@ -52,13 +52,13 @@ inline std::string zstd(std::string_view text) {
     return out;
 }
 
-/// Little-endian bytes of the values.
+/// The bytes of the values, little-endian.
 template <typename T>
 std::string bytes_of(const std::vector<T>& values) {
     return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
 }
 
-/// A shard in llm.c's format: 256 words of header, then the tokens.
+/// A shard in llm.c's format: a header of 256 words, then the tokens.
 template <typename T>
 std::string shard_bytes(const std::vector<T>& tokens) {
     std::vector<int32_t> header(256);

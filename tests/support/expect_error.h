@@ -8,7 +8,7 @@
 
 namespace pastur::test {
 
-/// Runs `action`, which must throw an Error of this code whose one line holds each of `parts`.
+/// Runs `action` and expects an Error with this code and a message of one line that contains all `parts`.
 template <typename Action>
 void expect_error(ExitCode code, std::initializer_list<std::string> parts, Action&& action) {
     try {

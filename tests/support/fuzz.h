@@ -1,5 +1,5 @@
 #pragma once
-// Bytes from outside, damaged in many ways. tools/dev.sh fuzz SECONDS does it longer.
+// Feeds randomly damaged bytes to parsers. tools/dev.sh fuzz SECONDS does it for longer.
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
@@ -15,7 +15,7 @@
 
 namespace pastur::test {
 
-/// One to four of: a flipped bit, an overwritten word, a deleted, repeated or inserted part, an end cut off.
+/// Makes one to four changes: flips a bit, overwrites a word, deletes, repeats or inserts a part, truncates.
 inline std::string mutate(std::string bytes, SplitMix& random) {
     const int changes = 1 + static_cast<int>(random.below(4));
     for (int i = 0; i < changes && !bytes.empty(); ++i) {
@@ -54,9 +54,9 @@ inline int64_t resident_mib() {
 
 class Fuzz : public testing::Test {
   protected:
-    /// Feeds `cases` mutations of each seed, always the same, to `read`; or other ones each time for
-    /// PASTUR_FUZZ_SECONDS over all seeds. What is refused is refused with `code`, in the name of the file.
-    /// The input of a crash stays where it was written.
+    /// Calls `read` with `cases` mutations of each seed, which are the same in every run. With
+    /// PASTUR_FUZZ_SECONDS it tries different mutations in every run, for that long over all seeds. `read`
+    /// must accept a file or throw an Error with `code` that names it. A crash leaves the last file there.
     void mutate_and_read(const std::string& name, const std::vector<std::string>& seeds, int cases,
                          const std::function<void(const std::string&)>& read,
                          ExitCode code = ExitCode::kCorruptData) {
@@ -84,7 +84,7 @@ class Fuzz : public testing::Test {
             }
         }
         if (given) fmt::print("{}: {} accepted, {} refused\n", name, accepted, refused);
-        EXPECT_GT(refused, 0) << "nothing was damaged enough";
+        EXPECT_GT(refused, 0) << "no mutation was refused";
         EXPECT_LT(resident_mib() - before, 600) << accepted << " accepted, " << refused << " refused";
     }
     TempFolder folder_{folder_in_memory()};

@@ -1,7 +1,7 @@
 #pragma once
-// Gradients judged by calculus: the derivative of a scalar function of the references by the complex step,
+// Checks gradients against the complex-step derivative of a scalar function of the references,
 //     df/dx = Im f(x + i h) / h,  h = 1e-30,
-// which has no cancellation: it is exact to rounding (Squire & Trapp, SIAM Review 40, 1998).
+// which is exact to rounding, because it subtracts nothing (Squire & Trapp, SIAM Review 40, 1998).
 #include <algorithm>
 #include <cmath>
 #include <thread>
@@ -16,13 +16,13 @@ using ComplexArguments = std::vector<std::vector<ref::Complex>>;
 inline constexpr double kComplexStep = 1e-30;
 
 struct GradCheckOptions {
-    int64_t exhaustive = 700;  ///< up to so many elements every one is checked on its own
-    int64_t samples = 16;      ///< else so many single elements,
-    int64_t windows = 16;      ///< and the whole in so many contiguous pieces
+    int64_t exhaustive = 700;  ///< up to this size, every element is checked separately
+    int64_t samples = 16;      ///< in larger tensors, so many single elements are checked
+    int64_t windows = 16;      ///< and all elements together in so many contiguous windows
     double terms = 0;          ///< as in close_to
 };
 
-/// <gradient of loss in arguments[which], direction>, one evaluation of the loss.
+/// The inner product <gradient of loss in arguments[which], direction>, by one evaluation of the loss.
 template <class Loss>
 double derivative_along(const Loss& loss, ComplexArguments& arguments, size_t which, int64_t begin,
                         const std::vector<double>& direction) {
@@ -47,7 +47,7 @@ void for_each_evaluation(int64_t count, const Arguments& arguments, const Work& 
     }
 }
 
-/// The whole gradient, element by element: for small tensors.
+/// The whole gradient, with one evaluation of the loss per element; for small tensors.
 template <class Loss>
 std::vector<double> complex_step_gradient(const Loss& loss, const Arguments& arguments, size_t which) {
     std::vector<double> gradient(arguments[which].size());
@@ -58,7 +58,7 @@ std::vector<double> complex_step_gradient(const Loss& loss, const Arguments& arg
     return gradient;
 }
 
-/// Element by element: all of them, or a sample that contains the first and the last.
+/// Compares single elements: all of them, or a sample that contains the first and the last.
 template <class Loss>
 ::testing::AssertionResult elements_match(const Loss& loss, const Arguments& arguments, size_t which,
                                           const std::vector<double>& got, DType dtype, const Shape& shape,
@@ -75,7 +75,7 @@ template <class Loss>
             ref::at(want, i) = derivative_along(loss, own, which, ref::at(elements, i), {1.0});
         });
     for (size_t i = 0; i < elements.size(); ++i) sampled[i] = ref::at(got, elements[i]);
-    // A few elements are a poor estimate of the tensor's scale: they may all happen to be small.
+    // The sampled elements may all be small, so they do not estimate the tensor's scale.
     const double terms = all ? options.terms : std::max(options.terms, root_mean_square(got));
     auto result =
         close_to(sampled, want, dtype, all ? shape : Shape{static_cast<int64_t>(sampled.size())}, terms);
@@ -83,9 +83,9 @@ template <class Loss>
     return result;
 }
 
-/// The whole gradient in contiguous windows, each against its derivative along random signs: an error e of
-/// the window appears as |<e, signs>|, about ||e||, so that the norm's tolerance applies (four times, for bad
-/// luck).
+/// Compares the whole gradient in contiguous windows, each with its derivative along random signs. An error e
+/// of the window appears as |<e, signs>|, which is about ||e||, so the tolerance of the norm applies. It is
+/// widened four times, because <e, signs> is random.
 template <class Loss>
 ::testing::AssertionResult windows_match(const Loss& loss, const Arguments& arguments, size_t which,
                                          const std::vector<double>& got, DType dtype,
@@ -119,7 +119,7 @@ template <class Loss>
     return ::testing::AssertionFailure() << name_of(dtype) << " gradient is wrong in places:" << text;
 }
 
-/// Whether `got` is the gradient of loss (ComplexArguments -> Complex) in arguments[which].
+/// Succeeds if `got` is the gradient of loss (ComplexArguments -> Complex) in arguments[which].
 template <class Loss>
 ::testing::AssertionResult is_gradient(const std::vector<double>& got, DType dtype, const Shape& shape,
                                        const Loss& loss, const Arguments& arguments, size_t which,

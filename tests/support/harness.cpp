@@ -3,8 +3,7 @@
 #include <bit>
 #include <optional>
 
-/// Under AddressSanitizer a request for more memory than there is must fail as it does without it: tests make
-/// one.
+/// Makes too large an allocation fail under AddressSanitizer as it does without it: a test requests one.
 extern "C" const char* __asan_default_options() {
     return "allocator_may_return_null=1";
 }
@@ -12,7 +11,7 @@ extern "C" const char* __asan_default_options() {
 namespace pastur::test {
 namespace {
 
-/// Owns the contexts, and frees them before static destructors run (CUDA's own among them).
+/// Owns the contexts and frees them before static destructors run, which include CUDA's own.
 class Contexts : public ::testing::Environment {
   public:
     Context& get(Device device) {
@@ -30,14 +29,14 @@ class Contexts : public ::testing::Environment {
 };
 
 Contexts& contexts() {
-    // GoogleTest takes ownership.
+    // GoogleTest owns the environment from here.
     static auto* environment = static_cast<Contexts*>(::testing::AddGlobalTestEnvironment(new Contexts));
     return *environment;
 }
-// Environments are to be registered before the tests start.
+// Registers the environment before the tests start, as GoogleTest requires.
 [[maybe_unused]] const Contexts& registered = contexts();
 
-/// FNV-1a of the running test's full name.
+/// Returns the FNV-1a hash of the running test's full name.
 uint64_t seed_of_test() {
     const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
     const std::string name = info ? fmt::format("{}.{}", info->test_suite_name(), info->name()) : "";

@@ -1,15 +1,15 @@
 #pragma once
-// Runs each op test on every backend built and present, in every dtype that backend computes in:
+// Runs each op test on every available backend, in every dtype in which that backend computes:
 //
 //     struct NormShape { int64_t rows, width; std::string name() const; };
 //     class RmsNorm : public OpTest<NormShape> {};
 //     TEST_P(RmsNorm, ForwardMatchesReference) { ... ctx(), dtype(), shape(), input(...), output(...) ... }
 //     INSTANTIATE_TEST_SUITE_P(Ops, RmsNorm, every_target<NormShape>({{1, 1}, {7, 129}}),
-//     case_name<NormShape>);
+//                              case_name<NormShape>);
 //
-// makes Ops/RmsNorm.ForwardMatchesReference/cpu_f32_N7_C129 and, where there is a GPU, the same under
-// cuda_f32 and cuda_bf16. A test gives its numbers already rounded to dtype(), and compares with a reference
-// in double.
+// This makes the tests Ops/RmsNorm.ForwardMatchesReference/cpu_f32_N7_C129 and, with a GPU,
+// .../cuda_f32_N7_C129 and .../cuda_bf16_N7_C129. The inputs of a test are already rounded to dtype();
+// results are compared with a reference in double.
 #include <gtest/gtest.h>
 
 #include <memory>
@@ -22,25 +22,25 @@
 
 namespace pastur::test {
 
-/// Where and in which precision a case runs.
+/// The device and precision of a test case.
 struct Target {
     Device device;
     DType dtype;
 };
 std::string to_string(const Target& target);
-/// cpu_f32, and cuda_f32 and cuda_bf16 where a CUDA device can be used.
+/// cpu_f32 and, with a usable CUDA device, cuda_f32 and cuda_bf16.
 std::vector<Target> all_targets();
-/// cpu_f32 and cuda_f32: for ops whose dtypes are fixed.
+/// cpu_f32 and, with a usable CUDA device, cuda_f32: for ops whose dtypes are fixed.
 std::vector<Target> f32_targets();
 
-/// The backend's one context in this process.
+/// The only context of the device in this process.
 Context& context(Device device);
 
 /// Reproducible numbers, already rounded to a dtype.
 class Random {
   public:
     explicit Random(uint64_t seed) : engine_(seed) {}
-    /// As the running test's name gives: every case has its own numbers.
+    /// Seeds with the running test's name, so every case has different numbers.
     Random();
     std::vector<double> normal(int64_t count, DType dtype, double stddev = 1, double mean = 0);
     int64_t below(int64_t limit) { return static_cast<int64_t>(engine_() % static_cast<uint64_t>(limit)); }
@@ -52,10 +52,10 @@ class Random {
     std::mt19937_64 engine_;
 };
 
-/// NaN as arithmetic makes it, and NaN with payload bits as a damaged file may hold: both must stay NaN.
+/// A NaN as arithmetic makes it and NaNs with payload bits, as damaged files may hold. All must stay NaN.
 std::vector<double> kinds_of_nan();
 
-/// What a test body needs of its target.
+/// Access to a case's target for test bodies.
 class OnTarget {
   public:
     explicit OnTarget(const Target& target) : target_(target) {}
@@ -121,7 +121,7 @@ std::string case_name(const ::testing::TestParamInfo<Case<S>>& info) {
     return fmt::format("{}_{}", to_string(info.param.target), info.param.shape.name());
 }
 
-/// How GoogleTest names a case in its reports.
+/// The name of a case in GoogleTest's reports.
 template <class S>
 void PrintTo(const Case<S>& value, std::ostream* out) {
     *out << to_string(value.target) << " " << value.shape.name();
@@ -130,7 +130,7 @@ void PrintTo(const Case<S>& value, std::ostream* out) {
 ::testing::AssertionResult close_to(const DeviceTensor& got, const std::vector<double>& want,
                                     double terms = 0);
 ::testing::AssertionResult same_values(const DeviceTensor& got, const std::vector<double>& want);
-/// The same bits: two runs of a deterministic op.
+/// Succeeds if both hold the same bits, e.g. the results of two runs of a deterministic op.
 ::testing::AssertionResult same_bits(const DeviceTensor& a, const DeviceTensor& b);
 
 }  // namespace pastur::test

@@ -1,4 +1,4 @@
-// The instruments themselves: each must notice what it is there to notice.
+// Tests of the test harness: every check must detect the errors it is for.
 #include "tests/support/harness.h"
 
 #include <gtest/gtest-spi.h>
@@ -13,7 +13,7 @@ namespace {
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-/// Changes one number of a 2 x 3 slice of 6-wide rows, `element` from its first, by adding.
+/// Adds to one number of a 2 x 3 slice of rows of width 6, at offset `element` from the slice's first.
 void add_at(int64_t element, Role role, DType dtype = DType::kF32) {
     Context& ctx = context(Device::kCpu);
     const std::vector<double> values(6, 1.0);
@@ -54,11 +54,10 @@ TEST(Comparison, MeasuresErrorsAgainstTheTensorsScale) {
     EXPECT_TRUE(agree({1, 2, 3.00002}, {1, 2, 3}));
     EXPECT_FALSE(agree({1, 2, 3.0005}, {1, 2, 3}));
     EXPECT_TRUE(agree({1, 2, 3.0005}, {1, 2, 3}, DType::kBF16));
-    EXPECT_FALSE(agree({1e-3, 1000}, {0, 1e-2}))
-        << "one large element excuses nothing: it must be right itself";
+    EXPECT_FALSE(agree({1e-3, 1000}, {0, 1e-2})) << "a large wrong element does not widen the tolerance";
     EXPECT_FALSE(agree({1e-9}, {0}));
     EXPECT_TRUE(agree({1e-9}, {0}, DType::kF32, 1.0));
-    // Every element a little off in the same direction: within the element's bound, beyond the norm's.
+    // All elements have a small error of the same sign, within the bound per element but beyond the norm's.
     std::vector<double> want(1000, 1.0), got(1000, 1.0 + 5e-5);
     EXPECT_FALSE(agree(got, want));
 }
@@ -84,7 +83,7 @@ TEST(Comparison, SaysWhatIsWrongAndWhere) {
     EXPECT_NE(text.find("cosine"), std::string::npos) << text;
 }
 
-/// f(x, y) = sum_i x_i^3 exp(y_i): gradients 3 x^2 e^y and x^3 e^y.
+/// f(x, y) = sum_i x_i^3 exp(y_i), with gradients 3 x^2 e^y and x^3 e^y.
 class GradientCheck : public ::testing::TestWithParam<int64_t> {
   protected:
     const std::vector<double> x_ = Random(1).normal(GetParam(), DType::kF32);
@@ -110,8 +109,8 @@ TEST_P(GradientCheck, AcceptsTheGradientAndNothingElse) {
         const std::vector<double> right = gradient(which);
         EXPECT_TRUE(accepts(right, which));
         std::vector<double> wrong(right);
-        wrong[wrong.size() / 3] +=
-            root_mean_square(right);  // one element, also where not every one is sampled
+        // An error in one element is found even if elements are only sampled.
+        wrong[wrong.size() / 3] += root_mean_square(right);
         EXPECT_FALSE(accepts(wrong, which));
         wrong = right;
         for (double& g : wrong) g *= 1.001;

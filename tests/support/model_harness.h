@@ -1,5 +1,5 @@
 #pragma once
-// A small model on any target, its named tensors as host numbers.
+// A small model on any target, with its named tensors as numbers on the host.
 #include <map>
 #include <string>
 #include <vector>
@@ -14,16 +14,16 @@ namespace pastur::test {
 /// Named arrays, float64 on the host.
 using NamedValues = std::map<std::string, std::vector<double>>;
 
-/// A recipe for tests: two layers, awkward sizes. `attention` is the [attention] section's text, `model` is
-/// appended to [model].
+/// A recipe for tests with two layers and awkward sizes. `attention` is the text of the [attention] section,
+/// `model` is appended to [model].
 Config tiny_config(const std::string& attention, const std::string& model = "");
 
-/// An [attention] section, and what it needs of [model]: for tiny_config.
+/// Arguments of tiny_config: an [attention] section, and the keys of [model] that it needs.
 struct VariantCase {
     std::string label, attention, model;
     std::string name() const { return label; }
 };
-/// Every variant with everything that changes its operations.
+/// Every variant with every setting that changes its operations.
 const std::vector<VariantCase>& every_attention();
 
 /// A tensor of any float dtype on ctx's device, as doubles.
@@ -35,20 +35,20 @@ class ModelUnderTest {
     ModelUnderTest(const Config& config, Context& ctx, DType dtype, const BatchShape& shape);
 
     Model& model() { return model_; }
-    /// Master weights, and the copies computed with.
+    /// Sets the master weights and the copies that kernels read.
     void set_weights(const NamedValues& weights);
     NamedValues weights();
     NamedValues gradients();
-    /// Weights of unit-scale activations, so that no part of the network is invisible; already rounded to
-    /// `dtype`.
+    /// Weights that give activations of unit scale, so every part of the network affects the loss; they are
+    /// already rounded to `dtype`.
     NamedValues random_weights(Random& random, DType dtype) const;
 
-    /// Mean loss; losses of each position are kept in losses().
+    /// Returns the mean loss; losses() then returns those of all positions.
     double forward(const TokenBatch& batch);
-    /// Mean loss and its gradients.
+    /// Returns the mean loss and computes its gradients.
     double forward_backward(const TokenBatch& batch, Update update = Update::kAssign);
     std::vector<double> losses() { return values_of(ctx_, device_batch_.losses()); }
-    /// [N, V] of the last forward pass.
+    /// The logits [N, V] of the last forward pass.
     std::vector<double> logits();
 
   private:

@@ -8,9 +8,9 @@
 namespace pastur::test {
 namespace {
 
-constexpr int64_t kGuardBytes = 4096;  // a multiple of kAlignment: tensors start as aligned as real ones
+constexpr int64_t kGuardBytes = 4096;  // a multiple of kAlignment, so tensors are aligned as in the engine
 
-/// Bytes of the signalling NaN of a dtype (for ids: a very negative number), repeated to eight.
+/// The bytes of a dtype's signalling NaN (for ids: of a very negative number), repeated to eight bytes.
 uint64_t poison_bits(DType dtype) {
     switch (dtype) {
         case DType::kF32:
@@ -21,13 +21,13 @@ uint64_t poison_bits(DType dtype) {
             return 0xFFF5A5A5'A5A5A5A5;
         case DType::kI32:
             return 0x80A5A5A5'80A5A5A5;
-        case DType::kF8E4M3:  // has two NaN: this one, and that which conversions give
+        case DType::kF8E4M3:  // e4m3 has two NaNs: this one and the one that conversions give
             return 0xFFFFFFFF'FFFFFFFF;
     }
     return ~uint64_t{0};
 }
 
-/// The allocation starts at a multiple of eight bytes, so the pattern is in phase with its elements.
+/// The allocation is aligned to eight bytes, so the pattern is aligned with the elements.
 std::vector<std::byte> poisoned(int64_t bytes, DType dtype) {
     std::vector<std::byte> image(static_cast<size_t>(bytes));
     const uint64_t bits = poison_bits(dtype);
@@ -84,7 +84,7 @@ double decode(const std::byte* at, DType dtype) {
     return NAN;
 }
 
-/// Raw bytes as a tensor, for copies.
+/// A tensor view of raw bytes, for copies.
 Tensor raw(std::byte* data, int64_t bytes) {
     return Tensor(data, DType::kF8E4M3, {bytes});
 }
@@ -92,7 +92,7 @@ ConstTensor raw(const std::byte* data, int64_t bytes) {
     return ConstTensor(data, DType::kF8E4M3, {bytes});
 }
 
-/// Byte offsets of every element, row-major.
+/// Byte offsets of all elements, in row-major order.
 std::vector<int64_t> element_offsets(const Layout& layout, int64_t size) {
     std::vector<int64_t> offsets;
     const int64_t count = layout.shape.numel();
@@ -156,7 +156,7 @@ DeviceTensor::~DeviceTensor() {
         const std::string stray = stray_write(image());
         if (!stray.empty()) ADD_FAILURE() << stray;
     } catch (const std::exception& error) {
-        ADD_FAILURE() << "guards could not be read back: " << error.what();
+        ADD_FAILURE() << "cannot read the guard zones: " << error.what();
     }
 }
 

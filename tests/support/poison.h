@@ -1,6 +1,6 @@
 #pragma once
-// Device tensors of the tests: each lies between guard zones in an allocation of its own, and everything an
-// op has no business writing is checked, bit by bit, when the tensor goes out of scope.
+// Device tensors for tests. Each has a separate allocation with guard zones around it. When the tensor goes
+// out of scope, every byte that the op must not write is checked.
 #include <span>
 #include <string>
 #include <vector>
@@ -9,34 +9,34 @@
 
 namespace pastur::test {
 
-/// Where the elements of a tensor lie, counted in elements from the end of the leading guard zone.
+/// Positions of a tensor's elements, in elements from the end of the leading guard zone.
 struct Layout {
     Shape shape, strides;
     int64_t offset = 0;
-    Layout(Shape contiguous);  // NOLINT: a shape alone is a layout
+    Layout(Shape contiguous);  // NOLINT: implicit, since a shape defines a contiguous layout
     Layout(std::initializer_list<int64_t> contiguous) : Layout(Shape(contiguous)) {}
     Layout(Shape shape, Shape strides, int64_t offset) : shape(shape), strides(strides), offset(offset) {}
-    /// Elements from the start to one past the last one.
+    /// Number of elements from the start to one past the last element.
     int64_t extent() const;
     std::string name() const;
 };
-/// Rows that are a slice of wider rows: `before` columns to the left of the last dimension, `after` to the
+/// A slice of the columns of a wider tensor: `before` columns are to the left of the slice, `after` to its
 /// right.
 Layout columns(Shape shape, int64_t before, int64_t after);
 
 enum class Role {
-    kInput,   ///< given values; the op must change nothing
-    kOutput,  ///< NaN everywhere, so that an element the op forgets shows
-    kInOut,   ///< given values; the op may change the elements of the view, and nothing around them
+    kInput,   ///< has values; the op must not change it
+    kOutput,  ///< NaN everywhere, so an element that the op does not write is found
+    kInOut,   ///< has values; the op may change the view's elements and nothing else
 };
 
-/// Guards, gaps between rows and unwritten outputs hold signalling NaNs: an op that reads them spreads NaN,
-/// and one that writes them, even by adding, changes their bits (arithmetic quiets a signalling NaN).
+/// Guard zones, gaps between rows and unwritten outputs hold signalling NaNs. An op that reads them returns
+/// NaN. An op that writes them, even by adding, changes their bits, because arithmetic returns quiet NaNs.
 class DeviceTensor {
   public:
     DeviceTensor(Context& ctx, DType dtype, const Layout& layout, Role role,
                  std::span<const double> values = {});
-    /// Reports, as a test failure, every byte changed that should not have been.
+    /// Fails the test if a byte changed that must not change.
     ~DeviceTensor();
     DeviceTensor(const DeviceTensor&) = delete;
     DeviceTensor& operator=(const DeviceTensor&) = delete;
@@ -60,7 +60,7 @@ class DeviceTensor {
     Buffer buffer_;
     Tensor view_;                     // on the device
     std::vector<int64_t> elements_;   // byte offsets of the view's elements in the allocation
-    std::vector<std::byte> initial_;  // the whole allocation, guards and all
+    std::vector<std::byte> initial_;  // contents of the whole allocation, with guard zones
 };
 
 /// The dtype's value nearest to x, as a double.

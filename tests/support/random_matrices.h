@@ -1,5 +1,5 @@
 #pragma once
-// Sampled matrices and the quadrature that the laws of diag/ are tested with.
+// Random matrices and quadrature, for tests of the laws in diag/.
 #include <cblas.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -31,7 +31,7 @@ inline Matrix gaussian(int64_t rows, int64_t cols, std::mt19937_64& engine, doub
     return m;
 }
 
-/// 768.64.768
+/// The text "768.64.768" for these dims.
 inline std::string chain_name(const std::vector<int64_t>& dims) {
     return fmt::format("{}", fmt::join(dims, "."));
 }
@@ -45,7 +45,7 @@ inline double variance_of(const std::vector<double>& entries) {
     return variance_from_sums(sum, squares, std::ssize(entries));
 }
 
-/// The entries as the permuted null reads them.
+/// The entries in the order in which the permuted null reads them.
 template <typename T>
 std::vector<T> shuffled(const std::vector<T>& entries, const ShuffleKey& key, uint64_t factor) {
     std::vector<T> result;
@@ -54,14 +54,14 @@ std::vector<T> shuffled(const std::vector<T>& entries, const ShuffleKey& key, ui
     return result;
 }
 
-/// One Gaussian factor of variance 1 between each two neighbours of `dims`.
+/// Gaussian matrices of variance 1 and sizes dims[i] x dims[i + 1].
 inline std::vector<Matrix> gaussian_chain(const std::vector<int64_t>& dims, std::mt19937_64& engine) {
     std::vector<Matrix> factors;
     for (size_t i = 1; i < dims.size(); ++i) factors.push_back(gaussian(dims[i - 1], dims[i], engine));
     return factors;
 }
 
-/// op(a) op(b).
+/// Returns op(a) op(b); op transposes or not.
 inline Matrix multiply(const Matrix& a, const Matrix& b, bool transpose_a = false, bool transpose_b = false) {
     const int64_t m = transpose_a ? a.cols : a.rows, k = transpose_a ? a.rows : a.cols;
     const int64_t n = transpose_b ? b.rows : b.cols;
@@ -82,8 +82,8 @@ inline std::vector<double> eigenvalues(Matrix m) {
     return result;
 }
 
-/// The nonzero eigenvalues of M M^T, M the product of `factors`: cut at the narrowest place into M = P Q,
-/// they are those of L^T (Q Q^T) L with P^T P = L L^T.
+/// The nonzero eigenvalues of M M^T, where M is the product of `factors`. They are the eigenvalues of
+/// L^T (Q Q^T) L with P^T P = L L^T, where M = P Q is cut at its narrowest dimension.
 inline std::vector<double> product_spectrum(const std::vector<Matrix>& factors) {
     size_t cut = 0;
     int64_t narrowest = factors[0].rows;
@@ -114,8 +114,8 @@ inline std::vector<double> product_spectrum(const std::vector<Matrix>& factors) 
     return eigenvalues(gram);
 }
 
-/// theta u v^T added to the last of the factors' product is no product any more: the spectrum of the dense
-/// sum.
+/// The spectrum of the product of `factors` plus a spike theta u v^T, from the dense sum, because the sum is
+/// not a product of these factors.
 inline std::vector<double> spiked_spectrum(const std::vector<Matrix>& factors, double theta,
                                            std::mt19937_64& engine) {
     Matrix m = factors[0];

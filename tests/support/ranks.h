@@ -1,5 +1,5 @@
 #pragma once
-// Runs of the built program as several MPI ranks.
+// Runs the built program as several MPI ranks.
 #include <map>
 #include <nlohmann/json.hpp>
 #include <vector>
@@ -10,7 +10,7 @@
 
 namespace pastur::test {
 
-/// A small recipe and its data, and what runs of it leave.
+/// A small recipe with its data, and access to the files that its runs write.
 class SmallRuns : public CommandLine {
   protected:
     static constexpr int64_t kSteps = 6;
@@ -61,11 +61,11 @@ class SmallRuns : public CommandLine {
     }
 };
 
-/// The same as several ranks under mpirun, on the CPU.
+/// SmallRuns under mpirun, on CPU ranks.
 class Ranks : public SmallRuns {
   public:
-    /// One thread a rank, so that the answer is the same for any number of ranks. Each mpirun keeps its files
-    /// in the test's folder: in the place that all share, one that ends removes what another just made.
+    /// Each rank has one thread, so results are the same for any number of ranks. Session files are in the
+    /// test's folder: in the default folder, an mpirun that ends removes those of another one that starts.
     static std::string launcher(int ranks) {
         return "OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "
                "OMPI_MCA_orte_tmpdir_base=\"$PWD\" mpirun -q "

@@ -43,7 +43,7 @@ std::string deflated(const std::string& data) {
     return packed;
 }
 
-/// n eigenvalues, falling, whose bulk ends at 1; the largest grows with the step and the layer.
+/// n descending eigenvalues with a bulk that ends at 1; the largest grows with the step and the layer.
 std::vector<double> eigenvalues(int64_t n, int64_t step, int64_t layer) {
     std::vector<double> values;
     for (int64_t i = 0; i < n; ++i)
@@ -59,7 +59,7 @@ std::string record(const SampleRun& run, int64_t step, int64_t layer, int64_t he
     double squares = 0;
     for (const double value : values) squares += value * value;
     const bool product = std::string(null) == "product";
-    // Of two factors d x n and n x d the product law ends near 6.75 n d (head: fewer), which is to be 1 here.
+    // The product law of factors d x n and n x d ends near 6.75 n d (for a head below); this scales it to 1.
     const std::string law =
         product ? fmt::format("\"dims\":[{},{},{}],\"variance_product\":{},\"bulk_edge\":1.0,", width, n,
                               width, 1 / ((head < 0 ? 6.75 : 3.9) * static_cast<double>(width * width)))
@@ -119,10 +119,10 @@ std::string make_npz(const std::vector<NpzMember>& members, bool compressed) {
         put(common, static_cast<uint16_t>(name.size()));
         put(directory, uint32_t{0x02014b50});
         put<uint16_t>(directory, 20);
-        directory += common + std::string(12, '\0');  // no extra field, no comment, no attributes
+        directory += common + std::string(12, '\0');  // no extra field, comment or attributes
         put(directory, static_cast<uint32_t>(bytes.size()));
         directory += name;
-        // As numpy does: a zip64 field in the local header, which readers pass over.
+        // Like numpy, writes a zip64 field in the local header, which readers skip.
         put(bytes, uint32_t{0x04034b50});
         bytes += common;
         put<uint16_t>(bytes, 20);
@@ -181,7 +181,7 @@ void write_sample_run(const std::filesystem::path& folder, const SampleRun& run)
     if (run.ended)
         metrics << fmt::format("{{\"v\":1,\"event\":\"end\",\"step\":{},\"status\":\"done\"}}\n", run.steps);
     else
-        metrics << "{\"v\":1,\"event\":\"train\",\"st";  // killed in the middle of a line
+        metrics << "{\"v\":1,\"event\":\"train\",\"st";  // the run was killed while it wrote this line
 }
 
 }  // namespace pastur::test

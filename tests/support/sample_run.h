@@ -1,5 +1,5 @@
 #pragma once
-// Run folders made by hand, for tests of what reads them.
+// Writes run folders without training, for tests of the programs that read them.
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -12,7 +12,7 @@ struct NpzMember {
     std::vector<int64_t> shape;
     std::vector<double> values;
 };
-/// The bytes of an archive as numpy.savez (or savez_compressed) lays it out, float64.
+/// The bytes of a float64 archive as numpy.savez (or savez_compressed) writes it.
 std::string make_npz(const std::vector<NpzMember>& members, bool compressed);
 
 struct SampleRun {
@@ -21,7 +21,7 @@ struct SampleRun {
     std::vector<int64_t> measured = {0, 10, 20, 40};  ///< steps with spectra; empty: no spectra folder
     bool ended = true;
 };
-/// Writes config.toml, env.json, metrics.jsonl and spectra/ as a training run of this shape would.
+/// Writes the config.toml, env.json, metrics.jsonl and spectra/ of a training run of this shape.
 void write_sample_run(const std::filesystem::path& folder, const SampleRun& run);
 
 }  // namespace pastur::test

@@ -41,7 +41,7 @@ std::vector<double> squared_singular_values(const Dense& matrix) {
                                            static_cast<lapack_int>(matrix.columns), work.data(),
                                            static_cast<lapack_int>(matrix.columns), values.data(),
                                            unused.data(), 1, unused.data(), 1, superdiagonal.data());
-    PASTUR_CHECK(info == 0, "dgesvd says {}", info);
+    PASTUR_CHECK(info == 0, "dgesvd failed with info = {}", info);
     for (double& value : values) value *= value;
     return values;
 }

@@ -1,5 +1,5 @@
 #pragma once
-// Spectra the direct way: every matrix formed densely in double, its singular values by LAPACK.
+// Reference spectra: dense matrices in double and their singular values by LAPACK.
 #include <string>
 #include <vector>
 
@@ -8,7 +8,7 @@
 
 namespace pastur::test {
 
-/// Row-major.
+/// A dense row-major matrix.
 struct Dense {
     int64_t rows = 0, columns = 0;
     std::vector<double> values;
@@ -21,25 +21,25 @@ struct Dense {
 Dense operator*(const Dense& a, const Dense& b);
 Dense operator+(const Dense& a, const Dense& b);
 
-/// Squared singular values, descending, min(rows, columns) of them.
+/// The min(rows, columns) squared singular values, descending.
 std::vector<double> squared_singular_values(const Dense& matrix);
 
-/// Named weights of one model, with their shapes, as VARIANTS writes the maths: W is [in, out].
+/// The named weights of one model as matrices [in, out].
 class DenseWeights {
   public:
     DenseWeights(const Config& config, const NamedValues& weights) : config_(config), weights_(weights) {}
 
-    /// The matrix of a name (qk, qk_content, qk_rope, qk_literal) for a head, or summed over heads (-1;
-    /// literal: of all rows).
+    /// The matrix of a name (qk, qk_content, qk_rope, qk_literal) of a head. Head -1 is the sum over all
+    /// heads; for qk_literal it is the matrix of all rows.
     Dense matrix(const std::string& name, int64_t layer, int64_t head) const;
 
   private:
-    /// One head's d x w maps by which x makes queries and keys; part: "", "_content" or "_rope".
+    /// The d x w matrix that maps x to a head's queries or keys. part: "", "_content" or "_rope".
     Dense query(const std::string& part, int64_t layer, int64_t head) const;
     Dense key(const std::string& part, int64_t layer, int64_t head) const;
-    /// W of model.layers.<layer>.self_attn.<name>, [in, out].
+    /// The weight model.layers.<layer>.self_attn.<name>, [in, out].
     Dense weight(int64_t layer, const std::string& name, int64_t in) const;
-    /// Rows scaled by a norm's gain.
+    /// The matrix with rows scaled by a norm's gain.
     Dense gained(int64_t layer, const std::string& norm, Dense matrix) const;
 
     const Config& config_;

@@ -1,5 +1,5 @@
 #pragma once
-// A corpus of stories and a recipe of a second's training, for tests of `pastur train` from outside.
+// A corpus of stories and a recipe that trains in a second, for tests that run `pastur train`.
 #include <fmt/format.h>
 
 #include <map>
@@ -26,7 +26,7 @@ class TrainingLine : public CommandLine {
             "[run]\nlog_every = 1\n");
     }
 
-    /// What must not depend on what happened on the way: weights and moments, losses, spectra.
+    /// Weights, moments, losses and spectra: results that stops and resumes must not change.
     std::map<std::string, std::string> outcome(const std::string& run_folder) const {
         std::map<std::string, std::string> all;
         const fs::path folder = file(run_folder);

@@ -1,4 +1,4 @@
-// The command line as scripts see it: the built binary, its one line on stderr and its exit code.
+// The command line as scripts use it: the built program, its error line on stderr and its exit code.
 #include <algorithm>
 #include <cmath>
 #include <fstream>
@@ -62,7 +62,7 @@ TEST_F(CommandLine, FailsWithTheCodeOfWhatIsWrong) {
     write("empty.toml", "[data]\ndir = \"nowhere\"\n");
     expect_failure("train empty.toml --device cpu", 66, {"nowhere/train_*.bin"});
     expect_failure("train empty.toml --device tpu", 2, {"--device", "tpu", "cpu"});
-    EXPECT_FALSE(fs::exists(file("runs"))) << "a run that cannot start leaves nothing behind";
+    EXPECT_FALSE(fs::exists(file("runs"))) << "a run that cannot start must not leave a folder";
 }
 
 TEST_F(CommandLine, ReadsOverridesInEveryForm) {
@@ -89,7 +89,7 @@ TEST_F(CommandLine, AFullDiskBehindStdoutIsAnError) {
     }
 }
 
-/// One life of a run: prepare data, train, refuse to overwrite, train on, evaluate.
+/// The life of a run: prepare data, train, refuse to overwrite, resume, evaluate.
 class Life : public test::TrainingLine {
   protected:
     std::vector<std::string> events() const {
@@ -107,7 +107,7 @@ TEST_F(Life, LeavesACompleteRunFolder) {
     const Result first = run("train r.toml --run run --device cpu");
     ASSERT_EQ(first.code, 0) << first.err;
     EXPECT_EQ(first.err, "");
-    // The level that this machine's memory allows is said; what is kept is to choose again.
+    // The run prints the level that it chose; its config.toml keeps "auto", so a resume chooses again.
     EXPECT_NE(first.out.find("train.recompute = \"none\" (auto)"), std::string::npos) << first.out;
     EXPECT_EQ(metrics("run").front().at("recompute"), "none");
     EXPECT_NE(read_file(file("run/config.toml"), 1 << 20).find("recompute = \"auto\""), std::string::npos);
@@ -135,7 +135,7 @@ TEST_F(Life, AnUnusableRunFolderIsAnIoError) {
     expect_failure("train r.toml --run /proc/run --device cpu", 74, {"/proc/run"});
 }
 
-/// A Llama-shaped folder of one layer: q_proj of ones (rank one), k_proj with a NaN or without.
+/// Writes a Llama folder of one layer: q_proj is all ones (rank one), k_proj has a NaN or not.
 void write_llama(const fs::path& folder, bool with_nan) {
     fs::create_directories(folder);
     std::ofstream(folder / "config.json")
@@ -160,8 +160,8 @@ TEST_F(CommandLine, SpectraOfAModelAreATableALogAndAnArchive) {
     ASSERT_EQ(result.code, 0) << result.err;
     EXPECT_EQ(result.err, "");
     EXPECT_EQ(result.out.compare(0, 40, "llama: mha, 1 layers of 2 heads, width 8"), 0) << result.out;
-    EXPECT_NE(result.out.find("\u2588"), std::string::npos) << "bars";
-    EXPECT_NE(result.out.find("\u2534"), std::string::npos) << "the edge";
+    EXPECT_NE(result.out.find("\u2588"), std::string::npos) << "no bars";
+    EXPECT_NE(result.out.find("\u2534"), std::string::npos) << "no edge";
     int lines = 0;
     std::ifstream log(file("records.jsonl"));
     for (std::string line; std::getline(log, line); ++lines) {

@@ -1,4 +1,4 @@
-// `pastur plan`, and the model of scaling behind it.
+// `pastur plan` and its scaling model.
 #include "engine/bench/scaling_model.h"
 
 #include <gtest/gtest.h>
@@ -31,23 +31,23 @@ TEST_F(Scaling, OneRankExchangesNothing) {
 }
 
 TEST_F(Scaling, WithoutTimeToHideInEverythingShows) {
-    // 2 (R - 1) alpha a bucket, and 2 (R - 1)/R of all bytes over B.
+    // 2 (R - 1) alpha per bucket, and 2 (R - 1)/R of all bytes over B.
     const double exposed = at(2, 1e-12).exposed_s;
     const double bytes = static_cast<double>(elements_) * 4;
     const double buckets = std::round((exposed - 2 * 0.5 * bytes / 1e9) / (2 * 1e-5));
     EXPECT_GE(buckets, 8);
     EXPECT_LE(buckets, 10);
     EXPECT_NEAR(exposed, 2 * 0.5 * bytes / 1e9 + buckets * 2 * 1e-5, 1e-9);
-    // Four ranks, two a host, go over the slower link.
+    // Four ranks on two hosts use the slower link.
     EXPECT_GT(at(4, 1e-12).exposed_s, 10 * exposed);
 }
 
 TEST_F(Scaling, BackwardHidesAllButTheLastBucket) {
     const double shown = at(2, 1e-12).exposed_s, hidden = at(2, 10.0).exposed_s;
-    EXPECT_GT(hidden, 0) << "the last bucket has nothing to hide behind";
+    EXPECT_GT(hidden, 0) << "the last bucket is sent after backward";
     EXPECT_LT(hidden, shown / 4);
     const double whole = at(2, 10.0).total();
-    config_.train.zero = 1;  // the weights come back when there is nothing to hide behind
+    config_.train.zero = 1;  // weights are gathered after the update, when nothing overlaps
     EXPECT_GT(at(2, 10.0).total(), whole);
     config_.train.zero = 0;
     config_.train.deterministic_comm = true;
@@ -68,7 +68,7 @@ TEST_F(CommandLine, PlansWithoutDataOrGpu) {
     expect_failure("plan " + recipe + " --gpus 0", 2, {"--gpus"});
 }
 
-/// The total of a rank with train.recompute = "none" by the table of micro-batches, in MiB.
+/// The memory of a rank with train.recompute = "none" in the table of micro-batches, in MiB; 0: no such row.
 double total_of(const std::string& plan, int micro_batch) {
     const std::string row = fmt::format("\n  {:<18}", micro_batch);
     const size_t at = plan.find(row, plan.find("train.micro_batch"));
@@ -89,7 +89,7 @@ TEST_F(CommandLine, PlansOtherMicroBatches) {
     EXPECT_EQ(total_of(two, 1024), 0) << "more than the batch";
     EXPECT_GT(total_of(six, 1), 0);
     EXPECT_GT(total_of(six, 2), 0);
-    EXPECT_EQ(total_of(six, 4), 0) << "does not divide a rank's 6 sequences";
+    EXPECT_EQ(total_of(six, 4), 0) << "4 does not divide a rank's 6 sequences";
 }
 
 }  // namespace

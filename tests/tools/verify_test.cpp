@@ -1,4 +1,4 @@
-// pastur verify: what is right, and which file and tensor is not.
+// pastur verify: accepts intact checkpoints and names damaged files and tensors.
 #include <nlohmann/json.hpp>
 
 #include "engine/io/manifest.h"
@@ -60,13 +60,13 @@ TEST_F(Verify, NamesTheDamagedFileAndTensor) {
     expect_failure("verify run", 65, {"\"model.layers.0.mlp.up_proj.weight\", \"model.layers.1.mlp.up_proj"});
     damage("optimizer.rank0.safetensors", "model.norm.weight.exp_avg");
     expect_failure("verify run", 65, {model, "(2 of 3 files are damaged)"});
-    EXPECT_EQ(run("verify run/checkpoints/step_00000002").code, 0) << "the other one is as it was";
-    // Training goes on from the older one, and says so.
+    EXPECT_EQ(run("verify run/checkpoints/step_00000002").code, 0) << "the other checkpoint is intact";
+    // Training resumes from the older checkpoint and prints that.
     const Result resumed = run("train r.toml --run run --device cpu --resume");
     EXPECT_EQ(resumed.code, 0) << resumed.err;
     EXPECT_NE(resumed.out.find("damaged in tensor"), std::string::npos) << resumed.out;
     EXPECT_NE(resumed.out.find("resuming after step 2"), std::string::npos) << resumed.out;
-    EXPECT_EQ(run("verify run").code, 0) << "and wrote the damaged one again";
+    EXPECT_EQ(run("verify run").code, 0) << "the resumed run replaced the damaged checkpoint";
 }
 
 TEST_F(Verify, ReadsManifestsOfTheFirstVersion) {
