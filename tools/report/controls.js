@@ -1,4 +1,4 @@
-// What the reader has chosen, and the pickers that say so. A change redraws the figures that depend on it.
+// The reader's choices and their pickers. A change redraws the figures that depend on it.
 const state = {
   matrix: matrices[0],
   null: nulls[0],
@@ -20,7 +20,7 @@ const state = {
 };
 const listeners = [];
 const redrawOn = (figure, ...keys) => listeners.push({figure, keys});
-const syncs = [];  // set every picker to the state
+const syncs = [];  // functions that set each picker to the state
 
 function update(changes) {
   const changed = Object.keys(changes).filter((key) => changes[key] !== state[key]);
@@ -72,7 +72,7 @@ function slider(label, key, values) {
   return element('label', {}, text, range);
 }
 
-// The pickers that all pictures of spectra share.
+// The pickers that all figures of spectra share.
 function sharedControls() {
   const heads = [[-1, 'whole layer'], ...Array.from({length: headCount}, (_, h) => [h, `head ${h}`])];
   return element(
@@ -84,8 +84,8 @@ function sharedControls() {
       slider('Step', 'step', measuredSteps));
 }
 
-// The address keeps what differs from how the page opens, report.html#layer=3&view=excess, so that a link
-// shows what its sender saw.
+// The address holds the choices that differ from the defaults, e.g. report.html#layer=3&view=excess, so a
+// link opens the page with the sender's choices.
 let opening = {};
 function readAddress() {
   opening = {...state};
@@ -109,7 +109,7 @@ function writeAddress() {
   }
 }
 
-// Redraws what depends on the width of the window.
+// Redraws figures that depend on the width of the window.
 let drawnWidth = 0;
 function drawAll() {
   drawnWidth = document.documentElement.clientWidth;

@@ -1,4 +1,4 @@
-// The numbers of the page: what `pastur report` wrote into it, and how to look things up in there.
+// The data that `pastur report` wrote into the page, and functions that look it up.
 const payload = JSON.parse(document.getElementById('data').textContent);
 
 function bytesOf(index) {
@@ -6,7 +6,7 @@ function bytesOf(index) {
   return Uint8Array.from({length: text.length}, (_, i) => text.charCodeAt(i));
 }
 const decodedBlobs = new Map();
-// A blob of metrics is little-endian float32.
+// Decodes a blob of metrics: little-endian float32.
 function floats(index) {
   if (!decodedBlobs.has(index)) {
     const view = new DataView(bytesOf(index).buffer);
@@ -16,9 +16,9 @@ function floats(index) {
   return decodedBlobs.get(index);
 }
 
-// A blob of eigenvalues, spectra of n values one after the other: the largest as float32 (NaN: there is
-// none), then the distances between the levels of neighbours as LEB128. A level is ln(lambda / largest) from
-// -ln 1e12 to 0 in 65535 steps, 4e-4 apart; level 0 is zero.
+// Decodes a blob of eigenvalues, which holds spectra of n values each: the largest value as float32 (NaN: no
+// spectrum), then the differences between the levels of neighbours as LEB128. The level of lambda is
+// ln(lambda / largest), from -ln 1e12 to 0 in 65535 steps of 4e-4; level 0 is zero.
 function eigenvalues(index, n) {
   if (decodedBlobs.has(index)) return decodedBlobs.get(index);
   const bytes = bytesOf(index), view = new DataView(bytes.buffer), values = [];
@@ -43,11 +43,11 @@ function eigenvalues(index, n) {
   return decodedBlobs.get(index);
 }
 
-// Metrics of one matrix against one null: steps x layers x heads (heads is [-1] for whole layers).
+// The metrics of one matrix against one null: steps x layers x heads (heads is [-1] for whole layers).
 class Grid {
   constructor(json) { Object.assign(this, json); }
   has(name) { return name in this.metrics; }
-  // NaN where there is no such record.
+  // Returns NaN if there is no such record.
   get(name, step, layer, head) {
     if (!this.has(name)) return NaN;
     const s = this.steps.indexOf(step), l = this.layers.indexOf(layer), h = this.heads.indexOf(head);
@@ -56,10 +56,10 @@ class Grid {
   }
 }
 
-// Eigenvalues of one kind of matrix: steps x layers x heads x n, falling.
+// The eigenvalues of one kind of matrix: steps x layers x heads x n, descending.
 class Spectra {
   constructor(json) { Object.assign(this, json); }
-  // Finite eigenvalues, falling; null where there are none.
+  // Returns the finite eigenvalues, descending, or null if there are none.
   get(step, layer, head) {
     const s = this.steps.indexOf(step), l = this.layers.indexOf(layer), h = this.perHead ? head : 0;
     if (s < 0 || l < 0 || h < 0 || h >= this.heads) return null;
@@ -70,7 +70,7 @@ class Spectra {
   }
 }
 
-// `key = value` lines of a resolved config.toml as a map "section.key" -> text.
+// Parses the lines `key = value` of a resolved config.toml into a map "section.key" -> text.
 function parseConfig(text) {
   const entries = new Map();
   let section = '';
@@ -103,12 +103,12 @@ function gridOf(run, matrix, nul, perHead) {
   return run.grids.find((g) => g.matrix === matrix && g.null === nul && g.perHead === perHead);
 }
 const nullOrder = ['product', 'permuted', 'mp'];
-// The same, or against the best null that the run has: a sum of products whose parts were not measured has no
-// product null.
+// Returns the grid against this null or, if the run lacks it, against the best null that it has. A sum of
+// products has no product null if its parts were not measured.
 function nearestGridOf(run, matrix, nul, perHead) {
   return [nul, ...nullOrder].map((name) => gridOf(run, matrix, name, perHead)).find(Boolean);
 }
-// What a figure says beside the name of a run that it draws against another null than the chosen one.
+// The note after a run's name if its figure uses another null than the chosen one.
 const insteadOfChosen = (grid) => (grid && grid.null !== state.null ? ` (null ${grid.null})` : '');
 function spectraOf(run, matrix, head) {
   return run.spectra.find((s) => s.matrix === matrix && s.perHead === isHead(head));
@@ -120,7 +120,7 @@ const allSpectra = runs.flatMap((run) => run.spectra);
 const hasMetrics = allGrids.length > 0;
 const hasSpectra = allSpectra.length > 0;
 
-// What a picker can offer; the order puts the query-key form and the exact null first.
+// The distinct values for a picker, with those in `order` first.
 function ranked(values, order) {
   const rank = (value) => (order.includes(value) ? order.indexOf(value) : order.length);
   return [...new Set(values)].sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1));
@@ -134,7 +134,7 @@ const headCount = Math.max(
     0, ...allGrids.filter((g) => g.perHead).map((g) => Math.max(...g.heads) + 1),
     ...allSpectra.filter((s) => s.perHead).map((s) => s.heads));
 
-// The step of `steps` nearest to the wanted one; undefined when there is none.
+// Returns the step of `steps` nearest to the wanted one, or undefined if there are no steps.
 function nearest(steps, wanted) {
   let best;
   for (const step of steps)
@@ -150,8 +150,8 @@ const matrixNames = {
 };
 const matrixLabel = (matrix) => matrixNames[matrix] || `weight ${matrix}`;
 const sentence = (text) =>
-    text.replace(/^[a-z]/, (letter) => letter.toUpperCase());  // not λ, which is another symbol then
-// Where a figure of the current choice looks: "layer 3, head 2" or "layer 3".
+    text.replace(/^[a-z]/, (letter) => letter.toUpperCase());  // λ stays: Λ is another symbol
+// The chosen place as text: "layer 3, head 2" or "layer 3".
 const placeLabel = (layer, head) => (isHead(head) ? `layer ${layer}, head ${head}` : `layer ${layer}`);
 
 function median(values) {

@@ -1,11 +1,11 @@
-// Pictures by hand: elements, number formats, scales with ticks, a plot in SVG, a figure with its CSV.
+// Drawing without a library: elements, number formats, scales with ticks, SVG plots, figures with their CSV.
 const kSvg = document.getElementById('svg-names').namespaceURI;
 const svgTags = new Set([
   'svg', 'g', 'path', 'line', 'rect', 'circle', 'text', 'title', 'desc', 'defs', 'clipPath', 'linearGradient',
   'stop'
 ]);
 
-// element('p', {class: 'x', onclick: f}, 'text', child...)
+// Makes an HTML element: element('p', {class: 'x', onclick: f}, 'text', child...).
 function element(tag, attributes = {}, ...children) {
   const node = svgTags.has(tag) ? document.createElementNS(kSvg, tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -19,7 +19,7 @@ function element(tag, attributes = {}, ...children) {
 }
 const byId = (id) => document.getElementById(id);
 
-// Four significant digits, with powers of ten where they are shorter.
+// Formats four significant digits, as a power of ten where that is shorter.
 function format(value, digits = 4) {
   if (value === null || value === undefined || !Number.isFinite(value)) return '–';
   if (value === 0) return '0';
@@ -28,7 +28,7 @@ function format(value, digits = 4) {
     return value.toExponential(Math.min(2, digits - 1)).replace(/\.?0+e/, 'e').replace('e+', 'e');
   return String(Number(value.toPrecision(digits)));
 }
-// 131072 -> "131k", for axes and tables of counts.
+// Formats 131072 as "131k", for axes and tables of counts.
 function formatCount(value) {
   if (!Number.isFinite(value)) return '–';
   for (const [size, unit] of [[1e12, 'T'], [1e9, 'G'], [1e6, 'M'], [1e3, 'k']])
@@ -36,8 +36,8 @@ function formatCount(value) {
   return String(Number(value.toPrecision(3)));
 }
 
-// {to(value) -> pixel, ticks: [{value, text}]}; kinds: linear, log, and log1p for axes that begin at step 0:
-// there ln(1 + v / unit).
+// Returns {to(value) -> pixel, ticks: [{value, text}]}. Kinds are linear, log and log1p, which is ln(1 + v /
+// unit), for axes that begin at step 0.
 function makeScale(kind, [low, high], [from, to], wantedTicks, unit = 1) {
   const forward = {linear: (v) => v, log: (v) => Math.log(v), log1p: (v) => Math.log1p(v / unit)}[kind];
   if (!(high > low)) {
@@ -93,7 +93,7 @@ function extent(values, fallback = [0, 1]) {
 }
 
 let clipCount = 0;
-// A plot in `host`, as wide as that is. x and y: {kind, domain, label}.
+// A plot of the width of `host`. x and y: {kind, domain, label}.
 class Plot {
   constructor(host, {height = 260, x, y, label, margin = {}}) {
     this.width = Math.max(260, Math.round(host.clientWidth || 640));
@@ -134,7 +134,7 @@ class Plot {
       const at = this.x.to(value);
       grid.append(element('line', {x1: at, x2: at, y1: top, y2: foot}));
       const half = text.length * 3.6;
-      if (at - half < clear) continue;  // its number would touch the one before
+      if (at - half < clear) continue;  // its number would touch the previous one
       clear = at + half + 6;
       grid.append(element('text', {x: at, y: foot + 16, 'text-anchor': 'middle'}, text));
     }
@@ -159,7 +159,7 @@ class Plot {
             },
             yLabel));
   }
-  // points: [x, y] pairs; one that cannot be drawn breaks the line.
+  // points: [x, y] pairs; a point that cannot be drawn breaks the line.
   line(points, attributes) {
     let path = '', pen = false;
     for (const [px, py] of points) {
@@ -201,7 +201,7 @@ class Plot {
         element('line', {x1: this.box.left, x2: this.width - this.box.right, y1: at, y2: at, ...attributes}));
   }
   note(x, y, text) { this.over.append(element('text', {x, y, 'text-anchor': 'end'}, text)); }
-  // A triangle at x: above y and upwards for a spike, below and downwards for a collapse.
+  // Marks an event at x: a triangle above y that points up for a spike, below y and down for a collapse.
   triangle(x, y, up, attributes, title) {
     const cx = this.x.to(x),
           cy = Math.max(
@@ -212,8 +212,8 @@ class Plot {
         'path', {d: `M${cx - 6} ${cy - s}L${cx + 6} ${cy - s}L${cx} ${cy + s}Z`, ...attributes},
         element('title', {}, title)));
   }
-  // A cursor at the values `xs` (ascending), moved by the pointer or the arrow keys; `say(x)` goes to
-  // `output`.
+  // Adds a cursor on the ascending values `xs`, which the pointer and the arrow keys move. The text `say(x)`
+  // is written to `output`.
   cursor(xs, say, output, choose) {
     if (xs.length === 0) return;
     const line = element(
@@ -251,8 +251,8 @@ class Plot {
   }
 }
 
-// One picture of the page: a title, its own controls, the body that draw() fills, a line of readout and the
-// CSV of what is drawn. draw(body, output) returns {header: [...], rows: [[...]], caption}.
+// One figure of the page: a title, controls, the body that draw() fills, a readout and the CSV of its data.
+// draw(body, output) returns {header: [...], rows: [[...]], caption}.
 const figures = [];
 class Figure {
   constructor(section, id, title, draw) {
@@ -296,8 +296,8 @@ class Figure {
   }
 }
 
-// One titled place a picture, side by side; all are made before one is drawn, as each makes the others
-// narrower.
+// Makes one titled panel per plot, side by side. All panels are made before the first plot is drawn, because
+// each panel makes the others narrower.
 function makePanels(body, titles) {
   const hosts = titles.map((title) => element('div', {}, element('div', {class: 'panel-title'}, ...title)));
   body.append(element('div', {class: 'panels'}, ...hosts));
@@ -305,13 +305,13 @@ function makePanels(body, titles) {
 }
 const runTitle =
     (run, text = run.name) => [element('span', {class: `swatch ${run.series}`, 'aria-hidden': 'true'}), text];
-// A panel a run, which says when it is drawn against another null than the chosen one.
+// Makes one panel per run; its title says so if the run is drawn against another null than the chosen one.
 function makeRunPanels(body, perHead) {
   const title = (run) => run.name + insteadOfChosen(nearestGridOf(run, state.matrix, state.null, perHead));
   return makePanels(body, runs.map((run) => runTitle(run, title(run))));
 }
 
-// The runs with their colours, and the dashes where the picture tells them apart by dash too, as a list.
+// The legend: runs with their colours and, if the figure uses them, dashes.
 function legend(shown = runs, dashed = true) {
   return element(
       'ul', {class: 'legend', 'aria-label': 'Runs'},

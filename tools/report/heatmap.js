@@ -1,6 +1,6 @@
-// Layer x step maps of a metric, one panel a run, all on one colour scale.
+// Maps of a metric by layer and step: one panel per run, all with one colour scale.
 
-// Viridis for amounts; blue to orange through white for excesses: both safe for colour-blind readers.
+// Viridis for amounts, and blue over white to orange for excesses. Colour-blind readers can read both.
 const amountStops = [
   '#440154', '#482878', '#3e4a89', '#31688e', '#26828e', '#1f9e89', '#35b779', '#6ece58', '#b5de2b', '#fde725'
 ];
@@ -16,12 +16,12 @@ function mix(stops, t) {
               .join(',')})`;
 }
 
-// {colour(value), ticks: [[position 0..1, value]], note}
+// Returns {colour(value), ticks: [[position 0..1, value]], note}.
 function colourScale(values, metric, view, choice) {
   const [low, high] = extent(values);
   if (view === 'excess') {
     const most = Math.max(Math.abs(low), Math.abs(high)) || 1;
-    // A signed square root keeps the small ones visible beside the large.
+    // A signed square root keeps small values visible next to large ones.
     const root = choice === 'log' || (choice === 'auto' && metrics[metric].log);
     const t = (v) => (root ? Math.sign(v) * Math.sqrt(Math.abs(v) / most) : v / most) / 2 + 0.5;
     const marks = root ? [-most, -most / 4, 0, most / 4, most] : [-most, -most / 2, 0, most / 2, most];
@@ -69,7 +69,7 @@ function colourBar(scale, label) {
   return svg;
 }
 
-// The rows of the map of one run: [{layer, head, label, value(step)}], or null where the run has no such
+// Returns the rows of one run's map, [{layer, head, label, value(step)}], or null if the run has no such
 // grid.
 function heatmapRows(run) {
   const perHead = state.rows !== 'layer';

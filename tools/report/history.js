@@ -1,4 +1,4 @@
-// A metric of the chosen matrix against the step, under the loss on the same axis.
+// A metric of the chosen matrix over the steps, below the loss on the same axis.
 function historyEvents(run) {
   return run.events.filter(
       (e) => e.matrix === state.matrix && e.null === state.null && e.layer === state.layer &&
@@ -28,7 +28,7 @@ function drawHistory(body, output) {
     return null;
   }
   const end = Math.max(...measuredSteps, ...runs.map((run) => last(run.train.step) || 0));
-  // The first measurement after step 0 sets where the logarithm begins.
+  // The logarithm begins at the first measurement after step 0.
   const x = {kind: state.historyAxis, domain: [0, end], unit: measuredSteps.find((step) => step > 0) || 1};
   const choose = (step) => update({step: nearest(measuredSteps, step)});
   if (runs.some((run) => run.train.step.length || run.val.step.length)) {

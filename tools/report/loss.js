@@ -1,4 +1,4 @@
-// Loss of every run, by step or by tokens.
+// The loss of every run over steps or tokens.
 const lossAxes = {
   step: 'step',
   tokens: 'tokens'
@@ -8,7 +8,7 @@ function tokensPerStep(run) {
   const steps = last(run.train.step), tokens = last(run.train.tokens);
   return steps > 0 && tokens > 0 ? tokens / steps : NaN;
 }
-// [x, loss] pairs of the training or validation curve.
+// Returns the [x, loss] pairs of the training or validation curve.
 function lossPoints(run, which, axis) {
   const table = run[which];
   return table.step.map(

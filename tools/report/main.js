@@ -18,7 +18,7 @@ function addAllSpectra(section) {
                 [...new Set(flagged.flatMap((f) => f.flags))].join(', ')}.`));
 }
 
-// Opens where there is most to see: the layer that left the null furthest.
+// Opens the page at the layer or head with the largest ratio of eigenvalue to edge.
 function chooseStart() {
   if (!availableMetrics.includes(state.metric)) state.metric = availableMetrics[0];
   const best = runs.map(mostProminent).filter(Boolean).sort((a, b) => b.ratio - a.ratio)[0];

@@ -1,5 +1,5 @@
-// report.html#selftest uses every control of the page and writes its verdict into the document, for
-// tests/report_page.sh. The laws are held against numbers that were found by sampling.
+// report.html#selftest uses every control of the page and writes the result into the document, for
+// tests/tools/report_page_test.cpp. The laws are held against numbers that were found by sampling.
 function selfTest() {
   const failures = [];
   const check = (ok, what) => {

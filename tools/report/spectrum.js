@@ -1,7 +1,7 @@
-// The eigenvalues of one matrix at one step: histogram against the null's density, and scree plot.
+// The eigenvalues of one matrix at one step: a histogram with the null's density, and a scree plot.
 
-// What there is to draw of a run at the chosen place: {values, step, noise, unit}, values falling; null:
-// nothing.
+// Returns a run's spectrum at the chosen place, {values, step, noise, unit} with descending values, or null
+// if the run has none.
 function chosenSpectrum(run) {
   const spectra = spectraOf(run, state.matrix, state.head);
   if (!spectra || !spectra.layers.includes(state.layer)) return null;
@@ -24,7 +24,7 @@ function chosenSpectrum(run) {
     first: firstSpectrum(spectra, grid)
   };
 }
-// The first measurement of the same matrix, in units of its own edge: {step, values}.
+// Returns the first measurement of this matrix, {step, values}, in units of its own edge.
 function firstSpectrum(spectra, grid) {
   const step = spectra.steps[0], values = spectra.get(step, state.layer, state.head) || [];
   const noise = state.spectrumUnit === 'edge' ? nullOf(grid, step, state.layer, state.head) : null;
@@ -34,14 +34,14 @@ function firstSpectrum(spectra, grid) {
 const spectrumLabel = () =>
     (state.spectrumUnit === 'edge' ? 'eigenvalue of M Mᵀ over the null’s edge' : 'eigenvalue λ of M Mᵀ');
 
-// Bars of equal width on the axis: [{from, to, density}], per unit of λ, or of ln λ on a logarithmic axis.
+// Returns bars of equal width on the axis, [{from, to, density}], per unit of λ (of ln λ on a log axis).
 function histogram(values, [low, high], log) {
   const count = Math.max(14, Math.min(64, Math.round(4 * Math.cbrt(values.length) * 1.5)));
   const place = log ? Math.log : (v) => v, back = log ? Math.exp : (v) => v;
   const a = place(low), width = (place(high) - a) / count;
   const bins = new Array(count).fill(0);
   for (const v of values) {
-    if (v < low || v > high) continue;  // zero but for rounding, or beyond a linear axis
+    if (v < low || v > high) continue;  // a zero with rounding errors, or beyond a linear axis
     bins[Math.min(count - 1, Math.floor((place(v) - a) / width))] += 1;
   }
   return bins.map((n, i) => ({
@@ -51,7 +51,7 @@ function histogram(values, [low, high], log) {
                     density: n / values.length / width
                   }));
 }
-// The null's density on the same axis.
+// Returns the null's density on this axis.
 function nullCurve(chosen, log) {
   const {noise, unit} = chosen;
   if (!noise || !noise.law || !(noise.unit > 0)) return [];
@@ -64,14 +64,14 @@ function spectrumDomain(chosen, log) {
   const highs =
       finite.flatMap((c) => [c.values[0] / c.unit, c.noise && c.noise.band ? c.noise.band[1] / c.unit : NaN]);
   const high = extent(highs)[1] * (log ? 1.25 : 1.04);
-  // On a linear axis one large outlier would press the bulk flat: the axis ends at four times the edge.
+  // A linear axis ends at four times the edge, because a large outlier would compress the bulk.
   if (!log)
     return [
       0,
       Math.min(
           high, 4 * (extent(finite.map((c) => (c.noise ? c.noise.bulk / c.unit : NaN)), [high, high])[1]))
     ];
-  // What lies ten decades down is zero to the solver.
+  // Eigenvalues ten decades below the largest are rounding errors of the solver.
   const lows = finite.map(
       (c) =>
           Math.max(last(c.values), c.values[Math.floor(c.values.length * 0.99)] / 30, c.values[0] * 1e-10) /
@@ -129,7 +129,7 @@ function drawSpectra(body, output) {
     const bars = shown.map(
         (c) => Math.max(...histogram(c.values.map((v) => v / c.unit), domain, log).map((b) => b.density)));
     const tallest = Math.max(...bars);
-    // A null with a pole at zero must not press the bars flat.
+    // The axis ignores the null's pole at zero, which would compress the bars.
     const curves = shown.map(
         (c) => extent(
             nullCurve(c, log).filter(([x]) => x >= domain[0] && x <= domain[1]).map((p) => p[1]), [0, 0])[1]);

@@ -1,4 +1,4 @@
-// What is no curve: the runs at a glance, events, speed and memory, recipes.
+// Tables: an overview of the runs, events, speed and memory, recipes.
 function table(header, rows, numeric = []) {
   const cls = (i) => (numeric.includes(i) ? 'number' : null);
   return element(
@@ -25,7 +25,7 @@ const variantOf = (run) =>
     (run.start && run.start.variant) || (run.recipe.get('attention.variant') || '–').replace(/"/g, '');
 const statusOf = (run) => (run.end ? run.end.status : 'not ended');
 
-// The whole layer that stands out most from the first null at the last measurement.
+// Returns the layer with the largest ratio of eigenvalue to edge (of the first null) at the last measurement.
 function mostProminent(run) {
   const grid =
       nearestGridOf(run, matrices[0], nulls[0], false) || nearestGridOf(run, matrices[0], nulls[0], true);
@@ -73,7 +73,7 @@ function addRuns(section) {
       'p', {class: 'caption'},
       'Losses in nats a token, the last of each. tokens/s: median of the logged steps. Memory: the last ' +
           'logged. Cache: bytes of an inference cache a token, bf16.' + prominence));
-  const about = new Map();  // note -> the runs it is true of
+  const about = new Map();  // note -> the runs to which it applies
   for (const run of runs)
     for (const note of run.notes) about.set(note, [...(about.get(note) || []), run.name]);
   const notes = [...about].map(
