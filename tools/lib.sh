@@ -57,18 +57,18 @@ build() {
     run cmake --build "$folder" -j "$(jobs_of_this_machine)" "${targets[@]}" -- --quiet
 }
 
-# user_build [--cuda]: the program in build/, with progress. CUDA code is compiled where there is a GPU to run it and nvcc to
-# compile it, or where it is asked for.
+# user_build [--cuda]: builds the program in build/ and shows progress. It compiles CUDA code if the machine has a
+# GPU and nvcc, or with --cuda.
 user_build() {
     local cuda=OFF
     if [[ ${1:-} == --cuda ]]; then
-        nvcc_path >/dev/null || die "--cuda needs nvcc on PATH or in /usr/local/cuda/bin: install the CUDA toolkit"
+        nvcc_path >/dev/null || die "install the CUDA toolkit: --cuda needs nvcc on PATH or in /usr/local/cuda/bin"
         cuda=ON
     elif have_gpu; then
         if nvcc_path >/dev/null; then
             cuda=ON
         else
-            echo "There is a GPU but no nvcc: install the CUDA toolkit to train on it. Building for the CPU."
+            echo "Building for the CPU: there is a GPU but no nvcc. Install the CUDA toolkit to train on the GPU."
         fi
     fi
     configure build -DCMAKE_BUILD_TYPE=Release -DPASTUR_CUDA=$cuda

@@ -12,7 +12,7 @@ variants (mha, mla-prerope, mla-decoupled) and compares them. Run it again to co
   --input FILES...  your own text (.txt, .jsonl, also .gz or .zst) instead of synthetic stories
   --steps N         training steps of each variant (default: as in the recipes)
   --out DIR         output folder (default: quickstart-out)
-  --cuda            compile the CUDA code also on a machine without a GPU
+  --cuda            compile the CUDA code even if this machine has no GPU
 TEXT
 }
 

@@ -34,8 +34,8 @@ if(NOT PASTUR_CUDA STREQUAL "OFF")
   if(NOT CMAKE_CUDA_COMPILER AND EXISTS /usr/local/cuda/bin/nvcc)
     set(CMAKE_CUDA_COMPILER /usr/local/cuda/bin/nvcc)
   endif()
-  # The GPUs of this machine. Without one: 80, which is Ampere and PTX for later architectures, and 90a, which is
-  # Hopper with its architecture-specific instructions.
+  # Compiles for the GPUs of this machine. Without a GPU, compiles for 80, which is Ampere and PTX for later
+  # architectures, and 90a, which is Hopper with its architecture-specific instructions.
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
     execute_process(COMMAND nvidia-smi --query-gpu=compute_cap --format=csv,noheader
       OUTPUT_VARIABLE capabilities RESULT_VARIABLE status ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
