@@ -6,9 +6,8 @@
 #include <fstream>
 
 #include "engine/model/measure.h"
-#include "engine/train/memory_plan.h"
 #include "engine/train/train_step.h"
-#include "engine/train/trainer.h"
+#include "engine/train/training_setup.h"
 #include "kernels/fill.h"
 
 namespace pastur {
@@ -63,24 +62,22 @@ class Subject {
         : config_(config),
           ctx_(ctx),
           comm_(make_single_comm()),
-          model_(config, compute_dtype(config.train, ctx), {config.train.micro_batch, config.data.seq_len}),
-          optimizer_(config.train, model_.params()),
-          batches_(config, model_.shape()) {
-        GradientSync::lay_out(config.train, 1, model_.params().table());
+          setup_(config, compute_dtype(config.train, ctx)),
+          batches_(config, setup_.model().shape()) {
+        using Purpose = TrainingSetup::Purpose;
         const MemoryInfo memory = memory_info(ctx);
-        MemoryPlan plan = plan_memory(ctx, model_, &optimizer_);
-        plan.settle_recompute(memory, ctx, *comm_, model_);
-        plan.check_fits(memory, ctx, model_);
+        MemoryPlan plan = setup_.plan(ctx, Purpose::kSteps);
+        plan.settle_recompute(memory, ctx, *comm_, setup_.model());
+        plan.check_fits(memory, ctx, setup_.model());
         planned_bytes_ = plan.total();
-        model_.allocate(ctx, true);
-        optimizer_.allocate(ctx);
-        step_ = std::make_unique<TrainStep>(config, ctx, *comm_, model_, optimizer_);
-        model_.params().initialise(ctx, config.train.seed);
+        setup_.allocate(ctx, Purpose::kSteps);
+        step_ = std::make_unique<TrainStep>(config, ctx, *comm_, setup_.model(), setup_.optimizer());
+        setup_.params().initialise(ctx, config.train.seed);
     }
 
-    const ParamTable& table() { return model_.params().table(); }
-    std::string kernels() const { return model_.describe_kernels(); }
-    Recompute recompute() const { return model_.recompute(); }
+    ModelSize size() const { return setup_.size(); }
+    std::string kernels() { return setup_.model().describe_kernels(); }
+    Recompute recompute() { return setup_.model().recompute(); }
     int64_t planned_bytes() const { return planned_bytes_; }
     /// Loss of one more step.
     double step() {
@@ -93,7 +90,7 @@ class Subject {
     }
 
     DiagnosticsCost measure_diagnostics(double step_seconds, std::vector<double>& losses) {
-        return pastur::measure_diagnostics(ctx_, *comm_, config_, model_.params(), step_seconds,
+        return pastur::measure_diagnostics(ctx_, *comm_, config_, setup_.params(), step_seconds,
                                            [&] { losses.push_back(step()); });
     }
 
@@ -101,8 +98,7 @@ class Subject {
     Config config_;
     Context& ctx_;
     std::unique_ptr<Comm> comm_;
-    Model model_;
-    AdamW optimizer_;
+    TrainingSetup setup_;
     RandomBatches batches_;
     std::unique_ptr<TrainStep> step_;
     int64_t planned_bytes_ = 0, done_ = 0;
@@ -167,7 +163,7 @@ VariantBench bench_variant(Context& ctx, const Config& config, const BenchOption
     result.config = config;
     result.config.train.recompute = name_of(subject.recompute());
     result.kernels = subject.kernels();
-    result.size = size_of_model(config, subject.table());
+    result.size = subject.size();
     result.tokens = config.train.global_batch * config.data.seq_len;
     result.planned_bytes = subject.planned_bytes();
     const auto start = std::chrono::steady_clock::now();

@@ -34,20 +34,15 @@ Trainer::Trainer(const Config& config, Context& ctx, Comm& comm)
     : config_(config),
       ctx_(ctx),
       comm_(comm),
-      micro_shape_{config.train.micro_batch, config.data.seq_len},
       micro_batches_(micro_batches_of(config, comm.size())),
       train_data_(open_data(config.data.train, config, "train")),
       val_data_(open_data(config.data.val, config, "val")),
-      model_(config, compute_dtype(config.train, ctx), micro_shape_),
-      optimizer_(config.train, model_.params()) {
+      setup_(config, compute_dtype(config.train, ctx), comm.rank(), comm.size()) {
     state_.data_fingerprint = train_data_.fingerprint();
-    ParamTable& table = model_.params().table();
-    GradientSync::lay_out(config.train, comm.size(), table);
-    optimizer_.own(GradientSync::owned(config.train, comm.rank(), comm.size(), table));
 }
 
 std::string Trainer::describe() const {
-    const ModelSize size = size_of_model(config_, model_.params().table());
+    const ModelSize size = setup_.size();
     return fmt::format(
         "{} {}: {:.2f} M parameters, {:.3f} GFLOP a token, cache {} bytes a token (bf16)\n"
         "data: {:.2f} M training tokens, {:.2f} M for validation; a step reads {} tokens ({} sequences of "
@@ -65,7 +60,7 @@ std::string Trainer::describe() const {
 double Trainer::peak_flops_per_s() {
     if (config_.hw.peak_tflops > 0) return config_.hw.peak_tflops * 1e12;
     if (!comm_.is_root() || !is_cuda(ctx_)) return 0;
-    const DType dtype = model_.params().compute_dtype();
+    const DType dtype = setup_.params().compute_dtype();
     // Three such matrices and some room: a device that is nearly full has other worries.
     const int64_t side = product_side(ctx_);
     if (memory_info(ctx_).free_bytes < 4 * side * side * size_of(dtype)) return 0;
@@ -78,35 +73,24 @@ double Trainer::peak_flops_per_s() {
 void Trainer::allocate() {
     peak_flops_per_s_ = peak_flops_per_s();
     const MemoryInfo memory = memory_info(ctx_);
-    MemoryPlan plan = plan_memory(ctx_, model_, &optimizer_);
-    if (const int64_t bytes =
-            GradientSync::planned_bytes(config_.train, model_.params().table(), comm_.size()))
-        plan.entries.push_back({"gradient sums", bytes});
-    const bool diagnostics = config_.diagnostics.every > 0;
-    if (diagnostics)
-        plan.entries.push_back({"diagnostics", Monitor::planned_bytes(ctx_, config_, model_.params().table(),
-                                                                      comm_.rank(), comm_.size())});
-    // The copy that a checkpoint is written from lies on the host.
-    const int64_t checkpoint_bytes =
-        CheckpointWriter::planned_bytes(model_.params(), optimizer_, comm_.rank());
-    if (checkpoint_bytes > 0 && !is_cuda(ctx_)) plan.entries.push_back({"checkpoint copy", checkpoint_bytes});
-    plan.settle_recompute(memory, ctx_, comm_, model_);
+    Model& model = setup_.model();
+    MemoryPlan plan = setup_.plan(ctx_, TrainingSetup::Purpose::kRun);
+    plan.settle_recompute(memory, ctx_, comm_, model);
     if (comm_.is_root())
         Console::out().write(
-            fmt::format("{}memory on {}, train.recompute = \"{}\"{}:\n{}", model_.describe_kernels(),
-                        device_name(ctx_), name_of(model_.recompute()),
+            fmt::format("{}memory on {}, train.recompute = \"{}\"{}:\n{}", model.describe_kernels(),
+                        device_name(ctx_), name_of(model.recompute()),
                         config_.train.recompute == kRecomputeAuto ? " (auto)" : "", plan.describe(memory)));
-    if (checkpoint_bytes > 0 && comm_.is_root() && is_cuda(ctx_))
+    if (comm_.is_root() && is_cuda(ctx_))
         Console::out().write(fmt::format("memory on the host:\n  {:<24}{:>12.1f} MiB\n", "checkpoint copy",
-                                         static_cast<double>(checkpoint_bytes) / (1 << 20)));
-    plan.check_fits(memory, ctx_, model_);
-    model_.allocate(ctx_, true);
-    optimizer_.allocate(ctx_);
-    folder_->allocate(ctx_, model_.params(), optimizer_, comm_);
-    step_ = std::make_unique<TrainStep>(config_, ctx_, comm_, model_, optimizer_);
-    if (diagnostics)
+                                         static_cast<double>(setup_.checkpoint_bytes()) / (1 << 20)));
+    plan.check_fits(memory, ctx_, model);
+    setup_.allocate(ctx_, TrainingSetup::Purpose::kRun);
+    folder_->allocate(ctx_, setup_.params(), setup_.optimizer(), comm_);
+    step_ = std::make_unique<TrainStep>(config_, ctx_, comm_, model, setup_.optimizer());
+    if (config_.diagnostics.every > 0)
         monitor_ =
-            std::make_unique<Monitor>(ctx_, comm_, config_, model_.params(), folder_->path() / "spectra");
+            std::make_unique<Monitor>(ctx_, comm_, config_, setup_.params(), folder_->path() / "spectra");
 }
 
 ExitCode Trainer::run(const std::filesystem::path& run_dir, bool resume) {
@@ -118,23 +102,23 @@ ExitCode Trainer::run(const std::filesystem::path& run_dir, bool resume) {
 
 void Trainer::start_or_resume(bool resume) {
     const uint64_t fingerprint = state_.data_fingerprint;
-    const bool restored = resume && folder_->restore(ctx_, model_.params(), optimizer_, state_);
+    const bool restored = resume && folder_->restore(ctx_, setup_.params(), setup_.optimizer(), state_);
     if (restored && state_.data_fingerprint != fingerprint)
         fail(ExitCode::kCorruptData, "the training data is not what the checkpoint of step {} was trained on",
              state_.step);
-    if (!restored) model_.params().initialise(ctx_, config_.train.seed);
+    if (!restored) setup_.params().initialise(ctx_, config_.train.seed);
     comm_.barrier();  // every rank has looked at the folder before the first one writes to it
-    folder_->start(ctx_, comm_.size(), restored, state_, model_, comm_.size() * peak_flops_per_s_);
+    folder_->start(ctx_, comm_.size(), restored, state_, setup_.model(), comm_.size() * peak_flops_per_s_);
     if (monitor_ && comm_.is_root()) monitor_->open(restored ? state_.step : -1);
 
     // A step's micro-batches are dealt to the ranks one by one: with the i-th of its own, rank r has the
     // (i ranks + r)-th of all, of this step and those before.
-    const int64_t micro_batch = micro_shape_.batch, ranks = comm_.size(), rank = comm_.rank();
+    const int64_t micro_batch = config_.train.micro_batch, ranks = comm_.size(), rank = comm_.rank();
     const int64_t per_rank = config_.train.global_batch / ranks;
     const ReadSequence read = [this, micro_batch, ranks, rank](int64_t i, std::span<int32_t> out) {
         train_data_.sample((i / micro_batch * ranks + rank) * micro_batch + i % micro_batch, out);
     };
-    batches_ = std::make_unique<BatchStream>(read, state_.step * per_rank, micro_shape_);
+    batches_ = std::make_unique<BatchStream>(read, state_.step * per_rank, setup_.model().shape());
 }
 
 bool Trainer::stop_before_next_step(bool last) {
@@ -218,7 +202,7 @@ void Trainer::handle_nonfinite(const TrainStep::Result& result) {
 
 std::string Trainer::first_nonfinite(Tensor flat) {
     if (std::isfinite(step_->sum_of_squares_of(flat))) return "";
-    for (const Param& param : model_.params().table().params())
+    for (const Param& param : setup_.params().table().params())
         if (!std::isfinite(step_->sum_of_squares_of(flat.slice(0, param.offset, param.stored()))))
             return param.name;
     return "";  // each is finite, their sum is not
@@ -226,16 +210,16 @@ std::string Trainer::first_nonfinite(Tensor flat) {
 
 std::string Trainer::diagnose_nonfinite() {
     step_->sync().share_gradients();
-    const std::string weight = first_nonfinite(model_.params().flat_master());
+    const std::string weight = first_nonfinite(setup_.params().flat_master());
     if (!weight.empty()) return fmt::format("weight {} is not finite", weight);
-    const std::string gradient = first_nonfinite(model_.params().flat_grad());
+    const std::string gradient = first_nonfinite(setup_.params().flat_grad());
     if (!gradient.empty()) return fmt::format("first non-finite gradient is {}'s", gradient);
     return "every single gradient is finite";
 }
 
 bool Trainer::validate() {
     const std::optional<Evaluation> evaluation =
-        evaluate(ctx_, comm_, model_, step_->batch(), val_data_, config_.train.val_tokens,
+        evaluate(ctx_, comm_, setup_.model(), step_->batch(), val_data_, config_.train.val_tokens,
                  [this] { return stop_requested(folder_->path()); });
     if (evaluation && comm_.is_root()) folder_->log_validation(state_, *evaluation);
     return evaluation.has_value();
@@ -246,10 +230,10 @@ void Trainer::save_checkpoint() {
     // again.
     if (monitor_) folder_->log_spectra(monitor_->drain());
     // What no step has read yet, such as the embedding of a rare token, shows up here.
-    if (const std::string weight = first_nonfinite(model_.params().flat_master()); !weight.empty())
+    if (const std::string weight = first_nonfinite(setup_.params().flat_master()); !weight.empty())
         fail(ExitCode::kNonFinite, "step {}: weight {} is not finite: no checkpoint is made of it",
              state_.step, weight);
-    folder_->save(ctx_, comm_, model_.params(), optimizer_, state_);
+    folder_->save(ctx_, comm_, setup_.params(), setup_.optimizer(), state_);
     comm_.barrier();
 }
 

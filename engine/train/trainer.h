@@ -6,13 +6,11 @@
 
 #include "data/loader.h"
 #include "engine/model/batch.h"
-#include "engine/model/model.h"
 #include "engine/ranks/comm.h"
 #include "engine/train/evaluate.h"
-#include "engine/train/memory_plan.h"
-#include "engine/train/optimizer.h"
 #include "engine/train/train_state.h"
 #include "engine/train/train_step.h"
+#include "engine/train/training_setup.h"
 
 namespace pastur {
 
@@ -63,11 +61,9 @@ class Trainer {
     Config config_;
     Context& ctx_;
     Comm& comm_;
-    BatchShape micro_shape_;
     int64_t micro_batches_;  ///< a step and rank
     TokenLoader train_data_, val_data_;
-    Model model_;
-    AdamW optimizer_;
+    TrainingSetup setup_;
     TrainState state_;
     double peak_flops_per_s_ = 0;
 

@@ -7,7 +7,6 @@
 #include "engine/config/config_fields.h"
 #include "engine/config/nearest_name.h"
 #include "engine/io/files.h"
-#include "engine/train/trainer.h"
 #include "tools/pastur/bench_report.h"
 #include "tools/pastur/commands.h"
 #include "tools/pastur/overrides.h"

@@ -6,8 +6,7 @@
 #include "engine/train/checkpoint.h"
 #include "engine/train/checkpoint_store.h"
 #include "engine/train/evaluate.h"
-#include "engine/train/memory_plan.h"
-#include "engine/train/trainer.h"
+#include "engine/train/training_setup.h"
 #include "tools/pastur/commands.h"
 
 namespace pastur {
@@ -31,9 +30,11 @@ int eval(const EvalArguments& arguments) {
     const TokenLoader data(glob, config.data.seq_len, config.model.vocab, config.train.seed);
 
     Context ctx = make_context(device);
-    Model model(config, compute_dtype(config.train, ctx), {config.train.micro_batch, config.data.seq_len});
-    plan_memory(ctx, model, nullptr).check_fits(memory_info(ctx), ctx, model);
-    model.allocate(ctx, false);
+    using Purpose = TrainingSetup::Purpose;
+    TrainingSetup setup(config, compute_dtype(config.train, ctx));
+    Model& model = setup.model();
+    setup.plan(ctx, Purpose::kEvaluate).check_fits(memory_info(ctx), ctx, model);
+    setup.allocate(ctx, Purpose::kEvaluate);
     read_checkpoint_weights(folder, ctx, model.params());
     DeviceBatch batch(ctx, model.shape());
     const auto to_the_end = [] { return false; };

@@ -6,11 +6,8 @@
 #include "engine/bench/bench.h"
 #include "engine/bench/scaling_model.h"
 #include "engine/model/measure.h"
-#include "engine/spectra/monitor.h"
-#include "engine/train/checkpoint_writer.h"
-#include "engine/train/gradient_sync.h"
-#include "engine/train/memory_plan.h"
-#include "engine/train/trainer.h"
+#include "engine/train/train_step.h"
+#include "engine/train/training_setup.h"
 #include "kernels/fill.h"
 #include "tools/pastur/commands.h"
 #include "tools/pastur/overrides.h"
@@ -26,34 +23,6 @@ struct PlanArguments {
     bool measure = false;
     std::vector<Override> overrides;
 };
-
-/// A model that is never allocated.
-struct Planned {
-    Planned(const Config& config, DType dtype, int rank, int ranks)
-        : model(config, dtype, {config.train.micro_batch, config.data.seq_len}),
-          optimizer(config.train, model.params()) {
-        ParamTable& table = model.params().table();
-        GradientSync::lay_out(config.train, ranks, table);
-        optimizer.own(GradientSync::owned(config.train, rank, ranks, table));
-    }
-    const ParamTable& table() { return model.params().table(); }
-    Model model;
-    AdamW optimizer;
-};
-
-/// here: ctx is where the planned rank would run.
-MemoryPlan memory_of(Context& ctx, const Config& config, Planned& planned, int ranks, bool here) {
-    MemoryPlan plan = plan_memory(ctx, planned.model, &planned.optimizer);
-    if (const int64_t bytes = GradientSync::planned_bytes(config.train, planned.table(), ranks))
-        plan.entries.push_back({"gradient sums", bytes});
-    if (config.diagnostics.every > 0)
-        plan.entries.push_back(
-            {"diagnostics", Monitor::planned_bytes(ctx, config, planned.table(), 0, ranks)});
-    if (here && !is_cuda(ctx))
-        plan.entries.push_back({"checkpoint copy", CheckpointWriter::planned_bytes(planned.model.params(),
-                                                                                   planned.optimizer, 0)});
-    return plan;
-}
 
 double mib(int64_t bytes) {
     return static_cast<double>(bytes) / (1 << 20);
@@ -102,10 +71,10 @@ void print_micro_batches(Context& ctx, Config config, DType dtype, int rank, int
     for (int64_t micro = std::max<int64_t>(mine / 4, 1); micro <= mine * 8; micro *= 2) {
         if (share % micro != 0) continue;
         config.train.micro_batch = micro;
-        Planned planned(config, dtype, rank, ranks);
-        const MemoryPlan memory = memory_of(ctx, config, planned, ranks, here);
+        TrainingSetup setup(config, dtype, rank, ranks);
+        const MemoryPlan memory = setup.plan(ctx, TrainingSetup::Purpose::kRun, here);
         fmt::print("  {:<18}", micro);
-        for (const RecomputeChoice& choice : recompute_choices(ctx, planned.model))
+        for (const RecomputeChoice& choice : recompute_choices(ctx, setup.model()))
             fmt::print("{:>14.1f}", mib(memory.total_with(choice.activations)));
         fmt::print("{}\n", micro == mine ? "  <- this recipe" : "");
     }
@@ -166,9 +135,9 @@ void print_scaling(const Config& config, DType dtype, const Links& links, int ba
     fmt::print("  {:<6}{:>7}{:>12}{:>12}{:>12}{:>12}{:>11}{:>14}\n", "", "ranks", "sequences", "compute ms",
                "exposed ms", "step ms", "efficiency", "tokens/s");
     const auto at = [&](int ranks, int64_t sequences) {
-        Planned planned(config, dtype, 0, ranks);
+        const TrainingSetup setup(config, dtype, 0, ranks);
         const double seconds = compute_s * static_cast<double>(sequences) / static_cast<double>(share);
-        return predict_step(config.train, planned.table(), links, ranks,
+        return predict_step(config.train, setup.table(), links, ranks,
                             std::max<int64_t>(sequences / micro, 1), seconds);
     };
     for (int ranks = 1; ranks <= 4096; ranks *= 2)
@@ -189,18 +158,18 @@ int plan(const PlanArguments& arguments) {
     const DType dtype = here                               ? compute_dtype(config.train, ctx)
                         : config.train.precision == "fp32" ? DType::kF32
                                                            : DType::kBF16;
-    Planned planned(config, dtype, world.rank(), ranks);
-    const ModelSize size = size_of_model(config, planned.table());
+    TrainingSetup setup(config, dtype, world.rank(), ranks);
+    const ModelSize size = setup.size();
     const double step_flops =
         size.flops_per_token * static_cast<double>(config.train.global_batch * config.data.seq_len);
 
     const std::unique_ptr<Comm> comm = make_comm(world, ctx, arguments.comm);
     std::optional<MemoryInfo> device;
     if (here || is_cuda(ctx)) device = memory_info(ctx);
-    MemoryPlan memory = memory_of(ctx, config, planned, ranks, device.has_value());
-    if (device) memory.settle_recompute(*device, ctx, *comm, planned.model);
+    MemoryPlan memory = setup.plan(ctx, TrainingSetup::Purpose::kRun, device.has_value());
+    if (device) memory.settle_recompute(*device, ctx, *comm, setup.model());
     double compute_s = step_flops / ranks / (arguments.tflops * 1e12);
-    if (arguments.measure) compute_s = measured_compute(ctx, *comm, config, planned.model.recompute());
+    if (arguments.measure) compute_s = measured_compute(ctx, *comm, config, setup.model().recompute());
     const Links links = arguments.measure ? measured_links(ctx, *comm, arguments)
                                           : Links{arguments.alpha_us * 1e-6, arguments.gbytes * 1e9,
                                                   arguments.gbytes_beyond * 1e9, arguments.node};
@@ -209,7 +178,7 @@ int plan(const PlanArguments& arguments) {
     fmt::print("{} {}: {:.2f} M parameters, {:.3f} GFLOP a token, {:.2f} TFLOP a step of {} sequences\n",
                config.model.preset, config.attention.variant, static_cast<double>(size.parameters) / 1e6,
                size.flops_per_token / 1e9, step_flops / 1e12, config.train.global_batch);
-    print_memory(ctx, planned.model, memory, device, ranks);
+    print_memory(ctx, setup.model(), memory, device, ranks);
     print_micro_batches(ctx, config, dtype, world.rank(), ranks, device.has_value());
     fmt::print(
         "a rank computes {} micro-batch{} of {} in {:.2f} ms ({}{:.3f} TFLOP/s); alpha = {:.1f} us, B = "
@@ -220,7 +189,7 @@ int plan(const PlanArguments& arguments) {
         arguments.measure && ranks > 1 ? "measured between these ranks"
                                        : "assumed: --alpha-us, --gbytes, --node, --gbytes-beyond");
     fmt::print("{}", kScalingFormula);
-    const StepTime step = predict_step(config.train, planned.table(), links, ranks, micro_batches, compute_s);
+    const StepTime step = predict_step(config.train, setup.table(), links, ranks, micro_batches, compute_s);
     fmt::print(
         "predicted step on {} rank{}: {:.2f} ms, of which {:.2f} ms wait for gradients; {} steps: {:.2f} "
         "hours\n",

@@ -1,0 +1,42 @@
+#include "engine/train/training_setup.h"
+
+#include "engine/spectra/monitor.h"
+#include "engine/train/checkpoint_writer.h"
+#include "engine/train/gradient_sync.h"
+
+namespace pastur {
+
+TrainingSetup::TrainingSetup(const Config& config, DType compute_dtype, int rank, int ranks)
+    : rank_(rank),
+      ranks_(ranks),
+      model_(config, compute_dtype, {config.train.micro_batch, config.data.seq_len}),
+      optimizer_(config.train, model_.params()) {
+    ParamTable& table = model_.params().table();
+    GradientSync::lay_out(config.train, ranks, table);
+    optimizer_.own(GradientSync::owned(config.train, rank, ranks, table));
+}
+
+MemoryPlan TrainingSetup::plan(Context& ctx, Purpose purpose, bool ctx_is_target) {
+    MemoryPlan plan = plan_memory(ctx, model_, purpose == Purpose::kEvaluate ? nullptr : &optimizer_);
+    if (purpose == Purpose::kEvaluate) return plan;
+    if (const int64_t bytes = GradientSync::planned_bytes(config().train, table(), ranks_))
+        plan.entries.push_back({"gradient sums", bytes});
+    if (purpose == Purpose::kSteps) return plan;
+    if (config().diagnostics.every > 0)
+        plan.entries.push_back({"diagnostics", Monitor::planned_bytes(ctx, config(), table(), rank_, ranks_)});
+    if (ctx_is_target && !is_cuda(ctx) && checkpoint_bytes() > 0)
+        plan.entries.push_back({"checkpoint copy", checkpoint_bytes()});
+    return plan;
+}
+
+int64_t TrainingSetup::checkpoint_bytes() const {
+    return CheckpointWriter::planned_bytes(model_.params(), optimizer_, rank_);
+}
+
+void TrainingSetup::allocate(Context& ctx, Purpose purpose) {
+    const bool trains = purpose != Purpose::kEvaluate;
+    model_.allocate(ctx, trains);
+    if (trains) optimizer_.allocate(ctx);
+}
+
+}  // namespace pastur

@@ -1,0 +1,44 @@
+#pragma once
+// The parts of a training run on one rank, assembled once for train, bench, plan and eval.
+#include "engine/model/model.h"
+#include "engine/train/memory_plan.h"
+#include "engine/train/optimizer.h"
+
+namespace pastur {
+
+/// Model and optimizer of rank `rank` of `ranks`: the flat buffers are padded to divide over the ranks, and the
+/// optimizer owns the parts whose moments this rank keeps. Nothing is allocated before allocate().
+class TrainingSetup {
+  public:
+    TrainingSetup(const Config& config, DType compute_dtype, int rank = 0, int ranks = 1);
+
+    const Config& config() const { return model_.config(); }
+    int rank() const { return rank_; }
+    int ranks() const { return ranks_; }
+    Model& model() { return model_; }
+    Parameters& params() { return model_.params(); }
+    const ParamTable& table() const { return model_.params().table(); }
+    AdamW& optimizer() { return optimizer_; }
+    ModelSize size() const { return size_of_model(config(), table()); }
+
+    enum class Purpose {
+        kEvaluate,  ///< forward passes only
+        kSteps,     ///< training steps
+        kRun,       ///< training steps, diagnostics and checkpoints
+    };
+    /// Device memory of this rank by entry. ctx_is_target = false: ctx only measures scratch and diagnostics
+    /// for a GPU that is not there, so host memory is not counted.
+    MemoryPlan plan(Context& ctx, Purpose purpose, bool ctx_is_target = true);
+    /// Host memory of the copy that checkpoints are written from; on the CPU a part of plan().
+    int64_t checkpoint_bytes() const;
+
+    /// Allocates parameters, activations, scratch and, unless only evaluating, gradients and moments (zero).
+    void allocate(Context& ctx, Purpose purpose);
+
+  private:
+    int rank_, ranks_;
+    Model model_;
+    AdamW optimizer_;
+};
+
+}  // namespace pastur

@@ -1,0 +1,78 @@
+// What a rank is made of and what its memory plan counts, for every purpose.
+#include "engine/train/training_setup.h"
+
+#include <map>
+
+#include "engine/ranks/comm.h"
+#include "engine/train/train_step.h"
+#include "tests/support/model_harness.h"
+
+namespace pastur::test {
+namespace {
+
+using Purpose = TrainingSetup::Purpose;
+
+class Setup : public testing::Test {
+  protected:
+    Config config(const std::string& train = "") const {
+        return parse_config("[model]\nvocab = 31\nd_model = 32\nlayers = 2\nheads = 2\nffn = 48\n"
+                            "[data]\nseq_len = 16\n[train]\nglobal_batch = 8\nmicro_batch = 2\n" + train,
+                            "recipe", {});
+    }
+    std::map<std::string, int64_t> entries(TrainingSetup& setup, Purpose purpose, bool here = true) {
+        std::map<std::string, int64_t> bytes;
+        for (const MemoryPlan::Entry& entry : setup.plan(ctx_, purpose, here).entries)
+            bytes.emplace(entry.name, entry.bytes);
+        return bytes;
+    }
+    Context& ctx_ = context(Device::kCpu);
+};
+
+TEST_F(Setup, CountsWhatThePurposeNeeds) {
+    TrainingSetup setup(config(), DType::kF32);
+    const auto evaluate = entries(setup, Purpose::kEvaluate), steps = entries(setup, Purpose::kSteps),
+               run = entries(setup, Purpose::kRun), elsewhere = entries(setup, Purpose::kRun, false);
+    EXPECT_EQ(evaluate.count("gradients (fp32)"), 0u);
+    EXPECT_EQ(steps.size(), evaluate.size() + 2) << "gradients and moments";
+    EXPECT_EQ(steps.count("diagnostics"), 0u);
+    EXPECT_EQ(run.size(), steps.size() + 2) << "diagnostics and the checkpoint copy";
+    EXPECT_EQ(run.at("checkpoint copy"), 3 * run.at("master weights (fp32)"));
+    EXPECT_EQ(elsewhere.size(), run.size() - 1);
+    EXPECT_EQ(elsewhere.count("checkpoint copy"), 0u) << "host memory of another machine";
+}
+
+TEST_F(Setup, DividesMomentsAndCountsTheSums) {
+    TrainingSetup whole(config("zero = 1\ndeterministic_comm = true\n"), DType::kF32);
+    EXPECT_TRUE(whole.optimizer().owns_all()) << "a single rank divides nothing";
+    EXPECT_GE(entries(whole, Purpose::kSteps).at("gradient sums"), whole.table().total_elements() * 4);
+    int64_t moments = 0;
+    for (const int rank : {0, 1}) {
+        TrainingSetup half(config("zero = 1\n"), DType::kF32, rank, 2);
+        EXPECT_FALSE(half.optimizer().owns_all());
+        moments += half.optimizer().state_bytes();
+        const auto run = entries(half, Purpose::kRun);
+        EXPECT_EQ(run.at("checkpoint copy"),
+                  half.optimizer().state_bytes() + (rank == 0 ? half.params().master_bytes() : 0));
+        if (rank == 1) {
+            EXPECT_EQ(moments, 2 * half.params().master_bytes());
+        }
+    }
+}
+
+/// Steps run on it, and an evaluation has no gradients.
+TEST_F(Setup, IsWhatAStepRunsOn) {
+    TrainingSetup setup(config("deterministic_comm = true\n"), DType::kF32);
+    const std::unique_ptr<Comm> comm = make_single_comm();
+    setup.allocate(ctx_, Purpose::kSteps);
+    setup.params().initialise(ctx_, 1);
+    TrainStep step(setup.config(), ctx_, *comm, setup.model(), setup.optimizer());
+    Random random(3);
+    const auto next = [&] { return random_batch(random, setup.model().shape(), 31); };
+    EXPECT_TRUE(step.run(next, 0, 1e-3).finite());
+    TrainingSetup evaluation(config(), DType::kF32);
+    evaluation.allocate(ctx_, Purpose::kEvaluate);
+    EXPECT_THROW(evaluation.params().flat_grad(), Error);
+}
+
+}  // namespace
+}  // namespace pastur::test
