@@ -23,7 +23,8 @@ MemoryPlan TrainingSetup::plan(Context& ctx, Purpose purpose, bool ctx_is_target
         plan.entries.push_back({"gradient sums", bytes});
     if (purpose == Purpose::kSteps) return plan;
     if (config().diagnostics.every > 0)
-        plan.entries.push_back({"diagnostics", Monitor::planned_bytes(ctx, config(), table(), rank_, ranks_)});
+        plan.entries.push_back(
+            {"diagnostics", Monitor::planned_bytes(ctx, config(), table(), rank_, ranks_)});
     if (ctx_is_target && !is_cuda(ctx) && checkpoint_bytes() > 0)
         plan.entries.push_back({"checkpoint copy", checkpoint_bytes()});
     return plan;

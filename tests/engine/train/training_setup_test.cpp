@@ -15,9 +15,11 @@ using Purpose = TrainingSetup::Purpose;
 class Setup : public testing::Test {
   protected:
     Config config(const std::string& train = "") const {
-        return parse_config("[model]\nvocab = 31\nd_model = 32\nlayers = 2\nheads = 2\nffn = 48\n"
-                            "[data]\nseq_len = 16\n[train]\nglobal_batch = 8\nmicro_batch = 2\n" + train,
-                            "recipe", {});
+        return parse_config(
+            "[model]\nvocab = 31\nd_model = 32\nlayers = 2\nheads = 2\nffn = 48\n"
+            "[data]\nseq_len = 16\n[train]\nglobal_batch = 8\nmicro_batch = 2\n" +
+                train,
+            "recipe", {});
     }
     std::map<std::string, int64_t> entries(TrainingSetup& setup, Purpose purpose, bool here = true) {
         std::map<std::string, int64_t> bytes;
