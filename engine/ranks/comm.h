@@ -1,5 +1,5 @@
 #pragma once
-// Ranks of one data-parallel job.
+// Collectives between the ranks of one data-parallel job.
 #include <memory>
 #include <string>
 
@@ -10,8 +10,22 @@
 
 namespace pastur {
 
-/// What is begun runs beside the computation queued on ctx after it; the tensors it uses are not to be
-/// touched until finish(). Every rank begins the same things in the same order.
+/// What moves tensors between ranks.
+enum class Transport : uint8_t {
+    kNone,  ///< a single rank
+    kMpi,   ///< through host memory
+    kNccl,  ///< between GPUs
+};
+
+/// Exchanges over MPI that may be in progress at a time, each with a buffer of its tensor's size.
+inline constexpr int64_t kMpiExchanges = 4;
+
+/// Memory of a rank's device (the host's for a CPU rank) that the begin_ functions take for buckets of up to
+/// `bucket_bytes`. ordered: begin_ordered_sum is among them.
+int64_t exchange_bytes(Transport transport, bool on_gpu, int64_t bucket_bytes, bool ordered);
+
+/// An operation that is begun runs concurrently with work queued on ctx after it. Its tensors must not be
+/// touched until finish(). Every rank begins the same operations in the same order.
 class Comm {
   public:
     virtual ~Comm() = default;
@@ -20,12 +34,13 @@ class Comm {
     int rank() const { return world_.rank(); }
     int size() const { return world_.size(); }
     bool is_root() const { return rank() == 0; }
+    Transport transport() const { return transport_; }
 
     /// x = sum over ranks of x, the same bits on every rank. x f32 or f64, contiguous, on ctx's device.
     virtual void all_reduce_sum(Context& ctx, Tensor x) = 0;
     /// Largest value over ranks.
     virtual int all_reduce_max(int value) = 0;
-    /// The most ranks that any host has. Every rank calls it.
+    /// The largest number of ranks on any one host. Every rank calls it.
     int ranks_of_host() { return all_reduce_max(world_.local_rank()) + 1; }
     /// Returns once every rank has called it.
     virtual void barrier() = 0;
@@ -33,25 +48,25 @@ class Comm {
     /// x f32 [size n]: its rank-th part of n elements = the sum over ranks. The other parts are then
     /// undefined.
     virtual void begin_reduce_scatter(Context& ctx, Tensor x) = 0;
-    /// x f32 [size n]: every part = what the rank of that number has in it.
+    /// x f32 [size n]: every part = that part on the rank of its number.
     virtual void begin_all_gather(Context& ctx, Tensor x) = 0;
-    /// Both, one after the other: x f32 [size n] = the sum over ranks, the bits that begin_reduce_scatter
-    /// gives.
+    /// x f32 [size n] = the sum over ranks: a reduce-scatter followed by an all-gather, with the bits of
+    /// begin_reduce_scatter.
     virtual void begin_all_reduce(Context& ctx, Tensor x) = 0;
-    /// total f32 [n] = or += the rank-th part of rank 0's x f32 [size n], then that of rank 1's, ...: an
-    /// order that no library chooses.
+    /// total f32 [n] = or += the rank-th part of rank 0's x f32 [size n], then that of rank 1's, and so on: the
+    /// order of the sum is fixed here, not chosen by a library.
     virtual void begin_ordered_sum(Context& ctx, Tensor total, ConstTensor x, Update update) = 0;
-    /// Pushes what has begun; cheap, to be called now and then while there is other work.
+    /// Advances the operations in progress. Cheap; to be called now and then during other work.
     virtual void progress(Context& ctx) = 0;
-    /// What was begun is done for whatever is queued on ctx from here on.
+    /// Everything begun is complete for work queued on ctx from here on.
     virtual void finish(Context& ctx) = 0;
 
-    /// From here on a rank that is lost ends the job (watchdog.h). Every rank calls it.
+    /// From here on the loss of a rank ends the job (watchdog.h). Every rank calls it.
     void watch(double timeout_s) {
         if (size() > 1)
             watchdog_ = std::make_unique<Watchdog>(std::move(world_.sideband()), where_, timeout_s);
     }
-    /// Where this rank says it is, should it be lost.
+    /// The step to report if this rank is lost.
     void at_step(int64_t step) { where_.at_step(step); }
     /// Ends every rank of the job with this exit code.
     [[noreturn]] void abort(int code) {
@@ -60,24 +75,26 @@ class Comm {
     }
 
   protected:
-    explicit Comm(World& world) : world_(world) {}
+    Comm(World& world, Transport transport) : world_(world), transport_(transport) {}
     World& world_;
     Whereabouts where_;
 
   private:
+    Transport transport_;
     std::unique_ptr<Watchdog> watchdog_;
 };
 
-/// `choice`: mpi, nccl, or auto: NCCL between GPUs, MPI between CPUs. Over MPI, ranks may share a GPU, by way
-/// of host memory. Throws (kUsage, kNoDevice) with the reason where that cannot be. `world` outlives it.
+/// `choice`: mpi, nccl, or auto: NCCL between GPUs, MPI between CPUs. Over MPI, which goes through host memory,
+/// ranks may share a GPU. Throws (kUsage, kNoDevice) with the reason if the choice is not possible. `world`
+/// outlives the result.
 std::unique_ptr<Comm> make_comm(World& world, Context& ctx, const std::string& choice);
 
-/// The single rank, whatever the environment says.
+/// A single rank, whatever the environment says.
 std::unique_ptr<Comm> make_single_comm();
 
-/// Over MPI; null in a build without.
+/// Over MPI; null in a build without it.
 std::unique_ptr<Comm> make_mpi_comm(World& world);
-/// Over NCCL, on ctx's CUDA device, which no other rank may use; null in a build without.
+/// Over NCCL, on ctx's CUDA device, which no other rank may use; null in a build without NCCL.
 std::unique_ptr<Comm> make_nccl_comm(World& world, Context& ctx);
 
 }  // namespace pastur

@@ -1,4 +1,4 @@
-// Data parallelism over MPI: between CPU ranks, and between ranks that share a GPU by way of host memory.
+// Data parallelism over MPI: between CPU ranks, and through host memory between ranks that share a GPU.
 #if defined(PASTUR_HAVE_MPI)
 #include <mpi.h>
 
@@ -17,11 +17,11 @@ MPI_Datatype mpi_type(DType dtype) {
 
 class MpiComm final : public Comm {
   public:
-    explicit MpiComm(World& world) : Comm(world) {}
+    explicit MpiComm(World& world) : Comm(world, Transport::kMpi) {}
 
     void all_reduce_sum(Context& ctx, Tensor x) override {
         const Whereabouts::Collective here(where_, "all-reduce");
-        // Slices bound the host memory a device tensor passes through.
+        // Slices bound the host memory that a device tensor is staged in.
         constexpr int64_t kSlice = int64_t{16} << 20;
         const Tensor flat = x.flat();
         for (int64_t begin = 0; begin < flat.numel(); begin += kSlice) {

@@ -1,4 +1,4 @@
-// Data parallelism between GPUs over NCCL: one rank a GPU.
+// Data parallelism between GPUs over NCCL: one rank per GPU.
 #include "engine/ranks/comm.h"
 
 #if defined(PASTUR_HAVE_NCCL)
@@ -6,8 +6,11 @@
 #include <nccl.h>
 #include <unistd.h>
 
+#include <memory>
 #include <thread>
+#include <type_traits>
 
+#include "engine/ranks/communicator.h"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/handles.h"
 #include "kernels/reduce.h"
@@ -15,21 +18,19 @@
 namespace pastur {
 namespace {
 
-/// NCCL's functions, looked up when a run first needs them: the program also starts where there is no NCCL.
+/// NCCL's functions, looked up when a run first needs them, so the program also starts without NCCL.
 class Nccl {
   public:
+    using Handle = ncclComm_t;
+    using Result = ncclResult_t;
+    static constexpr Result kSuccess = ncclSuccess, kInProgress = ncclInProgress;
+
     static const Nccl& get() {
         static const Nccl nccl;
         return nccl;
     }
     decltype(&ncclGetUniqueId) get_unique_id;
     decltype(&ncclCommInitRankConfig) init_rank;
-    decltype(&ncclCommGetAsyncError) async_error;
-    decltype(&ncclCommFinalize) finalize;
-    decltype(&ncclCommDestroy) destroy;
-    decltype(&ncclCommAbort) abort;
-    decltype(&ncclGetErrorString) error_string;
-    decltype(&ncclGetLastError) last_error;
     decltype(&ncclAllReduce) all_reduce;
     decltype(&ncclReduceScatter) reduce_scatter;
     decltype(&ncclAllGather) all_gather;
@@ -37,6 +38,18 @@ class Nccl {
     decltype(&ncclRecv) receive;
     decltype(&ncclGroupStart) group_start;
     decltype(&ncclGroupEnd) group_end;
+
+    Result async_error(Handle handle) const {
+        Result state = ncclSuccess;
+        const Result asked = get_async_error_(handle, &state);
+        return asked == ncclSuccess ? state : asked;
+    }
+    Result finalize(Handle handle) const { return finalize_(handle); }
+    void destroy(Handle handle) const { destroy_(handle); }
+    void abort(Handle handle) const { abort_(handle); }
+    std::string explain(Handle handle, Result result) const {
+        return fmt::format("{}: {}", error_string_(result), last_error_(handle));
+    }
 
   private:
     Nccl() {
@@ -50,12 +63,12 @@ class Nccl {
         };
         find(get_unique_id, "ncclGetUniqueId");
         find(init_rank, "ncclCommInitRankConfig");
-        find(async_error, "ncclCommGetAsyncError");
-        find(finalize, "ncclCommFinalize");
-        find(destroy, "ncclCommDestroy");
-        find(abort, "ncclCommAbort");
-        find(error_string, "ncclGetErrorString");
-        find(last_error, "ncclGetLastError");
+        find(get_async_error_, "ncclCommGetAsyncError");
+        find(finalize_, "ncclCommFinalize");
+        find(destroy_, "ncclCommDestroy");
+        find(abort_, "ncclCommAbort");
+        find(error_string_, "ncclGetErrorString");
+        find(last_error_, "ncclGetLastError");
         find(all_reduce, "ncclAllReduce");
         find(reduce_scatter, "ncclReduceScatter");
         find(all_gather, "ncclAllGather");
@@ -64,7 +77,33 @@ class Nccl {
         find(group_start, "ncclGroupStart");
         find(group_end, "ncclGroupEnd");
     }
+    decltype(&ncclCommGetAsyncError) get_async_error_;
+    decltype(&ncclCommFinalize) finalize_;
+    decltype(&ncclCommDestroy) destroy_;
+    decltype(&ncclCommAbort) abort_;
+    decltype(&ncclGetErrorString) error_string_;
+    decltype(&ncclGetLastError) last_error_;
 };
+
+struct DestroyStream {
+    void operator()(cudaStream_t stream) const { CUDA_CHECK_LOG(cudaStreamDestroy(stream)); }
+};
+using Stream = std::unique_ptr<std::remove_pointer_t<cudaStream_t>, DestroyStream>;
+Stream make_stream() {
+    cudaStream_t stream = nullptr;
+    CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    return Stream(stream);
+}
+
+struct DestroyEvent {
+    void operator()(cudaEvent_t event) const { CUDA_CHECK_LOG(cudaEventDestroy(event)); }
+};
+using Event = std::unique_ptr<std::remove_pointer_t<cudaEvent_t>, DestroyEvent>;
+Event make_event() {
+    cudaEvent_t event = nullptr;
+    CUDA_CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+    return Event(event);
+}
 
 /// "n1 0000:1b:00.0"
 std::string place_of(const CudaHandles& handles) {
@@ -76,27 +115,17 @@ std::string place_of(const CudaHandles& handles) {
 
 class NcclComm final : public Comm {
   public:
-    NcclComm(World& world, CudaContext& ctx) : Comm(world), nccl_(Nccl::get()) {
+    NcclComm(World& world, CudaContext& ctx)
+        : Comm(world, Transport::kNccl), nccl_(Nccl::get()), comm_(nccl_) {
         refuse_shared_devices(ctx.handles());
-        CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
-        CUDA_CHECK(cudaEventCreateWithFlags(&before_, cudaEventDisableTiming));
-        CUDA_CHECK(cudaEventCreateWithFlags(&after_, cudaEventDisableTiming));
+        stream_ = make_stream();
+        before_ = make_event();
+        after_ = make_event();
         flag_ = allocate(ctx, size_of(DType::kI32));
         ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
         config.blocking = 0;
-        check(nccl_.init_rank(&comm_, size(), shared_id(), rank(), &config), "ncclCommInitRankConfig");
-    }
-    ~NcclComm() override {
-        if (failed_ || is_error(nccl_.finalize(comm_))) {
-            nccl_.abort(comm_);
-        } else {
-            for (ncclResult_t state = ncclInProgress; state == ncclInProgress;)
-                nccl_.async_error(comm_, &state);
-            nccl_.destroy(comm_);
-        }
-        CUDA_CHECK_LOG(cudaEventDestroy(before_));
-        CUDA_CHECK_LOG(cudaEventDestroy(after_));
-        CUDA_CHECK_LOG(cudaStreamDestroy(stream_));
+        comm_.check(nccl_.init_rank(comm_.address(), size(), shared_id(), rank(), &config),
+                    "ncclCommInitRankConfig");
     }
 
     void all_reduce_sum(Context& ctx, Tensor x) override {
@@ -105,18 +134,22 @@ class NcclComm final : public Comm {
         PASTUR_CHECK(x.dtype() == DType::kF64 || x.dtype() == DType::kF32, "all_reduce_sum of {}",
                      describe(x));
         follow(ctx);
-        check(nccl_.all_reduce(x.bytes(), x.bytes(), count(x.numel()), type, ncclSum, comm_, stream_),
-              "ncclAllReduce");
+        comm_.check(nccl_.all_reduce(x.bytes(), x.bytes(), count(x.numel()), type, ncclSum, comm_.get(),
+                                     stream_.get()),
+                    "ncclAllReduce");
         wait();
     }
     int all_reduce_max(int value) override {
         const Whereabouts::Collective here(where_, "agreement on the next step");
-        CUDA_CHECK(cudaMemcpyAsync(flag_.data(), &value, sizeof value, cudaMemcpyHostToDevice, stream_));
-        check(nccl_.all_reduce(flag_.data(), flag_.data(), 1, ncclInt32, ncclMax, comm_, stream_),
-              "ncclAllReduce");
+        CUDA_CHECK(
+            cudaMemcpyAsync(flag_.data(), &value, sizeof value, cudaMemcpyHostToDevice, stream_.get()));
+        comm_.check(
+            nccl_.all_reduce(flag_.data(), flag_.data(), 1, ncclInt32, ncclMax, comm_.get(), stream_.get()),
+            "ncclAllReduce");
         wait();
-        CUDA_CHECK(cudaMemcpyAsync(&value, flag_.data(), sizeof value, cudaMemcpyDeviceToHost, stream_));
-        CUDA_CHECK(cudaStreamSynchronize(stream_));
+        CUDA_CHECK(
+            cudaMemcpyAsync(&value, flag_.data(), sizeof value, cudaMemcpyDeviceToHost, stream_.get()));
+        CUDA_CHECK(cudaStreamSynchronize(stream_.get()));
         return value;
     }
     void barrier() override { all_reduce_max(0); }
@@ -126,19 +159,20 @@ class NcclComm final : public Comm {
         follow(ctx);
         const int64_t part = x.numel() / size();
         float* data = x.data<float>();
-        check(
-            nccl_.reduce_scatter(data, data + rank() * part, count(part), ncclFloat, ncclSum, comm_, stream_),
-            "ncclReduceScatter");
+        comm_.check(nccl_.reduce_scatter(data, data + rank() * part, count(part), ncclFloat, ncclSum,
+                                         comm_.get(), stream_.get()),
+                    "ncclReduceScatter");
     }
     void begin_all_gather(Context& ctx, Tensor x) override {
         const Whereabouts::Collective here(where_, "all-gather");
         follow(ctx);
         const int64_t part = x.numel() / size();
         float* data = x.data<float>();
-        check(nccl_.all_gather(data + rank() * part, data, count(part), ncclFloat, comm_, stream_),
-              "ncclAllGather");
+        comm_.check(
+            nccl_.all_gather(data + rank() * part, data, count(part), ncclFloat, comm_.get(), stream_.get()),
+            "ncclAllGather");
     }
-    // Not ncclAllReduce: its sums may be of another order than ncclReduceScatter's.
+    // Not ncclAllReduce, which may sum in another order than ncclReduceScatter.
     void begin_all_reduce(Context& ctx, Tensor x) override {
         begin_reduce_scatter(ctx, x);
         begin_all_gather(ctx, x);
@@ -149,16 +183,18 @@ class NcclComm final : public Comm {
         follow(ctx);
         const int64_t part = total.numel();
         auto* const received = reinterpret_cast<float*>(received_.data());
-        check(nccl_.group_start(), "ncclGroupStart");
+        comm_.check(nccl_.group_start(), "ncclGroupStart");
         for (int peer = 0; peer < size(); ++peer) {
-            check_started(
-                nccl_.send(x.data<float>() + peer * part, count(part), ncclFloat, peer, comm_, stream_));
-            check_started(
-                nccl_.receive(received + peer * part, count(part), ncclFloat, peer, comm_, stream_));
+            comm_.check_started(nccl_.send(x.data<float>() + peer * part, count(part), ncclFloat, peer,
+                                           comm_.get(), stream_.get()),
+                                "ncclSend, ncclRecv");
+            comm_.check_started(nccl_.receive(received + peer * part, count(part), ncclFloat, peer,
+                                              comm_.get(), stream_.get()),
+                                "ncclSend, ncclRecv");
         }
-        check(nccl_.group_end(), "ncclGroupEnd");
-        CUDA_CHECK(cudaEventRecord(after_, stream_));
-        CUDA_CHECK(cudaStreamWaitEvent(std::get<CudaContext>(ctx).handles().stream, after_, 0));
+        comm_.check(nccl_.group_end(), "ncclGroupEnd");
+        CUDA_CHECK(cudaEventRecord(after_.get(), stream_.get()));
+        CUDA_CHECK(cudaStreamWaitEvent(std::get<CudaContext>(ctx).handles().stream, after_.get(), 0));
         sum_rows(ctx, total, Tensor(received_.data(), DType::kF32, {size(), part}), update);
     }
     void progress(Context&) override {}  // the device does it
@@ -169,45 +205,26 @@ class NcclComm final : public Comm {
 
   private:
     static size_t count(int64_t elements) { return static_cast<size_t>(elements); }
-    static bool is_error(ncclResult_t result) { return result != ncclSuccess && result != ncclInProgress; }
 
-    /// What is queued on ctx until now happens first.
+    /// Collectives wait for everything queued on ctx so far.
     void follow(Context& ctx) {
-        CUDA_CHECK(cudaEventRecord(before_, std::get<CudaContext>(ctx).handles().stream));
-        CUDA_CHECK(cudaStreamWaitEvent(stream_, before_, 0));
+        CUDA_CHECK(cudaEventRecord(before_.get(), std::get<CudaContext>(ctx).handles().stream));
+        CUDA_CHECK(cudaStreamWaitEvent(stream_.get(), before_.get(), 0));
     }
-    /// Until all that was begun is done. The host looks on, so that an error of the network ends the run.
+    /// Waits for all collectives. The host polls, so a network error ends the run.
     void wait() {
-        CUDA_CHECK(cudaEventRecord(after_, stream_));
+        CUDA_CHECK(cudaEventRecord(after_.get(), stream_.get()));
         for (;;) {
-            const cudaError_t state = cudaEventQuery(after_);
+            const cudaError_t state = cudaEventQuery(after_.get());
             if (state == cudaSuccess) return;
             if (state != cudaErrorNotReady) CUDA_CHECK(state);
-            ncclResult_t error = ncclSuccess;
-            nccl_.async_error(comm_, &error);
-            if (is_error(error)) fail_with(error, "ncclCommGetAsyncError");
+            comm_.check_progress();
             std::this_thread::yield();
         }
     }
-    void check_started(ncclResult_t result) {
-        if (is_error(result)) fail_with(result, "ncclSend, ncclRecv");
-    }
-    /// A call of a non-blocking communicator has begun when it returns; the next one must wait for its end.
-    void check(ncclResult_t result, const char* call) {
-        while (result == ncclInProgress) {
-            nccl_.async_error(comm_, &result);
-            if (result == ncclInProgress) std::this_thread::yield();
-        }
-        if (result != ncclSuccess) fail_with(result, call);
-    }
-    [[noreturn]] void fail_with(ncclResult_t result, const char* call) {
-        failed_ = true;
-        fail(ExitCode::kRankLost, "{}: {}: {}", call, nccl_.error_string(result), nccl_.last_error(comm_));
-    }
-
     ncclUniqueId shared_id() {
         ncclUniqueId id{};
-        if (rank() == 0) check(nccl_.get_unique_id(&id), "ncclGetUniqueId");
+        if (rank() == 0) comm_.check(nccl_.get_unique_id(&id), "ncclGetUniqueId");
         if (size() == 1) return id;
         const std::string mine(id.internal, rank() == 0 ? sizeof id.internal : 0);
         world_.sideband().all_gather(mine).front().copy(id.internal, sizeof id.internal);
@@ -219,19 +236,19 @@ class NcclComm final : public Comm {
         for (size_t i = 0; i < places.size(); ++i)
             for (size_t j = 0; j < i; ++j)
                 if (places[i] == places[j])
-                    fail(ExitCode::kNoDevice,
-                         "ranks {} and {} would share a GPU ({}), which NCCL does not do: start one rank a "
-                         "GPU, "
-                         "or --comm mpi",
-                         j, i, places[i]);
+                    fail(
+                        ExitCode::kNoDevice,
+                        "ranks {} and {} would share a GPU ({}), which NCCL does not support: start one rank per "
+                        "GPU, or use --comm mpi",
+                        j, i, places[i]);
     }
 
+    // Destroyed from the last to the first: the communicator before the stream and the memory it uses.
     const Nccl& nccl_;
-    ncclComm_t comm_ = nullptr;
-    cudaStream_t stream_ = nullptr;
-    cudaEvent_t before_ = nullptr, after_ = nullptr;
     Buffer flag_, received_;
-    bool failed_ = false;
+    Stream stream_;
+    Event before_, after_;
+    Communicator<Nccl> comm_;
 };
 
 }  // namespace

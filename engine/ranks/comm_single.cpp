@@ -6,7 +6,7 @@ namespace {
 
 class SingleComm final : public Comm {
   public:
-    explicit SingleComm(World& world) : Comm(world) {}
+    explicit SingleComm(World& world) : Comm(world, Transport::kNone) {}
     void all_reduce_sum(Context&, Tensor) override {}
     int all_reduce_max(int value) override { return value; }
     void barrier() override {}

@@ -6,9 +6,6 @@
 namespace pastur {
 namespace {
 
-/// Exchanges under way at most, each with a buffer of a bucket's size.
-constexpr size_t kInFlight = 4;
-
 Tensor part_of(const Tensor& x, int rank, int size) {
     const int64_t n = x.numel() / size;
     return x.slice(0, rank * n, n);
@@ -49,7 +46,7 @@ std::vector<float> MpiJobs::take_buffer(int64_t count) {
 
 void MpiJobs::begin_sum(Context& ctx, Tensor total, ConstTensor x, Update update, Then then,
                         Tensor gathered) {
-    while (jobs_.size() >= kInFlight) {  // the oldest makes room
+    while (std::ssize(jobs_) >= kMpiExchanges) {  // the oldest makes room
         Job& oldest = *jobs_.front();
         is_finished(oldest.request, true);
         advance(ctx, false);
@@ -110,7 +107,7 @@ void MpiJobs::end_gather(Context& ctx, Job& job) {
     if (is_cuda(ctx)) upload(ctx, job.gathered, as_tensor(std::span(job.staged)));
 }
 
-/// Oldest first. A job that is not done holds back the gathers of later ones, so that those begin in order.
+/// Oldest first. A job that is not done holds back the gathers of later ones, so gathers begin in order.
 void MpiJobs::advance(Context& ctx, bool wait) {
     bool in_order = true;
     for (const auto& job : jobs_) {

@@ -1,5 +1,7 @@
 #pragma once
-// Sums of the parts of a tensor over MPI ranks, in the order of the ranks and under way while others compute.
+// Sums over MPI ranks in the order of the ranks, which overlap with computation.
+#include <mpi.h>
+
 #include <deque>
 #include <memory>
 #include <vector>
@@ -9,9 +11,10 @@
 
 namespace pastur {
 
-/// A sum is an all-to-all of parts, added up here, and where it is to be whole an all-gather of the results:
-/// as many bytes as a ring moves, in an order that MPI's choice of algorithm cannot change. MPI moves nothing
-/// between calls into it: progress() is what makes exchanges overlap with computation.
+/// A sum is an all-to-all of the ranks' parts, which are added up here; if every rank needs the whole sum, an
+/// all-gather of the results follows. That moves as many bytes as a ring all-reduce, in an order that MPI's
+/// choice of algorithm cannot change. MPI transfers data only within calls into it, so progress() is what
+/// makes exchanges overlap with computation.
 class MpiJobs {
   public:
     MpiJobs();
@@ -20,7 +23,8 @@ class MpiJobs {
     MpiJobs& operator=(const MpiJobs&) = delete;
 
     enum class Then : uint8_t { kNothing, kGather };
-    /// total f32 [n] = or += the rank-th parts of every x f32 [size n]; then x = all totals, if asked for.
+    /// total f32 [n] = or += the sum of the rank-th parts of every rank's x f32 [size n]. Then::kGather:
+    /// afterwards gathered f32 [size n] = the totals of all ranks.
     void begin_sum(Context& ctx, Tensor total, ConstTensor x, Update update, Then then, Tensor gathered);
     /// Gathers the parts of x f32 [size n].
     void begin_gather(Context& ctx, Tensor x);
@@ -28,7 +32,7 @@ class MpiJobs {
     void finish(Context& ctx) { advance(ctx, true); }
 
   private:
-    /// One tensor on its way. `received` holds what others sent; `staged` the host's copy of a device tensor.
+    /// One sum or gather. `received`: the parts that the ranks sent; `staged`: the host copy of a device tensor.
     struct Job {
         enum class Stage : uint8_t { kExchange, kSummed, kGather, kDone };
         Stage stage;
@@ -46,11 +50,11 @@ class MpiJobs {
 
     int rank_ = 0, size_ = 1;
     CpuContext host_;
-    // Gathers begin when a sum is ready, which is at other moments on other ranks: in a communicator of their
-    // own they still begin in one order.
+    // A gather begins when its sum is ready, between exchanges that differ from rank to rank. A communicator of
+    // their own keeps gathers in one order.
     MPI_Comm exchanges_ = MPI_COMM_NULL, gathers_ = MPI_COMM_NULL;
     std::deque<std::unique_ptr<Job>> jobs_;
-    std::vector<std::vector<float>> spare_;  ///< buffers of past jobs: their pages are there already
+    std::vector<std::vector<float>> spare_;  ///< buffers of past jobs, whose pages are already mapped
 };
 
 }  // namespace pastur
