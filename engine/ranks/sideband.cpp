@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -38,18 +39,24 @@ int milliseconds_to(Clock::time_point deadline) {
     return static_cast<int>(std::max<int64_t>(left, 0));
 }
 
+void disable_delay(int socket) {
+    const int one = 1;
+    setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+}
+
 void send_all(int socket, const void* data, size_t bytes) {
     const char* next = static_cast<const char*>(data);
     while (bytes > 0) {
         const ssize_t sent = send(socket, next, bytes, MSG_NOSIGNAL);
         if (sent < 0 && errno == EINTR) continue;
-        if (sent <= 0) fail(ExitCode::kRankLost, "a rank is gone: send: {}", std::strerror(errno));
+        if (sent <= 0)
+            fail(ExitCode::kRankLost, "the connection to a rank is lost: send: {}", std::strerror(errno));
         next += sent;
         bytes -= static_cast<size_t>(sent);
     }
 }
 
-/// False when the other side closed, or nothing came in time.
+/// False: the other side closed, or the bytes did not arrive in time.
 bool receive_all(int socket, void* data, size_t bytes, Clock::time_point deadline) {
     char* next = static_cast<char*>(data);
     while (bytes > 0) {
@@ -81,7 +88,7 @@ std::string receive_text(int socket, int from) {
         text.resize(length);
         good = receive_all(socket, text.data(), length, deadline);
     }
-    if (!good) fail(ExitCode::kRankLost, "rank {} is gone before training began", from);
+    if (!good) fail(ExitCode::kRankLost, "rank {} was lost before training began", from);
     return text;
 }
 
@@ -101,16 +108,45 @@ Socket connect_to(const std::string& address, int port, Clock::time_point deadli
         getsockopt(made.get(), SOL_SOCKET, SO_ERROR, &error, &length);
     }
     if (error != 0) return Socket();
-    const int one = 1;
-    setsockopt(made.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    disable_delay(made.get());
     return made;
 }
 
-/// Connected sockets were made without blocking, so that connecting could end.
+/// Connections are made without blocking, so waiting for one can end.
 void make_blocking(int socket) {
     fcntl(socket, F_SETFL, fcntl(socket, F_GETFL) & ~O_NONBLOCK);
     const timeval longest{60, 0};
     setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &longest, sizeof longest);
+}
+
+/// A connection to rank 0 that has not said hello yet: a rank of this job or a stranger, such as a port
+/// scanner. A silent one delays no other and is dropped at its deadline.
+struct Guest {
+    Socket socket;
+    Clock::time_point deadline;
+    Hello hello = {};
+    size_t received = 0;  ///< bytes of hello
+};
+constexpr size_t kMostGuests = 256;
+
+/// Returns when a guest or a new connection may have sent something, or at the first deadline.
+void wait_for_guests(int listener, std::vector<Guest>& guests, Clock::time_point deadline) {
+    if (guests.size() >= kMostGuests) guests.erase(guests.begin());
+    std::vector<pollfd> ready = {{listener, POLLIN, 0}};
+    for (const Guest& guest : guests) {
+        ready.push_back({guest.socket.get(), POLLIN, 0});
+        deadline = std::min(deadline, guest.deadline);
+    }
+    if (poll(ready.data(), ready.size(), milliseconds_to(deadline)) < 0 && errno != EINTR)
+        fail(ExitCode::kRankLost, "rank 0 cannot wait for the other ranks: poll: {}", std::strerror(errno));
+}
+
+/// Reads the bytes of the hello that have arrived. False: the guest closed its connection.
+bool read_hello(Guest& guest) {
+    char* const next = reinterpret_cast<char*>(&guest.hello) + guest.received;
+    const ssize_t got = recv(guest.socket.get(), next, sizeof(Hello) - guest.received, 0);
+    if (got > 0) guest.received += static_cast<size_t>(got);
+    return got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR));
 }
 
 }  // namespace
@@ -124,7 +160,8 @@ Socket& Socket::operator=(Socket&& other) noexcept {
     return *this;
 }
 
-Sideband::Listener::Listener(int port) : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+Sideband::Listener::Listener(int port)
+    : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
     const int one = 1;
     setsockopt(socket_.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     sockaddr_in address{};
@@ -142,33 +179,37 @@ Sideband::Listener::Listener(int port) : socket_(::socket(AF_INET, SOCK_STREAM |
 Sideband Sideband::host(const Listener& listener, int size, uint64_t token, double timeout_s) {
     Sideband band(0, size);
     band.sockets_.resize(static_cast<size_t>(size));
+    std::vector<Guest> guests;
     const Clock::time_point deadline = deadline_in(timeout_s);
     for (int there = 1; there < size;) {
-        pollfd ready{listener.socket(), POLLIN, 0};
-        if (const int polled = poll(&ready, 1, milliseconds_to(deadline)); polled < 0 && errno == EINTR)
-            continue;
-        else if (polled <= 0) {
-            std::vector<int> missing;
-            for (int rank = 1; rank < size; ++rank)
-                if (band.sockets_[static_cast<size_t>(rank)].get() < 0) missing.push_back(rank);
-            fail(ExitCode::kRankLost, "{} of {} ranks did not come to port {} of rank 0 within {} s: {}",
-                 missing.size(), size, listener.port(), timeout_s, fmt::join(missing, ", "));
-        }
-        Socket joined(accept4(listener.socket(), nullptr, nullptr, SOCK_CLOEXEC));
-        Hello hello;
-        // A stranger, a port scanner say, is let go.
-        if (!receive_all(joined.get(), &hello, sizeof hello, deadline_in(2)) ||
-            hello.magic != Hello{}.magic || hello.token != token || hello.size != size || hello.rank < 1 ||
-            hello.rank >= size || band.sockets_[static_cast<size_t>(hello.rank)].get() >= 0)
-            continue;
-        const int one = 1;
-        setsockopt(joined.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-        make_blocking(joined.get());
-        send_all(joined.get(), &hello, sizeof hello);  // welcome
-        band.sockets_[static_cast<size_t>(hello.rank)] = std::move(joined);
-        ++there;
+        if (Clock::now() >= deadline) band.fail_missing(listener.port(), timeout_s);
+        wait_for_guests(listener.socket(), guests, deadline);
+        Socket joined(accept4(listener.socket(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+        if (joined.get() >= 0) guests.push_back({std::move(joined), std::min(deadline, deadline_in(2))});
+        std::erase_if(guests, [&](Guest& guest) {
+            if (!read_hello(guest) || Clock::now() >= guest.deadline) return true;
+            if (guest.received < sizeof(Hello)) return false;
+            const Hello& hello = guest.hello;
+            const bool rank_of_job = hello.magic == Hello{}.magic && hello.token == token &&
+                                     hello.size == size && hello.rank >= 1 && hello.rank < size;
+            if (!rank_of_job || band.sockets_[static_cast<size_t>(hello.rank)].get() >= 0) return true;
+            disable_delay(guest.socket.get());
+            make_blocking(guest.socket.get());
+            send_all(guest.socket.get(), &hello, sizeof hello);  // the welcome
+            band.sockets_[static_cast<size_t>(hello.rank)] = std::move(guest.socket);
+            ++there;
+            return true;
+        });
     }
     return band;
+}
+
+void Sideband::fail_missing(int port, double timeout_s) const {
+    std::vector<int> missing;
+    for (int rank = 1; rank < size_; ++rank)
+        if (sockets_[static_cast<size_t>(rank)].get() < 0) missing.push_back(rank);
+    fail(ExitCode::kRankLost, "{} of {} ranks did not connect to port {} of rank 0 within {} s: {}",
+         missing.size(), size_, port, timeout_s, fmt::join(missing, ", "));
 }
 
 Sideband Sideband::join(int rank, int size, const std::vector<std::string>& addresses, int port,
@@ -180,7 +221,7 @@ Sideband Sideband::join(int rank, int size, const std::vector<std::string>& addr
             Socket made = connect_to(address, port, deadline);
             Hello welcome;
             if (made.get() < 0 || send(made.get(), &hello, sizeof hello, MSG_NOSIGNAL) != sizeof hello ||
-                !receive_all(made.get(), &welcome, sizeof welcome, deadline_in(5)) ||
+                !receive_all(made.get(), &welcome, sizeof welcome, std::min(deadline, deadline_in(5))) ||
                 std::memcmp(&welcome, &hello, sizeof hello) != 0)
                 continue;
             make_blocking(made.get());

@@ -1,6 +1,6 @@
 #pragma once
-// A line between the ranks of a job beside MPI or NCCL: TCP, from every rank to rank 0. It carries what those
-// need to begin (NCCL's id), and what is to be heard when they are stuck.
+// TCP connections from every rank of a job to rank 0, next to MPI or NCCL. They carry what those need to start
+// (NCCL's id), and they still work when those hang.
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -23,7 +23,7 @@ class Socket {
 
 class Sideband {
   public:
-    /// Where rank 0 waits for the others.
+    /// The socket on which rank 0 waits for the other ranks.
     class Listener {
       public:
         /// Port 0: any free one. Throws (kRankLost) naming the port.
@@ -36,27 +36,28 @@ class Sideband {
         int port_ = 0;
     };
 
-    /// Rank 0: returns when all others are there. `token` tells the job's ranks from strangers. Throws
-    /// (kRankLost) naming the ranks that did not come.
+    /// Rank 0: returns once every other rank has connected. `token` distinguishes the job's ranks from
+    /// strangers, which are ignored and do not extend the timeout. Throws (kRankLost) naming missing ranks.
     static Sideband host(const Listener& listener, int size, uint64_t token, double timeout_s);
-    /// The others. The first address that answers as this job's is taken. Throws (kRankLost).
+    /// Other ranks: connects to the first address that answers as this job's rank 0. Throws (kRankLost).
     static Sideband join(int rank, int size, const std::vector<std::string>& addresses, int port,
                          uint64_t token, double timeout_s);
 
     int rank() const { return rank_; }
     int size() const { return size_; }
-    /// What every rank gave, by rank. Every rank calls it.
+    /// The `mine` of every rank, by rank. Every rank calls it.
     std::vector<std::string> all_gather(const std::string& mine);
-    /// Rank 0: to rank r at [r], none at [0]. Others: to rank 0 at [0].
+    /// On rank 0: [r] is the connection to rank r, [0] is none. On other ranks: [0] is the one to rank 0.
     const std::vector<Socket>& sockets() const { return sockets_; }
 
   private:
     Sideband(int rank, int size) : rank_(rank), size_(size) {}
+    [[noreturn]] void fail_missing(int port, double timeout_s) const;
     int rank_, size_;
     std::vector<Socket> sockets_;
 };
 
-/// This host's IPv4 addresses, the loopback last: where its rank 0 may be reached.
+/// This host's IPv4 addresses, by which other ranks may reach it; the loopback last.
 std::vector<std::string> own_addresses();
 
 }  // namespace pastur

@@ -1,12 +1,16 @@
 // How ranks are told of each other without MPI: variables, and the sideband.
 #include "engine/ranks/launch.h"
 
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <future>
 #include <map>
+#include <thread>
 
 #include "engine/ranks/sideband.h"
 #include "tests/support/command_line.h"
@@ -78,6 +82,17 @@ TEST_F(Launches, NameWhatIsMissingOrWrong) {
     });
 }
 
+/// A connection that says nothing.
+Socket connect_to_loopback(int port) {
+    Socket made(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<uint16_t>(port));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(connect(made.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    return made;
+}
+
 TEST(Sidebands, GatherFromEveryRank) {
     constexpr int kSize = 4;
     const Sideband::Listener listener(0);
@@ -104,10 +119,41 @@ TEST(Sidebands, KnowTheirJobAndNameWhoIsMissing) {
     auto member = std::async(std::launch::async, [&] {
         return Sideband::join(2, 3, {"127.0.0.1"}, listener.port(), 42, 10).rank();
     });
-    expect_error(ExitCode::kRankLost, {"1 of 3 ranks did not come", ": 1"},
+    expect_error(ExitCode::kRankLost, {"1 of 3 ranks did not connect", ": 1"},
                  [&] { Sideband::host(listener, 3, 42, 2); });
     stranger.wait();
     EXPECT_EQ(member.get(), 2);
+}
+
+TEST(Sidebands, KeepTheirDeadlineHoweverManyStrangersConnect) {
+    const Sideband::Listener listener(0);
+    std::atomic<bool> done = false;
+    auto strangers = std::async(std::launch::async, [&] {
+        std::vector<Socket> silent;
+        const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(12);
+        while (!done && std::chrono::steady_clock::now() < end) {
+            silent.push_back(connect_to_loopback(listener.port()));
+            std::this_thread::sleep_for(std::chrono::milliseconds(50));
+        }
+    });
+    const auto begin = std::chrono::steady_clock::now();
+    expect_error(ExitCode::kRankLost, {"1 of 2 ranks did not connect"},
+                 [&] { Sideband::host(listener, 2, 42, 1.5); });
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(4));
+    done = true;
+}
+
+TEST(Sidebands, LetNoStrangerDelayARank) {
+    const Sideband::Listener listener(0);
+    std::vector<Socket> silent;
+    for (int i = 0; i < 5; ++i) silent.push_back(connect_to_loopback(listener.port()));
+    auto member = std::async(std::launch::async, [&] {
+        return Sideband::join(1, 2, {"127.0.0.1"}, listener.port(), 42, 4).rank();
+    });
+    const auto begin = std::chrono::steady_clock::now();
+    EXPECT_EQ(Sideband::host(listener, 2, 42, 4).size(), 2);
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(2)) << "5 strangers of 2 s each";
+    EXPECT_EQ(member.get(), 1);
 }
 
 TEST_F(CommandLine, CpuRanksNeedMpi) {
