@@ -44,11 +44,11 @@ World::World(World&& other) noexcept
 #if defined(PASTUR_HAVE_MPI)
 namespace {
 
-/// What rank 0 tells the others about its end of the sideband.
+/// How the other ranks reach rank 0 for the sideband.
 struct Invitation {
     uint64_t token = 0;
     int port = 0;
-    char addresses[1024] = {};  ///< one after the other, each closed by a 0
+    char addresses[1024] = {};  ///< consecutive, each terminated by a 0
 };
 
 Sideband connect_over_mpi(int rank, int size) {
@@ -81,6 +81,7 @@ void World::join_mpi() {
     int provided = 0;
     check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
     mpi_ = true;
+    check_thread_support(provided);
     check_mpi(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     check_mpi(MPI_Comm_rank(MPI_COMM_WORLD, &launch_.rank), "MPI_Comm_rank");
     check_mpi(MPI_Comm_size(MPI_COMM_WORLD, &launch_.size), "MPI_Comm_size");
@@ -101,7 +102,7 @@ void World::abort(int code) {
     _exit(code);
 }
 #else
-// Without MPI detect_launch() never finds it.
+// In a build without MPI detect_launch() never returns kMpi.
 void World::join_mpi() {}
 World::~World() = default;
 void World::abort(int code) {

@@ -9,10 +9,12 @@ namespace pastur {
 
 class World {
   public:
-    /// One process by itself.
+    /// A single process.
     World() = default;
-    /// As detect_launch() says: initialises MPI, or finds rank 0; then the sideband stands. Once, early in
-    /// main: MPI is finalised when the object goes. Throws (kUsage, kRankLost).
+    /// The place that `launch` names, without a connection to the other processes.
+    explicit World(Launch launch) : launch_(std::move(launch)) {}
+    /// Follows detect_launch(): initialises MPI or connects to rank 0, then sets up the sideband. Call it once,
+    /// early in main: the destructor finalises MPI. Throws (kUsage, kRankLost, kOther).
     static World from_environment();
     ~World();
     World(World&& other) noexcept;
@@ -22,16 +24,15 @@ class World {
     int rank() const { return launch_.rank; }
     int size() const { return launch_.size; }
     int local_rank() const { return launch_.local_rank; }  ///< among the ranks of this host
-    /// Of several processes.
+    /// Only if there are several processes.
     Sideband& sideband() { return *sideband_; }
-    /// Ends every rank of the job with this exit code, or this process where that cannot be.
+    /// Ends every rank of the job with this exit code, or only this process if it was started without MPI.
     [[noreturn]] void abort(int code);
 
   private:
-    explicit World(Launch launch) : launch_(std::move(launch)) {}
     void join_mpi();
     Launch launch_;
-    bool mpi_ = false;  ///< to be finalised
+    bool mpi_ = false;  ///< MPI is to be finalised
     std::optional<Sideband> sideband_;
 };
 

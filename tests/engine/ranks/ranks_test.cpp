@@ -105,6 +105,15 @@ TEST_F(Ranks, ResumeOnAnotherNumberOfThem) {
     }
 }
 
+TEST_F(Ranks, RefuseAnMpiWithoutSupportForThreads) {
+    const Result result = shell("PASTUR_FAULT_MPI_THREADS=1 LD_PRELOAD='" +
+                                (binary().parent_path() / "libpastur_faults.so").string() + "' " +
+                                launcher(1) + train_line("run"));
+    EXPECT_EQ(result.code, 1) << result.err;
+    EXPECT_NE(result.err.find("pastur: this MPI grants MPI_THREAD_SINGLE"), std::string::npos) << result.err;
+    EXPECT_FALSE(fs::exists(file("run")));
+}
+
 TEST_F(Ranks, RefuseACheckpointThatLostAPart) {
     expect_trained(2, "run", "--train.zero=1 --train.steps=2 --train.warmup_steps=1");
     const std::string folder = checkpoint("run", 2);
