@@ -9,20 +9,20 @@ namespace pastur {
 struct Launch {
     enum class Kind : uint8_t {
         kAlone,
-        kMpi,    ///< by mpirun, or srun with MPI's plug-in: MPI knows the rest
-        kPlain,  ///< by variables alone: rank 0 is found by address and port
+        kMpi,    ///< by mpirun, or by srun with MPI's plug-in: MPI knows the rest
+        kPlain,  ///< by environment variables alone: rank 0 listens at address and port
     };
     Kind kind = Kind::kAlone;
     int rank = 0, size = 1, local_rank = 0;
     std::string address = {};
     int port = 0;
-    uint64_t token = 0;  ///< of the job
+    uint64_t token = 0;  ///< identifies the job
 };
 
-/// From the environment: a variable of mpirun's (where the build has MPI); RANK, WORLD_SIZE, LOCAL_RANK,
-/// MASTER_ADDR and MASTER_PORT; or a Slurm step of several tasks (SLURM_PROCID, SLURM_STEP_NUM_TASKS,
-/// SLURM_LOCALID, and for rank 0's address SLURM_STEP_NODELIST). Throws (kUsage) naming a variable that is
-/// missing or no number.
+/// Reads the environment: a variable set by mpirun (in a build with MPI); RANK, WORLD_SIZE, LOCAL_RANK,
+/// MASTER_ADDR and MASTER_PORT; or those of a Slurm step of several tasks (SLURM_PROCID, SLURM_STEP_NUM_TASKS,
+/// SLURM_LOCALID, and SLURM_STEP_NODELIST for rank 0's address). Throws (kUsage) naming the variable that is
+/// missing or not a number.
 Launch detect_launch();
 
 /// The first host of Slurm's list: "gpu[03-05,9],login" -> "gpu03".

@@ -54,7 +54,7 @@ Watchdog::Beat Watchdog::own_beat() const {
     return beat;
 }
 
-/// A rank that does not take it is noticed elsewhere.
+/// Never waits: a rank whose connection is full or closed is found by judge() or hear().
 void Watchdog::tell(const Beat& beat) const {
     for (const Socket& socket : band_.sockets())
         if (socket.get() >= 0) send(socket.get(), &beat, sizeof beat, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -100,18 +100,18 @@ void Watchdog::hear(Peer& peer, int socket) {
 }
 
 void Watchdog::judge() {
-    Beat latest = own_beat();  // of the collective that somebody has waited in for too long
+    Beat latest = own_beat();  // of the rank that has waited too long in the latest collective
     for (size_t i = 0; i < peers_.size(); ++i) {
         const Peer& peer = peers_[i];
         if (peer.left || band_.sockets()[i].get() < 0) continue;
         if (const double silent = now() - peer.heard; silent > timeout_s_)
             lost(peer,
-                 fmt::format("no sign of life for {:.1f} s: it was stopped, or its host is gone", silent));
+                 fmt::format("no sign of life for {:.1f} s: it was stopped, or its host is down", silent));
         if (peer.beat.waiting_seconds > timeout_s_ && peer.beat.collectives >= latest.collectives)
             latest = peer.beat;
     }
     if (band_.rank() != 0 || latest.waiting_seconds <= timeout_s_) return;
-    const std::string waited = fmt::format("others have waited {:.1f} s for it in collective {} ({})",
+    const std::string waited = fmt::format("other ranks have waited {:.1f} s for it in collective {} ({})",
                                            latest.waiting_seconds, latest.collectives, latest.last);
     Peer self{0, own_beat(), now()};
     if (self.beat.collectives < latest.collectives) lost(self, waited);
@@ -120,8 +120,8 @@ void Watchdog::judge() {
     });
     lost(*late, late->beat.collectives < latest.collectives
                     ? waited
-                    : fmt::format("every rank is in collective {} ({}) and none gets out", latest.collectives,
-                                  latest.last));
+                    : fmt::format("every rank is in collective {} ({}) and none completes it",
+                                  latest.collectives, latest.last));
 }
 
 void Watchdog::lost(const Peer& peer, const std::string& why) {
@@ -137,7 +137,7 @@ void Watchdog::end_all(int code) {
     beat.kind = Beat::Kind::kFailed;
     beat.code = code;
     tell(beat);
-    _exit(code);  // no destructor: libraries would wait for the ranks that are gone
+    _exit(code);  // without destructors, in which libraries would wait for the lost ranks
 }
 
 }  // namespace pastur

@@ -1,12 +1,12 @@
 #pragma once
-// Ends a job whose ranks cannot go on: a thread of each rank that knows where the others are.
+// Ends a job whose ranks cannot continue: a thread in each rank that knows the progress of the others.
 //
-// Twice a second every rank tells rank 0 where it is, over the sideband, and rank 0 answers. A rank is lost
-// when its connection closes (it was killed or crashed: noticed at once), when nothing comes from it for
-// timeout_s (it was stopped, or its host is gone), or when another has waited timeout_s in a collective that
-// it has not entered (it hangs elsewhere). Rank 0 then names it, its host and process, its step and its last
-// collective on stderr, and every rank ends with exit code 71; the others watch rank 0 in the same way. What
-// the training thread is doing, waiting inside a library say, does not matter.
+// Twice a second every rank sends its progress to rank 0 over the sideband, and rank 0 sends its own to every
+// rank. A rank is lost if its connection closes (it was killed or crashed; noticed at once), if nothing arrives
+// from it for timeout_s (it was stopped, or its host is down), or if another rank has waited timeout_s in a
+// collective that it has not entered (it hangs elsewhere). Rank 0 then prints its host, process, step and last
+// collective on stderr, and every rank exits with code 71. The other ranks watch rank 0 in the same way. None
+// of this depends on the training thread, which may be blocked inside a library.
 #include <atomic>
 #include <string>
 #include <thread>
@@ -19,22 +19,22 @@ namespace pastur {
 
 class Watchdog {
   public:
-    /// Every rank, before it enters a collective that may hang.
+    /// Every rank constructs one before it enters a collective that may hang.
     Watchdog(Sideband band, const Whereabouts& where, double timeout_s);
-    /// Takes leave: the connection that closes then is no loss.
+    /// Tells the other ranks that this one leaves, so its closing connection is not taken for a loss.
     ~Watchdog();
     Watchdog(const Watchdog&) = delete;
     Watchdog& operator=(const Watchdog&) = delete;
 
-    /// Ends every rank with this code, the others without a word: this one has said what happened.
+    /// Ends every rank with this code. The other ranks print nothing: this one has reported the cause.
     [[noreturn]] void end_all(int code);
 
   private:
-    /// What ranks tell each other.
+    /// The message that ranks exchange.
     struct Beat {
         enum class Kind : int32_t { kAlive, kLeaving, kFailed };
         Kind kind = Kind::kAlive;
-        int32_t code = 0;  ///< of kFailed
+        int32_t code = 0;  ///< exit code, if kFailed
         int64_t step = 0, collectives = 0;
         double waiting_seconds = 0;
         char last[40] = {};
@@ -42,9 +42,9 @@ class Watchdog {
     struct Peer {
         int rank;
         Beat beat{};
-        double heard = 0;  ///< when, on this process's clock
+        double heard = 0;  ///< time of its last beat, on this process's clock
         bool left = false;
-        std::string partial = {};  ///< bytes of a beat that has not all come
+        std::string partial = {};  ///< the bytes so far of an incomplete beat
     };
     void watch();
     void listen(int milliseconds);

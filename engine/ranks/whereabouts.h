@@ -1,5 +1,5 @@
 #pragma once
-// Where a rank is in its run, written by the thread that trains and read by the one that watches.
+// The progress of a rank: written by its training thread, read by its watchdog.
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -10,16 +10,16 @@ class Whereabouts {
   public:
     void at_step(int64_t step) { step_ = step; }
     int64_t step() const { return step_; }
-    /// Collectives entered so far, the same numbers for the same ones on every rank.
+    /// Number of collectives entered so far. A collective has the same number on every rank.
     int64_t collectives() const { return collectives_; }
     const char* last() const { return last_; }
-    /// How long this rank has been in its last collective; 0: it is not in one.
+    /// Seconds since this rank entered the collective it is in; 0: it is in none.
     double waiting_seconds() const {
         const int64_t since = waiting_since_;
         return since == 0 ? 0 : static_cast<double>(now() - since) * 1e-9;
     }
 
-    /// Lives while its thread may wait for other ranks. `name` is a literal.
+    /// Exists while the training thread may wait for other ranks. `name` is a string literal.
     class Collective {
       public:
         Collective(Whereabouts& where, const char* name) : where_(where) {
