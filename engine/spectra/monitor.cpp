@@ -6,14 +6,14 @@
 namespace pastur {
 namespace {
 
-/// The matrices of a configuration by their sizes alone, and the parameters that they are made of.
+/// The matrices of a configuration, described by their sizes alone, and the parameters they are made of.
 struct Survey {
     std::vector<SpectralMatrix> matrices;
     std::vector<const Param*> used;
 };
 Survey survey(const Config& config, const ParamTable& table) {
     std::map<std::string, const Param*> used;
-    static const std::byte nowhere{};  // never read: any address will do that is not null
+    static const std::byte nowhere{};  // never read: any address that is not null would do
     Survey result;
     result.matrices =
         spectral_matrices(config, config.diagnostics.scopes, shapes_of(table), [&](const std::string& name) {
@@ -33,6 +33,19 @@ int64_t snapshot_bytes(const std::vector<const Param*>& params) {
 
 }  // namespace
 
+Monitor::Parts Monitor::default_parts(const Context& ctx, const Config& config) {
+    Parts parts;
+    parts.make_solver = [](Context& where, std::span<const FactorProduct> products) {
+        return make_spectrum_solver(where, products);
+    };
+    const auto judge = std::make_shared<SpectrumJudge>(config.diagnostics);
+    parts.judge = [judge](const auto& matrices, const auto& measured) {
+        return judge->judge(matrices, measured);
+    };
+    parts.in_background = is_cuda(ctx);
+    return parts;
+}
+
 int64_t Monitor::planned_bytes(Context& ctx, const Config& config, const ParamTable& table, int rank,
                                int ranks) {
     const Survey sizes = survey(config, table);
@@ -43,15 +56,19 @@ int64_t Monitor::planned_bytes(Context& ctx, const Config& config, const ParamTa
 
 Monitor::Monitor(Context& ctx, Comm& comm, const Config& config, const Parameters& params,
                  const std::filesystem::path& folder)
+    : Monitor(ctx, comm, config, params, folder, default_parts(ctx, config)) {}
+
+Monitor::Monitor(Context& ctx, Comm& comm, const Config& config, const Parameters& params,
+                 const std::filesystem::path& folder, Parts parts)
     : ctx_(ctx),
       comm_(comm),
       config_(config),
       params_(params),
-      judge_(config.diagnostics),
+      parts_(std::move(parts)),
       events_(config.diagnostics),
       files_(folder) {
     std::map<std::string, Tensor> copies;
-    if (is_cuda(ctx)) {
+    if (parts_.in_background) {
         const std::vector<const Param*> used = survey(config, params.table()).used;
         snapshot_ = allocate(ctx, snapshot_bytes(used));
         int64_t offset = 0;
@@ -64,13 +81,13 @@ Monitor::Monitor(Context& ctx, Comm& comm, const Config& config, const Parameter
     }
     matrices_ = spectral_matrices(config, config.diagnostics.scopes, shapes_of(params.table()),
                                   [&](const std::string& name) -> ConstTensor {
-                                      if (is_cuda(ctx)) return copies.at(name);
+                                      if (parts_.in_background) return copies.at(name);
                                       return params.master(params.table().named(name));
                                   });
     share_ = share_of_rank(matrices_, comm.rank(), comm.size());
     if (!share_.matrices.empty()) {
         const std::vector<FactorProduct> products = products_of(share_.matrices);
-        solver_ = make_spectrum_solver(ctx, products);
+        solver_ = parts_.make_solver(ctx, products);
         solver_->prepare(ctx, products);
     }
     worker_ = std::thread([this] { work(); });
@@ -104,26 +121,26 @@ uint64_t Monitor::shuffle_seed(int64_t step) const {
     return config_.train.seed * 0x9e3779b97f4a7c15u + static_cast<uint64_t>(step);
 }
 
-MeasuredSpectra Monitor::solve(int64_t step, const std::function<bool()>& give_up) {
-    const DiagnosticsConfig& settings = config_.diagnostics;
-    const bool shuffles =
-        std::find(settings.nulls.begin(), settings.nulls.end(), "permuted") != settings.nulls.end();
-    const auto failed = [&](const std::string& reason) {
-        return failed_spectra(share_, shuffles ? settings.permutations : 0, reason);
-    };
-    if (!solver_) return failed("");
-    // The others wait for this share, so that there has to be one.
-    try {
-        return solve_spectra(*solver_, share_.matrices, settings, shuffle_seed(step), give_up);
-    } catch (const Error& error) {
-        if (comm_.size() == 1) throw;
-        return failed(error.what());
-    }
+int64_t Monitor::draws() const {
+    const std::vector<std::string>& nulls = config_.diagnostics.nulls;
+    const bool shuffles = std::find(nulls.begin(), nulls.end(), "permuted") != nulls.end();
+    return shuffles ? config_.diagnostics.permutations : 0;
 }
 
-std::shared_ptr<Monitor::Measurement> Monitor::meet() {
-    std::shared_ptr<Measurement> all = std::move(solved_);
-    if (all && comm_.size() > 1) all->spectra = gather_spectra(ctx_, comm_, matrices_, all->spectra);
+MeasuredSpectra Monitor::solve(int64_t step, const std::function<bool()>& give_up) {
+    std::string reason;
+    try {
+        if (solver_)
+            return solve_spectra(*solver_, share_.matrices, config_.diagnostics, shuffle_seed(step), give_up);
+    } catch (const std::exception& error) {
+        reason = error.what();
+    }
+    return failed_spectra(share_, draws(), reason);
+}
+
+std::shared_ptr<Monitor::Measurement> Monitor::gather() {
+    std::shared_ptr<Measurement> all = std::move(share_solved_);
+    if (all && comm_.size() > 1) all->spectra = gather_spectra(ctx_, comm_, matrices_, all->spectra, draws());
     return comm_.is_root() ? all : nullptr;
 }
 
@@ -138,10 +155,11 @@ bool Monitor::observe_now(int64_t step, const std::function<bool()>& give_up) {
     const auto asked = [&] { return gave_up = gave_up || give_up(); };
     const auto measured = std::make_shared<Measurement>(Measurement{step, solve(step, asked)});
     if (comm_.all_reduce_max(asked()) != 0) return false;
-    solved_ = measured;
+    share_solved_ = measured;
+    const std::shared_ptr<Measurement> all = gather();
+    if (!all) return true;
     std::unique_lock<std::mutex> lock(mutex_);
-    const std::shared_ptr<Measurement> all = meet();
-    if (all) start(lock, [this, all] { finish(all->step, all->spectra); });
+    start(lock, [this, all] { attempt([&] { finish(*all); }); });
     return true;
 }
 
@@ -149,39 +167,39 @@ bool Monitor::observe(int64_t step, const std::function<bool()>& give_up) {
     if (comm_.all_reduce_max(give_up()) != 0) return false;
     std::unique_lock<std::mutex> lock(mutex_);
     wait_until_idle(lock);
-    if (!is_cuda(ctx_)) {
+    if (!parts_.in_background) {
         lock.unlock();
         return observe_now(step, give_up);
     }
-    const std::shared_ptr<Measurement> before = meet();
+    const std::shared_ptr<Measurement> before = gather();
     for (const auto& [copy_of, param] : copies_) copy(ctx_, copy_of, params_.master(*param));
     if (solver_) solver_->follow(ctx_);
-    start(lock, [this, before, step] {
-        if (before) finish(before->step, before->spectra);
-        const auto measured = std::make_shared<Measurement>(Measurement{step, solve(step, {})});
-        if (comm_.size() == 1)
-            finish(step, measured->spectra);
-        else
-            solved_ = measured;
+    const auto share = std::make_shared<Measurement>(Measurement{step, {}});
+    if (comm_.size() > 1) share_solved_ = share;
+    start(lock, [this, before, share] {
+        if (before) attempt([&] { finish(*before); });
+        attempt([&] { share->spectra = solve(share->step, {}); });
+        if (comm_.size() == 1) attempt([&] { finish(*share); });
     });
     return true;
 }
 
-void Monitor::report_failures(int64_t step, const MeasuredSpectra& measured) {
+void Monitor::report_failures(const Measurement& measured) {
     std::map<std::string, int> counts;
-    for (const auto& matrix : measured.spectra)
+    for (const auto& matrix : measured.spectra.spectra)
         for (const Spectrum& spectrum : matrix)
             if (spectrum.status == Spectrum::Status::kSolverFailed) ++counts[spectrum.reason];
     const std::lock_guard<std::mutex> lock(mutex_);
     for (const auto& [reason, count] : counts)
         report_.messages.push_back(
-            fmt::format("step {}: {} spectra could not be computed: {}", step, count, reason));
+            fmt::format("step {}: {} spectra could not be computed: {}", measured.step, count, reason));
 }
 
-void Monitor::finish(int64_t step, const MeasuredSpectra& measured) {
-    report_failures(step, measured);
-    if (config_.diagnostics.spectra) files_.write_spectra(step, matrices_, measured.spectra);
-    const std::vector<SpectrumRecord> judged = judge_.judge(matrices_, measured);
+void Monitor::finish(const Measurement& measured) {
+    const int64_t step = measured.step;
+    report_failures(measured);
+    if (config_.diagnostics.spectra) files_.write_spectra(step, matrices_, measured.spectra.spectra);
+    const std::vector<SpectrumRecord> judged = parts_.judge(matrices_, measured.spectra);
     std::vector<nlohmann::ordered_json> records, events;
     for (const SpectrumRecord& record : judged) {
         records.push_back(to_json(record, step));
@@ -194,27 +212,32 @@ void Monitor::finish(int64_t step, const MeasuredSpectra& measured) {
     report_.scalars.insert(report_.scalars.end(), scalars.begin(), scalars.end());
 }
 
+void Monitor::attempt(const std::function<void()>& part) {
+    std::exception_ptr failure;
+    std::string message;
+    try {
+        part();
+    } catch (const Error& error) {
+        if (error.code() == ExitCode::kIo || error.code() == ExitCode::kMissingInput)
+            failure = std::current_exception();
+        else
+            message = error.what();
+    } catch (const std::exception& error) {
+        message = error.what();
+    }
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (failure) failure_ = failure;
+    if (!message.empty()) report_.messages.push_back("diagnostics failed: " + message);
+}
+
 void Monitor::work() {
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
         changed_.wait(lock, [this] { return job_ || closing_; });
         if (!job_) return;
         lock.unlock();
-        std::exception_ptr failure;
-        std::string message;
-        try {
-            job_();
-        } catch (const Error& error) {
-            if (error.code() == ExitCode::kIo || error.code() == ExitCode::kMissingInput)
-                failure = std::current_exception();
-            else
-                message = error.what();
-        } catch (const std::exception& error) {
-            message = error.what();
-        }
+        job_();
         lock.lock();
-        if (failure) failure_ = failure;
-        if (!message.empty()) report_.messages.push_back("diagnostics failed: " + message);
         job_ = nullptr;
         changed_.notify_all();
     }
@@ -239,12 +262,12 @@ Monitor::Report Monitor::poll() {
 Monitor::Report Monitor::drain() {
     std::unique_lock<std::mutex> lock(mutex_);
     wait_until_idle(lock);
-    if (const std::shared_ptr<Measurement> all = meet()) {
-        start(lock, [this, all] { finish(all->step, all->spectra); });
+    if (const std::shared_ptr<Measurement> all = gather()) {
+        start(lock, [this, all] { attempt([&] { finish(*all); }); });
         lock.lock();
         wait_until_idle(lock);
     }
-    if (comm_.is_root()) files_.sync();  // the others write none
+    if (comm_.is_root()) files_.sync();  // no other rank writes any
     return std::exchange(report_, {});
 }
 

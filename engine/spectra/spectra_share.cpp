@@ -1,6 +1,9 @@
 #include "engine/spectra/spectra_share.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <set>
 
 namespace pastur {
 namespace {
@@ -13,7 +16,7 @@ Groups groups_of(const FactorProduct& product, int rank, int ranks) {
     return {groups * rank / ranks, groups * (rank + 1) / ranks};
 }
 
-/// Copies [begin, end) of what a factor lists copy by copy.
+/// Copies [begin, end) of a list that holds the same number of values for each copy of a factor.
 template <typename Value>
 std::vector<Value> copies_of(const std::vector<Value>& all, int64_t copies, int64_t begin, int64_t end) {
     const int64_t each = static_cast<int64_t>(all.size()) / copies;
@@ -36,38 +39,90 @@ SpectralMatrix part_of(const SpectralMatrix& whole, const Groups& groups) {
     return part;
 }
 
-/// A spectrum in a row of numbers: its status, the rank that solved it, how many variances it has, those, and
-/// its eigenvalues.
+/// A spectrum as a row of numbers: its status, the number of its variances, the variances, the eigenvalues.
 struct Row {
     explicit Row(const SpectralMatrix& matrix)
         : factors(matrix.product.factors.size()), values(static_cast<size_t>(matrix.product.count())) {}
-    size_t length() const { return 3 + factors + values; }
+    size_t length() const { return 2 + factors + values; }
     size_t factors, values;
 
-    void write(double* row, const Spectrum& spectrum, int rank) const {
+    void write(double* row, const Spectrum& spectrum) const {
         row[0] = static_cast<double>(spectrum.status);
-        row[1] = rank;
-        row[2] = static_cast<double>(spectrum.variances.size());
-        std::copy(spectrum.variances.begin(), spectrum.variances.end(), row + 3);
-        std::copy(spectrum.eigenvalues.begin(), spectrum.eigenvalues.end(), row + 3 + factors);
+        row[1] = static_cast<double>(spectrum.variances.size());
+        std::copy(spectrum.variances.begin(), spectrum.variances.end(), row + 2);
+        std::copy(spectrum.eigenvalues.begin(), spectrum.eigenvalues.end(), row + 2 + factors);
     }
     Spectrum read(const double* row) const {
         Spectrum spectrum;
         spectrum.status = static_cast<Spectrum::Status>(static_cast<int>(row[0]));
-        spectrum.variances.assign(row + 3, row + 3 + static_cast<size_t>(row[2]));
+        spectrum.variances.assign(row + 2, row + 2 + static_cast<size_t>(row[1]));
         if (spectrum.status == Spectrum::Status::kOk)
-            spectrum.eigenvalues.assign(row + 3 + factors, row + length());
-        if (spectrum.status == Spectrum::Status::kSolverFailed)
-            spectrum.reason = fmt::format("the solver of rank {}", row[1]);
+            spectrum.eigenvalues.assign(row + 2 + factors, row + length());
         return spectrum;
     }
 };
 
 using Solved = std::vector<std::vector<Spectrum>>;  ///< [matrix][item]
 
-/// solved = the same of all matrices, by one sum in which each number is one rank's and zero elsewhere.
-void gather(Context& ctx, Comm& comm, const std::vector<SpectralMatrix>& matrices, const SpectraShare& share,
-            Solved& solved) {
+/// numbers = their sum over ranks.
+void all_reduce(Context& ctx, Comm& comm, std::vector<double>& numbers) {
+    const Buffer buffer = allocate(ctx, static_cast<int64_t>(numbers.size()) * size_of(DType::kF64));
+    const Tensor sum(buffer.data(), DType::kF64, {static_cast<int64_t>(numbers.size())});
+    upload(ctx, sum, as_tensor(std::span(numbers)));
+    comm.all_reduce_sum(ctx, sum);
+    download(ctx, as_tensor(std::span(numbers)), sum);
+}
+
+/// Each distinct reason of the share's failures, joined and cut to kReasonBytes.
+std::string reasons_of(const Solved& solved) {
+    std::set<std::string> reasons;
+    for (const auto& matrix : solved)
+        for (const Spectrum& spectrum : matrix)
+            if (spectrum.status == Spectrum::Status::kSolverFailed) reasons.insert(spectrum.reason);
+    return fmt::format("{}", fmt::join(reasons, "; ")).substr(0, kReasonBytes);
+}
+
+/// The text of every rank, by rank: each character is one rank's number and zero on the others.
+std::vector<std::string> gather_texts(Context& ctx, Comm& comm, const std::string& own) {
+    std::vector<double> characters(static_cast<size_t>(comm.size() * kReasonBytes));
+    for (size_t i = 0; i < own.size(); ++i)
+        characters[static_cast<size_t>(comm.rank() * kReasonBytes) + i] = static_cast<unsigned char>(own[i]);
+    all_reduce(ctx, comm, characters);
+    std::vector<std::string> texts(static_cast<size_t>(comm.size()));
+    for (size_t i = 0; i < characters.size(); ++i)
+        if (characters[i] != 0)
+            texts[i / kReasonBytes] += static_cast<char>(static_cast<unsigned char>(characters[i]));
+    return texts;
+}
+
+/// Gives the failed spectra their reasons. The statuses, which are equal on every rank, decide whether the
+/// ranks exchange any.
+void gather_reasons(Context& ctx, Comm& comm, const std::vector<SpectralMatrix>& matrices, const Solved& own,
+                    Solved& all) {
+    const auto failed = [](const Spectrum& spectrum) {
+        return spectrum.status == Spectrum::Status::kSolverFailed;
+    };
+    if (std::none_of(all.begin(), all.end(), [&](const std::vector<Spectrum>& matrix) {
+            return std::any_of(matrix.begin(), matrix.end(), failed);
+        }))
+        return;
+    const std::vector<std::string> reasons = gather_texts(ctx, comm, reasons_of(own));
+    for (int rank = 0; rank < comm.size(); ++rank) {
+        const SpectraShare share = share_of_rank(matrices, rank, comm.size());
+        for (size_t p = 0; p < share.parts.size(); ++p)
+            for (size_t i = 0; i < share.matrices[p].items.size(); ++i) {
+                Spectrum& spectrum = all[share.parts[p].matrix][share.parts[p].first + i];
+                if (failed(spectrum))
+                    spectrum.reason = fmt::format("rank {}: {}", rank, reasons[static_cast<size_t>(rank)]);
+            }
+    }
+}
+
+/// All matrices' spectra from the ranks' own ones, by one sum in which each number is one rank's and zero on
+/// the others.
+Solved gather(Context& ctx, Comm& comm, const std::vector<SpectralMatrix>& matrices, const Solved& own) {
+    const SpectraShare share = share_of_rank(matrices, comm.rank(), comm.size());
+    const Spectrum missing{Spectrum::Status::kSolverFailed};
     std::vector<size_t> offsets = {0};
     for (const SpectralMatrix& matrix : matrices)
         offsets.push_back(offsets.back() + Row(matrix).length() * matrix.items.size());
@@ -75,14 +130,11 @@ void gather(Context& ctx, Comm& comm, const std::vector<SpectralMatrix>& matrice
     for (size_t p = 0; p < share.parts.size(); ++p) {
         const auto [m, first] = share.parts[p];
         const Row row(matrices[m]);
-        for (size_t i = 0; i < solved[p].size(); ++i)
-            row.write(numbers.data() + offsets[m] + (first + i) * row.length(), solved[p][i], comm.rank());
+        for (size_t i = 0; i < share.matrices[p].items.size(); ++i)
+            row.write(numbers.data() + offsets[m] + (first + i) * row.length(),
+                      p < own.size() ? own[p][i] : missing);
     }
-    const Buffer buffer = allocate(ctx, static_cast<int64_t>(numbers.size()) * size_of(DType::kF64));
-    const Tensor sum(buffer.data(), DType::kF64, {static_cast<int64_t>(numbers.size())});
-    upload(ctx, sum, as_tensor(std::span(numbers)));
-    comm.all_reduce_sum(ctx, sum);
-    download(ctx, as_tensor(std::span(numbers)), sum);
+    all_reduce(ctx, comm, numbers);
 
     Solved all(matrices.size());
     for (size_t m = 0; m < matrices.size(); ++m) {
@@ -90,7 +142,8 @@ void gather(Context& ctx, Comm& comm, const std::vector<SpectralMatrix>& matrice
         for (size_t i = 0; i < matrices[m].items.size(); ++i)
             all[m].push_back(row.read(numbers.data() + offsets[m] + i * row.length()));
     }
-    solved = std::move(all);
+    gather_reasons(ctx, comm, matrices, own, all);
+    return all;
 }
 
 }  // namespace
@@ -116,11 +169,11 @@ MeasuredSpectra failed_spectra(const SpectraShare& share, int64_t draws, const s
 }
 
 MeasuredSpectra gather_spectra(Context& ctx, Comm& comm, const std::vector<SpectralMatrix>& matrices,
-                               const MeasuredSpectra& own) {
-    const SpectraShare share = share_of_rank(matrices, comm.rank(), comm.size());
-    MeasuredSpectra all = own;
-    gather(ctx, comm, matrices, share, all.spectra);
-    for (Solved& draw : all.shuffled) gather(ctx, comm, matrices, share, draw);
+                               const MeasuredSpectra& own, int64_t draws) {
+    MeasuredSpectra all{gather(ctx, comm, matrices, own.spectra), {}};
+    for (size_t draw = 0; draw < static_cast<size_t>(draws); ++draw)
+        all.shuffled.push_back(
+            gather(ctx, comm, matrices, draw < own.shuffled.size() ? own.shuffled[draw] : Solved()));
     return all;
 }
 

@@ -1,28 +1,30 @@
 #pragma once
-// Spectra divided over ranks: each solves a part of every matrix's items, and all get all.
+// Spectra divided over ranks: each rank solves a share of every matrix's items, and all ranks receive all.
 #include "engine/ranks/comm.h"
 #include "engine/spectra/spectrum_records.h"
 
 namespace pastur {
 
-/// What one rank solves.
+/// The matrices and items that one rank solves.
 struct SpectraShare {
     struct Part {
-        size_t matrix;  ///< of which it is a part
-        size_t first;   ///< item of that matrix
+        size_t matrix;  ///< index of the whole matrix
+        size_t first;   ///< the part's first item in it
     };
-    std::vector<SpectralMatrix> matrices;  ///< none without items
+    std::vector<SpectralMatrix> matrices;  ///< each with at least one item
     std::vector<Part> parts;               ///< parallel to matrices
 };
-/// Whole groups, in order, as even as they divide. Of a single rank: everything.
+/// Whole groups in order, divided as evenly as possible; everything for a single rank.
 SpectraShare share_of_rank(const std::vector<SpectralMatrix>& matrices, int rank, int ranks);
 
-/// A share whose solver did not answer: every spectrum failed, for this reason.
+/// The result of a share whose solver threw: every spectrum failed for this reason.
 MeasuredSpectra failed_spectra(const SpectraShare& share, int64_t draws, const std::string& reason);
 
-/// The spectra of `matrices` from every rank's share, on every rank. Every rank calls it. Of what failed,
-/// the rank is told and not the reason.
+/// The spectra of `matrices` from every rank's share, on every rank. Every rank calls it with the same number
+/// of draws. Spectra that `own` lacks count as failed. Reasons of failures arrive as "rank 1: <reason>",
+/// those of one rank together and cut after kReasonBytes.
 MeasuredSpectra gather_spectra(Context& ctx, Comm& comm, const std::vector<SpectralMatrix>& matrices,
-                               const MeasuredSpectra& own);
+                               const MeasuredSpectra& own, int64_t draws);
+inline constexpr int64_t kReasonBytes = 400;
 
 }  // namespace pastur
