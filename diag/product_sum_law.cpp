@@ -51,12 +51,33 @@ double bisect(double from, double to, F&& f) {
 
 /// Beyond any U or h that matters: everything is in units where the strengths add up to 1.
 constexpr double kFar = 1e9;
-/// As near to a pole of h as is told from it.
-constexpr double kBesidePole = 1 + 1e-13;
+/// The closest approach to a pole of h, relative to the pole.
+constexpr double kLeastExcess = 1e-290;
 
-/// U where h has its pole on the branch below the spectrum.
+/// The pole of h at which the branch below the spectrum begins.
 double pole_of(const std::vector<double>& ratios) {
-    return -1 / *std::max_element(ratios.begin(), ratios.end());
+    return -1 / ratios.front();
+}
+
+/// h at U = pole (1 + excess). The factor that vanishes at the pole is exactly -excess, so h keeps its relative
+/// accuracy however close to the pole.
+double h_below_pole(double strength, const std::vector<double>& ratios, double excess) {
+    double h = (1 + excess) / (ratios.front() * strength * excess);
+    for (size_t j = 1; j < ratios.size(); ++j) {
+        const double ratio = ratios[j] / ratios.front();
+        h /= (1 - ratio) - ratio * excess;
+    }
+    return h;
+}
+
+/// d ln h / d ln U at that U.
+double growth_below_pole(const std::vector<double>& ratios, double excess) {
+    double result = -1 / excess;
+    for (size_t j = 1; j < ratios.size(); ++j) {
+        const double ratio = ratios[j] / ratios.front();
+        result += ratio * (1 + excess) / ((1 - ratio) - ratio * excess);
+    }
+    return result;
 }
 
 /// The end of the branch that leads up from U = 0: where h stops growing; kFar if it never does.
@@ -64,15 +85,12 @@ double end_above(const std::vector<double>& ratios) {
     return ratios.size() < 2 ? kFar : bisect(0.0, kFar, [&](double u) { return growth(ratios, u); });
 }
 
-/// The end of the branch that leads down from the pole: where h stops falling, which is before the next pole.
+/// The excess at which the branch that leads down from the pole ends: where h stops falling, which is before the
+/// next pole; kFar if it never does. The two largest ratios differ.
 double end_below(const std::vector<double>& ratios) {
-    if (ratios.empty()) return 0;
-    const double pole = pole_of(ratios);
-    if (ratios.size() == 1) return pole * kFar;
-    double next = pole * kFar;
-    for (const double a : ratios)
-        if (-1 / a < pole) next = std::max(next, -1 / a);
-    return bisect(pole * kBesidePole, next / kBesidePole, [&](double u) { return growth(ratios, u); });
+    if (ratios.size() < 2) return kFar;
+    const double next_pole = ratios[0] / ratios[1] - 1;
+    return bisect(0.0, next_pole, [&](double excess) { return growth_below_pole(ratios, excess); });
 }
 
 }  // namespace
@@ -96,11 +114,12 @@ ProductSumLaw::ProductSumLaw(const std::vector<GaussianChain>& terms) : d_(0), s
         if (chain.variance_product < 0)
             fail(ExitCode::kUsage, "sum law with a variance of {}", chain.variance_product);
         const int64_t rank = *std::min_element(dims.begin(), dims.end());
-        Term term{chain.variance_product, {}, static_cast<double>(rank) / d_};
+        Term term{chain.variance_product, {}, rank};
         for (size_t j = 1; j < dims.size(); ++j) {
             term.strength *= static_cast<double>(dims[j]);
             if (j + 1 < dims.size()) term.ratios.push_back(d_ / static_cast<double>(dims[j]));
         }
+        std::sort(term.ratios.rbegin(), term.ratios.rend());
         count_ += rank;
         scale_ += term.strength;
         entry_variance_ += term.strength / d_;
@@ -115,38 +134,52 @@ ProductSumLaw::ProductSumLaw(const std::vector<GaussianChain>& terms) : d_(0), s
     for (Term& term : terms_) {
         term.strength /= scale_;
         term.last_above = end_above(term.ratios);
-        term.last_below = end_below(term.ratios);
     }
     find_upper_edge();
     find_lower_edge();
 }
 
-/// The real U of a term at real h on one of the two branches outside the spectrum. Above it U grows from 0
-/// with h; below it h falls from infinity while U falls from -1 / max a_j.
-double ProductSumLaw::term_u(const Term& term, double h, Branch branch) const {
-    const auto excess = [&](double u) { return h_of(term.strength, term.ratios, u) - h; };
-    if (branch == Branch::kAboveSpectrum) return bisect(0.0, term.last_above, excess);
-    return bisect(pole_of(term.ratios) * kBesidePole, term.last_below, excess);
+/// Above the spectrum U grows from 0 with h. Below it h falls from infinity while U falls from its pole.
+ProductSumLaw::RealTerm ProductSumLaw::real_term(const Term& term, double h, Branch branch) const {
+    if (branch == Branch::kAboveSpectrum) {
+        const double u =
+            bisect(0.0, term.last_above, [&](double at) { return h_of(term.strength, term.ratios, at) - h; });
+        return {u, u / growth(term.ratios, u)};
+    }
+    const double excess =
+        std::exp(bisect(std::log(kLeastExcess), std::log(term.last_below), [&](double log_excess) {
+            return h_below_pole(term.strength, term.ratios, std::exp(log_excess)) - h;
+        }));
+    const double u = pole_of(term.ratios) * (1 + excess);
+    return {u, u / growth_below_pole(term.ratios, excess)};
 }
 
-/// 2 h U'(h) - 1 - U, which is h dz/dg; `derivative` in h.
-double ProductSumLaw::slope(double h, Branch branch, double* derivative) const {
-    double result = -1, change = 0;
+/// h dz/dg = 2 h U'(h) - 1 - U.
+double ProductSumLaw::slope(double h, Branch branch) const {
+    double result = -1;
     for (const Term& term : terms_) {
-        const double u = term_u(term, h, branch), grows = growth(term.ratios, u);
-        const double w = u / grows;  // h U'
-        double bend = 0;
-        for (const double a : term.ratios) bend += a / ((1 + a * u) * (1 + a * u));
-        result += 2 * w - u;
-        change += (2 * (1 / grows + u * bend / (grows * grows)) - 1) * w / h;
+        const RealTerm at = real_term(term, h, branch);
+        result += 2 * at.h_slope - at.u;
     }
-    if (derivative) *derivative = change;
+    return result;
+}
+
+/// d slope / dh above the spectrum.
+double ProductSumLaw::slope_change(double h) const {
+    double result = 0;
+    for (const Term& term : terms_) {
+        const RealTerm at = real_term(term, h, Branch::kAboveSpectrum);
+        const double grows = at.u / at.h_slope;
+        double bend = 0;
+        for (const double a : term.ratios) bend += a / ((1 + a * at.u) * (1 + a * at.u));
+        result += (2 * (1 / grows + at.u * bend / (grows * grows)) - 1) * at.h_slope / h;
+    }
     return result;
 }
 
 double ProductSumLaw::z_at(double h, Branch branch) const {
     double u = 0;
-    for (const Term& term : terms_) u += term_u(term, h, branch);
+    for (const Term& term : terms_) u += real_term(term, h, branch).u;
     return (1 + u) / std::sqrt(h);
 }
 
@@ -156,29 +189,31 @@ void ProductSumLaw::find_upper_edge() {
     for (const Term& term : terms_)
         if (!term.ratios.empty()) last = std::min(last, h_of(term.strength, term.ratios, term.last_above));
     const double h = bisect(0.0, last, [&](double at) { return slope(at, Branch::kAboveSpectrum); });
-    const double z = z_at(h, Branch::kAboveSpectrum), g = std::sqrt(h);
-    double curvature = 0;
-    slope(h, Branch::kAboveSpectrum, &curvature);
-    curvature *= 2 / g;  // of z over g
+    const double z = z_at(h, Branch::kAboveSpectrum);
+    const double curvature = 2 / std::sqrt(h) * slope_change(h);  // d^2 z / dg^2
     upper_ = scale_ * z * z;
     edge_scale_ = scale_ * 2 * z * std::cbrt(curvature / (8 * d_ * d_));
 }
 
 void ProductSumLaw::find_lower_edge() {
-    double ranks = 0, first = 0;
-    for (const Term& term : terms_) {
+    int64_t ranks = 0;
+    double first = 0;  // the least h of the branch: where the first term's branch ends
+    for (Term& term : terms_) {
         ranks += term.rank;
-        std::vector<double> ratios = term.ratios;
-        std::sort(ratios.rbegin(), ratios.rend());
-        // A square term, or one whose two narrowest dimensions are equal, reaches down to 0.
+        const std::vector<double>& ratios = term.ratios;
+        // The law of a square term, or of one whose two narrowest dimensions are equal, reaches down to 0.
         if (ratios.empty() || ratios[0] <= 1 || (ratios.size() > 1 && ratios[0] == ratios[1])) return;
-        first = std::max(first, h_of(term.strength, term.ratios, term.last_below));
+        term.last_below = end_below(ratios);
+        first = std::max(first, h_below_pole(term.strength, ratios, term.last_below));
     }
-    if (ranks >= 1) return;
+    if (static_cast<double>(ranks) >= d_) return;
+    // z rises towards the spectrum as h falls from infinity, up to the edge. slope() is ranks / d - 1 at infinity
+    // and plus infinity at `first`.
     const auto slope_at = [&](double log_h) { return slope(std::exp(log_h), Branch::kBelowSpectrum); };
-    const double begin = std::log(first) + 1e-9, end = std::log(first) + 25;
-    // z rises towards the spectrum as h falls from infinity, up to the edge.
-    const double h = std::exp(bisect(end, begin, slope_at));
+    const double begin = std::log(first) + 1e-12;
+    double width = 1;
+    while (slope_at(begin + width) > 0) width *= 2;
+    const double h = std::exp(bisect(begin + width, begin, slope_at));
     const double z = z_at(h, Branch::kBelowSpectrum);
     lower_ = scale_ * z * z;
 }

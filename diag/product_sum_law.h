@@ -62,10 +62,14 @@ class ProductSumLaw {
   private:
     struct Term {
         double strength;             ///< K over the sum of all K
-        std::vector<double> ratios;  ///< a_j
-        double rank;                 ///< over d
-        double last_above = 0;       ///< where its U ends on each branch, see term_u()
-        double last_below = 0;
+        std::vector<double> ratios;  ///< a_j, descending
+        int64_t rank;
+        double last_above = 0;  ///< the last U of the branch above the spectrum
+        double last_below = 0;  ///< the last excess of U over its pole on the branch below the spectrum
+    };
+    /// A term's real U at a real h, and h U'(h).
+    struct RealTerm {
+        double u, h_slope;
     };
     /// A solution of the equations above at z.
     struct Point {
@@ -82,8 +86,9 @@ class ProductSumLaw {
     enum class Branch { kAboveSpectrum, kBelowSpectrum };
 
     bool trivial() const { return !(scale_ > 0); }
-    double term_u(const Term& term, double h, Branch branch) const;
-    double slope(double h, Branch branch, double* derivative = nullptr) const;
+    RealTerm real_term(const Term& term, double h, Branch branch) const;
+    double slope(double h, Branch branch) const;
+    double slope_change(double h) const;
     double z_at(double h, Branch branch) const;
     void find_upper_edge();
     void find_lower_edge();

@@ -120,6 +120,64 @@ TEST(ProductSumLaw, SampledSumsFollowIt) {
     }
 }
 
+/// The nonzero spectrum of X_1 ... X_L + Y_1 ... Y_M = (X_1, Y_1) (X_2 ... X_L; Y_2 ... Y_M).
+std::vector<double> sampled_sum(const Chains& chains, std::mt19937_64& engine) {
+    const int64_t d = chains[0].dims.front();
+    test::Matrix left{d, 0, {}}, right{0, d, {}};
+    for (const GaussianChain& chain : chains) {
+        const auto factors = test::gaussian_chain(chain.dims, engine);
+        test::Matrix rest = factors[1];
+        for (size_t i = 2; i < factors.size(); ++i) rest = test::multiply(rest, factors[i]);
+        for (double& value : rest.values) value *= std::sqrt(chain.variance_product);
+        right.rows += rest.rows;
+        right.values.insert(right.values.end(), rest.values.begin(), rest.values.end());
+        test::Matrix both{d, left.cols + factors[0].cols, {}};
+        for (int64_t row = 0; row < d; ++row)
+            for (const test::Matrix& part : {std::cref(left), std::cref(factors[0])})
+                both.values.insert(both.values.end(), part.values.begin() + row * part.cols,
+                                   part.values.begin() + (row + 1) * part.cols);
+        left = std::move(both);
+    }
+    return test::product_spectrum({left, right});
+}
+
+TEST(ProductSumLaw, HasTheLowerEdgeOfSampledHeadsAtEveryStrength) {
+    std::mt19937_64 engine(12);
+    struct Heads {
+        const char* model;
+        int64_t d, latent, nope, rope;
+    };
+    for (const Heads& heads :
+         {Heads{"nano", 128, 64, 16, 16}, {"30m", 512, 256, 32, 32}, {"130m", 768, 384, 32, 32}})
+        for (const double strength : {0.1, 1.0, 10.0, 30.0, 100.0, 1e3, 1e4}) {
+            SCOPED_TRACE(fmt::format("{}, strength {}", heads.model, strength));
+            // The rotary part's K is `strength` times the content's.
+            const Chains chains = {{{heads.d, heads.nope, heads.latent, heads.d}, 1},
+                                   {{heads.d, heads.rope, heads.d},
+                                    strength * static_cast<double>(heads.latent * heads.nope) /
+                                        static_cast<double>(heads.rope)}};
+            const ProductSumLaw law(chains);
+            ASSERT_LT(0, law.lower_edge());
+            ASSERT_LT(law.lower_edge(), law.upper_edge());
+            const int draws = law.count() > 32 ? 6 : 40;
+            std::vector<double> pool;
+            double smallest = 0;
+            for (int draw = 0; draw < draws; ++draw) {
+                const std::vector<double> spectrum = sampled_sum(chains, engine);
+                ASSERT_EQ(std::ssize(spectrum), law.count());
+                smallest += spectrum.back() / draws;
+                pool.insert(pool.end(), spectrum.begin(), spectrum.end());
+            }
+            std::sort(pool.rbegin(), pool.rend());
+            Null null = product_null(law, 0.99);
+            null.count = std::ssize(pool);
+            EXPECT_LE(kolmogorov_smirnov(pool, null), 0.03);
+            // At a finite size the smallest of n eigenvalues lies above the edge, for n = 32 up to a third.
+            EXPECT_GT(smallest, law.lower_edge());
+            EXPECT_LT(smallest, (law.count() > 32 ? 1.2 : 1.4) * law.lower_edge());
+        }
+}
+
 TEST(ProductSumLaw, TakesVariancesOfEveryKind) {
     const ProductSumLaw point({{{8, 4, 8}, 0}, {{8, 8}, 0}});
     EXPECT_EQ(point.upper_edge(), 0);
