@@ -1,17 +1,15 @@
 #include "data/byte_source.h"
 
-#include <fcntl.h>
-#include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cstring>
 #include <string_view>
 #include <vector>
 
+#include "data/files.h"
 #include "kernels/base/error.h"
 
 namespace pastur {
@@ -22,13 +20,7 @@ constexpr size_t kBlockBytes = 256 << 10;
 /// The file's own bytes, through one block that the decompressors read in place. Pipes work too.
 class RawFile {
   public:
-    explicit RawFile(const std::string& path) : path_(path), block_(kBlockBytes) {
-        fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-        if (fd_ < 0) fail_io("cannot open", path);
-    }
-    ~RawFile() { ::close(fd_); }
-    RawFile(const RawFile&) = delete;
-    RawFile& operator=(const RawFile&) = delete;
+    explicit RawFile(const std::string& path) : path_(path), file_(open_input(path)), block_(kBlockBytes) {}
 
     /// What is left of the block; reads the next one when nothing is. Empty at the end of the file.
     std::string_view peek() {
@@ -48,17 +40,15 @@ class RawFile {
     void fill(size_t at_least) {
         begin_ = end_ = 0;
         while (end_ < at_least) {
-            const ssize_t n = ::read(fd_, block_.data() + end_, block_.size() - end_);
-            if (n < 0 && errno == EINTR) continue;
-            if (n < 0) fail_io("cannot read", path_);
+            const size_t n = read_some(file_, std::span(block_).subspan(end_), path_);
             if (n == 0) return;
-            end_ += static_cast<size_t>(n);
-            total_ += n;
+            end_ += n;
+            total_ += static_cast<int64_t>(n);
         }
     }
     std::string path_;
+    FileDescriptor file_;
     std::vector<char> block_;
-    int fd_ = -1;
     size_t begin_ = 0, end_ = 0;
     int64_t total_ = 0;
 };

@@ -1,77 +1,61 @@
 #pragma once
-// Files as a pretraining run needs them: globs, and output that is complete or absent.
+// Paths and input files. Output is in data/output.h.
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "data/file_descriptor.h"
+
 namespace pastur {
 
-/// Paths that a shell pattern matches (braces and ~ too), sorted by name; none when nothing matches.
+/// Paths that match a shell pattern (braces and ~ are expanded), sorted by name; empty when none does.
 std::vector<std::string> expand_glob(const std::string& pattern);
 
-/// Writes one new file through a buffer. Every failure throws (kIo): a full disk is found here, not later.
-class FileWriter {
-  public:
-    explicit FileWriter(const std::filesystem::path& path);
-    ~FileWriter();
-    FileWriter(const FileWriter&) = delete;
-    FileWriter& operator=(const FileWriter&) = delete;
+/// False when nothing has this name; a path that cannot be examined throws (kIo).
+bool path_exists(const std::filesystem::path& path);
 
-    void write(std::string_view bytes);
-    /// Overwrites bytes already written.
-    void write_at(int64_t offset, std::string_view bytes);
-    /// Flushes, fsyncs and closes.
-    void finish();
-    const std::filesystem::path& path() const { return path_; }
+/// Throws "<what> <path>: <strerror(errno)>": kMissingInput when the path does not exist, otherwise kIo.
+[[noreturn]] void fail_input(const std::string& what, const std::filesystem::path& path);
 
-  private:
-    void flush();
-    std::filesystem::path path_;
-    int fd_ = -1;
-    std::string buffer_;
-};
+/// open(2) with `flags` and O_CLOEXEC, repeated when a signal interrupts it. Empty on failure, with errno set.
+FileDescriptor open_descriptor(const std::filesystem::path& path, int flags);
 
-/// A file that appears under its name only when commit() has made it complete and durable.
-class OutputFile {
-  public:
-    explicit OutputFile(const std::filesystem::path& path);
-    ~OutputFile();
-    void write(std::string_view bytes) { writer_.write(bytes); }
-    void commit();
+/// Opens a file for reading. Throws (kMissingInput, kIo).
+FileDescriptor open_input(const std::filesystem::path& path);
 
-  private:
-    std::filesystem::path path_;
-    FileWriter writer_;
-    bool committed_ = false;
-};
+/// One read(2), repeated when a signal interrupts it. Returns the number of bytes; 0 at the end of the file.
+/// Throws (kIo).
+size_t read_some(const FileDescriptor& file, std::span<char> out, const std::filesystem::path& path);
 
-/// A folder that appears under its name only when commit() renames it there. Until then it is the sibling
-/// `<name>.partial`; what an interrupted run left of that is removed, one that is being written now is
-/// refused.
-class OutputFolder {
-  public:
-    /// An existing `path` throws (kUsage) unless `replace`.
-    OutputFolder(const std::filesystem::path& path, bool replace);
-    ~OutputFolder();
-    OutputFolder(const OutputFolder&) = delete;
-    OutputFolder& operator=(const OutputFolder&) = delete;
-
-    const std::filesystem::path& staging() const { return staging_; }
-    void commit();
-
-  private:
-    std::filesystem::path path_, staging_;
-    bool replace_;
-    int lock_ = -1;
-    bool committed_ = false;
-};
+/// Calls `consume` with the bytes of the file, at most 1 MiB at a time. Throws (kMissingInput, kIo).
+void read_in_chunks(const std::filesystem::path& path, const std::function<void(std::string_view)>& consume);
 
 /// The whole file. Throws (kMissingInput, kIo), and (kCorruptData) when it is larger than max_bytes.
 std::string read_file(const std::filesystem::path& path, int64_t max_bytes);
 
-/// Makes a rename in `folder` durable.
-void sync_folder(const std::filesystem::path& folder);
+/// A regular file mapped for reading; an empty file maps to an empty span. Movable: the bytes stay in place.
+class MappedFile {
+  public:
+    /// Throws (kMissingInput, kIo), and (kCorruptData) when it is not a regular file.
+    explicit MappedFile(std::filesystem::path path);
+    ~MappedFile();
+    MappedFile(MappedFile&& other) noexcept;
+    MappedFile& operator=(MappedFile&&) = delete;
+
+    const std::filesystem::path& path() const { return path_; }
+    std::span<const std::byte> bytes() const { return {data_, size_}; }
+    /// Tells the kernel that reads come in random order: no read-ahead.
+    void advise_random() const;
+
+  private:
+    std::filesystem::path path_;
+    const std::byte* data_ = nullptr;
+    size_t size_ = 0;
+};
 
 }  // namespace pastur

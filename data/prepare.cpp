@@ -6,7 +6,7 @@
 #include <cmath>
 #include <optional>
 
-#include "data/files.h"
+#include "data/output.h"
 #include "data/parallel.h"
 #include "data/split_writer.h"
 #include "data/tokenizer.h"

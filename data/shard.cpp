@@ -1,9 +1,5 @@
 #include "data/shard.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 #include <algorithm>
@@ -96,33 +92,19 @@ std::vector<Block> cut_into_blocks(const std::vector<Shard>& shards) {
 
 }  // namespace
 
-void Shard::Unmap::operator()(const std::byte* map) const {
-    ::munmap(const_cast<std::byte*>(map), static_cast<size_t>(bytes));
-}
-
-Shard::Shard(const std::string& path) : path_(path) {
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd < 0) fail_io("cannot open", path);
-    struct stat info {};
-    const bool regular = ::fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
-    if (!regular || info.st_size < kHeaderBytes) {
-        ::close(fd);
-        if (!regular) fail(ExitCode::kCorruptData, "{}: not a regular file", path);
-        fail(ExitCode::kCorruptData, "{}: cut short ({} bytes, a shard's header alone is {})", path,
-             info.st_size, kHeaderBytes);
-    }
-    void* map = ::mmap(nullptr, static_cast<size_t>(info.st_size), PROT_READ, MAP_SHARED, fd, 0);
-    ::close(fd);
-    if (map == MAP_FAILED) fail_io("cannot map", path);
-    map_ = {static_cast<const std::byte*>(map), Unmap{info.st_size}};
+Shard::Shard(const std::string& path) : path_(path), file_(path) {
+    const int64_t bytes = std::ssize(file_.bytes());
+    if (bytes < kHeaderBytes)
+        fail(ExitCode::kCorruptData, "{}: cut short ({} bytes, a shard's header alone is {})", path, bytes,
+             kHeaderBytes);
     Header header;
-    std::memcpy(&header, map, sizeof(header));
-    width_ = validate(header, info.st_size, path);
+    std::memcpy(&header, file_.bytes().data(), sizeof(header));
+    width_ = validate(header, bytes, path);
     tokens_ = header.words[2];
 }
 
 std::span<const std::byte> Shard::bytes() const {
-    return {map_.get() + kHeaderBytes, static_cast<size_t>(tokens_ * static_cast<int>(width_))};
+    return file_.bytes().subspan(kHeaderBytes);
 }
 
 void Shard::read(int64_t begin, std::span<int32_t> out) const {
@@ -130,10 +112,6 @@ void Shard::read(int64_t begin, std::span<int32_t> out) const {
                  out.size(), tokens_, path_);
     const std::byte* first = bytes().data() + begin * static_cast<int>(width_);
     width_ == TokenWidth::kU16 ? widen<uint16_t>(out, first) : widen<uint32_t>(out, first);
-}
-
-void Shard::advise_random() const {
-    ::madvise(const_cast<std::byte*>(map_.get()), static_cast<size_t>(map_.get_deleter().bytes), MADV_RANDOM);
 }
 
 std::vector<Shard> open_shards(const std::vector<std::string>& paths) {

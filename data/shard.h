@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "data/files.h"
+#include "data/output.h"
 
 namespace pastur {
 
@@ -32,16 +33,12 @@ class Shard {
     std::span<const std::byte> bytes() const;
     /// out = tokens [begin, begin + out.size()).
     void read(int64_t begin, std::span<int32_t> out) const;
-    /// Tells the kernel that reads will jump about: no read-ahead.
-    void advise_random() const;
+    /// Tells the kernel that reads come in random order: no read-ahead.
+    void advise_random() const { file_.advise_random(); }
 
   private:
-    struct Unmap {
-        int64_t bytes;
-        void operator()(const std::byte* map) const;
-    };
     std::string path_;
-    std::unique_ptr<const std::byte, Unmap> map_;
+    MappedFile file_;
     int64_t tokens_ = 0;
     TokenWidth width_ = TokenWidth::kU16;
 };

@@ -1,6 +1,6 @@
 #include "data/synth/synth.h"
 
-#include "data/files.h"
+#include "data/output.h"
 #include "data/random.h"
 #include "data/synth/grammar.h"
 #include "data/synth/morphology.h"

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <fstream>
 
+#include "data/output.h"
 #include "engine/io/json_text.h"
 #include "kernels/base/error.h"
 

@@ -7,8 +7,8 @@
 #include <optional>
 #include <string>
 
+#include "data/output.h"
 #include "engine/io/console.h"
-#include "engine/io/files.h"
 
 namespace pastur {
 

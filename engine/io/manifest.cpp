@@ -9,7 +9,8 @@
 #include <memory>
 #include <new>
 
-#include "engine/io/files.h"
+#include "data/files.h"
+#include "data/output.h"
 #include "engine/io/json_text.h"
 #include "engine/io/safetensors.h"
 #include "kernels/base/error.h"

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "data/output.h"
 #include "engine/config/nearest_name.h"
 #include "kernels/base/error.h"
 

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/io/files.h"
+#include "data/files.h"
 #include "kernels/base/tensor.h"
 
 namespace pastur {

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/io/files.h"
+#include "data/output.h"
 
 namespace pastur {
 

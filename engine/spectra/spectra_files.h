@@ -6,7 +6,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <vector>
 
-#include "engine/io/files.h"
+#include "data/output.h"
 #include "engine/spectra/qk_factors.h"
 
 namespace pastur {

@@ -2,7 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "engine/io/files.h"
+#include "data/files.h"
+#include "data/output.h"
 #include "engine/io/safetensors.h"
 #include "engine/train/optimizer_files.h"
 

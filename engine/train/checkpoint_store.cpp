@@ -5,7 +5,8 @@
 #include <algorithm>
 #include <charconv>
 
-#include "engine/io/files.h"
+#include "data/files.h"
+#include "data/output.h"
 #include "engine/io/manifest.h"
 #include "kernels/base/error.h"
 

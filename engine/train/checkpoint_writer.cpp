@@ -2,7 +2,7 @@
 
 #include <thread>
 
-#include "engine/io/files.h"
+#include "data/files.h"
 #include "engine/train/checkpoint.h"
 #include "engine/train/optimizer_files.h"
 

@@ -12,7 +12,8 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
-#include "engine/io/files.h"
+#include "data/files.h"
+#include "data/output.h"
 #include "engine/io/json_text.h"
 #include "kernels/base/error.h"
 

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <set>
 
+#include "data/files.h"
 #include "engine/config/nearest_name.h"
 #include "engine/io/json_text.h"
 #include "engine/model/model.h"

@@ -4,7 +4,8 @@
 #include <charconv>
 #include <deque>
 
-#include "engine/io/files.h"
+#include "data/files.h"
+#include "data/output.h"
 #include "engine/io/safetensors.h"
 
 namespace pastur {

@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "data/output.h"
 #include "engine/train/checkpoint.h"
 #include "engine/train/environment.h"
 

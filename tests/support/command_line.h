@@ -9,7 +9,7 @@
 #include <initializer_list>
 #include <string>
 
-#include "engine/io/files.h"
+#include "data/files.h"
 #include "tests/support/temp_folder.h"
 
 namespace pastur::test {

@@ -4,7 +4,7 @@
 
 #include <cstdlib>
 
-#include "engine/io/files.h"
+#include "data/files.h"
 #include "tests/support/data_files.h"
 #include "tests/support/source_folder.h"
 #include "tests/support/temp_folder.h"

@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "data/output.h"
 #include "engine/config/config_fields.h"
 #include "engine/config/nearest_name.h"
-#include "engine/io/files.h"
 #include "tools/pastur/bench_report.h"
 #include "tools/pastur/commands.h"
 #include "tools/pastur/overrides.h"

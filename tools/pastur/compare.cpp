@@ -7,8 +7,8 @@
 #include <fstream>
 #include <optional>
 
+#include "data/files.h"
 #include "engine/config/config.h"
-#include "engine/io/files.h"
 #include "engine/io/json_text.h"
 #include "kernels/base/error.h"
 #include "tools/pastur/commands.h"

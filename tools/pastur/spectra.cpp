@@ -5,6 +5,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "data/output.h"
 #include "engine/config/config_fields.h"
 #include "engine/config/nearest_name.h"
 #include "engine/config/scopes.h"

@@ -8,7 +8,7 @@
 #include <cstdio>
 #include <functional>
 
-#include "engine/io/files.h"
+#include "data/files.h"
 #include "tests/support/temp_folder.h"
 
 namespace pastur::test {

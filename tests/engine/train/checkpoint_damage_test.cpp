@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "data/output.h"
 #include "data/random.h"
 #include "engine/io/manifest.h"
 #include "engine/io/safetensors.h"

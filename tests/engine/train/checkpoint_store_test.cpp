@@ -8,7 +8,8 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "engine/io/files.h"
+#include "data/files.h"
+#include "data/output.h"
 #include "engine/io/manifest.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_folder.h"
@@ -231,18 +232,6 @@ TEST_F(Store, FindsACheckpointByAnyOfItsNames) {
     expect_missing(folder_.path() / "empty", {"holds no checkpoint"});
     std::ofstream(folder_.path() / "empty" / "latest") << "../../etc\n";
     expect_missing(folder_.path() / "empty" / "latest", {"expected a checkpoint folder"});
-}
-
-TEST(Files, AtomicWriteReplacesOrLeaves) {
-    const test::TempFolder folder;
-    const fs::path file = folder.path() / "f";
-    write_file_atomically(file, "one");
-    write_file_atomically(file, "two");
-    EXPECT_EQ(read_file(file, 10), "two");
-    expect_error(ExitCode::kCorruptData, {file.string()}, [&] { read_file(file, 2); });
-    EXPECT_THROW(write_file_atomically(file / "below", "x"), Error);
-    EXPECT_EQ(read_file(file, 10), "two");
-    EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), {}), 1);
 }
 
 }  // namespace

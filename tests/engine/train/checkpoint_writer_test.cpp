@@ -4,7 +4,7 @@
 #include <fstream>
 #include <thread>
 
-#include "engine/io/files.h"
+#include "data/files.h"
 #include "engine/train/checkpoint.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/model_harness.h"

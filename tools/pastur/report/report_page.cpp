@@ -2,7 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "engine/io/files.h"
+#include "data/output.h"
 #include "kernels/base/error.h"
 
 namespace pastur {

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <fstream>
 
-#include "engine/io/files.h"
+#include "data/files.h"
 #include "engine/io/json_text.h"
 #include "kernels/base/error.h"
 

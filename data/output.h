@@ -1,0 +1,91 @@
+#pragma once
+// Output files and folders that are complete or absent. Every failure throws (kIo) with the path and the system's
+// reason; a folder of the path that does not exist is such a failure, not a missing input.
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include "data/file_descriptor.h"
+
+namespace pastur {
+
+/// Makes the folder and its parents, durably; an existing folder is fine.
+void make_folders(const std::filesystem::path& path);
+/// fsync of a finished file, or of the entries of a folder. "": the current folder.
+void sync_path(const std::filesystem::path& path);
+/// rename(2), then fsync of the parent folder. Both names are in the same folder.
+void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to);
+/// Replaces `path` by `content`, durably. Makes the parent folders.
+void write_file_atomically(const std::filesystem::path& path, std::string_view content);
+
+/// Writes one new file through a buffer of 1 MiB.
+class FileWriter {
+  public:
+    explicit FileWriter(const std::filesystem::path& path);
+
+    void write(std::string_view bytes);
+    /// Overwrites bytes already written.
+    void write_at(int64_t offset, std::string_view bytes);
+    /// Flushes, fsyncs and closes. Without it the file ends anywhere.
+    void finish();
+    const std::filesystem::path& path() const { return path_; }
+
+  private:
+    void flush();
+    std::filesystem::path path_;
+    FileDescriptor file_;
+    std::string buffer_;
+};
+
+/// A file that grows at its end; created where it is missing. Unbuffered.
+class AppendFile {
+  public:
+    explicit AppendFile(std::filesystem::path path);
+
+    /// One write(2), unless the system takes less.
+    void write(std::string_view bytes);
+    /// fsync.
+    void sync();
+
+  private:
+    std::filesystem::path path_;
+    FileDescriptor file_;
+};
+
+/// A file that appears under its name only when commit() has made it complete and durable. Makes the parent folders.
+class OutputFile {
+  public:
+    explicit OutputFile(const std::filesystem::path& path);
+    ~OutputFile();
+    void write(std::string_view bytes) { writer_.write(bytes); }
+    void commit();
+
+  private:
+    std::filesystem::path path_;
+    FileWriter writer_;
+    bool committed_ = false;
+};
+
+/// A folder that appears under its name only when commit() renames it there. Until then it is the sibling
+/// `<name>.partial`: the remains of an interrupted run there are removed; one that another process is writing is
+/// refused.
+class OutputFolder {
+  public:
+    /// An existing `path` throws (kUsage) unless `replace`.
+    OutputFolder(const std::filesystem::path& path, bool replace);
+    ~OutputFolder();
+    OutputFolder(const OutputFolder&) = delete;
+    OutputFolder& operator=(const OutputFolder&) = delete;
+
+    const std::filesystem::path& staging() const { return staging_; }
+    void commit();
+
+  private:
+    std::filesystem::path path_, staging_;
+    bool replace_;
+    FileDescriptor lock_;
+    bool committed_ = false;
+};
+
+}  // namespace pastur
