@@ -4,7 +4,9 @@
 
 #include <toml++/toml.h>
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -240,7 +242,9 @@ Config load_config(const std::string& path, const std::vector<Override>& overrid
     if (std::filesystem::is_directory(path, ignored))
         fail(ExitCode::kUsage, "{}: is a folder: expected a recipe file", path);
     std::ifstream file(path, std::ios::binary);
-    if (!file) fail_io("cannot open recipe", path);
+    if (!file)
+        fail(errno == ENOENT ? ExitCode::kMissingInput : ExitCode::kIo, "cannot open recipe {}: {}", path,
+             std::strerror(errno));
     std::string text(kMaxRecipeBytes + 1, '\0');
     file.read(text.data(), static_cast<std::streamsize>(text.size()));
     if (file.bad()) fail_io("cannot read recipe", path);

@@ -6,9 +6,7 @@
 namespace pastur {
 
 void fail_io(const std::string& what, const std::string& path) {
-    const int error = errno;
-    fail(error == ENOENT ? ExitCode::kMissingInput : ExitCode::kIo, "{} {}: {}", what, path,
-         std::strerror(error));
+    fail(ExitCode::kIo, "{} {}: {}", what, path, std::strerror(errno));
 }
 
 namespace detail {

@@ -5,12 +5,13 @@
 //     PASTUR_FAULT_KIND   eio: that one fails with EIO, the next ones work
 //                         full: that one and all later ones that take space fail with ENOSPC; a write that is
 //                         the first of them takes half of its bytes before, as a disk does that fills up
+//                         nothing: that write and all later ones take no byte and set no error
 //                         stop: from that one on there is a file STOP; counted are looks for it alone
 //     PASTUR_FAULT_LOG    "<operation> <path>" is written here when it happens
 //
 // Counted under eio: open (also fopen and openat), read, write, pwrite, fsync, rename, mkdir, and close of a
 // file that was written since its last fsync: no other close can lose anything. Under full: open that may
-// create, write, pwrite, mkdir.
+// create, write, pwrite, mkdir. Under nothing: write, pwrite.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -39,7 +40,7 @@ using OpenAt = int(int, const char*, int, ...);
 struct Plan {
     std::string under, log;
     long at = 0;
-    bool full = false, stop = false;
+    bool full = false, nothing = false, stop = false;
 };
 /// Never destroyed: files are closed while the program ends, too.
 const Plan& plan() {
@@ -48,8 +49,11 @@ const Plan& plan() {
             const char* value = std::getenv(name);
             return std::string(value ? value : "");
         };
-        return new Plan{text("PASTUR_FAULT_UNDER"), text("PASTUR_FAULT_LOG"),
-                        std::atol(text("PASTUR_FAULT_AT").c_str()), text("PASTUR_FAULT_KIND") == "full",
+        return new Plan{text("PASTUR_FAULT_UNDER"),
+                        text("PASTUR_FAULT_LOG"),
+                        std::atol(text("PASTUR_FAULT_AT").c_str()),
+                        text("PASTUR_FAULT_KIND") == "full",
+                        text("PASTUR_FAULT_KIND") == "nothing",
                         text("PASTUR_FAULT_KIND") == "stop"};
     }();
     return *kPlan;
@@ -104,7 +108,7 @@ long count(const char* operation, const std::string& path) {
 
 /// Counts an operation; true when it is to fail. Sets errno.
 bool fails(const char* operation, const std::string& path, bool takes_space) {
-    if (plan().at <= 0 || plan().stop || (plan().full && !takes_space)) return false;
+    if (plan().at <= 0 || plan().stop || plan().nothing || (plan().full && !takes_space)) return false;
     const long number = count(operation, path);
     errno = plan().full ? ENOSPC : EIO;
     return plan().full ? number >= plan().at : number == plan().at;
@@ -128,6 +132,10 @@ template <typename Call>
 ssize_t write_or_fail(int descriptor, size_t bytes, Call call) {
     if (kind_of(descriptor) == kElsewhere) return call(bytes);
     set_kind(descriptor, kDirty);
+    if (plan().nothing && count("write", path_of(descriptor)) >= plan().at) {
+        errno = ENOENT;  // left behind by an earlier call
+        return 0;
+    }
     if (!fails("write", path_of(descriptor), true)) return call(bytes);
     const int error = errno;
     if (plan().full && operations == plan().at && bytes > 1) return call(bytes / 2);
