@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <bit>
 
-#include "data/random.h"
 #include "kernels/base/error.h"
+#include "kernels/base/random.h"
 
 namespace pastur {
 

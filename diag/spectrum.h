@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "kernels/base/context.h"
+#include "kernels/base/random.h"
 
 namespace pastur {
 
@@ -84,20 +85,15 @@ struct ShuffleKey {
 /// is read at swap_or_not(n, key, factor, i). A bijection of [0, n) (Hoang, Morris & Rogaway, "An Enciphering
 /// Scheme Based on a Card Shuffle", CRYPTO 2012).
 constexpr uint64_t shuffled_position(uint64_t n, const ShuffleKey& key, uint64_t factor, uint64_t i) {
-    const auto mix = [](uint64_t x) {  // SplitMix64's finaliser
-        x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-        x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-        return x ^ (x >> 31);
-    };
     int bits = 0;
     while (bits < 64 && (n >> bits) != 0) ++bits;
-    uint64_t state = mix(mix(mix(key.seed + 0x9e3779b97f4a7c15u) + key.draw) + factor);
+    uint64_t state = mix64(mix64(mix64(key.seed + kGoldenGamma) + key.draw) + factor);
     for (int round = 0; round < 16 + 4 * bits; ++round) {
-        state += 0x9e3779b97f4a7c15u;
-        const uint64_t word = mix(state), pivot = word % n;
+        state += kGoldenGamma;
+        const uint64_t word = mix64(state), pivot = word % n;
         const uint64_t partner = pivot >= i ? pivot - i : pivot + n - i;
         const uint64_t both = partner > i ? partner : i;
-        if (mix(both ^ (word * 0x9e3779b97f4a7c15u)) >> 63) i = partner;
+        if (mix64(both ^ (word * kGoldenGamma)) >> 63) i = partner;
     }
     return i;
 }

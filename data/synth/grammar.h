@@ -17,7 +17,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "data/random.h"
+#include "kernels/base/random.h"
 
 namespace pastur {
 

@@ -1,11 +1,11 @@
 #include "data/synth/synth.h"
 
 #include "data/output.h"
-#include "data/random.h"
 #include "data/synth/grammar.h"
 #include "data/synth/morphology.h"
 #include "data/synth/synth_grammar.h"
 #include "data/synth/synth_words.h"
+#include "kernels/base/random.h"
 
 namespace pastur {
 namespace {

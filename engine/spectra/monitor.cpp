@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <map>
 
+#include "kernels/base/random.h"
+
 namespace pastur {
 namespace {
 
@@ -118,7 +120,7 @@ void Monitor::open(int64_t step) {
 }
 
 uint64_t Monitor::shuffle_seed(int64_t step) const {
-    return config_.train.seed * 0x9e3779b97f4a7c15u + static_cast<uint64_t>(step);
+    return config_.train.seed * kGoldenGamma + static_cast<uint64_t>(step);
 }
 
 int64_t Monitor::draws() const {

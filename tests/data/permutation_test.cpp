@@ -7,7 +7,7 @@
 #include <set>
 #include <vector>
 
-#include "data/random.h"
+#include "kernels/base/random.h"
 
 namespace pastur {
 namespace {

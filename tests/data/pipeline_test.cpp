@@ -7,7 +7,7 @@
 #include <thread>
 
 #include "data/parallel.h"
-#include "data/random.h"
+#include "kernels/base/random.h"
 
 namespace pastur {
 namespace {

@@ -8,8 +8,8 @@
 #include <functional>
 #include <random>
 
-#include "data/random.h"
 #include "kernels/base/error.h"
+#include "kernels/base/random.h"
 #include "tests/support/data_files.h"
 #include "tests/support/temp_folder.h"
 

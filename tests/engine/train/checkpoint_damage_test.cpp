@@ -5,11 +5,11 @@
 #include <nlohmann/json.hpp>
 
 #include "data/output.h"
-#include "data/random.h"
 #include "engine/io/manifest.h"
 #include "engine/io/safetensors.h"
 #include "engine/train/checkpoint.h"
 #include "engine/train/checkpoint_store.h"
+#include "kernels/base/random.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/model_harness.h"
 #include "tests/support/temp_folder.h"
