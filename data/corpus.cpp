@@ -59,7 +59,7 @@ std::vector<std::string> corpus_files(const std::vector<std::string>& inputs) {
         if (seen.insert(path).second) files.push_back(path);
     };
     for (const std::string& input : inputs) {
-        const std::vector<std::string> paths = fs::exists(input) ? std::vector{input} : expand_glob(input);
+        const std::vector<std::string> paths = expand_paths(input);
         if (paths.empty()) fail(ExitCode::kMissingInput, "no such file, folder or glob: {}", input);
         bool found = false;
         for (const std::string& path : paths) {

@@ -17,15 +17,27 @@ namespace pastur {
 
 namespace fs = std::filesystem;
 
-std::vector<std::string> expand_glob(const std::string& pattern) {
+std::vector<std::string> expand_paths(const std::string& path) {
+    std::error_code ignored;  // a pattern may be longer than a name can be
+    if (fs::exists(path, ignored)) return {path};
     glob_t matches{};
-    const int status = ::glob(pattern.c_str(), GLOB_BRACE | GLOB_TILDE, nullptr, &matches);
+    const int status = ::glob(path.c_str(), GLOB_BRACE | GLOB_TILDE, nullptr, &matches);
     const std::unique_ptr<glob_t, void (*)(glob_t*)> guard(&matches, ::globfree);
-    if (status != 0 && status != GLOB_NOMATCH) fail(ExitCode::kIo, "cannot list the files of {}", pattern);
+    if (status != 0 && status != GLOB_NOMATCH) fail(ExitCode::kIo, "cannot list the files of {}", path);
     std::vector<std::string> paths;
     if (status == 0) paths.assign(matches.gl_pathv, matches.gl_pathv + matches.gl_pathc);
     std::sort(paths.begin(), paths.end());  // glob's own order depends on the locale
     return paths;
+}
+
+std::string escape_glob(const std::string& path) {
+    std::string pattern;
+    for (const char c : path) {
+        const bool special = std::string_view("*?[{}\\").find(c) != std::string_view::npos;
+        if (special || (c == '~' && pattern.empty())) pattern += '\\';
+        pattern += c;
+    }
+    return pattern;
 }
 
 bool path_exists(const fs::path& path) {

@@ -13,8 +13,11 @@
 
 namespace pastur {
 
-/// Paths that match a shell pattern (braces and ~ are expanded), sorted by name; empty when none does.
-std::vector<std::string> expand_glob(const std::string& pattern);
+/// The paths that `path` names: itself when it exists, whatever characters it holds; otherwise those that match it
+/// as a shell pattern (braces and ~ are expanded), sorted by name. Empty when there are none. Throws (kIo).
+std::vector<std::string> expand_paths(const std::string& path);
+/// A pattern that matches `path` alone.
+std::string escape_glob(const std::string& path);
 
 /// False when nothing has this name; a path that cannot be examined throws (kIo).
 bool path_exists(const std::filesystem::path& path);

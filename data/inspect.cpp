@@ -81,7 +81,7 @@ std::vector<ShardGroup> inspect_shards(const std::string& where, int64_t head_to
         std::sort(paths.begin(), paths.end());
         if (paths.empty()) fail(ExitCode::kMissingInput, "{}: no token shard (*.bin) in it", where);
     } else {
-        paths = fs::exists(where) ? std::vector{where} : expand_glob(where);
+        paths = expand_paths(where);
         if (paths.empty()) fail(ExitCode::kMissingInput, "no such folder, shard or glob: {}", where);
     }
     std::map<std::string, std::vector<std::string>> names;

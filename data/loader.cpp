@@ -4,9 +4,9 @@
 
 #include "data/parallel.h"
 #include "data/permutation.h"
-#include "data/random.h"
 #include "data/shard.h"
 #include "kernels/base/error.h"
+#include "kernels/base/random.h"
 
 namespace pastur {
 

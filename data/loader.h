@@ -8,17 +8,23 @@
 
 namespace pastur {
 
-/// A stream of tokens made of shards in llm.c's public format, in the order of their names.
+/// The sample that `rank` of `ranks` reads as its i-th, with i counted over all steps of the run. Micro-batches of
+/// consecutive samples are dealt to the ranks in turn: rank r gets micro-batches r, r + ranks, r + 2 ranks ... So
+/// a step's samples are the same on any number of ranks.
+constexpr int64_t sample_of_rank(int64_t i, int64_t rank, int64_t ranks, int64_t micro_batch) {
+    return (i / micro_batch * ranks + rank) * micro_batch + i % micro_batch;
+}
+
+/// A stream of tokens: shards in llm.c's public format, in the order of their names.
 ///
 /// A training sequence is seq_len + 1 consecutive tokens of the stream (the last one is a target only);
-/// sequence i starts at token i * seq_len. Sequences may cross shard borders. sample() visits all of them
-/// once an epoch in an order that is a pure function of (seed, epoch, index) through a keyed permutation: no
-/// state, so a resumed run, or one on another number of ranks, sees the same samples. Reading is thread-safe.
+/// sequence i starts at token i * seq_len. Sequences may cross shard borders. sample() visits each of them once
+/// per epoch, in an order that is a pure function of (seed, epoch, index) through a keyed permutation. There is
+/// no state, so a resumed run, or one on another number of ranks, sees the same samples. Reading is thread-safe.
 class TokenLoader {
   public:
-    /// Opens and maps the shards `glob` matches. Throws (kMissingInput) when none does, (kCorruptData) for a
-    /// bad magic, version, length or a file that is cut short, and when a token id is not below `vocab`
-    /// (every shard is scanned once at opening).
+    /// Maps the shards that match `glob` and scans each once. Throws (kMissingInput) when none matches, and
+    /// (kCorruptData) for a wrong magic, version or length and for a token id that is not below `vocab`.
     TokenLoader(const std::string& glob, int64_t seq_len, int64_t vocab, uint64_t seed);
     ~TokenLoader();
     TokenLoader(TokenLoader&&) noexcept;
@@ -26,9 +32,9 @@ class TokenLoader {
 
     int64_t tokens() const;     ///< in all shards
     int64_t sequences() const;  ///< (tokens - 1) / seq_len, at least 1, or construction throws (kCorruptData)
-    /// Hash of the shards' names, sizes and contents: part of a checkpoint, checked on resume.
+    /// Hash of the shards' names, sizes and contents. A checkpoint stores it; resuming checks it.
     uint64_t fingerprint() const;
-    /// out [seq_len + 1] = the sample-th training sequence, counted over all epochs.
+    /// out [seq_len + 1] = training sequence number `sample`, counted over all epochs.
     void sample(int64_t sample, std::span<int32_t> out) const;
     /// out [seq_len + 1] = sequence i of the stream in storage order: for validation.
     void sequence(int64_t i, std::span<int32_t> out) const;

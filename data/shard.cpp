@@ -114,6 +114,11 @@ void Shard::read(int64_t begin, std::span<int32_t> out) const {
     width_ == TokenWidth::kU16 ? widen<uint16_t>(out, first) : widen<uint32_t>(out, first);
 }
 
+std::string shard_glob(const std::string& folder, const std::string& prefix) {
+    const char* slash = folder.ends_with('/') ? "" : "/";
+    return escape_glob(folder) + slash + prefix + "_*.bin";
+}
+
 std::vector<Shard> open_shards(const std::vector<std::string>& paths) {
     std::vector<Shard> shards;
     for (const std::string& path : paths) shards.emplace_back(path);
@@ -121,7 +126,7 @@ std::vector<Shard> open_shards(const std::vector<std::string>& paths) {
 }
 
 std::vector<Shard> open_shards(const std::string& glob) {
-    const std::vector<std::string> paths = expand_glob(glob);
+    const std::vector<std::string> paths = expand_paths(glob);
     if (paths.empty()) fail(ExitCode::kMissingInput, "no token shard matches {}", glob);
     return open_shards(paths);
 }

@@ -43,10 +43,13 @@ class Shard {
     TokenWidth width_ = TokenWidth::kU16;
 };
 
+/// Glob of the shards that ShardWriter(folder, prefix) writes. The folder's own name is never a pattern.
+std::string shard_glob(const std::string& folder, const std::string& prefix);
+
 /// Maps the shards, in this order.
 std::vector<Shard> open_shards(const std::vector<std::string>& paths);
-/// Maps every shard the glob matches, sorted by name. Throws as Shard does, and (kMissingInput) when none
-/// does.
+/// Maps the shard of this name, or the shards that match it as a glob, sorted by name. Throws as Shard does, and
+/// (kMissingInput) when none matches.
 std::vector<Shard> open_shards(const std::string& glob);
 
 /// Reads every token once, on `threads` threads, and returns a hash of the shards' file names, sizes and

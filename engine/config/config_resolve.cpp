@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "data/shard.h"
 #include "engine/config/config_fields.h"
 #include "engine/config/scopes.h"
 #include "kernels/base/error.h"
@@ -217,9 +218,8 @@ void fill_paths(Config& config, const Explainer& explain) {
     DataConfig& data = config.data;
     const Origin& dir = explain.origin("data", "dir");
     if (!data.dir.empty()) {
-        const std::string slash = data.dir.back() == '/' ? "" : "/";
-        derive_path(data.train, explain.origin("data", "train"), dir, data.dir + slash + "train_*.bin");
-        derive_path(data.val, explain.origin("data", "val"), dir, data.dir + slash + "val_*.bin");
+        derive_path(data.train, explain.origin("data", "train"), dir, shard_glob(data.dir, "train"));
+        derive_path(data.val, explain.origin("data", "val"), dir, shard_glob(data.dir, "val"));
     }
     RunConfig& run = config.run;
     if (run.name.empty()) run.name = config.model.preset + "-" + config.attention.variant;

@@ -13,17 +13,11 @@
 namespace pastur {
 namespace {
 
-std::string glob_of(const std::string& given, const DataConfig& data, const char* split) {
-    if (!given.empty()) return given;
-    if (data.dir.empty())
+TokenLoader open_data(const std::string& glob, const Config& config, const char* split) {
+    if (glob.empty())
         fail(ExitCode::kUsage,
              "no data: set data.dir to a folder made by `pastur data prepare`, or data.{} to shards", split);
-    return data.dir + "/" + split + "_*.bin";
-}
-
-TokenLoader open_data(const std::string& given, const Config& config, const char* split) {
-    return TokenLoader(glob_of(given, config.data, split), config.data.seq_len, config.model.vocab,
-                       config.train.seed);
+    return TokenLoader(glob, config.data.seq_len, config.model.vocab, config.train.seed);
 }
 
 }  // namespace
@@ -111,12 +105,10 @@ void Trainer::start_or_resume(bool resume) {
     folder_->start(ctx_, comm_.size(), restored, state_, setup_.model(), comm_.size() * peak_flops_per_s_);
     if (monitor_ && comm_.is_root()) monitor_->open(restored ? state_.step : -1);
 
-    // A step's micro-batches are dealt to the ranks one by one: with the i-th of its own, rank r has the
-    // (i ranks + r)-th of all, of this step and those before.
     const int64_t micro_batch = config_.train.micro_batch, ranks = comm_.size(), rank = comm_.rank();
     const int64_t per_rank = config_.train.global_batch / ranks;
     const ReadSequence read = [this, micro_batch, ranks, rank](int64_t i, std::span<int32_t> out) {
-        train_data_.sample((i / micro_batch * ranks + rank) * micro_batch + i % micro_batch, out);
+        train_data_.sample(sample_of_rank(i, rank, ranks, micro_batch), out);
     };
     batches_ = std::make_unique<BatchStream>(read, state_.step * per_rank, setup_.model().shape());
 }

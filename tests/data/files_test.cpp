@@ -62,6 +62,28 @@ TEST(Files, InputsThatDoNotExistAreMissing) {
     expect_error(ExitCode::kCorruptData, {"not a regular file"}, [&] { MappedFile{folder.path()}; });
 }
 
+TEST(Files, APathThatExistsIsNotAPattern) {
+    const test::TempFolder folder;
+    const std::string root = folder.path().string() + "/";
+    const std::string odd = "tok[v2] {a,b} *?\\ ~~";
+    for (const std::string& name : {odd, std::string("tokv"), std::string("b.txt"), std::string("a.txt")})
+        write_bytes(root + name, name);
+    EXPECT_EQ(expand_paths(root + odd), (std::vector{root + odd}));
+    EXPECT_EQ(expand_paths(root + "tok[v2]"), (std::vector{root + "tokv"}))
+        << "a pattern, for want of a file";
+    EXPECT_EQ(expand_paths(root + "{b,a}.txt"), (std::vector{root + "a.txt", root + "b.txt"}));
+    EXPECT_EQ(expand_paths(root + "nowhere*"), std::vector<std::string>{});
+    EXPECT_EQ(expand_paths(root + "{" + std::string(300, 'x') + ",a.txt}"), (std::vector{root + "a.txt"}));
+    // Behind a pattern, only escape_glob keeps the name from being one.
+    EXPECT_EQ(expand_paths(escape_glob(root + odd) + "*"), (std::vector{root + odd}));
+    EXPECT_EQ(expand_paths(escape_glob(root + "tok[v2]") + "*"), (std::vector{root + odd}));
+    const fs::path before = fs::current_path();
+    fs::current_path(folder.path());
+    write_bytes("~", "");
+    EXPECT_EQ(expand_paths(escape_glob("~") + "*"), (std::vector<std::string>{"~"}));
+    fs::current_path(before);
+}
+
 TEST(Files, AMapHoldsTheBytes) {
     const test::TempFolder folder;
     write_bytes(folder.path() / "f", "bytes");

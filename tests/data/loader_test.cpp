@@ -120,6 +120,35 @@ TEST_F(Loader, FingerprintIsOfNamesAndTokens) {
     EXPECT_NE(fingerprint(), other_tokens);
 }
 
+// A step of 24 sequences in micro-batches of 4, read by 1, 2, 3 and 6 ranks for three steps.
+TEST(SampleOfRank, AStepHoldsTheSameSamplesOnAnyNumberOfRanks) {
+    constexpr int64_t kStep = 24, kMicroBatch = 4, kSteps = 3;
+    for (const int64_t ranks : {1, 2, 3, 6}) {
+        const int64_t per_rank = kStep / ranks;
+        for (int64_t step = 0; step < kSteps; ++step) {
+            std::set<int64_t> samples;
+            for (int64_t rank = 0; rank < ranks; ++rank)
+                for (int64_t i = step * per_rank; i < (step + 1) * per_rank; ++i)
+                    samples.insert(sample_of_rank(i, rank, ranks, kMicroBatch));
+            EXPECT_EQ(std::ssize(samples), kStep) << ranks << " ranks";
+            EXPECT_EQ(*samples.begin(), step * kStep);
+            EXPECT_EQ(*samples.rbegin(), (step + 1) * kStep - 1);
+        }
+    }
+    // Rank 1 of 3 reads the micro-batches 1 and 4 of the samples 0 1 2 3 | 4 5 6 7 | 8 ...
+    const std::vector<int64_t> expected = {4, 5, 6, 7, 16, 17, 18, 19};
+    for (int64_t i = 0; i < 8; ++i) EXPECT_EQ(sample_of_rank(i, 1, 3, 4), expected[static_cast<size_t>(i)]);
+}
+
+TEST_F(Loader, AFoldersNameIsNotAPattern) {
+    std::filesystem::create_directory(folder_.path() / "tok[v2]");
+    put("tok[v2]/train_000000.bin", counting<uint16_t>(9));
+    put("tok[v2]/train_000001.bin", counting<uint16_t>(9));
+    EXPECT_EQ(TokenLoader(shard_glob(path("tok[v2]"), "train"), 4, 10, 1).tokens(), 18);
+    EXPECT_EQ(TokenLoader(shard_glob(path("tok[v2]/"), "train"), 4, 10, 1).tokens(), 18);
+    EXPECT_EQ(TokenLoader(path("tok[v2]/train_000000.bin"), 4, 10, 1).tokens(), 9);
+}
+
 TEST_F(Loader, RefusesWhatIsNotThere) {
     expect_error(ExitCode::kMissingInput, {"no token shard", "train_*.bin"},
                  [&] { TokenLoader(glob(), 4, 10, 1); });

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "data/shard.h"
 #include "engine/train/checkpoint.h"
 #include "engine/train/checkpoint_store.h"
 #include "engine/train/evaluate.h"
@@ -26,7 +27,7 @@ int eval(const EvalArguments& arguments) {
     config.train.precision = arguments.precision;
     config.train.recompute = name_of(Recompute::kBlock);  // least memory, and nothing goes backward
     const std::string glob =
-        std::filesystem::is_directory(arguments.data) ? arguments.data + "/val_*.bin" : arguments.data;
+        std::filesystem::is_directory(arguments.data) ? shard_glob(arguments.data, "val") : arguments.data;
     const TokenLoader data(glob, config.data.seq_len, config.model.vocab, config.train.seed);
 
     Context ctx = make_context(device);

@@ -115,6 +115,12 @@ TEST(Config, AFolderOverTheResolvedRecipeReplacesItsGlobs) {
     EXPECT_EQ(parse(resolved, {{"run.name", "x"}}).run.dir, "runs/x");
 }
 
+TEST(Config, AFolderOfShardsIsNotAPattern) {
+    const Config c = parse("", {{"data.dir", "tok[v2]/{a,b}*"}});
+    EXPECT_EQ(c.data.train, "tok\\[v2]/\\{a,b\\}\\*/train_*.bin");
+    EXPECT_EQ(parse(to_toml(c)).data.train, c.data.train);
+}
+
 TEST(Config, ReadsBackWhatItWrites) {
     Overrides odd = {{"train.lr", "0.1"},
                      {"train.eps", "1e-300"},
