@@ -106,13 +106,6 @@ std::vector<DensityPoint> MarchenkoPastur::curve(int points) const {
     return result;
 }
 
-VarianceEstimate parse_variance_estimate(std::string_view name) {
-    if (name == "entries") return VarianceEstimate::kEntries;
-    if (name == "median") return VarianceEstimate::kMedian;
-    if (name == "fit") return VarianceEstimate::kFit;
-    fail(ExitCode::kUsage, "sigma estimate \"{}\": it is entries, median or fit", name);
-}
-
 namespace {
 
 /// The distance is max(sup(F_n - F), sup(F - F_n)). A larger variance lowers F everywhere, so that the first

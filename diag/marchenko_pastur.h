@@ -4,11 +4,11 @@
 // (1967).
 #include <cstdint>
 #include <span>
-#include <string_view>
 #include <vector>
 
 #include "diag/density_point.h"
 #include "diag/tracy_widom.h"
+#include "diag/variance_estimate.h"
 
 namespace pastur {
 
@@ -57,15 +57,6 @@ class MarchenkoPastur {
     double variance_;
     double lower_, upper_;
 };
-
-/// How the variance of the entries is taken from a matrix.
-enum class VarianceEstimate {
-    kEntries,  ///< the entries' own: outliers count in full
-    kMedian,   ///< median eigenvalue / median of the law with sigma = 1: moved little by outliers
-    kFit,      ///< the least Kolmogorov-Smirnov distance between spectrum and law
-};
-/// "entries", "median" or "fit"; throws (kUsage) for another name.
-VarianceEstimate parse_variance_estimate(std::string_view name);
 
 /// Variance of the entries of a rows x cols matrix M, from the eigenvalues of M M^T in descending order;
 /// those beyond the given ones, up to min(rows, cols), are taken to be zero, negative ones (rounding) too.

@@ -161,7 +161,7 @@ VariantBench bench_variant(Context& ctx, const Config& config, const BenchOption
     Subject subject(ctx, config);
     VariantBench result;
     result.config = config;
-    result.config.train.recompute = name_of(subject.recompute());
+    result.config.train.recompute = subject.recompute();
     result.kernels = subject.kernels();
     result.size = subject.size();
     result.tokens = config.train.global_batch * config.data.seq_len;

@@ -9,6 +9,7 @@
 #include "engine/model/measure.h"
 #include "engine/model/mlp.h"
 #include "engine/model/model.h"
+#include "engine/model/variants.h"
 #include "kernels/adamw.h"
 #include "kernels/cross_entropy.h"
 #include "kernels/embedding.h"
@@ -161,7 +162,7 @@ void OpBencher::matmul(const std::string& name, int64_t rows, const Shape& weigh
             linear_backward_input(ctx_, dx, dy, w, Update::kAssign);
         };
     });
-    if (config_.train.precision == "fp8") fp8_matmul(shape, rows, weight);
+    if (config_.train.precision == Precision::kFp8) fp8_matmul(shape, rows, weight);
     add("matmul wgrad", shape, 0, [&](TensorPool& pool) -> Call {
         const Tensor dy = pool.normal(dtype_, y_shape), x = pool.normal(dtype_, x_shape);
         return [this, dy, x, dw = pool.empty(DType::kF32, weight)] {
@@ -330,11 +331,9 @@ void OpBencher::head_and_update() {
 }
 
 void OpBencher::attention() {
-    const bool decoupled = config_.attention.variant == "mla-decoupled";
-    const CoreWidths widths = core_widths(config_);
-    const int64_t rotary = decoupled ? config_.attention.rope_dim : 0;
+    const CoreWidths widths = variant_of(config_).core_widths(config_);
     std::vector<CoreShape> shapes = {
-        {batch_, config_.model.heads, time_, widths.qk - rotary, rotary, widths.v}};
+        {batch_, config_.model.heads, time_, widths.qk - widths.shared, widths.shared, widths.v}};
     if (is_cuda(ctx_))
         shapes.insert(shapes.end(), {{512, 12, 256, 64, 0, 64},
                                      {128, 12, 1024, 64, 0, 64},

@@ -5,7 +5,12 @@
 #include <utility>
 #include <vector>
 
+#include "engine/config/choices.h"
+
 namespace pastur {
+
+/// An attention variant: a row of the table in engine/model/variants.h.
+enum class Variant : uint8_t {};
 
 struct ModelConfig {
     std::string preset = "nano";
@@ -23,7 +28,7 @@ struct ModelConfig {
 };
 
 struct AttentionConfig {
-    std::string variant = "mha";  ///< mha | mla-prerope | mla-decoupled
+    Variant variant{};
     int64_t kv_rank = 0;   ///< width of the joint latent (decoupled; prerope at site "input"); 0: d_model / 2
     int64_t k_rank = 0;    ///< prerope: width of the key latent; 0: d_model / 4
     int64_t v_rank = 0;    ///< prerope: width of the value latent; 0: d_model / 4
@@ -31,8 +36,8 @@ struct AttentionConfig {
     int64_t rope_dim = 0;  ///< decoupled: width of the shared rotary key, d_R; 0: head_dim / 2
     int64_t v_dim = 0;     ///< decoupled: value width of a head, d_v; 0: head_dim
     int64_t q_rank = 0;    ///< decoupled: width of the query latent; 0: queries are not compressed
-    bool latent_norm = false;           ///< prerope: RMS norm on the latents (decoupled always has it: true)
-    std::string prerope_site = "keys";  ///< keys | input
+    bool latent_norm = false;  ///< prerope: RMS norm on the latents (decoupled always has it: true)
+    PreropeSite prerope_site = PreropeSite::kKeys;
     bool operator==(const AttentionConfig&) const = default;
 };
 
@@ -49,23 +54,23 @@ struct TrainConfig {
     int64_t global_batch = 32;  ///< sequences a step, over all ranks and micro-batches
     int64_t micro_batch = 0;    ///< sequences a forward pass; 0: see default_micro_batch
     double lr = 1e-3;
-    int64_t warmup_steps = 0;         ///< linear
-    std::string schedule = "cosine";  ///< cosine | constant | wsd
-    double final_lr_fraction = 0.1;   ///< of lr, at the last step (cosine, wsd)
+    int64_t warmup_steps = 0;  ///< linear
+    Schedule schedule = Schedule::kCosine;
+    double final_lr_fraction = 0.1;  ///< of lr, at the last step (cosine, wsd)
     double beta1 = 0.9;
     double beta2 = 0.999;
     double eps = 1e-8;
     double weight_decay = 0.0;
     double grad_clip = 0.0;  ///< global norm; 0: no clipping
     uint64_t seed = 1;
-    std::string precision = "auto";        ///< auto (bf16 on CUDA, fp32 on CPU) | bf16 | fp32 | fp8
+    Precision precision = Precision::kAuto;
     int64_t fp8_min_outputs = 768;         ///< fp8: products of fewer outputs are as under auto
     int64_t fp8_min_gradient_side = 2048;  ///< fp8: weight gradients with a shorter side are as under auto
-    std::string recompute = "auto";        ///< auto | none | norms | ffn | block: recompute.h
-    int64_t val_every = 100;               ///< steps; 0: only at the end
-    int64_t val_tokens = 65536;            ///< tokens a validation pass reads, at most
-    std::string nonfinite = "abort";       ///< abort | skip
-    int64_t zero = 0;                      ///< 1: optimizer state is divided over the ranks
+    RecomputeSetting recompute;
+    int64_t val_every = 100;     ///< steps; 0: only at the end
+    int64_t val_tokens = 65536;  ///< tokens a validation pass reads, at most
+    OnNonfinite nonfinite = OnNonfinite::kAbort;
+    int64_t zero = 0;                 ///< 1: optimizer state is divided over the ranks
     bool deterministic_comm = false;  ///< the same bits on any number of ranks (gradient_sync.h says how)
     double comm_timeout_s = 300;      ///< a rank that others wait for so long is lost
     bool cuda_graph = true;           ///< CUDA: a micro-batch's kernels are captured once and replayed
@@ -81,11 +86,10 @@ struct CheckpointConfig {
 struct DiagnosticsConfig {
     int64_t every = 100;  ///< steps between measurements; 0: no diagnostics at all
     std::vector<int64_t> early = {0, 10, 20, 50, 100, 200};  ///< steps measured besides those
-    std::vector<std::string>
-        scopes;  ///< of spectral_scopes(); empty: head, layer (decoupled: content, rope too)
-    std::vector<std::string> nulls = {"product", "mp"};  ///< product | mp | permuted
-    std::string mp_variance = "entries";                 ///< of the mp null's entries: entries | median | fit
-    bool spectra = true;                                 ///< write the eigenvalues of every measurement too
+    std::vector<Scope> scopes;                               ///< empty: the variant's default_scopes
+    std::vector<NullKind> nulls = {NullKind::kProduct, NullKind::kMp};
+    VarianceEstimate mp_variance = VarianceEstimate::kEntries;  ///< of the mp null's entries
+    bool spectra = true;             ///< write the eigenvalues of every measurement too
     double tw_quantile = 0.99;       ///< of Tracy-Widom: where the edge of a null lies beyond its bulk
     double spike_ratio = 1.2;        ///< an event: lambda_max above so many edges, and growing
     double collapse_fraction = 0.5;  ///< an event: stable rank below so much of its first value
@@ -121,22 +125,8 @@ struct Config {
 /// One `--section.key=value` of the command line.
 using Override = std::pair<std::string, std::string>;
 
-/// Reads a recipe, applies the preset under it and the overrides over it, fills the derived fields
-/// (everything above that says "0: ..." or "empty: ...") and validates. Fields of another variant stay 0. A
-/// folder or run name given as an override replaces the globs or the run folder that the recipe derived from
-/// the old one. `ranks`: that share a step's sequences; the default micro-batch divides a rank's part. Throws
-/// (kMissingInput, kUsage): file:line, the key, what was expected, and for an unknown key the nearest valid
-/// one.
-Config load_config(const std::string& path, const std::vector<Override>& overrides, int ranks = 1);
-/// The same from TOML text; `where` names it in errors.
-Config parse_config(const std::string& toml, const std::string& where, const std::vector<Override>& overrides,
-                    int ranks = 1);
-/// Every key with its resolved value: parse_config of it gives the same Config back.
-std::string to_toml(const Config& config);
 /// The largest divisor of `sequences` whose micro-batch holds at most 65,536 tokens (32,768 where the
 /// model is wider than 1024); at least 1.
 int64_t default_micro_batch(int64_t sequences, int64_t seq_len, int64_t width);
-/// One line a key: section.key, default, meaning. For `pastur train --help`.
-std::string describe_config_keys();
 
 }  // namespace pastur

@@ -1,42 +1,105 @@
 // The table of configuration keys.
 #include "engine/config/config_fields.h"
 
-#include <fmt/format.h>
-
-#include "engine/config/recompute_level.h"
+#include <type_traits>
 
 namespace pastur {
 namespace {
-
-std::vector<std::string> recompute_values() {
-    std::vector<std::string> choices = recompute_names();
-    choices.insert(choices.begin(), kRecomputeAuto);
-    return choices;
-}
 
 /// field_at<&Config::model, &ModelConfig::vocab> is a function Config& -> int64_t&.
 template <auto Section, auto Key>
 auto& field_at(Config& config) {
     return config.*Section.*Key;
 }
-template <auto Key>
-constexpr auto kModel = field_at<&Config::model, Key>;
-template <auto Key>
-constexpr auto kAttention = field_at<&Config::attention, Key>;
-template <auto Key>
-constexpr auto kData = field_at<&Config::data, Key>;
-template <auto Key>
-constexpr auto kTrain = field_at<&Config::train, Key>;
-template <auto Key>
-constexpr auto kCheckpoint = field_at<&Config::checkpoint, Key>;
-template <auto Key>
-constexpr auto kDiagnostics = field_at<&Config::diagnostics, Key>;
-template <auto Key>
-constexpr auto kRun = field_at<&Config::run, Key>;
-template <auto Key>
-constexpr auto kHardware = field_at<&Config::hw, Key>;
 
-// Bounds far beyond any model, so that products of a few sizes stay inside int64.
+template <ChoiceOfWords T>
+size_t index_of(const T& value) {
+    size_t index = 0;
+    while (index + 1 < kChoices<T>.size() && !(kChoices<T>[index].value == value)) ++index;
+    return index;
+}
+
+template <auto Section, auto Key>
+Field make_field(const char* section, const char* key, const char* doc, const Range& range) {
+    using Value = std::remove_cvref_t<decltype(std::declval<Config&>().*Section.*Key)>;
+    if constexpr (ChoiceOfWords<Value>) {
+        const ChoiceAccess access = {
+            [](const Config& config) { return index_of(config.*Section.*Key); },
+            [](Config& config, size_t index) { config.*Section.*Key = kChoices<Value>[index].value; }};
+        return {section, key, access, doc, range, names_of<Value>()};
+    } else if constexpr (std::is_same_v<Value, std::vector<Scope>> ||
+                         std::is_same_v<Value, std::vector<NullKind>>) {
+        using Item = typename Value::value_type;
+        const ChoiceListAccess access = {
+            [](const Config& config) {
+                std::vector<size_t> indices;
+                for (const Item& item : config.*Section.*Key) indices.push_back(index_of(item));
+                return indices;
+            },
+            [](Config& config, const std::vector<size_t>& indices) {
+                (config.*Section.*Key).clear();
+                for (const size_t index : indices)
+                    (config.*Section.*Key).push_back(kChoices<Item>[index].value);
+            }};
+        return {section, key, access, doc, range, names_of<Item>()};
+    } else {
+        return {section, key, field_at<Section, Key>, doc, range};
+    }
+}
+
+template <auto Key>
+Field model(const char* key, const char* doc, const Range& range = {}) {
+    return make_field<&Config::model, Key>("model", key, doc, range);
+}
+template <auto Key>
+Field attention(const char* key, const char* doc, const Range& range = {}) {
+    return make_field<&Config::attention, Key>("attention", key, doc, range);
+}
+template <auto Key>
+Field data(const char* key, const char* doc, const Range& range = {}) {
+    return make_field<&Config::data, Key>("data", key, doc, range);
+}
+template <auto Key>
+Field train(const char* key, const char* doc, const Range& range = {}) {
+    return make_field<&Config::train, Key>("train", key, doc, range);
+}
+template <auto Key>
+Field checkpoint(const char* key, const char* doc, const Range& range = {}) {
+    return make_field<&Config::checkpoint, Key>("checkpoint", key, doc, range);
+}
+template <auto Key>
+Field diagnostics(const char* key, const char* doc, const Range& range = {}) {
+    return make_field<&Config::diagnostics, Key>("diagnostics", key, doc, range);
+}
+template <auto Key>
+Field run(const char* key, const char* doc, const Range& range = {}) {
+    return make_field<&Config::run, Key>("run", key, doc, range);
+}
+template <auto Key>
+Field hw(const char* key, const char* doc, const Range& range = {}) {
+    return make_field<&Config::hw, Key>("hw", key, doc, range);
+}
+
+Field preset() {
+    Field field = model<&ModelConfig::preset>("preset", "sizes to start from");
+    field.choices = preset_names();
+    return field;
+}
+
+Field variant(std::vector<std::string> names) {
+    const ChoiceAccess access = {
+        [](const Config& config) { return static_cast<size_t>(config.attention.variant); },
+        [](Config& config, size_t index) { config.attention.variant = static_cast<Variant>(index); }};
+    return {"attention", "variant", access, "attention variant", {}, std::move(names)};
+}
+
+/// A choice that older recipes name otherwise.
+Field renamed(Field field, const char* before, const char* now) {
+    field.former.emplace_back(before, now);
+    return field;
+}
+
+// Bounds far beyond any model, so products of a few sizes stay inside int64.
 constexpr Range kWidth = {.low = 1, .high = 1 << 20};
 constexpr Range kWidthOrAuto = {.low = 0, .high = 1 << 20};
 constexpr Range kCount = {.low = 1, .high = 1 << 30};
@@ -45,314 +108,107 @@ constexpr Range kPositive = {.low = 0, .high = kLargest, .above = true};
 constexpr Range kNonNegative = {.low = 0, .high = kLargest};
 constexpr Range kFraction = {.low = 0, .high = 1};
 constexpr Range kBelowOne = {.low = 0, .high = 1, .below = true};
-
 constexpr Range kTracyWidom = {.low = 0.001, .high = 0.9999};
 
-constexpr VariantSet kPrerope = VariantSet(kPreropeKeys | kPreropeInput);
-
-std::vector<Field> make_model_fields() {
-    using M = ModelConfig;
-    return {
-        {"model", "preset", kModel<&M::preset>, "sizes to start from", {}, preset_names()},
-        {"model", "vocab", kModel<&M::vocab>, "tokens the model knows", {.low = 2, .high = 1 << 30}},
-        {"model", "d_model", kModel<&M::d_model>, "width of the residual stream", kWidth},
-        {"model", "layers", kModel<&M::layers>, "transformer blocks", {.low = 1, .high = 1 << 16}},
-        {"model", "heads", kModel<&M::heads>, "attention heads a layer", {.low = 1, .high = 1 << 16}},
-        {"model",
-         "kv_heads",
-         kModel<&M::kv_heads>,
-         "key/value heads (0: heads)",
-         {.low = 0, .high = 1 << 16},
-         {},
-         kMha},
-        {"model", "head_dim", kModel<&M::head_dim>, "width of a head (0: d_model / heads)", kWidthOrAuto},
-        {"model", "ffn", kModel<&M::ffn>, "hidden width of the SwiGLU", kWidth},
-        {"model", "rope_theta", kModel<&M::rope_theta>, "base of the rotary angles", kPositive},
-        {"model", "norm_eps", kModel<&M::norm_eps>, "added to the mean square in RMS norms", kPositive},
-        {"model", "tie_embeddings", kModel<&M::tie_embeddings>, "the LM head reads the embedding's rows"},
-    };
+constexpr Range from_to(double low, double high) {
+    return {.low = low, .high = high};
 }
 
-std::vector<Field> make_attention_fields() {
-    using A = AttentionConfig;
-    const std::vector<std::string> variants = {"mha", "mla-prerope", "mla-decoupled"};
-    const VariantSet joint = VariantSet(kDecoupled | kPreropeInput);
-    return {
-        {"attention", "variant", kAttention<&A::variant>, "attention variant", {}, variants},
-        {"attention",
-         "kv_rank",
-         kAttention<&A::kv_rank>,
-         "width of the joint latent (0: d_model / 2)",
-         kWidthOrAuto,
-         {},
-         joint},
-        {"attention",
-         "k_rank",
-         kAttention<&A::k_rank>,
-         "width of the key latent (0: d_model / 4)",
-         kWidthOrAuto,
-         {},
-         kPreropeKeys},
-        {"attention",
-         "v_rank",
-         kAttention<&A::v_rank>,
-         "width of the value latent (0: d_model / 4)",
-         kWidthOrAuto,
-         {},
-         kPreropeKeys},
-        {"attention",
-         "nope_dim",
-         kAttention<&A::nope_dim>,
-         "content width of a head (0: head_dim / 2)",
-         kWidthOrAuto,
-         {},
-         kDecoupled},
-        {"attention",
-         "rope_dim",
-         kAttention<&A::rope_dim>,
-         "width of the shared rotary key (0: head_dim / 2)",
-         kWidthOrAuto,
-         {},
-         kDecoupled},
-        {"attention",
-         "v_dim",
-         kAttention<&A::v_dim>,
-         "value width of a head (0: head_dim)",
-         kWidthOrAuto,
-         {},
-         kDecoupled},
-        {"attention",
-         "q_rank",
-         kAttention<&A::q_rank>,
-         "width of the query latent (0: no compression)",
-         kWidthOrAuto,
-         {},
-         kDecoupled},
-        {"attention",
-         "latent_norm",
-         kAttention<&A::latent_norm>,
-         "RMS norm on the latents (mla-decoupled always has it)",
-         {},
-         {},
-         kPrerope},
-        {"attention",
-         "prerope_site",
-         kAttention<&A::prerope_site>,
-         "what mla-prerope rotates",
-         {},
-         {"keys", "input"},
-         kPrerope},
-    };
-}
-
-std::vector<Field> make_data_fields() {
-    using D = DataConfig;
-    return {
-        {"data", "dir", kData<&D::dir>, "folder made by `pastur data prepare`"},
-        {"data", "train", kData<&D::train>, "glob of training shards (empty: <dir>/train_*.bin)"},
-        {"data", "val", kData<&D::val>, "glob of validation shards (empty: <dir>/val_*.bin)"},
-        {"data", "seq_len", kData<&D::seq_len>, "tokens a sequence", {.low = 1, .high = 1 << 24}},
-    };
-}
-
-std::vector<Field> make_train_fields() {
-    using T = TrainConfig;
-    return {
-        {"train", "steps", kTrain<&T::steps>, "optimizer steps", kCount},
-        {"train",
-         "global_batch",
-         kTrain<&T::global_batch>,
-         "sequences a step, over all ranks",
-         {.low = 1, .high = 1 << 24}},
-        {"train",
-         "micro_batch",
-         kTrain<&T::micro_batch>,
-         "sequences a forward pass (0: a divisor of global_batch, at most 65536 tokens, 32768 for d_model "
-         "above 1024)",
-         {.low = 0, .high = 1 << 24}},
-        {"train", "lr", kTrain<&T::lr>, "peak learning rate", kPositive},
-        {"train", "warmup_steps", kTrain<&T::warmup_steps>, "steps of linear warm-up", kCountOrZero},
-        {"train",
-         "schedule",
-         kTrain<&T::schedule>,
-         "learning rate after the warm-up",
-         {},
-         {"cosine", "constant", "wsd"}},
-        {"train", "final_lr_fraction", kTrain<&T::final_lr_fraction>, "of lr, at the last step", kFraction},
-        {"train", "beta1", kTrain<&T::beta1>, "AdamW: decay of the mean gradient", kBelowOne},
-        {"train", "beta2", kTrain<&T::beta2>, "AdamW: decay of the mean squared gradient", kBelowOne},
-        {"train", "eps", kTrain<&T::eps>, "AdamW: added to the root", kPositive},
-        {"train", "weight_decay", kTrain<&T::weight_decay>, "AdamW: decoupled decay of matrices",
-         kNonNegative},
-        {"train", "grad_clip", kTrain<&T::grad_clip>, "largest global gradient norm (0: none)", kNonNegative},
-        {"train",
-         "seed",
-         kTrain<&T::seed>,
-         "of initial weights and sample order",
-         {.low = 0, .high = 0x1p62}},
-        {"train",
-         "precision",
-         kTrain<&T::precision>,
-         "of matrix products (auto: bf16 on CUDA, fp32 on CPU; fp8: as auto, but layers round what wide "
-         "products multiply to e4m3)",
-         {},
-         {"auto", "bf16", "fp32", "fp8"}},
-        {"train",
-         "fp8_min_outputs",
-         kTrain<&T::fp8_min_outputs>,
-         "fp8: the narrowest output that pays for rounding an input",
-         {.low = 1, .high = 1 << 24}},
-        {"train",
-         "fp8_min_gradient_side",
-         kTrain<&T::fp8_min_gradient_side>,
-         "fp8: the shortest side of a matrix whose gradient pays for rounding both inputs",
-         {.low = 1, .high = 1 << 24}},
-        {"train",
-         "recompute",
-         kTrain<&T::recompute>,
-         "what backward computes again instead of keeping it (none; norms: outputs of norms and SwiGLU; ffn: "
-         "also its inputs; block: all but a layer's input; auto: the first of these to fit into memory)",
-         {},
-         recompute_values(),
-         kEveryVariant,
-         {{"cheap", "norms"}}},
-        {"train", "val_every", kTrain<&T::val_every>, "steps between validations (0: only at the end)",
-         kCountOrZero},
-        {"train",
-         "val_tokens",
-         kTrain<&T::val_tokens>,
-         "tokens a validation pass reads, at most",
-         {.low = 1, .high = 1LL << 40}},
-        {"train",
-         "nonfinite",
-         kTrain<&T::nonfinite>,
-         "on a non-finite loss or gradient",
-         {},
-         {"abort", "skip"}},
-        {"train",
-         "zero",
-         kTrain<&T::zero>,
-         "1: the optimizer's state is divided over the ranks (ZeRO-1); 0: each has all",
-         {.low = 0, .high = 1}},
-        {"train", "deterministic_comm", kTrain<&T::deterministic_comm>,
-         "the same bits on any number of ranks; communicates every micro-batch"},
-        {"train", "comm_timeout_s", kTrain<&T::comm_timeout_s>,
-         "seconds after which a rank that others wait for is lost; longer than a checkpoint takes to write",
-         kPositive},
-        {"train", "cuda_graph", kTrain<&T::cuda_graph>,
-         "on CUDA, replay a micro-batch's kernels from a graph where ranks say nothing during it"},
-    };
-}
-
-std::vector<Field> make_checkpoint_fields() {
-    using C = CheckpointConfig;
-    return {
-        {"checkpoint", "every", kCheckpoint<&C::every>, "steps between checkpoints (0: only at the end)",
-         kCountOrZero},
-        {"checkpoint", "keep", kCheckpoint<&C::keep>, "newest checkpoints kept (0: all)", kCountOrZero},
-    };
-}
-
-std::vector<Field> make_diagnostics_fields() {
-    using D = DiagnosticsConfig;
-    return {
-        {"diagnostics", "every", kDiagnostics<&D::every>, "steps between spectra (0: no diagnostics)",
-         kCountOrZero},
-        {"diagnostics", "early", kDiagnostics<&D::early>, "steps measured besides those", kCountOrZero},
-        {"diagnostics",
-         "scopes",
-         kDiagnostics<&D::scopes>,
-         "what is decomposed (empty: head, layer; mla-decoupled content, rope too)",
-         {},
-         {"head", "layer", "content", "rope", "literal", "weights"}},
-        {"diagnostics",
-         "nulls",
-         kDiagnostics<&D::nulls>,
-         "what spectra are compared with",
-         {},
-         {"product", "mp", "permuted"}},
-        {"diagnostics",
-         "mp_variance",
-         kDiagnostics<&D::mp_variance>,
-         "how the mp null takes its variance from a matrix (VarianceEstimate)",
-         {},
-         {"entries", "median", "fit"}},
-        {"diagnostics", "spectra", kDiagnostics<&D::spectra>, "write every eigenvalue (spectra/step_*.npz)"},
-        {"diagnostics", "tw_quantile", kDiagnostics<&D::tw_quantile>,
-         "of Tracy-Widom: a null's edge beyond its bulk", kTracyWidom},
-        {"diagnostics", "spike_ratio", kDiagnostics<&D::spike_ratio>,
-         "event: largest eigenvalue over the edge, while it grows", kPositive},
-        {"diagnostics", "collapse_fraction", kDiagnostics<&D::collapse_fraction>,
-         "event: stable rank over its first value", kFraction},
-        {"diagnostics",
-         "permutations",
-         kDiagnostics<&D::permutations>,
-         "shuffles averaged by the permuted null",
-         {.low = 1, .high = 1024}},
-    };
-}
-
-std::vector<Field> make_run_fields() {
-    using R = RunConfig;
-    return {
-        {"run", "name", kRun<&R::name>, "of the run (empty: <preset>-<variant>)"},
-        {"run", "dir", kRun<&R::dir>, "run folder (empty: runs/<name>)"},
-        {"run", "log_every", kRun<&R::log_every>, "steps between log lines", kCount},
-        {"run", "tensorboard", kRun<&R::tensorboard>, "write TensorBoard's events too"},
-    };
-}
-
-std::vector<Field> make_hardware_fields() {
-    return {
-        {"hw", "peak_tflops", kHardware<&HardwareConfig::peak_tflops>,
-         "of a device, for MFU (0: a large product's, measured at the start on a GPU; unknown on the CPU)",
-         kNonNegative},
-    };
-}
-
-std::vector<Field> make_fields() {
-    std::vector<Field> fields;
-    for (auto make :
-         {make_model_fields, make_attention_fields, make_data_fields, make_train_fields,
-          make_checkpoint_fields, make_diagnostics_fields, make_run_fields, make_hardware_fields}) {
-        const std::vector<Field> part = make();
-        fields.insert(fields.end(), part.begin(), part.end());
-    }
-    return fields;
-}
+using M = ModelConfig;
+using A = AttentionConfig;
+using D = DataConfig;
+using T = TrainConfig;
+using C = CheckpointConfig;
+using G = DiagnosticsConfig;
+using R = RunConfig;
+using H = HardwareConfig;
 
 }  // namespace
 
-std::span<const Field> config_fields() {
-    static const std::vector<Field> fields = make_fields();
-    return fields;
-}
+// clang-format off
+std::vector<Field> make_config_fields(std::vector<std::string> variants) {
+    return {
+        preset(),
+        model<&M::vocab>("vocab", "tokens the model knows", from_to(2, 1 << 30)),
+        model<&M::d_model>("d_model", "width of the residual stream", kWidth),
+        model<&M::layers>("layers", "transformer blocks", from_to(1, 1 << 16)),
+        model<&M::heads>("heads", "attention heads per layer", from_to(1, 1 << 16)),
+        model<&M::kv_heads>("kv_heads", "key/value heads (0: heads)", from_to(0, 1 << 16)),
+        model<&M::head_dim>("head_dim", "width of a head (0: d_model / heads)", kWidthOrAuto),
+        model<&M::ffn>("ffn", "hidden width of the SwiGLU", kWidth),
+        model<&M::rope_theta>("rope_theta", "base of the rotary angles", kPositive),
+        model<&M::norm_eps>("norm_eps", "added to the mean square in RMS norms", kPositive),
+        model<&M::tie_embeddings>("tie_embeddings", "the LM head reads the embedding's rows"),
 
-const Field* find_field(std::string_view section, std::string_view key) {
-    for (const Field& field : config_fields())
+        variant(std::move(variants)),
+        attention<&A::kv_rank>("kv_rank", "width of the joint latent (0: d_model / 2)", kWidthOrAuto),
+        attention<&A::k_rank>("k_rank", "width of the key latent (0: d_model / 4)", kWidthOrAuto),
+        attention<&A::v_rank>("v_rank", "width of the value latent (0: d_model / 4)", kWidthOrAuto),
+        attention<&A::nope_dim>("nope_dim", "content width of a head (0: head_dim / 2)", kWidthOrAuto),
+        attention<&A::rope_dim>("rope_dim", "width of the shared rotary key (0: head_dim / 2)", kWidthOrAuto),
+        attention<&A::v_dim>("v_dim", "value width of a head (0: head_dim)", kWidthOrAuto),
+        attention<&A::q_rank>("q_rank", "width of the query latent (0: no compression)", kWidthOrAuto),
+        attention<&A::latent_norm>("latent_norm", "RMS norm on the latents (mla-decoupled always has it)"),
+        attention<&A::prerope_site>("prerope_site", "what mla-prerope rotates"),
+
+        data<&D::dir>("dir", "folder made by `pastur data prepare`"),
+        data<&D::train>("train", "glob of training shards (empty: <dir>/train_*.bin)"),
+        data<&D::val>("val", "glob of validation shards (empty: <dir>/val_*.bin)"),
+        data<&D::seq_len>("seq_len", "tokens per sequence", from_to(1, 1 << 24)),
+
+        train<&T::steps>("steps", "optimizer steps", kCount),
+        train<&T::global_batch>("global_batch", "sequences per step, over all ranks", from_to(1, 1 << 24)),
+        train<&T::micro_batch>("micro_batch", "sequences per forward pass (0: the largest divisor of a rank's share of global_batch with at most 65536 tokens, 32768 for d_model above 1024)", from_to(0, 1 << 24)),
+        train<&T::lr>("lr", "peak learning rate", kPositive),
+        train<&T::warmup_steps>("warmup_steps", "steps of linear warm-up", kCountOrZero),
+        train<&T::schedule>("schedule", "learning rate after the warm-up"),
+        train<&T::final_lr_fraction>("final_lr_fraction", "learning rate of the last step, as a fraction of lr (cosine, wsd)", kFraction),
+        train<&T::beta1>("beta1", "AdamW: decay of the mean gradient", kBelowOne),
+        train<&T::beta2>("beta2", "AdamW: decay of the mean squared gradient", kBelowOne),
+        train<&T::eps>("eps", "AdamW: added to the root", kPositive),
+        train<&T::weight_decay>("weight_decay", "AdamW: decoupled decay of matrices", kNonNegative),
+        train<&T::grad_clip>("grad_clip", "largest global gradient norm (0: no clipping)", kNonNegative),
+        train<&T::seed>("seed", "seed of initial weights and sample order", from_to(0, 0x1p62)),
+        train<&T::precision>("precision", "of GEMMs (auto: bf16 on CUDA, fp32 on the CPU; fp8: as auto, with the inputs of wide GEMMs in the layers quantised to e4m3)"),
+        train<&T::fp8_min_outputs>("fp8_min_outputs", "fp8: the narrowest output for which an input is quantised", from_to(1, 1 << 24)),
+        train<&T::fp8_min_gradient_side>("fp8_min_gradient_side", "fp8: the shortest side of a weight gradient for which both inputs are quantised", from_to(1, 1 << 24)),
+        renamed(train<&T::recompute>("recompute", "activations that backward recomputes (none; norms: outputs of norms and SwiGLU; ffn: also SwiGLU's inputs; block: all but a layer's input; auto: the first of these that fits into memory)"), "cheap", "norms"),
+        train<&T::val_every>("val_every", "steps between validations (0: only at the end)", kCountOrZero),
+        train<&T::val_tokens>("val_tokens", "most tokens that a validation reads", from_to(1, 0x1p40)),
+        train<&T::nonfinite>("nonfinite", "on a non-finite loss or gradient"),
+        train<&T::zero>("zero", "1: optimizer state is divided over the ranks (ZeRO-1); 0: each rank has all of it", from_to(0, 1)),
+        train<&T::deterministic_comm>("deterministic_comm", "the same bits on any number of ranks; communicates every micro-batch"),
+        train<&T::comm_timeout_s>("comm_timeout_s", "seconds of silence after which a rank counts as lost; must exceed the time to write a checkpoint", kPositive),
+        train<&T::cuda_graph>("cuda_graph", "on CUDA, replay a micro-batch's kernels from a graph, unless ranks communicate during it"),
+
+        checkpoint<&C::every>("every", "steps between checkpoints (0: only at the end)", kCountOrZero),
+        checkpoint<&C::keep>("keep", "newest checkpoints kept (0: all)", kCountOrZero),
+
+        diagnostics<&G::every>("every", "steps between spectra (0: no diagnostics)", kCountOrZero),
+        diagnostics<&G::early>("early", "further steps at which spectra are measured", kCountOrZero),
+        diagnostics<&G::scopes>("scopes", "matrices that are decomposed (empty: head, layer; for mla-decoupled also content, rope)"),
+        diagnostics<&G::nulls>("nulls", "what spectra are compared with"),
+        diagnostics<&G::mp_variance>("mp_variance", "how the mp null estimates the variance of a matrix's entries"),
+        diagnostics<&G::spectra>("spectra", "write every eigenvalue (spectra/step_*.npz)"),
+        diagnostics<&G::tw_quantile>("tw_quantile", "Tracy-Widom quantile at which a null's edge is drawn beyond its bulk", kTracyWidom),
+        diagnostics<&G::spike_ratio>("spike_ratio", "event: largest eigenvalue over the edge, while it grows", kPositive),
+        diagnostics<&G::collapse_fraction>("collapse_fraction", "event: stable rank over its first value", kFraction),
+        diagnostics<&G::permutations>("permutations", "shuffles averaged by the permuted null", from_to(1, 1024)),
+
+        run<&R::name>("name", "name of the run (empty: <preset>-<variant>)"),
+        run<&R::dir>("dir", "run folder (empty: runs/<name>)"),
+        run<&R::log_every>("log_every", "steps between log lines", kCount),
+        run<&R::tensorboard>("tensorboard", "also write TensorBoard events"),
+
+        hw<&H::peak_tflops>("peak_tflops", "TFLOP/s of a device, the denominator of MFU (0: measured with a large GEMM at the start on a GPU; unknown on the CPU)", kNonNegative),
+    };
+}
+// clang-format on
+
+const Field* find_field(std::span<const Field> fields, std::string_view section, std::string_view key) {
+    for (const Field& field : fields)
         if (field.section == section && field.key == key) return &field;
     return nullptr;
-}
-
-VariantSet variant_of(const Config& config) {
-    if (config.attention.variant == "mla-decoupled") return kDecoupled;
-    if (config.attention.variant != "mla-prerope") return kMha;
-    return config.attention.prerope_site == "input" ? kPreropeInput : kPreropeKeys;
-}
-
-std::string describe(VariantSet variants) {
-    std::vector<std::string> names;
-    if (variants & kMha) names.emplace_back("variant \"mha\"");
-    if ((variants & kPrerope) == kPrerope) {
-        names.emplace_back("variant \"mla-prerope\"");
-    } else {
-        if (variants & kPreropeKeys)
-            names.emplace_back("variant \"mla-prerope\" with prerope_site = \"keys\"");
-        if (variants & kPreropeInput)
-            names.emplace_back("variant \"mla-prerope\" with prerope_site = \"input\"");
-    }
-    if (variants & kDecoupled) names.emplace_back("variant \"mla-decoupled\"");
-    return fmt::format("{}", fmt::join(names, " or "));
 }
 
 }  // namespace pastur

@@ -4,6 +4,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -11,24 +12,23 @@
 
 namespace pastur {
 
-/// What of a model a key belongs to; keys of another variant must not be set.
-enum VariantSet : unsigned {
-    kMha = 1,
-    kPreropeKeys = 2,
-    kPreropeInput = 4,
-    kDecoupled = 8,
-    kEveryVariant = 15,
+/// A field that is one of Field::choices, or a list of them, as indices into choices.
+struct ChoiceAccess {
+    size_t (*get)(const Config&);
+    void (*set)(Config&, size_t);
 };
-VariantSet variant_of(const Config& config);
-/// `variant "mla-prerope" with prerope_site = "input" or variant "mla-decoupled"`.
-std::string describe(VariantSet variants);
+struct ChoiceListAccess {
+    std::vector<size_t> (*get)(const Config&);
+    void (*set)(Config&, const std::vector<size_t>&);
+};
 
 /// Where a field lives in a Config, by type.
 using FieldAccess = std::variant<int64_t& (*)(Config&), uint64_t& (*)(Config&), double& (*)(Config&),
                                  bool& (*)(Config&), std::string& (*)(Config&),
-                                 std::vector<int64_t>& (*)(Config&), std::vector<std::string>& (*)(Config&)>;
+                                 std::vector<int64_t>& (*)(Config&), ChoiceAccess, ChoiceListAccess>;
 
-/// Allowed numbers, and those of a list: low <= x <= high, or low < x when `above` is set; likewise `below`.
+/// Allowed numbers, and those of a list: low <= x <= high, or low < x when `above` is set, or x < high when
+/// `below` is.
 struct Range {
     double low = -std::numeric_limits<double>::infinity();
     double high = std::numeric_limits<double>::infinity();
@@ -44,40 +44,50 @@ struct Field {
     FieldAccess access;
     const char* doc;
     Range range = {};
-    std::vector<std::string> choices = {};  ///< of a string or of a list's; empty: any text
-    VariantSet variants = kEveryVariant;
-    /// Choices as older recipes call them, and as they are called now.
+    std::vector<std::string> choices = {};  ///< empty: any text
+    /// Former names of choices, each with the name that replaced it.
     std::vector<std::pair<std::string, std::string>> former = {};
 
     std::string path() const { return std::string(section) + "." + key; }
 };
 
-/// All keys, section by section, in the order in which they are written.
-std::span<const Field> config_fields();
+/// All keys, section by section, in the order in which they are written. `variants`: the names of
+/// attention.variant, as Variant counts them.
+std::vector<Field> make_config_fields(std::vector<std::string> variants);
 /// Null when there is no such key.
-const Field* find_field(std::string_view section, std::string_view key);
+const Field* find_field(std::span<const Field> fields, std::string_view section, std::string_view key);
 
-/// Gives a choice that goes by a former name its present one.
-void rename_former(const Field& field, Config& config);
-/// Throws (kUsage) "<where>: expected ..." when the field's value in `config` is out of range or no valid
-/// choice.
+/// Calls visitor(value) with the field's value in `config`: an integer, a floating-point number, a truth value,
+/// text or a list. Choices are text.
+template <typename Visitor>
+auto visit_value(const Field& field, const Config& config, Visitor&& visitor) {
+    return std::visit(
+        [&](auto access) {
+            if constexpr (std::is_same_v<decltype(access), ChoiceAccess>) {
+                return visitor(field.choices[access.get(config)]);
+            } else if constexpr (std::is_same_v<decltype(access), ChoiceListAccess>) {
+                std::vector<std::string> names;
+                for (const size_t index : access.get(config)) names.push_back(field.choices[index]);
+                return visitor(std::as_const(names));
+            } else {
+                // Accessors take a Config& but only pick a member.
+                return visitor(std::as_const(access(const_cast<Config&>(config))));
+            }
+        },
+        field.access);
+}
+/// Sets the field in `to` as it is in `from`.
+void copy_field(const Field& field, const Config& from, Config& to);
+/// Sets a field that is text or choices. Throws (kUsage) "<where>: expected ..." for an invalid one.
+void set_text(const Field& field, Config& config, const std::string& text, const std::string& where);
+void set_texts(const Field& field, Config& config, const std::vector<std::string>& texts,
+               const std::string& where);
+/// Throws (kUsage) "<where>: expected ..." when the field's value in `config` is out of range.
 void check_field(const Field& field, const Config& config, const std::string& where);
 /// The field's value as TOML: quoted strings, lists in brackets, floats in their shortest form that reads
 /// back equal.
 std::string value_text(const Field& field, const Config& config);
 
-/// Where each key of a Config was set, for messages and precedence.
-struct Origin {
-    enum class Source { kDefault, kPreset, kRecipe, kOverride };
-    Source source = Source::kDefault;
-    std::string place;  ///< "recipe.toml:12" or "--train.lr"
-};
-using Origins = std::vector<Origin>;  ///< parallel to config_fields()
-
 const std::vector<std::string>& preset_names();
-/// Fills the fields that a preset gives and nobody set.
-void apply_preset(Config& config, Origins& origins);
-/// Fills derived fields and checks everything that concerns more than one key. Throws (kUsage).
-void resolve_config(Config& config, const Origins& origins, int ranks);
 
 }  // namespace pastur

@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <utility>
 
 #include "engine/config/config_fields.h"
 #include "engine/config/nearest_name.h"
@@ -10,15 +9,6 @@
 
 namespace pastur {
 namespace {
-
-/// Calls visitor(const value&). Accessors take a Config& but only pick a member, so reading through one is
-/// const.
-template <typename Visitor>
-auto visit_value(const Field& field, const Config& config, Visitor&& visitor) {
-    return std::visit(
-        [&](auto access) { return visitor(std::as_const(access(const_cast<Config&>(config)))); },
-        field.access);
-}
 
 /// "a number above 0", "an integer from 1 to 65536".
 std::string expectation(const Range& range, bool integer) {
@@ -39,20 +29,13 @@ bool inside(const Range& range, double x) {
     return low && (range.below ? x < range.high : x <= range.high);
 }
 
-void check_text(const Field& field, const std::string& text, const std::string& where) {
+void check_text(const std::string& text, const std::string& where) {
     const bool control = std::any_of(
         text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
     if (control) fail(ExitCode::kUsage, "{}: expected text without control characters", where);
-    if (field.choices.empty() ||
-        std::find(field.choices.begin(), field.choices.end(), text) != field.choices.end())
-        return;
-    fail(ExitCode::kUsage, "{}: expected one of \"{}\"; did you mean \"{}\"?", where,
-         fmt::join(field.choices, "\", \""), nearest_name(text, field.choices));
 }
 
-void check_value(const Field& field, const std::string& text, const std::string& where) {
-    check_text(field, text, where);
-}
+void check_value(const Field&, const std::string&, const std::string&) {}
 void check_value(const Field&, bool, const std::string&) {}
 template <typename Number>
 requires(std::is_arithmetic_v<Number>) void check_value(const Field& field, Number value,
@@ -100,15 +83,47 @@ std::string text_of(const std::vector<Item>& list) {
 
 }  // namespace
 
-void rename_former(const Field& field, Config& config) {
-    const auto* const text = std::get_if<std::string& (*)(Config&)>(&field.access);
-    if (!text) return;
-    std::string& value = (*text)(config);
-    for (const auto& [before, now] : field.former)
-        if (value == before) {
-            value = now;
-            return;
-        }
+size_t index_of_name(const std::string& text, const std::vector<std::string>& names,
+                     const std::string& where) {
+    const auto found = std::find(names.begin(), names.end(), text);
+    if (found == names.end())
+        fail(ExitCode::kUsage, "{}: expected one of \"{}\"; did you mean \"{}\"?", where,
+             fmt::join(names, "\", \""), nearest_name(text, names));
+    return static_cast<size_t>(found - names.begin());
+}
+
+void copy_field(const Field& field, const Config& from, Config& to) {
+    std::visit(
+        [&](auto access) {
+            if constexpr (requires { access.get; })
+                access.set(to, access.get(from));
+            else
+                access(to) = access(const_cast<Config&>(from));
+        },
+        field.access);
+}
+
+void set_text(const Field& field, Config& config, const std::string& text, const std::string& where) {
+    check_text(text, where);
+    if (const auto* choice = std::get_if<ChoiceAccess>(&field.access)) {
+        const auto renamed = std::find_if(field.former.begin(), field.former.end(),
+                                          [&](const auto& names) { return names.first == text; });
+        choice->set(config, index_of_name(renamed == field.former.end() ? text : renamed->second,
+                                          field.choices, where));
+        return;
+    }
+    if (!field.choices.empty()) index_of_name(text, field.choices, where);
+    std::get<std::string& (*)(Config&)>(field.access)(config) = text;
+}
+
+void set_texts(const Field& field, Config& config, const std::vector<std::string>& texts,
+               const std::string& where) {
+    std::vector<size_t> indices;
+    for (const std::string& text : texts) {
+        check_text(text, where);
+        indices.push_back(index_of_name(text, field.choices, where));
+    }
+    std::get<ChoiceListAccess>(field.access).set(config, indices);
 }
 
 void check_field(const Field& field, const Config& config, const std::string& where) {

@@ -4,8 +4,6 @@
 #include <cmath>
 #include <numbers>
 
-#include "kernels/base/error.h"
-
 namespace pastur {
 namespace {
 
@@ -24,17 +22,14 @@ double learning_rate(const TrainConfig& config, int64_t step) {
         return config.lr * static_cast<double>(step + 1) / static_cast<double>(config.warmup_steps);
     const int64_t last = config.steps - 1;
     const double final = config.final_lr_fraction;
-    if (config.schedule == "constant") return config.lr;
-    if (config.schedule == "cosine") {
+    if (config.schedule == Schedule::kConstant) return config.lr;
+    if (config.schedule == Schedule::kCosine) {
         const double p = progress(step, config.warmup_steps, last);
         return config.lr * (final + (1.0 - final) * 0.5 * (1.0 + std::cos(std::numbers::pi * p)));
     }
-    if (config.schedule == "wsd") {
-        const auto decay_steps = static_cast<int64_t>(kWsdDecayShare * static_cast<double>(config.steps));
-        const double p = progress(step, std::max(config.warmup_steps, last - decay_steps), last);
-        return config.lr * (1.0 - (1.0 - final) * p);
-    }
-    fail(ExitCode::kUsage, "train.schedule = \"{}\": expected cosine, constant or wsd", config.schedule);
+    const auto decay_steps = static_cast<int64_t>(kWsdDecayShare * static_cast<double>(config.steps));
+    const double p = progress(step, std::max(config.warmup_steps, last - decay_steps), last);
+    return config.lr * (1.0 - (1.0 - final) * p);
 }
 
 }  // namespace pastur

@@ -6,6 +6,7 @@
 #include "engine/config/config.h"
 #include "engine/model/batch_shape.h"
 #include "engine/model/linear.h"
+#include "engine/model/variants.h"
 #include "kernels/base/context.h"
 #include "kernels/causal_attention.h"
 
@@ -46,23 +47,11 @@ class Attention {
     std::string fallback_;
 };
 
-/// Adds the layer's tensors under `prefix` ("model.layers.3.self_attn.").
+/// For VariantInfo::make.
+template <typename T>
 std::unique_ptr<Attention> make_attention(const Config& config, Parameters& params,
-                                          const std::string& prefix);
-
-/// Width of the rotated sub-vectors, hence of the rotary table.
-int64_t rope_width(const Config& config);
-/// Values an inference cache holds per token and layer (VARIANTS: 2 m, k_rank + v_rank, kv_rank + d_R).
-int64_t cache_values_per_token(const Config& config);
-/// Widths of a head's queries and values in the attention core.
-struct CoreWidths {
-    int64_t qk, v;
-};
-CoreWidths core_widths(const Config& config);
-
-std::unique_ptr<Attention> make_attention_mha(const Config&, Parameters&, const std::string& prefix);
-std::unique_ptr<Attention> make_attention_mla_prerope(const Config&, Parameters&, const std::string& prefix);
-std::unique_ptr<Attention> make_attention_mla_decoupled(const Config&, Parameters&,
-                                                        const std::string& prefix);
+                                          const std::string& prefix) {
+    return std::make_unique<T>(config, params, prefix);
+}
 
 }  // namespace pastur

@@ -91,9 +91,24 @@ class MultiHeadAttention final : public Attention {
 
 }  // namespace
 
-std::unique_ptr<Attention> make_attention_mha(const Config& config, Parameters& params,
-                                              const std::string& prefix) {
-    return std::make_unique<MultiHeadAttention>(config, params, prefix);
-}
+extern constinit const VariantInfo kMha = {
+    .name = "mha",
+    .keys = {{"model", "kv_heads"}},
+    .fill = [](RawRecipe& recipe) { check_even(recipe, "model", "head_dim", recipe.config.model.head_dim); },
+    .make = make_attention<MultiHeadAttention>,
+    .core_widths =
+        [](const Config& c) {
+            return CoreWidths{c.model.head_dim, c.model.head_dim};
+        },
+    .rope_width = [](const Config& c) { return c.model.head_dim; },
+    .cache_values = [](const Config& c) { return 2 * c.model.kv_heads * c.model.head_dim; },
+    .qk_form = [](const Config& c) -> QkForm {
+        const ModelConfig& m = c.model;
+        return {{{m.heads, {{"q_proj.weight", m.head_dim, 0, m.head_dim}}},
+                 {m.kv_heads, {{"k_proj.weight", m.head_dim, 0, m.head_dim}}}}};
+    },
+    .scopes = {Scope::kHead, Scope::kLayer, Scope::kLiteral, Scope::kWeights},
+    .default_scopes = {Scope::kHead, Scope::kLayer},
+};
 
 }  // namespace pastur

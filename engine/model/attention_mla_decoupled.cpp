@@ -137,11 +137,66 @@ class DecoupledAttention final : public Attention {
     Tensor din_, dq_up_, dkv_, do_;  ///< within one backward
 };
 
+void fill_sizes(RawRecipe& recipe) {
+    AttentionConfig& a = recipe.config.attention;
+    const ModelConfig& m = recipe.config.model;
+    if (!a.latent_norm && recipe.is_given(recipe.field("attention", "latent_norm")))
+        fail(ExitCode::kUsage,
+             "attention: {}: attention.variant \"mla-decoupled\" always normalises its latents",
+             recipe.describe("attention", "latent_norm"));
+    a.latent_norm = true;
+    fill(a.kv_rank, m.d_model / 2);
+    fill(a.nope_dim, m.head_dim / 2);
+    fill(a.rope_dim, m.head_dim / 2);
+    fill(a.v_dim, m.head_dim);
+    if (a.nope_dim < 1)
+        fail(ExitCode::kUsage, "attention: {}: expected 1 or more", recipe.describe("attention", "nope_dim"));
+    check_even(recipe, "attention", "rope_dim", a.rope_dim);
+    check_rank(recipe, "kv_rank", a.kv_rank, m.d_model, recipe.describe("model", "d_model"));
+    if (a.q_rank != 0) check_rank(recipe, "q_rank", a.q_rank, m.d_model, recipe.describe("model", "d_model"));
+}
+
+QkForm qk_form(const Config& config) {
+    const AttentionConfig& a = config.attention;
+    const int64_t heads = config.model.heads, width = a.nope_dim + a.rope_dim;
+    const auto query = [&](int64_t first, int64_t rows) -> QkSide {
+        if (a.q_rank == 0) return {heads, {{"q_proj.weight", rows, first, width}}};
+        return {
+            heads, {{"q_b_proj.weight", rows, first, width}}, "q_a_layernorm.weight", {{"q_a_proj.weight"}}};
+    };
+    const QkRows content_rows = {"kv_b_proj.weight", a.nope_dim, 0, a.nope_dim + a.v_dim};
+    const char* gain = "kv_a_layernorm.weight";
+    const char* down = "kv_a_proj_with_mqa.weight";
+    return {
+        .whole = {query(0, width),
+                  {heads, {content_rows, {"", a.rope_dim}}, gain, {{down, 0, a.kv_rank + a.rope_dim}}}},
+        .content = QkPart{query(0, a.nope_dim), {heads, {content_rows}, gain, {{down, 0, a.kv_rank}}}},
+        .rope = QkPart{query(a.nope_dim, a.rope_dim), {1, {{down, a.rope_dim, a.kv_rank}}}},
+    };
+}
+
 }  // namespace
 
-std::unique_ptr<Attention> make_attention_mla_decoupled(const Config& config, Parameters& params,
-                                                        const std::string& prefix) {
-    return std::make_unique<DecoupledAttention>(config, params, prefix);
-}
+extern constinit const VariantInfo kMlaDecoupled = {
+    .name = "mla-decoupled",
+    .keys = {{"attention", "kv_rank"},
+             {"attention", "nope_dim"},
+             {"attention", "rope_dim"},
+             {"attention", "v_dim"},
+             {"attention", "q_rank"},
+             {"attention", "latent_norm"}},
+    .fill = fill_sizes,
+    .make = make_attention<DecoupledAttention>,
+    .core_widths =
+        [](const Config& c) {
+            const AttentionConfig& a = c.attention;
+            return CoreWidths{a.nope_dim + a.rope_dim, a.v_dim, a.rope_dim};
+        },
+    .rope_width = [](const Config& c) { return c.attention.rope_dim; },
+    .cache_values = [](const Config& c) { return c.attention.kv_rank + c.attention.rope_dim; },
+    .qk_form = qk_form,
+    .scopes = {Scope::kHead, Scope::kLayer, Scope::kContent, Scope::kRope, Scope::kLiteral, Scope::kWeights},
+    .default_scopes = {Scope::kHead, Scope::kLayer, Scope::kContent, Scope::kRope},
+};
 
 }  // namespace pastur

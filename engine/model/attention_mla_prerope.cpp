@@ -252,13 +252,76 @@ class PreRopeInput final : public PreRopeAttention {
     Tensor dq_, dc_, dkv_;  ///< within one backward
 };
 
+bool rotates_input(const Config& config) {
+    return config.attention.prerope_site == PreropeSite::kInput;
+}
+bool rotates_keys(const Config& config) {
+    return !rotates_input(config);
+}
+
+void fill_sizes(RawRecipe& recipe) {
+    AttentionConfig& a = recipe.config.attention;
+    const ModelConfig& m = recipe.config.model;
+    const int64_t keys = m.heads * m.head_dim;
+    const auto said = [&](const char* key) { return recipe.describe("model", key); };
+    check_even(recipe, "model", "head_dim", m.head_dim);
+    if (rotates_input(recipe.config)) {
+        if (keys != m.d_model)
+            fail(ExitCode::kUsage,
+                 "attention: prerope_site = \"input\" rotates the model's width in heads: {} x {} is not {}",
+                 said("heads"), said("head_dim"), said("d_model"));
+        fill(a.kv_rank, m.d_model / 2);
+        check_rank(recipe, "kv_rank", a.kv_rank, m.d_model, said("d_model"));
+        return;
+    }
+    fill(a.k_rank, m.d_model / 4);
+    fill(a.v_rank, m.d_model / 4);
+    check_rank(recipe, "k_rank", a.k_rank, keys, fmt::format("{} x {}", said("heads"), said("head_dim")));
+    check_rank(recipe, "v_rank", a.v_rank, m.d_model, said("d_model"));
+}
+
+QkForm qk_form(const Config& config) {
+    const int64_t heads = config.model.heads, width = config.model.head_dim;
+    const auto rows = [&](const char* weight) { return QkRows{weight, width, 0, width}; };
+    const auto gain = [&](const char* norm) { return config.attention.latent_norm ? norm : ""; };
+    const QkSide query = {heads, {rows("q_proj.weight")}};
+    if (rotates_input(config))
+        return {{query,
+                 {heads, {rows("k_b_proj.weight")}, gain("kv_a_layernorm.weight"), {{"kv_a_proj.weight"}}}}};
+    return {{query,
+             {heads,
+              {rows("k_b_proj.weight")},
+              gain("k_a_layernorm.weight"),
+              {{"k_a_proj.weight"}, {"k_proj.weight"}}}}};
+}
+
 }  // namespace
 
-std::unique_ptr<Attention> make_attention_mla_prerope(const Config& config, Parameters& params,
-                                                      const std::string& prefix) {
-    if (config.attention.prerope_site == "input")
-        return std::make_unique<PreRopeInput>(config, params, prefix);
-    return std::make_unique<PreRopeKeys>(config, params, prefix);
-}
+extern constinit const VariantInfo kMlaPrerope = {
+    .name = "mla-prerope",
+    .keys = {{"attention", "prerope_site"},
+             {"attention", "latent_norm"},
+             {"attention", "kv_rank", "prerope_site = \"input\"", rotates_input},
+             {"attention", "k_rank", "prerope_site = \"keys\"", rotates_keys},
+             {"attention", "v_rank", "prerope_site = \"keys\"", rotates_keys}},
+    .fill = fill_sizes,
+    .make =
+        [](const Config& config, Parameters& params, const std::string& prefix) {
+            return rotates_input(config) ? make_attention<PreRopeInput>(config, params, prefix)
+                                         : make_attention<PreRopeKeys>(config, params, prefix);
+        },
+    .core_widths =
+        [](const Config& c) {
+            return CoreWidths{c.model.head_dim, c.model.head_dim};
+        },
+    .rope_width = [](const Config& c) { return c.model.head_dim; },
+    .cache_values =
+        [](const Config& c) {
+            return rotates_input(c) ? c.attention.kv_rank : c.attention.k_rank + c.attention.v_rank;
+        },
+    .qk_form = qk_form,
+    .scopes = {Scope::kHead, Scope::kLayer, Scope::kLiteral, Scope::kWeights},
+    .default_scopes = {Scope::kHead, Scope::kLayer},
+};
 
 }  // namespace pastur

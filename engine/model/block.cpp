@@ -17,7 +17,7 @@ Block::Block(const Config& config, Parameters& params, int64_t layer)
       attention_norm_{params.table().add_norm(prefix_of(layer) + "input_layernorm.weight", width_), {}, {}},
       mlp_norm_{
           params.table().add_norm(prefix_of(layer) + "post_attention_layernorm.weight", width_), {}, {}},
-      attention_(make_attention(config, params, prefix_of(layer) + "self_attn.")),
+      attention_(variant_of(config).make(config, params, prefix_of(layer) + "self_attn.")),
       mlp_(config, params, prefix_of(layer) + "mlp.") {}
 
 void Block::plan_input(Planner& planner, const BatchShape& shape) {

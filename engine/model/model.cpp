@@ -9,16 +9,16 @@ namespace pastur {
 
 namespace {
 std::optional<Fp8Rules> fp8_rules(const TrainConfig& config) {
-    if (config.precision != "fp8") return {};
+    if (config.precision != Precision::kFp8) return {};
     return Fp8Rules{config.fp8_min_outputs, config.fp8_min_gradient_side};
 }
 }  // namespace
 
 DType compute_dtype(const TrainConfig& config, Context& ctx) {
-    if (config.precision == "fp32") return DType::kF32;
-    if (config.precision == "bf16" && !is_cuda(ctx))
+    if (config.precision == Precision::kFp32) return DType::kF32;
+    if (config.precision == Precision::kBf16 && !is_cuda(ctx))
         fail(ExitCode::kUsage, "train.precision = \"bf16\" needs a CUDA device: the CPU computes in fp32");
-    if (config.precision == "fp8" && !has_fp8(ctx))
+    if (config.precision == Precision::kFp8 && !has_fp8(ctx))
         fail(ExitCode::kNoDevice,
              "train.precision = \"fp8\" needs a GPU of compute capability 9.0; {} has no such products: take "
              "bf16",
@@ -29,7 +29,7 @@ DType compute_dtype(const TrainConfig& config, Context& ctx) {
 Model::Model(const Config& config, DType compute_dtype, const BatchShape& shape)
     : config_(config),
       shape_(shape),
-      recompute_(recompute_level(config.train.recompute).value_or(Recompute::kNone)),
+      recompute_(config.train.recompute.value_or(Recompute::kNone)),
       params_(compute_dtype, fp8_rules(config.train)) {
     ParamTable& table = params_.table();
     const int64_t width = config.model.d_model;
@@ -91,7 +91,7 @@ void Model::allocate(Context& ctx, bool with_gradients) {
     plan(ctx, carving);
     reserve_scratch(ctx, measured.scratch_bytes());
 
-    const Shape table_shape = {shape_.time, rope_width(config_)};
+    const Shape table_shape = {shape_.time, variant_of(config_).rope_width(config_)};
     std::vector<float> host(static_cast<size_t>(table_shape.numel()));
     rope_table(as_tensor(std::span(host)).reshape(table_shape), config_.model.rope_theta);
     rope_buffer_ = pastur::allocate(ctx, table_shape.numel() * size_of(DType::kF32));
@@ -143,11 +143,12 @@ ModelSize size_of_model(const Config& config, const ParamTable& table) {
         if (param.is_matrix()) matmul += param.shape.numel();
     const int64_t embedding = config.model.vocab * config.model.d_model;
     if (!config.model.tie_embeddings) matmul -= embedding;
-    const CoreWidths core = core_widths(config);
+    const VariantInfo& variant = variant_of(config);
+    const CoreWidths core = variant.core_widths(config);
     const auto attention = static_cast<double>(config.model.layers * config.model.heads * (core.qk + core.v) *
                                                config.data.seq_len);
     return {table.count(), 6.0 * static_cast<double>(matmul) + 3.0 * attention,
-            config.model.layers * cache_values_per_token(config) * size_of(DType::kBF16)};
+            config.model.layers * variant.cache_values(config) * size_of(DType::kBF16)};
 }
 
 }  // namespace pastur

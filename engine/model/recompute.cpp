@@ -1,6 +1,6 @@
 #include "engine/model/recompute.h"
 
-#include "engine/model/attention.h"
+#include "engine/model/variants.h"
 
 namespace pastur {
 namespace {
@@ -30,7 +30,7 @@ double recompute_flops_per_token(Recompute level, const Config& config, const Pa
     if (level == Recompute::kFfn) return flops;
     // The last layer's attention is still there when backward begins.
     const auto layers = static_cast<double>(config.model.layers);
-    const CoreWidths core = core_widths(config);
+    const CoreWidths core = variant_of(config).core_widths(config);
     const auto attention =
         layers * static_cast<double>(config.model.heads * (core.qk + core.v) * config.data.seq_len);
     return flops + (layers - 1) / layers * (2 * matrix_elements(table, ".self_attn.") + attention);

@@ -4,7 +4,6 @@
 #include <span>
 
 #include "engine/config/config.h"
-#include "engine/config/recompute_level.h"
 #include "engine/model/param_table.h"
 
 namespace pastur {

@@ -4,8 +4,8 @@
 #include <nlohmann/json.hpp>
 #include <tuple>
 
-#include "engine/config/scopes.h"
 #include "engine/model/model.h"
+#include "engine/model/variants.h"
 
 namespace pastur {
 namespace {
@@ -14,9 +14,9 @@ namespace {
 Config one_layer(Config config) {
     config.model.layers = 1;
     DiagnosticsConfig& settings = config.diagnostics;
-    if (settings.scopes.empty()) settings.scopes = default_scopes(config);
-    const auto& scopes = settings.scopes;
-    if (std::find(scopes.begin(), scopes.end(), "weights") == scopes.end()) config.model.vocab = 2;
+    if (settings.scopes.empty()) settings.scopes = variant_of(config).default_scopes;
+    const std::vector<Scope>& scopes = settings.scopes;
+    if (std::find(scopes.begin(), scopes.end(), Scope::kWeights) == scopes.end()) config.model.vocab = 2;
     return config;
 }
 

@@ -124,8 +124,8 @@ uint64_t Monitor::shuffle_seed(int64_t step) const {
 }
 
 int64_t Monitor::draws() const {
-    const std::vector<std::string>& nulls = config_.diagnostics.nulls;
-    const bool shuffles = std::find(nulls.begin(), nulls.end(), "permuted") != nulls.end();
+    const std::vector<NullKind>& nulls = config_.diagnostics.nulls;
+    const bool shuffles = std::find(nulls.begin(), nulls.end(), NullKind::kPermuted) != nulls.end();
     return shuffles ? config_.diagnostics.permutations : 0;
 }
 

@@ -5,165 +5,76 @@
 #include <map>
 #include <tuple>
 
-#include "engine/config/config_fields.h"
-#include "engine/model/attention.h"
+#include "engine/model/variants.h"
 
 namespace pastur {
 namespace {
 
-enum class Part { kWhole, kContent, kRope };
-
-constexpr int64_t kUnitRow = -1;
 constexpr int64_t kEveryHead = -1;
 
-/// Rows of a weight, in order; `terms` consecutive indices are added up to one row.
-struct RowList {
-    std::vector<int64_t> indices;
-    int64_t terms = 1;
-    void append(int64_t begin, int64_t count) {
-        for (int64_t i = 0; i < count; ++i) indices.push_back(begin + i);
-    }
-    int64_t rows() const { return static_cast<int64_t>(indices.size()) / terms; }
-};
-
-/// A weight in a chain, by its name behind the layer's prefix. The first link of a side is cut by rows to a
-/// head; an effective map is the product of a side's links.
-struct Link {
-    std::string weight;
-    std::string gain = {};  ///< norm before it, whose gain scales its columns; empty: none
-    int64_t first_row = 0;
-    int64_t rows = 0;  ///< 0: all
-};
-using Side = std::vector<Link>;
-
-/// How a variant makes queries and keys.
-class QkForm {
-  public:
-    explicit QkForm(const Config& config)
-        : config_(config),
-          variant_(variant_of(config)),
-          heads_(config.model.heads),
-          width_(core_widths(config).qk) {}
-
-    int64_t heads() const { return heads_; }
-    bool sums_two_products(Part part) const { return variant_ == kDecoupled && part == Part::kWhole; }
-    SpectralMatrix::Form form(Part part, bool literal) const {
-        if (!sums_two_products(part)) return SpectralMatrix::Form::kProduct;
-        return literal || config_.attention.q_rank > 0 ? SpectralMatrix::Form::kOther
-                                                       : SpectralMatrix::Form::kSumOfProducts;
-    }
-
-    Side query() const {
-        if (variant_ == kDecoupled && config_.attention.q_rank > 0)
-            return {{"q_b_proj.weight", "q_a_layernorm.weight"}, {"q_a_proj.weight"}};
-        return {{"q_proj.weight"}};
-    }
-
-    Side key(Part part) const {
-        switch (variant_) {
-            case kDecoupled: {
-                const int64_t rank = config_.attention.kv_rank;
-                if (part == Part::kRope) return {{"kv_a_proj_with_mqa.weight"}};
-                const int64_t rows = part == Part::kContent ? rank : rank + config_.attention.rope_dim;
-                return {{"kv_b_proj.weight", "kv_a_layernorm.weight"},
-                        {"kv_a_proj_with_mqa.weight", "", 0, rows}};
-            }
-            case kPreropeKeys:
-                return {{"k_b_proj.weight", latent_norm("k_a_layernorm.weight")},
-                        {"k_a_proj.weight"},
-                        {"k_proj.weight"}};
-            case kPreropeInput:
-                return {{"k_b_proj.weight", latent_norm("kv_a_layernorm.weight")}, {"kv_a_proj.weight"}};
-            default:
-                return {{"k_proj.weight"}};
-        }
-    }
-
-    /// `summed`: heads that meet the same keys are added up, as in the sum of all M_h.
-    RowList query_rows(Part part, int64_t head, bool summed) const {
-        const int64_t begin = part == Part::kRope ? config_.attention.nope_dim : 0;
-        const int64_t count = part == Part::kWhole     ? width_
-                              : part == Part::kContent ? config_.attention.nope_dim
-                                                       : config_.attention.rope_dim;
-        RowList rows;
-        if (head != kEveryHead) {
-            rows.append(head * width_ + begin, count);
-            return rows;
-        }
-        rows.terms = !summed ? 1 : part == Part::kRope ? heads_ : heads_ / kv_heads();
-        for (int64_t first = 0; first < heads_; first += rows.terms)
-            for (int64_t i = 0; i < count; ++i)
-                for (int64_t term = 0; term < rows.terms; ++term)
-                    rows.append((first + term) * width_ + begin + i, 1);
-        return rows;
-    }
-
-    RowList key_rows(Part part, int64_t head) const {
-        RowList rows;
-        if (part == Part::kRope) {
-            rows.append(config_.attention.kv_rank, config_.attention.rope_dim);
-            return rows;
-        }
-        const int64_t first = head == kEveryHead ? 0 : head / (heads_ / kv_heads());
-        const int64_t last = head == kEveryHead ? kv_heads() : first + 1;
-        for (int64_t h = first; h < last; ++h) {
-            if (variant_ != kDecoupled) {
-                rows.append(h * width_, width_);
-                continue;
-            }
-            rows.append(h * (config_.attention.nope_dim + config_.attention.v_dim),
-                        config_.attention.nope_dim);
-            // The shared rotary key passes by the up-projection, to the last d_R rows of kv_a_proj_with_mqa.
-            if (part == Part::kWhole)
-                rows.indices.insert(rows.indices.end(), static_cast<size_t>(config_.attention.rope_dim),
-                                    kUnitRow);
-        }
-        return rows;
-    }
-
-    int64_t unit_columns(Part part) const { return sums_two_products(part) ? config_.attention.rope_dim : 0; }
-
-  private:
-    int64_t kv_heads() const { return variant_ == kMha ? config_.model.kv_heads : heads_; }
-    std::string latent_norm(const char* name) const { return config_.attention.latent_norm ? name : ""; }
-
-    const Config& config_;
-    VariantSet variant_;
-    int64_t heads_, width_;
-};
-
-/// Appends one copy of a factor: the rows of a weight under `prefix`.
-void append_copy(Factor& factor, const Link& link, const RowList& rows, const std::string& prefix,
-                 const WeightLookup& lookup) {
-    const ConstTensor weight = lookup(prefix + link.weight);
-    PASTUR_CHECK(weight.rank() == 2 && weight.stride(1) == 1, "{}{} is {}", prefix, link.weight,
-                 describe(weight));
-    factor.rows = rows.rows();
-    factor.columns = weight.size(1) + factor.unit_columns;
-    factor.terms = rows.terms;
-    for (const int64_t row : rows.indices)
-        factor.sources.push_back(row == kUnitRow ? nullptr : weight.slice(0, row, 1).data<float>());
-    if (!link.gain.empty()) factor.gains.push_back(lookup(prefix + link.gain).data<float>());
+/// A weight, f32 [rows, columns] with rows apart.
+ConstTensor matrix_named(const std::string& name, const WeightLookup& lookup) {
+    const ConstTensor weight = lookup(name);
+    PASTUR_CHECK(weight.rank() == 2 && weight.stride(1) == 1, "{} is {}", name, describe(weight));
+    return weight;
 }
 
-/// The factors of a side for the given items, first link first.
-std::vector<Factor> side_factors(const Side& side, const std::vector<SpectralMatrix::Item>& items,
-                                 int64_t group, const std::function<RowList(int64_t head)>& first_rows,
-                                 int64_t unit_columns, const WeightLookup& lookup) {
-    std::vector<Factor> factors;
-    for (size_t i = 0; i < side.size(); ++i) {
-        const Link& link = side[i];
+/// Appends `rows` rows of a weight to a factor's sources.
+void append_rows(Factor& factor, ConstTensor weight, int64_t first, int64_t rows) {
+    for (int64_t i = 0; i < rows; ++i) factor.sources.push_back(weight.slice(0, first + i, 1).data<float>());
+}
+
+/// Appends one copy of a side's first factor: the rows of heads [begin, end). Rows of `terms` consecutive heads are
+/// added up.
+void append_heads(Factor& factor, const QkSide& side, int64_t begin, int64_t end, int64_t terms,
+                  const std::string& prefix, const WeightLookup& lookup) {
+    const size_t before = factor.sources.size();
+    factor.terms = terms;
+    factor.unit_columns = 0;
+    for (int64_t head = begin; head < end; head += terms)
+        for (const QkRows& rows : side.head) {
+            if (rows.weight.empty()) {
+                factor.unit_columns = rows.rows;
+                factor.sources.insert(factor.sources.end(), static_cast<size_t>(rows.rows), nullptr);
+                continue;
+            }
+            const ConstTensor weight = matrix_named(prefix + rows.weight, lookup);
+            factor.columns = weight.size(1);
+            for (int64_t i = 0; i < rows.rows; ++i)
+                for (int64_t term = head; term < head + terms; ++term)
+                    append_rows(factor, weight, rows.first + term * rows.stride + i, 1);
+        }
+    factor.columns += factor.unit_columns;
+    factor.rows = static_cast<int64_t>(factor.sources.size() - before) / terms;
+    if (!side.gain.empty()) factor.gains.push_back(lookup(prefix + side.gain).data<float>());
+}
+
+std::string prefix_of(int64_t layer) {
+    return fmt::format("model.layers.{}.self_attn.", layer);
+}
+
+/// The factors of a side, its heads' first. An item of one of `queries` heads takes the head of `side` that serves it;
+/// an item of every head takes all of them, `terms` consecutive ones added up.
+std::vector<Factor> side_factors(const QkSide& side, const SpectralMatrix& matrix, int64_t queries,
+                                 int64_t terms, const WeightLookup& lookup) {
+    std::vector<Factor> factors(1);
+    for (const auto& [layer, head] : matrix.items) {
+        const int64_t mine = head * side.heads / queries;
+        if (head == kEveryHead)
+            append_heads(factors[0], side, 0, side.heads, terms, prefix_of(layer), lookup);
+        else
+            append_heads(factors[0], side, mine, mine + 1, 1, prefix_of(layer), lookup);
+    }
+    const auto group = static_cast<size_t>(matrix.product.group);
+    for (const QkLink& link : side.links) {
         Factor& factor = factors.emplace_back();
-        factor.shared = i > 0;
-        factor.unit_columns = i == 0 ? unit_columns : 0;
-        for (size_t item = 0; item < items.size(); item += factor.shared ? static_cast<size_t>(group) : 1) {
-            const std::string prefix = fmt::format("model.layers.{}.self_attn.", items[item].layer);
-            RowList rows;
-            if (i == 0)
-                rows = first_rows(items[item].head);
-            else
-                rows.append(link.first_row, link.rows > 0 ? link.rows : lookup(prefix + link.weight).size(0));
-            append_copy(factor, link, rows, prefix, lookup);
+        factor.shared = true;
+        for (size_t item = 0; item < matrix.items.size(); item += group) {
+            const ConstTensor weight =
+                matrix_named(prefix_of(matrix.items[item].layer) + link.weight, lookup);
+            factor.rows = link.rows > 0 ? link.rows : weight.size(0);
+            factor.columns = weight.size(1);
+            append_rows(factor, weight, link.first_row, factor.rows);
         }
     }
     return factors;
@@ -176,23 +87,28 @@ std::vector<Factor> transposed(std::vector<Factor> factors) {
     return factors;
 }
 
-SpectralMatrix qk_matrix(const Config& config, const std::string& name, Part part, bool per_head,
-                         bool literal, const WeightLookup& lookup) {
-    const QkForm form(config);
-    SpectralMatrix matrix{name, {}, {}, form.form(part, literal)};
+/// At initialisation. The terms of a sum share the links of their queries.
+SpectralMatrix::Form form_of(const QkForm& form, const QkPart& part, bool literal) {
+    if (!form.content || &part != &form.whole) return SpectralMatrix::Form::kProduct;
+    return literal || !part.query.links.empty() ? SpectralMatrix::Form::kOther
+                                                : SpectralMatrix::Form::kSumOfProducts;
+}
+
+SpectralMatrix qk_matrix(const Config& config, const QkForm& form, const QkPart& part,
+                         const std::string& name, bool per_head, bool literal, const WeightLookup& lookup) {
+    SpectralMatrix matrix{name, {}, {}, form_of(form, part, literal)};
     if (matrix.form == SpectralMatrix::Form::kSumOfProducts) matrix.terms = {"qk_content", "qk_rope"};
+    const int64_t heads = part.query.heads;
     for (int64_t layer = 0; layer < config.model.layers; ++layer) {
         if (!per_head) matrix.items.push_back({layer, kEveryHead});
-        for (int64_t head = 0; per_head && head < form.heads(); ++head) matrix.items.push_back({layer, head});
+        for (int64_t head = 0; per_head && head < heads; ++head) matrix.items.push_back({layer, head});
     }
     matrix.product.items = static_cast<int64_t>(matrix.items.size());
-    matrix.product.group = per_head ? form.heads() : 1;
-    std::vector<Factor> query = side_factors(
-        form.query(), matrix.items, matrix.product.group,
-        [&](int64_t head) { return form.query_rows(part, head, !literal); }, 0, lookup);
-    std::vector<Factor> key = side_factors(
-        form.key(part), matrix.items, matrix.product.group,
-        [&](int64_t head) { return form.key_rows(part, head); }, form.unit_columns(part), lookup);
+    matrix.product.group = per_head ? heads : 1;
+    // In the sum of all M_h, heads that meet the same keys are added up.
+    const int64_t terms = literal ? 1 : heads / part.key.heads;
+    std::vector<Factor> query = side_factors(part.query, matrix, heads, terms, lookup);
+    std::vector<Factor> key = side_factors(part.key, matrix, heads, 1, lookup);
     // Q^T K, or Q K^T as it would be typed.
     std::vector<Factor>& factors = matrix.product.factors;
     factors = literal ? std::move(query) : transposed(std::move(query));
@@ -215,31 +131,32 @@ void append_weights(std::vector<SpectralMatrix>& matrices, const std::vector<Nam
         SpectralMatrix& matrix = matrices[entry->second];
         matrix.items.push_back({name.layer, kEveryHead});
         ++matrix.product.items;
-        RowList rows;
-        rows.append(0, weight.shape[0]);
-        append_copy(matrix.product.factors[0], {weight.name}, rows, "", lookup);
+        append_rows(matrix.product.factors[0], matrix_named(weight.name, lookup), 0, weight.shape[0]);
     }
 }
 
 }  // namespace
 
-std::vector<SpectralMatrix> spectral_matrices(const Config& config, const std::vector<std::string>& scopes,
+std::vector<SpectralMatrix> spectral_matrices(const Config& config, const std::vector<Scope>& scopes,
                                               const std::vector<NamedShape>& weights,
                                               const WeightLookup& lookup) {
-    const auto wanted = [&](const char* scope) {
+    const QkForm form = variant_of(config).qk_form(config);
+    const auto wanted = [&](Scope scope) {
         return std::find(scopes.begin(), scopes.end(), scope) != scopes.end();
     };
     std::vector<SpectralMatrix> matrices;
-    const auto add = [&](const char* name, Part part, bool literal = false) {
-        for (const bool per_head : {false, true})
-            matrices.push_back(qk_matrix(config, name, part, per_head, literal, lookup));
+    const auto add = [&](const char* name, const QkPart& part, bool per_head, bool literal = false) {
+        matrices.push_back(qk_matrix(config, form, part, name, per_head, literal, lookup));
     };
-    if (wanted("layer")) matrices.push_back(qk_matrix(config, "qk", Part::kWhole, false, false, lookup));
-    if (wanted("head")) matrices.push_back(qk_matrix(config, "qk", Part::kWhole, true, false, lookup));
-    if (wanted("content")) add("qk_content", Part::kContent);
-    if (wanted("rope")) add("qk_rope", Part::kRope);
-    if (wanted("literal")) add("qk_literal", Part::kWhole, true);
-    if (wanted("weights")) append_weights(matrices, weights, lookup);
+    const auto add_both = [&](const char* name, const QkPart& part, bool literal = false) {
+        for (const bool per_head : {false, true}) add(name, part, per_head, literal);
+    };
+    if (wanted(Scope::kLayer)) add("qk", form.whole, false);
+    if (wanted(Scope::kHead)) add("qk", form.whole, true);
+    if (wanted(Scope::kContent)) add_both("qk_content", form.content.value());
+    if (wanted(Scope::kRope)) add_both("qk_rope", form.rope.value());
+    if (wanted(Scope::kLiteral)) add_both("qk_literal", form.whole, true);
+    if (wanted(Scope::kWeights)) append_weights(matrices, weights, lookup);
     return matrices;
 }
 

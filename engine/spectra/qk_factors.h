@@ -41,7 +41,7 @@ struct NamedShape {
 /// The matrices of these scopes, all layers. Gains of latent norms are folded in. `weights` are the model's
 /// tensors, of which scope "weights" takes the matrices; lookup is asked for each tensor used, and its
 /// answer's address is kept.
-std::vector<SpectralMatrix> spectral_matrices(const Config& config, const std::vector<std::string>& scopes,
+std::vector<SpectralMatrix> spectral_matrices(const Config& config, const std::vector<Scope>& scopes,
                                               const std::vector<NamedShape>& weights,
                                               const WeightLookup& lookup);
 

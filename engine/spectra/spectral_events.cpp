@@ -19,10 +19,10 @@ double number(const ordered_json& record, const char* key) {
                                                        : std::numeric_limits<double>::quiet_NaN();
 }
 
-std::string event_null(const std::vector<std::string>& nulls) {
-    for (const std::string& null : nulls)
-        if (null != "mp") return null;
-    return nulls.empty() ? "" : nulls.front();
+std::string event_null(const std::vector<NullKind>& nulls) {
+    for (const NullKind null : nulls)
+        if (null != NullKind::kMp) return name_of(null);
+    return nulls.empty() ? "" : name_of(nulls.front());
 }
 
 ordered_json event_of(const char* name, const ordered_json& record) {

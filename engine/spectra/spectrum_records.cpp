@@ -73,7 +73,7 @@ MeasuredSpectra solve_spectra(SpectrumSolver& solver, const std::vector<Spectral
                               const std::function<bool()>& give_up) {
     const std::vector<FactorProduct> products = products_of(matrices);
     MeasuredSpectra measured{solver.solve(products), {}};
-    if (std::find(config.nulls.begin(), config.nulls.end(), "permuted") != config.nulls.end())
+    if (std::find(config.nulls.begin(), config.nulls.end(), NullKind::kPermuted) != config.nulls.end())
         for (int64_t draw = 0; draw < config.permutations && !(give_up && give_up()); ++draw)
             measured.shuffled.push_back(
                 solver.solve(products, ShuffleKey{seed, static_cast<uint64_t>(draw)}));
@@ -81,9 +81,7 @@ MeasuredSpectra solve_spectra(SpectrumSolver& solver, const std::vector<Spectral
 }
 
 SpectrumJudge::SpectrumJudge(const DiagnosticsConfig& settings)
-    : nulls_(settings.nulls),
-      tw_quantile_(settings.tw_quantile),
-      mp_variance_(parse_variance_estimate(settings.mp_variance)) {}
+    : nulls_(settings.nulls), tw_quantile_(settings.tw_quantile), mp_variance_(settings.mp_variance) {}
 
 Null SpectrumJudge::null_of(const SpectrumRecord& record, const Spectrum& spectrum,
                             const std::vector<std::vector<double>>& shuffled) {
@@ -120,17 +118,18 @@ std::vector<SpectrumRecord> SpectrumJudge::judge(const std::vector<SpectralMatri
                 eigenvalues.assign(static_cast<size_t>(matrix.product.count()),
                                    std::numeric_limits<double>::quiet_NaN());
             const auto terms = terms_of(matrix, i, matrices, measured);
-            for (const std::string& null : nulls_) {
-                if (null == "product" && matrix.form != SpectralMatrix::Form::kProduct && terms.empty())
+            for (const NullKind null : nulls_) {
+                if (null == NullKind::kProduct && matrix.form != SpectralMatrix::Form::kProduct &&
+                    terms.empty())
                     continue;
                 SpectrumRecord record;
                 record.layer = matrix.items[i].layer;
                 record.head = matrix.items[i].head;
                 record.matrix = matrix.name;
-                record.null = null;
+                record.null = name_of(null);
                 record.dims = matrix.product.dims();
                 record.variance_product = product_of(spectrum.variances);
-                if (null == "product") record.terms = terms;
+                if (null == NullKind::kProduct) record.terms = terms;
                 record.n = matrix.product.count();
                 record.metrics = measure(eigenvalues, null_of(record, spectrum, draws_of(measured, m, i)));
                 record.flags = record.metrics.flags;

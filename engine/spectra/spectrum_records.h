@@ -52,7 +52,7 @@ class SpectrumJudge {
   private:
     Null null_of(const SpectrumRecord& record, const Spectrum& spectrum,
                  const std::vector<std::vector<double>>& shuffled);
-    std::vector<std::string> nulls_;
+    std::vector<NullKind> nulls_;
     double tw_quantile_;
     VarianceEstimate mp_variance_;
     std::map<std::vector<int64_t>, ProductLaw> laws_;

@@ -5,6 +5,7 @@
 #include "data/files.h"
 #include "data/output.h"
 #include "engine/io/safetensors.h"
+#include "engine/model/recipe.h"
 #include "engine/train/optimizer_files.h"
 
 namespace pastur {
@@ -113,9 +114,10 @@ void check_same_run(const Config& then, const Config& now) {
         config.data.dir = config.data.train = config.data.val = "";
         config.train.val_every = config.train.val_tokens = 0;
         config.train.micro_batch = 0;  // follows the number of ranks
-        config.train.nonfinite = config.train.recompute = "";
+        config.train.nonfinite = {};
+        config.train.recompute = {};
         config.train.zero = 0;
-        if (config.train.precision != "fp8")
+        if (config.train.precision != Precision::kFp8)
             config.train.fp8_min_outputs = config.train.fp8_min_gradient_side = 0;
         config.train.cuda_graph = false;
         config.train.comm_timeout_s = 0;

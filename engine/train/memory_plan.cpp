@@ -40,7 +40,7 @@ int64_t MemoryPlan::total_with(const Planner& activations) const {
 }
 
 void MemoryPlan::settle_recompute(const MemoryInfo& memory, Context& ctx, Comm& comm, Model& model) {
-    if (model.config().train.recompute != kRecomputeAuto) return;
+    if (model.config().train.recompute) return;
     const std::vector<RecomputeChoice> choices = recompute_choices(ctx, model);
     std::vector<int64_t> totals;
     for (const RecomputeChoice& choice : choices) totals.push_back(total_with(choice.activations));
@@ -79,8 +79,7 @@ std::vector<RecomputeChoice> recompute_choices(Context& ctx, const Model& model)
     // Another model, never allocated: measuring moves a model's tensors.
     Model other(model.config(), model.params().compute_dtype(), model.shape());
     std::vector<RecomputeChoice> choices;
-    for (size_t i = 0; i < recompute_names().size(); ++i) {
-        const auto level = static_cast<Recompute>(i);
+    for (const Recompute level : kRecomputeLevels) {
         other.set_recompute(level);
         choices.push_back({level, other.measure(ctx),
                            recompute_flops_per_token(level, model.config(), other.params().table())});

@@ -10,6 +10,7 @@
 #include "engine/config/nearest_name.h"
 #include "engine/io/json_text.h"
 #include "engine/model/model.h"
+#include "engine/model/variants.h"
 #include "engine/train/checkpoint.h"
 #include "engine/train/checkpoint_store.h"
 
@@ -69,7 +70,7 @@ Config config_of(const HfConfig& hf) {
     m.ffn = hf.size_or("intermediate_size", kWidest, 1);
     if (hf.has("kv_lora_rank")) {
         AttentionConfig& a = config.attention;
-        a.variant = "mla-decoupled";
+        a.variant = variant_named("mla-decoupled");
         a.kv_rank = hf.size("kv_lora_rank", kWidest);
         a.nope_dim = hf.size("qk_nope_head_dim", kWidest);
         a.rope_dim = hf.size("qk_rope_head_dim", kWidest);

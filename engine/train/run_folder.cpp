@@ -3,6 +3,8 @@
 #include <nlohmann/json.hpp>
 
 #include "data/output.h"
+#include "engine/model/recipe.h"
+#include "engine/model/variants.h"
 #include "engine/train/checkpoint.h"
 #include "engine/train/environment.h"
 
@@ -74,7 +76,7 @@ void RunFolder::start(Context& ctx, int ranks, bool restored, const TrainState& 
     write({{"event", "start"},
            {"step", state.step},
            {"resumed", restored},
-           {"variant", config_.attention.variant},
+           {"variant", name_of(config_.attention.variant)},
            {"recompute", name_of(model.recompute())},
            {"parameters", size_.parameters},
            {"flops_per_token", size_.flops_per_token},

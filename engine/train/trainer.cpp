@@ -6,6 +6,7 @@
 #include "engine/config/schedule.h"
 #include "engine/io/console.h"
 #include "engine/model/measure.h"
+#include "engine/model/variants.h"
 #include "engine/spectra/monitor.h"
 #include "engine/train/run_folder.h"
 #include "engine/train/stop_request.h"
@@ -42,7 +43,7 @@ std::string Trainer::describe() const {
         "data: {:.2f} M training tokens, {:.2f} M for validation; a step reads {} tokens ({} sequences of "
         "{}, {} "
         "micro-batch{} of {} on each of {} rank{})\n",
-        config_.model.preset, config_.attention.variant, static_cast<double>(size.parameters) / 1e6,
+        config_.model.preset, name_of(config_.attention.variant), static_cast<double>(size.parameters) / 1e6,
         size.flops_per_token / 1e9, size.cache_bytes_per_token,
         static_cast<double>(train_data_.tokens()) / 1e6, static_cast<double>(val_data_.tokens()) / 1e6,
         config_.train.global_batch * config_.data.seq_len, config_.train.global_batch, config_.data.seq_len,
@@ -74,7 +75,7 @@ void Trainer::allocate() {
         Console::out().write(
             fmt::format("{}memory on {}, train.recompute = \"{}\"{}:\n{}", model.describe_kernels(),
                         device_name(ctx_), name_of(model.recompute()),
-                        config_.train.recompute == kRecomputeAuto ? " (auto)" : "", plan.describe(memory)));
+                        config_.train.recompute ? "" : " (auto)", plan.describe(memory)));
     if (comm_.is_root() && is_cuda(ctx_))
         Console::out().write(fmt::format("memory on the host:\n  {:<24}{:>12.1f} MiB\n", "checkpoint copy",
                                          static_cast<double>(setup_.checkpoint_bytes()) / (1 << 20)));
@@ -182,7 +183,7 @@ TrainStep::Result Trainer::train_step(double lr) {
 
 void Trainer::handle_nonfinite(const TrainStep::Result& result) {
     ++state_.skipped;
-    if (config_.train.nonfinite == "skip") return;
+    if (config_.train.nonfinite == OnNonfinite::kSkip) return;
     const std::string where = diagnose_nonfinite();
     finish("nonfinite", ExitCode::kNonFinite);
     fail(ExitCode::kNonFinite,

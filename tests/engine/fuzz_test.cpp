@@ -9,6 +9,7 @@
 #include "engine/io/json_text.h"
 #include "engine/io/manifest.h"
 #include "engine/io/safetensors.h"
+#include "engine/model/recipe.h"
 #include "engine/spectra/spectra_files.h"
 #include "engine/train/checkpoint.h"
 #include "engine/train/environment.h"

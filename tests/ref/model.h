@@ -76,10 +76,11 @@ class ReferenceModel {
     }
 
     std::vector<S> attention(const std::vector<S>& x, const std::string& prefix) const {
-        if (config_.attention.variant == "mla-decoupled") return decoupled(x, prefix);
-        if (config_.attention.variant == "mla-prerope")
-            return config_.attention.prerope_site == "input" ? prerope_input(x, prefix)
-                                                             : prerope_keys(x, prefix);
+        if (std::string_view(name_of(config_.attention.variant)) == "mla-decoupled")
+            return decoupled(x, prefix);
+        if (std::string_view(name_of(config_.attention.variant)) == "mla-prerope")
+            return config_.attention.prerope_site == PreropeSite::kInput ? prerope_input(x, prefix)
+                                                                         : prerope_keys(x, prefix);
         const ModelConfig& m = config_.model;
         const std::vector<S> q = project(x, prefix + "q_proj", m.d_model, m.heads * m.head_dim);
         const std::vector<S> k = project(x, prefix + "k_proj", m.d_model, m.kv_heads * m.head_dim);

@@ -1,4 +1,5 @@
 #include "tests/support/model_harness.h"
+#include "engine/model/recipe.h"
 
 #include <cmath>
 

@@ -2,7 +2,7 @@
 
 #include <lapacke.h>
 
-#include "engine/config/config_fields.h"
+#include "engine/model/variants.h"
 
 namespace pastur::test {
 
@@ -75,7 +75,7 @@ Dense beside(const Dense& a, const Dense& b) {
 
 Dense DenseWeights::query(const std::string& part, int64_t layer, int64_t head) const {
     const int64_t d = config_.model.d_model, rank = config_.attention.q_rank;
-    const bool decoupled = config_.attention.variant == "mla-decoupled";
+    const bool decoupled = config_.attention.rope_dim > 0;
     const int64_t content = config_.attention.nope_dim, rope = config_.attention.rope_dim;
     const int64_t width = decoupled ? content + rope : config_.model.head_dim;
     const Dense all = rank > 0 ? weight(layer, "q_a_proj", d) *
@@ -91,30 +91,27 @@ Dense DenseWeights::key(const std::string& part, int64_t layer, int64_t head) co
     const AttentionConfig& a = config_.attention;
     const int64_t d = config_.model.d_model, width = config_.model.head_dim;
     const bool norm = a.latent_norm;
-    switch (variant_of(config_)) {
-        case kDecoupled: {
-            const Dense down = weight(layer, "kv_a_proj_with_mqa", d);
-            const Dense up = gained(layer, "kv_a_layernorm", weight(layer, "kv_b_proj", a.kv_rank));
-            const Dense content =
-                columns_of(down, 0, a.kv_rank) * columns_of(up, head * (a.nope_dim + a.v_dim), a.nope_dim);
-            const Dense rope = columns_of(down, a.kv_rank, a.rope_dim);
-            return part == "_content" ? content : part == "_rope" ? rope : beside(content, rope);
-        }
-        case kPreropeKeys: {
-            const Dense up = weight(layer, "k_b_proj", a.k_rank);
-            return weight(layer, "k_proj", d) * weight(layer, "k_a_proj", config_.model.heads * width) *
-                   columns_of(norm ? gained(layer, "k_a_layernorm", up) : up, head * width, width);
-        }
-        case kPreropeInput: {
-            const Dense up = weight(layer, "k_b_proj", a.kv_rank);
-            return weight(layer, "kv_a_proj", d) *
-                   columns_of(norm ? gained(layer, "kv_a_layernorm", up) : up, head * width, width);
-        }
-        default: {
-            const int64_t per_group = config_.model.heads / config_.model.kv_heads;
-            return columns_of(weight(layer, "k_proj", d), head / per_group * width, width);
-        }
+    const std::string variant = name_of(config_.attention.variant);
+    if (variant == "mla-decoupled") {
+        const Dense down = weight(layer, "kv_a_proj_with_mqa", d);
+        const Dense up = gained(layer, "kv_a_layernorm", weight(layer, "kv_b_proj", a.kv_rank));
+        const Dense content =
+            columns_of(down, 0, a.kv_rank) * columns_of(up, head * (a.nope_dim + a.v_dim), a.nope_dim);
+        const Dense rope = columns_of(down, a.kv_rank, a.rope_dim);
+        return part == "_content" ? content : part == "_rope" ? rope : beside(content, rope);
     }
+    if (variant == "mla-prerope" && a.prerope_site == PreropeSite::kInput) {
+        const Dense up = weight(layer, "k_b_proj", a.kv_rank);
+        return weight(layer, "kv_a_proj", d) *
+               columns_of(norm ? gained(layer, "kv_a_layernorm", up) : up, head * width, width);
+    }
+    if (variant == "mla-prerope") {
+        const Dense up = weight(layer, "k_b_proj", a.k_rank);
+        return weight(layer, "k_proj", d) * weight(layer, "k_a_proj", config_.model.heads * width) *
+               columns_of(norm ? gained(layer, "k_a_layernorm", up) : up, head * width, width);
+    }
+    const int64_t per_group = config_.model.heads / config_.model.kv_heads;
+    return columns_of(weight(layer, "k_proj", d), head / per_group * width, width);
 }
 
 Dense DenseWeights::matrix(const std::string& name, int64_t layer, int64_t head) const {
@@ -122,7 +119,7 @@ Dense DenseWeights::matrix(const std::string& name, int64_t layer, int64_t head)
     if (name == "qk_literal") {
         if (head >= 0) return query("", layer, head).transposed() * key("", layer, head);
         Dense queries = query("", layer, 0), keys = key("", layer, 0);
-        const int64_t step = config_.attention.variant == "mha" ? heads / config_.model.kv_heads : 1;
+        const int64_t step = heads / config_.model.kv_heads;
         for (int64_t h = 1; h < heads; ++h) queries = beside(queries, query("", layer, h));
         for (int64_t h = step; h < heads; h += step) keys = beside(keys, key("", layer, h));
         return queries.transposed() * keys;

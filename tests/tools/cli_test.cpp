@@ -202,7 +202,7 @@ TEST_F(CommandLine, SpectraCalibrateTheirNullsOnInitialisations) {
 TEST_F(CommandLine, SpectraSayWhatTheyCannotRead) {
     write_llama(folder_.path() / "llama", false);
     expect_failure("spectra nowhere", 66, {"nowhere"});
-    expect_failure("spectra llama --scopes heads", 2, {"--scopes heads", "did you mean head?"});
+    expect_failure("spectra llama --scopes heads", 2, {"--scopes heads", "did you mean \"head\"?"});
     expect_failure("spectra llama --scopes rope", 2, {"--scopes rope"});
     expect_failure("spectra llama --mp-variance mean", 2, {"--mp-variance mean", "did you mean median?"});
     expect_failure("spectra llama --nulls gauss", 2, {"--nulls gauss", "product, mp, permuted"});

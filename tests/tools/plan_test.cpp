@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/model/model.h"
+#include "engine/model/recipe.h"
 #include "engine/train/gradient_sync.h"
 #include "tests/support/command_line.h"
 #include "tests/support/source_folder.h"

@@ -5,8 +5,9 @@
 #include <nlohmann/json.hpp>
 
 #include "data/output.h"
-#include "engine/config/config_fields.h"
 #include "engine/config/nearest_name.h"
+#include "engine/model/recipe.h"
+#include "engine/model/variants.h"
 #include "tools/pastur/bench_report.h"
 #include "tools/pastur/commands.h"
 #include "tools/pastur/overrides.h"
@@ -34,7 +35,7 @@ Config base_config(const BenchArguments& arguments, bool cuda) {
 }
 
 std::vector<std::string> variant_names(const std::string& list) {
-    const std::vector<std::string>& known = find_field("attention", "variant")->choices;
+    const std::vector<std::string> known = variant_names();
     std::vector<std::string> names;
     for (size_t begin = 0; begin <= list.size();) {
         const size_t end = std::min(list.find(',', begin), list.size());
@@ -47,23 +48,11 @@ std::vector<std::string> variant_names(const std::string& list) {
     return names;
 }
 
-/// The recipe's model under another attention variant, whose own keys and scopes take their defaults.
-Config with_variant(const Config& base, const std::string& variant) {
-    if (variant == base.attention.variant) return base;
-    Config config = base;
-    config.attention = AttentionConfig{};
-    config.attention.variant = variant;
-    config.attention.latent_norm = variant == "mla-decoupled";  // which is never without
-    config.model.kv_heads = 0;
-    config.diagnostics.scopes.clear();
-    return parse_config(to_toml(config), "bench", {});
-}
-
 std::vector<Config> configs_of(const BenchArguments& arguments, const std::vector<std::string>& variants,
                                bool cuda) {
     const Config base = base_config(arguments, cuda);
     std::vector<Config> configs;
-    for (const std::string& variant : variants) configs.push_back(with_variant(base, variant));
+    for (const std::string& variant : variants) configs.push_back(with_variant(base, variant_named(variant)));
     if (variants.empty()) configs.push_back(base);
     return configs;
 }
@@ -71,8 +60,7 @@ std::vector<Config> configs_of(const BenchArguments& arguments, const std::vecto
 int bench(const BenchArguments& arguments) {
     const Device device = parse_device(arguments.device);
     const std::vector<std::string> variants =
-        arguments.variants.empty() ? (arguments.recipe.empty() ? find_field("attention", "variant")->choices
-                                                               : std::vector<std::string>{})
+        arguments.variants.empty() ? (arguments.recipe.empty() ? variant_names() : std::vector<std::string>{})
                                    : variant_names(arguments.variants);
     Context ctx = make_context(device);
     const std::vector<Config> configs = configs_of(arguments, variants, is_cuda(ctx));

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "engine/config/config_fields.h"
+#include "engine/model/variants.h"
 #include "engine/train/environment.h"
 
 namespace pastur {
@@ -58,10 +58,10 @@ nlohmann::ordered_json rested(double value, double unit) {
 }
 
 /// Every key, by section: what a peer needs to build the same model.
-nlohmann::ordered_json to_json(Config config) {
+nlohmann::ordered_json to_json(const Config& config) {
     nlohmann::ordered_json json;
     for (const Field& field : config_fields())
-        std::visit([&](auto access) { json[field.section][field.key] = access(config); }, field.access);
+        visit_value(field, config, [&](const auto& value) { json[field.section][field.key] = value; });
     return json;
 }
 
@@ -77,7 +77,7 @@ nlohmann::ordered_json to_json(const BenchRow& row, const Ceilings& ceilings) {
 nlohmann::ordered_json to_json(const VariantBench& v, const BenchReport& report) {
     std::vector<double> step_ms;  // in order: a device that becomes warm, or reaches its power limit, shows
     for (const double seconds : v.step_seconds) step_ms.push_back(seconds * 1e3);
-    nlohmann::ordered_json json = {{"variant", v.config.attention.variant},
+    nlohmann::ordered_json json = {{"variant", name_of(v.config.attention.variant)},
                                    {"parameters", v.size.parameters},
                                    {"flops_per_token", v.size.flops_per_token},
                                    {"tokens_per_step", v.tokens},
@@ -151,8 +151,8 @@ std::string variant_text(const VariantBench& v, const Ceilings& ceilings) {
         "\n{}: {:.1f} M parameters, {:.3f} GFLOP a token, {} tokens a step, train.recompute = \"{}\"\n"
         "  {:.0f} tokens/s, {:.1f} {} ({:.1f} % of the matmul), {:.2f} ms p50, {:.2f} ms p95, peak memory "
         "{:.2f} GiB (planned {:.2f})\n",
-        v.config.attention.variant, static_cast<double>(v.size.parameters) / 1e6,
-        v.size.flops_per_token / 1e9, v.tokens, v.config.train.recompute, v.tokens_per_s(),
+        name_of(v.config.attention.variant), static_cast<double>(v.size.parameters) / 1e6,
+        v.size.flops_per_token / 1e9, v.tokens, name_of(v.config.train.recompute), v.tokens_per_s(),
         v.flops_per_s() / unit.flops, unit.name, 100 * v.flops_per_s() / ceilings.flops_per_s,
         v.median() * 1e3, v.p95() * 1e3, static_cast<double>(v.peak_bytes) / (1 << 30),
         static_cast<double>(v.planned_bytes) / (1 << 30));
@@ -202,12 +202,12 @@ nlohmann::ordered_json to_json(const BenchReport& report) {
                                    {"backend", report.backend},
                                    {"device", report.device},
                                    {"dtype", report.dtype},
-                                   {"precision", config.train.precision},
+                                   {"precision", name_of(config.train.precision)},
                                    {"preset", config.model.preset},
                                    {"seq_len", config.data.seq_len},
                                    {"global_batch", config.train.global_batch},
                                    {"micro_batch", config.train.micro_batch},
-                                   {"recompute", config.train.recompute},
+                                   {"recompute", name_of(config.train.recompute)},
                                    {"steps", report.options.steps},
                                    {"warmup", report.options.warmup},
                                    {"settle_s", report.options.settle},
@@ -237,13 +237,13 @@ std::string to_csv(const BenchReport& report) {
     for (const VariantBench& v : report.variants) {
         BenchRow step;
         step.flops_per_s = v.flops_per_s();
-        text +=
-            fmt::format("step,{},step,,1,{},{},1,{},{},{},\n", v.config.attention.variant, v.median() * 1e3,
-                        v.p95() * 1e3, v.tokens_per_s(), csv_rates(step, ceilings), v.peak_bytes);
+        text += fmt::format("step,{},step,,1,{},{},1,{},{},{},\n", name_of(v.config.attention.variant),
+                            v.median() * 1e3, v.p95() * 1e3, v.tokens_per_s(), csv_rates(step, ceilings),
+                            v.peak_bytes);
         if (v.parts.seconds == 0) continue;
         for (const BenchRow& row : rows_of(v.parts))
-            text += fmt::format("part,{},{},,{},{},,{},,{},,\n", v.config.attention.variant, row.name,
-                                row.calls, row.seconds * 1e3, row.share, csv_rates(row, ceilings));
+            text += fmt::format("part,{},{},,{},{},,{},,{},,\n", name_of(v.config.attention.variant),
+                                row.name, row.calls, row.seconds * 1e3, row.share, csv_rates(row, ceilings));
     }
     for (const OpBench& op : report.ops)
         text += fmt::format("op,,{},\"{}\",1,{},,,,{},,{}\n", op.op, op.shape, op.seconds * 1e3,

@@ -10,6 +10,7 @@
 #include "data/files.h"
 #include "engine/config/config.h"
 #include "engine/io/json_text.h"
+#include "engine/model/recipe.h"
 #include "kernels/base/error.h"
 #include "tools/pastur/commands.h"
 

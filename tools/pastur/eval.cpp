@@ -24,8 +24,9 @@ int eval(const EvalArguments& arguments) {
     const std::filesystem::path folder = CheckpointStore::find(arguments.checkpoint);
     CheckpointStore::verify(folder);
     Config config = read_checkpoint_config(folder);
-    config.train.precision = arguments.precision;
-    config.train.recompute = name_of(Recompute::kBlock);  // least memory, and nothing goes backward
+    config.train.precision =
+        parse_choice<Precision>(arguments.precision, "--precision " + arguments.precision);
+    config.train.recompute = Recompute::kBlock;  // least memory, and nothing goes backward
     const std::string glob =
         std::filesystem::is_directory(arguments.data) ? shard_glob(arguments.data, "val") : arguments.data;
     const TokenLoader data(glob, config.data.seq_len, config.model.vocab, config.train.seed);

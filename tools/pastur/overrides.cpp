@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "engine/config/config_fields.h"
 #include "engine/config/nearest_name.h"
+#include "engine/model/recipe.h"
 #include "kernels/base/error.h"
 
 namespace pastur {

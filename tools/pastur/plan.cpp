@@ -6,6 +6,8 @@
 #include "engine/bench/bench.h"
 #include "engine/bench/scaling_model.h"
 #include "engine/model/measure.h"
+#include "engine/model/recipe.h"
+#include "engine/model/variants.h"
 #include "engine/train/train_step.h"
 #include "engine/train/training_setup.h"
 #include "kernels/fill.h"
@@ -49,7 +51,7 @@ void print_memory(Context& ctx, const Model& model, const MemoryPlan& memory,
     fmt::print("  {:<24}{:>12.1f} MiB{}\n", "total", mib(memory.total()),
                device ? "" : " (scratch and diagnostics as on this CPU; a GPU's differ)");
     const double step_flops = size_of_model(config, model.params().table()).flops_per_token;
-    const bool chosen = device || config.train.recompute != kRecomputeAuto;
+    const bool chosen = device || config.train.recompute;
     fmt::print("  {:<18}{:>18}{:>20}{:>14}\n", "train.recompute", "activations MiB", "total of a rank MiB",
                "extra FLOPs");
     for (const RecomputeChoice& choice : recompute_choices(ctx, model))
@@ -58,7 +60,7 @@ void print_memory(Context& ctx, const Model& model, const MemoryPlan& memory,
                    mib(memory.total_with(choice.activations)),
                    choice.extra_flops_per_token / step_flops * 100,
                    chosen && choice.level == model.recompute() ? "  <- this recipe" : "");
-    if (config.train.recompute == kRecomputeAuto)
+    if (!config.train.recompute)
         fmt::print("  train.recompute = \"auto\" {}\n", describe_auto(ctx, memory, device));
 }
 
@@ -66,7 +68,8 @@ void print_memory(Context& ctx, const Model& model, const MemoryPlan& memory,
 void print_micro_batches(Context& ctx, Config config, DType dtype, int rank, int ranks, bool here) {
     const int64_t mine = config.train.micro_batch, share = config.train.global_batch / ranks;
     fmt::print("  {:<18}", "train.micro_batch");
-    for (const std::string& level : recompute_names()) fmt::print("{:>14}", level + " MiB");
+    for (const Recompute level : kRecomputeLevels)
+        fmt::print("{:>14}", fmt::format("{} MiB", name_of(level)));
     fmt::print("\n");
     for (int64_t micro = std::max<int64_t>(mine / 4, 1); micro <= mine * 8; micro *= 2) {
         if (share % micro != 0) continue;
@@ -113,7 +116,7 @@ Links measured_links(Context& ctx, Comm& comm, const PlanArguments& arguments) {
 
 /// Seconds of one rank's micro-batches and update, all ranks of this job at once.
 double measured_compute(Context& ctx, Comm& comm, Config config, Recompute level) {
-    config.train.recompute = name_of(level);
+    config.train.recompute = level;
     config.train.global_batch /= comm.size();
     config.train.zero = 0;
     config.train.deterministic_comm = false;
@@ -155,9 +158,9 @@ int plan(const PlanArguments& arguments) {
     const int64_t micro_batches = micro_batches_of(config, ranks);
     Context ctx = rank_context(arguments.device, world);
     const bool here = arguments.measure || arguments.device == "cpu";
-    const DType dtype = here                               ? compute_dtype(config.train, ctx)
-                        : config.train.precision == "fp32" ? DType::kF32
-                                                           : DType::kBF16;
+    const DType dtype = here                                         ? compute_dtype(config.train, ctx)
+                        : config.train.precision == Precision::kFp32 ? DType::kF32
+                                                                     : DType::kBF16;
     TrainingSetup setup(config, dtype, world.rank(), ranks);
     const ModelSize size = setup.size();
     const double step_flops =
@@ -176,8 +179,9 @@ int plan(const PlanArguments& arguments) {
     if (!comm->is_root()) return 0;
 
     fmt::print("{} {}: {:.2f} M parameters, {:.3f} GFLOP a token, {:.2f} TFLOP a step of {} sequences\n",
-               config.model.preset, config.attention.variant, static_cast<double>(size.parameters) / 1e6,
-               size.flops_per_token / 1e9, step_flops / 1e12, config.train.global_batch);
+               config.model.preset, name_of(config.attention.variant),
+               static_cast<double>(size.parameters) / 1e6, size.flops_per_token / 1e9, step_flops / 1e12,
+               config.train.global_batch);
     print_memory(ctx, setup.model(), memory, device, ranks);
     print_micro_batches(ctx, config, dtype, world.rank(), ranks, device.has_value());
     fmt::print(

@@ -6,10 +6,10 @@
 #include <nlohmann/json.hpp>
 
 #include "data/output.h"
-#include "engine/config/config_fields.h"
 #include "engine/config/nearest_name.h"
-#include "engine/config/scopes.h"
 #include "engine/io/logger.h"
+#include "engine/model/recipe.h"
+#include "engine/model/variants.h"
 #include "engine/spectra/calibration.h"
 #include "engine/spectra/spectra_files.h"
 #include "engine/train/model_folder.h"
@@ -23,17 +23,29 @@ namespace {
 struct SpectraArguments {
     std::vector<std::string> paths;
     std::string json, npz, device = "auto";
-    DiagnosticsConfig settings;
+    std::vector<std::string> scopes, nulls = {"product", "mp"};
+    std::string mp_variance = "entries";
+    DiagnosticsConfig settings;  ///< with what the above name
     int64_t draws = 0;
     bool text = false, heads = false;
 };
 
-void check_names(const char* option, const std::vector<std::string>& given,
-                 const std::vector<std::string>& known) {
-    for (const std::string& name : given)
-        if (std::find(known.begin(), known.end(), name) == known.end())
-            fail(ExitCode::kUsage, "{} {}: expected {}; did you mean {}?", option, name,
-                 fmt::join(known, ", "), nearest_name(name, known));
+template <typename T>
+std::vector<T> parse_choices(const char* option, const std::vector<std::string>& names) {
+    std::vector<T> values;
+    for (const std::string& name : names)
+        values.push_back(parse_choice<T>(name, fmt::format("{} {}", option, name)));
+    return values;
+}
+
+/// The scopes asked for, else the model's default ones.
+std::vector<Scope> scopes_of(const Config& config, const std::vector<Scope>& asked) {
+    const VariantInfo& variant = variant_of(config);
+    for (const Scope scope : asked)
+        if (!variant.has_scope(scope))
+            fail(ExitCode::kUsage, "--scopes {}: attention.variant \"{}\" has no such part", name_of(scope),
+                 variant.name);
+    return asked.empty() ? std::vector<Scope>(variant.default_scopes) : asked;
 }
 
 /// Weights of a folder on the device, read when first asked for.
@@ -72,12 +84,9 @@ struct Result {
 Result decompose(Context& ctx, const ModelFolder& folder, const SpectraArguments& arguments) {
     const Config& config = folder.config();
     const DiagnosticsConfig& settings = arguments.settings;
-    check_names("--scopes", settings.scopes, spectral_scopes(config));
-    std::vector<std::string> scopes = settings.scopes;
-    if (scopes.empty()) scopes = default_scopes(config);
     DeviceWeights weights(ctx, folder);
     Result result;
-    result.matrices = spectral_matrices(config, scopes, weights.shapes(),
+    result.matrices = spectral_matrices(config, scopes_of(config, settings.scopes), weights.shapes(),
                                         [&](const std::string& name) { return weights.get(name); });
     const auto solver = make_spectrum_solver(ctx, products_of(result.matrices));
     solver->follow(ctx);
@@ -109,8 +118,8 @@ int calibrate(Context& ctx, const SpectraArguments& arguments) {
     std::string json_lines;
     for (const std::string& path : arguments.paths) {
         Config config = load_config(path, {});
-        check_names("--scopes", arguments.settings.scopes, spectral_scopes(config));
         config.diagnostics = arguments.settings;
+        config.diagnostics.scopes = scopes_of(config, arguments.settings.scopes);
         ProgressLine progress;
         const std::vector<NullCalibration> lines =
             calibrate_nulls(ctx, config, arguments.draws, [&](int64_t done) {
@@ -119,7 +128,7 @@ int calibrate(Context& ctx, const SpectraArguments& arguments) {
                                   fmt::format("{} of {} initialisations", done, arguments.draws));
             });
         fmt::print("{}: {} random initialisations of a layer of {}\n{}", path, arguments.draws,
-                   config.attention.variant, calibration_table(lines));
+                   name_of(config.attention.variant), calibration_table(lines));
         for (const NullCalibration& line : lines) {
             nlohmann::ordered_json json = {{"recipe", path}};
             json.update(to_json(line));
@@ -130,11 +139,12 @@ int calibrate(Context& ctx, const SpectraArguments& arguments) {
     return 0;
 }
 
-int spectra(const SpectraArguments& arguments) {
+int spectra(SpectraArguments arguments) {
     const Device device = parse_device(arguments.device);
-    check_names("--nulls", arguments.settings.nulls, find_field("diagnostics", "nulls")->choices);
-    check_names("--mp-variance", {arguments.settings.mp_variance},
-                find_field("diagnostics", "mp_variance")->choices);
+    arguments.settings.scopes = parse_choices<Scope>("--scopes", arguments.scopes);
+    arguments.settings.nulls = parse_choices<NullKind>("--nulls", arguments.nulls);
+    arguments.settings.mp_variance =
+        parse_choice<VarianceEstimate>(arguments.mp_variance, "--mp-variance " + arguments.mp_variance);
     if (arguments.draws > 0) {
         Context ctx = make_context(device);
         return calibrate(ctx, arguments);
@@ -149,7 +159,7 @@ int spectra(const SpectraArguments& arguments) {
         const ModelConfig& model = folder.config().model;
         const Result result = decompose(ctx, folder, arguments);
         fmt::print("{}: {}, {} layers of {} heads, width {}\n{}", folder.path().string(),
-                   folder.config().attention.variant, model.layers, model.heads, model.d_model,
+                   name_of(folder.config().attention.variant), model.layers, model.heads, model.d_model,
                    spectrum_table(result.records, arguments.heads));
         if (arguments.text) fmt::print("{}", histograms(result));
         for (const SpectrumRecord& record : result.records) {
@@ -184,11 +194,11 @@ void add_spectra_command(CLI::App& app, std::function<int()>& run) {
     command->add_flag("--text", arguments->text, "Draw the spectra of the layers in the terminal");
     command->add_flag("--heads", arguments->heads, "A line for every head, not one for the heads of a layer");
     command
-        ->add_option("--scopes", arguments->settings.scopes,
+        ->add_option("--scopes", arguments->scopes,
                      "head, layer, content, rope, literal, weights (default: as in training)")
         ->delimiter(',')
         ->type_name("A,B");
-    command->add_option("--nulls", arguments->settings.nulls, "product, mp, permuted")
+    command->add_option("--nulls", arguments->nulls, "product, mp, permuted")
         ->delimiter(',')
         ->type_name("A,B")
         ->capture_default_str();
@@ -198,7 +208,7 @@ void add_spectra_command(CLI::App& app, std::function<int()>& run) {
         ->check(CLI::Range(0.001, 0.9999))
         ->capture_default_str();
     command
-        ->add_option("--mp-variance", arguments->settings.mp_variance,
+        ->add_option("--mp-variance", arguments->mp_variance,
                      "How the mp null takes its variance from a matrix: entries, median or fit")
         ->capture_default_str();
     command

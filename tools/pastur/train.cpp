@@ -4,6 +4,7 @@
 #include <system_error>
 
 #include "engine/io/console.h"
+#include "engine/model/recipe.h"
 #include "engine/ranks/comm.h"
 #include "engine/train/stop_request.h"
 #include "engine/train/trainer.h"

@@ -4,6 +4,7 @@
 #include "engine/io/manifest.h"
 #include "engine/io/safetensors.h"
 #include "engine/model/model.h"
+#include "engine/model/variants.h"
 #include "engine/train/checkpoint.h"
 #include "engine/train/checkpoint_store.h"
 #include "tools/pastur/commands.h"
@@ -32,7 +33,7 @@ void check_content(const fs::path& folder, const std::vector<FileReport>& files)
     const TrainState state = read_checkpoint_state(folder);
     const ModelSize size = size_of_model(config, model.params().table());
     fmt::print("intact: step {} of {}, {} tokens, {} of {:.2f} M parameters\n", state.step,
-               config.train.steps, state.tokens, config.attention.variant,
+               config.train.steps, state.tokens, name_of(config.attention.variant),
                static_cast<double>(size.parameters) / 1e6);
 }
 

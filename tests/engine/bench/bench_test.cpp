@@ -11,6 +11,7 @@
 
 #include "engine/bench/bench_ops.h"
 #include "engine/model/measure.h"
+#include "engine/model/recipe.h"
 #include "kernels/fill.h"
 #include "kernels/matmul.h"
 #include "tests/support/model_harness.h"

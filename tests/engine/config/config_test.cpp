@@ -7,6 +7,7 @@
 #include <random>
 
 #include "engine/config/nearest_name.h"
+#include "engine/model/recipe.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_folder.h"
 
@@ -222,14 +223,15 @@ TEST(ConfigError, ReportsBrokenToml) {
 }
 
 TEST(Config, DiagnosticsFollowTheVariant) {
-    EXPECT_EQ(parse("").diagnostics.scopes, (std::vector<std::string>{"head", "layer"}));
+    EXPECT_EQ(parse("").diagnostics.scopes, (std::vector<Scope>{Scope::kHead, Scope::kLayer}));
     const Config decoupled = parse(variant("mla-decoupled"));
-    EXPECT_EQ(decoupled.diagnostics.scopes, (std::vector<std::string>{"head", "layer", "content", "rope"}));
+    EXPECT_EQ(decoupled.diagnostics.scopes,
+              (std::vector<Scope>{Scope::kHead, Scope::kLayer, Scope::kContent, Scope::kRope}));
     const Config chosen = parse("[diagnostics]\nearly = [0, 7]\nscopes = [\"weights\"]\n",
                                 {{"diagnostics.nulls", "mp,permuted"}});
     EXPECT_EQ(chosen.diagnostics.early, (std::vector<int64_t>{0, 7}));
-    EXPECT_EQ(chosen.diagnostics.scopes, std::vector<std::string>{"weights"});
-    EXPECT_EQ(chosen.diagnostics.nulls, (std::vector<std::string>{"mp", "permuted"}));
+    EXPECT_EQ(chosen.diagnostics.scopes, std::vector<Scope>{Scope::kWeights});
+    EXPECT_EQ(chosen.diagnostics.nulls, (std::vector<NullKind>{NullKind::kMp, NullKind::kPermuted}));
     EXPECT_TRUE(parse("[diagnostics]\nearly = []\n").diagnostics.early.empty());
     EXPECT_TRUE(parse("", {{"diagnostics.early", ""}}).diagnostics.early.empty());
 }
@@ -237,7 +239,7 @@ TEST(Config, DiagnosticsFollowTheVariant) {
 TEST(Config, TakesListsOnTheCommandLineAsARecipeWritesThem) {
     const Config config = parse("", {{"diagnostics.early", "[0, 7]"}, {"diagnostics.nulls", "[\"mp\"]"}});
     EXPECT_EQ(config.diagnostics.early, (std::vector<int64_t>{0, 7}));
-    EXPECT_EQ(config.diagnostics.nulls, std::vector<std::string>{"mp"});
+    EXPECT_EQ(config.diagnostics.nulls, std::vector<NullKind>{NullKind::kMp});
     EXPECT_TRUE(parse("", {{"diagnostics.early", "[]"}}).diagnostics.early.empty());
     for (const char* early : {"[0", "[0]]", "[0, x]", "[0] other = 1", "[0.5]", "[", "0]"})
         expect_usage("", {"--diagnostics.early=", "expected a list of integers"},
@@ -252,8 +254,6 @@ TEST(ConfigError, ChecksEveryItemOfAList) {
     expect_usage("[diagnostics]\nearly = [1, 1.5]\n", {"recipe.toml:2:", "expected a list of integers"});
     expect_usage("[diagnostics]\nearly = true\n", {"recipe.toml:2:", "expected a list of integers"});
     expect_usage("[diagnostics]\nnulls = []\n", {"nulls = [] (recipe.toml:2)", "expected one or more"});
-    expect_usage("[diagnostics]\nscopes = [\"rope\"]\n",
-                 {"scopes = [\"rope\"] (recipe.toml:2)", "mla-decoupled"});
     expect_usage("[diagnostics]\ntw_quantile = 1.0\n", {"recipe.toml:2:", "0.9999"});
 }
 
@@ -326,19 +326,63 @@ TEST(ConfigError, ChecksBatchesAndSchedule) {
     expect_usage("[run]\nname = \"a/b\"\n", {"name = \"a/b\" (recipe.toml:2)"});
 }
 
-TEST(ConfigError, RefusesKeysOfAnotherVariant) {
-    expect_usage("[attention]\nkv_rank = 64\n",
-                 {"recipe.toml:2: [attention] kv_rank = 64 belongs to", "\"mla-decoupled\"", "is \"mha\""});
-    expect_usage(variant("mla-decoupled") + "k_rank = 8\n",
-                 {"recipe.toml:3:", "k_rank = 8", "\"mla-prerope\""});
-    expect_usage(variant("mla-prerope") + "kv_rank = 8\n", {"kv_rank", "prerope_site = \"input\""});
-    expect_usage(variant("mla-prerope") + "rope_dim = 8\n", {"rope_dim", "\"mla-decoupled\""});
+/// The config, after checking that reading it ignored one setting per entry of `lines`, with these parts in its
+/// line.
+Config expect_ignored(const std::string& toml, const std::vector<std::vector<std::string>>& lines,
+                      const Overrides& overrides = {}) {
+    SCOPED_TRACE(toml);
+    std::vector<std::string> ignored;
+    const Config config = parse_config(toml, "recipe.toml", overrides, 1, &ignored);
+    EXPECT_EQ(ignored.size(), lines.size());
+    for (size_t i = 0; i < std::min(ignored.size(), lines.size()); ++i)
+        for (const std::string& part : lines[i])
+            EXPECT_NE(ignored[i].find(part), std::string::npos) << part << " in " << ignored[i];
+    // A resolved recipe reads back without a line.
+    std::vector<std::string> again;
+    EXPECT_TRUE(parse_config(to_toml(config), "resolved.toml", {}, 1, &again) == config);
+    EXPECT_TRUE(again.empty()) << again.front();
+    return config;
+}
+
+TEST(Config, IgnoresKeysOfAnotherVariantWithALine) {
+    const Config mha = expect_ignored(
+        "[attention]\nkv_rank = 64\nlatent_norm = true\nprerope_site = \"input\"\n",
+        {{"recipe.toml:2: [attention] kv_rank = 64 is ignored",
+          "\"mla-prerope\" with prerope_site = \"input\" or \"mla-decoupled\"", "this one is \"mha\""},
+         {"recipe.toml:3:", "latent_norm = true", "\"mla-prerope\" or \"mla-decoupled\""},
+         {"recipe.toml:4:", "prerope_site = \"input\"", "\"mla-prerope\""}});
+    EXPECT_TRUE(mha == parse(""));
+    EXPECT_TRUE(
+        expect_ignored(variant("mla-decoupled") + "k_rank = 8\n",
+                       {{"recipe.toml:3:", "k_rank = 8", "\"mla-prerope\" with prerope_site = \"keys\""}}) ==
+        parse(variant("mla-decoupled")));
+    expect_ignored(variant("mla-prerope") + "kv_rank = 8\n", {{"kv_rank", "prerope_site = \"input\""}});
+    expect_ignored(variant("mla-prerope") + "prerope_site = \"input\"\nk_rank = 8\n",
+                   {{"k_rank", "prerope_site = \"keys\""}});
+    expect_ignored(variant("mla-prerope") + "rope_dim = 8\n", {{"rope_dim", "\"mla-decoupled\""}});
+    const Config grouped =
+        expect_ignored(variant("mla-decoupled"), {{"--model.kv_heads: ", "kv_heads = 2", "\"mha\""}},
+                       {{"model.kv_heads", "2"}});
+    EXPECT_EQ(grouped.model.kv_heads, grouped.model.heads);
+    expect_ignored("[attention]\nkv_rank = 0\n", {});  // 0 asks for nothing
+}
+
+TEST(Config, IgnoresScopesThatTheVariantLacksWithALine) {
+    const std::string scopes = "[diagnostics]\nscopes = [\"layer\", \"content\", \"rope\"]\n";
+    EXPECT_EQ(expect_ignored(scopes, {{"recipe.toml:2:", "\"content\" is ignored", "\"mha\""}, {"\"rope\""}})
+                  .diagnostics.scopes,
+              std::vector<Scope>{Scope::kLayer});
+    EXPECT_EQ(expect_ignored(scopes, {}, {{"attention.variant", "mla-decoupled"}}).diagnostics.scopes,
+              (std::vector<Scope>{Scope::kLayer, Scope::kContent, Scope::kRope}));
+    // Without any left, the variant's own.
+    EXPECT_EQ(expect_ignored("", {{"--diagnostics.scopes: ", "\"rope\""}}, {{"diagnostics.scopes", "rope"}})
+                  .diagnostics.scopes,
+              (std::vector<Scope>{Scope::kHead, Scope::kLayer}));
+}
+
+TEST(ConfigError, RefusesWhatTheVariantContradicts) {
     expect_usage(variant("mla-decoupled") + "latent_norm = false\n",
-                 {"latent_norm = false", "\"mla-prerope\""});
-    expect_usage("[attention]\nlatent_norm = true\n", {"latent_norm = true", "\"mla-prerope\""});
-    expect_usage(variant("mla-decoupled"), {"--model.kv_heads: ", "kv_heads = 2", "\"mha\""},
-                 {{"model.kv_heads", "2"}});
-    EXPECT_EQ(parse("[attention]\nkv_rank = 0\n").attention.kv_rank, 0);  // 0 asks for nothing
+                 {"latent_norm = false (recipe.toml:3)", "\"mla-decoupled\" always normalises its latents"});
 }
 
 TEST(Config, LoadsFromAFile) {

@@ -1,6 +1,7 @@
 // One recipe on two backends: ten steps of training on the CPU and on CUDA, both in fp32.
 #include <cmath>
 
+#include "engine/model/recipe.h"
 #include "engine/train/optimizer.h"
 #include "kernels/reduce.h"
 #include "tests/support/model_harness.h"

@@ -1,6 +1,7 @@
 // train.precision = "fp8" in a whole network: which products it takes, and what it costs.
 #include <cmath>
 
+#include "engine/model/recipe.h"
 #include "engine/train/memory_plan.h"
 #include "engine/train/train_step.h"
 #include "tests/support/model_harness.h"

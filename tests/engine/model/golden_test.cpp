@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "engine/io/safetensors.h"
+#include "engine/model/recipe.h"
 #include "engine/train/optimizer.h"
 #include "kernels/reduce.h"
 #include "tests/support/model_harness.h"

@@ -1,6 +1,7 @@
 // train.recompute: less memory, more FLOPs, the same bits.
 #include "engine/model/recompute.h"
 
+#include "engine/model/recipe.h"
 #include "engine/train/memory_plan.h"
 #include "kernels/base/op_timer.h"
 #include "tests/support/command_line.h"
@@ -16,7 +17,7 @@ constexpr BatchShape kShape{2, 5};
 class RecomputeLevels : public OpTest<VariantCase> {
   protected:
     /// Three layers: one between the first and the last.
-    Config config(const std::string& recompute) const {
+    Config config(RecomputeSetting recompute) const {
         Config config = tiny_config(shape().attention, shape().model);
         config.model.layers = 3;
         config.train.recompute = recompute;
@@ -28,29 +29,29 @@ TEST_P(RecomputeLevels, ChangeNoBit) {
     const TokenBatch first = random_batch(random_, kShape, 19), second = random_batch(random_, kShape, 19);
     NamedValues weights, kept;
     std::vector<double> kept_losses;
-    for (const std::string& level : recompute_names()) {
+    for (const Recompute level : kRecomputeLevels) {
         ModelUnderTest model(config(level), ctx(), dtype(), kShape);
         if (weights.empty()) weights = model.random_weights(random_, dtype());
         model.set_weights(weights);
         model.forward_backward(first);
         model.forward_backward(second, Update::kAccumulate);
-        if (level == "none") {
+        if (level == Recompute::kNone) {
             kept = model.gradients();
             kept_losses = model.losses();
         }
-        EXPECT_EQ(model.gradients(), kept) << level;
-        EXPECT_EQ(model.losses(), kept_losses) << level;
+        EXPECT_EQ(model.gradients(), kept) << name_of(level);
+        EXPECT_EQ(model.losses(), kept_losses) << name_of(level);
     }
 }
 
 TEST_P(RecomputeLevels, TakeWhatIsPlannedAndEachLess) {
     int64_t before = INT64_MAX;
-    for (const std::string& level : recompute_names()) {
+    for (const Recompute level : kRecomputeLevels) {
         Model model(config(level), dtype(), kShape);
         const Planner planned = model.measure(ctx());
         model.allocate(ctx(), true);
-        EXPECT_EQ(model.allocated_bytes(), planned.bytes()) << level;
-        EXPECT_LT(planned.bytes(), before) << level;
+        EXPECT_EQ(model.allocated_bytes(), planned.bytes()) << name_of(level);
+        EXPECT_LT(planned.bytes(), before) << name_of(level);
         before = planned.bytes();
     }
 }
@@ -58,7 +59,7 @@ TEST_P(RecomputeLevels, TakeWhatIsPlannedAndEachLess) {
 TEST_P(RecomputeLevels, CostTheFlopsThatArePromised) {
     const TokenBatch batch = random_batch(random_, kShape, 19);
     double kept = 0, promised = -1;
-    for (const std::string& level : recompute_names()) {
+    for (const Recompute level : kRecomputeLevels) {
         Config recipe = config(level);
         recipe.model.ffn = 16;  // nothing is padded
         recipe.data.seq_len = kShape.time;
@@ -70,18 +71,18 @@ TEST_P(RecomputeLevels, CostTheFlopsThatArePromised) {
             model.forward_backward(batch);
             for (const OpTotal& family : timer.collect()) flops += family.flops;
         }
-        if (level == "none") kept = flops;
-        const double extra =
-            recompute_flops_per_token(*recompute_level(level), recipe, model.model().params().table());
-        EXPECT_NEAR((flops - kept) / static_cast<double>(kShape.tokens()), extra, 1e-6 * extra) << level;
-        EXPECT_GE(extra, promised) << level;
+        if (level == Recompute::kNone) kept = flops;
+        const double extra = recompute_flops_per_token(level, recipe, model.model().params().table());
+        EXPECT_NEAR((flops - kept) / static_cast<double>(kShape.tokens()), extra, 1e-6 * extra)
+            << name_of(level);
+        EXPECT_GE(extra, promised) << name_of(level);
         promised = extra;
     }
     EXPECT_GT(promised, 0);
 }
 
 TEST_P(RecomputeLevels, AreNamedWhereOneOfThemFits) {
-    const Model model(config("none"), dtype(), kShape);
+    const Model model(config(Recompute::kNone), dtype(), kShape);
     const std::vector<RecomputeChoice> choices = recompute_choices(ctx(), model);
     MemoryPlan plan{{{"weights", 1000}}};
     const int64_t activations = choices[0].activations.bytes() + choices[0].activations.scratch_bytes();
@@ -98,7 +99,8 @@ TEST_P(RecomputeLevels, AreNamedWhereOneOfThemFits) {
     EXPECT_EQ(message(plan.total()), "");
     for (size_t i = 1; i < choices.size(); ++i) {
         const std::string text = message(plan.total_with(choices[i].activations));
-        EXPECT_NE(text.find("set train.recompute = \"" + name_of(choices[i].level) + "\""), std::string::npos)
+        EXPECT_NE(text.find(fmt::format("set train.recompute = \"{}\"", name_of(choices[i].level))),
+                  std::string::npos)
             << text;
     }
     const std::string none = message(plan.total_with(choices.back().activations) - 1);
@@ -107,7 +109,7 @@ TEST_P(RecomputeLevels, AreNamedWhereOneOfThemFits) {
 
 TEST_P(RecomputeLevels, AreChosenByFreeMemory) {
     const std::unique_ptr<Comm> comm = make_single_comm();
-    Model model(config("auto"), dtype(), kShape);
+    Model model(config({}), dtype(), kShape);
     EXPECT_EQ(model.recompute(), Recompute::kNone);
     const std::vector<RecomputeChoice> choices = recompute_choices(ctx(), model);
     for (const RecomputeChoice& choice : choices) {
@@ -127,7 +129,7 @@ TEST_P(RecomputeLevels, AreChosenByFreeMemory) {
         plan.check_fits({1, 1 << 30}, ctx(), model);
     });
     // A level that is named stays, whatever there is.
-    Model named(config("ffn"), dtype(), kShape);
+    Model named(config(Recompute::kFfn), dtype(), kShape);
     plan = plan_memory(ctx(), named, nullptr);
     const int64_t before = plan.total();
     plan.settle_recompute({1, 1 << 30}, ctx(), *comm, named);
@@ -137,12 +139,6 @@ TEST_P(RecomputeLevels, AreChosenByFreeMemory) {
 
 INSTANTIATE_TEST_SUITE_P(Model, RecomputeLevels, every_target<VariantCase>(every_attention()),
                          case_name<VariantCase>);
-
-TEST(RecomputeNames, AreLevels) {
-    for (const std::string& name : recompute_names()) EXPECT_EQ(name_of(*recompute_level(name)), name);
-    EXPECT_FALSE(recompute_level(kRecomputeAuto));
-    EXPECT_THROW(recompute_level("cheap"), Error);
-}
 
 TEST(RecomputeAuto, TakesTheFirstWithinItsShare) {
     const std::vector<int64_t> totals = {900, 720, 450, 90};
@@ -157,10 +153,15 @@ TEST(RecomputeAuto, TakesTheFirstWithinItsShare) {
 }
 
 TEST(RecomputeNames, ReadAnOlderRecipe) {
-    EXPECT_EQ(parse_config("[train]\nrecompute = \"cheap\"\n", "r", {}).train.recompute, "norms");
-    EXPECT_EQ(parse_config("", "r", {{"train.recompute", "cheap"}}).train.recompute, "norms");
-    EXPECT_EQ(parse_config("", "r", {}).train.recompute, "auto");
-    EXPECT_EQ(parse_config("", "r", {{"train.recompute", "none"}}).train.recompute, "none");
+    const auto read = [](const std::string& toml, const std::vector<Override>& overrides) {
+        return parse_config(toml, "r", overrides).train.recompute;
+    };
+    EXPECT_EQ(read("[train]\nrecompute = \"cheap\"\n", {}), Recompute::kNorms);
+    EXPECT_EQ(read("", {{"train.recompute", "cheap"}}), Recompute::kNorms);
+    EXPECT_EQ(read("", {}), std::nullopt);
+    EXPECT_EQ(read("", {{"train.recompute", "auto"}}), std::nullopt);
+    for (const Recompute level : kRecomputeLevels)
+        EXPECT_EQ(read("", {{"train.recompute", name_of(level)}}), level);
     EXPECT_NE(to_toml(parse_config("", "r", {})).find("recompute = \"auto\"\n"), std::string::npos);
     expect_error(ExitCode::kUsage, {"did you mean \"block\""},
                  [] { parse_config("[train]\nrecompute = \"blok\"\n", "r", {}); });
@@ -219,7 +220,7 @@ class RecomputePlan : public CommandLine {
             if (row.name == "total" && total) *total = row.activations;
             row.chosen = line.find("this recipe") != std::string::npos;
             if (words >> row.total >> row.extra) rows.push_back(row);
-            if (rows.size() == recompute_names().size()) break;
+            if (rows.size() == kRecomputeLevels.size()) break;
         }
         return rows;
     }
@@ -228,9 +229,9 @@ class RecomputePlan : public CommandLine {
 TEST_F(RecomputePlan, ShowsEveryLevel) {
     double total = 0;
     const std::vector<Row> rows = rows_of("130m-mha.toml --train.recompute=ffn", &total);
-    ASSERT_EQ(rows.size(), recompute_names().size());
+    ASSERT_EQ(rows.size(), kRecomputeLevels.size());
     for (size_t i = 0; i < rows.size(); ++i) {
-        EXPECT_EQ(rows[i].name, recompute_names()[i]);
+        EXPECT_EQ(rows[i].name, name_of(kRecomputeLevels[i]));
         EXPECT_EQ(rows[i].chosen, rows[i].name == "ffn");
         if (i == 0) continue;
         EXPECT_LT(rows[i].total, rows[i - 1].total);
@@ -264,7 +265,7 @@ TEST_F(RecomputePlan, Fits7bOnOneH200) {
     constexpr double kFreeMib = 139.0 * 1024;
     for (const char* recipe : {"7b-mha.toml", "7b-mla-prerope.toml", "7b-mla-decoupled.toml"}) {
         const std::vector<Row> rows = rows_of(recipe);
-        ASSERT_EQ(rows.size(), recompute_names().size()) << recipe;
+        ASSERT_EQ(rows.size(), kRecomputeLevels.size()) << recipe;
         EXPECT_TRUE(rows[3].chosen) << recipe;
         EXPECT_LT(rows[3].total, kFreeMib) << recipe;
         EXPECT_GT(rows[1].total, kFreeMib) << recipe << " would need no recomputing";

@@ -10,7 +10,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-DiagnosticsConfig settings(const std::vector<std::string>& nulls = {"product", "mp"}) {
+DiagnosticsConfig settings(const std::vector<NullKind>& nulls = {NullKind::kProduct, NullKind::kMp}) {
     DiagnosticsConfig config;
     config.nulls = nulls;
     config.spike_ratio = 1.5;

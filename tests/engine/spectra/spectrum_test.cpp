@@ -6,7 +6,8 @@
 #include <limits>
 #include <numeric>
 
-#include "engine/config/scopes.h"
+#include "engine/model/recipe.h"
+#include "engine/model/variants.h"
 #include "engine/spectra/qk_factors.h"
 #include "tests/support/spectrum_reference.h"
 
@@ -43,7 +44,7 @@ class QkSpectrum : public OpTest<VariantCase> {
         for (const Param& param : params().table().params()) shapes_.push_back({param.name, param.shape});
     }
     const Parameters& params() { return model_.model().params(); }
-    std::vector<SpectralMatrix> matrices(const std::vector<std::string>& scopes) {
+    std::vector<SpectralMatrix> matrices(const std::vector<Scope>& scopes) {
         return spectral_matrices(config_, scopes, shapes_, [&](const std::string& name) -> ConstTensor {
             for (const Param& param : params().table().params())
                 if (param.name == name) return params().master(param);
@@ -57,7 +58,7 @@ class QkSpectrum : public OpTest<VariantCase> {
 };
 
 TEST_P(QkSpectrum, EveryScopeMatchesTheDenseMatrix) {
-    const std::vector<SpectralMatrix> all = matrices(spectral_scopes(config_));
+    const std::vector<SpectralMatrix> all = matrices(variant_of(config_).scopes);
     std::vector<FactorProduct> products;
     for (const SpectralMatrix& matrix : all) products.push_back(matrix.product);
     const std::unique_ptr<SpectrumSolver> solver = make_spectrum_solver(ctx(), products);
@@ -79,14 +80,14 @@ TEST_P(QkSpectrum, EveryScopeMatchesTheDenseMatrix) {
         }
     }
     // qk and qk_literal of two layers and their heads, and of mla-decoupled qk_content and qk_rope.
-    const size_t names = config_.attention.variant == "mla-decoupled" ? 4 : 2;
+    const size_t names = variant_of(config_).has_scope(Scope::kContent) ? 4 : 2;
     EXPECT_EQ(compared, names * 2 * (1 + static_cast<size_t>(config_.model.heads)));
 }
 
 TEST_P(QkSpectrum, WeightsAreDecomposedByThemselves) {
     size_t compared = 0, expected = 0;
     for (const Param& param : params().table().params()) expected += param.is_matrix();
-    for (const SpectralMatrix& matrix : matrices({"weights"})) {
+    for (const SpectralMatrix& matrix : matrices({Scope::kWeights})) {
         const std::vector<FactorProduct> product = {matrix.product};
         const auto solver = make_spectrum_solver(ctx(), product);
         solver->follow(ctx());
@@ -106,7 +107,8 @@ TEST_P(QkSpectrum, WeightsAreDecomposedByThemselves) {
 
 TEST_P(QkSpectrum, ShufflingKeepsTheEntriesAndDependsOnTheKey) {
     std::vector<FactorProduct> products;
-    for (const SpectralMatrix& matrix : matrices({"layer", "head"})) products.push_back(matrix.product);
+    for (const SpectralMatrix& matrix : matrices({Scope::kLayer, Scope::kHead}))
+        products.push_back(matrix.product);
     const auto solver = make_spectrum_solver(ctx(), products);
     solver->follow(ctx());
     const auto plain = solver->solve(products), first = solver->solve(products, ShuffleKey{1, 0});

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "engine/model/recipe.h"
 #include "tests/support/model_harness.h"
 
 namespace pastur::test {

@@ -7,7 +7,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
-#include "engine/config/scopes.h"
+#include "engine/model/variants.h"
 #include "tests/support/data_files.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/spectrum_reference.h"
@@ -100,7 +100,7 @@ class ModelFolderTest : public testing::Test {
     static Config deepseek_config(bool q_rank) {
         Config config;
         config.model = {"custom", 2, 12, 2, 3, 3, 6, 1};
-        config.attention = {"mla-decoupled", 7, 0, 0, 4, 2, 5, q_rank ? 6 : 0, true};
+        config.attention = {variant_named("mla-decoupled"), 7, 0, 0, 4, 2, 5, q_rank ? 6 : 0, true};
         return config;
     }
     void expect_reads(const ModelFolder& folder, const std::vector<Stored>& tensors) {
@@ -120,7 +120,7 @@ class ModelFolderTest : public testing::Test {
         Context ctx = make_context(Device::kCpu);
         const DenseWeights dense(config, named);
         for (const SpectralMatrix& matrix :
-             spectral_matrices(config, default_scopes(config), folder.shapes(),
+             spectral_matrices(config, variant_of(config).default_scopes, folder.shapes(),
                                [&](const std::string& name) -> ConstTensor {
                                    std::vector<float>& values = floats[name];
                                    if (values.empty()) values = folder.read(name);
@@ -149,7 +149,7 @@ TEST_F(ModelFolderTest, ReadsLlamaInEveryDtype) {
         const std::vector<Stored> tensors = tensors_of(llama_config());
         write_tensors(path() / "model.safetensors", tensors, dtype);
         const ModelFolder folder(path());
-        EXPECT_EQ(folder.config().attention.variant, "mha");
+        EXPECT_STREQ(name_of(folder.config().attention.variant), "mha");
         EXPECT_EQ(folder.config().model.kv_heads, 2);
         EXPECT_EQ(folder.config().model.head_dim, 6);
         expect_reads(folder, tensors);
@@ -163,7 +163,7 @@ TEST_F(ModelFolderTest, ReadsDeepSeekWithAndWithoutQueryLatents) {
         const std::vector<Stored> tensors = tensors_of(deepseek_config(q_rank));
         write_tensors(path() / "model.safetensors", tensors, "F32");
         const ModelFolder folder(path());
-        EXPECT_EQ(folder.config().attention.variant, "mla-decoupled");
+        EXPECT_STREQ(name_of(folder.config().attention.variant), "mla-decoupled");
         EXPECT_EQ(folder.config().attention.q_rank, q_rank ? 6 : 0);
         expect_reads(folder, tensors);
         expect_spectra(folder, tensors);

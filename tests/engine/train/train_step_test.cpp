@@ -1,6 +1,7 @@
 // A step of training by CUDA graphs: the bits of one that launches kernel by kernel.
 #include "engine/train/train_step.h"
 
+#include "engine/model/recipe.h"
 #include "tests/support/model_harness.h"
 
 namespace pastur::test {

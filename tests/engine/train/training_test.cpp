@@ -4,8 +4,9 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/config/schedule.h"
-#include "engine/config/scopes.h"
 #include "engine/io/safetensors.h"
+#include "engine/model/recipe.h"
+#include "engine/model/variants.h"
 #include "engine/ranks/comm.h"
 #include "engine/spectra/qk_factors.h"
 #include "engine/train/checkpoint.h"
@@ -121,8 +122,8 @@ class Training : public OpTest<RunCase> {
         Config config = recipe();
         config.run.log_every = 1;
         config.diagnostics.every = every;
-        config.diagnostics.scopes = spectral_scopes(config);
-        config.diagnostics.nulls = {"product", "mp", "permuted"};
+        config.diagnostics.scopes = variant_of(config).scopes;
+        config.diagnostics.nulls = {NullKind::kProduct, NullKind::kMp, NullKind::kPermuted};
         config.diagnostics.permutations = 2;
         config.diagnostics.spike_ratio = 0.01;
         config.diagnostics.collapse_fraction = 0.99;
@@ -145,8 +146,8 @@ TEST_P(Training, DiagnosticsChangeNoBit) {
 TEST_P(Training, MeasuresWhenItShouldAndSaysWhatItFound) {
     Config config = watched(4);
     config.diagnostics.early = {0, 3};
-    config.diagnostics.scopes = {"head", "layer"};
-    config.diagnostics.nulls = {"mp"};
+    config.diagnostics.scopes = {Scope::kHead, Scope::kLayer};
+    config.diagnostics.nulls = {NullKind::kMp};
     EXPECT_EQ(train(config, "run"), ExitCode::kOk);
     std::map<int64_t, int> records;
     std::ifstream summary(folder_.path() / "run" / "spectra" / "summary.jsonl");
@@ -229,7 +230,7 @@ TEST_P(Training, ResumesInFp8WithTheSameBits) {
     config.checkpoint.every = 4;
     config.checkpoint.keep = 0;
     train(config, "without");
-    config.train.precision = "fp8";
+    config.train.precision = Precision::kFp8;
     train(config, "whole");
     EXPECT_NE(losses("whole"), losses("without"));
     fs::copy(folder_.path() / "whole", folder_.path() / "cut", fs::copy_options::recursive);
@@ -328,7 +329,7 @@ TEST_P(Training, NonFiniteLossIsCaughtBeforeTheUpdate) {
         EXPECT_NE(std::string(error.what()).find("non-finite gradient is"), std::string::npos)
             << error.what();
     }
-    config.train.nonfinite = "skip";
+    config.train.nonfinite = OnNonfinite::kSkip;
     EXPECT_EQ(train(config, "skipping"), ExitCode::kOk);
 }
 
@@ -387,9 +388,9 @@ TEST(Schedule, WarmsUpAndDecaysAsDocumented) {
     EXPECT_DOUBLE_EQ(learning_rate(config, 10), 2.0);
     EXPECT_DOUBLE_EQ(learning_rate(config, 109), 0.2);
     EXPECT_NEAR(learning_rate(config, 59), 2.0 * (0.1 + 0.9 * 0.5 * (1 + std::cos(M_PI * 49 / 99))), 1e-12);
-    config.schedule = "constant";
+    config.schedule = Schedule::kConstant;
     EXPECT_DOUBLE_EQ(learning_rate(config, 109), 2.0);
-    config.schedule = "wsd";
+    config.schedule = Schedule::kWsd;
     EXPECT_DOUBLE_EQ(learning_rate(config, 80), 2.0);
     EXPECT_DOUBLE_EQ(learning_rate(config, 109), 0.2);
     EXPECT_NEAR(learning_rate(config, 98), 1.1, 1e-12);  // halfway through the last fifth

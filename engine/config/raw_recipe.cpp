@@ -1,4 +1,4 @@
-#include "engine/config/config.h"
+#include "engine/config/raw_recipe.h"
 
 #include <fmt/format.h>
 
@@ -11,7 +11,6 @@
 #include <fstream>
 #include <sstream>
 
-#include "engine/config/config_fields.h"
 #include "engine/config/config_text.h"
 #include "engine/config/nearest_name.h"
 #include "kernels/base/error.h"
@@ -19,35 +18,27 @@
 namespace pastur {
 namespace {
 
-std::vector<std::string> section_names() {
+using Fields = std::span<const Field>;
+
+std::vector<std::string> section_names(Fields fields) {
     std::vector<std::string> names;
-    for (const Field& field : config_fields())
+    for (const Field& field : fields)
         if (names.empty() || names.back() != field.section) names.emplace_back(field.section);
     return names;
 }
 
-std::vector<std::string> key_names(std::string_view section) {
+std::vector<std::string> key_names(Fields fields, std::string_view section) {
     std::vector<std::string> names;
-    for (const Field& field : config_fields())
+    for (const Field& field : fields)
         if (field.section == section) names.emplace_back(field.key);
     return names;
 }
 
 /// "; did you mean "lr"?", or where the key does exist: a key in the wrong section is the likelier mistake.
-std::string suggest_key(std::string_view section, std::string_view key) {
-    for (const Field& field : config_fields())
+std::string suggest_key(Fields fields, std::string_view section, std::string_view key) {
+    for (const Field& field : fields)
         if (field.key == key) return fmt::format("; \"{}\" belongs to [{}]", key, field.section);
-    return fmt::format("; did you mean \"{}\"?", nearest_name(key, key_names(section)));
-}
-
-const Field& field_or_fail(std::string_view section, std::string_view key, const std::string& where) {
-    if (const Field* field = find_field(section, key)) return *field;
-    const std::vector<std::string> sections = section_names();
-    if (std::find(sections.begin(), sections.end(), section) == sections.end())
-        fail(ExitCode::kUsage, "{}: unknown section [{}]; did you mean [{}]?", where, section,
-             nearest_name(section, sections));
-    fail(ExitCode::kUsage, "{}: unknown key \"{}\" in [{}]{}", where, key, section,
-         suggest_key(section, key));
+    return fmt::format("; did you mean \"{}\"?", nearest_name(key, key_names(fields, section)));
 }
 
 template <typename T>
@@ -140,19 +131,27 @@ std::string shown(const toml::node& node) {
 
 template <typename Input>
 void set_field(Config& config, const Field& field, const Input& input, const std::string& where) {
+    const auto read = [&]<typename T>(T& out) {
+        if (!read_value(out, input)) fail(ExitCode::kUsage, "{}: expected {}", where, kExpected<T>);
+    };
     std::visit(
         [&](auto access) {
-            auto& value = access(config);
-            using Value = std::remove_cvref_t<decltype(value)>;
-            if (!read_value(value, input)) fail(ExitCode::kUsage, "{}: expected {}", where, kExpected<Value>);
+            using Access = decltype(access);
+            if constexpr (std::is_same_v<Access, ChoiceAccess> ||
+                          std::is_same_v<Access, std::string& (*)(Config&)>) {
+                std::string text;
+                read(text);
+                set_text(field, config, text, where);
+            } else if constexpr (std::is_same_v<Access, ChoiceListAccess>) {
+                std::vector<std::string> texts;
+                read(texts);
+                set_texts(field, config, texts, where);
+            } else {
+                read(access(config));
+                check_field(field, config, where);
+            }
         },
         field.access);
-    rename_former(field, config);
-    check_field(field, config, where);
-}
-
-Origin& origin_of(Origins& origins, const Field& field) {
-    return origins[static_cast<size_t>(&field - config_fields().data())];
 }
 
 bool toml_parses(const std::string& text) {
@@ -173,71 +172,88 @@ toml::table parse_toml(const std::string& text, const std::string& where) {
     }
 }
 
-void apply_section(Config& config, Origins& origins, std::string_view section, const toml::table& table,
-                   const std::string& where) {
-    for (const auto& [key, node] : table) {
-        const std::string place = fmt::format("{}:{}", where, key.source().begin.line);
-        const Field& field = field_or_fail(section, key.str(), place);
-        set_field(config, field, node,
-                  fmt::format("{}: [{}] {} = {}", place, section, key.str(), shown(node)));
-        origin_of(origins, field) = {Origin::Source::kRecipe, place};
-    }
+/// The key that someone who wrote `name` outside every section may have meant.
+const Field& nearest_field(Fields fields, const std::string& name) {
+    return *std::min_element(fields.begin(), fields.end(), [&](const Field& a, const Field& b) {
+        return edit_distance(name, a.key) < edit_distance(name, b.key);
+    });
 }
 
-void apply_recipe(Config& config, Origins& origins, const toml::table& recipe, const std::string& where) {
-    const std::vector<std::string> sections = section_names();
-    for (const auto& [key, node] : recipe) {
-        const std::string place = fmt::format("{}:{}", where, key.source().begin.line);
-        const std::string name(key.str());
+}  // namespace
+
+const Field& RawRecipe::field(std::string_view section, std::string_view key) const {
+    const Field* field = find_field(fields_, section, key);
+    PASTUR_CHECK(field, "no configuration key {}.{}", section, key);
+    return *field;
+}
+
+const Field& RawRecipe::field_or_fail(std::string_view section, std::string_view key,
+                                      const std::string& where) const {
+    if (const Field* field = find_field(fields_, section, key)) return *field;
+    const std::vector<std::string> sections = section_names(fields_);
+    if (std::find(sections.begin(), sections.end(), section) == sections.end())
+        fail(ExitCode::kUsage, "{}: unknown section [{}]; did you mean [{}]?", where, section,
+             nearest_name(section, sections));
+    fail(ExitCode::kUsage, "{}: unknown key \"{}\" in [{}]{}", where, key, section,
+         suggest_key(fields_, section, key));
+}
+
+bool RawRecipe::is_given(const Field& field) const {
+    const Origin::Source source = origin(field).source;
+    return source == Origin::Source::kRecipe || source == Origin::Source::kOverride;
+}
+
+std::string RawRecipe::describe(std::string_view section, std::string_view key) const {
+    const Origin& from = origin(section, key);
+    const std::string place = from.source == Origin::Source::kPreset    ? "preset " + config.model.preset
+                              : from.source == Origin::Source::kDefault ? "default"
+                                                                        : from.place;
+    return fmt::format("{} = {} ({})", key, value_text(field(section, key), config), place);
+}
+
+void RawRecipe::read(const std::string& text, const std::string& where) {
+    const std::vector<std::string> sections = section_names(fields_);
+    const toml::table recipe = parse_toml(text, where);
+    for (const auto& [name_key, node] : recipe) {
+        const std::string place = fmt::format("{}:{}", where, name_key.source().begin.line);
+        const std::string name(name_key.str());
         const bool known = std::find(sections.begin(), sections.end(), name) != sections.end();
-        if (const toml::table* table = node.as_table()) {
-            if (!known)
-                fail(ExitCode::kUsage, "{}: unknown section [{}]; did you mean [{}]?", place, name,
-                     nearest_name(name, sections));
-            apply_section(config, origins, name, *table, where);
-        } else if (known) {
+        const toml::table* table = node.as_table();
+        if (!table && known)
             fail(ExitCode::kUsage, "{}: {} = {}: expected a section, written [{}]", place, name, shown(node),
                  name);
-        } else {
-            std::string nearest;
-            for (const Field& field : config_fields())
-                if (nearest.empty() || edit_distance(name, field.key) < edit_distance(name, nearest))
-                    nearest = field.key;
-            const auto owner = std::find_if(config_fields().begin(), config_fields().end(),
-                                            [&](const Field& field) { return field.key == nearest; });
+        if (!table) {
+            const Field& nearest = nearest_field(fields_, name);
             fail(ExitCode::kUsage, "{}: key \"{}\" stands outside every section; did you mean [{}] {}?",
-                 place, name, owner->section, owner->key);
+                 place, name, nearest.section, nearest.key);
+        }
+        if (!known)
+            fail(ExitCode::kUsage, "{}: unknown section [{}]; did you mean [{}]?", place, name,
+                 nearest_name(name, sections));
+        for (const auto& [key, value] : *table) {
+            const std::string line = fmt::format("{}:{}", where, key.source().begin.line);
+            const Field& field = field_or_fail(name, key.str(), line);
+            set_field(config, field, value,
+                      fmt::format("{}: [{}] {} = {}", line, name, key.str(), shown(value)));
+            origin_of(field) = {Origin::Source::kRecipe, line};
         }
     }
 }
 
-void apply_override(Config& config, Origins& origins, const Override& override) {
+void RawRecipe::apply(const Override& override) {
     const auto& [path, value] = override;
     const std::string where = fmt::format("--{}={}", path, value);
     const size_t dot = path.find('.');
     if (dot == std::string::npos) fail(ExitCode::kUsage, "{}: expected --section.key=value", where);
     const Field& field = field_or_fail(path.substr(0, dot), path.substr(dot + 1), where);
     set_field(config, field, value, where);
-    // What cannot be read back from config.toml, such as bytes that are no UTF-8, is refused now.
+    // What cannot be read back from config.toml, such as bytes that are not UTF-8, is refused now.
     if (!toml_parses("value = " + value_text(field, config)))
         fail(ExitCode::kUsage, "{}: expected UTF-8 text", where);
-    origin_of(origins, field) = {Origin::Source::kOverride, "--" + path};
+    origin_of(field) = {Origin::Source::kOverride, "--" + path};
 }
 
-}  // namespace
-
-Config parse_config(const std::string& text, const std::string& where, const std::vector<Override>& overrides,
-                    int ranks) {
-    Config config;
-    Origins origins(config_fields().size());
-    apply_recipe(config, origins, parse_toml(text, where), where);
-    for (const Override& override : overrides) apply_override(config, origins, override);
-    apply_preset(config, origins);
-    resolve_config(config, origins, ranks);
-    return config;
-}
-
-Config load_config(const std::string& path, const std::vector<Override>& overrides, int ranks) {
+std::string read_recipe_file(const std::string& path) {
     std::error_code ignored;
     if (std::filesystem::is_directory(path, ignored))
         fail(ExitCode::kUsage, "{}: is a folder: expected a recipe file", path);
@@ -249,35 +265,6 @@ Config load_config(const std::string& path, const std::vector<Override>& overrid
     file.read(text.data(), static_cast<std::streamsize>(text.size()));
     if (file.bad()) fail_io("cannot read recipe", path);
     text.resize(static_cast<size_t>(file.gcount()));
-    return parse_config(text, path, overrides, ranks);
-}
-
-std::string to_toml(const Config& config) {
-    std::string text, section;
-    for (const Field& field : config_fields()) {
-        if (section != field.section) {
-            text += fmt::format("{}[{}]\n", section.empty() ? "" : "\n", field.section);
-            section = field.section;
-        }
-        text += fmt::format("{} = {}\n", field.key, value_text(field, config));
-    }
-    return text;
-}
-
-std::string describe_config_keys() {
-    Config defaults;
-    Origins origins(config_fields().size());
-    apply_preset(defaults, origins);
-    std::string text;
-    for (const Field& field : config_fields()) {
-        text += fmt::format("  {:<24} {:<10} {}", field.path(),
-                            origin_of(origins, field).source == Origin::Source::kPreset
-                                ? "preset"
-                                : value_text(field, defaults),
-                            field.doc);
-        if (!field.choices.empty()) text += fmt::format(" [{}]", fmt::join(field.choices, "|"));
-        text += '\n';
-    }
     return text;
 }
 

@@ -1,0 +1,122 @@
+#pragma once
+// Settings that are one of a few words: an enum each, and one table of its names.
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "diag/variance_estimate.h"
+
+namespace pastur {
+
+/// attention.prerope_site: what mla-prerope rotates.
+enum class PreropeSite : uint8_t { kKeys, kInput };
+
+/// train.schedule: the learning rate after the warm-up (schedule.h).
+enum class Schedule : uint8_t { kCosine, kConstant, kWsd };
+
+/// train.precision: of matrix products. kAuto: bf16 on CUDA, fp32 on the CPU.
+enum class Precision : uint8_t { kAuto, kBf16, kFp32, kFp8 };
+
+/// Which activations the backward pass recomputes (Chen et al., arXiv 1604.06174). Each level recomputes what
+/// the one before it does, and more. No level changes a bit of a gradient: the same ops see the same operands.
+enum class Recompute : uint8_t {
+    kNone,
+    kNorms,  ///< what a pass over memory makes: the layers' normalised inputs, the product in SwiGLU
+    kFfn,    ///< also gate and up, by their GEMM
+    kBlock,  ///< also the attention half: of a layer, only its input is kept
+};
+/// train.recompute; empty: `auto`, the device's memory decides.
+using RecomputeSetting = std::optional<Recompute>;
+
+/// train.nonfinite: what happens on a non-finite loss or gradient.
+enum class OnNonfinite : uint8_t { kAbort, kSkip };
+
+/// diagnostics.scopes: the matrices that spectral diagnostics decompose.
+enum class Scope : uint8_t { kHead, kLayer, kContent, kRope, kLiteral, kWeights };
+
+/// diagnostics.nulls: what spectra are compared with.
+enum class NullKind : uint8_t { kProduct, kMp, kPermuted };
+
+template <typename T>
+struct Choice {
+    T value;
+    const char* name;
+};
+/// The table of names of T, in the order that help lists them; empty for any other type.
+template <typename T>
+inline constexpr std::array<Choice<T>, 0> kChoices = {};
+template <>
+inline constexpr auto kChoices<PreropeSite> =
+    std::to_array<Choice<PreropeSite>>({{PreropeSite::kKeys, "keys"}, {PreropeSite::kInput, "input"}});
+template <>
+inline constexpr auto kChoices<Schedule> = std::to_array<Choice<Schedule>>({{Schedule::kCosine, "cosine"},
+                                                                            {Schedule::kConstant, "constant"},
+                                                                            {Schedule::kWsd, "wsd"}});
+template <>
+inline constexpr auto kChoices<Precision> = std::to_array<Choice<Precision>>({{Precision::kAuto, "auto"},
+                                                                              {Precision::kBf16, "bf16"},
+                                                                              {Precision::kFp32, "fp32"},
+                                                                              {Precision::kFp8, "fp8"}});
+template <>
+inline constexpr auto kChoices<RecomputeSetting> =
+    std::to_array<Choice<RecomputeSetting>>({{{}, "auto"},
+                                             {Recompute::kNone, "none"},
+                                             {Recompute::kNorms, "norms"},
+                                             {Recompute::kFfn, "ffn"},
+                                             {Recompute::kBlock, "block"}});
+template <>
+inline constexpr auto kChoices<OnNonfinite> =
+    std::to_array<Choice<OnNonfinite>>({{OnNonfinite::kAbort, "abort"}, {OnNonfinite::kSkip, "skip"}});
+template <>
+inline constexpr auto kChoices<Scope> = std::to_array<Choice<Scope>>({{Scope::kHead, "head"},
+                                                                      {Scope::kLayer, "layer"},
+                                                                      {Scope::kContent, "content"},
+                                                                      {Scope::kRope, "rope"},
+                                                                      {Scope::kLiteral, "literal"},
+                                                                      {Scope::kWeights, "weights"}});
+template <>
+inline constexpr auto kChoices<NullKind> = std::to_array<Choice<NullKind>>(
+    {{NullKind::kProduct, "product"}, {NullKind::kMp, "mp"}, {NullKind::kPermuted, "permuted"}});
+template <>
+inline constexpr auto kChoices<VarianceEstimate> =
+    std::to_array<Choice<VarianceEstimate>>({{VarianceEstimate::kEntries, "entries"},
+                                             {VarianceEstimate::kMedian, "median"},
+                                             {VarianceEstimate::kFit, "fit"}});
+
+template <typename T>
+concept ChoiceOfWords = !kChoices<T>.empty();
+
+template <ChoiceOfWords T>
+constexpr const char* name_of(const T& value) {
+    for (const Choice<T>& choice : kChoices<T>)
+        if (choice.value == value) return choice.name;
+    return "";
+}
+inline const char* name_of(Recompute level) {
+    return name_of(RecomputeSetting(level));
+}
+
+template <ChoiceOfWords T>
+std::vector<std::string> names_of() {
+    std::vector<std::string> names;
+    for (const Choice<T>& choice : kChoices<T>) names.emplace_back(choice.name);
+    return names;
+}
+
+/// The levels that train.recompute can name, in order.
+inline constexpr std::array kRecomputeLevels = {Recompute::kNone, Recompute::kNorms, Recompute::kFfn,
+                                                Recompute::kBlock};
+
+/// The index of `text` in `names`. Throws (kUsage) "<where>: expected one of ...; did you mean ...?".
+size_t index_of_name(const std::string& text, const std::vector<std::string>& names,
+                     const std::string& where);
+
+/// The value that `text` names; `where` begins the message if there is none (index_of_name).
+template <ChoiceOfWords T>
+T parse_choice(const std::string& text, const std::string& where) {
+    return kChoices<T>[index_of_name(text, names_of<T>(), where)].value;
+}
+
+}  // namespace pastur

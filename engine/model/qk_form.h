@@ -1,0 +1,47 @@
+#pragma once
+// How an attention variant makes queries and keys from a layer's input, as plain data: the spectra build the
+// factors of M_h = Q_h^T K_h from it (engine/spectra/qk_factors.h). Weights W are stored [out, in] and named by
+// what follows the layer's prefix ("q_proj.weight").
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace pastur {
+
+/// Rows of a matrix that belong to one head.
+struct QkRows {
+    /// Empty: rows of a unit matrix. They pass the head's own matrix by and pick the last columns of its input.
+    std::string weight;
+    int64_t rows;        ///< of a head
+    int64_t first = 0;   ///< row of head 0
+    int64_t stride = 0;  ///< rows from one head to the next
+};
+
+/// A matrix that all heads share.
+struct QkLink {
+    std::string weight;
+    int64_t first_row = 0;
+    int64_t rows = 0;  ///< 0: all
+};
+
+/// The chain of matrices that makes the queries or the keys. The effective map of a head is its own rows times
+/// the links, in order; the last matrix of the chain reads the layer's input.
+struct QkSide {
+    int64_t heads;             ///< of keys fewer than of queries where groups of heads, or all, share one
+    std::vector<QkRows> head;  ///< stacked
+    std::string gain = {};  ///< weight of the norm that `head` reads, which scales its columns; empty: none
+    std::vector<QkLink> links = {};
+};
+
+struct QkPart {
+    QkSide query, key;
+};
+
+/// The whole form and, where it is a sum of two (content and rotary), its terms.
+struct QkForm {
+    QkPart whole;
+    std::optional<QkPart> content = {}, rope = {};
+};
+
+}  // namespace pastur

@@ -1,0 +1,152 @@
+#include "engine/model/recipe.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "engine/model/variants.h"
+#include "kernels/base/error.h"
+
+namespace pastur {
+namespace {
+
+/// A key that was given although the variant does not read it.
+struct Unread {
+    const Field* field;
+    std::string value;
+};
+
+/// Whether some variant reads the key and the recipe's does not.
+bool is_unread(const RawRecipe& recipe, const Field& field) {
+    if (const VariantKey* key = variant_of(recipe.config).find_key(field))
+        return key->is_read && !key->is_read(recipe.config);
+    return std::any_of(variants().begin(), variants().end(),
+                       [&](const VariantInfo* variant) { return variant->find_key(field) != nullptr; });
+}
+
+/// Sets the unread keys back to their defaults.
+std::vector<Unread> take_unread(RawRecipe& recipe) {
+    const Config defaults;
+    std::vector<Unread> unread;
+    for (const Field& field : recipe.fields()) {
+        if (!recipe.is_given(field) || !is_unread(recipe, field)) continue;
+        unread.push_back({&field, value_text(field, recipe.config)});
+        copy_field(field, defaults, recipe.config);
+    }
+    return unread;
+}
+
+/// `"mla-prerope" with prerope_site = "input" or "mla-decoupled"`.
+std::string readers_of(const Field& field) {
+    std::vector<std::string> readers;
+    for (const VariantInfo* variant : variants())
+        if (const VariantKey* key = variant->find_key(field))
+            readers.push_back(fmt::format("\"{}\"{}", variant->name,
+                                          key->condition ? fmt::format(" with {}", key->condition) : ""));
+    return fmt::format("{}", fmt::join(readers, " or "));
+}
+
+/// A line about each unread key, unless it only states what holds anyway: 0 (automatic), or the resolved value.
+void report_unread(const RawRecipe& recipe, const std::vector<Unread>& unread,
+                   std::vector<std::string>& ignored) {
+    for (const auto& [field, value] : unread)
+        if (value != "0" && value != value_text(*field, recipe.config))
+            ignored.push_back(fmt::format(
+                "{}: [{}] {} = {} is ignored: it belongs to attention.variant {}, and this one is \"{}\"",
+                recipe.origin(*field).place, field->section, field->key, value, readers_of(*field),
+                variant_of(recipe.config).name));
+}
+
+/// Drops scopes that the variant does not have.
+void settle_scopes(RawRecipe& recipe, std::vector<std::string>& ignored) {
+    const VariantInfo& variant = variant_of(recipe.config);
+    std::vector<Scope>& scopes = recipe.config.diagnostics.scopes;
+    const std::string place = recipe.origin("diagnostics", "scopes").place;
+    std::erase_if(scopes, [&](Scope scope) {
+        if (variant.has_scope(scope)) return false;
+        ignored.push_back(fmt::format(
+            "{}: [diagnostics] scopes: \"{}\" is ignored: attention.variant \"{}\" has no such part", place,
+            name_of(scope), variant.name));
+        return true;
+    });
+    if (scopes.empty()) scopes = variant.default_scopes;
+}
+
+void resolve(RawRecipe& recipe, int ranks, std::vector<std::string>& ignored) {
+    const std::vector<Unread> unread = take_unread(recipe);
+    const VariantInfo& variant = variant_of(recipe.config);
+    derive_model(recipe);
+    variant.fill(recipe);
+    settle_scopes(recipe, ignored);
+    RunConfig& run = recipe.config.run;
+    if (run.name.empty()) run.name = recipe.config.model.preset + "-" + variant.name;
+    derive_run(recipe, ranks);
+    report_unread(recipe, unread, ignored);
+}
+
+}  // namespace
+
+Config parse_config(const std::string& text, const std::string& where, const std::vector<Override>& overrides,
+                    int ranks, std::vector<std::string>* ignored) {
+    RawRecipe recipe(config_fields());
+    recipe.read(text, where);
+    for (const Override& override : overrides) recipe.apply(override);
+    recipe.apply_preset();
+    std::vector<std::string> unused;
+    resolve(recipe, ranks, ignored ? *ignored : unused);
+    return recipe.config;
+}
+
+Config load_config(const std::string& path, const std::vector<Override>& overrides, int ranks,
+                   std::vector<std::string>* ignored) {
+    return parse_config(read_recipe_file(path), path, overrides, ranks, ignored);
+}
+
+Config with_variant(Config config, Variant variant) {
+    if (variant == config.attention.variant) return config;
+    config.attention = AttentionConfig{.variant = variant};
+    config.model.kv_heads = 0;
+    config.diagnostics.scopes.clear();
+    RawRecipe recipe(config_fields());
+    recipe.config = config;
+    std::vector<std::string> ignored;
+    resolve(recipe, 1, ignored);
+    return recipe.config;
+}
+
+std::string to_toml(const Config& config) {
+    std::string text, section;
+    for (const Field& field : config_fields()) {
+        if (section != field.section) {
+            text += fmt::format("{}[{}]\n", section.empty() ? "" : "\n", field.section);
+            section = field.section;
+        }
+        text += fmt::format("{} = {}\n", field.key, value_text(field, config));
+    }
+    return text;
+}
+
+std::string describe_config_keys() {
+    RawRecipe defaults(config_fields());
+    defaults.apply_preset();
+    std::string text;
+    for (const Field& field : config_fields()) {
+        const bool preset = defaults.origin(field).source == Origin::Source::kPreset;
+        text += fmt::format("  {:<24} {:<10} {}", field.path(),
+                            preset ? "preset" : value_text(field, defaults.config), field.doc);
+        if (!field.choices.empty()) text += fmt::format(" [{}]", fmt::join(field.choices, "|"));
+        text += '\n';
+    }
+    return text;
+}
+
+std::span<const Field> config_fields() {
+    static const std::vector<Field> fields = make_config_fields(variant_names());
+    return fields;
+}
+
+const Field* find_field(std::string_view section, std::string_view key) {
+    return find_field(config_fields(), section, key);
+}
+
+}  // namespace pastur

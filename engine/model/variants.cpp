@@ -1,0 +1,67 @@
+#include "engine/model/variants.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "kernels/base/error.h"
+
+namespace pastur {
+
+// The table: one line a variant, in the order in which help lists them; the first is the default. Each line
+// declares the constant at the end of attention_<variant>.cpp and points to it.
+// clang-format off
+constexpr const VariantInfo* kVariants[] = {
+    [] { extern const VariantInfo kMha; return &kMha; }(),
+    [] { extern const VariantInfo kMlaPrerope; return &kMlaPrerope; }(),
+    [] { extern const VariantInfo kMlaDecoupled; return &kMlaDecoupled; }(),
+};
+// clang-format on
+
+const VariantKey* VariantInfo::find_key(const Field& field) const {
+    const auto found = std::find_if(keys.begin(), keys.end(), [&](const VariantKey& key) {
+        return std::string_view(key.section) == field.section && std::string_view(key.key) == field.key;
+    });
+    return found == keys.end() ? nullptr : found;
+}
+
+bool VariantInfo::has_scope(Scope scope) const {
+    return std::find(scopes.begin(), scopes.end(), scope) != scopes.end();
+}
+
+std::span<const VariantInfo* const> variants() {
+    return kVariants;
+}
+
+std::vector<std::string> variant_names() {
+    std::vector<std::string> names;
+    for (const VariantInfo* variant : kVariants) names.emplace_back(variant->name);
+    return names;
+}
+
+const VariantInfo& variant_of(const Config& config) {
+    return *variants()[static_cast<size_t>(config.attention.variant)];
+}
+
+const char* name_of(Variant variant) {
+    return variants()[static_cast<size_t>(variant)]->name;
+}
+
+Variant variant_named(const std::string& name, const std::string& where) {
+    return static_cast<Variant>(index_of_name(name, variant_names(), where));
+}
+
+void check_even(const RawRecipe& recipe, const char* section, const char* key, int64_t width) {
+    if (width < 2 || width % 2 != 0)
+        fail(ExitCode::kUsage, "{}: {}: expected an even width, since rotary embeddings rotate pairs",
+             section, recipe.describe(section, key));
+}
+
+void check_rank(const RawRecipe& recipe, const char* key, int64_t rank, int64_t width,
+                const std::string& of) {
+    if (rank < 1 || rank > width)
+        fail(ExitCode::kUsage, "attention: {}: expected 1 to {}, the width it compresses ({})",
+             recipe.describe("attention", key), width, of);
+}
+
+}  // namespace pastur

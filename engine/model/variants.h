@@ -1,0 +1,68 @@
+#pragma once
+// Everything that depends on the attention variant: one constant each, at the end of attention_<variant>.cpp,
+// and the table of them.
+#include <initializer_list>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/config/raw_recipe.h"
+#include "engine/model/qk_form.h"
+
+namespace pastur {
+
+class Attention;
+class Parameters;
+
+/// Widths of a head in the attention core.
+struct CoreWidths {
+    int64_t qk, v;
+    int64_t shared = 0;  ///< of qk: columns that queries multiply with one key for all heads
+};
+
+/// A key of [model] or [attention] that not every variant reads.
+struct VariantKey {
+    const char* section;
+    const char* key;
+    const char* condition = nullptr;  ///< as messages name it: `prerope_site = "input"`; null: read always
+    bool (*is_read)(const Config&) = nullptr;
+};
+
+struct VariantInfo {
+    const char* name;  ///< as attention.variant has it
+    std::initializer_list<VariantKey> keys;
+    /// Fills the keys' default sizes (where they are 0) and checks them. Throws (kUsage).
+    void (*fill)(RawRecipe& recipe);
+    /// One layer's attention; adds its tensors under `prefix` ("model.layers.3.self_attn.").
+    std::unique_ptr<Attention> (*make)(const Config& config, Parameters& params, const std::string& prefix);
+    CoreWidths (*core_widths)(const Config& config);
+    /// Width of the rotated sub-vectors, hence of the rotary table.
+    int64_t (*rope_width)(const Config& config);
+    /// Values that an inference cache holds per token and layer.
+    int64_t (*cache_values)(const Config& config);
+    QkForm (*qk_form)(const Config& config);
+    std::initializer_list<Scope> scopes;          ///< that diagnostics.scopes can name
+    std::initializer_list<Scope> default_scopes;  ///< what an empty diagnostics.scopes stands for
+
+    /// Null when it has no such key.
+    const VariantKey* find_key(const Field& field) const;
+    bool has_scope(Scope scope) const;
+};
+
+/// The table; Variant counts its rows.
+std::span<const VariantInfo* const> variants();
+std::vector<std::string> variant_names();
+const VariantInfo& variant_of(const Config& config);
+const char* name_of(Variant variant);
+/// The variant of this name. Throws (kUsage) "<where>: expected one of ...; did you mean ...?".
+Variant variant_named(const std::string& name, const std::string& where = "attention.variant");
+
+// For VariantInfo::fill. Each throws (kUsage).
+/// Rotary embeddings rotate pairs.
+void check_even(const RawRecipe& recipe, const char* section, const char* key, int64_t width);
+/// 1 <= rank <= width; `of`: where the width comes from, as messages say it.
+void check_rank(const RawRecipe& recipe, const char* key, int64_t rank, int64_t width, const std::string& of);
+
+}  // namespace pastur
