@@ -20,7 +20,8 @@ enum class Schedule : uint8_t { kCosine, kConstant, kWsd };
 enum class Precision : uint8_t { kAuto, kBf16, kFp32, kFp8 };
 
 /// Which activations the backward pass recomputes (Chen et al., arXiv 1604.06174). Each level recomputes what
-/// the one before it does, and more. No level changes a bit of a gradient: the same ops see the same operands.
+/// the one before it does, and more. No level changes a bit of a gradient: the same ops see the same
+/// operands.
 enum class Recompute : uint8_t {
     kNone,
     kNorms,  ///< what a pass over memory makes: the layers' normalised inputs, the product in SwiGLU

@@ -51,12 +51,12 @@ struct DataConfig {
 
 struct TrainConfig {
     int64_t steps = 1000;
-    int64_t global_batch = 32;  ///< sequences a step, over all ranks and micro-batches
-    int64_t micro_batch = 0;    ///< sequences a forward pass; 0: see default_micro_batch
+    int64_t global_batch = 32;  ///< sequences per step, over all ranks and micro-batches
+    int64_t micro_batch = 0;    ///< sequences per forward pass; 0: default_micro_batch
     double lr = 1e-3;
     int64_t warmup_steps = 0;  ///< linear
     Schedule schedule = Schedule::kCosine;
-    double final_lr_fraction = 0.1;  ///< of lr, at the last step (cosine, wsd)
+    double final_lr_fraction = 0.1;  ///< the last step's learning rate over lr (cosine, wsd)
     double beta1 = 0.9;
     double beta2 = 0.999;
     double eps = 1e-8;
@@ -64,15 +64,15 @@ struct TrainConfig {
     double grad_clip = 0.0;  ///< global norm; 0: no clipping
     uint64_t seed = 1;
     Precision precision = Precision::kAuto;
-    int64_t fp8_min_outputs = 768;         ///< fp8: products of fewer outputs are as under auto
+    int64_t fp8_min_outputs = 768;         ///< fp8: GEMMs of fewer outputs are as under auto
     int64_t fp8_min_gradient_side = 2048;  ///< fp8: weight gradients with a shorter side are as under auto
     RecomputeSetting recompute;
     int64_t val_every = 100;     ///< steps; 0: only at the end
-    int64_t val_tokens = 65536;  ///< tokens a validation pass reads, at most
+    int64_t val_tokens = 65536;  ///< most tokens that a validation reads
     OnNonfinite nonfinite = OnNonfinite::kAbort;
     int64_t zero = 0;                 ///< 1: optimizer state is divided over the ranks
-    bool deterministic_comm = false;  ///< the same bits on any number of ranks (gradient_sync.h says how)
-    double comm_timeout_s = 300;      ///< a rank that others wait for so long is lost
+    bool deterministic_comm = false;  ///< the same bits on any number of ranks (gradient_sync.h)
+    double comm_timeout_s = 300;      ///< silence after which a rank counts as lost
     bool cuda_graph = true;           ///< CUDA: a micro-batch's kernels are captured once and replayed
     bool operator==(const TrainConfig&) const = default;
 };
@@ -84,15 +84,15 @@ struct CheckpointConfig {
 };
 
 struct DiagnosticsConfig {
-    int64_t every = 100;  ///< steps between measurements; 0: no diagnostics at all
-    std::vector<int64_t> early = {0, 10, 20, 50, 100, 200};  ///< steps measured besides those
-    std::vector<Scope> scopes;                               ///< empty: the variant's default_scopes
+    int64_t every = 100;  ///< steps between measurements; 0: no diagnostics
+    std::vector<int64_t> early = {0, 10, 20, 50, 100, 200};  ///< further steps that are measured
+    std::vector<Scope> scopes;                               ///< empty: VariantInfo::default_scopes
     std::vector<NullKind> nulls = {NullKind::kProduct, NullKind::kMp};
-    VarianceEstimate mp_variance = VarianceEstimate::kEntries;  ///< of the mp null's entries
-    bool spectra = true;             ///< write the eigenvalues of every measurement too
-    double tw_quantile = 0.99;       ///< of Tracy-Widom: where the edge of a null lies beyond its bulk
-    double spike_ratio = 1.2;        ///< an event: lambda_max above so many edges, and growing
-    double collapse_fraction = 0.5;  ///< an event: stable rank below so much of its first value
+    VarianceEstimate mp_variance = VarianceEstimate::kEntries;  ///< for the mp null
+    bool spectra = true;             ///< also write the eigenvalues of every measurement
+    double tw_quantile = 0.99;       ///< Tracy-Widom quantile at which a null's edge is drawn beyond its bulk
+    double spike_ratio = 1.2;        ///< event: lambda_max over the edge exceeds this, and grows
+    double collapse_fraction = 0.5;  ///< event: stable rank below this share of its first value
     int64_t permutations = 4;        ///< shuffles averaged by the permuted null
     bool operator==(const DiagnosticsConfig&) const = default;
 };
@@ -101,12 +101,12 @@ struct RunConfig {
     std::string name;  ///< empty: <preset>-<variant>
     std::string dir;   ///< empty: runs/<name>
     int64_t log_every = 10;
-    bool tensorboard = true;  ///< write events.out.tfevents.* too
+    bool tensorboard = true;  ///< also write events.out.tfevents.*
     bool operator==(const RunConfig&) const = default;
 };
 
 struct HardwareConfig {
-    double peak_tflops = 0;  ///< of a device, what MFU is a share of; 0: measured on a GPU, unknown on a CPU
+    double peak_tflops = 0;  ///< of a device, the denominator of MFU; 0: measured on a GPU, unknown on a CPU
     bool operator==(const HardwareConfig&) const = default;
 };
 
@@ -125,7 +125,7 @@ struct Config {
 /// One `--section.key=value` of the command line.
 using Override = std::pair<std::string, std::string>;
 
-/// The largest divisor of `sequences` whose micro-batch holds at most 65,536 tokens (32,768 where the
+/// The largest divisor of `sequences` for which a micro-batch holds at most 65,536 tokens (32,768 if the
 /// model is wider than 1024); at least 1.
 int64_t default_micro_batch(int64_t sequences, int64_t seq_len, int64_t width);
 

@@ -57,8 +57,8 @@ std::vector<Field> make_config_fields(std::vector<std::string> variants);
 /// Null when there is no such key.
 const Field* find_field(std::span<const Field> fields, std::string_view section, std::string_view key);
 
-/// Calls visitor(value) with the field's value in `config`: an integer, a floating-point number, a truth value,
-/// text or a list. Choices are text.
+/// Calls visitor(value) with the field's value in `config`: an integer, a floating-point number, a truth
+/// value, text or a list. Choices are text.
 template <typename Visitor>
 auto visit_value(const Field& field, const Config& config, Visitor&& visitor) {
     return std::visit(

@@ -1,4 +1,4 @@
-// Presets, derived fields, and what must hold between keys.
+// Presets, derived fields, and checks that concern more than one key.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -46,8 +46,8 @@ void fill_train(RawRecipe& recipe, int ranks) {
              recipe.describe("data", "seq_len"));
 }
 
-/// A folder named with more authority than the paths derived from an older one replaces them: `--data.dir=x`
-/// over a resolved recipe must not read the recipe's shards.
+/// Sets a path that is empty, or whose base has a source of higher precedence: `--data.dir=x` over a resolved
+/// recipe must not read the shards that the recipe derived from its own folder.
 void derive_path(std::string& path, const Origin& from, const Origin& base, const std::string& derived) {
     if (path.empty() || base.source > from.source) path = derived;
 }
@@ -116,8 +116,8 @@ void derive_run(RawRecipe& recipe, int ranks) {
 }
 
 int64_t default_micro_batch(int64_t sequences, int64_t seq_len, int64_t width) {
-    // 65,536 tokens of a 130m model take 16 to 21 GiB; wide ones fill the device sooner, and do as well with
-    // fewer.
+    // 65,536 tokens of a 130m model take 16 to 21 GiB. Wide models fill the device with fewer tokens, and are
+    // as fast with fewer.
     const int64_t tokens = width <= 1024 ? 65536 : 32768;
     for (int64_t parts = 1; parts < sequences; ++parts)
         if (sequences % parts == 0 && sequences / parts * seq_len <= tokens) return sequences / parts;

@@ -12,10 +12,10 @@
 namespace pastur {
 namespace {
 
-constexpr int kMaxDots = 16;  ///< a line, outside strings and comments
+constexpr int kMaxDots = 16;  ///< per line, outside strings and comments
 constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
 
-/// The end of the string that opens at line[begin], or the line's.
+/// The index of the quote that closes the string opened at line[begin]; the line's length if there is none.
 size_t end_of_string(std::string_view line, size_t begin) {
     const char quote = line[begin];
     for (size_t i = begin + 1; i < line.size(); ++i) {

@@ -1,4 +1,4 @@
-// What a configuration value may be, and how it is written.
+// Checks of configuration values, and their text.
 #include <fmt/format.h>
 
 #include <algorithm>

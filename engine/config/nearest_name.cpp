@@ -7,7 +7,7 @@
 namespace pastur {
 namespace {
 
-/// Names on a command line are short; a longer one is compared by its beginning, which bounds the work.
+/// Longer names are compared by their first characters, which bounds the work.
 constexpr size_t kMaxCompared = 128;
 
 char folded(char c) {
@@ -42,7 +42,7 @@ std::string nearest_name(std::string_view name, const std::vector<std::string>& 
     int fewest = std::numeric_limits<int>::max();
     for (const std::string& candidate : candidates) {
         const size_t common = std::min(name.size(), candidate.size());
-        // "warmup" means warmup_steps, however many letters are missing.
+        // "warmup" is nearest to warmup_steps, whatever the number of missing letters.
         const bool abbreviated =
             common >= 3 && edit_distance(name.substr(0, common), candidate.substr(0, common)) == 0;
         const int edits =

@@ -6,11 +6,11 @@
 
 namespace pastur {
 
-/// Edits (insert, delete, replace, swap neighbours) that turn a into b; letter case counts as no edit.
+/// Edits (insert, delete, replace, swap neighbours) that turn a into b; letter case does not count.
 int edit_distance(std::string_view a, std::string_view b);
 
-/// The candidate with the fewest edits from `name` (one that begins with it, or the reverse, counts as one
-/// edit), the first of them on a tie; empty without candidates.
+/// The candidate with the fewest edits from `name`; the first one on a tie, empty without candidates. A
+/// candidate that begins with `name`, or the reverse, counts as one edit.
 std::string nearest_name(std::string_view name, const std::vector<std::string>& candidates);
 
 }  // namespace pastur

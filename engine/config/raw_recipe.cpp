@@ -34,7 +34,8 @@ std::vector<std::string> key_names(Fields fields, std::string_view section) {
     return names;
 }
 
-/// "; did you mean "lr"?", or where the key does exist: a key in the wrong section is the likelier mistake.
+/// `; did you mean "lr"?`, or the section that has the key, since a key in the wrong section is the likelier
+/// mistake.
 std::string suggest_key(Fields fields, std::string_view section, std::string_view key) {
     for (const Field& field : fields)
         if (field.key == key) return fmt::format("; \"{}\" belongs to [{}]", key, field.section);
@@ -61,7 +62,8 @@ constexpr bool kIsList = false;
 template <typename Item>
 constexpr bool kIsList<std::vector<Item>> = true;
 
-/// A value of the recipe; false when it has another type. An integer is a number too, but not the reverse.
+/// Reads a value of the recipe; false if it has another type. An integer is also a number, but not the
+/// reverse.
 template <typename T>
 bool read_value(T& out, const toml::node& node) {
     if constexpr (kIsList<T>) {
@@ -87,7 +89,7 @@ bool read_value(T& out, const toml::node& node) {
     }
 }
 
-/// A list as a recipe has it: [0, 10, 20].
+/// Reads a list in TOML: [0, 10, 20].
 template <typename T>
 bool read_toml_list(T& out, const std::string& text) {
     try {
@@ -98,8 +100,7 @@ bool read_toml_list(T& out, const std::string& text) {
     }
 }
 
-/// A value of the command line: the same, from plain text. Strings need no quotes, and lists no more than
-/// commas.
+/// Reads a value of the command line. Strings need no quotes, and lists only commas.
 template <typename T>
 bool read_value(T& out, const std::string& text) {
     if constexpr (kIsList<T>) {
@@ -120,7 +121,7 @@ bool read_value(T& out, const std::string& text) {
     }
 }
 
-/// What a message shows of an offending value: one short line.
+/// The first 60 characters of an offending value, on one line, for messages.
 std::string shown(const toml::node& node) {
     std::ostringstream text;
     node.visit([&](const auto& value) { text << value; });

@@ -1,16 +1,49 @@
 #include "engine/model/attention.h"
 
+#include <cmath>
+
 namespace pastur {
 
-void Attention::plan_kernels(Context& ctx, Planner& planner, const AttentionInputs& in) {
-    planner.need_scratch(causal_attention_backward_scratch_bytes(ctx, in));
-    fallback_ = causal_attention_fallback(ctx, in);
+Attention::Attention(const Config& config, Parameters& params)
+    : params_(params),
+      width_(config.model.d_model),
+      heads_(config.model.heads),
+      core_(variant_of(config).core_widths(config)),
+      scale_(1.0f / std::sqrt(static_cast<float>(core_.qk))) {}
+
+void Attention::add_o_proj(const std::string& prefix) {
+    o_proj_ = Linear(params_, params_.table().add_matrix(prefix + "o_proj.weight", width_, heads_ * core_.v));
 }
 
-void Attention::plan_rotation(Context& ctx, const Linear& product, int64_t head) {
-    const std::string text = product.rotating_fallback(ctx, head);
+void Attention::plan_core(Context& ctx, Planner& planner, Planner::Temporaries& temporaries,
+                          const BatchShape& shape) {
+    shape_ = shape;
+    const DType dtype = params_.compute_dtype();
+    o_ = planner.keep(dtype, {shape.tokens(), heads_ * core_.v});
+    lse_ = planner.keep(DType::kF32, {shape.batch, heads_, shape.time});
+    do_ = temporaries.take(dtype, o_.shape());
+    planner.need_scratch(causal_attention_backward_scratch_bytes(ctx, inputs()));
+    fallback_ = causal_attention_fallback(ctx, inputs());
+    o_proj_.plan(ctx, planner, shape.tokens(), {.dy = true});
+}
+
+void Attention::plan_rotation(Context& ctx) {
+    const std::string text = in_proj_.rotating_fallback(ctx, core_.qk);
     if (!text.empty() && !fallback_.empty()) fallback_ += "\n";
     fallback_ += text;
+}
+
+void Attention::forward_core(Context& ctx, Tensor out, ConstTensor residual, const RotaryColumns& rotary) {
+    causal_attention_forward(ctx, heads_of(o_, heads_, core_.v), lse_, inputs(), rotary);
+    o_proj_.forward(ctx, out, o_, residual);
+}
+
+void Attention::backward_core(Context& ctx, const AttentionGrads& grads, const LinearInput& dout,
+                              Update update) {
+    o_proj_.backward_weight(ctx, dout.numbers, o_, update);
+    o_proj_.backward_input(ctx, do_, dout);
+    causal_attention_backward(ctx, grads, heads_of(do_, heads_, core_.v), heads_of(o_, heads_, core_.v), lse_,
+                              inputs());
 }
 
 }  // namespace pastur

@@ -1,5 +1,5 @@
 #pragma once
-// The research axis: what happens between the normalised input of a layer and its attention output.
+// Attention between the normalised input of a layer and the residual stream: what a variant implements.
 #include <memory>
 #include <string>
 
@@ -12,38 +12,68 @@
 
 namespace pastur {
 
-/// One layer's attention. Implementations add their tensors to the parameter table when built, describe their
-/// memory in plan(), keep in forward() what backward() needs, and never allocate.
+/// One layer's attention. A variant adds its tensors to the parameter table when built, describes their
+/// memory in plan(), keeps in forward() what backward() needs, and never allocates. It makes queries, keys
+/// and values; the core and the output projection, with their gradients, are in this class.
 class Attention {
   public:
     virtual ~Attention() = default;
-    /// Scratch is for xn and dout given as reads_rounded() says.
+    /// Scratch is planned for xn and dout quantised as reads_rounded() says.
     virtual void plan(Context& ctx, Planner& planner, const BatchShape& shape) = 0;
-    /// Whether xn (as x) and dout (as dy) are read rounded.
-    virtual LinearInputs reads_rounded() const = 0;
-    /// out = residual + Attention(xn) [N, C]. xn [N, C] is the RMS-normalised input; rope_table as rope.h
-    /// says, its width rope_width().
+    /// Whether GEMMs read xn (as x) and dout (as dy) quantised.
+    LinearInputs reads_rounded() const {
+        return {.x = in_proj_.reads_rounded().x, .dy = o_proj_.reads_rounded().dy};
+    }
+    /// out = residual + Attention(xn) [N, C]. xn [N, C] is the RMS-normalised input; rope_table as in rope.h,
+    /// of VariantInfo::rope_width.
     virtual void forward(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual,
                          ConstTensor rope_table) = 0;
-    /// dxn = gradient of xn given dout [N, C] of out (the residual's share of it is the caller's). Weight
-    /// gradients are = or += as `update` says: all but those of the matrices that read xn.
+    /// dxn = gradient of xn given dout [N, C] of out; the caller adds the residual's share. Weight gradients
+    /// are = or += as `update` says, for all matrices but those that read xn.
     virtual void backward(Context& ctx, Tensor dxn, const LinearInput& dout, ConstTensor rope_table,
                           Update update) = 0;
-    /// Those, after backward(). xn must hold what forward() saw: apart, so that the backward pass of the
-    /// norm, which comes between the two, may make it again.
+    /// Gradients of the matrices that read xn, after backward(). xn must hold what forward() saw: a separate
+    /// call, because the norm's backward in between may have to recompute xn.
     virtual void backward_input_weights(Context& ctx, ConstTensor xn, ConstTensor rope_table,
                                         Update update) = 0;
-    /// Once planned: lines that causal_attention_fallback says of the core, and linear_rope_fallback of the
+    /// After plan(): what causal_attention_fallback says of the core and linear_rope_fallback of the
     /// rotation.
     const std::string& fallback() const { return fallback_; }
 
   protected:
-    /// What the core's kernels need.
-    void plan_kernels(Context& ctx, Planner& planner, const AttentionInputs& in);
-    /// How the product that makes heads of `head` columns, to be rotated, does it (Linear::forward_rotating).
-    void plan_rotation(Context& ctx, const Linear& product, int64_t head);
+    Attention(const Config& config, Parameters& params);
+    /// Adds the output projection to the parameter table.
+    void add_o_proj(const std::string& prefix);
+    /// After the memory of the core's operands is planned.
+    void plan_core(Context& ctx, Planner& planner, Planner::Temporaries& temporaries,
+                   const BatchShape& shape);
+    /// How in_proj_, whose first columns are heads to be rotated, rotates them (Linear::forward_rotating).
+    void plan_rotation(Context& ctx);
+    /// out = residual + o_proj(core(inputs())). rotary: what the core rotates first.
+    void forward_core(Context& ctx, Tensor out, ConstTensor residual, const RotaryColumns& rotary);
+    /// Gradients of o_proj and of the core's operands.
+    void backward_core(Context& ctx, const AttentionGrads& grads, const LinearInput& dout, Update update);
+
+    /// The core's operands, as forward() left them.
+    virtual AttentionInputs inputs() const = 0;
+    /// x [N, w] as [B, T, w]; x [N, count w] as [B, T, count, w]: views.
+    Tensor by_time(Tensor x) const { return x.unflatten(0, shape_.batch, shape_.time); }
+    Tensor heads_of(Tensor x, int64_t count, int64_t width) const {
+        return by_time(x).unflatten(2, count, width);
+    }
+
+    Parameters& params_;
+    int64_t width_, heads_;  ///< C, H
+    CoreWidths core_;
+    float scale_;     ///< of the scores: 1 / sqrt(core_.qk)
+    Linear in_proj_;  ///< reads xn
+    BatchShape shape_{};
 
   private:
+    Linear o_proj_;
+    Tensor o_;    ///< [N, H d_v]
+    Tensor lse_;  ///< f32 [B, H, T]
+    Tensor do_;   ///< within one backward()
     std::string fallback_;
 };
 

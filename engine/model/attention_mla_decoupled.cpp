@@ -1,21 +1,18 @@
 // Latent attention with one rotary sub-vector shared by all heads (VARIANTS: `mla-decoupled`; DeepSeek-V2,
 // arXiv 2405.04434, section 2.1).
-#include <cmath>
-
 #include "engine/model/attention.h"
 #include "engine/model/latent.h"
 
 namespace pastur {
 namespace {
 
-/// The eps of the published models' latent norms, whatever the model's own is.
+/// The eps of the published models' latent norms, which does not follow model.norm_eps.
 constexpr double kLatentNormEps = 1e-6;
 
 class DecoupledAttention final : public Attention {
   public:
     DecoupledAttention(const Config& config, Parameters& params, const std::string& prefix)
-        : params_(params),
-          heads_(config.model.heads),
+        : Attention(config, params),
           nope_dim_(config.attention.nope_dim),
           rope_dim_(config.attention.rope_dim),
           v_dim_(config.attention.v_dim),
@@ -24,21 +21,19 @@ class DecoupledAttention final : public Attention {
           q_latent_(params, q_rank_ > 0 ? prefix + "q_a_layernorm.weight" : "", q_rank_, kLatentNormEps),
           kv_latent_(params, prefix + "kv_a_layernorm.weight", kv_rank_, kLatentNormEps) {
         ParamTable& table = params.table();
-        const int64_t width = config.model.d_model;
         in_proj_ = Linear(params, table.add_matrix_group(
                                       {q_rank_ > 0 ? ParamTable::Rows{prefix + "q_a_proj.weight", q_rank_}
                                                    : ParamTable::Rows{prefix + "q_proj.weight", q_width()},
                                        {prefix + "kv_a_proj_with_mqa.weight", kv_rank_ + rope_dim_}},
-                                      width));
+                                      width_));
         if (q_rank_ > 0)
             q_b_proj_ = Linear(params, table.add_matrix(prefix + "q_b_proj.weight", q_width(), q_rank_));
         kv_b_proj_ = Linear(
             params, table.add_matrix(prefix + "kv_b_proj.weight", heads_ * (nope_dim_ + v_dim_), kv_rank_));
-        o_proj_ = Linear(params, table.add_matrix(prefix + "o_proj.weight", width, heads_ * v_dim_));
+        add_o_proj(prefix);
     }
 
     void plan(Context& ctx, Planner& planner, const BatchShape& shape) override {
-        shape_ = shape;
         const DType dtype = params_.compute_dtype();
         const int64_t tokens = shape.tokens();
         Planner::Temporaries temporaries(planner);
@@ -51,19 +46,11 @@ class DecoupledAttention final : public Attention {
         }
         kv_latent_.plan(ctx, planner, temporaries, tokens);
         kv_ = planner.keep(dtype, {tokens, heads_ * (nope_dim_ + v_dim_)});
-        o_ = planner.keep(dtype, {tokens, heads_ * v_dim_});
-        lse_ = planner.keep(DType::kF32, {shape.batch, heads_, shape.time});
         dkv_ = temporaries.take(dtype, kv_.shape());
-        do_ = temporaries.take(dtype, o_.shape());
-        plan_kernels(ctx, planner, inputs());
         in_proj_.plan(ctx, planner, tokens, {.x = true});
         kv_b_proj_.plan(ctx, planner, tokens);
         if (q_rank_ > 0) q_b_proj_.plan(ctx, planner, tokens);
-        o_proj_.plan(ctx, planner, tokens, {.dy = true});
-    }
-
-    LinearInputs reads_rounded() const override {
-        return {.x = in_proj_.reads_rounded().x, .dy = o_proj_.reads_rounded().dy};
+        plan_core(ctx, planner, temporaries, shape);
     }
 
     void forward(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual,
@@ -71,18 +58,14 @@ class DecoupledAttention final : public Attention {
         in_proj_.forward(ctx, in_, xn);
         if (q_rank_ > 0) q_b_proj_.forward(ctx, q_up_, q_latent_.forward(ctx, q_in(in_)));
         kv_b_proj_.forward(ctx, kv_, kv_latent_.forward(ctx, c_of(in_)));
-        causal_attention_forward(ctx, heads_of(o_, v_dim_), lse_, inputs(), {q_rope(), k_rope(), rope_table});
-        o_proj_.forward(ctx, out, o_, residual);
+        forward_core(ctx, out, residual, {q_rope(), k_rope(), rope_table});
     }
 
     void backward(Context& ctx, Tensor dxn, const LinearInput& dout, ConstTensor rope_table,
                   Update update) override {
-        o_proj_.backward_weight(ctx, dout.numbers, o_, update);
-        o_proj_.backward_input(ctx, do_, dout);
         const Tensor dq = q_rank_ > 0 ? dq_up_ : q_in(din_);
-        const AttentionGrads grads{heads_of(dq, nope_dim_ + rope_dim_), k_of(dkv_), by_time(k_rope_of(din_)),
-                                   v_of(dkv_), rope_table};
-        causal_attention_backward(ctx, grads, heads_of(do_, v_dim_), heads_of(o_, v_dim_), lse_, inputs());
+        backward_core(ctx, {q_heads(dq), k_of(dkv_), by_time(k_rope_of(din_)), v_of(dkv_), rope_table}, dout,
+                      update);
 
         kv_b_proj_.backward_weight(ctx, dkv_, kv_latent_.value(c_of(in_)), update);
         kv_b_proj_.backward_input(ctx, kv_latent_.value_gradient(c_of(din_)), dkv_);
@@ -108,33 +91,27 @@ class DecoupledAttention final : public Attention {
     Tensor c_of(Tensor in) const { return in.slice(1, q_in_width(), kv_rank_); }
     Tensor k_rope_of(Tensor in) const { return in.slice(1, q_in_width() + kv_rank_, rope_dim_); }
 
-    /// [N, w] as [B, T, w]; [N, H w] as [B, T, H, w].
-    Tensor by_time(Tensor x) const { return x.unflatten(0, shape_.batch, shape_.time); }
-    Tensor heads_of(Tensor x, int64_t width) const { return by_time(x).unflatten(2, heads_, width); }
-    Tensor k_of(Tensor kv) const { return heads_of(kv, nope_dim_ + v_dim_).slice(3, 0, nope_dim_); }
-    Tensor v_of(Tensor kv) const { return heads_of(kv, nope_dim_ + v_dim_).slice(3, nope_dim_, v_dim_); }
+    Tensor q_heads(Tensor q) const { return heads_of(q, heads_, nope_dim_ + rope_dim_); }
+    Tensor kv_heads(Tensor kv) const { return heads_of(kv, heads_, nope_dim_ + v_dim_); }
+    Tensor k_of(Tensor kv) const { return kv_heads(kv).slice(3, 0, nope_dim_); }
+    Tensor v_of(Tensor kv) const { return kv_heads(kv).slice(3, nope_dim_, v_dim_); }
     Tensor q() const { return q_rank_ > 0 ? q_up_ : q_in(in_); }
 
-    /// The columns that carry positions, as heads: of the queries, and the shared key as one head.
-    Tensor q_rope() const { return heads_of(q(), nope_dim_ + rope_dim_).slice(3, nope_dim_, rope_dim_); }
+    /// The columns that are rotated, as heads: of the queries, and the shared key as one head.
+    Tensor q_rope() const { return q_heads(q()).slice(3, nope_dim_, rope_dim_); }
     Tensor k_rope() const { return by_time(k_rope_of(in_)).unflatten(2, 1, rope_dim_); }
 
-    AttentionInputs inputs() const {
-        const float scale = 1.0f / std::sqrt(static_cast<float>(nope_dim_ + rope_dim_));
-        return {heads_of(q(), nope_dim_ + rope_dim_), k_of(kv_), by_time(k_rope_of(in_)), v_of(kv_), scale};
+    AttentionInputs inputs() const override {
+        return {q_heads(q()), k_of(kv_), by_time(k_rope_of(in_)), v_of(kv_), scale_};
     }
 
-    Parameters& params_;
-    int64_t heads_, nope_dim_, rope_dim_, v_dim_, kv_rank_, q_rank_;
+    int64_t nope_dim_, rope_dim_, v_dim_, kv_rank_, q_rank_;
     Latent q_latent_, kv_latent_;
-    Linear in_proj_, q_b_proj_, kv_b_proj_, o_proj_;
-    BatchShape shape_{};
+    Linear q_b_proj_, kv_b_proj_;
     Tensor in_;    ///< [N, q width or q_rank | kv_rank | d_R]; the rotary columns are rotated in place
     Tensor q_up_;  ///< [N, H (d_n + d_R)] with q_rank: decompressed queries
     Tensor kv_;    ///< [N, H (d_n + d_v)]: per head keys, then values
-    Tensor o_;     ///< [N, H d_v]
-    Tensor lse_;   ///< f32 [B, H, T]
-    Tensor din_, dq_up_, dkv_, do_;  ///< within one backward
+    Tensor din_, dq_up_, dkv_;  ///< within one backward()
 };
 
 void fill_sizes(RawRecipe& recipe) {

@@ -1,8 +1,6 @@
 // Latent attention with rotary before compression (VARIANTS: `mla-prerope`): the cached latent carries
-// position. Two sites: "keys" rotates the full-width keys and compresses them; "input" rotates the layer's
-// input and compresses that into one joint latent.
-#include <cmath>
-
+// position. attention.prerope_site: "keys" rotates the full-width keys, then compresses them; "input" rotates
+// the layer's input, then compresses it into one joint latent.
 #include "engine/model/attention.h"
 #include "engine/model/latent.h"
 #include "kernels/rope.h"
@@ -10,69 +8,38 @@
 namespace pastur {
 namespace {
 
-/// What both sites share: the core over full-width keys and values, which rotates the queries, and the output
-/// projection.
+/// What both sites share: full-width keys and values, and queries that the core rotates.
 class PreRopeAttention : public Attention {
-  public:
-    PreRopeAttention(const Config& config, Parameters& params)
-        : params_(params),
-          heads_(config.model.heads),
-          head_dim_(config.model.head_dim),
-          width_(config.model.d_model),
-          inner_(heads_ * head_dim_) {}
-
   protected:
-    void plan_core(Context& ctx, Planner& planner, Planner::Temporaries& temporaries,
-                   const BatchShape& shape) {
-        shape_ = shape;
-        const DType dtype = params_.compute_dtype();
-        o_ = planner.keep(dtype, {shape.tokens(), inner_});
-        lse_ = planner.keep(DType::kF32, {shape.batch, heads_, shape.time});
-        do_ = temporaries.take(dtype, o_.shape());
-        plan_kernels(ctx, planner, inputs());
-        o_proj_.plan(ctx, planner, shape.tokens(), {.dy = true});
-    }
+    PreRopeAttention(const Config& config, Parameters& params)
+        : Attention(config, params), head_dim_(config.model.head_dim), inner_(heads_ * head_dim_) {}
 
     /// rope_table: empty where the queries are rotated already.
     void forward_core(Context& ctx, Tensor out, ConstTensor residual, ConstTensor rope_table) {
-        causal_attention_forward(ctx, heads_of(o_), lse_, inputs(), {heads_of(q()), {}, rope_table});
-        o_proj_.forward(ctx, out, o_, residual);
+        Attention::forward_core(ctx, out, residual, {heads_of(q()), {}, rope_table});
     }
 
-    /// dq is that of the queries before their rotation.
+    /// dq is the gradient of the queries before their rotation.
     void backward_core(Context& ctx, Tensor dq, Tensor dk, Tensor dv, const LinearInput& dout,
                        ConstTensor rope_table, Update update) {
-        o_proj_.backward_weight(ctx, dout.numbers, o_, update);
-        o_proj_.backward_input(ctx, do_, dout);
-        const AttentionGrads grads{heads_of(dq), heads_of(dk), {}, heads_of(dv), rope_table, false};
-        causal_attention_backward(ctx, grads, heads_of(do_), heads_of(o_), lse_, inputs());
+        Attention::backward_core(ctx, {heads_of(dq), heads_of(dk), {}, heads_of(dv), rope_table, false}, dout,
+                                 update);
     }
 
-    /// x [N, H D] as [B, T, H, D]: a view, nothing moves.
-    template <typename View>
-    View heads_of(View x) const {
-        return x.unflatten(0, shape_.batch, shape_.time).unflatten(2, heads_, head_dim_);
-    }
+    /// x [N, H D] as [B, T, H, D]: a view.
+    Tensor heads_of(Tensor x) const { return Attention::heads_of(x, heads_, head_dim_); }
     void rotate(Context& ctx, Tensor out, ConstTensor in, ConstTensor table, Rotation rotation) const {
-        rope(ctx, heads_of(out), heads_of(in), table, rotation);
+        rope(ctx, heads_of(out), in.unflatten(0, shape_.batch, shape_.time).unflatten(2, heads_, head_dim_),
+             table, rotation);
     }
 
     /// q, k, v of the core, [N, H D] each.
     virtual Tensor q() const = 0;
     virtual Tensor k() const = 0;
     virtual Tensor v() const = 0;
-    AttentionInputs inputs() const {
-        return {
-            heads_of(q()), heads_of(k()), {}, heads_of(v()), 1.0f / std::sqrt(static_cast<float>(head_dim_))};
-    }
+    AttentionInputs inputs() const final { return {heads_of(q()), heads_of(k()), {}, heads_of(v()), scale_}; }
 
-    Parameters& params_;
-    int64_t heads_, head_dim_, width_, inner_;
-    Linear o_proj_;
-    BatchShape shape_{};
-    Tensor o_;    ///< [N, H D]
-    Tensor lse_;  ///< f32 [B, H, T]
-    Tensor do_;   ///< within one backward
+    int64_t head_dim_, inner_;
 };
 
 /// q = R(X W_Q); K^ = R(X W_K) W_DK W_UK; V^ = X W_DV W_UV.
@@ -87,14 +54,14 @@ class PreRopeKeys final : public PreRopeAttention {
           v_latent_(params, config.attention.latent_norm ? prefix + "v_a_layernorm.weight" : "", v_rank_,
                     config.model.norm_eps) {
         ParamTable& table = params.table();
-        qkc_proj_ = Linear(params, table.add_matrix_group({{prefix + "q_proj.weight", inner_},
-                                                           {prefix + "k_proj.weight", inner_},
-                                                           {prefix + "v_a_proj.weight", v_rank_}},
-                                                          width_));
+        in_proj_ = Linear(params, table.add_matrix_group({{prefix + "q_proj.weight", inner_},
+                                                          {prefix + "k_proj.weight", inner_},
+                                                          {prefix + "v_a_proj.weight", v_rank_}},
+                                                         width_));
         k_a_proj_ = Linear(params, table.add_matrix(prefix + "k_a_proj.weight", k_rank_, inner_));
         k_b_proj_ = Linear(params, table.add_matrix(prefix + "k_b_proj.weight", inner_, k_rank_));
         v_b_proj_ = Linear(params, table.add_matrix(prefix + "v_b_proj.weight", inner_, v_rank_));
-        o_proj_ = Linear(params, table.add_matrix(prefix + "o_proj.weight", width_, inner_));
+        add_o_proj(prefix);
     }
 
     void plan(Context& ctx, Planner& planner, const BatchShape& shape) override {
@@ -111,15 +78,15 @@ class PreRopeKeys final : public PreRopeAttention {
         dc_k_ = temporaries.take(dtype, c_k_.shape());
         dk_ = temporaries.take(dtype, k_.shape());
         dv_ = temporaries.take(dtype, v_.shape());
-        qkc_proj_.plan(ctx, planner, tokens, {.x = true});
+        in_proj_.plan(ctx, planner, tokens, {.x = true});
         for (const Linear* linear : {&k_a_proj_, &k_b_proj_, &v_b_proj_}) linear->plan(ctx, planner, tokens);
         plan_core(ctx, planner, temporaries, shape);
-        plan_rotation(ctx, qkc_proj_, head_dim_);
+        plan_rotation(ctx);
     }
 
     void forward(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual,
                  ConstTensor rope_table) override {
-        const bool rotated = qkc_proj_.forward_rotating(ctx, qkc_, xn, {rope_table, 2 * heads_, shape_.time});
+        const bool rotated = in_proj_.forward_rotating(ctx, qkc_, xn, {rope_table, 2 * heads_, shape_.time});
         if (!rotated) rotate(ctx, rotated_k_of(qkc_), rotated_k_of(qkc_), rope_table, Rotation::kForward);
         k_a_proj_.forward(ctx, c_k_, rotated_k_of(qkc_));
         k_b_proj_.forward(ctx, k_, k_latent_.forward(ctx, c_k_));
@@ -142,15 +109,11 @@ class PreRopeKeys final : public PreRopeAttention {
         k_a_proj_.backward_input(ctx, rotated_k_of(dqkc_), dc_k_);
 
         rotate(ctx, rotated_k_of(dqkc_), rotated_k_of(dqkc_), rope_table, Rotation::kInverse);
-        qkc_proj_.backward_input(ctx, dxn, dqkc_);
+        in_proj_.backward_input(ctx, dxn, dqkc_);
     }
 
     void backward_input_weights(Context& ctx, ConstTensor xn, ConstTensor, Update update) override {
-        qkc_proj_.backward_weight(ctx, dqkc_, xn, update);
-    }
-
-    LinearInputs reads_rounded() const override {
-        return {.x = qkc_proj_.reads_rounded().x, .dy = o_proj_.reads_rounded().dy};
+        in_proj_.backward_weight(ctx, dqkc_, xn, update);
     }
 
   private:
@@ -163,11 +126,11 @@ class PreRopeKeys final : public PreRopeAttention {
 
     int64_t k_rank_, v_rank_;
     Latent k_latent_, v_latent_;
-    Linear qkc_proj_, k_a_proj_, k_b_proj_, v_b_proj_;
+    Linear k_a_proj_, k_b_proj_, v_b_proj_;
     Tensor qkc_;                    ///< [N, 2 H D + v_rank]: queries, keys (both rotated), value latent
     Tensor c_k_;                    ///< [N, k_rank]
     Tensor k_, v_;                  ///< [N, H D], decompressed
-    Tensor dqkc_, dc_k_, dk_, dv_;  ///< within one backward
+    Tensor dqkc_, dc_k_, dk_, dv_;  ///< within one backward()
 };
 
 /// q = R(X W_Q); c = R(X) W_DKV, X rotated in H blocks of D; K^ = c W_UK; V^ = c W_UV.
@@ -179,12 +142,12 @@ class PreRopeInput final : public PreRopeAttention {
           latent_(params, config.attention.latent_norm ? prefix + "kv_a_layernorm.weight" : "", kv_rank_,
                   config.model.norm_eps) {
         ParamTable& table = params.table();
-        q_proj_ = Linear(params, table.add_matrix(prefix + "q_proj.weight", inner_, width_));
+        in_proj_ = Linear(params, table.add_matrix(prefix + "q_proj.weight", inner_, width_));
         kv_a_proj_ = Linear(params, table.add_matrix(prefix + "kv_a_proj.weight", kv_rank_, width_));
         kv_b_proj_ = Linear(params, table.add_matrix_group({{prefix + "k_b_proj.weight", inner_},
                                                             {prefix + "v_b_proj.weight", inner_}},
                                                            kv_rank_));
-        o_proj_ = Linear(params, table.add_matrix(prefix + "o_proj.weight", width_, inner_));
+        add_o_proj(prefix);
     }
 
     void plan(Context& ctx, Planner& planner, const BatchShape& shape) override {
@@ -199,14 +162,14 @@ class PreRopeInput final : public PreRopeAttention {
         dq_ = temporaries.take(dtype, q_.shape());
         dc_ = temporaries.take(dtype, c_.shape());
         dkv_ = temporaries.take(dtype, kv_.shape());
-        q_proj_.plan(ctx, planner, tokens, {.x = true});
+        in_proj_.plan(ctx, planner, tokens, {.x = true});
         for (const Linear* linear : {&kv_a_proj_, &kv_b_proj_}) linear->plan(ctx, planner, tokens);
         plan_core(ctx, planner, temporaries, shape);
     }
 
     void forward(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual,
                  ConstTensor rope_table) override {
-        q_proj_.forward(ctx, q_, xn);
+        in_proj_.forward(ctx, q_, xn);
         rotate(ctx, rotated_x_, xn.numbers, rope_table, Rotation::kForward);
         kv_a_proj_.forward(ctx, c_, rotated_x_);
         kv_b_proj_.forward(ctx, kv_, latent_.forward(ctx, c_));
@@ -223,18 +186,14 @@ class PreRopeInput final : public PreRopeAttention {
         latent_.backward(ctx, dc_, c_, update);
         kv_a_proj_.backward_input(ctx, dxn, dc_);
         rotate(ctx, dxn, dxn, rope_table, Rotation::kInverse);
-        q_proj_.backward_input(ctx, dxn, dq_, Update::kAccumulate);
+        in_proj_.backward_input(ctx, dxn, dq_, Update::kAccumulate);
     }
 
     void backward_input_weights(Context& ctx, ConstTensor xn, ConstTensor rope_table,
                                 Update update) override {
         rotate(ctx, rotated_x_, xn, rope_table, Rotation::kForward);
         kv_a_proj_.backward_weight(ctx, dc_, rotated_x_, update);
-        q_proj_.backward_weight(ctx, dq_, xn, update);
-    }
-
-    LinearInputs reads_rounded() const override {
-        return {.x = q_proj_.reads_rounded().x, .dy = o_proj_.reads_rounded().dy};
+        in_proj_.backward_weight(ctx, dq_, xn, update);
     }
 
   private:
@@ -244,12 +203,12 @@ class PreRopeInput final : public PreRopeAttention {
 
     int64_t kv_rank_;
     Latent latent_;
-    Linear q_proj_, kv_a_proj_, kv_b_proj_;
+    Linear kv_a_proj_, kv_b_proj_;
     Tensor q_;              ///< [N, H D], rotated
     Tensor c_;              ///< [N, kv_rank]
     Tensor kv_;             ///< [N, 2 H D]: keys, values
-    Tensor rotated_x_;      ///< [N, C], within one forward or backward
-    Tensor dq_, dc_, dkv_;  ///< within one backward
+    Tensor rotated_x_;      ///< [N, C], within one forward() or backward_input_weights()
+    Tensor dq_, dc_, dkv_;  ///< within one backward()
 };
 
 bool rotates_input(const Config& config) {

@@ -12,25 +12,25 @@
 
 namespace pastur {
 
-/// B sequences of T tokens and, at each position, the token that follows. On the host.
+/// B sequences of T tokens on the host and, for each position, the token that follows.
 struct TokenBatch {
     std::vector<int32_t> tokens, targets;  ///< [B T] each
 };
 
-/// Reads sequence i of some order into out [T + 1].
+/// Reads sequence i, in the reader's order, into out [T + 1].
 using ReadSequence = std::function<void(int64_t, std::span<int32_t>)>;
 
 /// Reads one batch: sequences [first, first + B).
 TokenBatch read_batch(const ReadSequence& read, int64_t first, const BatchShape& shape);
 
-/// Hands out consecutive batches, reading the next one in the background while the device works.
+/// Returns consecutive batches; the next one is read in the background while the device works.
 class BatchStream {
   public:
     BatchStream(ReadSequence read, int64_t first, const BatchShape& shape);
     BatchStream(const BatchStream&) = delete;  // the background read refers to this object
     BatchStream& operator=(const BatchStream&) = delete;
     TokenBatch next();
-    /// Whether next() need not wait, after waiting for it no longer than this.
+    /// Waits at most `time`; whether next() will then return at once.
     bool ready_within(std::chrono::milliseconds time) const {
         return pending_.wait_for(time) == std::future_status::ready;
     }

@@ -55,14 +55,14 @@ LinearInputs Block::reads_rounded() const {
     return {.x = attention.x || mlp.x, .dy = attention.dy || mlp.dy};
 }
 
-void Block::forward_norm(Context& ctx, const Norm& norm, ConstTensor x, LinearInputs for_half) {
-    rmsnorm_forward(ctx, norm.xn, norm.rstd, x, params_.value(norm.weight), eps_, rounded_xn(for_half));
+void Block::forward_norm(Context& ctx, const Norm& norm, ConstTensor x, LinearInputs half) {
+    rmsnorm_forward(ctx, norm.xn, norm.rstd, x, params_.value(norm.weight), eps_, rounded_xn(half));
 }
 
-void Block::backward_norm(Context& ctx, const Norm& norm, Tensor dx, Tensor again, ConstTensor x,
-                          Update update, const Fp8Rows& rounded) {
-    rmsnorm_backward(ctx, dx, params_.grad(norm.weight), again, shared_.dxn, x, norm.rstd,
-                     params_.value(norm.weight), dx, update, rounded);
+void Block::backward_norm(Context& ctx, const Norm& norm, Tensor dx, Tensor recomputed_xn, ConstTensor x,
+                          Update update, const Fp8Rows& rounded_dx) {
+    rmsnorm_backward(ctx, dx, params_.grad(norm.weight), recomputed_xn, shared_.dxn, x, norm.rstd,
+                     params_.value(norm.weight), dx, update, rounded_dx);
 }
 
 void Block::forward_attention_half(Context& ctx, ConstTensor rope_table) {
@@ -79,23 +79,25 @@ void Block::forward(Context& ctx, Tensor out, ConstTensor rope_table) {
 
 void Block::backward(Context& ctx, Tensor dx, ConstTensor rope_table, Update update) {
     const LinearInputs attention = attention_->reads_rounded(), mlp = mlp_.reads_rounded();
-    // What the last layer left in the memory that all take turns with is still there.
+    // Layers share the memory of their activations; the last layer's are still in it.
     if (level_ == Recompute::kBlock && !last_) forward_attention_half(ctx, rope_table);
-    // The feed-forward half is made again from its input; otherwise that is needed after its norm alone.
-    const bool first = level_ == Recompute::kFfn;
-    if (first) forward_norm(ctx, mlp_norm_, x_mid_, mlp);
+    // The MLP's backward recomputes gate and up from the MLP's input, so that input comes first. At the other
+    // levels only the weight gradients read it; backward_norm() recomputes it for them where it was not kept.
+    const bool recompute_mlp_input = level_ == Recompute::kFfn;
+    if (recompute_mlp_input) forward_norm(ctx, mlp_norm_, x_mid_, mlp);
     mlp_.backward(ctx, shared_.dxn, {dx, rounded_dx(mlp)}, {mlp_norm_.xn, rounded_xn(mlp)}, update);
-    backward_norm(ctx, mlp_norm_, dx, first ? Tensor() : shared_.xn, x_mid_, update, rounded_dx(attention));
+    backward_norm(ctx, mlp_norm_, dx, recompute_mlp_input ? Tensor() : shared_.xn, x_mid_, update,
+                  rounded_dx(attention));
     mlp_.backward_input_weights(ctx, mlp_norm_.xn, update);
     attention_->backward(ctx, shared_.dxn, {dx, rounded_dx(attention)}, rope_table, update);
-    // The layer below begins with the same half; below the first one is the embedding.
+    // The next reader of dx is the MLP half of the layer below; below the first layer it is the embedding.
     backward_norm(ctx, attention_norm_, dx, shared_.xn, x_, update, layer_ > 0 ? rounded_dx(mlp) : Fp8Rows());
     attention_->backward_input_weights(ctx, attention_norm_.xn, rope_table, update);
 }
 
 int64_t Block::first_matrix_offset() const {
     const std::vector<ParamGroup>& groups = params_.table().groups();
-    auto group = static_cast<size_t>(attention_norm_.weight);  // the layer's first; its matrices follow
+    auto group = static_cast<size_t>(attention_norm_.weight);  // the layer's first group; its matrices follow
     while (groups[group].shape.rank() != 2) ++group;
     return groups[group].offset;
 }

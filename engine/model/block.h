@@ -4,13 +4,12 @@
 
 namespace pastur {
 
-/// Memory the layers take turns with.
+/// Scratch activations shared by all layers.
 struct SharedActivations {
-    Tensor xn;   ///< [N, C]: a normalised input, where layers make it again on their own (Recompute::kNorms,
-                 ///< kFfn)
+    Tensor xn;  ///< [N, C]: a normalised input that backward recomputes (Recompute::kNorms, kFfn); else empty
     Tensor dxn;  ///< [N, C]: its gradient
-    /// [N, C]: what a normalised input and the residual stream's gradient are rounded to; empty where nobody
-    /// reads them so.
+    /// [N, C]: a normalised input and the residual stream's gradient, quantised; empty where no GEMM reads
+    /// them quantised.
     Fp8Rows rounded_xn, rounded_dx;
 };
 
@@ -18,22 +17,24 @@ class Block {
   public:
     Block(const Config& config, Parameters& params, int64_t layer);
     void plan_input(Planner& planner, const BatchShape& shape);
-    /// Everything but the input. last: the layer whose backward() follows its forward() directly.
+    /// Plans everything but the input. last: this layer's backward() follows its forward() directly.
     void plan(Context& ctx, Planner& planner, const BatchShape& shape, Recompute level,
               const SharedActivations& shared, bool last);
-    /// Whether a half reads its normalised input (as x) or the residual stream's gradient (as dy) rounded.
+    /// Whether a half of the layer reads its normalised input (as x) or the residual stream's gradient (as
+    /// dy) quantised.
     LinearInputs reads_rounded() const;
-    /// Where backward() reads what its dx is rounded to on entry: the caller fills it, unless it is empty.
+    /// From here backward() reads its dx on entry, quantised: the caller fills it, unless it is empty.
     Fp8Rows rounded_output_gradient() const { return rounded_dx(mlp_.reads_rounded()); }
-    /// Where the layer reads its input [N, C]: the previous layer (or the embedding) writes it there.
+    /// The layer's input [N, C]: the previous layer (or the embedding) writes it here.
     Tensor input() const { return x_; }
     void forward(Context& ctx, Tensor out, ConstTensor rope_table);
-    /// dx [N, C]: gradient of the output on entry, of the input on return; rounded, where anybody reads it
-    /// so, in rounded_output_gradient() of this layer and the one below. Once per forward().
+    /// dx [N, C]: gradient of the output on entry, of the input on return. Where GEMMs read it quantised,
+    /// that is in rounded_output_gradient() of this layer on entry, of the layer below on return. Once per
+    /// forward().
     void backward(Context& ctx, Tensor dx, ConstTensor rope_table, Update update);
     const Attention& attention() const { return *attention_; }
     const Mlp& mlp() const { return mlp_; }
-    /// Where the layer's matrices begin in the flat buffers, behind those of the layers before it.
+    /// Where the layer's matrices begin in the flat buffers; those of earlier layers lie before them.
     int64_t first_matrix_offset() const;
 
   private:
@@ -44,13 +45,13 @@ class Block {
         Tensor rstd;  ///< f32 [N]
     };
     void plan_kept(Context& ctx, Planner& planner, const BatchShape& shape);
-    /// Up to what the MLP reads.
+    /// Computes everything up to the MLP's input.
     void forward_attention_half(Context& ctx, ConstTensor rope_table);
-    /// for_half: what the half that follows reads rounded.
-    void forward_norm(Context& ctx, const Norm& norm, ConstTensor x, LinearInputs for_half);
-    /// again: where xn is made again on the way, or empty. rounded: of dx, or empty.
-    void backward_norm(Context& ctx, const Norm& norm, Tensor dx, Tensor again, ConstTensor x, Update update,
-                       const Fp8Rows& rounded);
+    /// half: what the half that reads this norm reads quantised.
+    void forward_norm(Context& ctx, const Norm& norm, ConstTensor x, LinearInputs half);
+    /// recomputed_xn: receives xn, unless it is empty. rounded_dx: receives dx quantised, unless it is empty.
+    void backward_norm(Context& ctx, const Norm& norm, Tensor dx, Tensor recomputed_xn, ConstTensor x,
+                       Update update, const Fp8Rows& rounded_dx);
     Fp8Rows rounded_xn(LinearInputs half) const { return half.x ? shared_.rounded_xn : Fp8Rows(); }
     Fp8Rows rounded_dx(LinearInputs half) const { return half.dy ? shared_.rounded_dx : Fp8Rows(); }
 

@@ -4,7 +4,7 @@
 
 namespace pastur {
 
-// Its time falls with N O I, what rounding costs grows with N (O + I).
+// fp8 saves time in proportion to N O I and quantisation costs time in proportion to N (O + I).
 bool Fp8Weights::gradient_pays(const Shape& shape) const {
     return rules_ && std::min(shape[0], shape[1]) >= rules_->min_gradient_side;
 }
@@ -20,7 +20,7 @@ Fp8Matrix Fp8Weights::plan(Planner& planner, const Shape& shape) const {
 }
 
 size_t Fp8Weights::add(const Shape& shape) {
-    Planner measuring;  // until allocate(), which products take part is all there is to know
+    Planner measuring;  // until allocate() the copies have no memory, only sizes
     shapes_.push_back(shape);
     matrices_.push_back(plan(measuring, shape));
     return shapes_.size() - 1;
@@ -55,10 +55,12 @@ std::string Fp8Weights::describe() const {
         gradients += takes && gradient_pays(shapes_[i]) ? 1 : 0;
     }
     std::string text = fmt::format(
-        "fp8 (e4m3): {} of the layers' {} forward products and input gradients, those of {} outputs and "
-        "more, and {} of {} weight gradients, those of {} rows and columns and more",
+        "fp8 (e4m3): {} of the layers' {} forward and input-gradient GEMMs (at least {} outputs) and {} of "
+        "{} weight gradients (at least {} rows and columns)",
         taken, 2 * shapes_.size(), rules_->min_outputs, gradients, shapes_.size(), rules_->min_gradient_side);
-    if (odd > 0) text += fmt::format("; not {} whose matrix has a side that is no multiple of 16", odd);
+    if (odd > 0)
+        text += fmt::format(
+            "; {} that are wide enough have a matrix with a side that is not a multiple of 16", odd);
     return text + "\n";
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-// The matrices that products in fp8 read: copies of the weights, rounded again after every update.
+// Copies of the weights for GEMMs in fp8, quantised again after every update.
 #include <optional>
 #include <string>
 #include <vector>
@@ -9,38 +9,37 @@
 
 namespace pastur {
 
-/// A matrix [O, I], for those of its products that are in fp8.
+/// The fp8 copies of a matrix W [O, I]; empty for GEMMs that are not in fp8.
 struct Fp8Matrix {
     Fp8Rows rows;           ///< [O, I], for y = x W^T
     Fp8Rows columns;        ///< [I, O], for dx = dy W
-    bool gradient = false;  ///< whether dW = dy^T x is one, of micro-batches of a multiple of 16 tokens
+    bool gradient = false;  ///< dW = dy^T x is in fp8 for micro-batches of a multiple of 16 tokens
     bool forward() const { return !rows.empty(); }
     bool backward_input() const { return !columns.empty(); }
     bool backward_weight(int64_t tokens) const { return gradient && tokens % 16 == 0; }
 };
 
-/// Which products take part.
+/// Which GEMMs are in fp8.
 struct Fp8Rules {
-    int64_t min_outputs;  ///< forward products and input gradients: those of so many outputs or more
-    int64_t
-        min_gradient_side;  ///< weight gradients: those of matrices whose sides are both as long or longer
+    int64_t min_outputs;        ///< forward and input gradient: at least this many outputs
+    int64_t min_gradient_side;  ///< weight gradient: both sides of the matrix at least this long
 };
 
 class Fp8Weights {
   public:
-    /// No rules: no product takes part.
+    /// Without rules no GEMM is in fp8.
     explicit Fp8Weights(std::optional<Fp8Rules> rules) : rules_(rules) {}
 
-    /// While a model is built: another matrix, whose number is returned.
+    /// Adds a matrix, before allocate(), and returns its number.
     size_t add(const Shape& shape);
-    /// Bytes that allocate() takes.
+    /// Bytes that allocate() will take.
     int64_t bytes() const;
     void allocate(Context& ctx);
-    /// The copies of matrix `number` = its weights, f32 or bf16 [O, I], rounded.
+    /// The copies of matrix `number` = its weights, f32 or bf16 [O, I], quantised.
     void refresh(Context& ctx, size_t number, ConstTensor weights);
     const Fp8Matrix& matrix(size_t number) const { return matrices_[number]; }
 
-    /// How many products are in fp8, and why others are not: a line, empty where none is meant to be.
+    /// A line about how many GEMMs are in fp8 and why others are not; empty without rules.
     std::string describe() const;
 
   private:

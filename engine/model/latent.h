@@ -1,5 +1,5 @@
 #pragma once
-// A compressed vector per token, with or without an RMS norm between compression and use.
+// A latent vector per token, with or without an RMS norm between down- and up-projection.
 #include <string>
 
 #include "engine/model/attention.h"
@@ -8,17 +8,17 @@ namespace pastur {
 
 class Latent {
   public:
-    /// norm_name empty: no norm, and value() is the latent itself.
+    /// norm_name empty: no norm; value() is then the latent itself.
     Latent(Parameters& params, const std::string& norm_name, int64_t width, double eps);
 
     void plan(Context& ctx, Planner& planner, Planner::Temporaries& temporaries, int64_t tokens);
     /// What the up-projection reads, given the compressed c [N, width] (rows may be strided).
     ConstTensor forward(Context& ctx, ConstTensor c);
-    /// The same without computing it again.
+    /// What forward() returned.
     ConstTensor value(ConstTensor c) const { return normed() ? ConstTensor(normalised_) : c; }
-    /// Where the gradient of value() is to be written, dc being the gradient of c.
+    /// Receives the gradient of value(); dc is the gradient of c.
     Tensor value_gradient(Tensor dc) const { return normed() ? dnormalised_ : dc; }
-    /// dc = from the gradient written there. The norm's weight gradient is = or +=.
+    /// dc = gradient of c, from value_gradient(). The norm's weight gradient is = or +=.
     void backward(Context& ctx, Tensor dc, ConstTensor c, Update update);
 
   private:
@@ -29,7 +29,7 @@ class Latent {
     int64_t width_;
     float eps_;
     Tensor normalised_, rstd_;  ///< [N, width], f32 [N]
-    Tensor dnormalised_;        ///< within one backward
+    Tensor dnormalised_;        ///< within one backward()
 };
 
 }  // namespace pastur

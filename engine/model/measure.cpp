@@ -16,18 +16,18 @@ constexpr double kBurstSeconds = 5e-3, kTotalSeconds = 1.0;
 constexpr size_t kFewestBursts = 5;
 constexpr std::chrono::milliseconds kRest{250};
 
-/// Random numbers are drawn in fp32, so many at a time where they end up in bf16.
+/// Numbers that are drawn at a time, in fp32, for a bf16 tensor.
 constexpr int64_t kDrawn = int64_t{1} << 22;
 
 /// Times calls back to back.
 class Bursts {
   public:
     Bursts(Context& ctx, const std::function<void()>& call) : clock_(make_interval_clock(ctx)), call_(call) {
-        seconds(1);  // the first call may still plan, load code or fault pages in
+        seconds(1);  // the first call may plan, load code or fault pages in
         calls_ = static_cast<int64_t>(std::ceil(kBurstSeconds / std::max(seconds(2), 1e-7)));
     }
     int64_t calls() const { return calls_; }
-    /// Of a call, in a burst of kBurstSeconds at least.
+    /// Seconds per call, over a burst of at least kBurstSeconds.
     double seconds() { return seconds(calls_); }
 
   private:
@@ -67,7 +67,7 @@ double rested_seconds(Context& ctx, const std::function<void()>& call) {
     Bursts bursts(ctx, call);
     synchronize(ctx);
     std::this_thread::sleep_for(kRest);
-    bursts.seconds();  // idle, its clocks may have been lower, too
+    bursts.seconds();  // raises the clocks of an idle device
     std::vector<double> times;
     while (times.size() < kFewestBursts) times.push_back(bursts.seconds());
     return quantile(std::move(times), 0.5);
@@ -108,7 +108,7 @@ Tensor TensorPool::normal(DType dtype, const Shape& shape, float stddev) {
         fill_normal(ctx_, numbers, 0, stddev, seed_, stream_++);
         cast(ctx_, tensor.flat().slice(0, begin, count), numbers);
     }
-    synchronize(ctx_);  // before `drawn` goes
+    synchronize(ctx_);  // before `drawn` is freed
     return tensor;
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-// Timing of single calls, and the random numbers they work on.
+// Timing of single calls, and tensors of random numbers to time them on.
 #include <chrono>
 #include <functional>
 #include <vector>
@@ -11,20 +11,20 @@ namespace pastur {
 /// The p-quantile (0 to 1) by the nearest rank. values must not be empty.
 double quantile(std::vector<double> values, double p);
 
-/// Median seconds of one call, after a warm-up. Calls that queue work on ctx run back to back in bursts of at
-/// least some milliseconds, so that neither the clock nor the launch of a lone kernel shows; there are at
-/// least 5 bursts, and more while they take less than a second in all.
+/// Median seconds of one call, after a warm-up. Calls run back to back in bursts of at least 5 ms, which
+/// hides the clock's resolution and a single kernel's launch. There are at least 5 bursts, and more while
+/// they take less than a second in all.
 double median_seconds(Context& ctx, const std::function<void()>& call);
-/// The same of a device that has been idle for a moment, over fewer bursts, some hundredths of a second in
-/// all: the clock that a GPU has until it reaches its power limit, which is what short benchmarks see.
+/// Median seconds of one call on a device that has been idle for 0.25 s, over 5 bursts. A GPU then still has
+/// the clock that it holds until it reaches its power limit, which is what short benchmarks measure.
 double rested_seconds(Context& ctx, const std::function<void()>& call);
 
 double seconds_since(std::chrono::steady_clock::time_point begin);
 
-/// FLOP/s of a product in `dtype` as large as its rate needs, of normal numbers: [side, side] squared. By one
-/// of the two above.
+/// FLOP/s of a GEMM in `dtype`, [side, side] x [side, side] of normal numbers with side = product_side(ctx),
+/// timed by one of the two functions above.
 double product_flops_per_s(Context& ctx, DType dtype, decltype(median_seconds)& timing = median_seconds);
-/// That side: 8192 on CUDA, 2048 on the CPU.
+/// A side long enough for the GEMM's full rate: 8192 on CUDA, 2048 on the CPU.
 int64_t product_side(const Context& ctx);
 
 /// Tensors on ctx's device, filled once, freed with the pool.
@@ -33,7 +33,7 @@ class TensorPool {
     TensorPool(Context& ctx, uint64_t seed) : ctx_(ctx), seed_(seed) {}
     /// Uninitialised.
     Tensor empty(DType dtype, const Shape& shape);
-    /// N(0, stddev^2), f32 or bf16. Not zeros: their products would cost a GPU less power, hence less time.
+    /// N(0, stddev^2), f32 or bf16. GEMMs of zeros would take a GPU less power, hence less time.
     Tensor normal(DType dtype, const Shape& shape, float stddev = 1);
     Tensor constant(DType dtype, const Shape& shape, float value);
     /// i32 [count], uniform in [0, limit).

@@ -23,7 +23,7 @@ void Mlp::plan(Context& ctx, Planner& planner, int64_t tokens, Recompute level) 
     activation_ = level_ >= Recompute::kNorms ? dactivation_ : planner.keep(dtype, {tokens, ffn_});
     rounded_activation_ = down_proj_.take_rounded_x(temporaries, tokens);
     rounded_dgate_up_ = gate_up_proj_.take_rounded_dy(temporaries, tokens);
-    // Where products are in fp8, SwiGLU's pass is needed to round what they multiply.
+    // GEMMs in fp8 need SwiGLU's own pass, which quantises their inputs.
     if (!gate_up_proj_.reads_rounded().x && !down_proj_.reads_rounded().dy)
         fallback_ = linear_swiglu_fallback(ctx, dtype, width_, ffn_);
     for (const Linear* linear : {&gate_up_proj_, &down_proj_})

@@ -20,8 +20,7 @@ DType compute_dtype(const TrainConfig& config, Context& ctx) {
         fail(ExitCode::kUsage, "train.precision = \"bf16\" needs a CUDA device: the CPU computes in fp32");
     if (config.precision == Precision::kFp8 && !has_fp8(ctx))
         fail(ExitCode::kNoDevice,
-             "train.precision = \"fp8\" needs a GPU of compute capability 9.0; {} has no such products: take "
-             "bf16",
+             "train.precision = \"fp8\" needs a GPU of compute capability 9.0: take bf16; this is {}",
              device_name(ctx));
     return is_cuda(ctx) ? DType::kBF16 : DType::kF32;
 }
@@ -115,7 +114,7 @@ void Model::backward_body(Context& ctx, Tensor dx, ConstTensor tokens, Update up
         block->backward(ctx, dx, rope_table_, update);
         if (ready) ready(block->first_matrix_offset());
     }
-    // A tied embedding already holds the LM head's share of this pass.
+    // The gradient of a tied embedding already holds the LM head's share of this pass.
     embedding_backward(ctx, params_.grad(embedding_), dx, tokens,
                        config_.model.tie_embeddings ? Update::kAccumulate : update);
 }

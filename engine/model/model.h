@@ -1,6 +1,5 @@
 #pragma once
-// The whole network: embedding, layers, final norm, LM head. Reads like the paper; backward is forward read
-// upwards.
+// The whole network: embedding, layers, final norm, LM head.
 #include <functional>
 #include <memory>
 #include <string>
@@ -11,12 +10,12 @@
 
 namespace pastur {
 
-/// Told as backward goes: every matrix gradient from this element of the flat buffer on is complete.
+/// Called during backward: every matrix gradient from element `frontier` of the flat buffer on is complete.
 using GradientsReady = std::function<void(int64_t frontier)>;
 
 class Model {
   public:
-    /// Builds the parameter table; takes no memory. shape: the micro-batch every pass has.
+    /// Builds the parameter table and takes no memory. shape: of the micro-batch of every pass.
     Model(const Config& config, DType compute_dtype, const BatchShape& shape);
     Model(const Model&) = delete;  // its parts refer to its parameters
     Model& operator=(const Model&) = delete;
@@ -26,25 +25,24 @@ class Model {
     Parameters& params() { return params_; }
     const Parameters& params() const { return params_; }
 
-    /// What train.recompute says; of "auto" kNone, until somebody knows the memory there is: before
-    /// allocate().
+    /// The level of train.recompute; for "auto" kNone, until set_recompute() before allocate().
     Recompute recompute() const { return recompute_; }
     void set_recompute(Recompute level) { recompute_ = level; }
 
-    /// What allocate() will take for activations, and the scratch its ops need from ctx.
+    /// What allocate() will take for activations, and the scratch that its ops need from ctx.
     Planner measure(Context& ctx);
-    /// Once measured: a line of what fp8 takes part in, and one if attention is left to slow kernels; or
-    /// nothing.
+    /// After measure(): a line about what is in fp8 and a line for each part of a layer that runs on slower,
+    /// general kernels; or nothing.
     std::string describe_kernels() const;
-    /// Of activations and temporaries, once allocated.
+    /// Bytes of activations and temporaries, after allocate().
     int64_t allocated_bytes() const { return activations_.bytes(); }
     /// Takes the memory (parameters, activations, the context's scratch) and fills the rotary table.
     void allocate(Context& ctx, bool with_gradients);
 
     /// losses f32 [N] = cross-entropy of each position. tokens, targets i32 [N] = [B, T], on ctx's device.
     void forward(Context& ctx, Tensor losses, ConstTensor tokens, ConstTensor targets);
-    /// The same, and params().grad = or += scale * gradient of sum(losses). `ready` is called after every
-    /// layer.
+    /// forward(), and params().grad = or += scale * gradient of sum(losses). `ready` is called after every
+    /// layer's backward.
     void forward_backward(Context& ctx, Tensor losses, ConstTensor tokens, ConstTensor targets, float scale,
                           Update update, const GradientsReady& ready = {});
     /// logits [N, V] of the last forward pass, in the compute dtype.
@@ -74,9 +72,9 @@ class Model {
     SharedActivations shared_;
 };
 
-/// Trained numbers, and FLOPs of forward plus backward per token: 6 x matmul parameters (LM head in,
-/// embedding out) + causal attention 3 L H (d_qk + d_v) T. What train.recompute computes again is no work of
-/// the model's: TFLOP/s and MFU do not count it.
+/// Trained numbers, and FLOPs of forward plus backward per token: 6 x parameters of GEMMs (with the LM head,
+/// without the embedding) + causal attention 3 L H (d_qk + d_v) T. TFLOP/s and MFU count these model FLOPs
+/// only; recomputation is excluded.
 struct ModelSize {
     int64_t parameters;
     double flops_per_token;
@@ -84,8 +82,8 @@ struct ModelSize {
 };
 ModelSize size_of_model(const Config& config, const ParamTable& table);
 
-/// bf16 on CUDA unless fp32 is asked for; the CPU computes in fp32. Throws (kUsage) for bf16 on the CPU and
-/// (kNoDevice) for fp8 on a GPU that has no such products.
+/// bf16 on CUDA unless train.precision is fp32; fp32 on the CPU. Throws (kUsage) for bf16 on the CPU and
+/// (kNoDevice) for fp8 on a device without GEMMs in fp8.
 DType compute_dtype(const TrainConfig& config, Context& ctx);
 
 }  // namespace pastur

@@ -1,6 +1,6 @@
 #pragma once
-// The layout of all trained numbers: one table, so that parameters, gradients, Adam states and compute copies
-// are each one flat buffer and nobody computes an offset by hand.
+// The layout of all trained numbers, in one table: parameters, gradients, Adam states and compute copies are
+// each one flat buffer, and every offset is read from the table.
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -14,15 +14,15 @@ struct Param {
     std::string name;
     Shape shape;     ///< [out, in] for matrices, [n] for norms
     int64_t offset;  ///< in elements, into each flat buffer; set by ParamTable::layout
-    /// A matrix as it lies in memory: at least its rows and columns, with zeros beyond them.
+    /// Rows and columns in memory: those of the matrix and its padding, which is zero.
     int64_t stored_rows = 1, stored_columns = 0;
     bool is_matrix() const { return shape.rank() == 2; }
     int64_t stored() const { return stored_rows * stored_columns; }  ///< elements
-    /// The tensor in the flat buffer that begins at `flat`, f32; rows apart where columns are padded.
+    /// The tensor in the flat buffer that begins at `flat`, f32; rows are strided where columns are padded.
     Tensor in(std::byte* flat) const;
 };
 
-/// Matrices that read the same input lie one after the other and are used as one: [sum of rows, in].
+/// Matrices that read the same input lie one behind the other and are used as one matrix [sum of rows, in].
 struct ParamGroup {
     std::vector<size_t> members;  ///< indices into ParamTable::params(), in row order
     Shape shape;
@@ -37,7 +37,7 @@ struct FlatRange {
 
 enum class GroupId : size_t {};
 
-/// Matrices (normal init, weight decay) come first in the flat order, norms (ones, no decay) after them.
+/// In the flat order matrices (normal initialisation, weight decay) come first, then norms (ones, no decay).
 class ParamTable {
   public:
     struct Rows {
@@ -46,12 +46,12 @@ class ParamTable {
         int64_t stored = 0;  ///< 0: count
     };
     /// Several [rows, columns] matrices used as one. Padding to `stored` rows each and `stored_columns` (0:
-    /// columns) is part of the group's shape and of no parameter: it begins as zero, and a model must give it
-    /// no gradient.
+    /// columns) belongs to the group's shape but to no parameter. It starts as zero, and a model must leave
+    /// its gradient zero.
     GroupId add_matrix_group(const std::vector<Rows>& rows, int64_t columns, int64_t stored_columns = 0);
     GroupId add_matrix(const std::string& name, int64_t rows, int64_t columns, int64_t stored_columns = 0);
     GroupId add_norm(const std::string& name, int64_t width);
-    /// Assigns offsets; nothing may be added afterwards.
+    /// Assigns offsets. Nothing may be added afterwards.
     void layout();
     /// After layout(): makes the length of the flat buffers a multiple of `elements`.
     void pad(int64_t elements);
@@ -61,11 +61,12 @@ class ParamTable {
     const Param& named(const std::string& name) const;
     const std::vector<ParamGroup>& groups() const { return groups_; }
     const ParamGroup& group(GroupId id) const { return groups_[static_cast<size_t>(id)]; }
-    int64_t matrix_elements() const {
-        return matrix_elements_;
-    }                                                           ///< length of the decayed range, with padding
-    int64_t total_elements() const { return total_elements_; }  ///< length of each flat buffer, with padding
-    int64_t count() const;                                      ///< trained numbers, without padding
+    /// Length of the range of matrices, which weight decay covers, with padding.
+    int64_t matrix_elements() const { return matrix_elements_; }
+    /// Length of each flat buffer, with padding.
+    int64_t total_elements() const { return total_elements_; }
+    /// Trained numbers, without padding.
+    int64_t count() const;
 
   private:
     GroupId add_group(ParamGroup group);

@@ -27,7 +27,7 @@ int64_t Parameters::compute_bytes() const {
 
 void Parameters::allocate(Context& ctx, bool with_gradients) {
     master_ = pastur::allocate(ctx, master_bytes());
-    fill(ctx, flat_master(), 0.0f);  // the padding between groups stays zero for good
+    fill(ctx, flat_master(), 0.0f);  // the padding between groups stays zero
     if (compute_bytes() > 0) compute_ = pastur::allocate(ctx, compute_bytes());
     fp8_.allocate(ctx);
     if (with_gradients) {
@@ -72,7 +72,7 @@ Tensor Parameters::flat_compute() const {
     return Tensor(compute_.data(), compute_dtype_, {table_.matrix_elements()});
 }
 
-/// Which numbers a matrix begins with does not depend on its padding.
+/// The initial numbers of a matrix do not depend on its padding.
 void Parameters::draw(Context& ctx, const Param& param, uint64_t seed) {
     const Tensor weight = master(param);
     const auto normals = [&](Tensor flat) {
@@ -83,7 +83,7 @@ void Parameters::draw(Context& ctx, const Param& param, uint64_t seed) {
     const Tensor drawn(dense.data(), DType::kF32, param.shape);
     normals(drawn.flat());
     copy(ctx, weight, drawn);
-    synchronize(ctx);  // before `dense` goes
+    synchronize(ctx);  // before `dense` is freed
 }
 
 void Parameters::initialise(Context& ctx, uint64_t seed) {

@@ -1,6 +1,6 @@
 #pragma once
-// The trained numbers themselves: fp32 master weights, fp32 gradients and the copies kernels compute with,
-// under bf16 and for products in fp8.
+// The trained numbers: fp32 master weights, fp32 gradients, and the copies in bf16 and fp8 that kernels
+// compute with.
 #include "engine/model/fp8_weights.h"
 #include "engine/model/param_table.h"
 #include "kernels/base/context.h"
@@ -9,31 +9,32 @@ namespace pastur {
 
 class Parameters {
   public:
-    /// fp8: as Fp8Weights says.
+    /// fp8: the rules of Fp8Weights.
     explicit Parameters(DType compute_dtype, std::optional<Fp8Rules> fp8 = {})
         : compute_dtype_(compute_dtype), fp8_(fp8) {}
     DType compute_dtype() const { return compute_dtype_; }
-    /// Filled while the model is built; laid out by allocate().
+    /// Filled while the model is built, which ends with its layout.
     ParamTable& table() { return table_; }
     const ParamTable& table() const { return table_; }
-    /// A matrix of the table whose products may be in fp8; as fp8() numbers it.
+    /// Allows the GEMMs of a matrix of the table to be in fp8; returns its number in fp8().
     size_t offer_to_fp8(GroupId id);
     const Fp8Weights& fp8() const { return fp8_; }
 
-    /// Bytes of the buffers allocate() takes.
+    /// Bytes of the buffers that allocate() takes.
     int64_t master_bytes() const { return table_.total_elements() * size_of(DType::kF32); }
     int64_t compute_bytes() const;
     /// with_gradients = false: for evaluation only.
     void allocate(Context& ctx, bool with_gradients);
-    /// Instead of allocate(): weights alone, in memory of master_bytes() that somebody else keeps, as it is.
+    /// Instead of allocate(): master weights alone, in `memory` of master_bytes(), which the caller owns and
+    /// whose contents stay as they are.
     void place(std::byte* memory) { master_ = Buffer::borrow(memory, master_bytes()); }
 
-    /// What kernels multiply with: matrices in the compute dtype, norm weights in fp32.
+    /// What kernels read: matrices in the compute dtype, norm weights in fp32.
     Tensor value(GroupId id) const;
-    /// fp32, shape as value(id).
+    /// fp32, of the shape of value(id).
     Tensor grad(GroupId id) const;
 
-    /// Master weight and gradient of one named tensor, fp32; without padding, so that rows may be apart.
+    /// Master weight and gradient of one named tensor, fp32, without padding: rows may be strided.
     Tensor master(const Param& param) const;
     Tensor grad(const Param& param) const;
 
@@ -44,9 +45,9 @@ class Parameters {
     /// Matrices N(0, 0.02^2), keyed by (seed, name) so that variants share the weights they have in common;
     /// norms 1. Both backends draw the same numbers.
     void initialise(Context& ctx, uint64_t seed);
-    /// compute copies = round(master weights): after the masters were loaded or initialised.
+    /// Sets all compute copies from the master weights; after the masters were loaded or initialised.
     void refresh_compute(Context& ctx);
-    /// Of those, the ones in fp8, from what value() gives: after that has changed.
+    /// Sets the fp8 copies from value(); after an update has written value().
     void refresh_fp8(Context& ctx);
 
   private:
@@ -55,7 +56,7 @@ class Parameters {
     ParamTable table_;
     DType compute_dtype_;
     Fp8Weights fp8_;
-    std::vector<GroupId> fp8_groups_;  ///< by their numbers
+    std::vector<GroupId> fp8_groups_;  ///< by their numbers in fp8_
     Buffer master_, grad_, compute_;
 };
 

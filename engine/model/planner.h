@@ -1,6 +1,6 @@
 #pragma once
-// Memory is planned, not grown: the model describes every tensor it needs to a Planner, once to measure (no
-// memory behind it) and once to carve the tensors out of the one buffer that was allocated.
+// Memory is planned, not grown: the model describes every tensor it needs to a Planner, once to measure
+// (without memory) and once to carve the tensors out of the one buffer that was allocated.
 #include <algorithm>
 #include <cstdint>
 
@@ -11,7 +11,7 @@ namespace pastur {
 
 class Planner {
   public:
-    /// Measures only: the tensors handed out must not be touched.
+    /// Measures only: the tensors that it returns have no memory.
     Planner() = default;
     /// Carves from a buffer of at least the measured bytes(); `measured` is the planner that measured it.
     Planner(const Buffer& buffer, const Planner& measured)
@@ -31,8 +31,8 @@ class Planner {
         return {keep(DType::kF8E4M3, {rows, width}), keep(DType::kF32, {rows})};
     }
 
-    /// While it lives, keep() hands out memory that components take turns with: it starts at the same address
-    /// in every Turn. What one wrote is there until another one's turn comes.
+    /// While a Turn exists, keep() returns memory that all Turns share: it starts at the same address in each
+    /// of them. What one component writes there stays until another writes.
     class Turn {
       public:
         explicit Turn(Planner& planner) : planner_(planner) { planner_.turn_ = &used_; }
@@ -45,8 +45,8 @@ class Planner {
         int64_t used_ = 0;
     };
 
-    /// Memory that lives within one call of one component. Every Temporaries starts at the same address: two
-    /// of them overlap on purpose, tensors of the same one do not.
+    /// Memory for the length of one call of one component. Every Temporaries starts at the same address:
+    /// tensors of two of them overlap, tensors of one do not.
     class Temporaries {
       public:
         explicit Temporaries(Planner& planner) : planner_(planner) {}
@@ -64,7 +64,7 @@ class Planner {
         int64_t used_ = 0;
     };
 
-    /// Scratch an op will take from its context; ops run one after the other, so the largest one counts.
+    /// Scratch that an op will take from its context. Ops run one after the other, so the largest counts.
     void need_scratch(int64_t bytes) { scratch_ = std::max(scratch_, bytes); }
 
     int64_t kept_bytes() const { return kept_ + turns_; }
@@ -82,7 +82,7 @@ class Planner {
     std::byte* base_ = nullptr;
     int64_t turns_offset_ = 0, shared_offset_ = 0;
     int64_t kept_ = 0, turns_ = 0, shared_ = 0, scratch_ = 0;
-    int64_t* turn_ = nullptr;  ///< bytes used in the Turn that lives
+    int64_t* turn_ = nullptr;  ///< bytes used in the current Turn
 };
 
 }  // namespace pastur

@@ -1,7 +1,7 @@
 #pragma once
 // How an attention variant makes queries and keys from a layer's input, as plain data: the spectra build the
-// factors of M_h = Q_h^T K_h from it (engine/spectra/qk_factors.h). Weights W are stored [out, in] and named by
-// what follows the layer's prefix ("q_proj.weight").
+// factors of M_h = Q_h^T K_h from it (engine/spectra/qk_factors.h). Weights W are stored [out, in] and named
+// by what follows the layer's prefix ("q_proj.weight").
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -11,7 +11,8 @@ namespace pastur {
 
 /// Rows of a matrix that belong to one head.
 struct QkRows {
-    /// Empty: rows of a unit matrix. They pass the head's own matrix by and pick the last columns of its input.
+    /// Empty: rows of a unit matrix. They pass the head's own matrix by and pick the last columns of its
+    /// input.
     std::string weight;
     int64_t rows;        ///< of a head
     int64_t first = 0;   ///< row of head 0
@@ -25,8 +26,8 @@ struct QkLink {
     int64_t rows = 0;  ///< 0: all
 };
 
-/// The chain of matrices that makes the queries or the keys. The effective map of a head is its own rows times
-/// the links, in order; the last matrix of the chain reads the layer's input.
+/// The chain of matrices that makes the queries or the keys. The effective map of a head is its own rows
+/// times the links, in order; the last matrix of the chain reads the layer's input.
 struct QkSide {
     int64_t heads;             ///< of keys fewer than of queries where groups of heads, or all, share one
     std::vector<QkRows> head;  ///< stacked

@@ -46,7 +46,8 @@ std::string readers_of(const Field& field) {
     return fmt::format("{}", fmt::join(readers, " or "));
 }
 
-/// A line about each unread key, unless it only states what holds anyway: 0 (automatic), or the resolved value.
+/// A line about each unread key, unless it only states what holds anyway: 0 (automatic), or the resolved
+/// value.
 void report_unread(const RawRecipe& recipe, const std::vector<Unread>& unread,
                    std::vector<std::string>& ignored) {
     for (const auto& [field, value] : unread)

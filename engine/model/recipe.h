@@ -9,12 +9,12 @@
 
 namespace pastur {
 
-/// Reads a recipe, applies the preset under it and the overrides over it, fills the derived fields (everything
-/// in config.h that says "0: ..." or "empty: ...") and validates. A folder or run name given as an override
-/// replaces the globs or the run folder that the recipe derived from the old one. `ranks` share a step's
-/// sequences; the default micro-batch divides a rank's part. Settings for which the attention variant has no
-/// use keep their defaults; `ignored`, if not null, receives a line about each. Throws (kMissingInput, kUsage):
-/// file:line, the key, what was expected, and for an unknown key the nearest valid one.
+/// Reads a recipe, applies the preset under it and the overrides over it, fills the derived fields
+/// (everything in config.h that says "0: ..." or "empty: ...") and validates. A folder or run name given as
+/// an override replaces the globs or the run folder that the recipe derived from the old one. `ranks` share a
+/// step's sequences; the default micro-batch divides a rank's part. Settings for which the attention variant
+/// has no use keep their defaults; `ignored`, if not null, receives a line about each. Throws (kMissingInput,
+/// kUsage): file:line, the key, what was expected, and for an unknown key the nearest valid one.
 Config load_config(const std::string& path, const std::vector<Override>& overrides, int ranks = 1,
                    std::vector<std::string>* ignored = nullptr);
 /// load_config() of TOML text; `where` names it in errors.

@@ -5,7 +5,7 @@
 namespace pastur {
 namespace {
 
-/// Elements of all layers' matrices with `part` in their names.
+/// Elements of all matrices with `part` in their names.
 double matrix_elements(const ParamTable& table, const char* part) {
     int64_t elements = 0;
     for (const Param& param : table.params())
@@ -28,7 +28,7 @@ double recompute_flops_per_token(Recompute level, const Config& config, const Pa
     if (level < Recompute::kFfn) return 0;
     double flops = 2 * (matrix_elements(table, ".mlp.gate_proj.") + matrix_elements(table, ".mlp.up_proj."));
     if (level == Recompute::kFfn) return flops;
-    // The last layer's attention is still there when backward begins.
+    // The last layer's attention half is still in memory when backward begins.
     const auto layers = static_cast<double>(config.model.layers);
     const CoreWidths core = variant_of(config).core_widths(config);
     const auto attention =

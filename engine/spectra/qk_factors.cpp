@@ -24,8 +24,8 @@ void append_rows(Factor& factor, ConstTensor weight, int64_t first, int64_t rows
     for (int64_t i = 0; i < rows; ++i) factor.sources.push_back(weight.slice(0, first + i, 1).data<float>());
 }
 
-/// Appends one copy of a side's first factor: the rows of heads [begin, end). Rows of `terms` consecutive heads are
-/// added up.
+/// Appends one copy of a side's first factor: the rows of heads [begin, end). Rows of `terms` consecutive
+/// heads are added up.
 void append_heads(Factor& factor, const QkSide& side, int64_t begin, int64_t end, int64_t terms,
                   const std::string& prefix, const WeightLookup& lookup) {
     const size_t before = factor.sources.size();
@@ -53,8 +53,8 @@ std::string prefix_of(int64_t layer) {
     return fmt::format("model.layers.{}.self_attn.", layer);
 }
 
-/// The factors of a side, its heads' first. An item of one of `queries` heads takes the head of `side` that serves it;
-/// an item of every head takes all of them, `terms` consecutive ones added up.
+/// The factors of a side, its heads' first. An item of one of `queries` heads takes the head of `side` that
+/// serves it; an item of every head takes all of them, `terms` consecutive ones added up.
 std::vector<Factor> side_factors(const QkSide& side, const SpectralMatrix& matrix, int64_t queries,
                                  int64_t terms, const WeightLookup& lookup) {
     std::vector<Factor> factors(1);

@@ -204,8 +204,8 @@ TEST_F(CommandLine, SpectraSayWhatTheyCannotRead) {
     expect_failure("spectra nowhere", 66, {"nowhere"});
     expect_failure("spectra llama --scopes heads", 2, {"--scopes heads", "did you mean \"head\"?"});
     expect_failure("spectra llama --scopes rope", 2, {"--scopes rope"});
-    expect_failure("spectra llama --mp-variance mean", 2, {"--mp-variance mean", "did you mean median?"});
-    expect_failure("spectra llama --nulls gauss", 2, {"--nulls gauss", "product, mp, permuted"});
+    expect_failure("spectra llama --mp-variance mean", 2, {"--mp-variance mean", "did you mean \"median\"?"});
+    expect_failure("spectra llama --nulls gauss", 2, {"--nulls gauss", "\"product\", \"mp\", \"permuted\""});
     expect_failure("spectra llama llama --npz x.npz", 2, {"--npz"});
     expect_failure("spectra llama --json /proc/x", 74, {"/proc/x"});
     std::filesystem::resize_file(folder_.path() / "llama" / "model.safetensors", 50);

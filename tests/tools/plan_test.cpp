@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "engine/model/model.h"
 #include "engine/model/recipe.h"
 #include "engine/train/gradient_sync.h"
@@ -67,6 +69,21 @@ TEST_F(CommandLine, PlansWithoutDataOrGpu) {
     EXPECT_NE(eight.out.find("Adam moments, own parts"), std::string::npos);
     expect_failure("plan " + recipe + " --gpus 3", 2, {"does not divide over 3 ranks"});
     expect_failure("plan " + recipe + " --gpus 0", 2, {"--gpus"});
+}
+
+TEST_F(CommandLine, IgnoresSettingsOfOtherVariantsWithALineEach) {
+    write("study.toml", "[attention]\nkv_rank = 32\n[diagnostics]\nscopes = [\"layer\", \"rope\"]\n");
+    const Result mha = run("plan study.toml --device cpu");
+    EXPECT_EQ(mha.code, 0) << mha.err;
+    EXPECT_EQ(std::count(mha.err.begin(), mha.err.end(), '\n'), 2) << mha.err;
+    EXPECT_NE(mha.err.find("pastur: study.toml:2: [attention] kv_rank = 32 is ignored"), std::string::npos)
+        << mha.err;
+    EXPECT_NE(mha.err.find("pastur: study.toml:4: [diagnostics] scopes: \"rope\" is ignored"),
+              std::string::npos)
+        << mha.err;
+    const Result decoupled = run("plan study.toml --device cpu --attention.variant=mla-decoupled");
+    EXPECT_EQ(decoupled.code, 0);
+    EXPECT_EQ(decoupled.err, "");
 }
 
 /// The memory of a rank with train.recompute = "none" in the table of micro-batches, in MiB; 0: no such row.

@@ -30,38 +30,45 @@ constexpr const char* kCudaRecipe =
     "[model]\npreset = \"130m\"\n[data]\nseq_len = 256\n[train]\nglobal_batch = 512\ngrad_clip = 1.0\n";
 
 Config base_config(const BenchArguments& arguments, bool cuda) {
-    if (!arguments.recipe.empty()) return load_config(arguments.recipe, arguments.overrides);
-    return parse_config(cuda ? kCudaRecipe : kCpuRecipe, "bench", arguments.overrides);
+    if (!arguments.recipe.empty()) return load_recipe(arguments.recipe, arguments.overrides);
+    std::vector<std::string> ignored;
+    const Config config =
+        parse_config(cuda ? kCudaRecipe : kCpuRecipe, "bench", arguments.overrides, 1, &ignored);
+    report_ignored(ignored);
+    return config;
 }
 
-std::vector<std::string> variant_names(const std::string& list) {
+/// The variants that --variants names; without it all of them if there is no recipe, else none.
+std::vector<Variant> variants_of(const BenchArguments& arguments) {
     const std::vector<std::string> known = variant_names();
-    std::vector<std::string> names;
+    std::string list = arguments.variants;
+    if (list.empty() && !arguments.recipe.empty()) return {};
+    if (list.empty()) list = fmt::format("{}", fmt::join(known, ","));
+    std::vector<Variant> variants;
     for (size_t begin = 0; begin <= list.size();) {
         const size_t end = std::min(list.find(',', begin), list.size());
-        names.push_back(list.substr(begin, end - begin));
-        if (std::find(known.begin(), known.end(), names.back()) == known.end())
-            fail(ExitCode::kUsage, "--variants: unknown variant \"{}\"; did you mean \"{}\"? (of {})",
-                 names.back(), nearest_name(names.back(), known), fmt::join(known, ", "));
+        const std::string name = list.substr(begin, end - begin);
+        if (std::find(known.begin(), known.end(), name) == known.end())
+            fail(ExitCode::kUsage, "--variants: unknown variant \"{}\"; did you mean \"{}\"? (of {})", name,
+                 nearest_name(name, known), fmt::join(known, ", "));
+        variants.push_back(variant_named(name));
         begin = end + 1;
     }
-    return names;
+    return variants;
 }
 
-std::vector<Config> configs_of(const BenchArguments& arguments, const std::vector<std::string>& variants,
+std::vector<Config> configs_of(const BenchArguments& arguments, const std::vector<Variant>& variants,
                                bool cuda) {
     const Config base = base_config(arguments, cuda);
     std::vector<Config> configs;
-    for (const std::string& variant : variants) configs.push_back(with_variant(base, variant_named(variant)));
+    for (const Variant variant : variants) configs.push_back(with_variant(base, variant));
     if (variants.empty()) configs.push_back(base);
     return configs;
 }
 
 int bench(const BenchArguments& arguments) {
     const Device device = parse_device(arguments.device);
-    const std::vector<std::string> variants =
-        arguments.variants.empty() ? (arguments.recipe.empty() ? variant_names() : std::vector<std::string>{})
-                                   : variant_names(arguments.variants);
+    const std::vector<Variant> variants = variants_of(arguments);
     Context ctx = make_context(device);
     const std::vector<Config> configs = configs_of(arguments, variants, is_cuda(ctx));
     const DType dtype = compute_dtype(configs.front().train, ctx);

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "engine/model/recipe.h"
 #include "engine/model/variants.h"
 #include "engine/train/environment.h"
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "engine/config/nearest_name.h"
+#include "engine/io/console.h"
 #include "engine/model/recipe.h"
 #include "kernels/base/error.h"
 
@@ -80,6 +81,17 @@ std::vector<Override> overrides_of(const CLI::App& command) {
         overrides.emplace_back(name.substr(2), argument.substr(name.size() + 1));
     }
     return overrides;
+}
+
+Config load_recipe(const std::string& path, const std::vector<Override>& overrides, int ranks, int rank) {
+    std::vector<std::string> ignored;
+    const Config config = load_config(path, overrides, ranks, &ignored);
+    if (rank == 0) report_ignored(ignored);
+    return config;
+}
+
+void report_ignored(const std::vector<std::string>& lines) {
+    for (const std::string& line : lines) Console::err().write(fmt::format("pastur: {}\n", line));
 }
 
 void fail_unknown(const CLI::App& command, const std::string& argument) {

@@ -17,6 +17,12 @@ std::vector<std::string> gather_overrides(const std::vector<std::string>& argume
 /// there is an unknown argument: throws (kUsage).
 std::vector<Override> overrides_of(const CLI::App& command);
 
+/// load_config(). Rank 0 writes a line to standard error about each setting that is ignored.
+Config load_recipe(const std::string& path, const std::vector<Override>& overrides, int ranks = 1,
+                   int rank = 0);
+/// Writes `lines`, the ignored settings of parse_config(), to standard error.
+void report_ignored(const std::vector<std::string>& lines);
+
 /// The names of its subcommands.
 std::vector<std::string> subcommand_names(const CLI::App& command);
 /// "pastur data prepare"

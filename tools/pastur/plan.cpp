@@ -154,7 +154,7 @@ void print_scaling(const Config& config, DType dtype, const Links& links, int ba
 int plan(const PlanArguments& arguments) {
     World world = arguments.measure ? World::from_environment() : World();
     const int ranks = arguments.measure ? world.size() : arguments.gpus;
-    const Config config = load_config(arguments.recipe, arguments.overrides, ranks);
+    const Config config = load_recipe(arguments.recipe, arguments.overrides, ranks, world.rank());
     const int64_t micro_batches = micro_batches_of(config, ranks);
     Context ctx = rank_context(arguments.device, world);
     const bool here = arguments.measure || arguments.device == "cpu";

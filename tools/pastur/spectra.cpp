@@ -15,6 +15,7 @@
 #include "engine/train/model_folder.h"
 #include "tools/pastur/commands.h"
 #include "tools/pastur/data_progress.h"
+#include "tools/pastur/overrides.h"
 #include "tools/pastur/spectra_text.h"
 
 namespace pastur {
@@ -117,7 +118,7 @@ std::string histograms(const Result& result) {
 int calibrate(Context& ctx, const SpectraArguments& arguments) {
     std::string json_lines;
     for (const std::string& path : arguments.paths) {
-        Config config = load_config(path, {});
+        Config config = load_recipe(path, {});
         config.diagnostics = arguments.settings;
         config.diagnostics.scopes = scopes_of(config, arguments.settings.scopes);
         ProgressLine progress;

@@ -39,7 +39,7 @@ void report_on(const std::filesystem::path& run_dir) {
 }
 
 int train(const TrainArguments& arguments, World& world, std::unique_ptr<Comm>& comm) {
-    const Config config = load_config(arguments.recipe, arguments.overrides, world.size());
+    const Config config = load_recipe(arguments.recipe, arguments.overrides, world.size(), world.rank());
     Context ctx = rank_context(arguments.device, world);
     comm = make_comm(world, ctx, arguments.comm);
     comm->watch(config.train.comm_timeout_s);

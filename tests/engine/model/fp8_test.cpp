@@ -129,21 +129,21 @@ TEST(Fp8Weights, TakeWhatIsWideEnoughAndFits) {
     EXPECT_EQ(model("")->params().fp8().bytes(), 0);
     EXPECT_EQ(
         describe(*model("16")),
-        "fp8 (e4m3): 16 of the layers' 16 forward products and input gradients, those of 16 outputs and "
-        "more, and 8 of 8 weight gradients, those of 16 rows and columns and more\n");
+        "fp8 (e4m3): 16 of the layers' 16 forward and input-gradient GEMMs (at least 16 outputs) and 8 of "
+        "8 weight gradients (at least 16 rows and columns)\n");
     EXPECT_EQ(
         describe(*model("160")),
-        "fp8 (e4m3): 6 of the layers' 16 forward products and input gradients, those of 160 outputs and "
-        "more, and 0 of 8 weight gradients, those of 160 rows and columns and more\n");
+        "fp8 (e4m3): 6 of the layers' 16 forward and input-gradient GEMMs (at least 160 outputs) and 0 of "
+        "8 weight gradients (at least 160 rows and columns)\n");
     // Rows of gate+up, q+k+v and columns of down, each with 4 bytes a row: 2 x (320 + 192 + 160) x 64.
     EXPECT_GE(model("160")->params().fp8().bytes(), 2 * (320 + 192 + 160) * (64 + 4));
     EXPECT_LT(model("160")->params().fp8().bytes(), 2 * (320 + 192 + 160) * (64 + 4) + 12 * kAlignment);
     // 168 is stored as it is: gate+up has 336 rows, down 168 columns.
     EXPECT_EQ(
         describe(*model("160", "168")),
-        "fp8 (e4m3): 4 of the layers' 16 forward products and input gradients, those of 160 outputs and "
-        "more, and 0 of 8 weight gradients, those of 160 rows and columns and more; not 2 whose matrix has a "
-        "side that is no multiple of 16\n");
+        "fp8 (e4m3): 4 of the layers' 16 forward and input-gradient GEMMs (at least 160 outputs) and 0 of "
+        "8 weight gradients (at least 160 rows and columns); 2 that are wide enough have a matrix with a "
+        "side that is not a multiple of 16\n");
 }
 
 TEST(Fp8Weights, AreInTheMemoryPlan) {
