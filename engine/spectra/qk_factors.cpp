@@ -12,7 +12,7 @@ namespace {
 
 constexpr int64_t kEveryHead = -1;
 
-/// A weight, f32 [rows, columns] with rows apart.
+/// The weight of this name, f32 [rows, columns]; rows may be strided.
 ConstTensor matrix_named(const std::string& name, const WeightLookup& lookup) {
     const ConstTensor weight = lookup(name);
     PASTUR_CHECK(weight.rank() == 2 && weight.stride(1) == 1, "{} is {}", name, describe(weight));
@@ -87,7 +87,7 @@ std::vector<Factor> transposed(std::vector<Factor> factors) {
     return factors;
 }
 
-/// At initialisation. The terms of a sum share the links of their queries.
+/// The form of a part at initialisation. The terms of a sum share the links of their queries.
 SpectralMatrix::Form form_of(const QkForm& form, const QkPart& part, bool literal) {
     if (!form.content || &part != &form.whole) return SpectralMatrix::Form::kProduct;
     return literal || !part.query.links.empty() ? SpectralMatrix::Form::kOther
@@ -105,11 +105,11 @@ SpectralMatrix qk_matrix(const Config& config, const QkForm& form, const QkPart&
     }
     matrix.product.items = static_cast<int64_t>(matrix.items.size());
     matrix.product.group = per_head ? heads : 1;
-    // In the sum of all M_h, heads that meet the same keys are added up.
+    // In the sum of all M_h, the queries of heads with the same keys are added up.
     const int64_t terms = literal ? 1 : heads / part.key.heads;
     std::vector<Factor> query = side_factors(part.query, matrix, heads, terms, lookup);
     std::vector<Factor> key = side_factors(part.key, matrix, heads, 1, lookup);
-    // Q^T K, or Q K^T as it would be typed.
+    // Q^T K; the literal form is Q K^T.
     std::vector<Factor>& factors = matrix.product.factors;
     factors = literal ? std::move(query) : transposed(std::move(query));
     std::vector<Factor> right = literal ? transposed(std::move(key)) : std::move(key);
@@ -118,7 +118,7 @@ SpectralMatrix qk_matrix(const Config& config, const QkForm& form, const QkPart&
     return matrix;
 }
 
-/// Every matrix by itself; those of one short name and shape together.
+/// Appends each weight matrix on its own; those of one short name and shape share a SpectralMatrix.
 void append_weights(std::vector<SpectralMatrix>& matrices, const std::vector<NamedShape>& weights,
                     const WeightLookup& lookup) {
     std::map<std::tuple<std::string, int64_t, int64_t>, size_t> known;

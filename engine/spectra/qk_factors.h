@@ -1,8 +1,7 @@
 #pragma once
-// Which matrices of a model are decomposed, as products of its weights: the variants' query-key forms
-// (VARIANTS: effective key map at zero relative position; SPECTRA: scopes). Weights W are stored [out, in],
-// so that with Q_h the rows of a head's effective query map [w, C] and K_h those of its key map, M_h = Q_h^T
-// K_h.
+// Which matrices of a model are decomposed, as products of its weights: the query-key forms of the variants
+// (VARIANTS: effective key map at zero relative position; SPECTRA: scopes). Weights W are stored [out, in]:
+// with Q_h the rows of a head's effective query map [w, C] and K_h those of its key map, M_h = Q_h^T K_h.
 #include <functional>
 #include <string>
 #include <vector>
@@ -13,18 +12,18 @@
 
 namespace pastur {
 
-/// Matrices of one name and one shape, all solved together.
+/// Matrices of one name and one shape, which are solved together.
 struct SpectralMatrix {
     struct Item {
         int64_t layer;  ///< -1: of no layer (embedding, LM head)
         int64_t head;   ///< -1: of all heads
     };
     std::string name;         ///< qk, qk_content, qk_rope, qk_literal, or a weight's short name
-    std::vector<Item> items;  ///< as the product counts them
+    std::vector<Item> items;  ///< in the order of the product's items
     FactorProduct product;
-    /// Whether, at initialisation, M is a product of independent Gaussian matrices, or a sum of such products
-    /// that share no factor (the whole query-key form of mla-decoupled). Neither: that form after a low-rank
-    /// query (q_rank), which both of its parts have, and as a framework's user would type it.
+    /// What M is at initialisation: a product of independent Gaussian matrices, a sum of such products that
+    /// share no factor (the whole query-key form of mla-decoupled), or neither (that sum with a low-rank
+    /// query, whose down-projection both terms share, and the literal form of a sum).
     enum class Form : uint8_t { kProduct, kSumOfProducts, kOther };
     Form form = Form::kProduct;
     /// Names of the matrices that a kSumOfProducts adds up, of the same items.
@@ -38,16 +37,16 @@ struct NamedShape {
     Shape shape;
 };
 
-/// The matrices of these scopes, all layers. Gains of latent norms are folded in. `weights` are the model's
-/// tensors, of which scope "weights" takes the matrices; lookup is asked for each tensor used, and its
-/// answer's address is kept.
+/// The matrices of these scopes, which the variant has (VariantInfo::scopes), of all layers. Gains of latent
+/// norms are folded in. `weights` are the model's tensors; scope "weights" takes the matrices among them.
+/// lookup is called for each tensor that is used, and the address of its result is kept.
 std::vector<SpectralMatrix> spectral_matrices(const Config& config, const std::vector<Scope>& scopes,
                                               const std::vector<NamedShape>& weights,
                                               const WeightLookup& lookup);
 
-/// The products alone, in their order: what a SpectrumSolver takes.
+/// The products alone, in their order, as SpectrumSolver expects them.
 std::vector<FactorProduct> products_of(const std::vector<SpectralMatrix>& matrices);
-/// What `weights` of spectral_matrices() is for a model's parameters.
+/// `weights` of spectral_matrices() for a model's parameters.
 std::vector<NamedShape> shapes_of(const ParamTable& table);
 
 /// "model.layers.3.self_attn.q_proj.weight" -> {3, "q_proj"}; "lm_head.weight" -> {-1, "lm_head"}.

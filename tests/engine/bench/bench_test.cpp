@@ -12,6 +12,7 @@
 #include "engine/bench/bench_ops.h"
 #include "engine/model/measure.h"
 #include "engine/model/recipe.h"
+#include "engine/model/variants.h"
 #include "kernels/fill.h"
 #include "kernels/matmul.h"
 #include "tests/support/model_harness.h"
@@ -74,7 +75,7 @@ TEST_P(Bench, PartsMakeUpTheStep) {
     // Products of the formulas: what the model counts, and the scores that attention's backward pass computes
     // again (one of its five products).
     const double again = static_cast<double>(config.model.layers * config.model.heads *
-                                             core_widths(config).qk * config.data.seq_len);
+                                             variant_of(config).core_widths(config).qk * config.data.seq_len);
     EXPECT_NEAR(flops / (static_cast<double>(bench.tokens) * (bench.size.flops_per_token + again)), 1.0,
                 1e-9);
 }

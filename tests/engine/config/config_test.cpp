@@ -1,4 +1,4 @@
-// Recipes: what is read, what is derived, and what every mistake is told.
+// Recipes: what is read, what is derived, and the message for every mistake.
 #include "engine/config/config.h"
 
 #include <gtest/gtest.h>
@@ -65,8 +65,8 @@ TEST(Config, PresetsHaveTheSizesOfTheDesign) {
 TEST(Config, DefaultsYieldToPresetRecipeAndOverride) {
     const std::string recipe = "[model]\npreset = \"30m\"\nlayers = 3\n[train]\nlr = 0.5\nsteps = 7\n";
     const Config c = parse(recipe, {{"train.lr", "0.25"}, {"train.lr", "0.125"}, {"model.preset", "130m"}});
-    EXPECT_EQ(c.model.d_model, 768);  // of the overriding preset
-    EXPECT_EQ(c.model.layers, 3);     // what the recipe says, a preset does not touch
+    EXPECT_EQ(c.model.d_model, 768);  // from the overriding preset
+    EXPECT_EQ(c.model.layers, 3);     // a preset does not change what the recipe sets
     EXPECT_EQ(c.train.lr, 0.125);     // the last override
     EXPECT_EQ(c.train.steps, 7);
     EXPECT_EQ(c.train.beta2, 0.999);
@@ -260,7 +260,7 @@ TEST(ConfigError, ChecksEveryItemOfAList) {
 TEST(ConfigError, BoundsWhatItReads) {
     expect_usage(std::string(100'000, '#'), {"recipe.toml: expected a recipe of at most 65536 bytes"});
     expect_usage("\na" + std::string(17, '.') + "a = 1\n", {"recipe.toml:2: expected at most 16 dots"});
-    std::string deep;  // as deep as the rules let it: parsed, and destroyed, without running out of stack
+    std::string deep;  // the deepest text that the rules admit: parsed and destroyed without a stack overflow
     for (int i = 0; i < 120; ++i) deep += "{a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a = [\n";
     expect_usage("a = " + deep, {"recipe.toml"});
     for (int i = 0; i < 120; ++i) deep += "]}";
@@ -326,8 +326,7 @@ TEST(ConfigError, ChecksBatchesAndSchedule) {
     expect_usage("[run]\nname = \"a/b\"\n", {"name = \"a/b\" (recipe.toml:2)"});
 }
 
-/// The config, after checking that reading it ignored one setting per entry of `lines`, with these parts in its
-/// line.
+/// Parses, and checks that one setting was ignored per entry of `lines`, with those parts in its message.
 Config expect_ignored(const std::string& toml, const std::vector<std::vector<std::string>>& lines,
                       const Overrides& overrides = {}) {
     SCOPED_TRACE(toml);
@@ -337,7 +336,7 @@ Config expect_ignored(const std::string& toml, const std::vector<std::vector<std
     for (size_t i = 0; i < std::min(ignored.size(), lines.size()); ++i)
         for (const std::string& part : lines[i])
             EXPECT_NE(ignored[i].find(part), std::string::npos) << part << " in " << ignored[i];
-    // A resolved recipe reads back without a line.
+    // A resolved recipe reads back without a message.
     std::vector<std::string> again;
     EXPECT_TRUE(parse_config(to_toml(config), "resolved.toml", {}, 1, &again) == config);
     EXPECT_TRUE(again.empty()) << again.front();
@@ -374,7 +373,7 @@ TEST(Config, IgnoresScopesThatTheVariantLacksWithALine) {
               std::vector<Scope>{Scope::kLayer});
     EXPECT_EQ(expect_ignored(scopes, {}, {{"attention.variant", "mla-decoupled"}}).diagnostics.scopes,
               (std::vector<Scope>{Scope::kLayer, Scope::kContent, Scope::kRope}));
-    // Without any left, the variant's own.
+    // If none remains, the defaults of the variant.
     EXPECT_EQ(expect_ignored("", {{"--diagnostics.scopes: ", "\"rope\""}}, {{"diagnostics.scopes", "rope"}})
                   .diagnostics.scopes,
               (std::vector<Scope>{Scope::kHead, Scope::kLayer}));
@@ -397,7 +396,7 @@ TEST(Config, LoadsFromAFile) {
     expect_error(ExitCode::kUsage, {"is a folder"}, [&] { load_config(folder.path(), {}); });
 }
 
-// A few hundred damaged recipes, always the same: each is read or refused, and what is read can be written.
+// A fixed set of damaged recipes: each is read or refused, and what is read can be written.
 TEST(ConfigProperty, AnyMutationIsReadOrRefused) {
     std::string whole = to_toml(parse(variant("mla-decoupled"), {{"data.dir", "d"}}));
     const std::string alphabet = "\"'[]{}=.,#\\\n\t -+_019aeEftx\xff\x80\xc3";

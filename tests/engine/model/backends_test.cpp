@@ -16,7 +16,7 @@ struct Trace {
     NamedValues weights;
 };
 
-/// nano's shapes, so that every tile of every kernel is entered, from the seeded initial weights.
+/// Ten steps from the seeded initial weights. The shapes of nano enter every tile of every kernel.
 Trace ten_steps(const std::string& variant, Context& ctx) {
     const BatchShape shape{4, 128};
     const Config config = parse_config("[model]\npreset = \"nano\"\n[attention]\nvariant = \"" + variant +
@@ -59,12 +59,13 @@ TEST_P(Backends, TenStepsAgree) {
         EXPECT_NEAR(cuda.losses[i], cpu.losses[i], 1e-4 * cpu.losses[i]) << "step " << step;
     }
     for (const auto& [name, want] : cpu.weights) {
-        // Adam turns a gradient lost in rounding into a step of either sign: rare, and bounded by lr a step.
+        // Adam turns a gradient below rounding into a step of either sign. That is rare, and at most lr per
+        // step.
         EXPECT_LT(relative_distance(cuda.weights.at(name), want), 2e-3) << name;
     }
 }
 
-// A layer so wide that its products end in other ops on Hopper (linear_rope.h, linear_swiglu.h), in bf16.
+// A layer wide enough for the fused GEMMs of Hopper (linear_rope.h, linear_swiglu.h), in bf16.
 TEST_P(Backends, WideLayersAgree) {
     if (cuda_device_count() == 0) GTEST_SKIP() << "needs a CUDA device to compare the CPU with";
     const BatchShape shape{2, 70};
@@ -82,7 +83,7 @@ TEST_P(Backends, WideLayersAgree) {
     const double want = cpu.forward_backward(batch);
     EXPECT_NEAR(cuda.forward_backward(batch), want, 0.02 * want);
     const NamedValues got = cuda.gradients();
-    // bf16 loses some per cent on the way; a head that is not rotated, or twice, all of its gradient.
+    // bf16 loses a few per cent; a head that is not rotated, or rotated twice, has an unrelated gradient.
     for (const auto& [name, gradient] : cpu.gradients())
         EXPECT_LT(relative_distance(got.at(name), gradient), 0.1) << name;
 }

@@ -1,4 +1,5 @@
-// train.precision = "fp8" in a whole network: which products it takes, and what it costs.
+// train.precision = "fp8" in a whole network: which GEMMs are in fp8, and what that does to losses and
+// gradients.
 #include <cmath>
 
 #include "engine/model/recipe.h"
@@ -11,7 +12,7 @@ namespace {
 
 constexpr BatchShape kShape{2, 16};
 
-/// fp8 in products of so many outputs, and weight gradients of so long sides, or more; empty: no fp8.
+/// fp8_from: least number of outputs, and least side of a weight gradient, for fp8; empty: no fp8.
 Config recipe(const VariantCase& variant, const std::string& fp8_from) {
     const std::string train =
         fp8_from.empty()
@@ -25,8 +26,8 @@ Config recipe(const VariantCase& variant, const std::string& fp8_from) {
         "recipe", {});
 }
 
-/// Sides that are multiples of 16, but for one of prerope_odd, whose latent makes others' rows start
-/// anywhere.
+/// All sides are multiples of 16, except for the value latent of prerope_odd, which misaligns the rows that
+/// follow it.
 const std::vector<VariantCase> kVariants = {
     {"mha", "variant = \"mha\"", ""},
     {"mha_tied", "variant = \"mha\"", "tie_embeddings = true"},
@@ -40,7 +41,7 @@ const std::vector<VariantCase> kVariants = {
 class Fp8Model : public OpTest<VariantCase> {
   protected:
     void SetUp() override {
-        if (!has_fp8(ctx())) GTEST_SKIP() << device_name(ctx()) << " has no products of e4m3 numbers";
+        if (!has_fp8(ctx())) GTEST_SKIP() << device_name(ctx()) << " has no GEMM of e4m3 numbers";
     }
     struct Outcome {
         std::vector<double> losses;
@@ -84,9 +85,9 @@ TEST_P(Fp8Model, GradientsAreThoseOfFullPrecisionToRounding) {
     const double loss = exact.forward_backward(batch), loss_in_fp8 = rounded.forward_backward(batch);
     EXPECT_NEAR(loss_in_fp8, loss, 0.05 * loss);
     const double difference = distance(rounded.gradients(), exact.gradients());
-    // e4m3 keeps 4 bits: each of some ten products in a row adds 2 to 4 %.
+    // e4m3 has a mantissa of 4 bits: each of about ten GEMMs in a row adds 2 to 4 %.
     EXPECT_LT(difference, 0.35);
-    EXPECT_GT(difference, 0.01) << "nothing was rounded";
+    EXPECT_GT(difference, 0.01) << "nothing was quantised";
 }
 
 TEST_P(Fp8Model, LearnsAsInFullPrecision) {
@@ -99,13 +100,13 @@ TEST_P(Fp8Model, LearnsAsInFullPrecision) {
 
 TEST_P(Fp8Model, RecomputingChangesNoBit) {
     Config config = recipe(shape(), "16");
-    config.train.recompute = "none";
+    config.train.recompute = Recompute::kNone;
     const Outcome kept = train(config, 3);
-    for (const char* level : {"ffn", "block"}) {
+    for (const Recompute level : {Recompute::kFfn, Recompute::kBlock}) {
         config.train.recompute = level;
         const Outcome again = train(config, 3);
-        EXPECT_EQ(again.losses, kept.losses) << level;
-        EXPECT_EQ(again.weights, kept.weights) << level;
+        EXPECT_EQ(again.losses, kept.losses) << name_of(level);
+        EXPECT_EQ(again.weights, kept.weights) << name_of(level);
     }
 }
 
@@ -135,10 +136,11 @@ TEST(Fp8Weights, TakeWhatIsWideEnoughAndFits) {
         describe(*model("160")),
         "fp8 (e4m3): 6 of the layers' 16 forward and input-gradient GEMMs (at least 160 outputs) and 0 of "
         "8 weight gradients (at least 160 rows and columns)\n");
-    // Rows of gate+up, q+k+v and columns of down, each with 4 bytes a row: 2 x (320 + 192 + 160) x 64.
+    // Rows of gate+up and q+k+v and columns of down, with a scale of 4 bytes per row: 2 x (320 + 192 + 160) x
+    // 64.
     EXPECT_GE(model("160")->params().fp8().bytes(), 2 * (320 + 192 + 160) * (64 + 4));
     EXPECT_LT(model("160")->params().fp8().bytes(), 2 * (320 + 192 + 160) * (64 + 4) + 12 * kAlignment);
-    // 168 is stored as it is: gate+up has 336 rows, down 168 columns.
+    // 168 is not padded: gate+up has 336 rows, down 168 columns.
     EXPECT_EQ(
         describe(*model("160", "168")),
         "fp8 (e4m3): 4 of the layers' 16 forward and input-gradient GEMMs (at least 160 outputs) and 0 of "

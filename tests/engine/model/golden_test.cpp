@@ -1,5 +1,4 @@
-// The engine against numbers it had no part in: the float64 PyTorch script tests/golden/make_golden.py wrote
-// them.
+// The engine against independent numbers, written by the float64 PyTorch script tests/golden/make_golden.py.
 #include <cmath>
 #include <filesystem>
 
@@ -29,7 +28,7 @@ std::filesystem::path golden_folder() {
     return source_folder() / "tests" / "golden";
 }
 
-/// Largest difference over the largest magnitude: what make_golden.py --float32 prints.
+/// Largest difference over the largest magnitude, as make_golden.py --float32 prints it.
 double distance(const std::vector<double>& got, const std::vector<double>& want) {
     EXPECT_EQ(got.size(), want.size());
     double difference = 0, scale = 1e-30;
@@ -56,7 +55,7 @@ class Golden : public OpTest<GoldenCase> {
         if (entry.dtype == "F64") return as_doubles(0.0);
         return entry.dtype == "F32" ? as_doubles(0.0f) : as_doubles(int32_t{});
     }
-    /// Every tensor whose name begins with `prefix`, under the rest of its name.
+    /// Every tensor whose name begins with `prefix`, by the rest of its name.
     NamedValues read_all(const std::string& prefix) const {
         NamedValues named;
         for (const auto& [name, entry] : file_.entries())
@@ -72,7 +71,8 @@ class Golden : public OpTest<GoldenCase> {
     }
     BatchShape batch_shape() const { return {config_.train.global_batch, config_.data.seq_len}; }
 
-    /// fp32 keeps 1e-4. In bf16 every activation carries 2^-9; a gradient has passed some thirty of them.
+    /// 1e-4 in fp32. In bf16 every activation has an error of 2^-9, and a gradient depends on about thirty of
+    /// them.
     double tolerance() const { return dtype() == DType::kF32 ? 1e-4 : 6e-2; }
     void expect_near(const NamedValues& got, const NamedValues& want) const {
         ASSERT_EQ(got.size(), want.size());
@@ -112,8 +112,8 @@ TEST_P(Golden, TenSteps) {
         norms.push_back(std::sqrt(sum));
     }
     EXPECT_LT(distance(losses, read("step_losses")), tolerance());
-    // Adam divides by the gradient's size, so that the sign of one lost in bf16's rounding moves a weight by
-    // lr: the losses stay together; single weights, and the small norms near the end, do not.
+    // Adam divides by the gradient's size, so a gradient below bf16's rounding moves a weight by lr in either
+    // direction. Losses still agree; single weights, and the small norms of late steps, do not.
     if (dtype() == DType::kF32) {
         EXPECT_LT(distance(norms, read("step_norms")), tolerance());
         expect_near(model.weights(), read_all("step10."));

@@ -1,4 +1,4 @@
-// Every weight's gradient of every variant, against the complex-step derivative of the reference network.
+// Gradients of every weight of every variant against the complex-step derivative of the reference network.
 #include "tests/ref/model.h"
 #include "tests/support/gradcheck.h"
 #include "tests/support/model_harness.h"
@@ -71,8 +71,8 @@ TEST_P(ModelGradient, MatchesComplexStepInEveryWeight) {
                 << names[i];
         }
     }
-    // Each op holds bf16 to 2e-2 by itself; some thirty of them follow one another here, in a network whose
-    // random weights amplify what comes in. A wrong factor or a missing term is far beyond either bound.
+    // A single op is within 2e-2 in bf16. About thirty ops follow one another here, in a network whose random
+    // weights amplify errors. A wrong factor or a missing term is far beyond either bound.
     if (dtype() == DType::kBF16) {
         EXPECT_LT(std::sqrt(error / size), 0.1);
     }

@@ -1,4 +1,4 @@
-// Weights stored wider than they are: what is added stays zero, and nobody outside of the products sees it.
+// Weights that are stored with padding: the padding stays zero and is visible to GEMMs only.
 #include <gtest/gtest.h>
 
 #include "engine/train/checkpoint.h"
@@ -27,7 +27,7 @@ class Padding : public OpTest<PaddingCase> {
     }
     Parameters& params() { return model_.model().params(); }
 
-    /// How many numbers of a flat buffer that belong to no parameter are not zero.
+    /// The number of nonzero numbers in a flat buffer that belong to no parameter.
     int64_t nonzero_padding(const Tensor& flat) {
         std::vector<double> values = values_of(ctx(), flat);
         for (const Param& param : params().table().params())
@@ -60,7 +60,7 @@ TEST_P(Padding, StaysZeroInTraining) {
     train(4);
     EXPECT_EQ(nonzero_padding(params().flat_grad()), 0);
     EXPECT_EQ(nonzero_padding(params().flat_master()), 0);
-    // The check itself sees what lies beside a parameter.
+    // The check itself finds padding that is not zero.
     fill(ctx(), params().flat_master(), 1.0f);
     EXPECT_GT(nonzero_padding(params().flat_master()), 1000);
 }
@@ -69,7 +69,8 @@ TEST_P(Padding, ChangesNoInitialWeight) {
     params().initialise(ctx(), 3);
     for (const Param& param : params().table().params()) {
         if (param.stored() == param.shape.numel() || !param.is_matrix()) continue;
-        // Under another name and without padding: numbers go by the name and their index.
+        // The same name in a table without padding: numbers depend on the name and the index within the
+        // matrix.
         Parameters dense(DType::kF32);
         dense.table().add_matrix(param.name, param.shape[0], param.shape[1]);
         dense.table().layout();

@@ -16,7 +16,7 @@ constexpr BatchShape kShape{2, 5};
 
 class RecomputeLevels : public OpTest<VariantCase> {
   protected:
-    /// Three layers: one between the first and the last.
+    /// Three layers, so one is neither the first nor the last.
     Config config(RecomputeSetting recompute) const {
         Config config = tiny_config(shape().attention, shape().model);
         config.model.layers = 3;
@@ -167,7 +167,7 @@ TEST(RecomputeNames, ReadAnOlderRecipe) {
                  [] { parse_config("[train]\nrecompute = \"blok\"\n", "r", {}); });
 }
 
-/// Two layers that take turns, something kept after them, and temporaries.
+/// Two layers that share memory by Turns, a tensor kept after them, and temporaries.
 TEST(Planners, CarveWhatTheyMeasured) {
     struct Tensors {
         Tensor kept, first, second, later, temporary;
@@ -192,7 +192,7 @@ TEST(Planners, CarveWhatTheyMeasured) {
     const Tensors tensors = plan(carving);
     EXPECT_EQ(carving.bytes(), measured.bytes());
     EXPECT_EQ(tensors.first.bytes(), tensors.second.bytes());
-    // One behind the other, to the end of the buffer.
+    // The parts lie one behind the other and end with the buffer.
     EXPECT_EQ(tensors.kept.bytes(), buffer.data());
     EXPECT_EQ(tensors.later.bytes(), tensors.kept.bytes() + align_up(400));
     EXPECT_EQ(tensors.first.bytes(), tensors.later.bytes() + align_up(40));
@@ -207,7 +207,7 @@ class RecomputePlan : public CommandLine {
         double activations, total, extra;  ///< MiB, MiB, % of a step
         bool chosen;
     };
-    /// The table of what `pastur plan` prints, and the total of the plan itself.
+    /// The table of levels that `pastur plan` prints; total: that of the plan above it.
     std::vector<Row> rows_of(const std::string& recipe, double* total = nullptr) const {
         const Result result = run("plan " + source_file("tools/recipes/") + recipe);
         EXPECT_EQ(result.code, 0) << result.err;
@@ -239,17 +239,17 @@ TEST_F(RecomputePlan, ShowsEveryLevel) {
         EXPECT_GE(rows[i].extra, rows[i - 1].extra);
     }
     EXPECT_DOUBLE_EQ(rows[2].total, total);
-    // What the design allows at 130m.
+    // The design's bound at 130m.
     EXPECT_LT(rows[1].total, 18.0 * 1024);
 }
 
 TEST_F(RecomputePlan, NamesWhatAutoTakes) {
     const std::string recipe = source_file("tools/recipes/130m-mha.toml");
-    // Where the GPU that is planned for is not here: its memory is not known.
+    // Without a GPU: the free memory of the one that is planned for is unknown.
     const Result gpu = run("plan " + recipe, "CUDA_VISIBLE_DEVICES=");
     ASSERT_EQ(gpu.code, 0) << gpu.err;
     EXPECT_NE(gpu.out.find("at most 90 % of what a GPU has free"), std::string::npos) << gpu.out;
-    // This machine's own memory: what is small takes nothing again, and no machine holds what is huge.
+    // On this machine's own memory: a small model recomputes nothing, and a huge batch fits no machine.
     const std::string nano = "plan " + recipe + " --device cpu --model.preset=nano --data.seq_len=16 ";
     const Result small = run(nano + "--train.global_batch=1");
     ASSERT_EQ(small.code, 0) << small.err;
@@ -268,7 +268,7 @@ TEST_F(RecomputePlan, Fits7bOnOneH200) {
         ASSERT_EQ(rows.size(), kRecomputeLevels.size()) << recipe;
         EXPECT_TRUE(rows[3].chosen) << recipe;
         EXPECT_LT(rows[3].total, kFreeMib) << recipe;
-        EXPECT_GT(rows[1].total, kFreeMib) << recipe << " would need no recomputing";
+        EXPECT_GT(rows[1].total, kFreeMib) << recipe << " would fit without `block`";
     }
 }
 

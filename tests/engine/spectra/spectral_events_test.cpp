@@ -55,7 +55,7 @@ TEST(SpectralEvents, AHighButSteadyEigenvalueIsNoSpike) {
 TEST(SpectralEvents, TheNaiveNullSpikesOnlyWhenAskedForAlone) {
     const std::vector<ordered_json> records = {record(0, 3, 10, "mp"), record(10, 4, 10, "mp"),
                                                record(20, 5, 10, "mp")};
-    SpectralEvents both(settings()), alone(settings({"mp"}));
+    SpectralEvents both(settings()), alone(settings({NullKind::kMp}));
     EXPECT_TRUE(onsets(both, records, "spike").empty());
     EXPECT_EQ(onsets(alone, records, "spike"), std::vector<int64_t>{20});
 }

@@ -1,5 +1,5 @@
-// Eigenvalues from factors against dense matrices and LAPACK's singular values, for every scope of every
-// variant, and for matrices that nobody would choose.
+// Eigenvalues from factors against LAPACK's singular values of dense matrices: every scope of every variant,
+// and chains of awkward shapes.
 #include "diag/spectrum.h"
 
 #include <cmath>
@@ -14,8 +14,8 @@
 namespace pastur::test {
 namespace {
 
-/// What `got` and the direct spectrum `want` (which may be followed by zeros of a rank that is not full) must
-/// agree to.
+/// Expects `got` to agree with the direct spectrum `want`, which may be longer by zeros where the rank is not
+/// full.
 void expect_same_spectrum(const std::vector<double>& got, const std::vector<double>& want,
                           const std::string& what) {
     ASSERT_GE(want.size(), got.size()) << what;
@@ -79,7 +79,8 @@ TEST_P(QkSpectrum, EveryScopeMatchesTheDenseMatrix) {
             ++compared;
         }
     }
-    // qk and qk_literal of two layers and their heads, and of mla-decoupled qk_content and qk_rope.
+    // qk and qk_literal, and where the form is a sum also qk_content and qk_rope, of two layers and their
+    // heads.
     const size_t names = variant_of(config_).has_scope(Scope::kContent) ? 4 : 2;
     EXPECT_EQ(compared, names * 2 * (1 + static_cast<size_t>(config_.model.heads)));
 }
@@ -157,7 +158,7 @@ struct ChainCase {
     std::string name() const { return fmt::format("{}", fmt::join(dims, "x")); }
 };
 
-/// Items of a chain with given dense factors, solved.
+/// Solves chains of given dense factors.
 class ChainSpectrum : public OpTest<ChainCase> {
   protected:
     Spectrum solve(const std::vector<Dense>& factors) { return solve_items({factors})[0]; }
@@ -166,7 +167,7 @@ class ChainSpectrum : public OpTest<ChainCase> {
         std::vector<std::unique_ptr<DeviceTensor>> memory;
         FactorProduct product{static_cast<int64_t>(items.size()), 1, {}};
         for (size_t i = 0; i < items[0].size(); ++i) {
-            // Alternately stored as they are and transposed.
+            // Every other factor is stored transposed.
             const bool transposed = i % 2 == 1;
             const Dense& first = items[0][i];
             Factor factor{transposed ? first.columns : first.rows, transposed ? first.rows : first.columns};
@@ -193,14 +194,15 @@ class ChainSpectrum : public OpTest<ChainCase> {
         }
         return factors;
     }
-    /// All rows of each factor equal to its first.
+    /// Factors whose rows all equal their first row.
     static std::vector<Dense> of_rank_one(std::vector<Dense> factors) {
         for (Dense& factor : factors)
             for (int64_t i = 1; i < factor.rows; ++i)
                 for (int64_t j = 0; j < factor.columns; ++j) factor.at(i, j) = factor.at(0, j);
         return factors;
     }
-    /// The product of the factors' norms, by which Grams round, may exceed the product's.
+    /// Gram matrices have rounding errors relative to the product of the factors' norms, which may exceed the
+    /// norm of the product.
     static void expect_deficient(const Spectrum& spectrum, const std::vector<Dense>& factors) {
         ASSERT_EQ(spectrum.status, Spectrum::Status::kOk);
         const std::vector<double> want = squared_singular_values(product_of(factors));
@@ -237,7 +239,7 @@ TEST_P(ChainSpectrum, MatchesTheDenseProduct) {
 }
 
 TEST_P(ChainSpectrum, SolvesManyAtOnce) {
-    // More than a device has multiprocessors, where that is cheap, or than are worked on at once.
+    // More items than a GPU has multiprocessors where that is cheap, else more than are solved at once.
     const int64_t largest = *std::max_element(shape().dims.begin(), shape().dims.end());
     std::vector<std::vector<Dense>> items(largest <= 150 ? 150 : 7);
     for (std::vector<Dense>& factors : items) factors = random_factors();
