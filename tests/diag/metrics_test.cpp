@@ -11,7 +11,6 @@
 #include <set>
 
 #include "diag/power_law.h"
-#include "tests/support/expect_error.h"
 #include "tests/support/random_matrices.h"
 
 namespace pastur {
@@ -267,9 +266,6 @@ TEST(VarianceEstimate, TakesTheMeanOutAndAnswersForEveryInput) {
     const std::vector<double> head(64, 1.0);
     EXPECT_EQ(estimate_variance(VarianceEstimate::kMedian, head, 768, 768), 0);
     EXPECT_EQ(estimate_variance(VarianceEstimate::kFit, head, 768, 768), 0);
-    EXPECT_EQ(parse_variance_estimate("median"), VarianceEstimate::kMedian);
-    test::expect_error(ExitCode::kUsage, {"mean", "entries, median or fit"},
-                       [] { parse_variance_estimate("mean"); });
 }
 
 TEST(Shuffle, KeepsTheEntriesAndForgetsTheirPlaces) {

@@ -4,7 +4,7 @@
 #include <map>
 #include <string>
 
-#include "engine/config/config.h"
+#include "engine/model/variants.h"
 #include "tests/ref/causal_attention.h"
 #include "tests/ref/cross_entropy.h"
 #include "tests/ref/embedding.h"
@@ -76,9 +76,9 @@ class ReferenceModel {
     }
 
     std::vector<S> attention(const std::vector<S>& x, const std::string& prefix) const {
-        if (std::string_view(name_of(config_.attention.variant)) == "mla-decoupled")
-            return decoupled(x, prefix);
-        if (std::string_view(name_of(config_.attention.variant)) == "mla-prerope")
+        const std::string variant = name_of(config_.attention.variant);
+        if (variant == "mla-decoupled") return decoupled(x, prefix);
+        if (variant == "mla-prerope")
             return config_.attention.prerope_site == PreropeSite::kInput ? prerope_input(x, prefix)
                                                                          : prerope_keys(x, prefix);
         const ModelConfig& m = config_.model;

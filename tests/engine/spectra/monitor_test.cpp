@@ -39,8 +39,8 @@ class FailingSolver final : public SpectrumSolver {
 class FailingMonitor : public testing::TestWithParam<bool> {
   protected:
     FailingMonitor() : config_(tiny_config("variant = \"mha\"")) {
-        config_.diagnostics.scopes = {"head", "layer"};
-        config_.diagnostics.nulls = {"product"};
+        config_.diagnostics.scopes = {Scope::kHead, Scope::kLayer};
+        config_.diagnostics.nulls = {NullKind::kProduct};
     }
 
     using Change = std::function<void(Monitor::Parts&)>;

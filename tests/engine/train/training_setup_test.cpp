@@ -3,6 +3,7 @@
 
 #include <map>
 
+#include "engine/model/recipe.h"
 #include "engine/ranks/comm.h"
 #include "engine/train/train_step.h"
 #include "tests/support/model_harness.h"
