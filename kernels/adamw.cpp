@@ -15,6 +15,8 @@ void adamw_step(Context& ctx, Tensor param, Tensor m, Tensor v, Tensor compute, 
     PASTUR_CHECK(sums.dtype() == DType::kF64 && sums.rank() == 1 && sums.numel() >= 1 && sums.contiguous(),
                  "adamw_step: sums {}", describe(sums));
     PASTUR_CHECK(params.step >= 1, "adamw_step: step {}", params.step);
+    PASTUR_CHECK(params.beta1 < 1 && params.beta2 < 1,
+                 "adamw_step: beta1 {} and beta2 {} must be below 1 in fp32", params.beta1, params.beta2);
     const OpScope scope(ctx, OpFamily::kAdamw, 0, 2 * bytes_of(param, m, v) + bytes_of(compute, grad));
     std::visit([&](auto& c) { adamw_step(c, param, m, v, compute, grad, sums, params); }, ctx);
 }

@@ -1,6 +1,10 @@
 #pragma once
 // AdamW (Loshchilov & Hutter, arXiv 1711.05101) with gradient clipping by global norm folded in.
+#include <cfloat>
+#include <cmath>
+
 #include "kernels/base/context.h"
+#include "kernels/base/host_device.h"
 
 namespace pastur {
 
@@ -10,13 +14,30 @@ struct AdamwParams {
     float max_norm = 0;  ///< gradients are scaled by min(1, max_norm / norm); 0: no clipping
 };
 
+/// Whether adamw_step updates anything, given these sums: all are finite, and no square of a clipped gradient can
+/// overflow fp32. An infinite v would freeze its parameter for the rest of the run, because m / sqrt(inf) is 0.
+PASTUR_HOST_DEVICE inline bool adamw_accepts(const double* sums, int64_t count, float max_norm) {
+    constexpr double kLargestSquares =
+        0x1p127;  // half of the range, which leaves room for the bias correction
+    for (int64_t i = 0; i < count; ++i)
+        if (!(fabs(sums[i]) <= DBL_MAX)) return false;
+    const double clipped = max_norm > 0 ? fmin(sums[0], static_cast<double>(max_norm) * max_norm) : sums[0];
+    return clipped <= kLargestSquares;
+}
+
+/// min(1, max_norm / sqrt(grad_sum_squares)); max_norm 0: no clipping.
+PASTUR_HOST_DEVICE inline float clip_factor(double grad_sum_squares, float max_norm) {
+    const double norm = sqrt(grad_sum_squares);
+    return max_norm > 0 && norm > max_norm ? static_cast<float>(max_norm / norm) : 1.0f;
+}
+
 /// With g = grad min(1, max_norm / sqrt(grad_sum_squares)):
 ///     m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;
 ///     param -= lr (mhat / (sqrt(vhat) + eps) + weight_decay param), mhat = m / (1 - beta1^step), vhat
 ///     likewise; compute = param, rounded to bf16.
 /// param, m, v, grad f32 [n]; compute bf16 [n] or empty. sums f64 [1 ...] on the device, so that no step
-/// waits for the host: the first is grad_sum_squares, and where any of them is not finite nothing is changed.
-/// (A loss may overflow where its gradient does not.)
+/// waits for the host: the first is grad_sum_squares. Nothing changes unless adamw_accepts them. (A loss may overflow
+/// where its gradient does not.)
 void adamw_step(Context& ctx, Tensor param, Tensor m, Tensor v, Tensor compute, ConstTensor grad,
                 ConstTensor sums, const AdamwParams& params);
 

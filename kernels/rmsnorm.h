@@ -8,6 +8,7 @@ namespace pastur {
 /// rstd[n] = (mean_c x[n, c]^2 + eps)^(-1/2);  out[n, c] = x[n, c] rstd[n] weight[c].
 /// x, out [N, C] f32 or bf16 (rows may be strided); rstd f32 [N], =; weight f32 [C]. Unless empty,
 /// rounded = what quantize_rows (fp8.h) makes of out, the same bits, without reading it again.
+/// A row whose mean square is not finite in fp32, by overflow or by a non-finite x, makes its rstd and out NaN.
 void rmsnorm_forward(Context& ctx, Tensor out, Tensor rstd, ConstTensor x, ConstTensor weight, float eps,
                      const Fp8Rows& rounded = {});
 

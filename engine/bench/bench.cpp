@@ -82,7 +82,7 @@ class Subject {
     /// Loss of one more step.
     double step() {
         const auto result = step_->run([this] { return batches_.next(); }, done_, config_.train.lr);
-        if (!result.finite())
+        if (!result.updated)
             fail(ExitCode::kNonFinite, "bench: step {}: loss {}, gradient norm {}: lower train.lr", done_,
                  result.loss, result.grad_norm);
         ++done_;

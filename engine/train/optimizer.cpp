@@ -62,6 +62,10 @@ void AdamW::step(Context& ctx, int64_t step, double lr, ConstTensor sums) {
     if (owns_all()) params_.refresh_fp8(ctx);
 }
 
+bool AdamW::accepts(std::span<const double> sums) const {
+    return adamw_accepts(sums.data(), std::ssize(sums), static_cast<float>(config_.grad_clip));
+}
+
 Tensor AdamW::first_moment(const Param& param) const {
     PASTUR_CHECK(owned_.empty(), "first_moment of {} among parts", param.name);
     return param.in(flat(first_).bytes());

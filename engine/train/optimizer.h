@@ -1,5 +1,6 @@
 #pragma once
 // AdamW over the flat parameter buffers: matrices with weight decay, norms without.
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -29,8 +30,10 @@ class AdamW {
     }
 
     /// One update from params.grad; `step` counts from 0. sums f64 [1 ...] on the device: the first is the
-    /// squared global norm, which decides the clipping; where any is not finite nothing changes.
+    /// squared global norm, which decides the clipping. Nothing changes unless accepts(sums).
     void step(Context& ctx, int64_t step, double lr, ConstTensor sums);
+    /// adamw_accepts (kernels/adamw.h) of the same sums, on the host.
+    bool accepts(std::span<const double> sums) const;
 
     /// fp32 moments of one named tensor, for checkpoints; where all are kept.
     Tensor first_moment(const Param& param) const;

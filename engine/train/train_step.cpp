@@ -18,10 +18,6 @@ int64_t micro_batches_of(const Config& config, int ranks) {
     return config.train.global_batch / per_pass;
 }
 
-bool TrainStep::Result::finite() const {
-    return std::isfinite(loss) && std::isfinite(grad_norm);
-}
-
 TrainStep::TrainStep(const Config& config, Context& ctx, Comm& comm, Model& model, AdamW& optimizer)
     : ctx_(ctx),
       comm_(comm),
@@ -82,7 +78,7 @@ TrainStep::Result TrainStep::run(const std::function<TokenBatch()>& next, int64_
 
     std::vector<double> sums(2);
     download(ctx_, as_tensor(std::span(sums)), step_sums_);
-    return {sums[1] / tokens_, std::sqrt(sums[0])};
+    return {sums[1] / tokens_, std::sqrt(sums[0]), optimizer_.accepts(sums)};
 }
 
 double TrainStep::sum_of_squares_of(ConstTensor x) {

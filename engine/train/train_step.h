@@ -19,10 +19,10 @@ class TrainStep {
     struct Result {
         double loss;       ///< mean over the step's tokens
         double grad_norm;  ///< before clipping
-        bool finite() const;
+        bool updated;      ///< false: loss or gradient is not finite, or the gradient's squares overflow fp32
     };
     /// Forward and backward of each micro-batch that next() hands out, clipping, AdamW; `step` counts from 0.
-    /// Where the loss or the gradient is not finite, no weight changed. Returns when the device has finished.
+    /// Weights change only where Result::updated. Returns when the device has finished.
     Result run(const std::function<TokenBatch()>& next, int64_t step, double lr);
 
     DeviceBatch& batch() { return batch_; }

@@ -145,7 +145,7 @@ ExitCode Trainer::train() {
         const TrainStep::Result result = train_step(lr);
         ++state_.step;
         state_.tokens += config_.train.global_batch * config_.data.seq_len;
-        if (!result.finite()) handle_nonfinite(result);
+        if (!result.updated) handle_nonfinite(result);
         const bool last = state_.step == config_.train.steps;
         bool stop = stop_before_next_step(last);
         stop = stop || !measure_spectra();
@@ -207,7 +207,7 @@ std::string Trainer::diagnose_nonfinite() {
     if (!weight.empty()) return fmt::format("weight {} is not finite", weight);
     const std::string gradient = first_nonfinite(setup_.params().flat_grad());
     if (!gradient.empty()) return fmt::format("first non-finite gradient is {}'s", gradient);
-    return "every single gradient is finite";
+    return "every single gradient is finite; the loss, or the sum of the gradients' squares in fp32, is not";
 }
 
 bool Trainer::validate() {

@@ -10,12 +10,9 @@ namespace pastur {
 void adamw_step(CpuContext& ctx, Tensor param, Tensor m, Tensor v, Tensor compute, ConstTensor grad,
                 ConstTensor sums, const AdamwParams& params) {
     constexpr int64_t kPiece = 1 << 14;
-    const double squares = *sums.data<double>();
-    for (int64_t i = 0; i < sums.numel(); ++i)
-        if (!std::isfinite(sums.data<double>()[i])) return;
-    const double norm = std::sqrt(squares);
-    const auto clip =
-        static_cast<float>(params.max_norm > 0 && norm > params.max_norm ? params.max_norm / norm : 1.0);
+    const double* sum = sums.data<double>();
+    if (!adamw_accepts(sum, sums.numel(), params.max_norm)) return;
+    const float clip = clip_factor(sum[0], params.max_norm);
     const auto step = static_cast<double>(params.step);
     const auto correction1 =
         static_cast<float>(1.0 / (1.0 - std::pow(static_cast<double>(params.beta1), step)));

@@ -1,10 +1,10 @@
 #include "kernels/rmsnorm.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "kernels/cpu/parallel.h"
 #include "kernels/fp8.h"
+#include "kernels/reciprocal_rms.h"
 
 namespace pastur {
 namespace {
@@ -29,7 +29,7 @@ void rmsnorm_forward(CpuContext& ctx, Tensor out, Tensor rstd, ConstTensor x, Co
         float squares = 0;
 #pragma omp simd reduction(+ : squares)
         for (int64_t c = 0; c < width; ++c) squares += row[c] * row[c];
-        const float r = 1.0f / std::sqrt(squares / static_cast<float>(width) + eps);
+        const float r = reciprocal_rms(squares / static_cast<float>(width), eps);
         for (int64_t c = 0; c < width; ++c) to[c] = row[c] * r * w[c];
         rstd_of[n] = r;
     });

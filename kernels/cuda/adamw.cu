@@ -20,7 +20,7 @@ struct AdamwKernelParams {
     int64_t count;
     float lr, beta1, beta2, eps, weight_decay;
     float correction1, correction2;  ///< 1 / (1 - beta^step)
-    double max_norm;                 ///< 0: no clipping
+    float max_norm;                  ///< 0: no clipping
 };
 
 /// To 2 ulp and without a branch: the correctly rounded ones leave their fast path for 0, which is what m and
@@ -43,17 +43,14 @@ __device__ void update_element(const AdamwKernelParams& p, float& param, float& 
 }
 
 /// One thread has kWidth neighbours; where they reach beyond the end, it takes those there are one by one.
-/// Each block derives the clipping factor min(1, max_norm / norm) from the sum of squares, while its numbers
-/// are on their way, and leaves everything as it is where that sum or another one is not finite. param, m, v
+/// Each block derives the clipping factor from the sum of squares while its loads are in flight, and changes
+/// nothing unless adamw_accepts the sums. param, m, v
 /// updated in place; compute =. All arrays are aligned for Packed<., kWidth>.
 template <int kWidth>
 __global__ void __launch_bounds__(kThreads) adamw_kernel(AdamwKernelParams p) {
     using Floats = Packed<float, kWidth>;
     __shared__ float shared_clip;
-    const double squares = p.sums[0];
-    if (!isfinite(squares)) return;
-    for (int i = 1; i < p.sum_count; ++i)
-        if (!isfinite(p.sums[i])) return;
+    if (!adamw_accepts(p.sums, p.sum_count, p.max_norm)) return;
     const int64_t first = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
     const bool whole = first + kWidth <= p.count;
     Floats param, m, v, grad;
@@ -61,10 +58,7 @@ __global__ void __launch_bounds__(kThreads) adamw_kernel(AdamwKernelParams p) {
         param = Floats::load(p.param + first), m = Floats::load(p.m + first);
         v = Floats::load(p.v + first), grad = Floats::load(p.grad + first);
     }
-    if (threadIdx.x == 0) {
-        const double norm = sqrt(squares);
-        shared_clip = p.max_norm > 0 && norm > p.max_norm ? static_cast<float>(p.max_norm / norm) : 1.0f;
-    }
+    if (threadIdx.x == 0) shared_clip = clip_factor(p.sums[0], p.max_norm);
     __syncthreads();
     const float clip = shared_clip;
 

@@ -6,6 +6,7 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/row_groups.cuh"
 #include "kernels/fp8.h"
+#include "kernels/reciprocal_rms.h"
 
 namespace pastur {
 
@@ -72,7 +73,7 @@ __global__ void __launch_bounds__(kGroupThreads<kGroup>)
     }
 
     const float mean = group_sum<kGroup>(squares, shared, 0) / static_cast<float>(width);
-    const float scale = 1.0f / sqrtf(mean + eps);
+    const float scale = reciprocal_rms(mean, eps);
     if (thread == 0) rstd[row] = scale;
     const auto write = [&](const Pack& pack, int column) {
         const auto gamma = Packed<float, kWidth>::load(weight + column);

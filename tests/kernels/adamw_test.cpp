@@ -70,6 +70,14 @@ class Adamw : public OpTest<StepShape> {
         const auto grad = input(grad_, {count_}), sums = input({sum_squares, loss}, {2}, DType::kF64);
         adamw_step(ctx(), state.param, state.m, state.v, compute, grad, sums, shape().params());
     }
+    void expect_nothing_changes(double sum_squares, double loss) const {
+        const Tensors state = tensors(), untouched = tensors();
+        step(state, state.compute, sum_squares, loss);
+        EXPECT_TRUE(same_bits(state.param, untouched.param));
+        EXPECT_TRUE(same_bits(state.m, untouched.m));
+        EXPECT_TRUE(same_bits(state.v, untouched.v));
+        EXPECT_TRUE(same_bits(state.compute, untouched.compute));
+    }
     double sum_squares() const { return static_cast<double>(shape().norm) * shape().norm; }
 };
 
@@ -115,14 +123,19 @@ TEST_P(Adamw, NonFiniteNormOrLossLeavesEveryByteAlone) {
     const double squares = sum_squares();
     for (const auto& [sum_squares, loss] :
          {std::pair(kNan, 3.0), std::pair(kInfinity, 3.0), std::pair(squares, kNan),
-          std::pair(squares, kInfinity), std::pair(squares, -kInfinity)}) {
-        const Tensors state = tensors(), untouched = tensors();
-        step(state, state.compute, sum_squares, loss);
-        EXPECT_TRUE(same_bits(state.param, untouched.param));
-        EXPECT_TRUE(same_bits(state.m, untouched.m));
-        EXPECT_TRUE(same_bits(state.v, untouched.v));
-        EXPECT_TRUE(same_bits(state.compute, untouched.compute));
-    }
+          std::pair(squares, kInfinity), std::pair(squares, -kInfinity)})
+        expect_nothing_changes(sum_squares, loss);
+}
+
+TEST_P(Adamw, SquaresBeyondFp32LeaveEveryByteAloneUnlessClipped) {
+    constexpr double kBeyond = 1e40;  // v would be infinite, and its parameter would never move again
+    if (shape().max_norm == 0) return expect_nothing_changes(kBeyond, 3);
+    const Tensors state = tensors();
+    step(state, state.compute, kBeyond);
+    ref::AdamwState want = start_;
+    ref::adamw(want, grad_, kBeyond, shape().settings());
+    EXPECT_TRUE(close_to(state.param, want.param));
+    EXPECT_TRUE(close_to(state.v, want.v));
 }
 
 TEST_P(Adamw, ManyStepsFollowTheReference) {
@@ -159,6 +172,23 @@ TEST(AdamwFirstStep, HasUnitSizeWhateverTheGradient) {
     }
 }
 
+/// The largest gradient that is not clipped keeps its moments finite, and its parameter moves.
+TEST(AdamwOverflow, MomentsOfEveryAcceptedGradientAreFinite) {
+    for (const Target& target : f32_targets()) {
+        Context& ctx = context(target.device);
+        const double largest = std::exp2(63.4);
+        const auto one = [&](double value) {
+            return DeviceTensor(ctx, DType::kF32, {1}, Role::kInOut, std::vector<double>{value});
+        };
+        const DeviceTensor param = one(0), m = one(0), v = one(0), grad = one(largest);
+        const DeviceTensor squares(ctx, DType::kF64, {1}, Role::kInput,
+                                   std::vector<double>{largest * largest});
+        adamw_step(ctx, param, m, v, {}, grad, squares, {0.25f, 0.9f, 0.95f, 1e-8f, 0, 1, 0});
+        EXPECT_TRUE(close_to(param, {-0.25})) << to_string(target);
+        EXPECT_TRUE(std::isfinite(v.values()[0])) << to_string(target);
+    }
+}
+
 TEST(AdamwFront, RejectsWhatDoesNotFit) {
     Context& ctx = context(Device::kCpu);
     std::vector<float> storage(64);
@@ -167,6 +197,8 @@ TEST(AdamwFront, RejectsWhatDoesNotFit) {
     };
     const Tensor p = tensor({8}), squares = tensor({1}, DType::kF64);
     const AdamwParams params{1e-3f, 0.9f, 0.95f, 1e-8f, 0, 1, 0};
+    EXPECT_THROW(adamw_step(ctx, p, p, p, {}, p, squares, {1e-3f, 0.9f, 0.99999999f, 1e-8f, 0, 1, 0}), Error)
+        << "beta2 is 1 in fp32";
     EXPECT_THROW(adamw_step(ctx, p, tensor({7}), p, {}, p, squares, params), Error);
     EXPECT_THROW(adamw_step(ctx, p, p, p, {}, tensor({9}), squares, params), Error);
     EXPECT_THROW(adamw_step(ctx, p, p, p, tensor({7}, DType::kBF16), p, squares, params), Error);

@@ -1,5 +1,7 @@
 #include "kernels/rmsnorm.h"
 
+#include <limits>
+
 #include "tests/ref/rmsnorm.h"
 #include "tests/support/gradcheck.h"
 
@@ -112,15 +114,21 @@ TEST_P(RmsNorm, BackwardGivesTheOutputAgain) {
     EXPECT_TRUE(same_bits(dx_over, dx_alone));
 }
 
-TEST_P(RmsNorm, NaNStaysNaNInItsOwnRowAlone) {
-    for (double nan : kinds_of_nan()) {
+TEST_P(RmsNorm, NonFiniteSumsOfSquaresMakeTheirOwnRowNaN) {
+    std::vector<double> kinds = kinds_of_nan();
+    for (const double large : {1e20, -3e38})  // finite, but not their squares in fp32
+        kinds.push_back(rounded(large, dtype()));
+    kinds.push_back(std::numeric_limits<double>::infinity());
+    std::vector<double> of_nan(x_);
+    of_nan.back() = kinds.front();
+    for (double kind : kinds) {
         std::vector<double> damaged(x_);
-        damaged.back() = nan;
+        damaged.back() = kind;
         const auto x = input(damaged, shape().rows_layout()), weight = input(weight_, {width_}, DType::kF32);
         const auto out = output(shape().rows_layout()), rstds = output({rows_}, DType::kF32);
         rmsnorm_forward(ctx(), out, rstds, x, weight, kEps);
-        EXPECT_TRUE(close_to(out, ref::rmsnorm(damaged, weight_, rows_, width_, kEps)));
-        EXPECT_TRUE(close_to(rstds, ref::rms_rstd(damaged, rows_, width_, kEps)));
+        EXPECT_TRUE(close_to(out, ref::rmsnorm(of_nan, weight_, rows_, width_, kEps))) << kind;
+        EXPECT_TRUE(close_to(rstds, ref::rms_rstd(of_nan, rows_, width_, kEps))) << kind;
     }
 }
 
