@@ -1,15 +1,17 @@
 #pragma once
-// Softmax cross-entropy of logits against token ids, natural logarithm.
+// Softmax cross-entropy of logits against token ids, in nats.
 #include "kernels/base/context.h"
 
 namespace pastur {
 
 /// losses[n] = log sum_v exp logits[n, v] - logits[n, targets[n]].
-/// logits [N, V] f32 or bf16, contiguous; targets i32 [N], each in [0, V); losses f32 [N], =.
+/// logits [N, V] f32 or bf16, contiguous; targets i32 [N], each in [0, V); losses f32 [N], =. A NaN or +inf
+/// among the logits of a row makes its loss NaN; -inf is a logit of probability 0.
 void cross_entropy_forward(Context& ctx, Tensor losses, ConstTensor logits, ConstTensor targets);
 
-/// The same losses, and logits become their own gradient: logits[n, v] = scale (softmax(logits[n])[v] - [v =
-/// target]). One read and one write of the logits; no second buffer of their size.
+/// losses as in cross_entropy_forward. logits become their own gradient, times `scale`:
+///     logits[n, v] = scale (softmax(logits[n])[v] - [v = targets[n]]).
+/// This reads and writes the logits once and needs no second buffer of their size.
 void cross_entropy_forward_backward(Context& ctx, Tensor losses, Tensor logits, ConstTensor targets,
                                     float scale);
 

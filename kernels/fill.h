@@ -1,5 +1,5 @@
 #pragma once
-// Constants, counter-based random numbers, and the one dtype conversion.
+// Constants, counter-based random numbers, and conversion between f32 and bf16.
 #include "kernels/base/context.h"
 
 namespace pastur {
@@ -7,16 +7,16 @@ namespace pastur {
 /// x = value. f32, bf16 or f64, contiguous.
 void fill(Context& ctx, Tensor x, float value);
 
-/// Element i of x is a function of (seed, stream, i) alone: Philox4x32-10 (Salmon et al., SC 2011) under
-/// cuRAND's convention (key = seed, counter = i / 4, subsequence = stream), so uniforms are bit-equal on both
-/// backends and normals (Box-Muller over the four uniforms) agree to rounding. x f32, contiguous; uniforms
-/// lie in (0, 1].
+/// x[i] = a uniform number in (0, 1] that depends only on (seed, stream, i): Philox4x32-10 (base/philox.h)
+/// with cuRAND's conventions (key = seed, counter = i / 4, subsequence = stream). Bit-identical on both
+/// backends. x f32, contiguous.
 void fill_uniform(Context& ctx, Tensor x, uint64_t seed, uint64_t stream);
 
-/// As fill_uniform, with mean + stddev * N(0, 1).
+/// x[i] = mean + stddev z with z ~ N(0, 1) by the Box-Muller transform of the numbers of fill_uniform. The
+/// backends agree to rounding. x f32, contiguous.
 void fill_normal(Context& ctx, Tensor x, float mean, float stddev, uint64_t seed, uint64_t stream);
 
-/// y = x converted between f32 and bf16 (round to nearest even), same number of elements, contiguous.
+/// y = x, each f32 or bf16 (rounded to nearest, ties to even), with the same number of elements; contiguous.
 void cast(Context& ctx, Tensor y, ConstTensor x);
 
 void fill(CpuContext& ctx, Tensor x, float value);

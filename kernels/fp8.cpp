@@ -24,21 +24,22 @@ Fp8Rows take(Arena::Frame& frame, int64_t rows, int64_t width) {
 
 /// x, quantised into the frame's memory.
 ConstFp8Rows quantized(Context& ctx, Arena::Frame& frame, const ConstTensor& x) {
-    PASTUR_CHECK(x.rank() == 2, "fp8 product of {}", pastur::describe(x));
+    PASTUR_CHECK(x.rank() == 2, "fp8 GEMM: {} is not a matrix", pastur::describe(x));
     const Fp8Rows rows = take(frame, x.size(0), x.size(1));
     quantize_rows(ctx, rows, x);
     return rows;
 }
-/// Its columns.
+
+/// The columns of x, quantised into the frame's memory.
 ConstFp8Rows quantized_columns(Context& ctx, Arena::Frame& frame, const ConstTensor& x) {
-    PASTUR_CHECK(x.rank() == 2, "fp8 product of {}", pastur::describe(x));
+    PASTUR_CHECK(x.rank() == 2, "fp8 GEMM: {} is not a matrix", pastur::describe(x));
     const Fp8Rows columns = take(frame, x.size(1), x.size(0));
     quantize_columns(ctx, columns, x);
     return columns;
 }
 
-void multiply(Context& ctx, OpFamily family, const char* op, const Fp8Product& p) {
-    const auto& [y, x, w, addend, fast_sums] = p;
+void fp8_gemm(Context& ctx, OpFamily family, const char* op, const Fp8Gemm& p) {
+    const auto& [y, x, w, addend, fast_accumulation] = p;
     PASTUR_CHECK(is_fp8(x) && is_fp8(w) && x.width() == w.width() && fp8_takes(w.rows(), w.width()) &&
                      fp8_writes(y) && is_number_rows(y) && y.size(0) == x.rows() && y.size(1) == w.rows(),
                  "{}: y {}, x {}, w {}", op, pastur::describe(y), describe(x), describe(w));
@@ -47,7 +48,7 @@ void multiply(Context& ctx, OpFamily family, const char* op, const Fp8Product& p
                  "{}: addend {}, y {}", op, pastur::describe(addend), pastur::describe(y));
     const double flops = 2.0 * static_cast<double>(y.numel()) * static_cast<double>(x.width());
     const OpScope scope(ctx, family, flops, bytes_of(y, x.values, x.scales, w.values, w.scales, addend));
-    std::visit([&](auto& c) { multiply(c, p); }, ctx);
+    std::visit([&](auto& c) { fp8_gemm(c, p); }, ctx);
 }
 
 }  // namespace
@@ -63,9 +64,9 @@ std::string describe(const ConstFp8Rows& rows) {
     return fmt::format("{} by {}", describe(rows.values), describe(rows.scales));
 }
 
-void check_rounded(const char* op, const Fp8Rows& rounded, const ConstTensor& of) {
-    PASTUR_CHECK(rounded.empty() || is_fp8_rows(rounded, of.shape()), "{}: rounded {} of {}", op,
-                 describe(rounded), describe(of));
+void check_quantized(const char* op, const Fp8Rows& quantized, const ConstTensor& x) {
+    PASTUR_CHECK(quantized.empty() || is_fp8_rows(quantized, x.shape()), "{}: quantised {} of {}", op,
+                 describe(quantized), describe(x));
 }
 
 bool fp8_writes(const ConstTensor& y) {
@@ -88,7 +89,7 @@ void quantize_columns(Context& ctx, const Fp8Rows& out, ConstTensor x) {
 
 void linear_forward(Context& ctx, Tensor y, const ConstFp8Rows& x, const ConstFp8Rows& w,
                     ConstTensor residual) {
-    multiply(ctx, OpFamily::kMatmulForward, "linear_forward", {y, x, w, residual, true});
+    fp8_gemm(ctx, OpFamily::kMatmulForward, "linear_forward", {y, x, w, residual, true});
 }
 
 void linear_forward(Context& ctx, Tensor y, ConstTensor x, const ConstFp8Rows& w, ConstTensor residual) {
@@ -99,7 +100,7 @@ void linear_forward(Context& ctx, Tensor y, ConstTensor x, const ConstFp8Rows& w
 void linear_backward_input(Context& ctx, Tensor dx, const ConstFp8Rows& dy, const ConstFp8Rows& w_columns,
                            Update update) {
     const ConstTensor addend = update == Update::kAccumulate ? ConstTensor(dx) : ConstTensor();
-    multiply(ctx, OpFamily::kMatmulBackwardInput, "linear_backward_input",
+    fp8_gemm(ctx, OpFamily::kMatmulBackwardInput, "linear_backward_input",
              {dx, dy, w_columns, addend, false});
 }
 
@@ -113,7 +114,7 @@ void linear_backward_weight(Context& ctx, Tensor dw, const ConstFp8Rows& dy_colu
                             const ConstFp8Rows& x_columns, Update update) {
     PASTUR_CHECK(dw.dtype() == DType::kF32, "linear_backward_weight: dw {}", pastur::describe(dw));
     const ConstTensor addend = update == Update::kAccumulate ? ConstTensor(dw) : ConstTensor();
-    multiply(ctx, OpFamily::kMatmulBackwardWeight, "linear_backward_weight",
+    fp8_gemm(ctx, OpFamily::kMatmulBackwardWeight, "linear_backward_weight",
              {dw, dy_columns, x_columns, addend, false});
 }
 
@@ -125,12 +126,12 @@ void linear_backward_weight_in_fp8(Context& ctx, Tensor dw, ConstTensor dy, Cons
 
 int64_t fp8_weight_gradient_scratch_bytes(Context& ctx, int64_t rows, int64_t out, int64_t in) {
     return fp8_rows_bytes(out, rows) + fp8_rows_bytes(in, rows) +
-           std::visit([&](auto& c) { return fp8_product_scratch_bytes(c, out, in, rows); }, ctx);
+           std::visit([&](auto& c) { return fp8_gemm_scratch_bytes(c, out, in, rows); }, ctx);
 }
 
-int64_t fp8_linear_scratch_bytes(Context& ctx, int64_t rows, int64_t out, int64_t in, bool rounded) {
-    return (rounded ? 0 : fp8_rows_bytes(rows, in)) +
-           std::visit([&](auto& c) { return fp8_product_scratch_bytes(c, rows, out, in); }, ctx);
+int64_t fp8_linear_scratch_bytes(Context& ctx, int64_t rows, int64_t out, int64_t in, bool x_quantized) {
+    return (x_quantized ? 0 : fp8_rows_bytes(rows, in)) +
+           std::visit([&](auto& c) { return fp8_gemm_scratch_bytes(c, rows, out, in); }, ctx);
 }
 
 bool has_fp8(Context& ctx) {

@@ -1,5 +1,5 @@
 #pragma once
-// Rows of e4m3 numbers, each with a scale: what products in fp8 (fp8.h) read.
+// Rows of e4m3 numbers with one scale per row: the operands of fp8 GEMMs (fp8.h).
 #include <string>
 #include <type_traits>
 
@@ -13,10 +13,10 @@ template <typename View>
 struct Fp8RowsOf {
     View values;                                   ///< f8e4m3 [N, I], contiguous
     View scales;                                   ///< f32 [N]
-    bool empty() const { return values.empty(); }  ///< default-constructed: for optional arguments
+    bool empty() const { return values.empty(); }  ///< true when default-constructed: an omitted argument
     int64_t rows() const { return values.size(0); }
     int64_t width() const { return values.size(1); }
-    /// To read them, as Tensor converts to ConstTensor.
+    /// Writable rows convert to read-only ones, as Tensor converts to ConstTensor.
     template <typename Other>
     requires(std::is_convertible_v<View, Other>) operator Fp8RowsOf<Other>() const {  // NOLINT
         return {values, scales};
@@ -25,15 +25,15 @@ struct Fp8RowsOf {
 using Fp8Rows = Fp8RowsOf<Tensor>;
 using ConstFp8Rows = Fp8RowsOf<ConstTensor>;
 
-/// Bytes of such rows, each tensor on a boundary of its own.
+/// Bytes of quantised [rows, width] in an arena: each of the two tensors is aligned.
 constexpr int64_t fp8_rows_bytes(int64_t rows, int64_t width) {
     return align_up(rows * width) + align_up(rows * size_of(DType::kF32));
 }
 
-/// Whether they are such rows, of this shape.
+/// Whether `rows` has this shape, and the dtypes and layout that Fp8RowsOf states.
 bool is_fp8_rows(const ConstFp8Rows& rows, const Shape& shape);
 std::string describe(const ConstFp8Rows& rows);
-/// Throws where an op is to round `of` into rows of another shape; empty ones are none.
-void check_rounded(const char* op, const Fp8Rows& rounded, const ConstTensor& of);
+/// Throws unless `quantized`, an output of `op`, is empty or has the shape of x, whose numbers it receives.
+void check_quantized(const char* op, const Fp8Rows& quantized, const ConstTensor& x);
 
 }  // namespace pastur

@@ -22,9 +22,9 @@ std::string linear_rope_fallback([[maybe_unused]] Context& ctx, [[maybe_unused]]
     auto* device = std::get_if<CudaContext>(&ctx);
     if (device && has_linear_rope(*device, dtype) && !linear_rope_takes(in, outputs, head))
         return fmt::format(
-            "rotation: a matrix of {} rows and {} columns that makes heads of {} has no kernel that rotates "
-            "them, only those from {} columns on, in multiples of 8, with heads of 64 or 128 and rows that "
-            "fill tiles of {} have: rotation is a pass of its own, which costs a per cent of a step",
+            "queries and keys: no fused GEMM+RoPE kernel for {} outputs from {} columns in heads of {} "
+            "(needs columns in multiples of 8, at least {}, heads of 64 or 128, outputs that fill 95 % of "
+            "tiles of {}): RoPE runs as a separate kernel, which makes a step about one percent slower",
             outputs, in, head, kFewestRotatingColumns, kRotatingTile);
 #endif
     return "";

@@ -19,11 +19,11 @@ double flops(const ConstTensor& x, const ConstTensor& w) {
     return 2.0 * static_cast<double>(x.size(0)) * static_cast<double>(w.numel());
 }
 
-/// run(device) where the device has a kernel for both ops; whether it has.
+/// Calls run(device) and returns true if the device has a fused kernel for these tensors.
 template <typename Run>
-bool in_one([[maybe_unused]] Context& ctx, [[maybe_unused]] const ConstTensor& x,
-            [[maybe_unused]] const ConstTensor& w, [[maybe_unused]] const ConstTensor& gu,
-            [[maybe_unused]] const Run& run) {
+bool run_fused([[maybe_unused]] Context& ctx, [[maybe_unused]] const ConstTensor& x,
+               [[maybe_unused]] const ConstTensor& w, [[maybe_unused]] const ConstTensor& gu,
+               [[maybe_unused]] const Run& run) {
 #if defined(PASTUR_HAVE_CUDA)
     if (auto* device = std::get_if<CudaContext>(&ctx); device && has_linear_swiglu(*device, x, w, gu)) {
         run(*device);
@@ -41,9 +41,8 @@ std::string linear_swiglu_fallback([[maybe_unused]] Context& ctx, [[maybe_unused
     auto* device = std::get_if<CudaContext>(&ctx);
     if (device && has_linear_swiglu(*device, dtype) && !linear_swiglu_takes(in, ffn))
         return fmt::format(
-            "feed-forward: widths {} and {} have no kernel that ends a product in SwiGLU, only multiples of "
-            "8 "
-            "from {} on have: SwiGLU is a pass of its own, which costs some per cent of a step",
+            "feed-forward: no fused GEMM+SwiGLU kernel for widths {} and {} (needs multiples of 8, the first "
+            "at least {}): SwiGLU runs as a separate kernel, which makes a step a few percent slower",
             in, ffn, kFewestGatedColumns);
 #endif
     return "";
@@ -54,11 +53,11 @@ void linear_swiglu_forward(Context& ctx, Tensor out, Tensor gu, ConstTensor x, C
     PASTUR_CHECK(
         out.contiguous() && out.shape() == Shape({x.size(0), gu.size(1) / 2}) && out.dtype() == gu.dtype(),
         "linear_swiglu_forward: out {}, gu {}", describe(out), describe(gu));
-    const bool done = in_one(ctx, x, w, gu, [&](auto& device) {
+    const bool fused = run_fused(ctx, x, w, gu, [&](auto& device) {
         const OpScope scope(ctx, OpFamily::kMatmulForward, flops(x, w), bytes_of(out, gu, x, w));
         linear_swiglu_forward(device, out, gu, x, w);
     });
-    if (done) return;
+    if (fused) return;
     linear_forward(ctx, gu, x, w);
     swiglu_forward(ctx, out, gu);
 }
@@ -72,11 +71,11 @@ void linear_swiglu_backward(Context& ctx, Tensor dgu, Tensor out, Tensor dout, C
                      "linear_swiglu_backward: out or dout {}, gu {}", describe(half), describe(gu));
     PASTUR_CHECK(dgu.contiguous() && dgu.shape() == gu.shape() && dgu.dtype() == gu.dtype(),
                  "linear_swiglu_backward: dgu {}, gu {}", describe(dgu), describe(gu));
-    const bool done = in_one(ctx, dy, w, gu, [&](auto& device) {
+    const bool fused = run_fused(ctx, dy, w, gu, [&](auto& device) {
         const OpScope scope(ctx, OpFamily::kMatmulBackwardInput, flops(dy, w), bytes_of(dgu, out, dy, w, gu));
         linear_swiglu_backward(device, dgu, out, dy, w, gu);
     });
-    if (done) return;
+    if (fused) return;
     linear_backward_input(ctx, dout, dy, w, Update::kAssign);
     swiglu_backward(ctx, dgu, out, dout, gu);
 }

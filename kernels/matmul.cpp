@@ -9,7 +9,7 @@ bool is_rows(const ConstTensor& x) {
     return x.rank() == 2 && (x.stride(1) == 1 || x.size(1) == 1);
 }
 
-/// a [N, A], b [N, B], c [B, A] or [A, B]: what the three products share.
+/// Checks y [N, O], x [N, I] and w [O, I], or the gradients of the same shapes.
 void check(const char* op, const ConstTensor& y, const ConstTensor& x, const ConstTensor& w) {
     PASTUR_CHECK(is_rows(x) && is_rows(y) && w.rank() == 2 && w.contiguous() && x.size(0) == y.size(0) &&
                      x.size(1) == w.size(1) && y.size(1) == w.size(0),
@@ -18,7 +18,7 @@ void check(const char* op, const ConstTensor& y, const ConstTensor& x, const Con
                  "{}: y {}, x {}", op, describe(y), describe(x));
 }
 
-/// Of the three products of y [N, O] and x [N, I] with a [O, I].
+/// FLOPs of each of the three GEMMs over y [N, O], x [N, I] and w [O, I].
 double product_flops(const ConstTensor& y, const ConstTensor& x) {
     return 2.0 * static_cast<double>(y.numel()) * static_cast<double>(x.size(1));
 }

@@ -5,7 +5,7 @@
 namespace pastur {
 namespace {
 
-/// x [N, C] with unit stride in C.
+/// Whether x is [N, C] with unit stride in C, of the shape and dtype of `like`.
 bool is_rows(const ConstTensor& x, const ConstTensor& like) {
     return x.rank() == 2 && x.stride(1) == 1 && x.shape() == like.shape() && x.dtype() == like.dtype();
 }
@@ -22,36 +22,31 @@ void check(const char* op, const ConstTensor& x, const ConstTensor& rstd, const 
 }  // namespace
 
 void rmsnorm_forward(Context& ctx, Tensor out, Tensor rstd, ConstTensor x, ConstTensor weight, float eps,
-                     const Fp8Rows& rounded) {
+                     const Fp8Rows& quantized) {
     check("rmsnorm_forward", x, rstd, weight);
-    check_rounded("rmsnorm_forward", rounded, x);
+    check_quantized("rmsnorm_forward", quantized, x);
     PASTUR_CHECK(is_rows(out, x), "rmsnorm_forward: out {}, x {}", describe(out), describe(x));
     const OpScope scope(ctx, OpFamily::kRmsNorm, 0,
-                        bytes_of(out, rstd, x, weight, rounded.values, rounded.scales));
-    std::visit([&](auto& c) { rmsnorm_forward(c, out, rstd, x, weight, eps, rounded); }, ctx);
+                        bytes_of(out, rstd, x, weight, quantized.values, quantized.scales));
+    std::visit([&](auto& c) { rmsnorm_forward(c, out, rstd, x, weight, eps, quantized); }, ctx);
 }
 
-void rmsnorm_backward(Context& ctx, Tensor dx, Tensor dweight, Tensor out, ConstTensor dy, ConstTensor x,
-                      ConstTensor rstd, ConstTensor weight, ConstTensor dresidual, Update dweight_update,
-                      const Fp8Rows& rounded) {
-    check("rmsnorm_backward", x, rstd, weight);
-    check_rounded("rmsnorm_backward", rounded, x);
-    PASTUR_CHECK(is_rows(dx, x) && is_rows(dy, x), "rmsnorm_backward: dx {}, dy {}, x {}", describe(dx),
-                 describe(dy), describe(x));
-    PASTUR_CHECK(dweight.dtype() == DType::kF32 && dweight.contiguous() && dweight.shape() == weight.shape(),
-                 "rmsnorm_backward: dweight {}, weight {}", describe(dweight), describe(weight));
-    PASTUR_CHECK(dresidual.empty() || is_rows(dresidual, x), "rmsnorm_backward: dresidual {}, x {}",
-                 describe(dresidual), describe(x));
-    PASTUR_CHECK(out.empty() || is_rows(out, x), "rmsnorm_backward: out {}, x {}", describe(out),
-                 describe(x));
-    const OpScope scope(
-        ctx, OpFamily::kRmsNorm, 0,
-        bytes_of(dx, dweight, out, dy, x, rstd, weight, dresidual, rounded.values, rounded.scales));
-    std::visit(
-        [&](auto& c) {
-            rmsnorm_backward(c, dx, dweight, out, dy, x, rstd, weight, dresidual, dweight_update, rounded);
-        },
-        ctx);
+void rmsnorm_backward(Context& ctx, const RmsnormBackward& p) {
+    check("rmsnorm_backward", p.x, p.rstd, p.weight);
+    check_quantized("rmsnorm_backward", p.quantized_dx, p.x);
+    PASTUR_CHECK(is_rows(p.dx, p.x) && is_rows(p.dy, p.x), "rmsnorm_backward: dx {}, dy {}, x {}",
+                 describe(p.dx), describe(p.dy), describe(p.x));
+    PASTUR_CHECK(
+        p.dweight.dtype() == DType::kF32 && p.dweight.contiguous() && p.dweight.shape() == p.weight.shape(),
+        "rmsnorm_backward: dweight {}, weight {}", describe(p.dweight), describe(p.weight));
+    PASTUR_CHECK(p.dresidual.empty() || is_rows(p.dresidual, p.x), "rmsnorm_backward: dresidual {}, x {}",
+                 describe(p.dresidual), describe(p.x));
+    PASTUR_CHECK(p.out.empty() || is_rows(p.out, p.x), "rmsnorm_backward: out {}, x {}", describe(p.out),
+                 describe(p.x));
+    const OpScope scope(ctx, OpFamily::kRmsNorm, 0,
+                        bytes_of(p.dx, p.dweight, p.out, p.dy, p.x, p.rstd, p.weight, p.dresidual,
+                                 p.quantized_dx.values, p.quantized_dx.scales));
+    std::visit([&](auto& c) { rmsnorm_backward(c, p); }, ctx);
 }
 
 int64_t rmsnorm_backward_scratch_bytes(Context& ctx, int64_t rows, int64_t width) {

@@ -6,14 +6,14 @@ namespace pastur {
 
 enum class Rotation : uint8_t { kForward, kInverse };
 
-/// Host table f32 [T, D]: row t holds cos(t theta_i), i < D/2, then sin(t theta_i), theta_i = base^(-2 i /
-/// D). Angles are computed in double.
+/// Fills a table f32 [T, D] in host memory: row t holds cos(t theta_i) for i < D/2, then sin(t theta_i), with
+/// theta_i = base^(-2 i / D). Angles are computed in double.
 void rope_table(Tensor table, double base);
 
-/// out = R_t in for every position t (kInverse: R_{-t}, which is the backward pass, R being orthogonal):
+/// out = R_t in for every position t; kInverse applies R_{-t}, the backward pass, because R is orthogonal:
 ///     out[i] = in[i] cos - in[i + D/2] sin;   out[i + D/2] = in[i + D/2] cos + in[i] sin.
-/// in, out [B, T, H, D] f32 or bf16, any strides with unit stride in D; out may be in. table f32 [>= T, D]
-/// on ctx's device.
+/// in, out [B, T, H, D] f32 or bf16, with unit stride in D and any other strides; out may be in. table f32
+/// [>= T, D] on ctx's device.
 void rope(Context& ctx, Tensor out, ConstTensor in, ConstTensor table, Rotation rotation);
 
 void rope(CpuContext& ctx, Tensor out, ConstTensor in, ConstTensor table, Rotation rotation);

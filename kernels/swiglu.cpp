@@ -14,22 +14,22 @@ void check(const char* op, const ConstTensor& gu, const ConstTensor& out) {
 
 }  // namespace
 
-void swiglu_forward(Context& ctx, Tensor out, ConstTensor gu, const Fp8Rows& rounded) {
+void swiglu_forward(Context& ctx, Tensor out, ConstTensor gu, const Fp8Rows& quantized) {
     check("swiglu_forward", gu, out);
-    check_rounded("swiglu_forward", rounded, out);
-    const OpScope scope(ctx, OpFamily::kSwiglu, 0, bytes_of(out, gu, rounded.values, rounded.scales));
-    std::visit([&](auto& c) { swiglu_forward(c, out, gu, rounded); }, ctx);
+    check_quantized("swiglu_forward", quantized, out);
+    const OpScope scope(ctx, OpFamily::kSwiglu, 0, bytes_of(out, gu, quantized.values, quantized.scales));
+    std::visit([&](auto& c) { swiglu_forward(c, out, gu, quantized); }, ctx);
 }
 
 void swiglu_backward(Context& ctx, Tensor dgu, Tensor out, ConstTensor dout, ConstTensor gu,
-                     const Fp8Rows& rounded) {
+                     const Fp8Rows& quantized) {
     check("swiglu_backward", gu, dout);
     check("swiglu_backward", dgu, dout);
     if (!out.empty()) check("swiglu_backward", dgu, out);
-    check_rounded("swiglu_backward", rounded, dgu);
+    check_quantized("swiglu_backward", quantized, dgu);
     const OpScope scope(ctx, OpFamily::kSwiglu, 0,
-                        bytes_of(dgu, out, dout, gu, rounded.values, rounded.scales));
-    std::visit([&](auto& c) { swiglu_backward(c, dgu, out, dout, gu, rounded); }, ctx);
+                        bytes_of(dgu, out, dout, gu, quantized.values, quantized.scales));
+    std::visit([&](auto& c) { swiglu_backward(c, dgu, out, dout, gu, quantized); }, ctx);
 }
 
 }  // namespace pastur

@@ -235,7 +235,14 @@ void OpBencher::norms_and_gates() {
             const Tensor dresidual = pool.normal(dtype_, stream), dx = pool.empty(dtype_, stream);
             const Tensor rstd = pool.constant(DType::kF32, {tokens_}, 1), w = weight(pool);
             return [=, this, dw = pool.empty(DType::kF32, {width})] {
-                rmsnorm_backward(ctx_, dx, dw, {}, dy, x, rstd, w, dresidual, Update::kAssign);
+                rmsnorm_backward(ctx_, {.dx = dx,
+                                        .dweight = dw,
+                                        .dweight_update = Update::kAssign,
+                                        .dy = dy,
+                                        .x = x,
+                                        .rstd = rstd,
+                                        .weight = w,
+                                        .dresidual = dresidual});
             };
         });
     const Shape heads = {batch_, time_, config_.model.heads, config_.model.head_dim};

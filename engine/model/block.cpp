@@ -61,8 +61,16 @@ void Block::forward_norm(Context& ctx, const Norm& norm, ConstTensor x, LinearIn
 
 void Block::backward_norm(Context& ctx, const Norm& norm, Tensor dx, Tensor recomputed_xn, ConstTensor x,
                           Update update, const Fp8Rows& rounded_dx) {
-    rmsnorm_backward(ctx, dx, params_.grad(norm.weight), recomputed_xn, shared_.dxn, x, norm.rstd,
-                     params_.value(norm.weight), dx, update, rounded_dx);
+    rmsnorm_backward(ctx, {.dx = dx,
+                           .dweight = params_.grad(norm.weight),
+                           .dweight_update = update,
+                           .dy = shared_.dxn,
+                           .x = x,
+                           .rstd = norm.rstd,
+                           .weight = params_.value(norm.weight),
+                           .dresidual = dx,
+                           .out = recomputed_xn,
+                           .quantized_dx = rounded_dx});
 }
 
 void Block::forward_attention_half(Context& ctx, ConstTensor rope_table) {

@@ -24,8 +24,13 @@ ConstTensor Latent::forward(Context& ctx, ConstTensor c) {
 
 void Latent::backward(Context& ctx, Tensor dc, ConstTensor c, Update update) {
     if (!normed_) return;
-    rmsnorm_backward(ctx, dc, params_.grad(norm_), {}, dnormalised_, c, rstd_, params_.value(norm_), {},
-                     update);
+    rmsnorm_backward(ctx, {.dx = dc,
+                           .dweight = params_.grad(norm_),
+                           .dweight_update = update,
+                           .dy = dnormalised_,
+                           .x = c,
+                           .rstd = rstd_,
+                           .weight = params_.value(norm_)});
 }
 
 }  // namespace pastur

@@ -108,8 +108,14 @@ void Model::forward_body(Context& ctx, ConstTensor tokens) {
 
 void Model::backward_body(Context& ctx, Tensor dx, ConstTensor tokens, Update update,
                           const GradientsReady& ready) {
-    rmsnorm_backward(ctx, dx, params_.grad(final_norm_), {}, shared_.dxn, x_final_, rstd_final_,
-                     params_.value(final_norm_), {}, update, blocks_.back().rounded_output_gradient());
+    rmsnorm_backward(ctx, {.dx = dx,
+                           .dweight = params_.grad(final_norm_),
+                           .dweight_update = update,
+                           .dy = shared_.dxn,
+                           .x = x_final_,
+                           .rstd = rstd_final_,
+                           .weight = params_.value(final_norm_),
+                           .quantized_dx = blocks_.back().rounded_output_gradient()});
     for (auto block = blocks_.rbegin(); block != blocks_.rend(); ++block) {
         block->backward(ctx, dx, rope_table_, update);
         if (ready) ready(block->first_matrix_offset());

@@ -1,5 +1,5 @@
 #pragma once
-// Work that is queued on a context again and again with the very same arguments, as a training step's is.
+// Work that is queued repeatedly with identical arguments, such as the passes of a training step.
 #include <functional>
 #include <memory>
 
@@ -7,25 +7,25 @@
 
 namespace pastur {
 
-/// On CUDA the kernels that such work launches are captured into a graph and replayed: one call instead of a
-/// thousand, and smaller gaps between them (a 130m step on an H200: 173.9 to 172.2 ms). On the CPU it is done
-/// each time.
+/// On CUDA the kernels of such work are captured into a graph and replayed: one call instead of about a
+/// thousand, with smaller gaps between kernels (a 130m step on an H200: 173.9 to 172.2 ms). On the CPU the
+/// work runs each time.
 ///
-/// The work may differ in the numbers its tensors hold and in nothing else: same ops, same shapes, same
-/// addresses, same scalars. It must only queue: neither wait for the device, nor read from it, nor allocate.
+/// Only the numbers in the tensors may differ between runs; ops, shapes, addresses and scalars must not. The
+/// work must only queue: it may not wait for the device, read from it or allocate.
 class CapturedWork {
   public:
     virtual ~CapturedWork() = default;
-    /// Does the work of this kind, of which every kind has its own graph. The first call runs `queue`: what
-    /// is made at first use (plans of matrix products, modules) cannot be made during a capture. The second
-    /// one captures it, and later ones replay that without calling `queue`. It is called each time while an
-    /// OpTimer is attached, and after a capture that failed, which is said once on stderr.
+    /// Runs the work of this kind; each kind has its own graph. The first call runs `queue` directly, because
+    /// GEMM plans and modules that are created at first use cannot be created during a capture. The second
+    /// call captures `queue`, and later calls replay the graph. While an OpTimer is attached, and after a
+    /// failed capture, which is reported once on stderr, every call runs `queue`.
     virtual void run(size_t kind, const std::function<void()>& queue) = 0;
-    /// Calls whose work a graph did.
+    /// Number of calls that replayed a graph.
     virtual int64_t replays() const = 0;
 };
 
-/// ctx and all that the work uses must outlive it.
+/// ctx and everything that the work uses must outlive the result.
 std::unique_ptr<CapturedWork> make_captured_work(Context& ctx);
 
 std::unique_ptr<CapturedWork> make_captured_work(CpuContext& ctx);

@@ -18,7 +18,7 @@ Context make_context(Device device, int index) {
 #else
     if (device == Device::kCuda)
         fail(ExitCode::kNoDevice,
-             "--device cuda: this pastur was built without CUDA (configure with PASTUR_CUDA=ON)");
+             "--device cuda: this pastur was built without CUDA; configure the build with PASTUR_CUDA=ON");
     (void)index;
 #endif
     return CpuContext();

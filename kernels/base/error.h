@@ -1,5 +1,5 @@
 #pragma once
-// One way to fail: an exception that carries the exit code of the program and one clear line.
+// How the program fails: an exception with the exit code and one line of text.
 #include <fmt/format.h>
 
 #include <stdexcept>
@@ -7,18 +7,18 @@
 
 namespace pastur {
 
-/// Exit codes of the program, a contract with scripts.
+/// Exit codes of the program. Scripts rely on them.
 enum class ExitCode : int {
     kOk = 0,
     kOther = 1,
     kUsage = 2,          ///< bad command line or recipe
-    kCorruptData = 65,   ///< a shard, tokenizer or checkpoint is damaged or does not fit
-    kMissingInput = 66,  ///< a file or folder that should be there is not
+    kCorruptData = 65,   ///< a shard, tokenizer or checkpoint is damaged or does not match the run
+    kMissingInput = 66,  ///< an input file or folder does not exist
     kNoDevice = 69,      ///< no usable device, or not enough memory
     kRankLost = 71,      ///< a rank died or a collective timed out
     kNonFinite = 72,     ///< loss, gradient or weight became NaN or infinite
     kIo = 74,            ///< a read, write, fsync, rename or open failed
-    kRequeue = 75,       ///< checkpointed on request: submit me again
+    kRequeue = 75,       ///< stopped on request after a checkpoint: submit the job again
 };
 
 class Error : public std::runtime_error {
@@ -30,7 +30,7 @@ class Error : public std::runtime_error {
     ExitCode code_;
 };
 
-/// Throws an Error whose text is the formatted message: what, where, what was expected.
+/// Throws an Error with the formatted message, which says what failed, where, and what was expected.
 template <typename... Args>
 [[noreturn]] void fail(ExitCode code, fmt::format_string<Args...> format, Args&&... args) {
     throw Error(code, fmt::format(format, std::forward<Args>(args)...));
@@ -45,8 +45,9 @@ namespace detail {
 
 }  // namespace pastur
 
-/// Checks an internal contract (shapes, dtypes, arguments of an op); a failure is a bug of the caller and
-/// throws an Error (kOther) with file and line. For what a user can cause, call fail() with its own text.
+/// Checks an internal contract, such as the shapes and dtypes of an op. A failure is a bug in the caller and
+/// throws an Error (kOther) with file and line. Failures that the user can cause call fail() with their own
+/// text.
 #define PASTUR_CHECK(condition, ...)                                                                  \
     do {                                                                                              \
         if (!(condition))                                                                             \

@@ -1,5 +1,5 @@
 #pragma once
-// Functions that the host and, in sources for CUDA, devices run alike.
+// Marks functions that run on the host and, in CUDA sources, on the device.
 
 #if defined(__CUDACC__)
 #define PASTUR_HOST_DEVICE __host__ __device__

@@ -1,24 +1,24 @@
 #pragma once
-// How long stretches of the work queued on a context take.
+// Times intervals of the work that is queued on a context.
 #include <memory>
 
 #include "kernels/base/context.h"
 
 namespace pastur {
 
-/// Measures intervals between two points of the order in which a context's work runs. On CUDA these are
-/// events on its stream, so that measuring waits for nothing; on the CPU, whose ops return when they are
-/// done, the monotonic clock. An interval may lie in another.
+/// Measures the time between two points in the order in which a context's work runs. On CUDA the points are
+/// events on the stream, so measuring does not wait for the device. On the CPU, where ops return when they
+/// are done, they are readings of the monotonic clock. Intervals may be nested.
 class IntervalClock {
   public:
     virtual ~IntervalClock() = default;
-    /// Opens an interval here and returns its number, counted from 0 since the last clear().
+    /// Opens an interval and returns its number, which counts from 0 since the last clear().
     virtual size_t begin() = 0;
-    /// Closes it here. A failure is logged, and thrown by seconds().
+    /// Closes an interval. A failure is logged here and thrown by seconds().
     virtual void end(size_t interval) noexcept = 0;
-    /// Length of a closed interval; waits until the work in it has finished.
+    /// Waits until the work in a closed interval has finished and returns its length.
     virtual double seconds(size_t interval) = 0;
-    /// Forgets all intervals and keeps their events for the next ones.
+    /// Drops all intervals; their events are reused.
     virtual void clear() = 0;
 };
 

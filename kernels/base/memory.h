@@ -1,5 +1,5 @@
 #pragma once
-// Who owns memory: Buffer (one allocation) and Arena (scratch handed out last-in, first-out).
+// Owners of memory: Buffer (one allocation) and Arena (scratch in last-in, first-out order).
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -9,13 +9,13 @@
 
 namespace pastur {
 
-/// Every tensor carved out of a buffer starts on such a boundary: wide loads and TMA need it.
+/// Every tensor within a buffer starts at a multiple of this many bytes, which wide loads and TMA require.
 inline constexpr int64_t kAlignment = 256;
 constexpr int64_t align_up(int64_t bytes) {
     return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-/// Owns one allocation on a host or a device. Made by allocate(Context&, ...) in context.h.
+/// Owns one allocation on the host or a device. allocate(Context&, ...) in context.h creates it.
 class Buffer {
   public:
     using Release = void (*)(void*) noexcept;
@@ -30,7 +30,7 @@ class Buffer {
     ~Buffer() {
         if (data_) release_(data_);
     }
-    /// Over memory that somebody else keeps.
+    /// A buffer over memory that it does not free.
     static Buffer borrow(std::byte* data, int64_t bytes) {
         return Buffer(data, bytes, [](void*) noexcept {});
     }
@@ -48,10 +48,10 @@ class Buffer {
     Release release_ = nullptr;
 };
 
-/// LIFO scratch over one buffer. Ops open a Frame, take tensors, and give everything back when it closes:
+/// LIFO scratch over one buffer. An op opens a Frame and takes tensors, which are released when it closes:
 ///     Arena::Frame frame(ctx.scratch(), "embedding_backward");
 ///     Tensor keys = frame.take(DType::kI32, {tokens});
-/// The stream orders reuse on a device: the next op's kernels start after this op's.
+/// On a device the stream orders reuse: the kernels of the next op start after those of this op.
 class Arena {
   public:
     Arena() = default;
@@ -65,7 +65,7 @@ class Arena {
         ~Frame() { arena_.used_ = mark_; }
         Frame(const Frame&) = delete;
         Frame& operator=(const Frame&) = delete;
-        /// Uninitialised. Throws (kNoDevice) naming the frame when the arena is too small.
+        /// An uninitialised tensor. Throws (kNoDevice) with the name of the frame if the arena is too small.
         Tensor take(DType dtype, Shape shape);
 
       private:

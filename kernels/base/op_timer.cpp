@@ -31,7 +31,7 @@ const char* name_of(OpFamily family) {
         case OpFamily::kReduce:
             return "reduce";
         case OpFamily::kQuantize:
-            return "fp8 rounding";
+            return "fp8 quantise";
         case OpFamily::kFill:
             return "fill and copy";
         case OpFamily::kTransfer:
@@ -67,7 +67,7 @@ void OpTimer::end() noexcept {
 }
 
 OpTotals OpTimer::collect() {
-    PASTUR_CHECK(depth_ == 0, "an op is under way");
+    PASTUR_CHECK(depth_ == 0, "collect() inside an op");
     OpTotals totals;
     for (const Call& call : calls_) {
         OpTotal& total = totals[static_cast<size_t>(call.family)];

@@ -1,5 +1,5 @@
 #pragma once
-// Where a step's time goes: while an OpTimer is attached to a context, every op front reports to it.
+// Time per op family: while an OpTimer is attached to a context, every op reports to it.
 //
 //     void rope(Context& ctx, ...) {
 //         <checks>
@@ -7,7 +7,7 @@
 //         std::visit(...);
 //     }
 //
-// With no timer attached a scope costs a branch.
+// Without a timer a scope costs one branch.
 #include <array>
 #include <vector>
 
@@ -25,11 +25,11 @@ enum class OpFamily : uint8_t {
     kAttentionForward,
     kAttentionBackward,
     kSwiglu,
-    kLmHead,  ///< its three products
+    kLmHead,  ///< its three GEMMs
     kCrossEntropy,
     kAdamw,
     kReduce,
-    kQuantize,  ///< rounding to fp8
+    kQuantize,  ///< to fp8
     kFill,      ///< fills, casts, copies on the device
     kTransfer,  ///< between host and device
     kCount,
@@ -38,24 +38,24 @@ inline constexpr size_t kOpFamilies = static_cast<size_t>(OpFamily::kCount);
 /// "matmul dgrad", for tables.
 const char* name_of(OpFamily family);
 
-/// What a family did between two collections.
+/// Totals of one family between two calls of OpTimer::collect().
 struct OpTotal {
     int64_t calls = 0;
     double seconds = 0;
-    double flops = 0;  ///< of the formula: a causal half is not counted, nor is what a kernel computes again
-    double bytes = 0;  ///< each operand read or written once
+    double flops = 0;  ///< of the formula; excludes recomputation and the masked half of causal attention
+    double bytes = 0;  ///< each operand counted once per read or write
 };
 using OpTotals = std::array<OpTotal, kOpFamilies>;
 
 class OpTimer {
   public:
-    /// Attaches to ctx, which must stay where it is; throws (kOther) where another one is attached.
+    /// Attaches to ctx, which must not move while attached. Throws (kOther) if another timer is attached.
     explicit OpTimer(Context& ctx);
     ~OpTimer();
     OpTimer(const OpTimer&) = delete;
     OpTimer& operator=(const OpTimer&) = delete;
 
-    /// Totals since the last call, after waiting for the device.
+    /// Waits for the device and returns the totals since the last call.
     OpTotals collect();
 
   private:
@@ -71,11 +71,11 @@ class OpTimer {
     Context& ctx_;
     std::unique_ptr<IntervalClock> clock_;
     std::vector<Call> calls_;
-    int depth_ = 0;  ///< of the scopes open now
+    int depth_ = 0;  ///< number of open scopes
 };
 
-/// One call of an op, from here to the end of the block. A scope within another belongs to it: the outer one
-/// gets its work and its time, so that whoever composes ops may give them a family of their own.
+/// One call of an op, from construction to destruction. The work and time of a nested scope count towards the
+/// outermost one, so a composed op has a family of its own.
 class OpScope {
   public:
     explicit OpScope(Context& ctx, OpFamily family, double flops = 0, double bytes = 0)
@@ -92,13 +92,13 @@ class OpScope {
     OpTimer* timer_;
 };
 
-/// Bytes of all the tensors together; an empty one has none.
+/// Total bytes of the tensors; an empty tensor has none.
 template <typename... Tensors>
 double bytes_of(const Tensors&... tensors) {
     return (0.0 + ... + (tensors.empty() ? 0.0 : static_cast<double>(tensors.nbytes())));
 }
 
-/// What a += output costs beyond an = one: it is read too.
+/// Bytes that a += output costs in addition to an = output: those of reading it.
 inline double bytes_read_by(Update update, const ConstTensor& out) {
     return update == Update::kAccumulate ? bytes_of(out) : 0.0;
 }

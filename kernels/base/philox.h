@@ -1,7 +1,7 @@
 #pragma once
-// Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011) with cuRAND's
-// conventions: the key is the seed, the counter's low half counts blocks of four numbers, its high half is
-// the subsequence.
+// Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011) with the conventions
+// of cuRAND: the key is the seed, the low half of the counter is the index of a block of four numbers, and
+// its high half is the subsequence.
 #include <array>
 #include <cmath>
 #include <cstdint>
@@ -31,13 +31,13 @@ constexpr PhiloxBlock philox_block(uint64_t seed, uint64_t stream, uint64_t bloc
                       {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
 }
 
-/// curand_uniform: in (0, 1].
+/// A uniform number in (0, 1], as curand_uniform.
 inline float philox_uniform(uint32_t bits) {
     constexpr float kScale = 2.3283064e-10f;  // 2^-32
     return static_cast<float>(bits) * kScale + kScale / 2.0f;
 }
 
-/// curand_normal2: Box-Muller over two numbers.
+/// Two standard normal numbers by the Box-Muller transform, as curand_normal2.
 inline std::array<float, 2> philox_normals(uint32_t bits0, uint32_t bits1) {
     constexpr float kScale = 2.3283064e-10f, kScale2Pi = 2.3283064e-10f * 6.2831855f;
     const float u = static_cast<float>(bits0) * kScale + kScale / 2.0f;

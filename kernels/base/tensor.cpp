@@ -39,10 +39,11 @@ F8E4M3 to_f8e4m3(float value) {
     const auto with_sign = [sign](int bits) { return F8E4M3{static_cast<uint8_t>(sign | bits)}; };
     if (std::isnan(value)) return with_sign(0x7f);
     const float size = std::min(std::fabs(value), kLargestF8E4M3);
-    // Numbers from 2^e to 2^(e + 1) lie 2^(e - 3) apart, those below 2^-6 as far as the ones above it.
+    // Numbers from 2^e to 2^(e + 1) are 2^(e - 3) apart. Below 2^-6 (subnormals) the spacing stays 2^-9.
     const int exponent = std::max(size > 0 ? std::ilogb(size) : -6, -6);
     const auto steps = static_cast<int>(std::nearbyint(std::ldexp(size, 3 - exponent)));
-    // Eight steps and more have the leading bit, which the exponent implies; sixteen are the next exponent.
+    // From eight steps on, the leading bit adds one to the exponent field, which is how the format encodes
+    // it; sixteen steps carry into the next exponent.
     return with_sign((exponent + 6) * 8 + steps);
 }
 
@@ -98,14 +99,14 @@ RowCopy row_copy(const char* op, const ConstTensor& dst, const ConstTensor& src)
     PASTUR_CHECK(dst.dtype() == src.dtype() && dst.numel() == src.numel() && copyable(dst) && copyable(src),
                  "{}: {} from {}", op, describe(dst), describe(src));
     if (dst.contiguous() && src.contiguous()) return {1, src.nbytes(), src.nbytes(), src.nbytes()};
-    const ConstTensor& apart = dst.contiguous() ? src : dst;
+    const ConstTensor& strided = dst.contiguous() ? src : dst;
     PASTUR_CHECK(dst.contiguous() || src.contiguous() || dst.shape() == src.shape(), "{}: {} from {}", op,
                  describe(dst), describe(src));
-    const int64_t element = size_of(dst.dtype()), row = apart.size(1) * element;
+    const int64_t element = size_of(dst.dtype()), row = strided.size(1) * element;
     const auto pitch = [&](const ConstTensor& tensor) {
         return tensor.contiguous() ? row : tensor.stride(0) * element;
     };
-    return {apart.size(0), row, pitch(dst), pitch(src)};
+    return {strided.size(0), row, pitch(dst), pitch(src)};
 }
 
 }  // namespace pastur

@@ -1,6 +1,6 @@
 #pragma once
-// A non-owning view of numbers in host or device memory: address, dtype, shape, strides. Copying a view
-// copies no numbers. Who owns the memory is memory.h's business.
+// A view of numbers in host or device memory: address, dtype, shape, strides. A view does not own the memory
+// (memory.h does), and copying it does not copy the numbers.
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -20,8 +20,8 @@ struct Bf16 {
     uint16_t bits;
 };
 
-/// Storage of an 8-bit float with 4 bits of exponent and 3 of mantissa: up to 448, no infinity (Micikevicius
-/// et al., arXiv 2209.05433).
+/// Storage of an 8-bit float with 4 bits of exponent and 3 of mantissa, at most 448, without infinity
+/// (Micikevicius et al., arXiv 2209.05433).
 struct F8E4M3 {
     uint8_t bits;
 };
@@ -46,7 +46,8 @@ const char* name_of(DType dtype);
 /// Rounds to nearest, ties to even; NaN stays NaN.
 Bf16 to_bf16(float value);
 float to_float(Bf16 value);
-/// The same; beyond the largest number, infinity too, it is that one with the sign.
+/// Rounds to nearest, ties to even. Larger numbers and infinity saturate to 448 with their sign; NaN stays
+/// NaN.
 F8E4M3 to_f8e4m3(float value);
 float to_float(F8E4M3 value);
 
@@ -92,7 +93,7 @@ class Shape {
 };
 std::string to_string(const Shape& shape);
 
-/// Byte is std::byte (Tensor, writable) or const std::byte (ConstTensor).
+/// Byte is std::byte for Tensor, which is writable, and const std::byte for ConstTensor.
 template <typename Byte>
 class TensorView {
   public:
@@ -108,12 +109,12 @@ class TensorView {
     }
     TensorView(Byte* data, DType dtype, Shape shape, Shape strides)
         : data_(data), dtype_(dtype), shape_(shape), strides_(strides) {}
-    /// A writable view reads as a constant one.
+    /// Tensor converts to ConstTensor.
     template <typename Other>
     requires(std::is_const_v<Byte> && !std::is_const_v<Other>) TensorView(const TensorView<Other>& other)
         : data_(other.bytes()), dtype_(other.dtype()), shape_(other.shape()), strides_(other.strides()) {}
 
-    /// True for a default-constructed view: "no tensor", for optional arguments.
+    /// True for a default-constructed view, which stands for an omitted argument.
     bool empty() const { return shape_.rank() == 0; }
     DType dtype() const { return dtype_; }
     const Shape& shape() const { return shape_; }
@@ -143,7 +144,7 @@ class TensorView {
         view.shape_[dim] = length;
         return view;
     }
-    /// Splits dimension dim into (outer, inner): [N, H D] -> [N, H, D]. Needs no contiguity.
+    /// Splits dimension dim into (outer, inner): [N, H D] -> [N, H, D]. The view may be strided.
     TensorView unflatten(int dim, int64_t outer, int64_t inner) const {
         PASTUR_CHECK(dim >= 0 && dim < rank() && outer * inner == size(dim), "unflatten({}, {}, {}) of {}",
                      dim, outer, inner, to_string(shape_));
@@ -158,7 +159,7 @@ class TensorView {
         }
         return TensorView(data_, dtype_, shape, strides);
     }
-    /// The same numbers under another shape; the view must be contiguous.
+    /// A view of the same numbers with another shape; the view must be contiguous.
     TensorView reshape(Shape shape) const {
         PASTUR_CHECK(contiguous() && shape.numel() == numel(), "reshape of {} to {}", to_string(shape_),
                      to_string(shape));
@@ -176,16 +177,16 @@ class TensorView {
 using Tensor = TensorView<std::byte>;
 using ConstTensor = TensorView<const std::byte>;
 
-/// Rows of bytes that a copy moves; one row where both sides are contiguous.
+/// The rows of bytes that a copy moves: a single row if both sides are contiguous.
 struct RowCopy {
     int64_t rows, row_bytes;
     int64_t dst_pitch, src_pitch;  ///< bytes from row to row
 };
-/// Throws when dst and src differ in dtype or number of elements, or one is neither contiguous nor [rows,
-/// columns] with its rows apart.
+/// Throws unless dst and src have the same dtype and number of elements and each is contiguous or a matrix
+/// with strided rows.
 RowCopy row_copy(const char* op, const ConstTensor& dst, const ConstTensor& src);
 
-/// "bf16[512, 768]", with the strides where the view is not contiguous: for error messages.
+/// "bf16[512, 768]", with the strides if the view is not contiguous. For error messages.
 std::string describe(const ConstTensor& tensor);
 
 /// A host array as a one-dimensional tensor.

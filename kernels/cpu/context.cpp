@@ -17,13 +17,13 @@ namespace pastur {
 
 CpuContext::CpuContext(int threads) {
     if (threads <= 0) {
-        // omp_get_max_threads honours OMP_NUM_THREADS and the affinity mask mpirun set.
+        // omp_get_max_threads honours OMP_NUM_THREADS and the affinity mask that mpirun sets.
         threads = omp_get_max_threads();
     }
     threads_ = threads;
     omp_set_num_threads(threads);
-    // OpenBLAS is called from inside parallel regions, one thread a call: no second pool to fight with, and
-    // the bits of a product do not depend on how OpenBLAS would have split it.
+    // OpenBLAS runs one thread per call, inside parallel regions: it has no second thread pool that competes
+    // for the cores, and the bits of a GEMM do not depend on how OpenBLAS would divide it.
     openblas_set_num_threads(1);
 }
 
@@ -75,7 +75,7 @@ MemoryInfo memory_info(CpuContext&) {
 Buffer allocate(CpuContext&, int64_t bytes) {
     if (bytes == 0) return {};
     void* data = std::aligned_alloc(static_cast<size_t>(kAlignment), static_cast<size_t>(align_up(bytes)));
-    if (!data) fail(ExitCode::kNoDevice, "out of host memory: {} bytes asked for", bytes);
+    if (!data) fail(ExitCode::kNoDevice, "out of host memory: allocation of {} bytes failed", bytes);
     return Buffer(data, bytes, [](void* pointer) noexcept { std::free(pointer); });
 }
 
@@ -88,7 +88,7 @@ void synchronize(CpuContext&) {}
 void copy(CpuContext& ctx, Tensor dst, ConstTensor src) {
     const RowCopy copy = row_copy("copy", dst, src);
     if (dst.bytes() == src.bytes()) return;
-    // One thread does not draw all that memory gives.
+    // A single thread cannot saturate memory bandwidth.
     constexpr int64_t kPiece = int64_t{1} << 18;
     const int64_t per_row = (copy.row_bytes + kPiece - 1) / kPiece, pieces = copy.rows * per_row;
     parallel_for(ctx, pieces, pieces > 1 ? kPiece : 0, [&](int64_t i) {

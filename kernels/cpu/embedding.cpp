@@ -16,8 +16,8 @@ void embedding_forward(CpuContext& ctx, Tensor out, ConstTensor table, ConstTens
                  [&](int64_t n) { std::copy_n(rows + id[n] * width, width, to + n * width); });
 }
 
-/// Every thread owns a band of columns and walks the tokens in order: no two write the same number, and each
-/// number is summed in ascending n.
+/// Each thread owns a band of columns and adds the tokens in ascending n, so no two threads write the same
+/// number and the order of summation is fixed.
 void embedding_backward(CpuContext& ctx, Tensor dtable, ConstTensor dout, ConstTensor ids, Update update) {
     constexpr int64_t kColumns = 16;  // a cache line of floats
     const int64_t width = dtable.size(1);

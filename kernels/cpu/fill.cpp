@@ -9,9 +9,9 @@
 namespace pastur {
 namespace {
 
-constexpr int64_t kPiece = 1 << 14;  // a multiple of the four numbers of a block
+constexpr int64_t kPiece = 1 << 14;  // a multiple of 4, the numbers of a Philox block
 
-/// values[i] from block i / 4; numbers_of(block) gives its four.
+/// values[i] = numbers_of(i / 4)[i % 4].
 template <typename NumbersOf>
 void fill_blocks(CpuContext& ctx, Tensor x, const NumbersOf& numbers_of) {
     float* values = x.data<float>();

@@ -1,4 +1,4 @@
-// Rounding is as on a GPU; the products are those of the rounded numbers in fp32.
+// Quantisation is bit-identical to the GPU's. GEMMs dequantise their operands and multiply in fp32.
 #include "kernels/fp8.h"
 
 #include <cmath>
@@ -10,7 +10,7 @@
 namespace pastur {
 namespace {
 
-/// One row of `out` from x[0], x[step], ...
+/// Quantises x[0], x[step], x[2 step], ... into one row of out.
 void quantize_row(const Fp8Rows& out, int64_t row, const float* x, int64_t step) {
     const int64_t width = out.width();
     auto* values = out.values.data<F8E4M3>() + row * width;
@@ -21,7 +21,7 @@ void quantize_row(const Fp8Rows& out, int64_t row, const float* x, int64_t step)
     out.scales.data<float>()[row] = scale.scale;
 }
 
-/// The numbers that the rows stand for.
+/// out = values scales.
 void dequantize(CpuContext& ctx, const Tensor& out, const ConstFp8Rows& rows) {
     const int64_t width = rows.width();
     parallel_for(ctx, rows.rows(), 8 * width, [&](int64_t n) {
@@ -44,8 +44,8 @@ void quantize_columns(CpuContext& ctx, const Fp8Rows& out, ConstTensor x) {
                  [&](int64_t i) { quantize_row(out, i, x.data<float>() + i, x.stride(0)); });
 }
 
-void multiply(CpuContext& ctx, const Fp8Product& p) {
-    Arena::Frame frame(ctx.scratch(), "fp8 product");
+void fp8_gemm(CpuContext& ctx, const Fp8Gemm& p) {
+    Arena::Frame frame(ctx.scratch(), "fp8_gemm");
     const Tensor x = frame.take(DType::kF32, p.x.values.shape());
     const Tensor w = frame.take(DType::kF32, p.w.values.shape());
     dequantize(ctx, x, p.x);
@@ -53,7 +53,7 @@ void multiply(CpuContext& ctx, const Fp8Product& p) {
     linear_forward(ctx, p.y, x, w, p.addend);
 }
 
-int64_t fp8_product_scratch_bytes(CpuContext&, int64_t rows, int64_t out, int64_t in) {
+int64_t fp8_gemm_scratch_bytes(CpuContext&, int64_t rows, int64_t out, int64_t in) {
     return align_up(rows * in * size_of(DType::kF32)) + align_up(out * in * size_of(DType::kF32));
 }
 

@@ -14,7 +14,7 @@ void gemm(const Gemm& g, float alpha) {
 }
 
 void parallel_gemm(CpuContext& ctx, const Gemm& g) {
-    constexpr int64_t kGrain = 16;  // a multiple of the register tiles of every sgemm kernel
+    constexpr int64_t kGrain = 16;  // a multiple of the register tile of every sgemm kernel of OpenBLAS
     const bool split_rows = g.m >= g.n;
     const int64_t extent = split_rows ? g.m : g.n;
     const int64_t grains = (extent + kGrain - 1) / kGrain;

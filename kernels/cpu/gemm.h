@@ -7,7 +7,8 @@
 
 namespace pastur {
 
-/// C [m, n] = A B + beta C, row-major fp32; transposed operands are stored the other way round.
+/// C [m, n] = alpha op(A) op(B) + beta C, row-major fp32. A is stored as [m, k], or as [k, m] if transposed;
+/// B as [k, n], or as [n, k].
 struct Gemm {
     int64_t m, n, k;
     const float* a;
@@ -21,10 +22,11 @@ struct Gemm {
     int64_t ldc;
 };
 
-/// On the calling thread.
+/// Runs on the calling thread.
 void gemm(const Gemm& g, float alpha = 1.0f);
 
-/// On the context's threads: each computes a band of rows, or of columns when those are more.
+/// Runs on the context's threads: each computes a band of rows of C, or of columns if C has more columns than
+/// rows.
 void parallel_gemm(CpuContext& ctx, const Gemm& g);
 
 }  // namespace pastur

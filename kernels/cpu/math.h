@@ -5,9 +5,9 @@
 
 namespace pastur {
 
-/// e^x to 2 ulp for x in [-87, 88], saturating outside, NaN for NaN; written so that a loop over it
-/// vectorises, which std::exp does not allow without giving up on NaN everywhere. Cody-Waite reduction, the
-/// minimax polynomial of Cephes.
+/// e^x to 2 ulp for x in [-87, 88]; saturates outside that range; NaN for NaN. Loops over it vectorise, which
+/// std::exp would allow only with options that ignore NaN everywhere. Cody-Waite reduction and the minimax
+/// polynomial of Cephes.
 inline float fast_exp(float argument) {
     constexpr float kLog2E = 1.44269504f, kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
     constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
@@ -22,10 +22,10 @@ inline float fast_exp(float argument) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     const float y = p * r * r + r + 1.0f;
-    // The low bits of `shifted` are n; adding them to y's exponent multiplies by 2^n.
+    // The low bits of `shifted` are n. Adding them to the exponent of y multiplies it by 2^n.
     const auto power =
         std::bit_cast<float>(std::bit_cast<uint32_t>(y) + (std::bit_cast<uint32_t>(shifted) << 23));
-    // A NaN's payload would have been shifted into the exponent; this comparison becomes a blend.
+    // The payload of a NaN would be shifted into the exponent. This comparison compiles to a blend.
     return argument == argument ? power : argument;
 }
 
@@ -33,11 +33,13 @@ struct Softmax {
     float largest, sum;  ///< sum of exp(x - largest)
 };
 
-/// Of count >= 1 numbers. With kKeep `exps`, which may be x, holds each exp(x - largest) then.
+/// Maximum and sum of exponentials of count >= 1 numbers. With kKeep, exps[i] = exp(x[i] - largest); exps may
+/// be x.
 template <bool kKeep>
 Softmax softmax_of(const float* x, int64_t count, float* exps) {
     float largest = x[0], sum = 0;
-    // std::max, by reference, would keep GCC from vectorising this: twelve times as long.
+    // With std::max, which takes references, GCC does not vectorise this loop, and it takes twelve times as
+    // long.
 #pragma omp simd reduction(max : largest)
     for (int64_t i = 1; i < count; ++i) largest = largest < x[i] ? x[i] : largest;
 #pragma omp simd reduction(+ : sum)

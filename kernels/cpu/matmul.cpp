@@ -16,20 +16,48 @@ void linear_forward(CpuContext& ctx, Tensor y, ConstTensor x, ConstTensor w, Con
                         static_cast<size_t>(y.size(1)) * sizeof(float));
         });
     }
-    parallel_gemm(ctx, {x.size(0), w.size(0), w.size(1), x.data<float>(), x.stride(0), false, w.data<float>(),
-                        w.stride(0), true, residual.empty() ? 0.0f : 1.0f, y.data<float>(), y.stride(0)});
+    parallel_gemm(ctx, {.m = x.size(0),
+                        .n = w.size(0),
+                        .k = w.size(1),
+                        .a = x.data<float>(),
+                        .lda = x.stride(0),
+                        .transpose_a = false,
+                        .b = w.data<float>(),
+                        .ldb = w.stride(0),
+                        .transpose_b = true,
+                        .beta = residual.empty() ? 0.0f : 1.0f,
+                        .c = y.data<float>(),
+                        .ldc = y.stride(0)});
 }
 
 void linear_backward_input(CpuContext& ctx, Tensor dx, ConstTensor dy, ConstTensor w, Update update) {
-    parallel_gemm(ctx, {dy.size(0), w.size(1), w.size(0), dy.data<float>(), dy.stride(0), false,
-                        w.data<float>(), w.stride(0), false, update == Update::kAccumulate ? 1.0f : 0.0f,
-                        dx.data<float>(), dx.stride(0)});
+    parallel_gemm(ctx, {.m = dy.size(0),
+                        .n = w.size(1),
+                        .k = w.size(0),
+                        .a = dy.data<float>(),
+                        .lda = dy.stride(0),
+                        .transpose_a = false,
+                        .b = w.data<float>(),
+                        .ldb = w.stride(0),
+                        .transpose_b = false,
+                        .beta = update == Update::kAccumulate ? 1.0f : 0.0f,
+                        .c = dx.data<float>(),
+                        .ldc = dx.stride(0)});
 }
 
 void linear_backward_weight(CpuContext& ctx, Tensor dw, ConstTensor dy, ConstTensor x, Update update) {
-    parallel_gemm(ctx, {dw.size(0), dw.size(1), dy.size(0), dy.data<float>(), dy.stride(0), true,
-                        x.data<float>(), x.stride(0), false, update == Update::kAccumulate ? 1.0f : 0.0f,
-                        dw.data<float>(), dw.stride(0)});
+    parallel_gemm(ctx, {.m = dw.size(0),
+                        .n = dw.size(1),
+                        .k = dy.size(0),
+                        .a = dy.data<float>(),
+                        .lda = dy.stride(0),
+                        .transpose_a = true,
+                        .b = x.data<float>(),
+                        .ldb = x.stride(0),
+                        .transpose_b = false,
+                        .beta = update == Update::kAccumulate ? 1.0f : 0.0f,
+                        .c = dw.data<float>(),
+                        .ldc = dw.stride(0)});
 }
 
 }  // namespace pastur

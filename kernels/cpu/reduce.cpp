@@ -7,16 +7,18 @@
 namespace pastur {
 namespace {
 
-/// Elements one partial sum covers: fixed, so that the order of summation is.
+/// Elements in one partial sum. The number is fixed, so the order of summation does not depend on the
+/// threads.
 constexpr int64_t kPiece = 1 << 15;
 
 int64_t pieces(int64_t count) {
     return std::max<int64_t>((count + kPiece - 1) / kPiece, 1);
 }
 
-constexpr auto kSquare = [](double x) { return x * x; };  // a function would be called
+// A lambda, which is inlined where a function is not.
+constexpr auto kSquare = [](double x) { return x * x; };
 
-/// The sum of term(x_i) over a piece: by lanes, so that an addition need not wait for the one before it.
+/// Sum of term(x_i) over a piece. Sixteen independent partial sums hide the latency of addition.
 template <typename Term>
 double sum_of_piece(const float* values, int64_t count, const Term& term) {
     constexpr int64_t kLanes = 16;
@@ -48,8 +50,7 @@ void reduce(CpuContext& ctx, Tensor total, ConstTensor x, Update update, const T
 
 void sum(CpuContext& ctx, Tensor sum, ConstTensor x, Update update) {
     if (x.dtype() == DType::kF64) {
-        // One after the other: with lanes, how many numbers there are would decide which lane the last ones
-        // fall into.
+        // In sequence: with lanes, appended zeros would move the last numbers to other lanes and change bits.
         double total = update == Update::kAssign ? 0 : *sum.data<double>();
         for (int64_t i = 0; i < x.numel(); ++i) total += x.data<double>()[i];
         *sum.data<double>() = total;
@@ -71,7 +72,7 @@ void piece_sums_of_squares(CpuContext& ctx, Tensor sums, ConstTensor x) {
 }
 
 void sum_rows(CpuContext& ctx, Tensor y, ConstTensor x, Update update) {
-    constexpr int64_t kBlock = 1 << 12;  // stays in the nearest cache while the rows pass
+    constexpr int64_t kBlock = 1 << 12;  // columns whose sums stay in the L1 cache
     const int64_t rows = x.size(0), width = x.size(1);
     float* result = y.data<float>();
     parallel_for_pieces(ctx, width, kBlock, rows, [&](int64_t begin, int64_t end) {

@@ -9,7 +9,8 @@
 namespace pastur {
 namespace {
 
-/// Rows whose share of dweight is summed by one thread: fixed, so that the order of summation is.
+/// Rows in one partial sum of dweight. The number is fixed, so the order of summation does not depend on the
+/// threads.
 constexpr int64_t kRowsPerPartial = 64;
 
 int64_t partials(int64_t rows) {
@@ -19,7 +20,7 @@ int64_t partials(int64_t rows) {
 }  // namespace
 
 void rmsnorm_forward(CpuContext& ctx, Tensor out, Tensor rstd, ConstTensor x, ConstTensor weight, float eps,
-                     const Fp8Rows& rounded) {
+                     const Fp8Rows& quantized) {
     const int64_t width = x.size(1);
     const float* w = weight.data<float>();
     float* rstd_of = rstd.data<float>();
@@ -33,17 +34,15 @@ void rmsnorm_forward(CpuContext& ctx, Tensor out, Tensor rstd, ConstTensor x, Co
         for (int64_t c = 0; c < width; ++c) to[c] = row[c] * r * w[c];
         rstd_of[n] = r;
     });
-    if (!rounded.empty()) quantize_rows(ctx, rounded, out);
+    if (!quantized.empty()) quantize_rows(ctx, quantized, out);
 }
 
-/// From out = x r w, r = (mean x^2 + eps)^(-1/2), dr = -r^3 mean(x dx): with g = w dy and xhat = x r,
-/// dx = r (g - xhat mean(g xhat)), and dweight = sum_n dy xhat. dx = (plus dresidual), dweight = or +=, out
-/// =.
-void rmsnorm_backward(CpuContext& ctx, Tensor dx, Tensor dweight, Tensor out, ConstTensor dy, ConstTensor x,
-                      ConstTensor rstd, ConstTensor weight, ConstTensor dresidual, Update dweight_update,
-                      const Fp8Rows& rounded) {
-    const int64_t rows = x.size(0), width = x.size(1);
-    const float* w = weight.data<float>();
+/// out = x r w and r = (mean x^2 + eps)^(-1/2), so dr = -r^3 mean(x dx). With g = w dy and xhat = x r,
+/// dx = r (g - xhat mean(g xhat)) and dweight = sum_n dy xhat.
+/// dx = (plus dresidual); dweight = or +=; out =.
+void rmsnorm_backward(CpuContext& ctx, const RmsnormBackward& p) {
+    const int64_t rows = p.x.size(0), width = p.x.size(1);
+    const float* w = p.weight.data<float>();
     Arena::Frame frame(ctx.scratch(), "rmsnorm_backward");
     float* partial = frame.take(DType::kF32, {std::max<int64_t>(partials(rows), 1), width}).data<float>();
 
@@ -51,13 +50,13 @@ void rmsnorm_backward(CpuContext& ctx, Tensor dx, Tensor dweight, Tensor out, Co
         float* sums = partial + begin / kRowsPerPartial * width;
         std::fill_n(sums, width, 0.0f);
         for (int64_t n = begin; n < end; ++n) {
-            const float* x_row = x.data<float>() + n * x.stride(0);
-            const float* dy_row = dy.data<float>() + n * dy.stride(0);
+            const float* x_row = p.x.data<float>() + n * p.x.stride(0);
+            const float* dy_row = p.dy.data<float>() + n * p.dy.stride(0);
             const float* residual_row =
-                dresidual.empty() ? nullptr : dresidual.data<float>() + n * dresidual.stride(0);
-            float* dx_row = dx.data<float>() + n * dx.stride(0);
-            float* out_row = out.empty() ? nullptr : out.data<float>() + n * out.stride(0);
-            const float r = rstd.data<float>()[n];
+                p.dresidual.empty() ? nullptr : p.dresidual.data<float>() + n * p.dresidual.stride(0);
+            float* dx_row = p.dx.data<float>() + n * p.dx.stride(0);
+            float* out_row = p.out.empty() ? nullptr : p.out.data<float>() + n * p.out.stride(0);
+            const float r = p.rstd.data<float>()[n];
             float projection = 0;
 #pragma omp simd reduction(+ : projection)
             for (int64_t c = 0; c < width; ++c) projection += dy_row[c] * w[c] * x_row[c];
@@ -72,11 +71,11 @@ void rmsnorm_backward(CpuContext& ctx, Tensor dx, Tensor dweight, Tensor out, Co
         }
     });
 
-    float* dw = dweight.data<float>();
-    if (dweight_update == Update::kAssign) std::fill_n(dw, width, 0.0f);
-    for (int64_t p = 0; p < partials(rows); ++p)
-        for (int64_t c = 0; c < width; ++c) dw[c] += partial[p * width + c];
-    if (!rounded.empty()) quantize_rows(ctx, rounded, dx);
+    float* dw = p.dweight.data<float>();
+    if (p.dweight_update == Update::kAssign) std::fill_n(dw, width, 0.0f);
+    for (int64_t i = 0; i < partials(rows); ++i)
+        for (int64_t c = 0; c < width; ++c) dw[c] += partial[i * width + c];
+    if (!p.quantized_dx.empty()) quantize_rows(ctx, p.quantized_dx, p.dx);
 }
 
 int64_t rmsnorm_backward_scratch_bytes(CpuContext&, int64_t rows, int64_t width) {

@@ -16,7 +16,7 @@ void rope(CpuContext& ctx, Tensor out, ConstTensor in, ConstTensor table, Rotati
         for (int64_t h = 0; h < heads; ++h) {
             const float* x = from + b * in.stride(0) + t * in.stride(1) + h * in.stride(2);
             float* y = to + b * out.stride(0) + t * out.stride(1) + h * out.stride(2);
-#pragma omp simd  // also in place: a pair is read before it is written
+#pragma omp simd  // out may be in: each pair is read before it is written
             for (int64_t i = 0; i < half; ++i) {
                 const float first = x[i], second = x[i + half], sine = sign * sines[i];
                 y[i] = first * cosines[i] - second * sine;

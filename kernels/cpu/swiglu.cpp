@@ -7,7 +7,8 @@
 namespace pastur {
 namespace {
 
-/// One row of dgu, and of out if kOut. In place, too: a column is read before it is written.
+/// Writes one row of dgu, and of out if kOut. Each column is read before it is written, so dgu may be gu, and
+/// out dout.
 template <bool kOut>
 void backward_row(float* dgate, float* out, const float* dout, const float* gate, int64_t width) {
     const float* up = gate + width;
@@ -23,7 +24,7 @@ void backward_row(float* dgate, float* out, const float* dout, const float* gate
 
 }  // namespace
 
-void swiglu_forward(CpuContext& ctx, Tensor out, ConstTensor gu, const Fp8Rows& rounded) {
+void swiglu_forward(CpuContext& ctx, Tensor out, ConstTensor gu, const Fp8Rows& quantized) {
     const int64_t width = out.size(1);
     parallel_for(ctx, out.size(0), 20 * width, [&](int64_t n) {
         const float* gate = gu.data<float>() + n * 2 * width;
@@ -32,12 +33,12 @@ void swiglu_forward(CpuContext& ctx, Tensor out, ConstTensor gu, const Fp8Rows& 
 #pragma omp simd
         for (int64_t f = 0; f < width; ++f) to[f] = gate[f] * sigmoid(gate[f]) * up[f];
     });
-    if (!rounded.empty()) quantize_rows(ctx, rounded, out);
+    if (!quantized.empty()) quantize_rows(ctx, quantized, out);
 }
 
 /// silu(x) = x s(x), s' = s (1 - s): silu' = s (1 + x (1 - s)). dgu =, out =.
 void swiglu_backward(CpuContext& ctx, Tensor dgu, Tensor out, ConstTensor dout, ConstTensor gu,
-                     const Fp8Rows& rounded) {
+                     const Fp8Rows& quantized) {
     const int64_t width = dout.size(1);
     parallel_for(ctx, dout.size(0), 30 * width, [&](int64_t n) {
         const float* gate = gu.data<float>() + n * 2 * width;
@@ -48,7 +49,7 @@ void swiglu_backward(CpuContext& ctx, Tensor dgu, Tensor out, ConstTensor dout, 
         else
             backward_row<true>(dgate, out.data<float>() + n * width, d, gate, width);
     });
-    if (!rounded.empty()) quantize_rows(ctx, rounded, dgu);
+    if (!quantized.empty()) quantize_rows(ctx, quantized, dgu);
 }
 
 }  // namespace pastur

@@ -15,7 +15,7 @@ struct AdamwKernelParams {
     float *param, *m, *v;
     bf16* compute;  ///< may be null
     const float* grad;
-    const double* sums;  ///< the first: of the squares of all gradients
+    const double* sums;  ///< the first is the sum of squares of all gradients
     int sum_count;
     int64_t count;
     float lr, beta1, beta2, eps, weight_decay;
@@ -23,8 +23,8 @@ struct AdamwKernelParams {
     float max_norm;                  ///< 0: no clipping
 };
 
-/// To 2 ulp and without a branch: the correctly rounded ones leave their fast path for 0, which is what m and
-/// v are in the rows of a vocabulary that no batch has named yet.
+/// Square root to 2 ulp without a branch. The correctly rounded one takes its slow path for 0, which is the
+/// value of v for tokens that have not occurred in any batch yet.
 __device__ float fast_sqrt(float x) {
     float y;
     asm("sqrt.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -42,7 +42,7 @@ __device__ void update_element(const AdamwKernelParams& p, float& param, float& 
     param -= p.lr * (direction + p.weight_decay * param);
 }
 
-/// One thread has kWidth neighbours; where they reach beyond the end, it takes those there are one by one.
+/// A thread owns kWidth consecutive elements and processes them one by one if they reach beyond the end.
 /// Each block derives the clipping factor from the sum of squares while its loads are in flight, and changes
 /// nothing unless adamw_accepts the sums. param, m, v
 /// updated in place; compute =. All arrays are aligned for Packed<., kWidth>.

@@ -14,8 +14,8 @@ class CudaCapturedWork final : public CapturedWork {
   public:
     explicit CudaCapturedWork(CudaContext& ctx) : ctx_(ctx) {}
     ~CudaCapturedWork() override {
-        // A replay may be under way when an exception unwinds; whoever waits for the stream next says what
-        // became of it.
+        // A replay may be running while an exception unwinds. Its error is reported by the next wait for the
+        // stream.
         static_cast<void>(cudaStreamSynchronize(ctx_.handles().stream));
         forget();
     }
@@ -43,8 +43,7 @@ class CudaCapturedWork final : public CapturedWork {
         cudaGraphExec_t graph = nullptr;
     };
 
-    /// A graph holds the addresses that ops took from the scratch arena when it was captured; another arena
-    /// has others.
+    /// Drops the graphs if the scratch arena was replaced, because they hold addresses in the old one.
     void follow_scratch() {
         Arena::Frame frame(ctx_.scratch(), "captured work");
         const std::byte* scratch = nullptr;
@@ -59,10 +58,11 @@ class CudaCapturedWork final : public CapturedWork {
         kinds_.clear();
     }
 
-    /// False, for good, where it cannot be: the device's state is then as if nothing had been tried.
+    /// Returns false if the work cannot be captured, after which run() does not try again. A failed capture
+    /// leaves no trace on the device.
     bool capture(Kind& kind, const std::function<void()>& queue) {
         cudaStream_t stream = ctx_.handles().stream;
-        // Other threads (diagnostics) may allocate and wait meanwhile: only this one must not.
+        // Thread-local mode: other threads (diagnostics) may allocate and wait during the capture.
         cudaError_t error = cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
         if (error != cudaSuccess) return give_up(cudaGetErrorString(error));
         std::string reason;
@@ -73,22 +73,24 @@ class CudaCapturedWork final : public CapturedWork {
         }
         cudaGraph_t graph = nullptr;
         error = cudaStreamEndCapture(stream, &graph);
-        cudaGraphExec_t made = nullptr;
-        if (reason.empty() && error == cudaSuccess) error = cudaGraphInstantiate(&made, graph, 0);
-        // Now, so that memory the device may lack is asked for here and not by the first launch.
-        if (made) error = cudaGraphUpload(made, stream);
+        cudaGraphExec_t executable = nullptr;
+        if (reason.empty() && error == cudaSuccess) error = cudaGraphInstantiate(&executable, graph, 0);
+        // The upload allocates device memory here, where a failure falls back, instead of in the first
+        // launch.
+        if (executable) error = cudaGraphUpload(executable, stream);
         if (graph) CUDA_CHECK_LOG(cudaGraphDestroy(graph));
         if (reason.empty() && error == cudaSuccess) {
-            kind.graph = made;
+            kind.graph = executable;
             return true;
         }
-        if (made) CUDA_CHECK_LOG(cudaGraphExecDestroy(made));
+        if (executable) CUDA_CHECK_LOG(cudaGraphExecDestroy(executable));
         return give_up(reason.empty() ? cudaGetErrorString(error) : reason);
     }
     bool give_up(const std::string& reason) {
-        static_cast<void>(cudaGetLastError());  // nothing of it may linger
+        static_cast<void>(cudaGetLastError());  // clears it
         failed_ = true;
-        std::fprintf(stderr, "no CUDA graph, kernels are launched one by one: %s\n", reason.c_str());
+        std::fprintf(stderr, "CUDA graph capture failed, kernels are launched one by one: %s\n",
+                     reason.c_str());
         return false;
     }
 

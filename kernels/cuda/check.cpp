@@ -6,7 +6,7 @@ namespace pastur::detail {
 
 namespace {
 
-/// What a user can mend by choosing another machine, device, driver or size.
+/// Errors that the user can fix with another machine, device, driver or problem size.
 bool is_missing_device(cudaError_t error) {
     switch (error) {
         case cudaErrorNoDevice:
@@ -51,7 +51,7 @@ void cublas_failed(cublasStatus_t status, const char* call, const char* file, in
 
 void cuda_log(cudaError_t error, const char* call, const char* file, int line) noexcept {
     cudaGetLastError();
-    // The driver may already be gone when static objects die; nothing is lost then.
+    // The driver may be unloaded before static objects are destroyed, which leaks nothing.
     if (error == cudaErrorCudartUnloading) return;
     std::fprintf(stderr, "%s\n", cuda_text(error, call, file, line).c_str());
 }

@@ -1,5 +1,5 @@
 #pragma once
-// One way to check a call into CUDA or cuBLASLt.
+// Checks of calls into CUDA and cuBLASLt.
 #include <cublasLt.h>
 #include <cuda_runtime_api.h>
 
@@ -7,12 +7,12 @@
 
 namespace pastur::detail {
 
-/// Clears the runtime's last error, so that the next check does not report this one again, and throws
-/// "<file>:<line>: <call>: <CUDA's text>": kNoDevice for a missing device, driver or memory, else kOther.
+/// Clears the last error of the runtime, so the next check does not report it again, and throws
+/// "<file>:<line>: <call>: <CUDA's text>" with kNoDevice for a missing device, driver or memory, else kOther.
 [[noreturn]] void cuda_failed(cudaError_t error, const char* call, const char* file, int line);
 [[noreturn]] void cublas_failed(cublasStatus_t status, const char* call, const char* file, int line);
 
-/// The same line on stderr: where throwing is not allowed.
+/// Writes the same line to stderr, where throwing is not allowed.
 void cuda_log(cudaError_t error, const char* call, const char* file, int line) noexcept;
 void cublas_log(cublasStatus_t status, const char* call, const char* file, int line) noexcept;
 
@@ -32,7 +32,7 @@ void cublas_log(cublasStatus_t status, const char* call, const char* file, int l
             ::pastur::detail::cublas_failed(cublas_check_status, #call, __FILE__, __LINE__); \
     } while (false)
 
-/// For destructors and release functions.
+/// CUDA_CHECK for destructors and release functions.
 #define CUDA_CHECK_LOG(call)                                                         \
     do {                                                                             \
         const cudaError_t cuda_check_error = (call);                                 \

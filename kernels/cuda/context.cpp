@@ -11,24 +11,24 @@ namespace pastur {
 
 namespace {
 
-/// bf16 arithmetic and cp.async begin with Ampere.
+/// Major compute capability of Ampere, the first architecture with bf16 arithmetic and cp.async.
 constexpr int kOldestMajor = 8;
 
-/// NVIDIA asks for 32 MiB a stream on Hopper; twice that lets every weight gradient of a 130m model be split
-/// along the tokens (a 4096 x 768 partial product in fp32 takes 12.6 MB).
+/// NVIDIA recommends 32 MiB per stream on Hopper. Twice that lets every weight gradient of a 130m model be
+/// split along the tokens (one partial sum of a 4096 x 768 gradient in fp32 takes 12.6 MB).
 constexpr int64_t kBlasWorkspaceBytes = int64_t{64} << 20;
 
 constexpr int64_t kTileCounterBytes = 2 * sizeof(int);
-constexpr int64_t kRoundedColumnsBytes = (kRoundedColumns + kRoundedChunks) * sizeof(int);
+constexpr int64_t kColumnMaximaBytes = (kQuantizedColumns + kQuantizedChunks) * sizeof(int);
 
 constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
 
-/// CUDA ordinals of the devices whose architecture will do; empty, with the reason, when there is none.
+/// CUDA ordinals of the devices whose architecture is supported. If there is none, `reason` receives a text.
 std::vector<int> usable_devices(std::string* reason = nullptr) {
     int count = 0;
     const cudaError_t error = cudaGetDeviceCount(&count);
     if (error != cudaSuccess) {
-        cudaGetLastError();  // a machine without a driver is no error: nothing of it may linger
+        cudaGetLastError();  // clears it: a machine without a driver is not an error
         if (reason) *reason = cudaGetErrorString(error);
         return {};
     }
@@ -39,7 +39,7 @@ std::vector<int> usable_devices(std::string* reason = nullptr) {
         if (major >= kOldestMajor) usable.push_back(device);
     }
     if (reason)
-        *reason = fmt::format("of {} found, none has compute capability {}.0 or later", count, kOldestMajor);
+        *reason = fmt::format("none of {} devices has compute capability {}.0 or later", count, kOldestMajor);
     return usable;
 }
 
@@ -48,7 +48,7 @@ int device_ordinal(int index) {
     const std::vector<int> usable = usable_devices(&reason);
     if (usable.empty()) fail(ExitCode::kNoDevice, "no usable CUDA device: {}", reason);
     if (index < 0 || index >= static_cast<int>(usable.size()))
-        fail(ExitCode::kNoDevice, "CUDA device {}: this process can use {}, counted from 0", index,
+        fail(ExitCode::kNoDevice, "CUDA device {}: this process can use {} devices, counted from 0", index,
              usable.size());
     return usable[static_cast<size_t>(index)];
 }
@@ -64,7 +64,7 @@ Buffer device_buffer(int64_t bytes) {
 CudaHandles::CudaHandles(int ordinal, Closed) : device(ordinal) {}
 
 CudaHandles::CudaHandles(int ordinal) : CudaHandles(ordinal, Closed{}) {
-    // The object counts as made from here on: should a line below throw, the destructor closes what is open.
+    // The delegated constructor has completed the object, so the destructor runs even if a line below throws.
     CUDA_CHECK(cudaSetDevice(device));
     CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
     CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
@@ -72,7 +72,7 @@ CudaHandles::CudaHandles(int ordinal) : CudaHandles(ordinal, Closed{}) {
     blas_workspace = device_buffer(kBlasWorkspaceBytes);
     tile_counter = device_buffer(kTileCounterBytes);
     CUDA_CHECK(cudaMemsetAsync(tile_counter.data(), 0, kTileCounterBytes, stream));
-    rounded_columns = device_buffer(kRoundedColumnsBytes);
+    column_maxima = device_buffer(kColumnMaximaBytes);
     upload_stage = std::make_unique<UploadStage>();
     matmul_plans = std::make_unique<MatmulPlans>();
 }
@@ -94,7 +94,7 @@ CudaContext& CudaContext::operator=(CudaContext&&) noexcept = default;
 
 void CudaContext::reserve_scratch(int64_t bytes) {
     synchronize(*this);
-    scratch_ = Arena();  // the old one goes first: both may not fit
+    scratch_ = Arena();  // frees the old arena first, because both may not fit
     scratch_ = Arena(allocate(*this, bytes));
 }
 
@@ -122,7 +122,7 @@ Buffer allocate(CudaContext& ctx, int64_t bytes) {
         cudaGetLastError();
         const MemoryInfo memory = memory_info(ctx);
         fail(ExitCode::kNoDevice,
-             "out of memory on {}: {} bytes ({:.2f} GiB) asked for, {:.2f} of {:.2f} GiB are free",
+             "out of memory on {}: {} bytes ({:.2f} GiB) requested, {:.2f} of {:.2f} GiB are free",
              device_name(ctx), bytes, static_cast<double>(bytes) / kGiB,
              static_cast<double>(memory.free_bytes) / kGiB, static_cast<double>(memory.total_bytes) / kGiB);
     }

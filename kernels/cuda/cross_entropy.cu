@@ -15,17 +15,17 @@ constexpr double kLn2 = 0.69314718055994530942;
 /// 128.
 constexpr int kPacks = 8;
 
-/// This thread's share of one row: an aligned body of vectors, thread t having the vectors t, t + kThreads,
-/// ..., and at most one of the single columns on either side of it. (Where V is odd, no two neighbouring rows
-/// begin at the same offset from a multiple of 16 bytes.)
+/// The part of one row that this thread owns: of an aligned body of vectors, the vectors t, t + kThreads, ...
+/// for thread t, and at most one of the single columns before and after the body. (Where V is odd, adjacent
+/// rows begin at different offsets from a multiple of 16 bytes.)
 template <typename Element, int kThreads>
 struct RowShare {
     using T = std::remove_const_t<Element>;
     static constexpr int kWidth = kVector<T>;
     using Pack = Packed<T, kWidth>;
-    Element* first;  ///< its vector v begins at first + v kThreads kWidth
-    int count;       ///< vectors
-    Element* edge;   ///< its single column, or null
+    Element* first;  ///< vector v begins at first + v kThreads kWidth
+    int count;       ///< number of vectors
+    Element* edge;   ///< the single column, or null
 
     __device__ RowShare(Element* row, int width) {
         const int thread = threadIdx.x;
@@ -38,7 +38,7 @@ struct RowShare {
     }
     __device__ Element* vector(int v) const { return first + static_cast<int64_t>(v) * (kThreads * kWidth); }
 
-    /// Calls visit(x) for each of its numbers, of which kept holds the first kPacks vectors.
+    /// Calls visit(x) for each number of the thread; `kept` holds its first kPacks vectors.
     template <typename Visit>
     __device__ void for_each(const Pack (&kept)[kPacks], const Visit& visit) const {
 #pragma unroll
@@ -56,10 +56,10 @@ struct RowShare {
 
 /// loss[n] = log sum_v e^x[v] - x[target]; with kGradient also x[v] = scale (e^x[v] / sum - [v = target]).
 /// d(log sum_v e^x[v] - x[t])/dx[v] = softmax(x)[v] - [v = t]. losses =, logits =.
-/// One block per row. The first kPacks vectors of each thread stay in registers from the maximum through the
-/// sum to the gradient: the row is read once and written once (a wider row is read again from the cache
-/// beyond them). Exponentials are taken in base 2 against `shift`, the maximum in that base, so that one
-/// multiply-add prepares each; the loss uses the same rounded shift, whose error cancels.
+/// One block per row. The first kPacks vectors of each thread stay in registers through the maximum, the sum
+/// and the gradient, so the row is read once and written once (the rest of a wider row is read again from the
+/// cache). Exponentials are base 2 relative to `shift`, the maximum in base 2, so each needs one multiply-add
+/// before it. The loss uses the same rounded shift, whose rounding error cancels.
 template <typename T, int kThreads, bool kGradient>
 __global__ void __launch_bounds__(kThreads, 1024 / kThreads)
     cross_entropy_kernel(float* losses, std::conditional_t<kGradient, T, const T>* logits,
@@ -100,7 +100,7 @@ __global__ void __launch_bounds__(kThreads, 1024 / kThreads)
 #pragma unroll 1
         for (int v = kPacks; v < share.count; ++v) write(Pack::load(share.vector(v)), v);
         if (share.edge) *share.edge = from_float<T>(power(to_float(*share.edge)) * factor);
-        // The target's column has been written by whoever owns it; one thread writes it anew.
+        // The owner of the target's column has written it; one thread overwrites it.
         __syncthreads();
         if (threadIdx.x == 0) *target = from_float<T>(power(target_logit) * factor - scale);
     }

@@ -14,7 +14,7 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
 
-/// out[n, :] = table[ids[n], :]. One warp per token; lane l copies the vectors l, l + 32, ... of the row.
+/// out[n, :] = table[ids[n], :]. One warp per token; lane l copies vectors l, l + 32, ... of the row.
 /// width is a multiple of kWidth; rows are aligned for Packed<T, kWidth>.
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kThreads)
@@ -29,19 +29,20 @@ __global__ void __launch_bounds__(kThreads)
         Pack::load(from + column).store(to + column);
 }
 
-/// The tokens of a batch ordered by id, and by position among equal ids.
+/// The tokens of a batch, ordered by id and then by position.
 struct SortedTokens {
     const int32_t* ids;          ///< [N], ascending
-    const int32_t* position;     ///< [N]: where in the batch
-    const int32_t *begin, *end;  ///< [V]: the range of each id; both 0 where no token has it
+    const int32_t* position;     ///< [N]: index in the batch
+    const int32_t *begin, *end;  ///< [V]: the range of each id in `ids`; both 0 if the id does not occur
 };
 
+/// x[i] = i.
 __global__ void __launch_bounds__(kThreads) number_kernel(int32_t* x, int count) {
     const int i = static_cast<int>(blockIdx.x) * kThreads + threadIdx.x;
     if (i < count) x[i] = i;
 }
 
-/// begin[v] and end[v] of the ids that occur: each is written by the one thread that sees the id change.
+/// begin[v] and end[v] of the ids that occur, each written by the thread at which the id changes.
 __global__ void __launch_bounds__(kThreads)
     embedding_ranges_kernel(int32_t* begin, int32_t* end, const int32_t* ids, int count) {
     const int i = static_cast<int>(blockIdx.x) * kThreads + threadIdx.x;
@@ -51,12 +52,12 @@ __global__ void __launch_bounds__(kThreads)
     if (i == count - 1 || ids[i + 1] != id) end[id] = i + 1;
 }
 
-/// Tokens of one id from which the second kernel takes over.
+/// Ids with more tokens than this are left to the second kernel.
 constexpr int kMany = 128;
 
-/// dtable[v, :] = or += sum over the tokens n of id v of dout[n, :], in ascending n, for the ids with at most
-/// kMany. One warp per id and 32 kWidth columns (blockIdx.y); a lane has kWidth of them and walks over the
-/// tokens. width is a multiple of kWidth; rows are aligned for Packed<., kWidth>.
+/// dtable[v, :] = or += sum over the tokens n of id v of dout[n, :], in ascending n, for ids with at most
+/// kMany tokens. One warp per id and 32 kWidth columns (blockIdx.y). A lane owns kWidth columns and loops
+/// over the tokens. width is a multiple of kWidth; rows are aligned for Packed<., kWidth>.
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kThreads)
     embedding_backward_kernel(float* dtable, const T* dout, SortedTokens tokens, int vocab, int width,
@@ -81,15 +82,16 @@ __global__ void __launch_bounds__(kThreads)
     Floats::of([&](int i) { return sum[i]; }).store(to);
 }
 
-/// Columns of a block, and tokens it brings to shared memory at a time, in the second kernel.
+/// In the second kernel, columns per block, and tokens per tile in shared memory.
 constexpr int kColumns = 64;
 constexpr int kTileTokens = 128;
 
-/// The same for the ids with more than kMany tokens: a space or a full stop makes several percent of a batch,
-/// and one warp that waits for a few rows at a time would take longer than all other ids together. Block (x,
-/// y) looks at the sorted token kMany x; the first such token of an id with more than kMany makes the block
-/// that id's, for the 64 columns from 64 y. All 256 threads read a tile of 128 rows while the first 64 add
-/// the tile before it, each its own column in ascending order, from shared memory.
+/// dtable as above, for ids with more than kMany tokens. A space or a full stop makes several percent of a
+/// batch, and a single warp that waits for a few rows at a time would take longer than all other ids
+/// together. Block (x, y) inspects the sorted token kMany x. If its id has more than kMany tokens and this is
+/// the first inspected token of that id, the block sums the id's rows in the 64 columns from 64 y. All 256
+/// threads load a tile of 128 rows while the first 64 add the previous tile from shared memory, each in its
+/// own column and in ascending order.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     embedding_backward_many_kernel(float* dtable, const T* dout, SortedTokens tokens, int width,
@@ -149,7 +151,7 @@ size_t sort_bytes(CudaContext& ctx, int64_t tokens, int64_t vocab) {
     return bytes;
 }
 
-/// Everything is taken from `frame`.
+/// Sorts the tokens in memory of `frame`.
 SortedTokens sort_by_id(CudaContext& ctx, Arena::Frame& frame, const ConstTensor& ids, int64_t vocab) {
     const int64_t count = ids.numel();
     const cudaStream_t stream = ctx.handles().stream;

@@ -11,15 +11,15 @@ namespace {
 
 constexpr int kThreads = 256;
 
-/// x[i] = value; one element a thread.
+/// x[i] = value. One element per thread.
 template <typename T>
 __global__ void __launch_bounds__(kThreads) fill_kernel(T* x, int64_t count, T value) {
     const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
     if (i < count) x[i] = value;
 }
 
-/// y[i] = x[i] in To. One thread has kWidth neighbours; where they reach beyond the end, it takes those there
-/// are one by one. x and y are aligned for Packed<., kWidth>.
+/// y[i] = x[i], converted to To. A thread owns kWidth consecutive elements and processes them one by one if
+/// they reach beyond the end. x and y are aligned for Packed<., kWidth>.
 template <typename To, typename From, int kWidth>
 __global__ void __launch_bounds__(kThreads) cast_kernel(To* y, const From* x, int64_t count) {
     const int64_t first = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
@@ -31,15 +31,14 @@ __global__ void __launch_bounds__(kThreads) cast_kernel(To* y, const From* x, in
     }
 }
 
-/// Philox's counter `block` of subsequence `stream`, keyed by the seed.
+/// Philox state at counter `block` of subsequence `stream`, keyed by the seed.
 __device__ curandStatePhilox4_32_10_t philox_state(uint64_t seed, uint64_t stream, int64_t block) {
     curandStatePhilox4_32_10_t state;
     curand_init(seed, stream, static_cast<uint64_t>(block) * 4, &state);
     return state;
 }
 
-/// x[4 i .. 4 i + 3] = the four numbers of counter i; one thread each. numbers_of(state) gives them as a
-/// float4.
+/// x[4 i] to x[4 i + 3] = numbers_of(state) of counter i, as a float4. One thread per counter.
 template <typename NumbersOf>
 __device__ void write_random(float* x, int64_t count, uint64_t seed, uint64_t stream,
                              const NumbersOf& numbers_of) {

@@ -7,9 +7,12 @@
 namespace pastur {
 namespace {
 
-/// 768 columns of bf16 for a warp, 4096 for four, 12288 for eight.
+/// Registers hold 768 columns of bf16 for a warp, 4096 for four warps, 12288 for eight.
 constexpr KeptPacks kKept{3, 4, 6};
 
+/// out.scales[n] = max |x[n]| / 448; out.values[n] = x[n] / out.scales[n], rounded to e4m3.
+/// One group per row; its thread t owns columns (t + kGroup j) kWidth to + kWidth. The row is read once.
+/// The width is a multiple of kWidth; rows are aligned for Packed<T, kWidth>.
 template <typename T, int kWidth, int kGroup>
 __global__ void __launch_bounds__(kGroupThreads<kGroup>)
     quantize_rows_kernel(F8Output out, Rows<const T> x, int64_t rows) {
@@ -28,11 +31,11 @@ __global__ void __launch_bounds__(kGroupThreads<kGroup>)
     for (int p = 0; p < kPacks; ++p)
         if (thread + p * kGroup < count) kept[p] = Pack::load(from + (thread + p * kGroup) * kWidth);
     float largest = 0;
-    const auto look_at = [&](const Pack& pack) { largest = fmaxf(largest, largest_of<kWidth>(pack)); };
+    const auto include = [&](const Pack& pack) { largest = fmaxf(largest, largest_of<kWidth>(pack)); };
 #pragma unroll
     for (int p = 0; p < kPacks; ++p)
-        if (thread + p * kGroup < count) look_at(kept[p]);
-    for (int v = tail; v < count; v += kGroup) look_at(Pack::load(from + v * kWidth));
+        if (thread + p * kGroup < count) include(kept[p]);
+    for (int v = tail; v < count; v += kGroup) include(Pack::load(from + v * kWidth));
     largest = group_max<kGroup>(largest, shared, 0);
 
     const Fp8Scale scale(largest);
@@ -57,7 +60,7 @@ void quantize_rows(CudaContext& ctx, const Fp8Rows& out, ConstTensor x) {
     });
 }
 
-int64_t fp8_product_scratch_bytes(CudaContext&, int64_t, int64_t, int64_t) {
+int64_t fp8_gemm_scratch_bytes(CudaContext&, int64_t, int64_t, int64_t) {
     return 0;
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-// Rounding rows to e4m3, for kernels that have the whole of a row.
+// Quantisation to e4m3 inside kernels that hold a whole row.
 #include <cuda_fp8.h>
 
 #include "kernels/fp8_rows.h"
@@ -7,15 +7,16 @@
 
 namespace pastur {
 
-__device__ inline uint8_t round_to_f8(float value) {
+__device__ inline uint8_t to_f8(float value) {
     return __nv_cvt_float_to_fp8(value, __NV_SATFINITE, __NV_E4M3);
 }
 
-/// kWidth neighbours of a row, which allows such accesses.
+/// Writes number(0) to number(kWidth - 1), quantised, to kWidth consecutive bytes; `to` is aligned to kWidth
+/// bytes.
 template <int kWidth, typename Number>
 __device__ inline void store_f8(uint8_t* to, const Number& number) {
     if constexpr (kWidth == 1) {
-        *to = round_to_f8(number(0));
+        *to = to_f8(number(0));
     } else {
         uint32_t words[kWidth / 4];
 #pragma unroll
@@ -32,7 +33,7 @@ __device__ inline void store_f8(uint8_t* to, const Number& number) {
     }
 }
 
-/// The largest |pack[i]|; NaN is ignored, as fmaxf does.
+/// The largest |pack[i]|. fmaxf ignores NaN.
 template <int kWidth, typename Pack>
 __device__ float largest_of(const Pack& pack) {
     float largest = 0;
@@ -41,13 +42,13 @@ __device__ float largest_of(const Pack& pack) {
     return largest;
 }
 
-/// Where a kernel writes rounded rows.
+/// Fp8Rows as kernels write them.
 struct F8Output {
-    uint8_t* values;  ///< rows at multiples of 8 bytes
+    uint8_t* values;  ///< [rows, width]
     float* scales;
     int width;
 
-    /// kWidth neighbours, from this column of a row on whose scale this is.
+    /// Writes kWidth numbers of a row from `column` on; `scale` is the row's.
     template <int kWidth, typename Pack>
     __device__ void store(int64_t row, int column, const Fp8Scale& scale, const Pack& pack) const {
         store_f8<kWidth>(values + row * width + column, [&](int i) { return pack[i] * scale.inverse; });
@@ -57,7 +58,7 @@ inline F8Output f8_output(const Fp8Rows& rows) {
     return {reinterpret_cast<uint8_t*>(rows.values.data<F8E4M3>()), rows.scales.data<float>(),
             static_cast<int>(rows.width())};
 }
-/// Whether its rows take eight numbers at a time.
+/// Whether every row can be written eight numbers at a time.
 inline bool allows_f8_vectors(const Fp8Rows& rows) {
     return rows.width() % 8 == 0 && reinterpret_cast<uintptr_t>(rows.values.bytes()) % 8 == 0;
 }

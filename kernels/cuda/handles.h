@@ -1,6 +1,6 @@
 #pragma once
-// What a CudaContext owns on its device. context.h shows it as an opaque pointer, so that CUDA's headers stop
-// at this folder and at the few files elsewhere that call CUDA libraries themselves.
+// What a CudaContext owns on its device. In context.h it is an opaque pointer, so CUDA's headers are included
+// only in this folder and in the few other files that call CUDA libraries.
 #include <cublasLt.h>
 #include <cuda_runtime_api.h>
 
@@ -12,16 +12,16 @@
 
 namespace pastur {
 
-struct
-    MatmulPlans;  // descriptors and algorithm of every product seen so far: kernels/cuda/linear/matmul_plan.h
-class UploadStage;  // pinned memory between pageable host memory and the device: kernels/cuda/upload_stage.h
+struct MatmulPlans;  // kernels/cuda/linear/matmul_plan.h
+class UploadStage;   // kernels/cuda/upload_stage.h
 
-/// Columns that fp8_columns.cu rounds at once, and the chunks they make; it has a number for each.
-inline constexpr int64_t kRoundedColumns = 32768, kRoundedChunks = kRoundedColumns / 32 + 4;
+/// fp8_columns.cu quantises at most this many columns per launch, in chunks, and keeps one number for each of
+/// both.
+inline constexpr int64_t kQuantizedColumns = 32768, kQuantizedChunks = kQuantizedColumns / 32 + 4;
 
 struct CudaHandles {
-    explicit CudaHandles(
-        int ordinal);  ///< throws (kNoDevice); makes the device current in the calling thread
+    /// Makes the device current in the calling thread. Throws (kNoDevice).
+    explicit CudaHandles(int ordinal);
     ~CudaHandles();
     static void release_device_memory(void* pointer) noexcept;  ///< Buffer::Release of cudaMalloc'd memory
     CudaHandles(const CudaHandles&) = delete;
@@ -29,14 +29,15 @@ struct CudaHandles {
 
     const int device;
     cudaDeviceProp properties{};
-    cudaStream_t stream = nullptr;  ///< every op is ordered on it; it does not wait for the default stream
+    cudaStream_t stream = nullptr;  ///< all ops run on it; it does not wait for the default stream
     cublasLtHandle_t blas = nullptr;
-    Buffer blas_workspace;   ///< used on `stream` only, so that one product at a time writes it
-    Buffer tile_counter;     ///< likewise, by attention: kernels/cuda/attention/wgmma_tiles.cuh
-    Buffer rounded_columns;  ///< likewise, by kernels/cuda/fp8_columns.cu
+    // Scratch of kernels, used on `stream` only, so one kernel at a time writes it.
+    Buffer blas_workspace;
+    Buffer tile_counter;   ///< of kernels/cuda/attention/wgmma_tiles.cuh
+    Buffer column_maxima;  ///< of kernels/cuda/fp8_columns.cu
     std::unique_ptr<MatmulPlans> matmul_plans;
     std::unique_ptr<UploadStage> upload_stage;
-    /// Kernels whose limit of dynamic shared memory was raised, and to how many bytes: launch.cuh.
+    /// The raised limits of dynamic shared memory, in bytes, by kernel (launch.cuh).
     std::unordered_map<const void*, size_t> raised_shared_limits;
 
   private:

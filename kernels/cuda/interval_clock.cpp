@@ -19,7 +19,8 @@ class CudaIntervalClock final : public IntervalClock {
 
     size_t begin() override {
         if (used_ == intervals_.size()) {
-            // In the list before its events exist: should making one throw, the destructor closes the other.
+            // Added to the list before its events exist, so the destructor destroys one if creating the other
+            // throws.
             Interval& added = intervals_.emplace_back();
             CUDA_CHECK(cudaSetDevice(ctx_.handles().device));
             CUDA_CHECK(cudaEventCreate(&added.begin));
@@ -45,7 +46,7 @@ class CudaIntervalClock final : public IntervalClock {
     };
     CudaContext& ctx_;
     std::vector<Interval> intervals_;
-    size_t used_ = 0;  ///< of intervals_, since the last clear()
+    size_t used_ = 0;  ///< number of intervals opened since the last clear()
 };
 
 }  // namespace

@@ -8,8 +8,8 @@ namespace pastur::detail {
 
 namespace {
 
-/// What any kernel may have without asking (CUDA programming guide, "Technical Specifications per Compute
-/// Capability").
+/// Dynamic shared memory available to a kernel without raising its limit (CUDA programming guide, "Technical
+/// Specifications per Compute Capability").
 constexpr size_t kDefaultSharedBytes = 48 * 1024;
 
 std::string kernel_name(const void* kernel) {
@@ -29,8 +29,8 @@ std::string kernel_name(const void* kernel) {
 
 void prepare_launch(CudaContext& ctx, const void* kernel, size_t shared_bytes) {
     CudaHandles& handles = ctx.handles();
-    // The current device belongs to the calling thread, and a context may be used from another than its
-    // maker.
+    // The current device is a property of the thread, and a context may be used on another thread than the
+    // one that created it.
     CUDA_CHECK(cudaSetDevice(handles.device));
     if (shared_bytes <= kDefaultSharedBytes) return;
     size_t& raised = handles.raised_shared_limits[kernel];
@@ -39,7 +39,7 @@ void prepare_launch(CudaContext& ctx, const void* kernel, size_t shared_bytes) {
     CUDA_CHECK(cudaFuncGetAttributes(&attributes, kernel));
     const size_t limit = handles.properties.sharedMemPerBlockOptin - attributes.sharedSizeBytes;
     if (shared_bytes > limit)
-        fail(ExitCode::kOther, "{}: needs {} bytes of dynamic shared memory, {} has {} a block",
+        fail(ExitCode::kOther, "{}: needs {} bytes of dynamic shared memory per block; {} has {}",
              kernel_name(kernel), shared_bytes, handles.properties.name, limit);
     CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                     static_cast<int>(shared_bytes)));

@@ -1,16 +1,18 @@
 #pragma once
-// Barriers in shared memory (PTX "mbarrier"): some threads tell others that a phase is complete. A barrier
-// runs through phases, and a waiter names the one it waits for by its parity: 0, 1, 0 ...
+// Barriers in shared memory (PTX "mbarrier"), by which some threads signal others that a phase is complete.
+// The phases of a barrier have parity 0, 1, 0 ..., and a waiter names the phase it waits for by its parity.
 #include "kernels/cuda/mma.cuh"
 
 namespace pastur {
 
-/// One thread; then __syncthreads before anybody uses the barrier, 8 bytes at a multiple of 8.
+/// Called by one thread, and followed by __syncthreads before the first use. The barrier is 8 bytes at a
+/// multiple of 8.
 __device__ inline void mbarrier_init(SharedAddress barrier, int arrivals) {
     asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
 }
 
-/// What this thread wrote or saw before is seen by those who wait.
+/// Arrives at the barrier. Earlier writes of this thread, and writes it has observed, are visible to waiting
+/// threads.
 __device__ inline void mbarrier_arrive(SharedAddress barrier) {
     [[maybe_unused]] uint64_t state;
     asm volatile("mbarrier.arrive.shared.b64 %0, [%1];" : "=l"(state) : "r"(barrier) : "memory");
@@ -31,7 +33,7 @@ __device__ inline bool mbarrier_complete(SharedAddress barrier, int parity) {
     return complete != 0;
 }
 
-/// Waits for it; a whole warp.
+/// Waits for the phase of this parity; called by a whole warp.
 __device__ inline void mbarrier_wait(SharedAddress barrier, int parity) {
     while (!mbarrier_complete(barrier, parity)) {
     }

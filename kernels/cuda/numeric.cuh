@@ -1,6 +1,6 @@
 #pragma once
-// Numbers inside kernels: f32 and bf16 read and written as fp32, vectors of 16 bytes, reductions in a fixed
-// order.
+// Numbers inside kernels: conversion of f32 and bf16 to fp32 and back, vectors of 16 bytes, reductions in a
+// fixed order.
 #include <cuda_bf16.h>
 
 #include <cstdint>
@@ -15,7 +15,7 @@ using bf16 = __nv_bfloat16;
 inline constexpr int kWarp = 32;
 inline constexpr unsigned kAllLanes = 0xffffffffu;
 
-/// Elements of T in the widest access a thread has, 16 bytes.
+/// Elements of T in 16 bytes, the widest access of a thread.
 template <typename T>
 inline constexpr int kVector = 16 / static_cast<int>(sizeof(T));
 
@@ -35,9 +35,10 @@ __device__ inline T from_float(float value) {
         return value;
 }
 
-/// kWidth neighbours, held as they lie in memory and moved in accesses of up to 16 bytes, to which the
-/// address must be aligned. A kernel written over Packed serves aligned rows (kWidth = kVector<T>) and any
-/// rows (kWidth = 1) with one body. Words of 32 bits, because a bf16 by itself would occupy a whole register.
+/// kWidth consecutive elements, stored as in memory and moved in accesses of up to 16 bytes, to which the
+/// address must be aligned. A kernel written with Packed has one body for aligned rows (kWidth = kVector<T>)
+/// and for any rows (kWidth = 1). The elements are stored in words of 32 bits, because a single bf16 would
+/// occupy a whole register.
 template <typename T, int kWidth>
 struct Packed {
     static_assert(std::is_same_v<T, float> || std::is_same_v<T, bf16>);
@@ -70,12 +71,12 @@ struct Packed {
         }
     }
     __device__ float operator[](int i) const {
-        if constexpr (std::is_same_v<T, bf16>)  // bf16 is the upper half of an fp32
+        if constexpr (std::is_same_v<T, bf16>)  // a bf16 is the upper half of an fp32 number
             return __uint_as_float(i % 2 == 0 ? words[i / 2] << 16 : words[i / 2] & 0xffff0000u);
         else
             return __uint_as_float(words[i]);
     }
-    /// The numbers number(0) ... number(kWidth - 1), rounded.
+    /// number(0) to number(kWidth - 1), rounded to T.
     template <typename Number>
     __device__ static Packed of(const Number& number) {
         Packed packed;
@@ -92,7 +93,7 @@ struct Packed {
     }
 };
 
-/// A single number, with no demand on its address.
+/// A single number, at any address.
 template <typename T>
 struct Packed<T, 1> {
     T number;
@@ -106,7 +107,7 @@ struct Packed<T, 1> {
     }
 };
 
-/// The lanes of this thread's kLanes, a warp or half of one.
+/// The mask of this thread's warp (kLanes = 32) or half warp (16).
 template <int kLanes>
 __device__ inline unsigned lanes_of() {
     static_assert(kLanes == kWarp || kLanes == kWarp / 2);
@@ -116,8 +117,8 @@ __device__ inline unsigned lanes_of() {
         return threadIdx.x % kWarp < kLanes ? 0xffffu : 0xffff0000u;
 }
 
-/// Sum and maximum over a warp, or over half of one, whose other half need not come; the same bits in every
-/// lane: a butterfly adds the same pairs everywhere.
+/// Sum and maximum over a warp or half a warp. The other half need not call it. A butterfly adds the same
+/// pairs in every lane, so all lanes get the same bits.
 template <int kLanes = kWarp, typename Number>
 __device__ inline Number warp_sum(Number value) {
 #pragma unroll
@@ -135,7 +136,7 @@ __device__ inline Number warp_max(Number value) {
 }
 
 /// Sum over a block of kThreads, valid in every thread; warps are added in ascending order. Every thread must
-/// call it. `shared` holds kThreads / 32 numbers and may be used again only after a further __syncthreads().
+/// call it. `shared` holds kThreads / 32 numbers and may be reused only after another __syncthreads().
 template <int kThreads, typename Number>
 __device__ inline Number block_sum(Number value, Number* shared) {
     static_assert(kThreads % kWarp == 0);
@@ -148,7 +149,7 @@ __device__ inline Number block_sum(Number value, Number* shared) {
     return sum;
 }
 
-/// Maximum over a block; as block_sum. NaN is ignored, as fmax does.
+/// Maximum over a block, under the conditions of block_sum. fmax ignores NaN.
 template <int kThreads, typename Number>
 __device__ inline Number block_max(Number value, Number* shared) {
     static_assert(kThreads % kWarp == 0);
@@ -161,7 +162,7 @@ __device__ inline Number block_max(Number value, Number* shared) {
     return maximum;
 }
 
-/// The device address of a tensor's numbers as T*, T being float, bf16, double or int32_t. The dtype is
+/// The device address of a tensor's numbers as T*, where T is float, bf16, double or int32_t. The dtype is
 /// checked.
 template <typename T, typename Byte>
 auto device_data(const TensorView<Byte>& tensor) {
@@ -172,7 +173,7 @@ auto device_data(const TensorView<Byte>& tensor) {
         return tensor.template data<T>();
 }
 
-/// Rows of a matrix on the device, stride in elements.
+/// Rows of a matrix on the device; the stride is in elements.
 template <typename T>
 struct Rows {
     T* data;
@@ -180,7 +181,7 @@ struct Rows {
     __device__ T* operator[](int64_t row) const { return data + row * stride; }
 };
 
-/// The rows of a two-dimensional tensor; no rows (data is null) of an empty one.
+/// The rows of a matrix; data is null if the tensor is empty.
 template <typename T, typename Byte>
 auto rows_of(const TensorView<Byte>& tensor) {
     using Element = std::remove_pointer_t<decltype(device_data<T>(tensor))>;
@@ -199,8 +200,8 @@ void visit_float_type(DType dtype, const Run& run) {
         PASTUR_CHECK(false, "{}: expected f32 or bf16", name_of(dtype));
 }
 
-/// True when every address `tensor` reaches along its rows in steps of kVector elements is a multiple of 16
-/// bytes: the data and all strides but the last (which is 1) allow wide accesses.
+/// Whether accesses of 16 bytes along the rows of `tensor` are aligned: its address and all strides except
+/// the last, which is 1, are multiples of 16 bytes.
 template <typename Byte>
 bool allows_vectors(const TensorView<Byte>& tensor) {
     const int64_t size = size_of(tensor.dtype());

@@ -10,18 +10,18 @@ namespace pastur {
 namespace {
 
 constexpr int kThreads = 256;
-/// Blocks of the first pass, whatever the device: the order of the sum depends on the number of elements
-/// alone.
+/// Largest number of blocks of the first pass. It does not depend on the device, so the order of summation
+/// depends on the number of elements only.
 constexpr int64_t kMaxBlocks = 1024;
-/// Elements for which a thread is worth starting.
+/// Elements per thread in small sums.
 constexpr int64_t kPerThread = 16;
 
 int64_t sum_blocks(int64_t count) {
     return std::clamp<int64_t>(ceil_div(count, kThreads * kPerThread), 1, kMaxBlocks);
 }
 
-/// partials[b] = the sum of x or x^2 over block b's elements, in double. Threads walk over vectors of kWidth
-/// with the stride of the grid; the last count % kWidth elements are block 0's. x is aligned for Packed<T,
+/// partials[b] = the sum of x or x^2 over the elements of block b, in double. Threads stride over vectors of
+/// kWidth by the size of the grid; block 0 adds the last count % kWidth elements. x is aligned for Packed<T,
 /// kWidth>.
 template <typename T, int kWidth, bool kSquare>
 __global__ void __launch_bounds__(kThreads) partial_sums_kernel(double* partials, const T* x, int64_t count) {
@@ -43,7 +43,8 @@ __global__ void __launch_bounds__(kThreads) partial_sums_kernel(double* partials
     if (threadIdx.x == 0) partials[blockIdx.x] = sum;
 }
 
-/// sum = or += partials[0] + partials[1] + ... One block; thread t adds t, t + kThreads, ... in order.
+/// sum = or += partials[0] + partials[1] + ... One block; thread t adds partials t, t + kThreads, ... in
+/// order.
 __global__ void __launch_bounds__(kThreads)
     total_sum_kernel(double* sum, const double* partials, int64_t count, bool accumulate) {
     __shared__ double shared[kThreads / kWarp];
@@ -53,7 +54,7 @@ __global__ void __launch_bounds__(kThreads)
     if (threadIdx.x == 0) *sum = accumulate ? *sum + total : total;
 }
 
-/// sums[b] = the sum of x^2 over the b-th kSumPiece elements, in double; a block each.
+/// sums[b] = the sum of x^2 over elements kSumPiece b to kSumPiece (b + 1), in double. One block per sum.
 __global__ void __launch_bounds__(kThreads) piece_sums_kernel(double* sums, const float* x) {
     static_assert(kSumPiece % kThreads == 0);
     __shared__ double shared[kThreads / kWarp];
@@ -68,7 +69,7 @@ __global__ void __launch_bounds__(kThreads) piece_sums_kernel(double* sums, cons
     if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
-/// y[i] = or += x[0][i], then x[1][i], ...; one element a thread.
+/// y[i] = or += x[0][i] + x[1][i] + ..., in this order. One element per thread.
 __global__ void __launch_bounds__(kThreads)
     sum_rows_kernel(float* y, const float* x, int64_t rows, int64_t width, bool accumulate) {
     const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;

@@ -12,17 +12,17 @@ namespace pastur {
 
 namespace {
 
-/// 768 columns of bf16 for a warp, 384 for half of one, 2048 for four, 4096 for eight.
+/// Registers hold 768 columns of bf16 for a warp, 384 for half a warp, 2048 for four warps, 4096 for eight.
 constexpr KeptPacks kKept{3, 2, 2, true};
 template <int kGroup>
 constexpr int kPacks = kPacksOf<kKept, kGroup>;
 
-/// out's row = `numbers` rounded: `kept` are the thread's first vectors of it, what lies beyond them it reads
-/// from memory. `shared` and parity as of group_max.
+/// Writes the quantised `row` of out. `kept` holds the thread's first vectors of the row; the others are read
+/// from `numbers`, the whole row in memory. `shared` and `parity` are those of group_max.
 template <typename T, int kWidth, int kGroup>
-__device__ void round_row(const F8Output& out, int64_t row, const T* numbers,
-                          const Packed<T, kWidth> (&kept)[kPacks<kGroup>], float (*shared)[kWarpsOf<kGroup>],
-                          int parity) {
+__device__ void quantize_row(const F8Output& out, int64_t row, const T* numbers,
+                             const Packed<T, kWidth> (&kept)[kPacks<kGroup>],
+                             float (*shared)[kWarpsOf<kGroup>], int parity) {
     using Pack = Packed<T, kWidth>;
     const int thread = threadIdx.x % kGroup, count = out.width / kWidth;
     const int tail = tail_begin<kGroup, kPacks<kGroup>>(thread, count);
@@ -43,12 +43,12 @@ __device__ void round_row(const F8Output& out, int64_t row, const T* numbers,
 }
 
 /// rstd[n] = (mean_c x[n, c]^2 + eps)^(-1/2); out[n, c] = x[n, c] rstd[n] weight[c].
-/// One group per row; thread t of it has the columns (t + kGroup j) kWidth .. + kWidth. The row is read once.
+/// One group per row; its thread t owns columns (t + kGroup j) kWidth to + kWidth. The row is read once.
 /// width is a multiple of kWidth; rows are aligned for Packed<T, kWidth>.
-template <typename T, int kWidth, int kGroup, bool kRounds>
+template <typename T, int kWidth, int kGroup, bool kQuantizes>
 __global__ void __launch_bounds__(kGroupThreads<kGroup>)
     rmsnorm_forward_kernel(Rows<T> out, float* rstd, Rows<const T> x, const float* weight, int64_t rows,
-                           int width, float eps, F8Output rounded) {
+                           int width, float eps, F8Output quantized) {
     using Pack = Packed<T, kWidth>;
     __shared__ float shared[2][kWarpsOf<kGroup>];
     const int64_t row =
@@ -86,10 +86,10 @@ __global__ void __launch_bounds__(kGroupThreads<kGroup>)
         if (thread + p * kGroup < count) kept[p] = write(kept[p], (thread + p * kGroup) * kWidth);
     for (int v = tail_begin<kGroup, kPacks<kGroup>>(thread, count); v < count; v += kGroup)
         write(Pack::load(from + v * kWidth), v * kWidth);
-    if constexpr (kRounds) round_row<T, kWidth, kGroup>(rounded, row, to, kept, shared, 1);
+    if constexpr (kQuantizes) quantize_row<T, kWidth, kGroup>(quantized, row, to, kept, shared, 1);
 }
 
-/// Of the backward kernel on each processor: half of what fits, for 128 registers a thread.
+/// Resident threads of the backward kernel on each multiprocessor, which leaves 128 registers per thread.
 constexpr int kResidentThreads = 512;
 
 template <typename T>
@@ -103,11 +103,11 @@ struct RmsnormBackwardParams {
     const float* weight;
     int64_t rows;
     int width;
-    F8Output rounded;  ///< of dx
+    F8Output quantized_dx;  ///< unused unless kQuantizes
 };
 
-/// Adds the groups' sums of a block in ascending order and writes them as its row of the partial sums.
-/// sums[p][i] of thread t belongs to column (t + kGroup p) kWidth + i.
+/// Adds the sums of a block's groups in ascending order and writes them as the block's row of the partial
+/// sums. sums[p][i] of thread t belongs to column (t + kGroup p) kWidth + i.
 template <int kWidth, int kGroup>
 __device__ void write_partials(float* partials, const float (&sums)[kPacks<kGroup>][kWidth], int width) {
     __shared__ float total[kPacks<kGroup> * kGroup * kWidth];
@@ -130,18 +130,18 @@ __device__ void write_partials(float* partials, const float (&sums)[kPacks<kGrou
 
 /// y_c = w_c xhat_c with xhat = x r, r = (mean x^2 + eps)^(-1/2), so dr/dx_c = -r^3 x_c / C. With g = w dy:
 ///     dx_c = g_c r + (sum_j g_j x_j) dr/dx_c = (g_c - xhat_c mean_j(xhat_j g_j)) r;  dw_c = sum_n dy xhat.
-/// dx = (dresidual added); partials =; out = as forward.
-/// Groups walk over the rows with the stride of all groups; each thread keeps the sums of its columns' dy
-/// xhat in registers to the end, so that a row costs one reduction and no barrier in the warp case. Columns
-/// beyond the kept ones (a block's row only) add up in the block's own row of the partial sums, each by the
-/// one thread that has it. width is a multiple of kWidth; rows are aligned for Packed<T, kWidth>; no more
-/// blocks than rows.
-template <typename T, int kWidth, int kGroup, bool kRounds>
+/// dx = (dresidual added); partials =; out = the output of forward.
+/// Groups stride over the rows by the number of groups in the grid. Each thread accumulates dy xhat of its
+/// columns in registers until the end, so a row costs one reduction, without a barrier where a group is a
+/// warp. Columns beyond the kept ones (only where a group is a block) accumulate in the block's own row of
+/// the partial sums, each by the thread that owns it.
+/// width is a multiple of kWidth; rows are aligned for Packed<T, kWidth>; there are no more blocks than rows.
+template <typename T, int kWidth, int kGroup, bool kQuantizes>
 __global__ void __launch_bounds__(kGroupThreads<kGroup>, kResidentThreads / kGroupThreads<kGroup>)
     rmsnorm_backward_kernel(RmsnormBackwardParams<T> params) {
     using Pack = Packed<T, kWidth>;
     using Floats = Packed<float, kWidth>;
-    __shared__ float shared[2][kWarpsOf<kGroup>], shared_for_rounding[2][kWarpsOf<kGroup>];
+    __shared__ float shared[2][kWarpsOf<kGroup>], shared_for_quantizing[2][kWarpsOf<kGroup>];
     constexpr int kGroups = kGroupThreads<kGroup> / kGroup;
     const int thread = threadIdx.x % kGroup, count = params.width / kWidth;
     const int64_t first = static_cast<int64_t>(blockIdx.x) * kGroups + threadIdx.x / kGroup;
@@ -206,16 +206,16 @@ __global__ void __launch_bounds__(kGroupThreads<kGroup>, kResidentThreads / kGro
         for (int v = tail_begin<kGroup, kPacks<kGroup>>(thread, count); v < count; v += kGroup)
             write(Pack::load(x + v * kWidth), Pack::load(dy + v * kWidth),
                   add ? Pack::load(dresidual + v * kWidth) : Pack{}, v * kWidth);
-        if constexpr (kRounds)
-            round_row<T, kWidth, kGroup>(params.rounded, row, params.dx[row], kept_x, shared_for_rounding,
-                                         parity);
+        if constexpr (kQuantizes)
+            quantize_row<T, kWidth, kGroup>(params.quantized_dx, row, params.dx[row], kept_x,
+                                            shared_for_quantizing, parity);
     }
     write_partials<kWidth, kGroup>(partials, dweight, params.width);
 }
 
 constexpr int kSumRows = 16;
 
-/// dweight[c] = or += sum_b partials[b, c]. A block has 32 columns; its warp y adds rows y, y + 16, ... in
+/// dweight[c] = or += sum_b partials[b, c]. A block owns 32 columns: warp y adds rows y, y + 16, ... in
 /// order, then the first warp adds the 16 sums in order.
 __global__ void __launch_bounds__(kWarp* kSumRows)
     rmsnorm_dweight_kernel(float* dweight, const float* partials, int blocks, int width, bool accumulate) {
@@ -235,77 +235,77 @@ __global__ void __launch_bounds__(kWarp* kSumRows)
     dweight[column] = accumulate ? dweight[column] + sum : sum;
 }
 
-/// Blocks of the backward kernel, and rows of its partial sums: 512 threads' worth on each processor, and
-/// never more than rows.
+/// Number of blocks of the backward kernel, which is the number of rows of its partial sums: kResidentThreads
+/// per multiprocessor, and at most one block for every threads / group rows.
 int64_t backward_blocks(CudaContext& ctx, int64_t rows, int threads, int group) {
     const int64_t resident =
         int64_t{ctx.handles().properties.multiProcessorCount} * (kResidentThreads / threads);
     return std::min(ceil_div(rows, threads / group), resident);
 }
 
-/// Calls run.template operator()<kRounds>(output): rounding on the way where rows of bf16 are read as
-/// vectors, and afterwards, what was written being `numbers`, where they are not.
+/// Calls run.template operator()<kQuantizes>(output). The kernel quantises the rows it writes where they are
+/// vectors of bf16; elsewhere a second kernel quantises `numbers`, the tensor it wrote.
 template <typename T, int kWidth, typename Run>
-void visit_rounding(CudaContext& ctx, const Fp8Rows& rounded, const ConstTensor& numbers, const Run& run) {
+void visit_quantization(CudaContext& ctx, const Fp8Rows& quantized, const ConstTensor& numbers,
+                        const Run& run) {
     if constexpr (std::is_same_v<T, bf16> && kWidth == kVector<bf16>) {
-        if (!rounded.empty() && allows_f8_vectors(rounded))
-            return run.template operator()<true>(f8_output(rounded));
+        if (!quantized.empty() && allows_f8_vectors(quantized))
+            return run.template operator()<true>(f8_output(quantized));
     }
     run.template operator()<false>(F8Output{});
-    if (!rounded.empty()) quantize_rows(ctx, rounded, numbers);
+    if (!quantized.empty()) quantize_rows(ctx, quantized, numbers);
 }
 
 }  // namespace
 
 void rmsnorm_forward(CudaContext& ctx, Tensor out, Tensor rstd, ConstTensor x, ConstTensor weight, float eps,
-                     const Fp8Rows& rounded) {
+                     const Fp8Rows& quantized) {
     const int64_t rows = x.size(0), width = x.size(1);
     const bool aligned = allows_vectors(out) && allows_vectors(x) && allows_vectors(weight);
     visit_float_type(x.dtype(), [&]<typename T>() {
         visit_row_shape<T, kKept>(width, aligned, [&]<int kWidth, int kGroup>() {
-            visit_rounding<T, kWidth>(ctx, rounded, out, [&]<bool kRounds>(const F8Output& output) {
+            visit_quantization<T, kWidth>(ctx, quantized, out, [&]<bool kQuantizes>(const F8Output& output) {
                 launch(ctx, ceil_div(rows, kGroupThreads<kGroup> / kGroup), kGroupThreads<kGroup>, 0,
-                       rmsnorm_forward_kernel<T, kWidth, kGroup, kRounds>, rows_of<T>(out),
+                       rmsnorm_forward_kernel<T, kWidth, kGroup, kQuantizes>, rows_of<T>(out),
                        rstd.data<float>(), rows_of<T>(x), weight.data<float>(), rows, width, eps, output);
             });
         });
     });
 }
 
-void rmsnorm_backward(CudaContext& ctx, Tensor dx, Tensor dweight, Tensor out, ConstTensor dy, ConstTensor x,
-                      ConstTensor rstd, ConstTensor weight, ConstTensor dresidual, Update dweight_update,
-                      const Fp8Rows& rounded) {
-    const int64_t rows = x.size(0), width = x.size(1);
-    const bool aligned = allows_vectors(dx) && allows_vectors(dy) && allows_vectors(x) &&
-                         allows_vectors(weight) && allows_vectors(dresidual) && allows_vectors(out);
+void rmsnorm_backward(CudaContext& ctx, const RmsnormBackward& p) {
+    const int64_t rows = p.x.size(0), width = p.x.size(1);
+    const bool aligned = allows_vectors(p.dx) && allows_vectors(p.dy) && allows_vectors(p.x) &&
+                         allows_vectors(p.weight) && allows_vectors(p.dresidual) && allows_vectors(p.out);
     Arena::Frame frame(ctx.scratch(), "rmsnorm_backward");
-    visit_float_type(x.dtype(), [&]<typename T>() {
+    visit_float_type(p.x.dtype(), [&]<typename T>() {
         visit_row_shape<T, kKept>(width, aligned, [&]<int kWidth, int kGroup>() {
             const int64_t blocks = backward_blocks(ctx, rows, kGroupThreads<kGroup>, kGroup);
             float* partials = frame.take(DType::kF32, {blocks, width}).template data<float>();
-            visit_rounding<T, kWidth>(ctx, rounded, dx, [&]<bool kRounds>(const F8Output& output) {
-                const RmsnormBackwardParams<T> params{rows_of<T>(dx),
-                                                      partials,
-                                                      rows_of<T>(dy),
-                                                      rows_of<T>(x),
-                                                      rows_of<T>(dresidual),
-                                                      rows_of<T>(out),
-                                                      rstd.data<float>(),
-                                                      weight.data<float>(),
-                                                      rows,
-                                                      static_cast<int>(width),
-                                                      output};
-                launch(ctx, blocks, kGroupThreads<kGroup>, 0,
-                       rmsnorm_backward_kernel<T, kWidth, kGroup, kRounds>, params);
-            });
+            visit_quantization<T, kWidth>(
+                ctx, p.quantized_dx, p.dx, [&]<bool kQuantizes>(const F8Output& output) {
+                    const RmsnormBackwardParams<T> params{.dx = rows_of<T>(p.dx),
+                                                          .partials = partials,
+                                                          .dy = rows_of<T>(p.dy),
+                                                          .x = rows_of<T>(p.x),
+                                                          .dresidual = rows_of<T>(p.dresidual),
+                                                          .out = rows_of<T>(p.out),
+                                                          .rstd = p.rstd.data<float>(),
+                                                          .weight = p.weight.data<float>(),
+                                                          .rows = rows,
+                                                          .width = static_cast<int>(width),
+                                                          .quantized_dx = output};
+                    launch(ctx, blocks, kGroupThreads<kGroup>, 0,
+                           rmsnorm_backward_kernel<T, kWidth, kGroup, kQuantizes>, params);
+                });
             launch(ctx, ceil_div(width, kWarp), dim3(kWarp, kSumRows), 0, rmsnorm_dweight_kernel,
-                   dweight.data<float>(), partials, blocks, width, dweight_update == Update::kAccumulate);
+                   p.dweight.data<float>(), partials, blocks, width, p.dweight_update == Update::kAccumulate);
         });
     });
 }
 
 int64_t rmsnorm_backward_scratch_bytes(CudaContext& ctx, int64_t rows, int64_t width) {
-    // The most any choice of visit_row_shape has.
+    // The largest number of blocks among the choices of visit_row_shape.
     const int64_t blocks = backward_blocks(ctx, rows, 128, 128);
     return align_up(blocks * width * size_of(DType::kF32));
 }

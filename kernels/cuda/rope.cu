@@ -11,7 +11,7 @@ namespace {
 
 constexpr int kThreads = 256;
 
-/// Strides of [B, T, H, D] in elements; D has stride 1.
+/// Strides of [B, T, H, D] in elements; the stride of D is 1.
 struct HeadStrides {
     int64_t batch, token, head;
     explicit HeadStrides(const ConstTensor& x) : batch(x.stride(0)), token(x.stride(1)), head(x.stride(2)) {}
@@ -28,9 +28,9 @@ struct RopeParams {
     float sign;  ///< of the angle
 };
 
-/// out[i] = in[i] cos - in[i + half] sin; out[i + half] = in[i + half] cos + in[i] sin, sin negated for the
-/// inverse. blockIdx.y is the sequence; a thread has kWidth pairs, i .. i + kWidth, of one head of one token,
-/// and reads them before it writes, so that out may be in. half is a multiple of kWidth; all rows are aligned
+/// out[i] = in[i] cos - in[i + half] sin; out[i + half] = in[i + half] cos + in[i] sin; sin is negated for
+/// the inverse. blockIdx.y is the sequence. A thread owns the kWidth pairs from i on of one head of one token
+/// and reads them before it writes them, so out may be in. half is a multiple of kWidth; all rows are aligned
 /// for Packed.
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kThreads) rope_kernel(RopeParams<T> params) {
@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(kThreads) rope_kernel(RopeParams<T> params) {
     }
 }
 
-/// Sequences a thread walks over with one reading of the table.
+/// Sequences that a thread processes for one load of the angles.
 constexpr int64_t kSequences = 4;
 constexpr int64_t kMostGridRows = 65535;
 

@@ -1,22 +1,22 @@
 #pragma once
-// Kernels in which a row belongs to a group of threads: a warp (eight in a block), half of one, or a whole
-// block of four or eight. Thread t of a group has the vectors t, t + kGroup, ... of its row.
+// Kernels in which a group of threads owns a row: half a warp or a warp, in blocks of eight warps, or a whole
+// block of four or eight warps. Thread t of a group owns vectors t, t + kGroup, ... of the row.
 #include "kernels/cuda/numeric.cuh"
 
 namespace pastur {
 
 inline constexpr int kHalfWarp = kWarp / 2, kFourWarps = 4 * kWarp, kLargestGroup = 8 * kWarp;
 template <int kGroup>
-inline constexpr int kGroupThreads = kGroup <= kWarp ? 256 : kGroup;  ///< of a block
+inline constexpr int kGroupThreads = kGroup <= kWarp ? 256 : kGroup;  ///< threads per block
 template <int kGroup>
 inline constexpr int kWarpsOf = kGroup <= kWarp ? 1 : kGroup / kWarp;
 
-/// How many vectors of a row each thread keeps in registers, by the size of its group. What a wider row has
-/// beyond them is read again from the cache: by the largest group, as no other meets such rows.
+/// Number of vectors of a row that each thread keeps in registers, by the size of its group. Further vectors
+/// of a wider row are read again from the cache. Only the largest group processes such rows.
 struct KeptPacks {
     int warp, four_warps, eight_warps;
-    /// Whether half a warp takes what it can hold. One that has a few vectors of a narrow row for each of its
-    /// threads has too little on its way from memory.
+    /// Whether half a warp processes the rows that it can hold: a whole warp, with fewer vectors per thread,
+    /// would have too few loads in flight.
     bool halves = false;
 };
 template <KeptPacks kKept, int kGroup>
@@ -24,14 +24,15 @@ inline constexpr int kPacksOf = kGroup <= kWarp        ? kKept.warp
                                 : kGroup == kFourWarps ? kKept.four_warps
                                                        : kKept.eight_warps;
 
-/// The thread's first vector of a row beyond the kept ones.
+/// The first vector of a thread that is not kept in registers.
 template <int kGroup, int kPacks>
 __device__ int tail_begin(int thread, int count) {
     return kGroup == kLargestGroup ? thread + kPacks * kGroup : count;
 }
 
-/// Sum and maximum over the group, valid in all its threads. `shared` serves calls in turn (parity 0, 1, 0,
-/// ...): by the barrier of the next call every thread has read the previous one's numbers.
+/// Sum and maximum over the group, valid in all its threads. Successive calls alternate the parity (0, 1, 0,
+/// ...) and may then share `shared` without a barrier in between: by the barrier of one call every thread has
+/// read the numbers of the call before.
 template <int kGroup>
 __device__ float group_sum(float value, float (*shared)[kWarpsOf<kGroup>], int parity) {
     if constexpr (kGroup <= kWarp)
@@ -47,8 +48,8 @@ __device__ float group_max(float value, float (*shared)[kWarpsOf<kGroup>], int p
         return block_max<kGroup>(value, shared[parity]);
 }
 
-/// Calls run.template operator()<kWidth, kGroup>(): wide accesses where every tensor allows them, and the
-/// smallest group whose registers hold the row.
+/// Calls run.template operator()<kWidth, kGroup>() with wide accesses where every tensor is aligned for them,
+/// and with the smallest group whose registers hold the row.
 template <typename T, KeptPacks kKept, typename Run>
 void visit_row_shape(int64_t width, bool aligned, const Run& run) {
     const auto choose = [&]<int kWidth>() {

@@ -12,10 +12,10 @@ namespace pastur {
 
 namespace {
 
-/// Most threads of a block, which works on a part of one row.
+/// The largest block; a block works on part of one row.
 constexpr int kMaxThreads = 512;
 
-/// The block's maximum, in every thread; called once.
+/// Maximum over the block, valid in every thread. A kernel may call it once.
 __device__ float largest_of_block(float mine) {
     __shared__ float shared[kMaxThreads / kWarp];
     mine = warp_max(mine);
@@ -25,12 +25,12 @@ __device__ float largest_of_block(float mine) {
     return mine;
 }
 
-/// out[n, f] = silu(gate) up, gate = gu[n, f], up = gu[n, F + f]. blockIdx.x is the row; a thread has kWidth
-/// columns. F is a multiple of kWidth, vectors = F / kWidth; rows are aligned for Packed<T, kWidth>.
-/// kKept > 0: the block has the whole row, a thread so many times kWidth columns, and rounds it too.
+/// out[n, f] = silu(gate) up, gate = gu[n, f], up = gu[n, F + f]. blockIdx.x is the row; a thread owns kWidth
+/// columns. F is a multiple of kWidth, vectors = F / kWidth; rows are aligned for Packed<T, kWidth>. With
+/// kKept > 0 the block owns the whole row and quantises it as well; a thread owns kKept times kWidth columns.
 template <typename T, int kWidth, int kKept>
 __global__ void __launch_bounds__(kMaxThreads)
-    swiglu_forward_kernel(T* out, const T* gu, int vectors, F8Output rounded) {
+    swiglu_forward_kernel(T* out, const T* gu, int vectors, F8Output quantized) {
     using Pack = Packed<T, kWidth>;
     constexpr int kCount = std::max(kKept, 1);
     const int64_t row = blockIdx.x, width = int64_t{vectors} * kWidth;
@@ -49,22 +49,22 @@ __global__ void __launch_bounds__(kMaxThreads)
     }
     if constexpr (kKept > 0) {
         const Fp8Scale scale(largest_of_block(largest));
-        if (threadIdx.x == 0) rounded.scales[row] = scale.scale;
+        if (threadIdx.x == 0) quantized.scales[row] = scale.scale;
 #pragma unroll
         for (int p = 0; p < kCount; ++p) {
             const int v = first + p * blockDim.x;
-            if (v < vectors) rounded.store<kWidth>(row, v * kWidth, scale, kept[p]);
+            if (v < vectors) quantized.store<kWidth>(row, v * kWidth, scale, kept[p]);
         }
     }
 }
 
-/// silu(g) = g s, s = sigmoid(g), and ds/dg = s (1 - s), so that dsilu/dg = s (1 + g (1 - s)).
-/// dgate = dout up s (1 + gate (1 - s)), dup = dout silu(gate); dgu =, and out = as forward unless null.
-/// Mapping, preconditions and rounding (of dgu) as forward; a thread reads its elements before it writes
-/// them, so that dgu may be gu, and out dout.
+/// silu(g) = g s, s = sigmoid(g), and ds/dg = s (1 - s), so dsilu/dg = s (1 + g (1 - s)).
+/// dgate = dout up s (1 + gate (1 - s)), dup = dout silu(gate); dgu =. Unless null, out = the output of
+/// forward. Work mapping, preconditions and quantisation (here of dgu) are those of forward. A thread reads
+/// its elements before it writes them, so dgu may be gu, and out dout.
 template <typename T, int kWidth, int kKept>
 __global__ void __launch_bounds__(kMaxThreads)
-    swiglu_backward_kernel(T* dgu, T* out, const T* dout, const T* gu, int vectors, F8Output rounded) {
+    swiglu_backward_kernel(T* dgu, T* out, const T* dout, const T* gu, int vectors, F8Output quantized) {
     using Pack = Packed<T, kWidth>;
     constexpr int kCount = std::max(kKept, 1);
     const int64_t row = blockIdx.x, width = int64_t{vectors} * kWidth;
@@ -91,19 +91,19 @@ __global__ void __launch_bounds__(kMaxThreads)
     }
     if constexpr (kKept > 0) {
         const Fp8Scale scale(largest_of_block(largest));
-        if (threadIdx.x == 0) rounded.scales[row] = scale.scale;
+        if (threadIdx.x == 0) quantized.scales[row] = scale.scale;
 #pragma unroll
         for (int p = 0; p < kCount; ++p) {
             const int v = first + p * blockDim.x;
             if (v >= vectors) continue;
-            rounded.store<kWidth>(row, v * kWidth, scale, dgate[p]);
-            rounded.store<kWidth>(row, width + v * kWidth, scale, dup[p]);
+            quantized.store<kWidth>(row, v * kWidth, scale, dgate[p]);
+            quantized.store<kWidth>(row, width + v * kWidth, scale, dup[p]);
         }
     }
 }
 
-/// Calls run.template operator()<kWidth>(grid, block, vectors): blocks of a whole number of warps that cover
-/// a row of F columns with as few idle threads as possible.
+/// Calls run.template operator()<kWidth>(grid, block, vectors) with blocks of whole warps that cover a row of
+/// F columns with as few idle threads as possible.
 template <typename T, typename Run>
 void visit_row_blocks(int64_t rows, int64_t width, bool aligned, const Run& run) {
     const auto choose = [&]<int kWidth>() {
@@ -117,10 +117,10 @@ void visit_row_blocks(int64_t rows, int64_t width, bool aligned, const Run& run)
         choose.template operator()<1>();
 }
 
-/// Columns of bf16 that a block keeps in registers until it knows the largest of them.
+/// The largest number of bf16 columns that a block keeps in registers while it computes their maximum.
 constexpr int64_t kWidestKept = 4 * kMaxThreads * kVector<bf16>;
 
-/// Calls run.template operator()<kWidth, kKept>(grid, block, vectors): a block for a whole row of bf16.
+/// Calls run.template operator()<kWidth, kKept>(grid, block, vectors) with one block per row of bf16.
 template <typename Run>
 void visit_whole_rows(int64_t rows, int64_t width, const Run& run) {
     const int64_t vectors = width / kVector<bf16>;
@@ -138,31 +138,32 @@ void visit_whole_rows(int64_t rows, int64_t width, const Run& run) {
     }
 }
 
-/// Calls run.template operator()<T, kWidth, kKept>(grid, block, vectors, output) for rows of F columns, of
-/// which `made` is written: rounded on the way where a block can keep a row of it, else afterwards.
+/// Calls run.template operator()<T, kWidth, kKept>(grid, block, vectors, output) for rows of F = width
+/// columns. The kernel writes `written` and quantises it where a block can hold a row; otherwise a second
+/// kernel quantises it.
 template <typename Run>
-void visit_kernel(CudaContext& ctx, const Fp8Rows& rounded, const Tensor& made, int64_t width, bool aligned,
-                  const Run& run) {
-    const int64_t rows = made.size(0);
-    if (!rounded.empty() && allows_f8_vectors(rounded) && made.dtype() == DType::kBF16 && aligned &&
+void visit_kernel(CudaContext& ctx, const Fp8Rows& quantized, const Tensor& written, int64_t width,
+                  bool aligned, const Run& run) {
+    const int64_t rows = written.size(0);
+    if (!quantized.empty() && allows_f8_vectors(quantized) && written.dtype() == DType::kBF16 && aligned &&
         width % kVector<bf16> == 0 && width <= kWidestKept)
         return visit_whole_rows(rows, width, [&]<int kWidth, int kKept>(dim3 grid, int block, int vectors) {
-            run.template operator()<bf16, kWidth, kKept>(grid, block, vectors, f8_output(rounded));
+            run.template operator()<bf16, kWidth, kKept>(grid, block, vectors, f8_output(quantized));
         });
-    visit_float_type(made.dtype(), [&]<typename T>() {
+    visit_float_type(written.dtype(), [&]<typename T>() {
         visit_row_blocks<T>(rows, width, aligned, [&]<int kWidth>(dim3 grid, int block, int vectors) {
             run.template operator()<T, kWidth, 0>(grid, block, vectors, F8Output{});
         });
     });
-    if (!rounded.empty()) quantize_rows(ctx, rounded, made);
+    if (!quantized.empty()) quantize_rows(ctx, quantized, written);
 }
 
 }  // namespace
 
-void swiglu_forward(CudaContext& ctx, Tensor out, ConstTensor gu, const Fp8Rows& rounded) {
+void swiglu_forward(CudaContext& ctx, Tensor out, ConstTensor gu, const Fp8Rows& quantized) {
     const bool aligned = allows_vectors(out) && allows_vectors(gu);
     visit_kernel(
-        ctx, rounded, out, out.size(1), aligned,
+        ctx, quantized, out, out.size(1), aligned,
         [&]<typename T, int kWidth, int kKept>(dim3 grid, int block, int vectors, const F8Output& output) {
             launch(ctx, grid, block, 0, swiglu_forward_kernel<T, kWidth, kKept>, device_data<T>(out),
                    device_data<T>(gu), vectors, output);
@@ -170,11 +171,11 @@ void swiglu_forward(CudaContext& ctx, Tensor out, ConstTensor gu, const Fp8Rows&
 }
 
 void swiglu_backward(CudaContext& ctx, Tensor dgu, Tensor out, ConstTensor dout, ConstTensor gu,
-                     const Fp8Rows& rounded) {
+                     const Fp8Rows& quantized) {
     const bool aligned =
         allows_vectors(dgu) && allows_vectors(out) && allows_vectors(dout) && allows_vectors(gu);
     visit_kernel(
-        ctx, rounded, dgu, dout.size(1), aligned,
+        ctx, quantized, dgu, dout.size(1), aligned,
         [&]<typename T, int kWidth, int kKept>(dim3 grid, int block, int vectors, const F8Output& output) {
             launch(ctx, grid, block, 0, swiglu_backward_kernel<T, kWidth, kKept>, device_data<T>(dgu),
                    out.empty() ? nullptr : device_data<T>(out), device_data<T>(dout), device_data<T>(gu),

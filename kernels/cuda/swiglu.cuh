@@ -1,5 +1,5 @@
 #pragma once
-// What SwiGLU's kernels share.
+// The sigmoid of the SwiGLU kernels.
 #include <type_traits>
 
 #include "kernels/cuda/mma.cuh"
@@ -7,7 +7,8 @@
 
 namespace pastur {
 
-/// 1 / (1 + e^-x). For bf16 by the special function unit, whose error (a few ulp of fp32) the rounding hides.
+/// 1 / (1 + e^-x). For bf16 it uses the special function unit, whose error of a few ulp of fp32 is far below
+/// the rounding to bf16.
 template <typename T>
 __device__ float sigmoid(float x) {
     if constexpr (std::is_same_v<T, bf16>)

@@ -10,7 +10,8 @@ namespace {
 
 using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
 
-/// The driver's function, looked up at run time so that nothing links to the driver; null where it has none.
+/// The driver's function, looked up at run time, so the program does not link to the driver; null if it has
+/// none.
 EncodeTiled encode_tiled() {
     static const EncodeTiled function = [] {
         void* found = nullptr;
@@ -32,7 +33,7 @@ bool has_tensor_copies(CudaContext& ctx) {
 CUtensorMap tensor_map(const MappedTensor& tensor, int box_rows, int box_columns) {
     CUtensorMap map;
     const auto size = [](int64_t x) { return static_cast<cuuint64_t>(x); };
-    // A stride that only one index would use may be anything that is allowed: nothing is read by it.
+    // The stride of a dimension of size 1 is replaced by a valid one, which is never used.
     const auto bytes = [](int64_t stride, int64_t indices) {
         const int64_t least = std::max<int64_t>(stride, 8);
         return static_cast<cuuint64_t>(indices > 1 ? least : (least + 7) / 8 * 8) * 2;

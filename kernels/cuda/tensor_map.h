@@ -1,5 +1,5 @@
 #pragma once
-// What Hopper's copy engine needs to know of a tensor in memory. Host side.
+// Tensor maps, which describe tensors in memory to TMA (Hopper). Host side.
 #include <cuda.h>
 
 #include "kernels/base/context.h"
@@ -7,11 +7,11 @@
 
 namespace pastur {
 
-/// Whether ctx's device has such an engine, and its driver offers tensor maps.
+/// Whether ctx's device has TMA and its driver can encode tensor maps.
 bool has_tensor_copies(CudaContext& ctx);
 
-/// [batches, heads, rows, columns] of bf16; strides in numbers, between columns 1. All but a stride that only
-/// one index uses must be multiples of 8, and data one of 16 bytes.
+/// [batches, heads, rows, columns] of bf16. Strides are in elements and multiples of 8, except the stride of
+/// a dimension of size 1, which may be anything; columns have stride 1. data is aligned to 16 bytes.
 struct MappedTensor {
     const bf16* data;
     int64_t columns, rows, row_stride;
@@ -19,8 +19,8 @@ struct MappedTensor {
     int64_t batches = 1, batch_stride = 0;
 };
 
-/// It, in boxes of box_rows rows of box_columns columns, 64 or 32, which arrive with the swizzle of their 128
-/// or 64 bytes. Throws (kOther).
+/// The tensor map for boxes of box_rows rows of box_columns columns: 64, with the 128-byte swizzle, or 32,
+/// with the 64-byte swizzle. Throws (kOther).
 CUtensorMap tensor_map(const MappedTensor& tensor, int box_rows, int box_columns);
 
 }  // namespace pastur

@@ -16,7 +16,7 @@ UploadStage::UploadStage() {
 }
 
 UploadStage::~UploadStage() {
-    // A piece may still be on its way out of memory_.
+    // Copies out of memory_ may still be pending.
     for (cudaEvent_t event : sent_) {
         CUDA_CHECK_LOG(cudaEventSynchronize(event));
         CUDA_CHECK_LOG(cudaEventDestroy(event));

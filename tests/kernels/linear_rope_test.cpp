@@ -79,19 +79,19 @@ TEST_P(LinearRope, IsThePairOfOps) {
     EXPECT_TRUE(same_bits(y, apart));
 }
 
-TEST_P(LinearRope, SaysWhereOneKernelDoesBoth) {
+TEST_P(LinearRope, SaysWhyTheFusedKernelDoesNotRun) {
     const auto x = input(x_, n_.x()), w = input(w_, {n_.out(), n_.in}), y = output(n_.y());
     const bool fits = n_.in >= 705 && n_.in % 8 == 0 && (n_.dim == 64 || n_.dim == 128);
     EXPECT_EQ(linear_rope_takes(n_.in, n_.out(), n_.dim), fits);
-    // Of the devices that have such kernels, each has fp8 products too.
-    const bool some = dtype() == DType::kBF16 && has_fp8(ctx());
-    EXPECT_EQ(has_linear_rope(ctx(), y, x, w, {table(), n_.heads, n_.time}), some && fits);
+    // Devices with fp8 GEMMs are those with TMA.
+    const bool device_has_kernel = dtype() == DType::kBF16 && has_fp8(ctx());
+    EXPECT_EQ(has_linear_rope(ctx(), y, x, w, {table(), n_.heads, n_.time}), device_has_kernel && fits);
     const std::string text = linear_rope_fallback(ctx(), dtype(), n_.in, n_.out(), n_.dim);
-    EXPECT_EQ(text.find(fmt::format("{} rows and {} columns that makes heads of {} has no kernel", n_.out(),
-                                    n_.in, n_.dim)) != std::string::npos,
-              some && !fits)
+    EXPECT_EQ(text.find(fmt::format("no fused GEMM+RoPE kernel for {} outputs from {} columns in heads of {}",
+                                    n_.out(), n_.in, n_.dim)) != std::string::npos,
+              device_has_kernel && !fits)
         << text;
-    EXPECT_EQ(text.empty(), !some || fits);
+    EXPECT_EQ(text.empty(), !device_has_kernel || fits);
 }
 
 TEST(LinearRopeFront, TakesMatricesThatFillItsTiles) {

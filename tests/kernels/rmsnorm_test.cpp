@@ -53,7 +53,14 @@ class RmsNorm : public OpTest<NormShape> {
         const auto rstds = input(rstd(), {rows_}, DType::kF32),
                    weight = input(weight_, {width_}, DType::kF32);
         reserve(rmsnorm_backward_scratch_bytes(ctx(), rows_, width_));
-        rmsnorm_backward(ctx(), dx, dweight, {}, dy, x, rstds, weight, dresidual, update);
+        rmsnorm_backward(ctx(), {.dx = dx,
+                                 .dweight = dweight,
+                                 .dweight_update = update,
+                                 .dy = dy,
+                                 .x = x,
+                                 .rstd = rstds,
+                                 .weight = weight,
+                                 .dresidual = dresidual});
     }
 };
 
@@ -93,7 +100,7 @@ TEST_P(RmsNorm, BackwardInPlaceOnTheResidualGradient) {
     EXPECT_TRUE(same_bits(dweight, dweight_apart)) << "the order of dweight's sum is not fixed";
 }
 
-TEST_P(RmsNorm, BackwardGivesTheOutputAgain) {
+TEST_P(RmsNorm, BackwardRecomputesTheOutput) {
     const Layout layout = shape().rows_layout();
     const auto x = input(x_, layout), weight = input(weight_, {width_}, DType::kF32);
     const auto rstds = output({rows_}, DType::kF32);
@@ -102,8 +109,15 @@ TEST_P(RmsNorm, BackwardGivesTheOutputAgain) {
     const auto dx_alone = output(layout), dx = output(layout), dx_over = output(layout);
     const auto dweight = output({width_}, DType::kF32);
     reserve(rmsnorm_backward_scratch_bytes(ctx(), rows_, width_));
-    const auto run = [&](Tensor to, Tensor again, ConstTensor dy) {
-        rmsnorm_backward(ctx(), to, dweight, again, dy, x, rstds, weight, {}, Update::kAssign);
+    const auto run = [&](Tensor to, Tensor recomputed, ConstTensor dy) {
+        rmsnorm_backward(ctx(), {.dx = to,
+                                 .dweight = dweight,
+                                 .dweight_update = Update::kAssign,
+                                 .dy = dy,
+                                 .x = x,
+                                 .rstd = rstds,
+                                 .weight = weight,
+                                 .out = recomputed});
     };
     run(dx_alone, {}, input(dy_, layout));
     run(dx, out, input(dy_, layout));
@@ -145,7 +159,13 @@ TEST_P(RmsNorm, RowsOfZerosAreScaledByEpsAlone) {
     const auto given = input(rstds.values(), {rows_}, DType::kF32);
     const auto dx = output(shape().rows_layout()), dweight = output({width_}, DType::kF32);
     reserve(rmsnorm_backward_scratch_bytes(ctx(), rows_, width_));
-    rmsnorm_backward(ctx(), dx, dweight, {}, dy, x, given, weight, {}, Update::kAssign);
+    rmsnorm_backward(ctx(), {.dx = dx,
+                             .dweight = dweight,
+                             .dweight_update = Update::kAssign,
+                             .dy = dy,
+                             .x = x,
+                             .rstd = given,
+                             .weight = weight});
     std::vector<double> want(dy_);
     for (int64_t i = 0; i < rows_ * width_; ++i) ref::at(want, i) *= ref::at(weight_, i % width_) * rstd;
     EXPECT_TRUE(close_to(dx, want));
@@ -167,11 +187,29 @@ TEST(RmsNormFront, RejectsWhatDoesNotFit) {
     EXPECT_THROW(rmsnorm_forward(ctx, x, rstd, tensor({16}), weight, kEps), Error);
     EXPECT_THROW(rmsnorm_forward(ctx, tensor({2, 8}, DType::kBF16), rstd, x, weight, kEps), Error);
     EXPECT_THROW(rmsnorm_forward(ctx, x, rstd, x, tensor({8}, DType::kBF16), kEps), Error);
-    EXPECT_THROW(rmsnorm_backward(ctx, x, weight, {}, tensor({3, 8}), x, rstd, weight, {}, Update::kAssign),
-                 Error);
-    EXPECT_THROW(rmsnorm_backward(ctx, x, tensor({7}), {}, x, x, rstd, weight, {}, Update::kAssign), Error);
-    EXPECT_THROW(rmsnorm_backward(ctx, x, weight, {}, x, x, rstd, weight, tensor({2, 4}), Update::kAssign),
-                 Error);
+    const RmsnormBackward fits{.dx = x,
+                               .dweight = weight,
+                               .dweight_update = Update::kAssign,
+                               .dy = x,
+                               .x = x,
+                               .rstd = rstd,
+                               .weight = weight,
+                               .dresidual = x,
+                               .out = x};
+    reserve_scratch(ctx, rmsnorm_backward_scratch_bytes(ctx, 2, 8));
+    EXPECT_NO_THROW(rmsnorm_backward(ctx, fits));
+    const auto expect_rejected = [&](auto RmsnormBackward::*argument, Tensor other) {
+        RmsnormBackward wrong = fits;
+        wrong.*argument = other;
+        EXPECT_THROW(rmsnorm_backward(ctx, wrong), Error) << describe(other);
+    };
+    expect_rejected(&RmsnormBackward::dx, tensor({2, 8}, DType::kBF16));
+    expect_rejected(&RmsnormBackward::dweight, tensor({7}));
+    expect_rejected(&RmsnormBackward::dy, tensor({3, 8}));
+    expect_rejected(&RmsnormBackward::rstd, tensor({3}));
+    expect_rejected(&RmsnormBackward::weight, tensor({7}));
+    expect_rejected(&RmsnormBackward::dresidual, tensor({2, 4}));
+    expect_rejected(&RmsnormBackward::out, tensor({2, 7}));
 }
 
 }  // namespace

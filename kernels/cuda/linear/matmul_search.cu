@@ -1,4 +1,4 @@
-// The choice among cuBLASLt's algorithms for a product.
+// Times cuBLASLt's algorithms for one GEMM and chooses among them.
 #include <algorithm>
 #include <cmath>
 
@@ -12,9 +12,10 @@ namespace pastur {
 namespace {
 
 constexpr int kRounds = 4;
-constexpr double kWorthwhile = 0.94;  // of the first one's time: below that isolated timings mislead
+constexpr double kWorthwhile =
+    0.94;  ///< of the first candidate's time; smaller gains are within the error of timing
 
-/// sum += over words of a hash of (index, word): integers, so that no order shows.
+/// sum += a hash of (index, word) over all words. Integer sums do not depend on the order of addition.
 __global__ void hash_kernel(unsigned long long* sum, const uint32_t* words, int64_t count) {
     unsigned long long mine = 0;
     for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count;
@@ -27,12 +28,12 @@ __global__ void hash_kernel(unsigned long long* sum, const uint32_t* words, int6
     atomicAdd(sum, mine);
 }
 
-/// Device memory and clock of one search.
+/// Runs the candidates of one search, with memory and a clock of its own.
 class Trial {
   public:
     Trial(CudaContext& ctx, const MatmulCall& call)
         : ctx_(ctx), call_(call), clock_(make_interval_clock(ctx)) {
-        // What is added to in place must not be added to twice.
+        // A GEMM that adds to its output in place may run only once: the trials write elsewhere.
         if (call.add_c && call.c == call.d) {
             if (cudaMalloc(&memory_, static_cast<size_t>(call.d_bytes)) != cudaSuccess) {
                 static_cast<void>(cudaGetLastError());
@@ -51,7 +52,7 @@ class Trial {
 
     bool possible() const { return sum_ != nullptr; }
 
-    /// Seconds of one run; negative where the algorithm refuses.
+    /// Seconds of one run; negative if the device refuses the algorithm.
     double run(MatmulPlan& plan, const MatmulAlgorithm& algorithm) {
         clock_->clear();
         const size_t interval = clock_->begin();
@@ -60,7 +61,7 @@ class Trial {
         return clock_->seconds(interval);
     }
 
-    /// Of the last run's result.
+    /// Hash of the result of the last run.
     unsigned long long hash() {
         cudaStream_t stream = ctx_.handles().stream;
         unsigned long long sum = 0;
@@ -86,11 +87,14 @@ MatmulAlgorithm fastest_algorithm(CudaContext& ctx, MatmulPlan& plan,
                                   const std::vector<MatmulAlgorithm>& candidates, const MatmulCall& call) {
     if (candidates.size() == 1) return candidates.front();
     Trial trial(ctx, call);
-    if (!trial.possible() || trial.run(plan, candidates.front()) < 0) return candidates.front();
+    if (!trial.possible()) return candidates.front();
+    if (trial.run(plan, candidates.front()) < 0) return candidates.front();
     const unsigned long long wanted = trial.hash();
     std::vector<size_t> equal = {0};
-    for (size_t i = 1; i < candidates.size(); ++i)
-        if (trial.run(plan, candidates[i]) >= 0 && trial.hash() == wanted) equal.push_back(i);
+    for (size_t i = 1; i < candidates.size(); ++i) {
+        if (trial.run(plan, candidates[i]) < 0) continue;
+        if (trial.hash() == wanted) equal.push_back(i);
+    }
     std::vector<double> best(equal.size(), INFINITY);
     for (int round = 0; round < kRounds; ++round)
         for (size_t i = 0; i < equal.size(); ++i)
