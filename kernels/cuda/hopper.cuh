@@ -1,7 +1,7 @@
 #pragma once
-// The instructions of Hopper (sm_90a) that its attention kernels are built from: tensor copies by the copy
-// engine, which complete on barriers in shared memory, and matrix products of a warpgroup
-// (four warps, "wgmma") that read shared memory by descriptors. Nothing else here knows their PTX.
+// PTX instructions of Hopper (sm_90a): TMA copies, which complete on mbarriers, and wgmma, the matrix
+// multiply-accumulate of a warpgroup (four warps) whose operands are described in shared memory. Other files
+// use them through these functions.
 #include <cuda.h>
 
 #include <utility>
@@ -12,7 +12,7 @@
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define PASTUR_HOPPER 1
 #endif
-// Of a kernel whose blocks come in clusters of two, which compilers for other architectures may refuse.
+// Marks kernels with clusters of two blocks, which compilers for other architectures may reject.
 #if defined(__CUDA_ARCH__) && !defined(PASTUR_HOPPER)
 #define PASTUR_PAIRS_OF_BLOCKS
 #else
@@ -21,7 +21,7 @@
 
 namespace pastur {
 
-/// Calls run.operator()<0>(), ... <kCount - 1>().
+/// Calls run.operator()<i>() for i = 0 to kCount - 1.
 template <int kCount, typename Run>
 __device__ __forceinline__ void unrolled(const Run& run) {
     [&]<int... kIndex>(std::integer_sequence<int, kIndex...>) __attribute__((always_inline)) {
@@ -32,12 +32,12 @@ __device__ __forceinline__ void unrolled(const Run& run) {
 
 #if defined(PASTUR_HOPPER)
 
-/// One arrival, and `bytes` of copies that the phase waits for too.
+/// Arrives once and makes the phase wait for `bytes` of TMA copies as well.
 __device__ __forceinline__ void mbarrier_expect(SharedAddress barrier, int bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
 
-/// Waits for the phase of this parity; any threads.
+/// Waits for the phase of this parity; called by any threads.
 __device__ __forceinline__ void mbarrier_sleep(SharedAddress barrier, int parity) {
     asm volatile(
         "{\n"
@@ -52,13 +52,13 @@ __device__ __forceinline__ void mbarrier_sleep(SharedAddress barrier, int parity
         : "memory");
 }
 
-/// Makes initialised barriers visible to the copy engine; then __syncthreads.
+/// Makes initialised barriers visible to TMA. __syncthreads must follow.
 __device__ __forceinline__ void mbarrier_init_done() {
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
 
-/// Starts the copy of the map's box at (column, token, head, batch); rows past the tensor's end arrive as
-/// zeros and count as bytes. One thread.
+/// Starts the TMA copy of the map's box at (column, token, head, batch). Rows beyond the tensor's end arrive
+/// as zeros and count as bytes. Called by one thread.
 __device__ __forceinline__ void copy_box(SharedAddress to, const CUtensorMap& map, SharedAddress barrier,
                                          int column, int token, int head, int batch) {
     asm volatile(
@@ -69,7 +69,8 @@ __device__ __forceinline__ void copy_box(SharedAddress to, const CUtensorMap& ma
         : "memory");
 }
 
-/// The same box to the same place of both blocks of a cluster of two, each of whose barriers there counts it.
+/// Starts a TMA copy of the box to the same address in both blocks of a cluster of two. It completes on the
+/// barrier at the same address in each block.
 __device__ __forceinline__ void copy_box_to_both(SharedAddress to, const CUtensorMap& map,
                                                  SharedAddress barrier, int column, int token, int head,
                                                  int batch) {
@@ -81,20 +82,20 @@ __device__ __forceinline__ void copy_box_to_both(SharedAddress to, const CUtenso
         : "memory");
 }
 
-/// This block's number in its cluster.
+/// Rank of this block in its cluster.
 __device__ __forceinline__ int cluster_rank() {
     int rank;
     asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
     return rank;
 }
-/// __syncthreads of all blocks of a cluster.
+/// __syncthreads over all blocks of the cluster.
 __device__ __forceinline__ void cluster_sync() {
     asm volatile(
         "barrier.cluster.arrive.release.aligned;\n"
         "barrier.cluster.wait.acquire.aligned;" ::
             : "memory");
 }
-/// mbarrier_arrive at the barrier in the same place of block `rank` of the cluster.
+/// mbarrier_arrive at the barrier at the same address in block `rank` of the cluster.
 __device__ __forceinline__ void mbarrier_arrive_at(SharedAddress barrier, int rank) {
     asm volatile(
         "{\n"
@@ -106,7 +107,7 @@ __device__ __forceinline__ void mbarrier_arrive_at(SharedAddress barrier, int ra
         : "memory");
 }
 
-/// Starts the copy of `bytes`, a multiple of 16, between addresses that are. One thread.
+/// Starts the bulk copy of `bytes`. `bytes` and both addresses are multiples of 16. Called by one thread.
 __device__ __forceinline__ void copy_bytes(SharedAddress to, const void* from, int bytes,
                                            SharedAddress barrier) {
     asm volatile(
@@ -115,8 +116,9 @@ __device__ __forceinline__ void copy_bytes(SharedAddress to, const void* from, i
         : "memory");
 }
 
-/// Starts the copy of the map's box at (column, token, head, batch) from shared memory; what lies past the
-/// tensor's end is left out. One thread, after shared_written by all who wrote it and a barrier of theirs.
+/// Starts the TMA store from shared memory to the map's box at (column, token, head, batch). Parts beyond the
+/// tensor's end are not written. Called by one thread, after the writing threads have called shared_written
+/// and met at a barrier.
 __device__ __forceinline__ void store_box(const CUtensorMap& map, SharedAddress from, int column, int token,
                                           int head, int batch) {
     asm volatile(
@@ -125,21 +127,22 @@ __device__ __forceinline__ void store_box(const CUtensorMap& map, SharedAddress 
         "r"(from), "r"(column), "r"(token), "r"(head), "r"(batch)
         : "memory");
 }
-/// Closes the group of this thread's stores since the last call.
+/// Ends the group of this thread's stores since the last call.
 __device__ __forceinline__ void stores_commit() {
     asm volatile("cp.async.bulk.commit_group;" ::: "memory");
 }
-/// Waits until at most kPending of this thread's groups have still to read shared memory.
+/// Waits until at most kPending of this thread's groups have not finished reading shared memory.
 template <int kPending>
 __device__ __forceinline__ void stores_read() {
     asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
 }
-/// Waits until all of this thread's groups are done: what they wrote, other threads may be told of.
+/// Waits until the writes of all of this thread's groups are complete. Then this thread may signal others to
+/// read them.
 __device__ __forceinline__ void stores_done() {
     asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
 }
-/// Starts to write `bytes`, a multiple of 16, to memory, or to add them as fp32 numbers to what is there;
-/// one thread, as store_box.
+/// Starts to write `bytes`, a multiple of 16, to memory, or to add them there as fp32 numbers. Called under
+/// the conditions of store_box.
 __device__ __forceinline__ void store_bytes(void* to, SharedAddress from, int bytes) {
     asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(from),
                  "r"(bytes)
@@ -150,25 +153,26 @@ __device__ __forceinline__ void add_floats(float* to, SharedAddress from, int by
                  "r"(from), "r"(bytes)
                  : "memory");
 }
-/// Orders this thread's accesses to memory with those of the copy engine that it starts or has seen done.
+/// Orders this thread's accesses to memory with those of TMA copies that it starts or whose completion it has
+/// observed.
 __device__ __forceinline__ void memory_and_copies() {
     asm volatile("fence.proxy.async.global;" ::: "memory");
 }
 
-/// Four 8 x 8 matrices of bf16, the other way of load_matrices.
+/// Stores four 8 x 8 matrices of bf16: the inverse of load_matrices.
 __device__ __forceinline__ void store_matrices(SharedAddress row, const uint32_t (&r)[4]) {
     asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(row), "r"(r[0]),
                  "r"(r[1]), "r"(r[2]), "r"(r[3])
                  : "memory");
 }
-/// 16 bytes at a multiple of 16.
+/// Stores 16 bytes at a multiple of 16.
 __device__ __forceinline__ void store_shared_16(SharedAddress to, const float (&x)[4]) {
     asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(to), "f"(x[0]), "f"(x[1]), "f"(x[2]),
                  "f"(x[3])
                  : "memory");
 }
 
-/// What this thread wrote to shared memory is seen by products and copies that start after the next barrier.
+/// Makes this thread's writes to shared memory visible to wgmma and TMA that start after the next barrier.
 __device__ __forceinline__ void shared_written() {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
@@ -177,7 +181,8 @@ __device__ __forceinline__ void prefetch_map(const CUtensorMap& map) {
     asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
 }
 
-/// The registers of each thread from here on, a multiple of 8; a whole warpgroup.
+/// Lowers or raises the number of registers per thread to kRegisters, a multiple of 8. Called by a whole
+/// warpgroup.
 template <int kRegisters>
 __device__ __forceinline__ void give_registers() {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
@@ -187,20 +192,20 @@ __device__ __forceinline__ void take_registers() {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
 
-/// Before the first product of a batch: registers written so far are seen by it.
+/// wgmma.fence: required before the first wgmma of a batch, so it sees registers written before.
 __device__ __forceinline__ void products_begin() {
     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
-/// Closes the group of the products since the last call.
+/// Ends the group of wgmmas since the last call.
 __device__ __forceinline__ void products_commit() {
     asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
-/// Waits until at most kPending groups are unfinished; groups finish in order.
+/// Waits until at most kPending groups of wgmmas are unfinished. Groups finish in order.
 template <int kPending>
 __device__ __forceinline__ void products_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
-/// Keeps the compiler from moving reads of accumulators before the wait.
+/// Prevents the compiler from moving reads of the accumulators before the wait.
 template <int kTiles>
 __device__ __forceinline__ void products_done(float (&acc)[kTiles][4]) {
 #pragma unroll
@@ -210,8 +215,8 @@ __device__ __forceinline__ void products_done(float (&acc)[kTiles][4]) {
     }
 }
 
-// Accumulators of a warpgroup's 64 x kN product, kN / 8 tiles of 4 as mma.sync has them, warp w owning rows
-// 16 w ...; as asm operands from tile kFirst on.
+// Accumulators of a 64 x kN wgmma as asm operands: kN / 8 tiles of 4 registers, in the layout of mma.sync,
+// from tile kFirst on. Warp w owns rows 16 w to 16 w + 15.
 #define PASTUR_TILE(i)                                                                  \
     "+f"(acc[kFirst + (i)][0]), "+f"(acc[kFirst + (i)][1]), "+f"(acc[kFirst + (i)][2]), \
         "+f"(acc[kFirst + (i)][3])
@@ -234,8 +239,8 @@ __device__ __forceinline__ void products_done(float (&acc)[kTiles][4]) {
     "%102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, "  \
     "%118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
-// acc = (keep ? acc : 0) + A B, both described in shared memory: A 64 x 16 and B kN x 16 by rows ("0, 0"), or
-// A 16 x 64 and B 16 x kN, by columns ("1, 1").
+// acc = (keep ? acc : 0) + A B, with both operands described in shared memory. transposes "0, 0": A is stored
+// as 64 x 16 and B as kN x 16. "1, 1": A is stored as 16 x 64 and B as 16 x kN.
 #define PASTUR_PRODUCT_SHARED(n, transposes, registers, a_, b_, keep_, ...)                               \
     asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" keep_                                               \
                  ", 0;\n"                                                                                 \
@@ -244,7 +249,7 @@ __device__ __forceinline__ void products_done(float (&acc)[kTiles][4]) {
                  : __VA_ARGS__                                                                            \
                  : "l"(a), "l"(b), "r"(static_cast<int>(keep)))
 
-/// Operands are rows of columns: acc = (keep ? acc : 0) + A B^T over 16 columns of both.
+/// acc = (keep ? acc : 0) + A B^T: A is 64 rows of 16 columns, B kN rows of 16 columns.
 template <int kN, int kFirst = 0, int kTiles>
 __device__ __forceinline__ void product_of_rows(float (&acc)[kTiles][4], uint64_t a, uint64_t b, bool keep) {
     static_assert(kN == 32 || kN == 64 || kN == 128 || kN == 256);
@@ -259,7 +264,7 @@ __device__ __forceinline__ void product_of_rows(float (&acc)[kTiles][4], uint64_
                               PASTUR_TILES_16(16));
 }
 
-/// acc = (keep ? acc : 0) + A B: A 64 rows of 16 columns, B 16 rows of 256 columns.
+/// acc = (keep ? acc : 0) + A B: A is 64 rows of 16 columns, B 16 rows of 256 columns.
 template <int kTiles>
 __device__ __forceinline__ void product_of_rows_and_columns(float (&acc)[kTiles][4], uint64_t a, uint64_t b,
                                                             bool keep) {
@@ -268,7 +273,7 @@ __device__ __forceinline__ void product_of_rows_and_columns(float (&acc)[kTiles]
                           PASTUR_TILES_16(16));
 }
 
-/// acc += A^T B (=, where !keep): A 16 rows of 64 columns, B 16 rows of kN columns.
+/// acc = (keep ? acc : 0) + A^T B: A is 16 rows of 64 columns, B 16 rows of kN columns.
 template <int kN, int kFirst = 0, int kTiles>
 __device__ __forceinline__ void product_of_columns(float (&acc)[kTiles][4], uint64_t a, uint64_t b,
                                                    bool keep) {
@@ -290,7 +295,7 @@ __device__ __forceinline__ void product_of_columns(float (&acc)[kTiles][4], uint
                  : __VA_ARGS__                                                                             \
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(keep)))
 
-/// acc += A B (=, where !keep) with A a fragment in registers (mma.cuh) and B 16 rows of kN columns.
+/// acc = (keep ? acc : 0) + A B: A is a fragment in registers (mma.cuh), B 16 rows of kN columns.
 template <int kN, int kFirst = 0, int kTiles>
 __device__ __forceinline__ void product_of_fragment(float (&acc)[kTiles][4], const uint32_t (&a)[4],
                                                     uint64_t b, bool keep) {
@@ -302,7 +307,7 @@ __device__ __forceinline__ void product_of_fragment(float (&acc)[kTiles][4], con
         PASTUR_PRODUCT_REGISTERS("64", "1", PASTUR_REGISTERS_32, "32", "33", "34", "35", "36", "37",
                                  PASTUR_TILES_8(0));
 }
-/// acc = (keep ? acc : 0) + A B^T with A a fragment in registers and B kN rows of its 16 columns.
+/// acc = (keep ? acc : 0) + A B^T: A is a fragment in registers, B kN rows of 16 columns.
 template <int kN, int kTiles>
 __device__ __forceinline__ void product_of_fragment_and_rows(float (&acc)[kTiles][4], const uint32_t (&a)[4],
                                                              uint64_t b, bool keep) {

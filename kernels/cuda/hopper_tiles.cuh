@@ -1,15 +1,16 @@
 #pragma once
-// What Hopper's kernels of our own share: blocks of a producing warpgroup and some consuming ones, rings of
-// stages in shared memory between them, and tiles there as tensor copies leave them and products read them.
+// Shared by the Hopper kernels of attention and linear layers: blocks of one producing and several consuming
+// warpgroups, rings of stages in shared memory between them, and the swizzled tiles that TMA writes and wgmma
+// reads.
 #include <type_traits>
 
 #include "kernels/cuda/hopper.cuh"
 
 namespace pastur {
 
-/// kRows rows of bf16 in shared memory as tensor copies leave them: a row's segments are cut into parts of 64
-/// columns, or 32; part after part, each kRows lines of 128 (64) bytes, whose 16-byte units the copy engine
-/// permutes ("swizzle 128B", "64B"). Begins at a multiple of 1024 bytes.
+/// kRows rows of bf16 in shared memory as TMA writes them. The segments of a row are cut into parts of 64 (or
+/// 32) columns. Parts are stored one after the other, each as kRows lines of 128 (64) bytes whose 16-byte
+/// units TMA permutes ("swizzle 128B", "64B"). The whole begins at a multiple of 1024 bytes.
 template <int kRows, int... kSegments>
 struct SwizzledRows {
     static constexpr int kWidth = (kSegments + ...);
@@ -17,8 +18,8 @@ struct SwizzledRows {
     static constexpr int kParts = (((kSegments + 63) / 64) + ...);
 
     struct Part {
-        int column, width;    ///< of the whole row
-        int segment, within;  ///< its column there
+        int column, width;    ///< first column in the row, number of columns
+        int segment, within;  ///< segment, first column in it
     };
     static constexpr Part part(int index) {
         constexpr int kWidths[] = {kSegments...};
@@ -36,8 +37,8 @@ struct SwizzledRows {
         return part(index);
     }
 
-    /// Of what begins kOffset bytes after `at`. Addresses of shared memory fit the field without a mask, so
-    /// that all descriptors of a tile are one number that the products' loop holds, plus constants.
+    /// The wgmma descriptor of an operand that begins kOffset bytes after `at`. Addresses of shared memory
+    /// fit the field without a mask, so the loop over a tile holds one descriptor and adds constants to it.
     template <int kWidthOfPart, int kOffset>
     __device__ static uint64_t descriptor(SharedAddress at) {
         static_assert(kWidthOfPart == 64 || kWidthOfPart == 32);
@@ -46,14 +47,14 @@ struct SwizzledRows {
         constexpr uint32_t kLow = (1 << 16) + kOffset / 16;
         return (kSwizzle << 62 | kEightRows << 32) + ((at >> 4) + kLow);
     }
-    /// 16 columns of the rows from `row` on, as an operand whose rows they are.
+    /// Descriptor of 16 columns of the rows from `row` on, as an operand stored by rows.
     template <int kColumn>
     __device__ static uint64_t by_rows(SharedAddress rows, int row) {
         constexpr Part kPart = part_of(kColumn);
         return descriptor<kPart.width, kPart.column * kRows * 2 + (kColumn - kPart.column) * 2>(
             rows + row * kPart.width * 2);
     }
-    /// One part's columns of 16 rows, as an operand B that the product sums over the rows of.
+    /// Descriptor of the columns of one part in 16 rows, as an operand B that is summed over its rows.
     template <int kPartIndex, int kRow>
     __device__ static uint64_t by_columns(SharedAddress rows) {
         constexpr Part kPart = part(kPartIndex);
@@ -61,8 +62,8 @@ struct SwizzledRows {
     }
 };
 
-/// Which 16-byte unit of a row, of 128 bytes (64), tensor copies put the unit-th in; of `row`, its place in
-/// the pattern of eight rows counts.
+/// The position at which TMA stores 16-byte unit `unit` of a row of 128 (or 64) bytes. The pattern repeats
+/// every eight rows.
 template <int kRowBytes>
 __device__ __forceinline__ int swizzled(int row, int unit) {
     static_assert(kRowBytes == 128 || kRowBytes == 64);
@@ -70,22 +71,23 @@ __device__ __forceinline__ int swizzled(int row, int unit) {
 }
 
 inline constexpr int kWarpgroup = 128;
-inline constexpr int kGroupRows = 64;  ///< of a consuming warpgroup
-/// Consuming warpgroups of all kernels but forward's for values of 64 columns, their threads and a block's.
+inline constexpr int kGroupRows = 64;  ///< rows per consuming warpgroup
+/// Number of consuming warpgroups, their threads, and the threads of a block. (Attention forward with values
+/// of 64 columns has three consuming warpgroups instead.)
 inline constexpr int kConsumers = 2;
 inline constexpr int kConsumerThreads = kConsumers * kWarpgroup, kThreads = kConsumerThreads + kWarpgroup;
 
-/// Of a thread, when the producer has given away what it does not need.
+/// Registers per thread after the producer has given up those it does not need.
 template <int kConsumers>
 struct Registers {
     static constexpr int kProducer = kConsumers == 2 ? 24 : 32, kConsumer = kConsumers == 2 ? 240 : 160;
-    /// A launch gets as many for each thread, in eights, as fit; a warpgroup that asks for more than what is
-    /// left would wait for ever.
+    /// At launch each thread gets as many registers, in multiples of 8, as fit. A warpgroup that requests
+    /// more than are left would wait forever.
     static constexpr int kLaunched = 65536 / ((kConsumers + 1) * kWarpgroup) / 8 * 8;
     static_assert(kProducer + kConsumers * kConsumer <= (kConsumers + 1) * kLaunched);
 };
 
-/// The two parts of a ring's state: where it is, and the parity of that stage's phase.
+/// Position in a ring of stages, and the parity of that stage's phase.
 template <int kStages>
 struct Ring {
     int stage = 0, parity = 0;
@@ -97,8 +99,8 @@ struct Ring {
     }
 };
 
-/// The `index`-th of `rows` x `columns` tiles, taken by groups of `group` rows, the last one smaller, and in
-/// a group column by column.
+/// Position of the `index`-th of `rows` x `columns` tiles in an order by groups of `group` rows (the last
+/// group may be smaller), and within a group column by column.
 __device__ __forceinline__ void grouped_at(int index, int rows, int columns, int group, int& row,
                                            int& column) {
     const int first = index / (group * columns) * group, size = min(group, rows - first);
@@ -107,7 +109,7 @@ __device__ __forceinline__ void grouped_at(int index, int rows, int columns, int
     column = within / size;
 }
 
-/// Barriers in shared memory, 8 bytes each.
+/// An array of mbarriers in shared memory, 8 bytes each.
 struct Barriers {
     SharedAddress first;
     __device__ SharedAddress operator[](int i) const { return first + i * 8; }
@@ -119,11 +121,11 @@ __device__ inline SharedAddress shared_base() {
 __device__ __forceinline__ std::byte* shared_pointer(SharedAddress at) {
     return dynamic_shared() + (at - shared_address(dynamic_shared()));
 }
-/// A number in shared memory that one thread leaves to others, a barrier in between.
+/// A number in shared memory that one thread writes and others read after a barrier.
 __device__ inline volatile int& shared_number(SharedAddress at) {
     return *reinterpret_cast<volatile int*>(shared_pointer(at));
 }
-inline constexpr int kSharedAlignment = 1024;  ///< bytes of shared memory to ask for beyond what is used
-inline constexpr int kHopperSharedBytes = 227 * 1024;  ///< that a block may have
+inline constexpr int kSharedAlignment = 1024;  ///< extra bytes of shared memory to request for alignment
+inline constexpr int kHopperSharedBytes = 227 * 1024;  ///< largest shared memory of a block
 
 }  // namespace pastur

@@ -1,12 +1,13 @@
 #pragma once
-// The instructions of Ampere and later that attention and the rounding of columns are built from:
-// asynchronous copies into shared memory, barriers of some warps of a block, numbers that blocks wait for,
-// ldmatrix, and the bf16 matrix product m16n8k16. Nothing else here knows PTX.
+// PTX instructions of Ampere and later for attention and the quantisation of columns: asynchronous copies
+// into shared memory, named barriers, acquire and release between blocks, ldmatrix, and the bf16 mma
+// m16n8k16. Other files use them through these functions.
 //
 // Fragments, with g = lane / 4 and t = lane % 4 (PTX ISA, "mma.m16n8k16"):
-//     A 16 x 16: a[0] = (row g, columns 2t, 2t + 1), a[1] = (g + 8, 2t ..), a[2] = (g, 2t + 8 ..), a[3] = (g
-//     + 8, 2t + 8 ..) B 16 x 8:  b[0] = (rows 2t, 2t + 1, column g), b[1] = (rows 2t + 8, 2t + 9, column g)
-//     C 16 x 8:  c[0], c[1] = (row g, columns 2t, 2t + 1), c[2], c[3] = (row g + 8, the same columns)
+//     A 16 x 16: a[0] = (row g, columns 2t, 2t + 1), a[1] = (g + 8, 2t ..), a[2] = (g, 2t + 8 ..),
+//                a[3] = (g + 8, 2t + 8 ..)
+//     B 16 x 8:  b[0] = (rows 2t, 2t + 1, column g), b[1] = (rows 2t + 8, 2t + 9, column g)
+//     C 16 x 8:  c[0], c[1] = (row g, columns 2t, 2t + 1), c[2], c[3] = (row g + 8, columns 2t, 2t + 1)
 #include <cuda_bf16.h>
 
 #include <cstddef>
@@ -14,7 +15,7 @@
 
 namespace pastur {
 
-/// An address in the 32-bit shared window.
+/// An address in the 32-bit window of shared memory.
 using SharedAddress = uint32_t;
 
 __device__ inline SharedAddress shared_address(const void* pointer) {
@@ -27,32 +28,33 @@ __device__ inline std::byte* dynamic_shared() {
     return reinterpret_cast<std::byte*>(memory);
 }
 
-/// Copies 16 bytes; where !valid it writes 16 zero bytes and the address is not read, whatever it is.
+/// Copies 16 bytes asynchronously. If !valid it writes 16 zero bytes, and `from` is not read and may be any
+/// address.
 __device__ inline void copy_async_16(SharedAddress to, const void* from, bool valid) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0)
                  : "memory");
 }
 
-/// The same for 8 bytes.
+/// Copies 8 bytes asynchronously, or zeros, as copy_async_16.
 __device__ inline void copy_async_8(SharedAddress to, const void* from, bool valid) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(to), "l"(from), "r"(valid ? 8 : 0)
                  : "memory");
 }
 
-/// Closes the group of this thread's copies since the last call.
+/// Ends the group of this thread's copies since the last call.
 __device__ inline void copy_async_commit() {
     asm volatile("cp.async.commit_group;" ::: "memory");
 }
 
 /// Waits until at most kPending of this thread's groups are unfinished. A barrier must follow before other
-/// threads read what was copied.
+/// threads read the copied bytes.
 template <int kPending>
 __device__ inline void copy_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
-/// Barrier `id` (1 to 15; __syncthreads is 0) of `threads` threads: whole warps that arrive and go on, and
-/// whole warps that wait for them. What was written before arriving is seen after waiting.
+/// Named barrier `id` (1 to 15; __syncthreads is 0) for `threads` threads in whole warps. barrier_arrive does
+/// not wait; barrier_wait arrives and waits for all. Writes before arriving are visible after waiting.
 __device__ inline void barrier_arrive(int id, int threads) {
     asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
@@ -60,7 +62,8 @@ __device__ inline void barrier_wait(int id, int threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
-/// A number in memory by which a thread of one block lets one of another see what it wrote before.
+/// Acquire and release of a number in memory: earlier writes of the releasing thread are visible to a thread
+/// of another block that acquires its value.
 __device__ __forceinline__ int load_acquire(const int* from) {
     int x;
     asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(x) : "l"(from) : "memory");
@@ -73,7 +76,7 @@ __device__ __forceinline__ void add_release(int* to, int x) {
     asm volatile("red.release.gpu.global.add.s32 [%0], %1;" ::"l"(to), "r"(x) : "memory");
 }
 
-/// 16 bytes at a multiple of 16.
+/// Loads 16 bytes from a multiple of 16.
 __device__ inline float4 load_shared_16(SharedAddress from) {
     float4 x;
     asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
@@ -83,8 +86,8 @@ __device__ inline float4 load_shared_16(SharedAddress from) {
     return x;
 }
 
-/// Four 8 x 8 matrices of bf16: lanes 8 i .. 8 i + 7 give the addresses of the rows of matrix i, and r[i]
-/// receives (row g, columns 2t, 2t + 1) of it.
+/// Loads four 8 x 8 matrices of bf16. Lanes 8 i to 8 i + 7 hold the addresses of the rows of matrix i; r[i]
+/// receives its (row g, columns 2t, 2t + 1).
 __device__ inline void load_matrices(uint32_t (&r)[4], SharedAddress row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
@@ -92,7 +95,7 @@ __device__ inline void load_matrices(uint32_t (&r)[4], SharedAddress row) {
                  : "memory");
 }
 
-/// The same, each matrix transposed: r[i] receives (rows 2t, 2t + 1, column g).
+/// Loads four 8 x 8 matrices of bf16 transposed: r[i] receives (rows 2t, 2t + 1, column g).
 __device__ inline void load_matrices_transposed(uint32_t (&r)[4], SharedAddress row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
@@ -100,7 +103,7 @@ __device__ inline void load_matrices_transposed(uint32_t (&r)[4], SharedAddress 
                  : "memory");
 }
 
-/// c += a b, fp32 accumulators.
+/// c += a b, with fp32 accumulators.
 __device__ inline void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
         "{%0, %1, %2, %3};"
@@ -108,14 +111,14 @@ __device__ inline void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint3
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-/// 2^x in one instruction, relative error 2^-22, results below 2^-126 become 0.
+/// 2^x in one instruction, with relative error 2^-22. Results below 2^-126 become 0.
 __device__ inline float exp2_approximate(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
 
-/// Two floats rounded to bf16, `low` in the lower half.
+/// Two numbers rounded to bf16, with `low` in the lower half.
 __device__ inline uint32_t pack_bf16(float low, float high) {
     uint32_t packed;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));

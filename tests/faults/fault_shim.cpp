@@ -1,17 +1,18 @@
-// Preloaded into a program (LD_PRELOAD) by tests: makes one of its file operations fail, or the disk full.
+// A library that tests preload into a program (LD_PRELOAD) to make one of its file operations fail, or to
+// fill the disk.
 //
-//     PASTUR_FAULT_UNDER  absolute folder: operations on files elsewhere are neither counted nor touched
+//     PASTUR_FAULT_UNDER  absolute folder; operations on files elsewhere are not counted and not changed
 //     PASTUR_FAULT_AT     the operation that fails, counted from 1
-//     PASTUR_FAULT_KIND   eio: that one fails with EIO, the next ones work
-//                         full: that one and all later ones that take space fail with ENOSPC; a write that is
-//                         the first of them takes half of its bytes before, as a disk does that fills up
-//                         nothing: that write and all later ones take no byte and set no error
-//                         stop: from that one on there is a file STOP; counted are looks for it alone
-//     PASTUR_FAULT_LOG    "<operation> <path>" is written here when it happens
+//     PASTUR_FAULT_KIND   eio: this operation fails with EIO; later ones succeed
+//                         full: this operation and all later ones that need space fail with ENOSPC; if the
+//                         first is a write, half of its bytes are written, as on a disk that fills up
+//                         nothing: this write and all later ones write no byte and set no error
+//                         stop: from this operation on a file STOP exists; only checks for it are counted
+//     PASTUR_FAULT_LOG    file that receives "<operation> <path>" when the fault occurs
 //
 // Counted under eio: open (also fopen and openat), read, write, pwrite, fsync, rename, mkdir, and close of a
-// file that was written since its last fsync: no other close can lose anything. Under full: open that may
-// create, write, pwrite, mkdir. Under nothing: write, pwrite.
+// file that was written after its last fsync, because no other close can lose data. Counted under full: open
+// that may create a file, write, pwrite, mkdir. Counted under nothing: write, pwrite.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -42,7 +43,7 @@ struct Plan {
     long at = 0;
     bool full = false, nothing = false, stop = false;
 };
-/// Never destroyed: files are closed while the program ends, too.
+/// Never destroyed, because files are also closed while the program exits.
 const Plan& plan() {
     static const Plan* const kPlan = [] {
         const auto text = [](const char* name) {
@@ -77,8 +78,8 @@ std::string absolute(int folder, const char* path) {
     return parent + "/" + path;
 }
 
-/// What is known of each descriptor: its file is elsewhere, or holds nothing that an fsync has not seen, or
-/// does.
+/// State of each descriptor: its file is outside the folder, or has no writes after its last fsync, or has
+/// some.
 enum Kind : char { kElsewhere, kClean, kDirty };
 std::array<std::atomic<char>, 4096> kinds;
 
@@ -94,7 +95,7 @@ void set_kind(int descriptor, Kind kind) {
 
 std::atomic<long> operations{0};
 
-/// The number of this operation; the chosen one is logged.
+/// Counts an operation and returns its number. The operation of the fault is logged.
 long count(const char* operation, const std::string& path) {
     const long number = ++operations;
     if (number == plan().at) {
@@ -106,7 +107,7 @@ long count(const char* operation, const std::string& path) {
     return number;
 }
 
-/// Counts an operation; true when it is to fail. Sets errno.
+/// Counts an operation and returns whether it must fail. Sets errno.
 bool fails(const char* operation, const std::string& path, bool takes_space) {
     if (plan().at <= 0 || plan().stop || plan().nothing || (plan().full && !takes_space)) return false;
     const long number = count(operation, path);
@@ -127,7 +128,7 @@ int open_or_fail(const std::string& path, int flags, Call call) {
     return descriptor;
 }
 
-/// Of a write that must fail: the half that a full disk takes of the first one, else -1.
+/// Runs a write, or fails it. The first write to a full disk writes half of its bytes.
 template <typename Call>
 ssize_t write_or_fail(int descriptor, size_t bytes, Call call) {
     if (kind_of(descriptor) == kElsewhere) return call(bytes);

@@ -1,4 +1,4 @@
-// Replayed work does what queueing it again would.
+// Replayed work computes the same as work that is queued again.
 #include "kernels/base/captured_work.h"
 
 #include <algorithm>
@@ -25,7 +25,8 @@ class Captured : public OpTest<Length> {
         download(ctx(), as_tensor(std::span(&value, 1)), total());
         return value;
     }
-    /// x = `each` everywhere; expects total += the sum of x, by whatever work does.
+    /// Sets every element of x to `each`, runs work that adds the sum of x to the total, and checks the
+    /// total.
     void add(CapturedWork& work, float each, const std::function<void()>& more = {}) {
         const std::vector<float> host(static_cast<size_t>(shape().count), each);
         upload(ctx(), x_, as_tensor(std::span(host)));
@@ -48,14 +49,14 @@ class Captured : public OpTest<Length> {
     double expected_ = 0;
 };
 
-TEST_P(Captured, WorkSeesTheNumbersOfItsTurn) {
+TEST_P(Captured, EachRunReadsTheCurrentNumbers) {
     start();
     const auto work = make_captured_work(ctx());
     for (const float each : {1.0f, 2.0f, -3.0f, 4.0f, 0.5f}) add(*work, each);
     EXPECT_EQ(work->replays(), on_gpu(4)) << "all but the first call";
 }
 
-TEST_P(Captured, KindsAreApart) {
+TEST_P(Captured, KindsHaveSeparateGraphs) {
     start();
     const auto work = make_captured_work(ctx());
     const std::vector<float> host(static_cast<size_t>(shape().count), 1.0f);
@@ -70,7 +71,7 @@ TEST_P(Captured, KindsAreApart) {
     EXPECT_EQ(work->replays(), on_gpu(6));
 }
 
-TEST_P(Captured, WorkIsQueuedUnderATimer) {
+TEST_P(Captured, WorkIsQueuedWhileATimerIsAttached) {
     start();
     const auto work = make_captured_work(ctx());
     for (int i = 0; i < 3; ++i) add(*work, 1);
@@ -84,25 +85,25 @@ TEST_P(Captured, WorkIsQueuedUnderATimer) {
     EXPECT_EQ(work->replays(), on_gpu(3));
 }
 
-TEST_P(Captured, WorkFollowsItsScratch) {
+TEST_P(Captured, GraphsAreDroppedWithTheirScratch) {
     start();
     const auto work = make_captured_work(ctx());
     for (int i = 0; i < 3; ++i) add(*work, 1);
-    // Somebody else gets the memory of the old arena.
+    // Another buffer gets the memory of the old arena.
     const int64_t bytes = std::max(sum_scratch_bytes(ctx(), shape().count), kAlignment);
     reserve_scratch(ctx(), 0);
-    const Buffer others = allocate(ctx(), bytes);
-    const Tensor theirs(others.data(), DType::kF32, {bytes / size_of(DType::kF32)});
-    const std::vector<float> before(static_cast<size_t>(theirs.numel()), 3.5f);
-    upload(ctx(), theirs, as_tensor(std::span(before)));
+    const Buffer other = allocate(ctx(), bytes);
+    const Tensor overlapping(other.data(), DType::kF32, {bytes / size_of(DType::kF32)});
+    const std::vector<float> before(static_cast<size_t>(overlapping.numel()), 3.5f);
+    upload(ctx(), overlapping, as_tensor(std::span(before)));
     reserve_scratch(ctx(), bytes);
     for (int i = 0; i < 3; ++i) add(*work, 2);
     std::vector<float> after(before.size());
-    download(ctx(), as_tensor(std::span(after)), theirs);
+    download(ctx(), as_tensor(std::span(after)), overlapping);
     EXPECT_EQ(after, before);
 }
 
-TEST_P(Captured, WorkThatCannotBeIsDoneAnyway) {
+TEST_P(Captured, WorkThatCannotBeCapturedIsQueued) {
     start();
     const auto work = make_captured_work(ctx());
     testing::internal::CaptureStderr();
@@ -111,13 +112,13 @@ TEST_P(Captured, WorkThatCannotBeIsDoneAnyway) {
     EXPECT_EQ(work->replays(), 0);
     EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), on_gpu(1)) << said;
     EXPECT_EQ(said.find("CUDA graph capture failed") == 0, on_cuda()) << said;
-    // The context is none the worse for it.
-    const auto other = make_captured_work(ctx());
-    for (int i = 0; i < 3; ++i) add(*other, 2);
-    EXPECT_EQ(other->replays(), on_gpu(2));
+    // Other work on this context can still be captured.
+    const auto second = make_captured_work(ctx());
+    for (int i = 0; i < 3; ++i) add(*second, 2);
+    EXPECT_EQ(second->replays(), on_gpu(2));
 }
 
-TEST_P(Captured, AnErrorOfTheWorkItselfIsThrown) {
+TEST_P(Captured, AnErrorOfTheWorkIsThrown) {
     start();
     const auto work = make_captured_work(ctx());
     add(*work, 1);

@@ -4,6 +4,7 @@
 
 #include "tests/ref/cross_entropy.h"
 #include "tests/support/gradcheck.h"
+#include "tests/support/host_tensors.h"
 
 namespace pastur::test {
 namespace {
@@ -33,8 +34,8 @@ class CrossEntropy : public OpTest<LossShape> {
         return targets;
     }
     bool is_target(int64_t element) const { return ref::at(targets_, element / vocab_) == element % vocab_; }
-    /// The targets' elements, or all others: a target's gradient is about -1 and the others' 1 / V, so that
-    /// in one comparison the large would hide the small.
+    /// The elements of the targets, or all others. They are compared separately, because the gradient of a
+    /// target is about -1 and that of another element about 1 / V, too small to show next to it.
     std::vector<double> select(const std::vector<double>& values, bool targets) const {
         std::vector<double> chosen;
         for (int64_t i = 0; i < tokens_ * vocab_; ++i)
@@ -47,7 +48,7 @@ TEST_P(CrossEntropy, ForwardMatchesReference) {
     const auto logits = input(logits_, {tokens_, vocab_}), targets = input(targets_);
     const auto losses = output({tokens_}, DType::kF32);
     cross_entropy_forward(ctx(), losses, logits, targets);
-    // At V = 1 the loss is exactly 0, the difference of terms as large as the logits.
+    // At V = 1 the loss is exactly 0, as the difference of terms as large as the logits.
     EXPECT_TRUE(close_to(losses, ref::cross_entropy(logits_, targets_, vocab_), vocab_ == 1 ? 1.0 : 0.0));
 }
 
@@ -61,8 +62,7 @@ TEST_P(CrossEntropy, BackwardIsTheGradient) {
     EXPECT_TRUE(same_bits(logits, again));
     EXPECT_TRUE(same_bits(losses, losses_again));
 
-    // With huge logits most probabilities are 0, and what is not nearly so comes from a difference of large
-    // numbers.
+    // With huge logits most probabilities are 0, and the others come from differences of large numbers.
     const double terms = shape().spread > 100 || vocab_ == 1 ? kScale : 0.0;
     const auto loss = [&](const ComplexArguments& a) {
         ref::Complex sum(0);
@@ -92,7 +92,7 @@ TEST_P(CrossEntropy, SmallProbabilitiesAreAccurateToo) {
     }
 }
 
-TEST_P(CrossEntropy, NonFiniteLogitsShowInTheirOwnRowAlone) {
+TEST_P(CrossEntropy, NonFiniteLogitsShowInTheirOwnRowOnly) {
     std::vector<double> kinds = kinds_of_nan();
     kinds.push_back(std::numeric_limits<double>::infinity());
     const int64_t row = tokens_ / 2;
@@ -116,10 +116,7 @@ INSTANTIATE_TEST_SUITE_P(Ops, CrossEntropy, every_target(kShapes), case_name<Los
 
 TEST(CrossEntropyFront, RejectsWhatDoesNotFit) {
     Context& ctx = context(Device::kCpu);
-    std::vector<float> storage(64);
-    const auto tensor = [&](Shape shape, DType dtype = DType::kF32) {
-        return Tensor(reinterpret_cast<std::byte*>(storage.data()), dtype, shape);
-    };
+    HostTensors tensor;
     const Tensor logits = tensor({3, 5}), targets = tensor({3}, DType::kI32), losses = tensor({3});
     EXPECT_THROW(cross_entropy_forward(ctx, tensor({2}), logits, targets), Error);
     EXPECT_THROW(cross_entropy_forward(ctx, losses, logits, tensor({4}, DType::kI32)), Error);

@@ -2,6 +2,7 @@
 
 #include "tests/ref/embedding.h"
 #include "tests/support/gradcheck.h"
+#include "tests/support/host_tensors.h"
 
 namespace pastur::test {
 namespace {
@@ -88,10 +89,7 @@ INSTANTIATE_TEST_SUITE_P(Ops, Embedding, every_target(kShapes), case_name<Lookup
 
 TEST(EmbeddingFront, RejectsWhatDoesNotFit) {
     Context& ctx = context(Device::kCpu);
-    std::vector<float> storage(64);
-    const auto tensor = [&](Shape shape, DType dtype = DType::kF32) {
-        return Tensor(reinterpret_cast<std::byte*>(storage.data()), dtype, shape);
-    };
+    HostTensors tensor;
     const Tensor ids = tensor({3}, DType::kI32), table = tensor({5, 4}), out = tensor({3, 4});
     EXPECT_THROW(embedding_forward(ctx, out, table, tensor({2}, DType::kI32)), Error);
     EXPECT_THROW(embedding_forward(ctx, out, table, tensor({3})), Error);

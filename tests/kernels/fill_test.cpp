@@ -5,6 +5,7 @@
 
 #include "tests/ref/philox.h"
 #include "tests/support/harness.h"
+#include "tests/support/host_tensors.h"
 
 namespace pastur::test {
 namespace {
@@ -32,11 +33,11 @@ TEST_P(Fill, SetsEveryElement) {
     }
 }
 
-// Every combination of low and high halves of seed and stream matters to the counter's layout.
+// Seeds and streams with and without upper halves, which Philox stores in separate words of key and counter.
 constexpr uint64_t kSeeds[] = {0, 1, 0x123456789abcdef0};
 constexpr uint64_t kStreams[] = {0, 7, 0xfedcba9876543210};
 
-TEST_P(Fill, UniformsAreThoseOfTheReferenceBitForBit) {
+TEST_P(Fill, UniformsMatchTheReferenceBitForBit) {
     for (uint64_t seed : kSeeds) {
         for (uint64_t stream : kStreams) {
             const auto x = output({count_});
@@ -48,7 +49,7 @@ TEST_P(Fill, UniformsAreThoseOfTheReferenceBitForBit) {
     }
 }
 
-TEST_P(Fill, NormalsAreThoseOfTheReferenceToRounding) {
+TEST_P(Fill, NormalsMatchTheReferenceToRounding) {
     for (uint64_t seed : kSeeds) {
         const auto x = output({count_});
         fill_normal(ctx(), x, 0.5f, 2.0f, seed, 3);
@@ -58,7 +59,7 @@ TEST_P(Fill, NormalsAreThoseOfTheReferenceToRounding) {
     }
 }
 
-TEST_P(Fill, ElementsDependOnTheirIndexAlone) {
+TEST_P(Fill, ElementsDependOnTheirIndexOnly) {
     const auto shorter = output({count_}), longer = output({count_ + 13});
     fill_normal(ctx(), shorter, 0, 1, 42, 1);
     fill_normal(ctx(), longer, 0, 1, 42, 1);
@@ -87,7 +88,7 @@ float from_bits(uint32_t bits) {
 
 TEST(Cast, SpecialValues) {
     const float infinity = std::numeric_limits<float>::infinity();
-    // Halfway between two bf16 numbers: the one with the even last bit.
+    // Numbers halfway between two bf16 numbers round to the one with the even last bit.
     const std::vector<double> x{from_bits(0x3f808000),
                                 from_bits(0x3f818000),
                                 from_bits(0x3f808001),
@@ -141,7 +142,7 @@ TEST(FillNormal, HasItsMomentsAndIndependentStreams) {
             across += x[i] * y[i] / kCount;
             lagged += i ? x[i] * x[i - 1] / kCount : 0;
         }
-        // Five standard deviations of each estimate.
+        // Each bound is five standard deviations of its estimate.
         const double sigma = 5 / std::sqrt(static_cast<double>(kCount));
         EXPECT_NEAR(mean, 0, sigma) << to_string(target);
         EXPECT_NEAR(variance, 1, sigma * std::sqrt(2.0)) << to_string(target);
@@ -169,10 +170,7 @@ TEST(FillUniform, CoversTheInterval) {
 
 TEST(FillFront, RejectsWhatDoesNotFit) {
     Context& ctx = context(Device::kCpu);
-    std::vector<float> storage(64);
-    const auto tensor = [&](Shape shape, DType dtype = DType::kF32) {
-        return Tensor(reinterpret_cast<std::byte*>(storage.data()), dtype, shape);
-    };
+    HostTensors tensor;
     EXPECT_THROW(fill(ctx, tensor({4}, DType::kI32), 1), Error);
     EXPECT_THROW(fill(ctx, Tensor(tensor({4}).bytes(), DType::kF32, {4, 2}, {4, 1}), 1), Error);
     EXPECT_THROW(fill_uniform(ctx, tensor({4}, DType::kBF16), 1, 1), Error);

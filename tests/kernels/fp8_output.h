@@ -4,7 +4,7 @@
 
 namespace pastur::test {
 
-/// Rows for an op to round to.
+/// Output rows for an op that quantises.
 struct Fp8Output {
     DeviceTensor values, scales;
     Fp8Output(Context& ctx, int64_t rows, int64_t width)

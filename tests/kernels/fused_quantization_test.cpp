@@ -3,6 +3,7 @@
 #include "kernels/rmsnorm.h"
 #include "kernels/swiglu.h"
 #include "tests/kernels/fp8_output.h"
+#include "tests/support/host_tensors.h"
 
 namespace pastur::test {
 namespace {
@@ -86,8 +87,7 @@ INSTANTIATE_TEST_SUITE_P(Ops, FusedQuantization, every_target(kShapes), case_nam
 
 TEST(FusedQuantizationFront, RejectsRowsOfAnotherShape) {
     Context& ctx = context(Device::kCpu);
-    alignas(256) static std::byte storage[1 << 12] = {};
-    const auto tensor = [&](Shape shape, DType dtype) { return Tensor(storage, dtype, shape); };
+    HostTensors tensor;
     const auto rows = [&](int64_t count, int64_t width) {
         return Fp8Rows{tensor({count, width}, DType::kF8E4M3), tensor({count}, DType::kF32)};
     };

@@ -6,6 +6,7 @@
 #include "tests/ref/linear.h"
 #include "tests/ref/rope.h"
 #include "tests/support/gradcheck.h"
+#include "tests/support/host_tensors.h"
 
 namespace pastur::test {
 namespace {
@@ -23,8 +24,8 @@ struct RotatedShape {
     Layout y() const { return columns({rows(), out()}, before, after); }
 };
 
-// On Hopper from 705 columns of x on, in multiples of 8, and heads of 64 or 128, by one kernel: tiles of 256
-// rows and columns that are nearly all there.
+// On Hopper the fused kernel runs from 705 columns of x on, in multiples of 8, with heads of 64 or 128, if
+// the outputs fill at least 95 % of its tiles of 256 columns.
 const std::vector<RotatedShape> kShapes = {
     {1, 1, 3, 1, 2, 0},         {2, 7, 16, 3, 8, 5},
     {1, 129, 64, 2, 64, 64},    {2, 150, 712, 3, 64, 64},
@@ -41,7 +42,7 @@ class LinearRope : public OpTest<RotatedShape> {
     const std::vector<double> x_ = normal(n_.rows() * n_.in),
                               w_ = normal(n_.out() * n_.in, 1 / std::sqrt(n_.in));
 
-    /// Longer than the sequence, as in a model that sees short batches.
+    /// Longer than the sequence, as when a model reads sequences shorter than its limit.
     DeviceTensor table() const {
         std::vector<float> values(static_cast<size_t>((n_.time + 3) * n_.dim));
         rope_table(as_tensor(std::span(values)).reshape({n_.time + 3, n_.dim}), kBase);
@@ -49,7 +50,7 @@ class LinearRope : public OpTest<RotatedShape> {
     }
 };
 
-TEST_P(LinearRope, IsThePairOfOps) {
+TEST_P(LinearRope, MatchesThePairOfOps) {
     const auto x = input(x_, n_.x()), w = input(w_, {n_.out(), n_.in});
     const auto y = output(n_.y()), again = output(n_.y()), apart = output(n_.y());
     const auto angles = table();
@@ -97,7 +98,7 @@ TEST_P(LinearRope, SaysWhyTheFusedKernelDoesNotRun) {
 TEST(LinearRopeFront, TakesMatricesThatFillItsTiles) {
     EXPECT_TRUE(linear_rope_takes(768, 2304, 64));
     EXPECT_TRUE(linear_rope_takes(4096, 12288, 128));
-    EXPECT_FALSE(linear_rope_takes(768, 1184, 64)) << "a tile of 256 columns with 160";
+    EXPECT_FALSE(linear_rope_takes(768, 1184, 64)) << "the last tile of 256 columns has 160";
     EXPECT_FALSE(linear_rope_takes(768, 2304, 96));
     EXPECT_FALSE(linear_rope_takes(704, 2304, 64));
 }
@@ -106,15 +107,13 @@ INSTANTIATE_TEST_SUITE_P(Ops, LinearRope, every_target(kShapes), case_name<Rotat
 
 TEST(LinearRopeFront, RejectsWhatDoesNotFit) {
     Context& ctx = context(Device::kCpu);
-    std::vector<float> storage(256);
-    const auto tensor = [&](Shape shape) {
-        return Tensor(reinterpret_cast<std::byte*>(storage.data()), DType::kF32, shape);
-    };
+    HostTensors tensor;
     const Tensor y = tensor({6, 16}), x = tensor({6, 4}), w = tensor({16, 4}), table = tensor({3, 8});
     linear_rope_forward(ctx, y, x, w, {table, 2, 3});
-    EXPECT_THROW(linear_rope_forward(ctx, y, x, w, {table, 3, 3}), Error) << "three heads of 8 columns of 16";
+    EXPECT_THROW(linear_rope_forward(ctx, y, x, w, {table, 3, 3}), Error)
+        << "three heads of 8 columns do not fit into 16";
     EXPECT_THROW(linear_rope_forward(ctx, y, x, w, {table, 2, 4}), Error) << "positions beyond the table";
-    EXPECT_THROW(linear_rope_forward(ctx, y, x, w, {tensor({4, 8}), 2, 4}), Error) << "6 rows of 4 positions";
+    EXPECT_THROW(linear_rope_forward(ctx, y, x, w, {tensor({4, 8}), 2, 4}), Error) << "6 rows in fours";
     EXPECT_THROW(linear_rope_forward(ctx, y, x, w, {{}, 2, 3}), Error);
     EXPECT_THROW(linear_rope_forward(ctx, y, tensor({6, 5}), w, {table, 2, 3}), Error);
 }

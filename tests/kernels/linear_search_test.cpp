@@ -1,4 +1,4 @@
-// The choice of an algorithm by timing, which only products of this size get.
+// The choice of a cuBLASLt algorithm by timing, which is made for GEMMs of at least 2^30 multiply-adds.
 #include "kernels/matmul.h"
 #include "tests/support/harness.h"
 
@@ -16,7 +16,7 @@ class LinearSearch : public OpTest<SearchShape> {
     std::vector<double> x_ = normal(n_ * in_), w_ = normal(out_ * in_), dy_ = normal(n_ * out_);
     std::vector<double> dx_ = normal(n_ * in_);
 
-    /// The four kinds of product in a context that knows none yet.
+    /// Runs the four kinds of GEMM in a new context, which has no plans yet.
     std::vector<std::vector<double>> run() const {
         Context fresh = make_context(on_cuda() ? Device::kCuda : Device::kCpu);
         const auto tensor = [&](const std::vector<double>& values, const Layout& layout, Role role) {
@@ -37,7 +37,7 @@ class LinearSearch : public OpTest<SearchShape> {
 
 TEST_P(LinearSearch, KeepsTheNumbersAndTheirBits) {
     const std::vector<std::vector<double>> first = run(), second = run();
-    EXPECT_EQ(first, second) << "two searches";
+    EXPECT_EQ(first, second) << "two searches gave different bits";
     std::vector<double> got_y, want_y, got_added, want_added;
     for (int i = 0; i < 200; ++i) {
         const int64_t n = random_.below(n_), o = random_.below(out_), c = random_.below(in_);

@@ -2,6 +2,7 @@
 
 #include "tests/ref/linear.h"
 #include "tests/support/gradcheck.h"
+#include "tests/support/host_tensors.h"
 
 namespace pastur::test {
 namespace {
@@ -41,7 +42,7 @@ class Linear : public OpTest<LinearShape> {
         std::vector<double> y = ref::linear(x_, w_, rows_, in_, out_);
         return with_residual ? ref::add(y, residual_) : y;
     }
-    /// The loss whose gradients are dx and dw, added to what was there where before_scale is 1.
+    /// The loss whose gradients are dx and dw, plus their previous values if before_scale is 1.
     auto loss(double before_scale) const {
         return [=, this](const ComplexArguments& a) {
             return ref::dot(dy_, ref::linear(a[0], a[1], rows_, in_, out_)) +
@@ -101,10 +102,7 @@ INSTANTIATE_TEST_SUITE_P(Ops, Linear, every_target(kShapes), case_name<LinearSha
 
 TEST(LinearFront, RejectsWhatDoesNotFit) {
     Context& ctx = context(Device::kCpu);
-    std::vector<float> storage(64);
-    const auto tensor = [&](Shape shape, DType dtype = DType::kF32) {
-        return Tensor(reinterpret_cast<std::byte*>(storage.data()), dtype, shape);
-    };
+    HostTensors tensor;
     const Tensor x = tensor({3, 4}), w = tensor({5, 4}), y = tensor({3, 5});
     EXPECT_THROW(linear_forward(ctx, y, tensor({3, 5}), w), Error);
     EXPECT_THROW(linear_forward(ctx, tensor({3, 4}), x, w), Error);

@@ -54,7 +54,7 @@ TEST(Arenas, HandOutAlignedMemoryLastInFirstOut) {
         EXPECT_EQ(b.bytes() - a.bytes(), kAlignment);
         EXPECT_EQ(reinterpret_cast<uintptr_t>(a.bytes()) % kAlignment, 0u);
         EXPECT_EQ(b.shape(), (Shape{kAlignment / 2 + 1}));
-        EXPECT_EQ(arena.high_water(), 3 * kAlignment) << "b straddles two alignment units";
+        EXPECT_EQ(arena.high_water(), 3 * kAlignment) << "b takes two units of alignment";
         {
             Arena::Frame inner(arena, "inner");
             second_start = inner.take(DType::kF64, {1}).bytes();
@@ -62,7 +62,7 @@ TEST(Arenas, HandOutAlignedMemoryLastInFirstOut) {
         }
         Arena::Frame next(arena, "next");
         EXPECT_EQ(next.take(DType::kI32, {1}).bytes(), second_start)
-            << "a closed frame's memory is handed out again";
+            << "the memory of a closed frame is reused";
     }
     Arena::Frame all(arena, "all");
     EXPECT_EQ(all.take(DType::kF32, {10 * kAlignment / 4}).numel(), 10 * kAlignment / 4);
@@ -75,14 +75,14 @@ TEST(Arenas, OverflowNamesTheFrameAndTheNumbers) {
     frame.take(DType::kF32, {1});
     try {
         frame.take(DType::kF32, {kAlignment / 4 + 1});
-        FAIL() << "more was handed out than there is";
+        FAIL() << "the arena exceeded its capacity";
     } catch (const Error& error) {
         EXPECT_EQ(error.code(), ExitCode::kNoDevice);
         const std::string text = error.what();
         EXPECT_NE(text.find("rmsnorm_backward"), std::string::npos) << text;
         EXPECT_NE(text.find(std::to_string(2 * kAlignment)), std::string::npos) << text;
     }
-    EXPECT_EQ(frame.take(DType::kF32, {1}).numel(), 1) << "a refused request takes nothing";
+    EXPECT_EQ(frame.take(DType::kF32, {1}).numel(), 1) << "a refused request must not change the arena";
     EXPECT_THROW(Arena::Frame(arena, "empty").take(DType::kF32, {1}), Error);
 }
 
@@ -96,12 +96,12 @@ TEST(Contexts, MoveBytesBothWays) {
         EXPECT_TRUE(same_values(other, numbers)) << to_string(target);
         std::vector<float> host(4);
         EXPECT_THROW(download(ctx, as_tensor(std::span(host)), source), Error)
-            << "fewer elements than the source";
+            << "the destination has fewer elements than the source";
         EXPECT_THROW(copy(ctx, other.view().slice(0, 0, 3), source), Error);
     }
 }
 
-TEST(Contexts, MoveRowsThatAreApart) {
+TEST(Contexts, MoveStridedRows) {
     for (const Target& target : f32_targets()) {
         SCOPED_TRACE(to_string(target));
         Context& ctx = context(target.device);
@@ -114,7 +114,7 @@ TEST(Contexts, MoveRowsThatAreApart) {
         EXPECT_EQ(got, (std::vector<float>{1, 2, 3, 9, 4, 5, 6, 9, 7, 8, 10, 9}));
         download(ctx, as_tensor(std::span(part)), left);
         EXPECT_EQ(part, values);
-        // Into rows apart, from rows apart and back to neighbours.
+        // From strided rows to strided rows, and from strided to contiguous rows.
         const Buffer other_buffer = allocate(ctx, 15 * size_of(DType::kF32));
         const Tensor other = Tensor(other_buffer.data(), DType::kF32, {3, 5}).slice(1, 1, 3);
         copy(ctx, other, left);
@@ -147,7 +147,7 @@ TEST(Contexts, AllocationsAreAlignedAndScratchIsExact) {
     }
 }
 
-TEST(Contexts, HostMemoryTakesSeveralCopiesAtOnce) {
+TEST(Contexts, HostMemoryReceivesSeveralCopiesAtOnce) {
     constexpr int64_t kCount = 100'003;
     for (const Target& target : f32_targets()) {
         SCOPED_TRACE(to_string(target));
@@ -170,7 +170,7 @@ TEST(Contexts, HostMemoryTakesSeveralCopiesAtOnce) {
         EXPECT_THROW(begin_download(ctx, halves, one), Error);
         if (is_cuda(ctx)) {
             EXPECT_EQ(allocate_host(ctx, int64_t{1} << 60).data(), nullptr) << "no machine has an exabyte";
-            EXPECT_NO_THROW(synchronize(ctx)) << "and no error lingers";
+            EXPECT_NO_THROW(synchronize(ctx)) << "the failure must not leave an error behind";
         }
     }
 }

@@ -1,4 +1,4 @@
-// Known answers of Philox4x32-10, as the Random123 library publishes them.
+// Known answers of Philox4x32-10, published with the Random123 library.
 #include "kernels/base/philox.h"
 
 #include <gtest/gtest.h>
@@ -40,7 +40,7 @@ TEST(Philox, UniformsLieAboveZeroAndUpToOne) {
     EXPECT_EQ(philox_uniform(0), 0x1p-33f);
     EXPECT_EQ(philox_uniform(kOnes), 1.0f);
     EXPECT_EQ(philox_uniform(1u << 31), 0.5f);
-    // The smallest uniform gives the largest normal, and a finite one.
+    // The smallest uniform gives the largest normal, which is finite.
     EXPECT_NEAR(philox_normals(0, kOnes / 4)[0], std::sqrt(66 * std::log(2.0)), 1e-5);
     EXPECT_EQ(std::abs(philox_normals(kOnes, 12345)[0]), 0.0f);
 }

@@ -4,6 +4,7 @@
 
 #include "tests/ref/vector.h"
 #include "tests/support/harness.h"
+#include "tests/support/host_tensors.h"
 
 namespace pastur::test {
 namespace {
@@ -23,7 +24,7 @@ class Reduce : public OpTest<SumShape> {
     static constexpr double kBefore = -2.5;
 
     using Op = void (*)(Context&, Tensor, ConstTensor, Update);
-    /// The op's number for x, added to kBefore where update says so.
+    /// The result of the op for x; with kAccumulate, kBefore plus the sum.
     double run(Op op, const std::vector<double>& x, Update update) {
         const auto device_x = input(x, {count_});
         reserve(sum_scratch_bytes(ctx(), count_));
@@ -36,7 +37,7 @@ class Reduce : public OpTest<SumShape> {
         op(ctx(), result, device_x, update);
         return result.values()[0];
     }
-    /// sum x^power in long double, and the size of its terms.
+    /// The sum of x^power in long double, and the sum of the absolute values of its terms.
     struct Exact {
         double value, terms;
     };
@@ -69,7 +70,7 @@ TEST_P(Reduce, TwoRunsGiveTheSameBits) {
     EXPECT_EQ(run(kSquares, x_, Update::kAssign), run(kSquares, x_, Update::kAssign));
 }
 
-TEST_P(Reduce, OneNonFiniteElementShowsWhereverItStands) {
+TEST_P(Reduce, OneNonFiniteElementShowsAtAnyPosition) {
     for (int64_t place : {int64_t{0}, count_ / 2, count_ - 1}) {
         std::vector<double> x(x_);
         ref::at(x, place) = std::numeric_limits<double>::quiet_NaN();
@@ -87,13 +88,13 @@ TEST_P(Reduce, SquaresOfLargeNumbersDoNotOverflow) {
     EXPECT_NEAR(run(kSquares, x, Update::kAssign) / want, 1, 1e-10);
 }
 
-TEST_P(Reduce, SmallTermsBesideALargeOneAreNotLost) {
+TEST_P(Reduce, SmallTermsAreNotLostNextToALargeOne) {
     std::vector<double> x(static_cast<size_t>(count_), 1.0);
-    x[0] = 1 << 26;  // in fp32 every further 1 would be rounded away
+    x[0] = 1 << 26;  // in fp32, adding 1 to it would not change it
     EXPECT_EQ(run(kSum, x, Update::kAssign), static_cast<double>((1 << 26) + count_ - 1));
 }
 
-TEST_P(Reduce, PiecesSumToTheSameBitsWithZerosBehindThem) {
+TEST_P(Reduce, AppendedZerosDoNotChangeTheBitsOfPieces) {
     const int64_t pieces = (count_ + kSumPiece - 1) / kSumPiece;
     std::vector<double> x = random_.normal(pieces * kSumPiece, DType::kF32);
     const auto device_x = input(x, {pieces * kSumPiece}, DType::kF32);
@@ -121,9 +122,9 @@ TEST_P(Reduce, PiecesSumToTheSameBitsWithZerosBehindThem) {
     EXPECT_NEAR(total.values()[0], kBefore + totals.front(), 1e-12 * totals.front());
 }
 
-TEST_P(Reduce, RowsAddUpInTheirOrder) {
+TEST_P(Reduce, RowsAreAddedInAscendingOrder) {
     constexpr int64_t kRows = 3;
-    // In fp32 the order shows: (1 + 1e8) - 1e8 is 0, 1 + (1e8 - 1e8) is 1.
+    // In fp32 the result depends on the order: (1 + 1e8) - 1e8 is 0, 1 + (1e8 - 1e8) is 1.
     std::vector<double> rows, before(static_cast<size_t>(count_), 1.0);
     for (const double value : {1e8, -1e8, 0.25}) rows.insert(rows.end(), static_cast<size_t>(count_), value);
     const auto x = input(rows, {kRows, count_}, DType::kF32);
@@ -143,10 +144,7 @@ INSTANTIATE_TEST_SUITE_P(Ops, Reduce, every_target(kShapes), case_name<SumShape>
 
 TEST(ReduceFront, RejectsWhatDoesNotFit) {
     Context& ctx = context(Device::kCpu);
-    std::vector<float> storage(64);
-    const auto tensor = [&](Shape shape, DType dtype = DType::kF32) {
-        return Tensor(reinterpret_cast<std::byte*>(storage.data()), dtype, shape);
-    };
+    HostTensors tensor;
     const Tensor x = tensor({8}), result = tensor({1}, DType::kF64);
     EXPECT_THROW(sum(ctx, tensor({1}), x, Update::kAssign), Error);
     EXPECT_THROW(sum(ctx, tensor({2}, DType::kF64), x, Update::kAssign), Error);

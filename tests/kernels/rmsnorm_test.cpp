@@ -4,6 +4,7 @@
 
 #include "tests/ref/rmsnorm.h"
 #include "tests/support/gradcheck.h"
+#include "tests/support/host_tensors.h"
 
 namespace pastur::test {
 namespace {
@@ -12,7 +13,7 @@ constexpr float kEps = 1e-6f;
 
 struct NormShape {
     int64_t rows, width;
-    int64_t before = 0, after = 0;  ///< columns of the wider rows that x, dy, dx are slices of
+    int64_t before = 0, after = 0;  ///< x, dy and dx are slices of rows with so many more columns
     std::string name() const {
         return fmt::format("N{}_C{}{}", rows, width,
                            before + after ? fmt::format("_in{}", before + width + after) : "");
@@ -33,15 +34,16 @@ class RmsNorm : public OpTest<NormShape> {
     const std::vector<double> weight_ = random_.normal(width_, DType::kF32, 0.3, 1.0);
     const std::vector<double> dy_ = normal(rows_ * width_);
     const std::vector<double> residual_ = normal(rows_ * width_);
-    const std::vector<double> before_ = random_.normal(width_, DType::kF32);  // what dweight += adds to
+    const std::vector<double> before_ = random_.normal(width_, DType::kF32);  ///< value of dweight before +=
 
     std::vector<double> rstd() const {
         std::vector<double> values = ref::rms_rstd(x_, rows_, width_, kEps);
         for (double& value : values) value = rounded(value, DType::kF32);
         return values;
     }
-    /// sum dy rmsnorm(x, weight) + residual_scale sum residual x + before_scale sum before weight: its
-    /// derivatives are dx with the residual's gradient added, and dweight added to what was there.
+    /// sum dy rmsnorm(x, weight) + residual_scale sum residual x + before_scale sum before weight. Its
+    /// derivatives are dx, including the gradient of the residual stream, and dweight plus its previous
+    /// value.
     auto loss(double residual_scale, double before_scale) const {
         return [=, this](const ComplexArguments& a) {
             return ref::dot(dy_, ref::rmsnorm(a[0], a[1], rows_, width_, kEps)) +
@@ -75,8 +77,8 @@ TEST_P(RmsNorm, ForwardMatchesReference) {
 TEST_P(RmsNorm, BackwardIsTheGradient) {
     const auto dx = output(shape().rows_layout()), dweight = output({width_}, DType::kF32);
     backward(dx, dweight, {}, Update::kAssign);
-    // At width 1 the output is the sign of x: the gradient vanishes up to eps, its terms (dy weight rstd) do
-    // not.
+    // At width 1 the output is the sign of x, so the gradient vanishes up to eps, while its terms (dy weight
+    // rstd) do not.
     const double terms = width_ == 1 ? 1.0 : 0.0;
     EXPECT_TRUE(is_gradient(dx, loss(0, 0), {x_, weight_}, 0, {.terms = terms}));
     EXPECT_TRUE(is_gradient(dweight, loss(0, 0), {x_, weight_}, 1));
@@ -92,12 +94,12 @@ TEST_P(RmsNorm, BackwardAddsTheResidualAndAccumulates) {
 
 TEST_P(RmsNorm, BackwardInPlaceOnTheResidualGradient) {
     const auto dx = in_out(residual_, shape().rows_layout()), dweight = output({width_}, DType::kF32);
-    const auto apart = output(shape().rows_layout()), dweight_apart = output({width_}, DType::kF32);
+    const auto separate = output(shape().rows_layout()), dweight_separate = output({width_}, DType::kF32);
     const auto dresidual = input(residual_, shape().rows_layout());
     backward(dx, dweight, dx, Update::kAssign);
-    backward(apart, dweight_apart, dresidual, Update::kAssign);
-    EXPECT_TRUE(same_bits(dx, apart));
-    EXPECT_TRUE(same_bits(dweight, dweight_apart)) << "the order of dweight's sum is not fixed";
+    backward(separate, dweight_separate, dresidual, Update::kAssign);
+    EXPECT_TRUE(same_bits(dx, separate));
+    EXPECT_TRUE(same_bits(dweight, dweight_separate)) << "the order of dweight's sum is not fixed";
 }
 
 TEST_P(RmsNorm, BackwardRecomputesTheOutput) {
@@ -176,10 +178,7 @@ INSTANTIATE_TEST_SUITE_P(Ops, RmsNorm, every_target(kShapes), case_name<NormShap
 
 TEST(RmsNormFront, RejectsWhatDoesNotFit) {
     Context& ctx = context(Device::kCpu);
-    std::vector<float> storage(64);
-    const auto tensor = [&](Shape shape, DType dtype = DType::kF32) {
-        return Tensor(reinterpret_cast<std::byte*>(storage.data()), dtype, shape);
-    };
+    HostTensors tensor;
     const Tensor x = tensor({2, 8}), rstd = tensor({2}), weight = tensor({8});
     EXPECT_THROW(rmsnorm_forward(ctx, tensor({2, 7}), rstd, x, weight, kEps), Error);
     EXPECT_THROW(rmsnorm_forward(ctx, x, tensor({3}), x, weight, kEps), Error);

@@ -2,6 +2,7 @@
 
 #include "tests/ref/rope.h"
 #include "tests/support/gradcheck.h"
+#include "tests/support/host_tensors.h"
 
 namespace pastur::test {
 namespace {
@@ -43,7 +44,7 @@ class Rope : public OpTest<RopeShape> {
     const std::vector<double> x_ = normal(batch_ * time_ * heads_ * dim_);
     const std::vector<double> dout_ = normal(batch_ * time_ * heads_ * dim_);
 
-    /// Longer than the sequence, as in a model that sees short batches.
+    /// Longer than the sequence, as when a model reads sequences shorter than its limit.
     std::vector<double> table() const {
         std::vector<float> values(static_cast<size_t>((time_ + 3) * dim_));
         rope_table(as_tensor(std::span(values)).reshape({time_ + 3, dim_}), kBase);
@@ -112,13 +113,10 @@ TEST(RopeTable, IsTheCosineAndSineOfAnglesInDouble) {
 
 TEST(RopeFront, RejectsWhatDoesNotFit) {
     Context& ctx = context(Device::kCpu);
-    std::vector<float> storage(256);
-    const auto tensor = [&](Shape shape, DType dtype = DType::kF32) {
-        return Tensor(reinterpret_cast<std::byte*>(storage.data()), dtype, shape);
-    };
+    HostTensors tensor;
     const Tensor x = tensor({1, 4, 2, 8}), table = tensor({4, 8});
     EXPECT_THROW(rope(ctx, x, x, tensor({3, 8}), Rotation::kForward), Error)
-        << "a table shorter than the sequence";
+        << "the table is shorter than the sequence";
     EXPECT_THROW(rope(ctx, x, x, tensor({4, 6}), Rotation::kForward), Error);
     EXPECT_THROW(rope(ctx, x, x, tensor({4, 8}, DType::kBF16), Rotation::kForward), Error);
     EXPECT_THROW(rope(ctx, x, tensor({1, 4, 1, 8}), table, Rotation::kForward), Error);

@@ -2,6 +2,7 @@
 
 #include "tests/ref/swiglu.h"
 #include "tests/support/gradcheck.h"
+#include "tests/support/host_tensors.h"
 
 namespace pastur::test {
 namespace {
@@ -39,7 +40,7 @@ TEST_P(Swiglu, BackwardIsTheGradientAndMayOverwriteItsInput) {
     EXPECT_TRUE(same_bits(dgu, in_place));
 }
 
-TEST_P(Swiglu, BackwardGivesTheOutputAgain) {
+TEST_P(Swiglu, BackwardRecomputesTheOutput) {
     const auto gu = input(gu_, {rows_, 2 * width_}), dout = input(dout_, {rows_, width_});
     const auto want = output({rows_, width_}), out = output({rows_, width_});
     const auto over_dout = in_out(dout_, {rows_, width_});
@@ -56,7 +57,7 @@ TEST_P(Swiglu, BackwardGivesTheOutputAgain) {
 }
 
 TEST_P(Swiglu, SaturatesWithoutOverflow) {
-    // silu(-200) underflows to -0 and silu(200) is 200: e^200 is beyond fp32.
+    // silu(-200) underflows to -0, and silu(200) is 200, although e^200 overflows fp32.
     std::vector<double> gu(gu_);
     for (int64_t n = 0; n < rows_; ++n)
         for (int64_t f = 0; f < width_; ++f) ref::at(gu, n * 2 * width_ + f) = (n + f) % 2 ? 200 : -200;
@@ -70,7 +71,7 @@ TEST_P(Swiglu, SaturatesWithoutOverflow) {
 
 TEST_P(Swiglu, NaNStaysNaN) {
     for (double nan : kinds_of_nan()) {
-        for (int64_t place : {int64_t{0}, width_}) {  // a gate, an up
+        for (int64_t place : {int64_t{0}, width_}) {  // a number of gate, a number of up
             std::vector<double> gu(gu_);
             ref::at(gu, place) = nan;
             const auto device_gu = input(gu, {rows_, 2 * width_}), out = output({rows_, width_});
@@ -84,10 +85,7 @@ INSTANTIATE_TEST_SUITE_P(Ops, Swiglu, every_target(kShapes), case_name<GateShape
 
 TEST(SwigluFront, RejectsWhatDoesNotFit) {
     Context& ctx = context(Device::kCpu);
-    std::vector<float> storage(64);
-    const auto tensor = [&](Shape shape, DType dtype = DType::kF32) {
-        return Tensor(reinterpret_cast<std::byte*>(storage.data()), dtype, shape);
-    };
+    HostTensors tensor;
     EXPECT_THROW(swiglu_forward(ctx, tensor({2, 4}), tensor({2, 7})), Error);
     EXPECT_THROW(swiglu_forward(ctx, tensor({3, 4}), tensor({2, 8})), Error);
     EXPECT_THROW(swiglu_forward(ctx, tensor({2, 4}, DType::kBF16), tensor({2, 8})), Error);

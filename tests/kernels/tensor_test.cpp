@@ -11,7 +11,7 @@
 namespace pastur::test {
 namespace {
 
-/// A [2, 3, 4] tensor of 0 .. 23.
+/// A tensor [2, 3, 4] of the numbers 0 to 23.
 class TensorViews : public ::testing::Test {
   protected:
     TensorViews() { std::iota(numbers_.begin(), numbers_.end(), 0.0f); }
@@ -32,7 +32,7 @@ TEST_F(TensorViews, KnowTheirSizes) {
     EXPECT_FALSE(tensor_.empty());
     EXPECT_TRUE(Tensor().empty());
     EXPECT_EQ(Tensor().numel(), 0);
-    EXPECT_FALSE(Tensor(nullptr, DType::kF32, {0}).empty()) << "no elements is not no tensor";
+    EXPECT_FALSE(Tensor(nullptr, DType::kF32, {0}).empty()) << "it is not an omitted tensor";
 }
 
 TEST_F(TensorViews, SliceKeepsStridesAndMovesTheStart) {
@@ -51,7 +51,7 @@ TEST_F(TensorViews, SliceKeepsStridesAndMovesTheStart) {
     EXPECT_THROW(tensor_.slice(0, -1, 1), Error);
 }
 
-TEST_F(TensorViews, UnflattenSplitsADimensionAlsoOfASlice) {
+TEST_F(TensorViews, UnflattenSplitsADimensionOfTensorsAndSlices) {
     const Tensor heads = tensor_.slice(2, 2, 2).unflatten(2, 2, 1);
     EXPECT_EQ(heads.shape(), (Shape{2, 3, 2, 1}));
     EXPECT_EQ(heads.strides(), (Shape{12, 4, 1, 1}));
@@ -60,7 +60,7 @@ TEST_F(TensorViews, UnflattenSplitsADimensionAlsoOfASlice) {
     EXPECT_EQ(rows.strides(), (Shape{8, 4, 1}));
     EXPECT_EQ(first(rows.slice(0, 2, 1)), 16);
     EXPECT_THROW(tensor_.unflatten(2, 3, 2), Error);
-    EXPECT_THROW(heads.unflatten(0, 2, 1), Error) << "five dimensions";
+    EXPECT_THROW(heads.unflatten(0, 2, 1), Error) << "the result would have five dimensions";
 }
 
 TEST_F(TensorViews, ReshapeNeedsContiguityAndTheSameCount) {
@@ -70,7 +70,7 @@ TEST_F(TensorViews, ReshapeNeedsContiguityAndTheSameCount) {
     EXPECT_THROW(tensor_.slice(1, 0, 2).flat(), Error);
 }
 
-TEST_F(TensorViews, ReadAsTheirOwnTypeOnly) {
+TEST_F(TensorViews, AreReadInTheirOwnTypeOnly) {
     EXPECT_THROW(tensor_.data<double>(), Error);
     EXPECT_THROW(tensor_.data<int32_t>(), Error);
     tensor_.data<float>()[0] = 7;
@@ -86,7 +86,7 @@ TEST_F(TensorViews, DescribeThemselves) {
     EXPECT_EQ(describe(Tensor(nullptr, DType::kBF16, {1})), "bf16[1]");
 }
 
-TEST(Shapes, RejectWhatIsNoShape) {
+TEST(Shapes, RejectInvalidExtents) {
     EXPECT_THROW((Shape{1, 2, 3, 4, 5}), Error);
     EXPECT_THROW((Shape{2, -1}), Error);
     EXPECT_EQ(Shape{}.numel(), 0);
@@ -95,11 +95,11 @@ TEST(Shapes, RejectWhatIsNoShape) {
     EXPECT_FALSE((Shape{2, 3}) == (Shape{2, 3, 1}));
 }
 
-/// The bf16 nearest to x by search over all of them: smallest distance, even bits at a tie.
+/// The bf16 number nearest to x, found by a search over all of them; at a tie, the one with even bits.
 uint16_t nearest_bf16(float x) {
     uint32_t best = 0;
     double best_distance = INFINITY;
-    // Beyond the largest number the next one would be 2^128: infinity stands there.
+    // Rounding treats infinity as 2^128, the number that would follow the largest one.
     const auto position = [](uint32_t bits) {
         const float value = to_float(Bf16{static_cast<uint16_t>(bits)});
         return std::isinf(value) ? std::copysign(0x1p128, static_cast<double>(value))
@@ -116,7 +116,7 @@ uint16_t nearest_bf16(float x) {
     return static_cast<uint16_t>(best);
 }
 
-TEST(Bf16Conversion, EveryNumberSurvivesTheRoundTrip) {
+TEST(Bf16Conversion, EveryNumberIsUnchangedByTheRoundTrip) {
     for (uint32_t bits = 0; bits < 0x10000; ++bits) {
         const Bf16 number{static_cast<uint16_t>(bits)};
         if (std::isnan(to_float(number)))
@@ -139,7 +139,7 @@ TEST(Bf16Conversion, RoundsToTheNearestAndTiesToEven) {
     EXPECT_TRUE(std::isnan(to_float(to_bf16(std::bit_cast<float>(0xffffffffu)))));
 }
 
-/// The e4m3 number nearest to x by search over all of them that have its sign.
+/// The e4m3 number nearest to x, found by a search over all numbers of its sign.
 uint8_t nearest_f8e4m3(float x) {
     uint8_t best = 0;
     double best_distance = INFINITY;
@@ -158,9 +158,9 @@ uint8_t nearest_f8e4m3(float x) {
 TEST(F8E4M3Conversion, HasTheNumbersOfTheFormat) {
     const auto number = [](int bits) { return to_float(F8E4M3{static_cast<uint8_t>(bits)}); };
     EXPECT_EQ(number(0x00), 0.0f);
-    EXPECT_EQ(number(0x01), 0x1p-9f) << "the smallest one";
+    EXPECT_EQ(number(0x01), 0x1p-9f) << "the smallest number";
     EXPECT_EQ(number(0x07), 7 * 0x1p-9f);
-    EXPECT_EQ(number(0x08), 0x1p-6f) << "the smallest normal one";
+    EXPECT_EQ(number(0x08), 0x1p-6f) << "the smallest normal number";
     EXPECT_EQ(number(0x38), 1.0f);
     EXPECT_EQ(number(0x39), 1.125f);
     EXPECT_EQ(number(0x7e), kLargestF8E4M3);
@@ -175,7 +175,7 @@ TEST(F8E4M3Conversion, HasTheNumbersOfTheFormat) {
 
 TEST(F8E4M3Conversion, RoundsToTheNearestAndTiesToEven) {
     std::vector<float> numbers = {0x1p-10f, 0x1.8p-10f, 0x1p-11f, 0x1.000002p-10f, 0x1p-126f, 0x1p-149f, 440};
-    // Every number of the format, every middle of two neighbours and what lies beside it.
+    // Every number of the format, the middle of every two adjacent numbers, and the floats next to it.
     for (int bits = 0; bits < 0x7e; ++bits) {
         const float low = to_float(F8E4M3{static_cast<uint8_t>(bits)});
         const float middle = (low + to_float(F8E4M3{static_cast<uint8_t>(bits + 1)})) / 2;

@@ -1,11 +1,11 @@
 #pragma once
-// What Hopper's kernels of linear layers share: tiles of products, their order, the thread that fetches their
+// Shared by the fused GEMM kernels on Hopper: tiles of the output, their order, the thread that loads
 // operands, and the warpgroups that multiply.
 //
-// A tile is 128 tokens (64 for each of two consuming warpgroups) by 256 columns. The ring's stages hold 64
-// columns of k; the two blocks of a cluster work on neighbouring tokens and the same columns, and each copies
-// half of those into both. A tile is only rounded when its products are done, and goes its way in chunks
-// beside the next tile's.
+// A tile is 128 tokens (64 for each of two consuming warpgroups) by 256 columns. A stage of the ring holds 64
+// columns of k. The two blocks of a cluster compute adjacent tokens of the same columns, and each loads half
+// of B for both. When the accumulation of a tile is done, the tile is only rounded. Its epilogue runs in
+// chunks, overlapped with the accumulation of the next tile.
 #include <algorithm>
 
 #include "kernels/cuda/hopper_tiles.cuh"
@@ -21,15 +21,17 @@ inline constexpr int kABytes = kTileRows * kStageColumns * 2, kBBytes = kTileCol
 inline constexpr int kStageBytes = kABytes + kBBytes;
 inline constexpr int kPartBytes = kStageColumns * 64 * 2;  ///< of 64 columns of B
 inline constexpr int kConsumingWarps = kConsumers * 4;
-/// Each of them has two buffers: 16 rows of 64 columns on their way out, or whatever takes as much.
+/// Each consuming warp has two buffers of this size: 16 rows of 64 columns to be stored, or other data of the
+/// epilogue.
 inline constexpr int kBufferBytes = 16 * 64 * 2;
-/// Beside so many steps of k a tile's chunks go their way. Fewer steps would need another loop.
+/// Number of steps of k over which the epilogue of the previous tile is spread. Fewer steps would need
+/// another loop.
 inline constexpr int kSpread = 12, kFewestColumns = (kSpread - 1) * kStageColumns + 1;
 
-/// The tiles in the order in which clusters take them: groups of kGroup pairs of row tiles, in a group column
-/// by column, so that what a group reads stays in L2.
+/// The order in which clusters take tiles: by groups of kGroup pairs of row tiles, and within a group column
+/// by column, so the operands of a group stay in L2.
 struct ProductOrder {
-    int pairs, columns;  ///< of tiles
+    int pairs, columns;  ///< pairs of row tiles, column tiles
     static constexpr int kGroup = 8;
     __host__ __device__ int total() const { return pairs * columns; }
     __device__ void at(int index, int& pair, int& column) const {
@@ -39,7 +41,7 @@ struct ProductOrder {
 
 struct ProductParams {
     CUtensorMap a, b;  ///< a: [tokens, K]
-    int steps;         ///< of k
+    int steps;         ///< number of stages along k
     ProductOrder order;
 };
 
@@ -53,16 +55,16 @@ struct ProductShared {
     __device__ SharedAddress stage(int i) const { return base + i * kStageBytes; }
 };
 
-/// Where a tile, or a warp's part of it, begins.
+/// First row and column of a tile, or of a warp's part of it.
 struct Place {
     int row, column;
 };
 
-/// The tiles of this block.
+/// Iterates over the tiles of this block.
 struct ProductWalk {
     const ProductOrder& order;
     int index = static_cast<int>(blockIdx.x) / 2;
-    /// The next one, tiles being `columns` wide; false after the last.
+    /// Sets `tile` to the next tile of `columns` columns. Returns false after the last.
     __device__ bool next(Place& tile, int columns) {
         if (index >= order.total()) return false;
         int pair, column;
@@ -73,7 +75,7 @@ struct ProductWalk {
     }
 };
 
-/// The launch's clusters, two blocks each, and how many tiles of `columns` they share.
+/// Number of clusters to launch, of two blocks each. Sets `order` for tiles of `columns` columns.
 inline int product_clusters(CudaContext& ctx, ProductOrder& order, int64_t tokens, int64_t outputs,
                             int columns) {
     order = {static_cast<int>(ceil_div(tokens, 2 * kTileRows)), static_cast<int>(ceil_div(outputs, columns))};
@@ -82,8 +84,8 @@ inline int product_clusters(CudaContext& ctx, ProductOrder& order, int64_t token
 
 #if defined(PASTUR_HOPPER)
 
-/// One thread: copies what the tiles of this block multiply. copy_b(to, barrier, k, tile): this block's half
-/// of B, into both.
+/// Loads the operands of this block's tiles; called by one thread. copy_b(to, barrier, k, tile) loads this
+/// block's half of B into both blocks of the cluster.
 template <typename CopyB>
 __device__ __forceinline__ void produce(const ProductParams& p, const ProductShared& shared, int columns,
                                         const CopyB& copy_b) {
@@ -102,7 +104,7 @@ __device__ __forceinline__ void produce(const ProductParams& p, const ProductSha
     }
 }
 
-/// The two numbers of a pair.
+/// The two numbers of a pair of bf16.
 __device__ __forceinline__ float low(uint32_t pair) {
     return __uint_as_float(pair << 16);
 }
@@ -110,29 +112,29 @@ __device__ __forceinline__ float high(uint32_t pair) {
     return __uint_as_float(pair & 0xffff0000u);
 }
 
-/// One thread of a consuming warpgroup, what all have in common. B's tile is rows of k, or (kColumnsB)
-/// columns of it in four parts.
+/// State and steps of one thread of a consuming warpgroup that all epilogues share. B is stored by rows of
+/// its 256 outputs, or, if kColumnsB, by rows of k, in four parts of 64 columns.
 template <bool kColumnsB>
 struct ProductConsumer {
     const ProductShared& shared;
     int steps;
     int group, warp, lane;
     Ring<kStages> ring = {};
-    /// The last tile's products, rounded, in pairs of columns.
+    /// The previous tile, rounded, in pairs of columns.
     uint32_t made[kTiles * 2] = {};
     Place at = {};
-    bool there = false;  ///< whether there was one
+    bool there = false;  ///< whether there is a previous tile
 
-    /// Both blocks' producers write into this stage of both.
+    /// Marks a stage as free in both blocks, because both producers write into both.
     __device__ __forceinline__ void release(int stage) const {
         __syncwarp();
         if (lane < 2) mbarrier_arrive_at(shared.empty[stage], lane);
     }
 
-    /// Queues the products of the next stage, whose number it returns.
+    /// Queues the wgmmas of the next stage and returns the number of that stage.
     __device__ __forceinline__ int step(float (&acc)[kTiles][4], bool keep) {
         mbarrier_sleep(shared.full[ring.stage], ring.parity);
-        // In a cluster an address names the block too, in bits that a descriptor has no place for.
+        // In a cluster the upper bits of an address name the block; a descriptor has no field for them.
         const SharedAddress stage = shared.stage(ring.stage) & 0x3ffff;
         const SharedAddress a = stage + group * kGroupRows * 128, b = stage + kABytes;
         products_begin();
@@ -143,7 +145,8 @@ struct ProductConsumer {
                                               SwizzledRows<kTileColumns, 64>::descriptor<64, kStep * 32>(b),
                                               keep || kStep > 0);
             } else {
-                // From one part's 64 columns to the next's, in place of the 1 that a descriptor has here.
+                // Distance between parts of 64 columns; replaces the 1 that descriptor() puts into this
+                // field.
                 constexpr uint64_t kParts = static_cast<uint64_t>(kPartBytes / 16 - 1) << 16;
                 product_of_rows_and_columns(
                     acc, left, SwizzledRows<kStageColumns, 64>::descriptor<64, kStep * 16 * 128>(b) + kParts,
@@ -156,7 +159,7 @@ struct ProductConsumer {
         return number;
     }
 
-    /// acc = a tile's products; beside the first kSpread steps, beside.operator()<step>().
+    /// acc = the sums of a tile. Overlaps the first kSpread steps with beside.operator()<step>().
     template <typename Beside>
     __device__ __forceinline__ void multiply(float (&acc)[kTiles][4], const Beside& beside) {
         int last = 0;
@@ -178,7 +181,7 @@ struct ProductConsumer {
         products_done(acc);
         release(last);
     }
-    /// They are the last tile's from here on.
+    /// Rounds acc, which becomes the previous tile.
     __device__ __forceinline__ void round(const float (&acc)[kTiles][4], const Place& tile) {
 #pragma unroll
         for (int t = 0; t < kTiles; ++t) {
@@ -188,7 +191,7 @@ struct ProductConsumer {
         at = tile;
         there = true;
     }
-    /// The warp's part of the next tile, `columns` wide.
+    /// Sets `mine` to this warp's part of the next tile of `columns` columns.
     __device__ __forceinline__ bool next_of(ProductWalk& walk, Place& mine, int columns) const {
         const bool found = walk.next(mine, columns);
         mine.row += group * kGroupRows + warp * 16;
@@ -198,7 +201,7 @@ struct ProductConsumer {
     __device__ __forceinline__ SharedAddress buffer(int index) const {
         return shared.base + ProductShared::kBuffersAt + ((group * 4 + warp) * 2 + index) * kBufferBytes;
     }
-    /// Puts 16 rows of kRowBytes there.
+    /// Stores 16 rows of kRowBytes bytes to `rows` in shared memory.
     template <int kRowBytes>
     __device__ __forceinline__ void put(SharedAddress rows, const uint32_t* words) const {
 #pragma unroll
@@ -207,13 +210,14 @@ struct ProductConsumer {
             store_matrices(place<kRowBytes>(rows, t), r);
         }
     }
-    /// Where this lane's row of tile and tile + 1 lies.
+    /// Address of this lane's row of the 8-column tiles `tile` and tile + 1.
     template <int kRowBytes>
     __device__ __forceinline__ SharedAddress place(SharedAddress rows, int tile) const {
         const int row = lane % 16;
         return rows + row * kRowBytes + swizzled<kRowBytes>(row, tile + lane / 16) * 16;
     }
-    /// 16 words, 64 columns, on their way out. Two buffers take turns.
+    /// Stores 16 words per lane, a warp's 16 rows of 64 columns, to memory through buffer `index`. The two
+    /// buffers alternate.
     __device__ __forceinline__ void send(const CUtensorMap& map, const uint32_t* words, int index, int column,
                                          int head) const {
         if (lane == 0) stores_read<1>();
@@ -228,7 +232,7 @@ struct ProductConsumer {
     }
 };
 
-/// Before a kernel's first use of them.
+/// Initialises the barriers of the block.
 __device__ __forceinline__ void start_product_barriers(const ProductShared& shared) {
     if (threadIdx.x == 0) {
         for (int stage = 0; stage < kStages; ++stage) {
@@ -241,7 +245,7 @@ __device__ __forceinline__ void start_product_barriers(const ProductShared& shar
     cluster_sync();
 }
 
-/// A kernel: its first thread runs produce(shared), two warpgroups Consumer(base, p).run().
+/// Body of a kernel: the first thread runs produce(shared), and two warpgroups run Consumer(base, p).run().
 template <typename Consumer, typename Params, typename Produce>
 __device__ __forceinline__ void run_products(const Params& p, const Produce& produce) {
     const ProductShared shared;
@@ -258,12 +262,12 @@ __device__ __forceinline__ void run_products(const Params& p, const Produce& pro
                           p);
         consumer.run();
     }
-    cluster_sync();  // nobody leaves while the other block may still write here or arrive
+    cluster_sync();  // the other block may still write to this block's shared memory and barriers
 }
 
 #endif  // PASTUR_HOPPER
 
-/// [rows, columns] in boxes; its rows may be strided.
+/// Tensor map of a matrix, whose rows may be strided.
 inline CUtensorMap matrix_map(const ConstTensor& matrix, int box_rows, int box_columns) {
     return tensor_map({device_data<bf16>(matrix), matrix.size(1), matrix.size(0), matrix.stride(0)}, box_rows,
                       box_columns);

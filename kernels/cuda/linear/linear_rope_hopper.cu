@@ -1,8 +1,8 @@
-// A linear layer and the rotation of its first outputs in one kernel on Hopper. A tile goes its way beside
-// the next one's products, so that what happens to it costs little: 32,768 x 2,048 x 6,144 take 1.19 ms and
-// with a rotation 1.20, where cuBLASLt's product takes 1.23 and a pass that rotates 0.09 (H200, at its power
-// limit). Tried without gain: a residual that the products are added to. Alone the kernel took 5 to 13 % less
-// than cuBLASLt at 65,536 x 768 x 768 and x 2,048, a step of a 130m model as long or 0.3 % longer.
+// Fused GEMM+RoPE on Hopper: a linear layer whose first outputs are rotated. The epilogue of a tile overlaps
+// with the accumulation of the next one and costs little: a GEMM of 32,768 x 2,048 x 6,144 takes 1.19 ms and
+// with the rotation 1.20 ms, where cuBLASLt takes 1.23 ms and a separate rotation 0.09 ms (H200, at its power
+// limit). Tried without gain: an added residual. That kernel alone took 5 to 13 % less time than cuBLASLt at
+// 65,536 x 768 x 768 and 65,536 x 768 x 2,048, but a step of a 130m model took as long or 0.3 % longer.
 #include "kernels/linear_rope.h"
 
 #include "kernels/cuda/linear/linear_hopper.cuh"
@@ -11,25 +11,26 @@ namespace pastur {
 namespace linear {
 namespace {
 
-/// b: [outputs, K].
+/// Here b is [outputs, K].
 struct RotatedParams : ProductParams {
-    CUtensorMap y;       ///< [tokens, outputs], in boxes of a warp's rows of 64 columns
+    CUtensorMap y;       ///< [tokens, outputs], in boxes of a warp's 16 rows by 64 columns
     const float* table;  ///< [>= sequence, columns of a head]: cosines, then sines
-    int sequence;        ///< rows n have position n % sequence
-    int rotated;         ///< of the columns, the first
+    int sequence;        ///< row n is at position n % sequence
+    int rotated;         ///< number of columns to rotate, from the first on
 };
 
 #if defined(PASTUR_HOPPER)
 
-/// For heads of kHead columns, 64 or 128.
+/// Consumer for heads of kHead columns, 64 or 128.
 template <int kHead>
 struct RotatedConsumer : ProductConsumer<false> {
-    static constexpr int kHeadTiles = kHead / 8, kPairs = kHeadTiles / 2;  ///< of 8 columns
+    static constexpr int kHeadTiles = kHead / 8, kPairs = kHeadTiles / 2;  ///< tiles of 8 columns
     static constexpr int kParts = kTileColumns / 64;
     static_assert(kPairs + kParts <= kSpread);
 
     const RotatedParams& p;
-    /// Of this lane's two rows: where their angles begin, and those of the next columns to be rotated.
+    /// For each of this lane's two rows: the address of its angles, and the angles of the next columns to
+    /// rotate.
     const float* angles[2] = {};
     float2 cosine[2], sine[2];
 
@@ -47,7 +48,8 @@ struct RotatedConsumer : ProductConsumer<false> {
         request(0);
     }
 
-    /// The angles of columns 8 n .. of a head, for their partners half a head further, too.
+    /// Loads the angles of columns 8 n to 8 n + 7 of a head, which also serve their partners half a head
+    /// further.
     __device__ __forceinline__ void request(int n) {
         if (at.column >= p.rotated) return;
 #pragma unroll
@@ -56,7 +58,7 @@ struct RotatedConsumer : ProductConsumer<false> {
             sine[half] = *reinterpret_cast<const float2*>(angles[half] + n * 8 + kHead / 2);
         }
     }
-    /// Rotates those of the tile's heads.
+    /// Rotates tile kColumns of 8 columns, with its partner, in each head of the tile.
     template <int kColumns>
     __device__ __forceinline__ void rotate() {
 #pragma unroll
@@ -75,7 +77,7 @@ struct RotatedConsumer : ProductConsumer<false> {
         if constexpr (kColumns + 1 < kPairs) request(kColumns + 1);
     }
 
-    /// Of the last tile: first all rotations, then its parts one after the other.
+    /// One step of the previous tile's epilogue: first all rotations, then the stores of its parts.
     template <int kStep>
     __device__ __forceinline__ void beside() {
         constexpr int kEvery = (kSpread - kPairs) / kParts;
@@ -92,7 +94,7 @@ struct RotatedConsumer : ProductConsumer<false> {
     __device__ void run() {
         ProductWalk walk{p.order};
         Place mine;
-        at.column = p.rotated;  // of the tile that is not there
+        at.column = p.rotated;  // there is no previous tile: nothing is rotated
         while (next_of(walk, mine, kTileColumns)) tile(mine);
         unrolled<kSpread>([&]<int kStep>() __attribute__((always_inline)) { beside<kStep>(); });
         if (lane == 0) stores_done();

@@ -1,13 +1,14 @@
-// A linear layer and SwiGLU in one kernel on Hopper: forward, the fused projection [gate | up] with out =
-// silu(gate) up as its epilogue; backward, the product that gives out's gradient, with the gradients of gate
-// and up as its.
+// Fused GEMM+SwiGLU on Hopper. Forward: the projection to [gate | up], with out = silu(gate) up as its
+// epilogue. Backward: the GEMM that computes the gradient of out, with the gradients of gate and up as its
+// epilogue.
 //
-// The special function unit and memory need for a tile's epilogue about a quarter as long as its products
-// take, backward longer. So a tile is only rounded when its products are done, and goes its way in chunks
-// while the next tile's products run. Forward at 16,384 x 2,048 x 5,504 is then faster than cuBLASLt's
-// product alone (1.05 and 1.09 ms on an H200 at its power limit). Tried without gain: two blocks of half as
-// wide tiles on a multiprocessor, warpgroups half a step apart; in backward gate and up brought into L2
-// ahead, and three stages with twice the buffers for them (a quarter slower).
+// The epilogue of a tile keeps the special function unit and memory busy for about a quarter of the time of
+// the tile's accumulation, in backward longer. Therefore a tile is only rounded when its accumulation is
+// done, and its epilogue runs in chunks while the next tile accumulates. Forward at 16,384 x 2,048 x 5,504 is
+// then faster than cuBLASLt's GEMM alone (1.05 and 1.09 ms on an H200 at its power limit).
+// Tried without gain: two blocks per multiprocessor with tiles of half the width; warpgroups half a step
+// apart; in backward, prefetching gate and up into L2, and three stages with twice the buffers for them (a
+// quarter slower).
 #include "kernels/cuda/linear/linear_hopper.cuh"
 #include "kernels/cuda/swiglu.cuh"
 #include "kernels/linear_swiglu.h"
@@ -16,38 +17,38 @@ namespace pastur {
 namespace linear {
 namespace {
 
-/// Of F, in a tile: forward's tiles are 128 of gate and the 128 of up that they meet.
+/// Columns of F per tile. A tile of forward is 128 columns of gate and the same 128 columns of up.
 template <bool kForward>
 constexpr int kFfnColumns = kForward ? kTileColumns / 2 : kTileColumns;
 
-/// b: forward [2][F, K], backward [K, F].
+/// Here b is [2][F, K] in forward and [K, F] in backward.
 struct GatedParams : ProductParams {
-    CUtensorMap gu_in;    ///< backward, [2][tokens, F], in boxes of a warp's rows: what is read
-    CUtensorMap gu, out;  ///< [2][tokens, F] and [tokens, F], likewise: what is written
+    CUtensorMap gu_in;    ///< backward: input [2][tokens, F], in boxes of a warp's 16 rows
+    CUtensorMap gu, out;  ///< outputs [2][tokens, F] and [tokens, F], in boxes of a warp's 16 rows
 };
 
 #if defined(PASTUR_HOPPER)
 
-inline constexpr int kHalfBytes = kBufferBytes / 2;  ///< of gate or of up: 16 rows of 32 columns
-/// A tile goes its way in so many chunks.
+inline constexpr int kHalfBytes = kBufferBytes / 2;  ///< 16 rows of 32 columns of gate, or of up
+/// Number of chunks of a tile's epilogue.
 inline constexpr int kChunks = 8;
-/// Backward: the chunk that begins at a step; -1: none.
+/// Backward: the chunk that begins at a step, or -1.
 constexpr int chunk_of(int step) {
     return step < 0 || step % 3 == 2 ? -1 : step / 3 * 2 + step % 3;
 }
 
-/// One thread of a consuming warpgroup. made: of gate, then of up; of out's gradient.
+/// One thread of a consuming warpgroup. `made` holds gate, then up; in backward, the gradient of out.
 template <bool kForward, bool kWritesOut>
 struct GatedConsumer : ProductConsumer<!kForward> {
     using Base = ProductConsumer<!kForward>;
     using Base::at, Base::buffer, Base::group, Base::lane, Base::made, Base::send, Base::shared, Base::there,
         Base::warp;
     const GatedParams& p;
-    bool over = false;  ///< whether there will be no other tile
+    bool over = false;  ///< whether there are no further tiles
 
     __device__ GatedConsumer(const Base& base, const GatedParams& params) : Base(base), p(params) {}
 
-    /// A tile's products, and beside the first kSpread steps the chunks of the tile before.
+    /// Accumulates a tile, overlapping the first kSpread steps with the epilogue of the previous tile.
     __device__ __forceinline__ void tile(const Place& next) {
         float acc[kTiles][4];
         Base::multiply(
@@ -69,7 +70,8 @@ struct GatedConsumer : ProductConsumer<!kForward> {
         }
     }
 
-    /// Gate, up, half of silu(gate) up, which takes up's place, the other half; of 64 columns.
+    /// One quarter of the work on 64 columns: store gate; store up; compute half of silu(gate) up, in place
+    /// of up; compute the other half and store it.
     template <int kChunk>
     __device__ __forceinline__ void forward_chunk() {
         constexpr int kHalf = kChunk / 4, kPart = kChunk % 4;
@@ -90,8 +92,8 @@ struct GatedConsumer : ProductConsumer<!kForward> {
     __device__ __forceinline__ SharedAddress loaded(int chunk) const {
         return shared.loaded[(group * 4 + warp) * 2 + chunk % 2];
     }
-    /// Calls run(column, row) with where chunk `chunk`, counted from the tile `at`, lies, unless it is after
-    /// the last.
+    /// Calls run(column, row) with the position of a chunk, which is counted from the previous tile `at` on
+    /// and may belong to the tile `next`. Does nothing for chunks after the last tile.
     template <typename Run>
     __device__ __forceinline__ void visit(int chunk, const Place& next, const Run& run) const {
         if (chunk < kChunks)
@@ -99,7 +101,8 @@ struct GatedConsumer : ProductConsumer<!kForward> {
         else if (!over)
             run(next.column + (chunk - kChunks) * 32, next.row);
     }
-    /// Starts to fetch a chunk's gate (0) or up (1); both count as what loaded() expects. Lane 0.
+    /// Starts the load of a chunk's gate (half 0) or up (half 1), which complete on loaded(chunk). Called by
+    /// lane 0.
     __device__ __forceinline__ void fetch(int chunk, const Place& next, int half) const {
         visit(chunk, next, [&](int column, int row) {
             copy_box(buffer(chunk % 2) + half * kHalfBytes, p.gu_in, loaded(chunk), column, row, half, 0);
@@ -109,7 +112,7 @@ struct GatedConsumer : ProductConsumer<!kForward> {
         if (chunk < kChunks || !over) mbarrier_expect(loaded(chunk), kBufferBytes);
     }
 
-    /// The gradients of 32 columns, in place of gate and up.
+    /// Computes the gradients of 32 columns in place of gate and up, and starts to store them.
     template <int kChunk>
     __device__ __forceinline__ void backward_chunk() {
         const SharedAddress gates = buffer(kChunk % 2), ups = gates + kHalfBytes;
@@ -147,7 +150,8 @@ struct GatedConsumer : ProductConsumer<!kForward> {
         }
         stores_commit();
     }
-    /// When they have left: up and gate of the chunk after next, or first what forward gave in gate's place.
+    /// When the gradients of a chunk have been read from shared memory: starts the loads of up and gate of
+    /// the chunk after next. If kWritesOut, first stores the output of forward from gate's place.
     template <int kChunk>
     __device__ __forceinline__ void left(const Place& next) const {
         if (lane == 0) {
@@ -166,7 +170,7 @@ struct GatedConsumer : ProductConsumer<!kForward> {
             stores_commit();
         }
     }
-    /// When that has left: the gate.
+    /// When the output has been read from shared memory: starts the load of gate.
     template <int kChunk>
     __device__ __forceinline__ void out_left(const Place& next) const {
         if (lane != 0) return;
@@ -179,7 +183,8 @@ struct GatedConsumer : ProductConsumer<!kForward> {
         const auto next = [&](Place& mine) { return Base::next_of(walk, mine, kFfnColumns<kForward>); };
         Place mine;
         bool more = next(mine);
-        // Before the first tile there is none: its chunks are worked on as if it were, but nothing leaves.
+        // Before the first tile there is no previous one. Its chunks are processed as if there were, but not
+        // stored.
         at = mine;
         if (!kForward && lane == 0) {
             for (int chunk = 0; chunk < 2; ++chunk) {
@@ -200,7 +205,7 @@ __device__ __forceinline__ void produce_gated(const GatedParams& p, const Produc
     const int rank = cluster_rank();
     const auto copy_b = [&](SharedAddress to, SharedAddress barrier, int k, const Place& tile)
         __attribute__((always_inline)) {
-        if constexpr (kForward) {  // gate's rows or up's
+        if constexpr (kForward) {  // rank 0 loads rows of gate, rank 1 rows of up
             copy_box_to_both(to + rank * (kBBytes / 2), p.b, barrier, k, tile.column, rank, 0);
         } else {
             for (int part = rank * 2; part < rank * 2 + 2; ++part)
@@ -229,7 +234,7 @@ void launch_tiles(CudaContext& ctx, GatedParams& p, int64_t tokens, int64_t ffn,
     launch(ctx, 2 * clusters, kThreads, ProductShared::kBytes, linear_swiglu_kernel<kForward, kWritesOut>, p);
 }
 
-/// [N, 2F] as gate and up, in boxes.
+/// Tensor map of gu [N, 2F] as [2][N, F]: gate and up.
 CUtensorMap gate_up_map(const ConstTensor& gu, int box_rows, int box_columns) {
     const int64_t ffn = gu.size(1) / 2;
     return tensor_map({device_data<bf16>(gu), ffn, gu.size(0), 2 * ffn, 2, ffn}, box_rows, box_columns);

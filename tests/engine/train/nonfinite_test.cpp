@@ -87,7 +87,22 @@ TEST_F(NonFinite, EveryWeightIsNoticedBeforeTheUpdateAndNamed) {
     }
 }
 
-/// Finite weights: the loss overflows, or only a gradient does.
+/// 3e3 typed for 3e-3. The residual stream grows until its squares overflow in the norms, which must not turn
+/// it into zeros: the run would end with exit 0, the loss of a uniform guess and a gradient norm of 0.
+TEST_F(NonFinite, ALearningRateAMillionTimesTooLargeEndsTheRun) {
+    write("nano.toml",
+          "[model]\npreset = \"nano\"\n[data]\ndir = \"corpus\"\nseq_len = 16\n[train]\nsteps = 12\n"
+          "global_batch = 2\nlr = 3e3\nval_tokens = 64\n");
+    for (const std::string variant : {"mha", "mla-prerope", "mla-decoupled"})
+        for (const std::string clip : {"0", "1"}) {
+            fs::remove_all(file("run"));
+            expect_failure("train nano.toml --run run --device cpu --attention.variant=" + variant +
+                               " --train.grad_clip=" + clip + kQuietly,
+                           72, {"loss", "nan", "first non-finite gradient is model."});
+        }
+}
+
+/// Finite weights: the loss overflows, or only a gradient does, or only its square.
 struct Overflow {
     const char* what;
     std::function<void(std::map<std::string, Values>&)> change;
@@ -123,6 +138,17 @@ TEST_F(NonFinite, LossesAndGradientsAreSkippedOrEndTheRun) {
                  head[i] = i % 16 != 0 ? 0.0f : i / 16 % 2 == 0 ? 5e35f : -5e35f;
          },
          {"loss inf, gradient norm ", "every single gradient is finite"}},
+        // As in the second case, but the gradient of 1e25 is finite and only its square is not: Adam's v
+        // would be infinite, and as m / sqrt(inf) is 0, the weight would silently stay as it is for the rest
+        // of the run.
+        {"squares",
+         [](auto& tensors) {
+             Values &embedding = tensors["model.embed_tokens.weight"], &head = tensors["lm_head.weight"];
+             for (size_t i = 0; i < embedding.size(); ++i) embedding[i] = i % 16 == 0 ? 1000.0f : 0.0f;
+             for (float& value : tensors["model.norm.weight"]) value = 1e-25f;
+             for (size_t i = 0; i < head.size(); ++i) head[i] = i / 16 % 2 == 0 ? 3e25f : -3e25f;
+         },
+         {"every single gradient is finite", "the sum of the gradients' squares in fp32"}},
     };
     train("mha");
     for (const Overflow& overflow : overflows) {

@@ -71,7 +71,7 @@ TEST_F(Setup, IsWhatAStepRunsOn) {
     TrainStep step(setup.config(), ctx_, *comm, setup.model(), setup.optimizer());
     Random random(3);
     const auto next = [&] { return random_batch(random, setup.model().shape(), 31); };
-    EXPECT_TRUE(step.run(next, 0, 1e-3).finite());
+    EXPECT_TRUE(step.run(next, 0, 1e-3).updated);
     TrainingSetup evaluation(config(), DType::kF32);
     evaluation.allocate(ctx_, Purpose::kEvaluate);
     EXPECT_THROW(evaluation.params().flat_grad(), Error);
