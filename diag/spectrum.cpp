@@ -60,6 +60,21 @@ ChainPlan::ChainPlan(const FactorProduct& product) : dims(product.dims()) {
     }
 }
 
+std::vector<Spectrum> solve_or_flag(const FactorProduct& product,
+                                    const std::function<void(std::vector<Spectrum>&)>& solve) {
+    const auto items = static_cast<size_t>(product.items);
+    std::vector<Spectrum> spectra(items);
+    try {
+        solve(spectra);
+    } catch (const Error& error) {
+        if (error.code() == ExitCode::kNoDevice) throw;
+        spectra.assign(
+            items,
+            {Spectrum::Status::kSolverFailed, {}, error.what(), std::vector<double>(product.factors.size())});
+    }
+    return spectra;
+}
+
 void finish_eigenvalues(std::vector<double>& ascending) {
     std::reverse(ascending.begin(), ascending.end());
     for (double& value : ascending) value = std::max(value, 0.0);

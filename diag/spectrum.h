@@ -10,6 +10,7 @@
 // Everything is fp64 from the first conversion on; Grams square the condition, so that eigenvalues are good
 // to about 1e-15 |P|^2 |S|^2: relative to the largest, not to themselves.
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -140,6 +141,11 @@ struct ChainPlan {
     int64_t widest_left;   ///< largest N_0 ... N_{b-1}: width of a partial product of P; 0 when b = 0
     int64_t widest_right;  ///< likewise of S; 0 when b = L
 };
+
+/// The spectra that `solve` fills in, one per item of the product. An Error flags all of them (kSolverFailed), except
+/// kNoDevice, which is passed on: without its device a solver has no results at all.
+std::vector<Spectrum> solve_or_flag(const FactorProduct& product,
+                                    const std::function<void(std::vector<Spectrum>&)>& solve);
 
 /// Sorts descending, clamps to zero what rounding made negative.
 void finish_eigenvalues(std::vector<double>& ascending);

@@ -81,13 +81,9 @@ class CudaSpectrumSolver final : public SpectrumSolver {
                 for (const float*& source : factor.sources) source = source ? zero : nullptr;
                 if (!factor.gains.empty()) factor.gains.assign(copies, zero);
             }
-            std::vector<Spectrum> spectra(static_cast<size_t>(product.items));
-            try {
-                solve_product(spectra, product, {});
-            } catch (const Error& error) {
-                // solve() will meet it again, and say so of every spectrum.
-                if (error.code() == ExitCode::kNoDevice) throw;
-            }
+            // solve() meets any other error again and flags its spectra.
+            solve_or_flag(product,
+                          [&](std::vector<Spectrum>& spectra) { solve_product(spectra, product, {}); });
         }
     }
 
@@ -100,18 +96,9 @@ class CudaSpectrumSolver final : public SpectrumSolver {
     std::vector<std::vector<Spectrum>> solve(std::span<const FactorProduct> products,
                                              const std::optional<ShuffleKey>& shuffle) override {
         std::vector<std::vector<Spectrum>> spectra;
-        for (const FactorProduct& product : products) {
-            std::vector<Spectrum>& mine = spectra.emplace_back(static_cast<size_t>(product.items));
-            try {
-                solve_product(mine, product, shuffle);
-            } catch (const Error& error) {
-                for (Spectrum& spectrum : mine)
-                    spectrum = {Spectrum::Status::kSolverFailed,
-                                {},
-                                error.what(),
-                                std::vector<double>(product.factors.size())};
-            }
-        }
+        for (const FactorProduct& product : products)
+            spectra.push_back(solve_or_flag(
+                product, [&](std::vector<Spectrum>& mine) { solve_product(mine, product, shuffle); }));
         return spectra;
     }
 
