@@ -13,7 +13,6 @@ namespace {
 
 using std::numbers::pi;
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 /// The root of f, which rises through zero between lo and hi; to the last bit or to `tolerance`.
 template <typename F>
@@ -43,14 +42,6 @@ int64_t MarchenkoPastur::count() const {
     return std::min(rows_, cols_);
 }
 
-double MarchenkoPastur::density(double lambda) const {
-    if (std::isnan(variance_) || std::isnan(lambda)) return kNaN;
-    if (lambda == 0 && lower_ == 0) return kInfinity;
-    if (lambda <= lower_ || lambda >= upper_) return 0;
-    const double n = static_cast<double>(count());  // = beta p
-    return std::sqrt((upper_ - lambda) * (lambda - lower_)) / (2 * pi * n * variance_ * lambda);
-}
-
 // With r = sqrt((lambda_+ - lambda) / (lambda - lambda_-)) the integral of the density from the lower edge is
 //     (1 / (pi beta)) [sqrt(...) / (2 sigma^2 p) + (1 + beta) atan(1 / r) - (1 - beta) atan(s / r)],
 // s = sqrt(lambda_+ / lambda_-) = (1 + sqrt(beta)) / (1 - sqrt(beta)).
@@ -78,32 +69,6 @@ SoftEdge MarchenkoPastur::soft_edge() const {
     const double n = std::sqrt(static_cast<double>(count()));
     const double p = std::sqrt(static_cast<double>(std::max(rows_, cols_)));
     return {upper_, variance_ * (n + p) * std::cbrt(1 / n + 1 / p)};
-}
-
-double MarchenkoPastur::spike_threshold() const {
-    return variance_ * std::sqrt(static_cast<double>(rows_)) * std::sqrt(static_cast<double>(cols_));
-}
-
-double MarchenkoPastur::spike_eigenvalue(double theta_squared) const {
-    if (std::isnan(theta_squared)) return kNaN;
-    if (!(theta_squared > spike_threshold())) return upper_;
-    return (theta_squared + variance_ * static_cast<double>(rows_)) *
-           (1 + variance_ * static_cast<double>(cols_) / theta_squared);
-}
-
-std::vector<DensityPoint> MarchenkoPastur::curve(int points) const {
-    PASTUR_CHECK(points >= 2, "{} points of a density", points);
-    if (!(variance_ > 0)) return {};
-    std::vector<DensityPoint> result;
-    const double middle = (upper_ + lower_) / 2, half = (upper_ - lower_) / 2;
-    if (lower_ > 0) result.push_back({lower_, 0});
-    for (int i = 1; i < points; ++i) {
-        const double t = static_cast<double>(i) / points;
-        const double lambda = middle - half * std::cos(pi * t * t);
-        result.push_back({lambda, density(lambda)});
-    }
-    result.push_back({upper_, 0});
-    return result;
 }
 
 namespace {

@@ -6,7 +6,6 @@
 #include <span>
 #include <vector>
 
-#include "diag/density_point.h"
 #include "diag/tracy_widom.h"
 #include "diag/variance_estimate.h"
 
@@ -31,8 +30,6 @@ class MarchenkoPastur {
 
     double lower_edge() const { return lower_; }
     double upper_edge() const { return upper_; }
-    /// Integrates to 1; infinite at a lower edge of 0.
-    double density(double lambda) const;
     double cdf(double lambda) const;
     /// p in [0, 1]; throws (kUsage) for another p.
     double quantile(double p) const;
@@ -41,16 +38,6 @@ class MarchenkoPastur {
     /// (2001)).
     SoftEdge soft_edge() const;
     double tracy_widom_quantile(double p) const { return soft_edge().quantile(p); }
-    double mean_largest() const { return soft_edge().mean(); }
-
-    /// M + theta u v^T: an eigenvalue leaves the bulk when theta^2 > sigma^2 sqrt(n p), and then lies at
-    /// (theta^2 + sigma^2 n)(theta^2 + sigma^2 p) / theta^2 (Baik, Ben Arous & Peche 2005; Benaych-Georges &
-    /// Nadakuditi 2012). Below threshold: the upper edge.
-    double spike_threshold() const;
-    double spike_eigenvalue(double theta_squared) const;
-
-    /// About `points` points from edge to edge, dense where the density turns vertical, as ProductLaw::curve.
-    std::vector<DensityPoint> curve(int points) const;
 
   private:
     int64_t rows_, cols_;

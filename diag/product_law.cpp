@@ -73,13 +73,6 @@ double ProductLaw::cdf(double lambda) const {
     return unit_->at_x(lambda / s).cdf;
 }
 
-double ProductLaw::quantile(double p) const {
-    if (!(p >= 0 && p <= 1)) fail(ExitCode::kUsage, "quantile {} of a product law", p);
-    if (p == 0) return lower_edge();
-    if (p == 1) return upper_edge();
-    return scale() * unit_->at_cdf(p).x;
-}
-
 // Around the edge x = x_+ + x''(u_+) (u - u_+)^2 / 2, and the density is -Im u / (pi x).
 SoftEdge ProductLaw::soft_edge() const {
     const double s = scale(), x = unit_->upper().x;
@@ -87,36 +80,19 @@ SoftEdge ProductLaw::soft_edge() const {
     return {s * x, s * std::pow(static_cast<double>(count()) * a, -2.0 / 3)};
 }
 
-double ProductLaw::spike_threshold() const {
-    return scale() * unit_->spike(unit_->upper().rho);
-}
-
-double ProductLaw::spike_eigenvalue(double theta_squared) const {
-    const double s = scale();
-    if (std::isnan(s) || std::isnan(theta_squared)) return kNaN;
-    if (!(theta_squared > spike_threshold())) return upper_edge();
-    if (s == 0) return theta_squared;
-    // theta^2 falls as u rises to u_+; far above threshold u is about s / theta^2.
-    double lo = 0, hi = unit_->upper().rho;
-    for (double middle = hi / 2; middle > lo && middle < hi; middle = lo + (hi - lo) / 2)
-        (s * unit_->spike(middle) > theta_squared ? lo : hi) = middle;
-    return theta_squared * unit_->spike_shift(hi);
-}
-
-std::vector<DensityPoint> ProductLaw::curve(int points) const {
-    PASTUR_CHECK(points >= 2, "{} points of a density", points);
+std::vector<LawPoint> ProductLaw::curve(int points) const {
+    PASTUR_CHECK(points >= 2, "a curve of {} points, expected at least 2", points);
     const double s = scale();
     if (!(s > 0)) return {};
-    std::vector<DensityPoint> result;
-    if (lower_edge() > 0) result.push_back({lower_edge(), 0});
+    std::vector<LawPoint> result;
+    if (lower_edge() > 0) result.push_back({lower_edge(), 0, 0});
     for (int i = 1; i < points; ++i) {
-        // Near a diverging lower edge lambda goes like the k-th power of the angle: equal steps would be too
-        // long there.
+        // Near a diverging lower edge lambda goes like the k-th power of the angle: equal steps would be too long.
         const double t = static_cast<double>(i) / points;
-        const auto point = unit_->at_angle(std::numbers::pi * t * t);
-        result.push_back({s * point.x, point.density() / s});
+        const double lambda = s * unit_->at_angle(std::numbers::pi * t * t).x;
+        result.push_back({lambda, density(lambda), cdf(lambda)});
     }
-    result.push_back({upper_edge(), 0});
+    result.push_back({upper_edge(), 0, 1});
     return result;
 }
 

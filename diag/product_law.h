@@ -4,7 +4,7 @@
 #include <memory>
 #include <vector>
 
-#include "diag/density_point.h"
+#include "diag/law_point.h"
 #include "diag/tracy_widom.h"
 
 namespace pastur {
@@ -48,30 +48,16 @@ class ProductLaw {
     /// Of one nonzero eigenvalue; integrates to 1. Infinite at a lower edge of 0.
     double density(double lambda) const;
     double cdf(double lambda) const;
-    /// p in [0, 1]; throws (kUsage) for another p.
-    double quantile(double p) const;
-
     /// The upper edge at this finite size: (N_b a)^(-2/3) with a = sqrt(2 / x''(u_+)) / x_+ is its scale.
     SoftEdge soft_edge() const;
-    /// The largest eigenvalue's quantile, p as tracy_widom_quantile takes it, and its mean.
+    /// The quantile p of the largest eigenvalue, p as tracy_widom_quantile() accepts it, and its mean.
     double tracy_widom_quantile(double p) const { return soft_edge().quantile(p); }
     double mean_largest() const { return soft_edge().mean(); }
-
-    /// M + theta u v^T with unit vectors u, v: with n = N_b and scale s, an eigenvalue leaves the bulk when
-    ///     theta^2 > (s / u_+) prod_{0 < j < L} (1 + c_j u_+)
-    /// (c_b = 1 here, so that a factor of N_b inside the chain counts) and then lies at
-    ///     lambda = theta^2 (1 + c_0 u)(1 + c_L u),    theta^2 = (s / u) prod_{0 < j < L} (1 + c_j u)
-    /// (Benaych-Georges & Nadakuditi, J. Multivar. Anal. 111 (2012), with their D-transform
-    /// (1 + c_0 u)(1 + c_L u) / lambda). For d x m x d, m <= d, theta = t sigma_1 sigma_2 d that is t^2 > 1 +
-    /// 1 / u_+ and d^2 sigma_1^2 sigma_2^2 t^2 (1 + (m / d) / (t^2 - 1))^2. spike_threshold: the smallest
-    /// theta^2. spike_eigenvalue: where it lands; the upper edge below threshold.
-    double spike_threshold() const;
-    double spike_eigenvalue(double theta_squared) const;
 
     /// About `points` points from edge to edge, at steps of phi that shrink towards the lower: dense where
     /// the density turns vertical, so that straight lines between them draw the law. Ascending and finite;
     /// empty when the variance is 0 or not finite.
-    std::vector<DensityPoint> curve(int points) const;
+    std::vector<LawPoint> curve(int points) const;
 
   private:
     class Unit;  // the law of x

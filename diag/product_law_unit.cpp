@@ -35,14 +35,10 @@ double bisect(double lo, double hi, F&& f) {
 
 }  // namespace
 
-// -Im u / (pi x), and that times dx / d delta.
+/// -Im u / (pi x).
 double ProductLaw::Unit::Point::density() const {
     return rho * Angle(delta).sine / (pi * x);
 }
-double ProductLaw::Unit::Point::cdf_slope() const {
-    return rho * Angle(delta).sine / pi * log_x_slope;
-}
-
 ProductLaw::Unit::Unit(std::vector<int64_t> dims) : dims_(std::move(dims)) {
     if (dims_.size() < 2 || *std::min_element(dims_.begin(), dims_.end()) < 1)
         fail(ExitCode::kUsage, "product law of the dimensions {}: it takes two or more, each at least 1",
@@ -145,18 +141,30 @@ ProductLaw::Unit::Point ProductLaw::Unit::at_angle(double delta) const {
     return point(delta, table_[static_cast<size_t>(delta / pi * kCells)].rho);
 }
 
-/// Newton's steps in delta from the first guess, kept inside the cell and between the bounds known so far.
-/// `residual` rises with delta.
-template <typename Residual, typename Slope>
-ProductLaw::Unit::Point ProductLaw::Unit::solve(size_t cell, double delta, Residual residual,
-                                                Slope slope) const {
-    double lo = pi * static_cast<double>(cell) / kCells, hi = pi * static_cast<double>(cell + 1) / kCells;
+ProductLaw::Unit::Point ProductLaw::Unit::at_x(double x) const {
+    const auto above = std::upper_bound(table_.begin() + 1, table_.end() - 1, x,
+                                        [](double v, const Point& p) { return v < p.x; });
+    const size_t cell = static_cast<size_t>(above - table_.begin()) - 1;
+    const double h = pi / kCells, from = table_[cell].x, to = table_[cell + 1].x;
+    double lo = h * static_cast<double>(cell), hi = h * static_cast<double>(cell + 1);
+    // x is smooth in cos delta at an edge where the density vanishes like a square root, and like delta^k at a
+    // lower edge where it diverges.
+    double delta;
+    if (cell == 0 && tied_ > 1)
+        delta = h * std::pow(x / to, 1.0 / tied_);
+    else
+        delta = std::acos(
+            std::clamp(std::cos(lo) + (std::cos(hi) - std::cos(lo)) * (x - from) / (to - from), -1.0, 1.0));
+    // acos can round to an end of the cell.
+    delta = std::clamp(delta, 1e-300, pi * (1 - 1e-15));
+
+    // Newton's method on ln x(delta), which rises with delta; a step that leaves the bracket becomes a bisection.
     Point here = point(delta, table_[cell].rho);
     for (int i = 0; i < 100; ++i) {
-        const double error = residual(here);
+        const double error = std::log(here.x / x);
         (error < 0 ? lo : hi) = here.delta;
-        double step = -error / slope(here);
-        // The step after this one would be about its square, over the distance to the edge.
+        double step = -error / here.log_x_slope;
+        // The next step would be about this one squared, divided by the distance to the edge.
         const bool last = std::abs(step) <= 1e-8 * std::min(here.delta, pi - here.delta);
         if (!last && !(here.delta + step > lo && here.delta + step < hi))
             step = lo + (hi - lo) / 2 - here.delta;
@@ -165,47 +173,6 @@ ProductLaw::Unit::Point ProductLaw::Unit::solve(size_t cell, double delta, Resid
         if (last) break;
     }
     return here;
-}
-
-ProductLaw::Unit::Point ProductLaw::Unit::at_x(double x) const {
-    const auto above = std::upper_bound(table_.begin() + 1, table_.end() - 1, x,
-                                        [](double v, const Point& p) { return v < p.x; });
-    const size_t cell = static_cast<size_t>(above - table_.begin()) - 1;
-    const double h = pi / kCells, from = table_[cell].x, to = table_[cell + 1].x;
-    // x is smooth in cos delta at an edge where the density goes like a square root, and like delta^k at a
-    // diverging one.
-    double guess;
-    if (cell == 0 && tied_ > 1) {
-        guess = h * std::pow(x / to, 1.0 / tied_);
-    } else {
-        const double a = std::cos(h * static_cast<double>(cell)),
-                     b = std::cos(h * static_cast<double>(cell + 1));
-        guess = std::acos(std::clamp(a + (b - a) * (x - from) / (to - from), -1.0, 1.0));
-    }
-    // acos and the ends of the cell may meet in rounding.
-    guess = std::clamp(guess, 1e-300, pi * (1 - 1e-15));
-    return solve(
-        cell, guess, [&](const Point& p) { return std::log(p.x / x); },
-        [](const Point& p) { return p.log_x_slope; });
-}
-
-ProductLaw::Unit::Point ProductLaw::Unit::at_cdf(double p) const {
-    const auto above = std::upper_bound(table_.begin() + 1, table_.end() - 1, p,
-                                        [](double v, const Point& q) { return v < q.cdf; });
-    const size_t cell = static_cast<size_t>(above - table_.begin()) - 1;
-    return solve(
-        cell, pi * (static_cast<double>(cell) + 0.5) / kCells, [&](const Point& q) { return q.cdf - p; },
-        [](const Point& q) { return q.cdf_slope(); });
-}
-
-double ProductLaw::Unit::spike(double u) const {
-    double product = 1 / u;
-    for (size_t j = 1; j + 1 < ratios_.size(); ++j) product *= 1 + ratios_[j] * u;
-    return product;
-}
-
-double ProductLaw::Unit::spike_shift(double u) const {
-    return (1 + ratios_.front() * u) * (1 + ratios_.back() * u);
 }
 
 }  // namespace pastur

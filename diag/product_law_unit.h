@@ -21,7 +21,6 @@ class ProductLaw::Unit {
         double log_rho_slope;  ///< d ln rho / d delta
 
         double density() const;
-        double cdf_slope() const;  ///< d F / d delta
     };
 
     explicit Unit(std::vector<int64_t> dims);
@@ -38,20 +37,12 @@ class ProductLaw::Unit {
     Point at_angle(double delta) const;
     /// lower < x < upper.
     Point at_x(double x) const;
-    /// 0 < p < 1.
-    Point at_cdf(double p) const;
-
-    /// theta^2 / scale of the spike whose eigenvalue lies at u > 0, and that eigenvalue / theta^2.
-    double spike(double u) const;
-    double spike_shift(double u) const;
 
   private:
     double rho_at(double delta, double guess) const;
     Point point(double delta, double rho_guess) const;
     Point lower_edge() const;
     Point upper_edge() const;
-    template <typename Residual, typename Slope>
-    Point solve(size_t cell, double delta, Residual residual, Slope slope) const;
 
     std::vector<int64_t> dims_;
     std::vector<double> ratios_;  ///< c_j of every dimension, 1 for N_b

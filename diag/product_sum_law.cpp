@@ -305,19 +305,19 @@ double ProductSumLaw::cdf(double lambda) const {
     return std::clamp(1 - above, 0.0, 1.0);
 }
 
-std::vector<DensityPoint> ProductSumLaw::curve(int points) const {
-    PASTUR_CHECK(points >= 2, "{} points of a density", points);
+std::vector<LawPoint> ProductSumLaw::curve(int points) const {
+    PASTUR_CHECK(points >= 2, "a curve of {} points, expected at least 2", points);
     if (trivial()) return {};
-    std::vector<DensityPoint> result;
-    if (lower_ > 0) result.push_back({lower_, 0});
+    std::vector<LawPoint> result;
+    if (lower_ > 0) result.push_back({lower_, 0, 0});
     const double low = std::sqrt(lower_), high = std::sqrt(upper_);
     for (int i = 1; i < points; ++i) {
-        // In z, which opens up a lower edge at 0, and denser at both ends.
+        // The steps are in z, which opens up a lower edge at 0, and shrink towards both ends.
         const double t = (1 - std::cos(std::numbers::pi * i / points)) / 2;
         const double lambda = std::pow(low + (high - low) * t, 2);
-        result.push_back({lambda, density(lambda)});
+        result.push_back({lambda, density(lambda), cdf(lambda)});
     }
-    result.push_back({upper_, 0});
+    result.push_back({upper_, 0, 1});
     return result;
 }
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "diag/density_point.h"
+#include "diag/law_point.h"
 #include "diag/tracy_widom.h"
 
 namespace pastur {
@@ -57,7 +57,7 @@ class ProductSumLaw {
     double mean_largest() const { return soft_edge().mean(); }
     /// Points from edge to edge, dense at both; ascending and finite; empty when the variance is 0 or not
     /// finite.
-    std::vector<DensityPoint> curve(int points) const;
+    std::vector<LawPoint> curve(int points) const;
 
   private:
     struct Term {

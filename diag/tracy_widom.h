@@ -5,7 +5,6 @@
 namespace pastur {
 
 inline constexpr double kTracyWidomMean = -1.2065335745820;
-inline constexpr double kTracyWidomStddev = 1.2679830565;
 
 /// The s with F_1(s) = p; p in [0.01, 0.9999]; within 1e-4, from p = 0.9 on within 1e-5.
 /// F_1(s) = det(1 - B_s) on L^2(0, inf), B_s(x, y) = Ai(x + y + s) (Ferrari & Spohn, J. Phys. A 38 (2005)),

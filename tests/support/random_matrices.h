@@ -114,22 +114,13 @@ inline std::vector<double> product_spectrum(const std::vector<Matrix>& factors) 
     return eigenvalues(gram);
 }
 
-/// The spectrum of the product of `factors` plus a spike theta u v^T, from the dense sum, because the sum is
-/// not a product of these factors.
-inline std::vector<double> spiked_spectrum(const std::vector<Matrix>& factors, double theta,
-                                           std::mt19937_64& engine) {
-    Matrix m = factors[0];
-    for (size_t i = 1; i < factors.size(); ++i) m = multiply(m, factors[i]);
-    Matrix u = gaussian(m.rows, 1, engine), v = gaussian(m.cols, 1, engine);
-    const auto length = [](const Matrix& x) {
-        return std::sqrt(std::inner_product(x.values.begin(), x.values.end(), x.values.begin(), 0.0));
-    };
-    const double scale = theta / length(u) / length(v);
-    for (int64_t i = 0; i < m.rows; ++i)
-        for (int64_t j = 0; j < m.cols; ++j)
-            m.values[static_cast<size_t>(i * m.cols + j)] +=
-                scale * u.values[static_cast<size_t>(i)] * v.values[static_cast<size_t>(j)];
-    return eigenvalues(multiply(m, m, m.rows > m.cols, m.rows <= m.cols));
+/// The lambda at which a law's distribution function is p, to the last bit.
+template <typename Law>
+double quantile(const Law& law, double p) {
+    double lo = law.lower_edge(), hi = law.upper_edge();
+    for (double middle = lo + (hi - lo) / 2; middle > lo && middle < hi; middle = lo + (hi - lo) / 2)
+        (law.cdf(middle) < p ? lo : hi) = middle;
+    return hi;
 }
 
 /// Nodes and weights of Gauss-Legendre quadrature on [a, b].

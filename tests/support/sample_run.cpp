@@ -52,19 +52,29 @@ std::vector<double> eigenvalues(int64_t n, int64_t step, int64_t layer) {
     return values;
 }
 
+/// What a record says of its null's law, whose bulk ends at 1 for the product null. mla-decoupled has the law of a
+/// sum, with a ratio of its terms' strengths that grows with the step.
+std::string law_fields(const SampleRun& run, int64_t step, int64_t n, const std::string& null) {
+    const int64_t width = run.heads * run.head_dim;
+    if (null == "mp") return fmt::format("\"rows\":{0},\"cols\":{0},\"bulk_edge\":0.55,", width);
+    if (run.variant == "mla-decoupled")
+        return fmt::format(
+            "\"dims\":[{0},{1},{0}],\"bulk_edge\":1.0,\"terms\":["
+            "{{\"matrix\":\"qk_content\",\"dims\":[{0},{2},{0}],\"variance_product\":0.5}},"
+            "{{\"matrix\":\"qk_rope\",\"dims\":[{0},{2},{0}],\"variance_product\":{3}}}],",
+            width, n, n / 2, 1 + static_cast<double>(step) / 10);
+    // The product law of factors d x n and n x d ends near 6.75 d^2 for a layer, 3.9 d^2 for a head below.
+    return fmt::format("\"dims\":[{0},{1},{0}],\"variance_product\":{2},\"bulk_edge\":1.0,", width, n,
+                       1 / ((n == width ? 6.75 : 3.9) * static_cast<double>(width * width)));
+}
+
 std::string record(const SampleRun& run, int64_t step, int64_t layer, int64_t head, const char* null) {
     const int64_t width = run.heads * run.head_dim, n = head < 0 ? width : run.head_dim;
     const std::vector<double> values = eigenvalues(n, step, layer);
     const double trace = std::accumulate(values.begin(), values.end(), 0.0);
     double squares = 0;
     for (const double value : values) squares += value * value;
-    const bool product = std::string(null) == "product";
-    // The product law of factors d x n and n x d ends near 6.75 n d (for a head below); this scales it to 1.
-    const std::string law =
-        product ? fmt::format("\"dims\":[{},{},{}],\"variance_product\":{},\"bulk_edge\":1.0,", width, n,
-                              width, 1 / ((head < 0 ? 6.75 : 3.9) * static_cast<double>(width * width)))
-                : fmt::format("\"rows\":{},\"cols\":{},", width, width);
-    const double edge = product ? 1.05 : 0.6;
+    const double edge = std::string(null) == "product" ? 1.05 : 0.6;
     const auto outliers = static_cast<int64_t>(values.front() > edge);
     return fmt::format(
         "{{\"v\":1,\"step\":{},\"layer\":{},\"head\":{},\"matrix\":\"qk\",\"null\":\"{}\",\"n\":{},{}"
@@ -73,7 +83,7 @@ std::string record(const SampleRun& run, int64_t step, int64_t layer, int64_t he
         "\"outlier_energy\":{},\"stable_rank\":{},\"participation_ratio\":{},\"entropy_rank\":{},\"alpha\":2."
         "5,"
         "\"alpha_xmin\":0.1,\"ks\":0.05,\"not_known_yet\":[1,2]}}\n",
-        step, layer, head, null, n, law, values.front(), edge, outliers,
+        step, layer, head, null, n, law_fields(run, step, n, null), values.front(), edge, outliers,
         static_cast<double>(outliers) * values.front() / trace, trace / values.front(),
         trace * trace / squares, trace * trace / squares * 1.2);
 }

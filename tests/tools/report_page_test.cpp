@@ -16,7 +16,7 @@ class ReportPage : public test::CommandLine {
         if (std::system("command -v chromium > /dev/null 2>&1") != 0)
             GTEST_SKIP() << "chromium is not installed";
         write_sample_run(file("a"), {});
-        write_sample_run(file("b"), {.variant = "mla-prerope", .ended = false});
+        write_sample_run(file("b"), {.variant = "mla-decoupled", .ended = false});
         write_sample_run(file("plain"), {.measured = {}});
     }
 

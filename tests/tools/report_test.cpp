@@ -5,9 +5,11 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "diag/product_sum_law.h"
 #include "tests/support/command_line.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/sample_run.h"
+#include "tools/pastur/report/report_laws.h"
 #include "tools/pastur/report/report_page.h"
 #include "tools/pastur/report/report_run.h"
 #include "tools/pastur/report/report_spectra.h"
@@ -189,6 +191,108 @@ TEST(ReportPayload, HoldsTheEigenvaluesOfTheFiles) {
     std::string packed;
     for (const int64_t step : files.steps()) packed += pack_spectra(files.read(heads, step), heads.n);
     EXPECT_EQ(payload["blobs"][shown["blob"].get<size_t>()], base64(std::as_bytes(std::span(packed))));
+}
+
+/// The floats of one of the payload's base64 blobs.
+std::vector<float> floats_of(const nlohmann::ordered_json& payload, const nlohmann::ordered_json& index) {
+    const std::string text = payload["blobs"][index.get<size_t>()];
+    std::string bytes;
+    for (size_t i = 0; i < text.size(); i += 4) {
+        uint32_t group = 0;
+        for (size_t j = 0; j < 4; ++j) {
+            const std::string_view digits =
+                "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+            const size_t digit = digits.find(text[i + j]);
+            group = group << 6 | static_cast<uint32_t>(digit == std::string_view::npos ? 0 : digit);
+        }
+        for (int shift = 16; shift >= 0; shift -= 8) bytes += static_cast<char>(group >> shift & 255);
+    }
+    std::vector<float> values(bytes.size() / sizeof(float));
+    std::memcpy(values.data(), bytes.data(), values.size() * sizeof(float));
+    return values;
+}
+
+TEST(ReportPayload, CarriesTheLawOfEveryNullOnce) {
+    const test::TempFolder folder;
+    write_sample_run(folder.path() / "a", {});
+    write_sample_run(folder.path() / "b", {.variant = "mla-decoupled"});
+    write_sample_run(folder.path() / "c", {});
+    const auto payload =
+        report_payload({folder.path() / "a", folder.path() / "b", folder.path() / "c"}, kRoom);
+    // mha's layer and head, mp's 24 x 24; of the sum the ratios at four steps, of layer and head.
+    ASSERT_EQ(payload["laws"].size(), 3u + 2 * 4);
+    const auto grid = [&](int run, const char* null, bool per_head) {
+        for (const auto& candidate : payload["runs"][static_cast<size_t>(run)]["metrics"])
+            if (candidate["null"] == null && candidate["perHead"] == per_head) return candidate;
+        return nlohmann::ordered_json();
+    };
+    const auto expect_curve = [&](size_t index, const auto& law) {
+        const auto& json = payload["laws"][index];
+        EXPECT_EQ(json["count"], law.count());
+        EXPECT_NEAR(json["lower"], law.lower_edge() / law.upper_edge(), 1e-6);
+        EXPECT_NEAR(json["band"][0], law.tracy_widom_quantile(0.01) / law.upper_edge(), 1e-6);
+        EXPECT_NEAR(json["band"][1], law.tracy_widom_quantile(0.99) / law.upper_edge(), 1e-6);
+        const std::vector<float> points = floats_of(payload, json["points"]);
+        const size_t n = points.size() / 3;
+        EXPECT_GE(n, 90u);
+        EXPECT_LE(points.size() * 4, 4096u);
+        for (size_t i = 5; i < n; i += 10) {
+            const double lambda = static_cast<double>(points[i]) * law.upper_edge();
+            EXPECT_NEAR(points[n + i] / (law.density(lambda) * law.upper_edge()), 1, 1e-3) << i;
+            EXPECT_NEAR(points[2 * n + i], law.cdf(lambda), 1e-5) << i;
+        }
+    };
+    expect_curve(grid(0, "product", false)["law"], ProductLaw({24, 24, 24}, 1));
+    expect_curve(grid(0, "product", true)["law"], ProductLaw({24, 8, 24}, 1));
+    expect_curve(grid(0, "mp", false)["law"], ProductLaw({24, 24}, 1));
+    for (const char* null : {"product", "mp"})
+        for (const bool per_head : {false, true})
+            EXPECT_EQ(grid(0, null, per_head)["law"], grid(2, null, per_head)["law"]);
+    const auto sum = grid(1, "product", true);
+    EXPECT_FALSE(sum.contains("law"));
+    const std::vector<float> indices = floats_of(payload, sum["lawByRecord"]);
+    ASSERT_GE(indices.size(), 4u * 2 * 3);
+    for (size_t step = 0; step < 4; ++step) {
+        const double ratio = (1 + sum["steps"][step].get<double>() / 10) / 0.5;
+        const double rounded = std::exp(std::round(std::log(ratio) * 32) / 32);
+        for (size_t record = 0; record < 6; ++record)
+            EXPECT_EQ(indices[step * 6 + record], indices[step * 6]);
+        expect_curve(static_cast<size_t>(indices[step * 6]),
+                     ProductSumLaw({{{24, 4, 24}, 1}, {{24, 4, 24}, rounded}}));
+    }
+}
+
+TEST(ReportPayload, HasNoLawForChainsThatAreNone) {
+    MetricGrid grid{"qk", "product", false, {}, {0}, {0}, {-1}, {}, {}, {}};
+    LawCurves laws;
+    const auto has_law = [&](std::vector<std::vector<int64_t>> chains, std::vector<float> variances) {
+        grid.chains = std::move(chains);
+        grid.variances.clear();
+        for (const float variance : variances) grid.variances.push_back({variance});
+        const GridLaws own = laws.add(grid);
+        return own.shared || (!own.by_record.empty() && !std::isnan(own.by_record[0]));
+    };
+    EXPECT_TRUE(has_law({{8, 4, 8}}, {}));
+    EXPECT_TRUE(has_law({{8, 4, 8}, {8, 2, 8}}, {1, 2}));
+    EXPECT_FALSE(has_law({}, {}));
+    for (const std::vector<int64_t>& dims : {std::vector<int64_t>{}, {8}, {8, 0}, {-8, 8}, {8, INT64_MAX}})
+        EXPECT_FALSE(has_law({dims}, {}));
+    EXPECT_FALSE(has_law({{8, 4, 8}, {8, 2, 9}}, {1, 2}));
+    for (const float variance : {0.0f, -1.0f, NAN, INFINITY, 1e30f})
+        EXPECT_FALSE(has_law({{8, 4, 8}, {8, 2, 8}}, {1, variance})) << variance;
+}
+
+TEST(ReportPayload, BoundsTheNumberOfLaws) {
+    MetricGrid grid{"qk", "product", false, {{16, 4, 16}, {16, 2, 16}}, {}, {0}, {-1}, {}, {{}, {}}, {}};
+    for (int step = 0; step < 2000; ++step) {
+        grid.steps.push_back(step);
+        grid.variances[0].push_back(1);
+        grid.variances[1].push_back(static_cast<float>(std::exp((step - 1000) / 50.0)));
+    }
+    LawCurves laws;
+    laws.add(grid);
+    EXPECT_LE(laws.curves().size(), 257u);
+    EXPECT_GE(laws.curves().size(), 200u);
 }
 
 /// What the page makes of pack_spectra() (tools/report/data.js), in C++.

@@ -49,10 +49,11 @@ class Grid {
   has(name) { return name in this.metrics; }
   // Returns NaN if there is no such record.
   get(name, step, layer, head) {
-    if (!this.has(name)) return NaN;
+    return this.has(name) ? this.at(floats(this.metrics[name]), step, layer, head) : NaN;
+  }
+  at(values, step, layer, head) {
     const s = this.steps.indexOf(step), l = this.layers.indexOf(layer), h = this.heads.indexOf(head);
-    if (s < 0 || l < 0 || h < 0) return NaN;
-    return floats(this.metrics[name])[(s * this.layers.length + l) * this.heads.length + h];
+    return s < 0 || l < 0 || h < 0 ? NaN : values[(s * this.layers.length + l) * this.heads.length + h];
   }
 }
 
@@ -94,9 +95,6 @@ const runs = payload.runs.map((json, index) => ({
                                 spectra: json.spectra.map((spectra) => new Spectra(spectra)),
                                 recipe: parseConfig(json.config),
                               }));
-
-for (const run of runs)
-  for (const grid of run.grids) grid.siblings = run.grids;
 
 const isHead = (head) => head >= 0;
 function gridOf(run, matrix, nul, perHead) {

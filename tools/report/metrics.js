@@ -103,12 +103,12 @@ const availableMetrics = Object.keys(metrics).filter(
         (g) => Number.isFinite(rawValue(g, id, last(g.steps), g.layers[0], g.heads[0])) ||
             Number.isFinite(rawValue(g, id, g.steps[0], last(g.layers), last(g.heads)))));
 
-// The record of the same matrix that knows the law of its noise: the product null's, else Marchenko-Pastur's
-// of a single weight, which is no product. A sum of products has a law for every ratio of its variances: too
-// many to compute for a whole run.
+// The grid of the same matrix whose null is the law of its noise: `product`, or `mp` for a single weight, which is
+// not a product. Not a sum of products: its laws are rounded to the ratio of its terms, close enough for a curve
+// but not for an excess.
 function noiseRecord(run, matrix, perHead) {
   const product = gridOf(run, matrix, 'product', perHead);
-  if (product && Array.isArray(product.law.dims) && !product.law.terms) return product;
+  if (product && product.law !== undefined) return product;
   return matrix.startsWith('qk') ? null : gridOf(run, matrix, 'mp', perHead) || null;
 }
 

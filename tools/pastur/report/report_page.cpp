@@ -9,9 +9,9 @@ namespace pastur {
 namespace {
 
 /// Scripts in the order in which they depend on each other.
-constexpr std::string_view kScripts[] = {
-    "data.js",    "laws.js",     "sum_law.js", "draw.js",   "heatmap.js",  "controls.js", "loss.js",
-    "metrics.js", "spectrum.js", "history.js", "tables.js", "selftest.js", "main.js"};
+constexpr std::string_view kScripts[] = {"data.js",     "laws.js",   "draw.js",     "heatmap.js",
+                                         "controls.js", "loss.js",   "metrics.js",  "spectrum.js",
+                                         "history.js",  "tables.js", "selftest.js", "main.js"};
 
 std::string_view asset(std::string_view name) {
     for (const ReportAsset& candidate : report_assets())

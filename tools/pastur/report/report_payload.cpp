@@ -10,6 +10,7 @@
 #include <set>
 
 #include "engine/train/environment.h"
+#include "tools/pastur/report/report_laws.h"
 #include "tools/pastur/report/report_page.h"
 #include "tools/pastur/report/report_run.h"
 #include "tools/pastur/report/report_spectra.h"
@@ -87,9 +88,9 @@ Json run_json(ReportRun& run, size_t curve_rows) {
 }
 
 Json grid_json(const MetricGrid& grid, Blobs& blobs) {
-    Json json = {{"matrix", grid.matrix}, {"null", grid.null},      {"perHead", grid.per_head},
-                 {"law", grid.law},       {"steps", grid.steps},    {"layers", grid.layers},
-                 {"heads", grid.heads},   {"flagged", grid.flagged}};
+    Json json = {{"matrix", grid.matrix},  {"null", grid.null},     {"perHead", grid.per_head},
+                 {"steps", grid.steps},    {"layers", grid.layers}, {"heads", grid.heads},
+                 {"flagged", grid.flagged}};
     Json metrics = Json::object();
     for (const auto& [name, values] : grid.metrics)
         metrics[name] = blobs.add(std::as_bytes(std::span(values)));
@@ -138,6 +139,27 @@ std::vector<std::vector<int64_t>> add_metrics(Json& runs, const std::vector<std:
                 kept[i].size(), all.size()));
     }
     return kept;
+}
+
+/// Adds to every grid of the page the law of its null: "law", an index into the list of laws that is returned, or
+/// "lawByRecord", a blob of such indices.
+Json add_laws(Json& runs, const std::vector<std::vector<MetricGrid>>& grids, Blobs& blobs) {
+    LawCurves laws;
+    for (size_t run = 0; run < grids.size(); ++run)
+        for (size_t i = 0; i < grids[run].size(); ++i) {
+            Json& json = runs[run]["metrics"][i];
+            const GridLaws own = laws.add(at_steps(grids[run][i], json["steps"].get<std::vector<int64_t>>()));
+            if (own.shared) json["law"] = *own.shared;
+            if (!own.by_record.empty())
+                json["lawByRecord"] = blobs.add(std::as_bytes(std::span(own.by_record)));
+        }
+    Json list = Json::array();
+    for (const LawCurve& curve : laws.curves())
+        list.push_back({{"count", curve.count},
+                        {"lower", short_number(curve.lower_edge)},
+                        {"band", {short_number(curve.largest_low), short_number(curve.largest_high)}},
+                        {"points", blobs.add(std::as_bytes(std::span(curve.points)))}});
+    return list;
 }
 
 /// The steps with eigenvalues that also have metrics on the page, which hold the edge of their null; all
@@ -286,12 +308,16 @@ nlohmann::ordered_json report_payload(const std::vector<std::filesystem::path>& 
     Blobs blobs;
     const auto measured = add_metrics(
         runs, grids, static_cast<size_t>(kMetricShare * static_cast<double>(budget)), blobs, sources);
+    Json laws = add_laws(runs, grids, blobs);
     // The notes are not written yet: leave them, and the indices of the grids, some room.
-    const size_t used = runs.dump(-1, ' ', false, Json::error_handler_t::replace).size() + blobs.bytes() +
-                        folders.size() * 4096;
+    const size_t used = runs.dump(-1, ' ', false, Json::error_handler_t::replace).size() +
+                        laws.dump().size() + blobs.bytes() + folders.size() * 4096;
     add_spectra(runs, files, measured, budget > used ? budget - used : 0, blobs, sources);
     for (size_t i = 0; i < sources.size(); ++i) runs[i]["notes"] = sources[i].notes;
-    return {{"version", version()}, {"runs", std::move(runs)}, {"blobs", blobs.json()}};
+    return {{"version", version()},
+            {"runs", std::move(runs)},
+            {"laws", std::move(laws)},
+            {"blobs", blobs.json()}};
 }
 
 }  // namespace pastur

@@ -20,10 +20,20 @@ namespace {
 
 /// Fields of a record that the page draws. Those that follow from them (gap, ratio, soft rank, fraction) it
 /// computes itself.
-constexpr const char* kMetricNames[] = {
-    "lambda_max",   "lambda_plus",   "lambda_minus", "bulk_edge", "variance_product",
-    "sigma2",       "outlier_count", "stable_rank",  "alpha",     "participation_ratio",
-    "entropy_rank", "alpha_xmin",    "ks",           "n",         "outlier_energy"};
+constexpr const char* kMetricNames[] = {"lambda_max",
+                                        "lambda_plus",
+                                        "lambda_minus",
+                                        "bulk_edge",
+                                        "sigma2",
+                                        "outlier_count",
+                                        "stable_rank",
+                                        "alpha",
+                                        "participation_ratio",
+                                        "entropy_rank",
+                                        "outlier_energy",
+                                        "alpha_xmin",
+                                        "ks",
+                                        "n"};
 constexpr size_t kMetricCount = std::size(kMetricNames);
 
 struct Cell {
@@ -33,6 +43,7 @@ struct Cell {
 };
 struct Record {
     std::array<float, kMetricCount> metrics;
+    std::vector<float> variances;  ///< as MetricGrid::variances
     nlohmann::json flags;
 };
 struct GridKey {
@@ -43,7 +54,7 @@ struct GridKey {
     }
 };
 struct Records {
-    nlohmann::ordered_json law = nlohmann::ordered_json::object();
+    std::vector<std::vector<int64_t>> chains;
     std::map<Cell, Record> cells;
 };
 
@@ -57,6 +68,30 @@ std::string text_of(const nlohmann::json& object, const char* key) {
     return value != object.end() && value->is_string() ? value->get<std::string>() : std::string();
 }
 
+std::vector<int64_t> integers_of(const nlohmann::json& object, const char* key) {
+    std::vector<int64_t> list;
+    if (const auto value = object.find(key); value != object.end() && value->is_array())
+        for (const nlohmann::json& item : *value)
+            list.push_back(item.is_number_integer() ? item.get<int64_t>() : 0);
+    return list;
+}
+
+/// Where a record says which law its null has. Keeps what is there: LawCurves checks it.
+void read_law(const nlohmann::json& json, const std::string& null, Records& records, Record& record) {
+    const auto terms = json.find("terms");
+    if (null == "mp") {
+        records.chains = {{integer_of(json, "rows").value_or(0), integer_of(json, "cols").value_or(0)}};
+    } else if (null == "product" && terms != json.end() && terms->is_array()) {
+        records.chains.clear();
+        for (const nlohmann::json& term : *terms) {
+            records.chains.push_back(integers_of(term, "dims"));
+            record.variances.push_back(static_cast<float>(number_of(term, "variance_product")));
+        }
+    } else if (null == "product") {
+        records.chains = {integers_of(json, "dims")};
+    }
+}
+
 /// False when the record lacks one of the keys that say what it is about.
 bool add_record(const nlohmann::json& json, std::map<GridKey, Records>& grids) {
     const auto step = integer_of(json, "step"), layer = integer_of(json, "layer"),
@@ -64,9 +99,9 @@ bool add_record(const nlohmann::json& json, std::map<GridKey, Records>& grids) {
     const GridKey key{text_of(json, "matrix"), text_of(json, "null"), head.value_or(-1) >= 0};
     if (!step || !layer || !head || key.matrix.empty() || key.null.empty()) return false;
     Records& records = grids[key];
-    for (const char* name : {"dims", "terms", "rows", "cols"})
-        if (const auto value = json.find(name); value != json.end()) records.law[name] = *value;
     Record& record = records.cells[{*step, *layer, *head}];
+    record = {};
+    read_law(json, key.null, records, record);
     for (size_t i = 0; i < kMetricCount; ++i)
         record.metrics[i] = static_cast<float>(number_of(json, kMetricNames[i]));
     const auto flags = json.find("flags");
@@ -78,6 +113,12 @@ size_t index_in(const std::vector<int64_t>& sorted, int64_t value) {
     return static_cast<size_t>(std::lower_bound(sorted.begin(), sorted.end(), value) - sorted.begin());
 }
 
+size_t index_of(const MetricGrid& grid, const Cell& cell) {
+    const size_t row =
+        index_in(grid.steps, cell.step) * grid.layers.size() + index_in(grid.layers, cell.layer);
+    return row * grid.heads.size() + index_in(grid.heads, cell.head);
+}
+
 void check_is_grid(const MetricGrid& grid, size_t records, const std::filesystem::path& file) {
     const size_t cells = grid.steps.size() * grid.layers.size() * grid.heads.size();
     if (cells > 16 * records + 4096)
@@ -86,7 +127,7 @@ void check_is_grid(const MetricGrid& grid, size_t records, const std::filesystem
 }
 
 MetricGrid make_grid(const GridKey& key, Records& records, const std::filesystem::path& file) {
-    MetricGrid grid{key.matrix, key.null, key.per_head, std::move(records.law), {}, {}, {}, {}, {}};
+    MetricGrid grid{key.matrix, key.null, key.per_head, std::move(records.chains), {}, {}, {}, {}, {}, {}};
     std::set<int64_t> steps, layers, heads;
     for (const auto& [cell, record] : records.cells) {
         steps.insert(cell.step);
@@ -102,13 +143,15 @@ MetricGrid make_grid(const GridKey& key, Records& records, const std::filesystem
         std::vector<float> values(cells, NAN);
         bool any = false;
         for (const auto& [cell, record] : records.cells) {
-            const size_t row =
-                index_in(grid.steps, cell.step) * layers.size() + index_in(grid.layers, cell.layer);
-            values[row * heads.size() + index_in(grid.heads, cell.head)] = record.metrics[i];
+            values[index_of(grid, cell)] = record.metrics[i];
             any = any || std::isfinite(record.metrics[i]);
         }
         if (any) grid.metrics[kMetricNames[i]] = std::move(values);
     }
+    if (grid.chains.size() > 1) grid.variances.assign(grid.chains.size(), std::vector<float>(cells, NAN));
+    for (const auto& [cell, record] : records.cells)
+        for (size_t i = 0; i < std::min(grid.variances.size(), record.variances.size()); ++i)
+            grid.variances[i][index_of(grid, cell)] = record.variances[i];
     for (const auto& [cell, record] : records.cells)
         if (!record.flags.empty())
             grid.flagged.push_back(
@@ -178,14 +221,16 @@ MetricGrid at_steps(const MetricGrid& grid, const std::vector<int64_t>& steps) {
     MetricGrid picked = grid;
     picked.steps = steps;
     const size_t row = grid.layers.size() * grid.heads.size();
-    for (auto& [name, values] : picked.metrics) {
+    const auto pick = [&](std::vector<float>& values) {
         std::vector<float> kept;
         for (const int64_t step : steps) {
             const auto begin = values.begin() + static_cast<int64_t>(index_in(grid.steps, step) * row);
             kept.insert(kept.end(), begin, begin + static_cast<int64_t>(row));
         }
         values = std::move(kept);
-    }
+    };
+    for (auto& [name, values] : picked.metrics) pick(values);
+    for (std::vector<float>& values : picked.variances) pick(values);
     return picked;
 }
 

@@ -13,9 +13,12 @@ namespace pastur {
 struct MetricGrid {
     std::string matrix, null;
     bool per_head = false;
-    nlohmann::ordered_json law;  ///< dims, or rows and cols: what a null's density is drawn from
+    /// Dimensions of the products whose sum the null is the law of; {rows, cols} for mp; none: no law in closed form.
+    std::vector<std::vector<int64_t>> chains;
     std::vector<int64_t> steps, layers, heads;          ///< ascending; heads: {-1} unless per_head
     std::map<std::string, std::vector<float>> metrics;  ///< steps x layers x heads; NaN: no such record
+    /// The variance product of each chain: steps x layers x heads. Empty where there is only one chain.
+    std::vector<std::vector<float>> variances;
     std::vector<nlohmann::ordered_json>
         flagged;  ///< {step, layer, head, flags} of the records that have flags
 };
