@@ -25,9 +25,6 @@ class Parameters {
     int64_t compute_bytes() const;
     /// with_gradients = false: for evaluation only.
     void allocate(Context& ctx, bool with_gradients);
-    /// Instead of allocate(): master weights alone, in `memory` of master_bytes(), which the caller owns and
-    /// whose contents stay as they are.
-    void place(std::byte* memory) { master_ = Buffer::borrow(memory, master_bytes()); }
 
     /// What kernels read: matrices in the compute dtype, norm weights in fp32.
     Tensor value(GroupId id) const;

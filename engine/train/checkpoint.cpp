@@ -17,41 +17,20 @@ constexpr const char* kStateFile = "state.json";
 constexpr const char* kRecipeKey = "recipe";
 constexpr int64_t kStateLimit = 1 << 20;
 
-/// Sources that download one tensor after the other through `host`.
-TensorSource device_source(Context& ctx, const std::string& name, Tensor tensor, std::vector<float>& host) {
-    TensorSource source;
-    source.name = name;
-    for (int i = 0; i < tensor.rank(); ++i) source.shape.push_back(tensor.size(i));
-    source.bytes = [&ctx, &host, tensor] {
-        host.resize(static_cast<size_t>(tensor.numel()));
-        download(ctx, as_tensor(std::span(host)), tensor);
-        return std::as_bytes(std::span(host));
-    };
-    return source;
-}
-
 void read_tensor(Context& ctx, const SafetensorsFile& file, const std::string& name, Tensor into) {
     upload(ctx, into, file.tensor(name, DType::kF32, into.shape()));
 }
 
 }  // namespace
 
-void write_checkpoint_files(const std::filesystem::path& folder, Context& ctx, const Config& config,
-                            const Parameters& params, const AdamW& optimizer, const TrainState& state) {
-    std::vector<float> host;
-    std::vector<TensorSource> weights, moments;
-    for (const Param& param : params.table().params()) {
-        weights.push_back(device_source(ctx, param.name, params.master(param), host));
-        if (!optimizer.owns_all()) continue;
-        moments.push_back(device_source(ctx, param.name + ".exp_avg", optimizer.first_moment(param), host));
-        moments.push_back(
-            device_source(ctx, param.name + ".exp_avg_sq", optimizer.second_moment(param), host));
-    }
-    write_safetensors(folder / kModelFile, weights, {{"format", "pt"}, {kRecipeKey, to_toml(config)}});
-    if (optimizer.owns_all())
-        write_safetensors(folder / kOptimizerFile, moments, {{"step", std::to_string(state.step)}});
+void write_checkpoint_files(const std::filesystem::path& folder, const Config& config,
+                            const CheckpointImage& image, const TrainState& state) {
+    write_host_tensors(folder / kModelFile, image.weights(),
+                       {{"format", "pt"}, {kRecipeKey, to_toml(config)}});
+    if (image.divided())
+        write_moment_parts(folder, image, 0, state.step);
     else
-        write_moment_parts(folder, ctx, params.table(), optimizer, 0, state.step);
+        write_host_tensors(folder / kOptimizerFile, image.moments(), {{"step", std::to_string(state.step)}});
     const nlohmann::ordered_json json = {{"v", 1},
                                          {"step", state.step},
                                          {"tokens", state.tokens},

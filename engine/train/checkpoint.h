@@ -4,14 +4,14 @@
 // (counters, data fingerprint).
 #include <filesystem>
 
-#include "engine/train/optimizer.h"
+#include "engine/train/checkpoint_image.h"
 #include "engine/train/train_state.h"
 
 namespace pastur {
 
-/// Writes rank 0's files into `folder`: all but the other ranks' parts of the moments. Throws (kIo).
-void write_checkpoint_files(const std::filesystem::path& folder, Context& ctx, const Config& config,
-                            const Parameters& params, const AdamW& optimizer, const TrainState& state);
+/// Writes rank 0's files into `folder`: everything except the other ranks' parts of the moments. Throws (kIo).
+void write_checkpoint_files(const std::filesystem::path& folder, const Config& config,
+                            const CheckpointImage& image, const TrainState& state);
 
 /// The reverse. Every tensor must be there with its shape; throws (kCorruptData, kMissingInput).
 void read_checkpoint_files(const std::filesystem::path& folder, Context& ctx, Parameters& params,

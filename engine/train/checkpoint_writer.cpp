@@ -15,41 +15,14 @@ double milliseconds_since(CheckpointWriter::Clock::time_point begin) {
 
 }  // namespace
 
-/// What a rank writes, on the host, as the model lays it out: moments, and rank 0 the master weights.
-struct CheckpointWriter::HostCopy {
-    HostCopy(const TrainConfig& config, const Parameters& original, const AdamW& moments, bool with_weights,
-             Buffer host)
-        : memory(std::move(host)), has_weights(with_weights), params(DType::kF32), optimizer(config, params) {
-        params.table() = original.table();
-        if (!moments.owns_all()) optimizer.own(moments.owned());
-        if (has_weights) params.place(memory.data());
-        optimizer.place(memory.data() + (has_weights ? params.master_bytes() : 0));
-    }
-    void take(Context& device, const Parameters& weights, const AdamW& moments) {
-        if (has_weights) begin_download(device, params.flat_master(), weights.flat_master());
-        begin_download(device, optimizer.first_moments(), moments.first_moments());
-        begin_download(device, optimizer.second_moments(), moments.second_moments());
-        synchronize(device);
-    }
-    Buffer memory;
-    bool has_weights;
-    Parameters params;
-    AdamW optimizer;
-};
-
 CheckpointWriter::CheckpointWriter(CheckpointStore& store, const Config& config)
     : store_(store), config_(config) {}
-
-int64_t CheckpointWriter::planned_bytes(const Parameters& params, const AdamW& optimizer, int rank) {
-    if (rank > 0 && optimizer.owns_all()) return 0;
-    return (rank == 0 ? params.master_bytes() : 0) + optimizer.state_bytes();
-}
 
 bool CheckpointWriter::allocate(Context& ctx, const Parameters& params, const AdamW& optimizer, int rank,
                                 int ranks) {
     rank_ = rank;
     ranks_ = ranks;
-    const int64_t bytes = planned_bytes(params, optimizer, rank);
+    const int64_t bytes = CheckpointImage::planned_bytes(params, optimizer, rank);
     if (bytes == 0) return true;
     Buffer memory = allocate_host(ctx, bytes);
     const bool fast = memory.data() != nullptr;
@@ -57,7 +30,7 @@ bool CheckpointWriter::allocate(Context& ctx, const Parameters& params, const Ad
         Context host = make_context(Device::kCpu);
         memory = pastur::allocate(host, bytes);
     }
-    copy_ = std::make_unique<HostCopy>(config_.train, params, optimizer, rank == 0, std::move(memory));
+    image_.emplace(params, optimizer, rank, std::move(memory));
     return fast;
 }
 
@@ -69,8 +42,8 @@ CheckpointWriter::~CheckpointWriter() {
 void CheckpointWriter::start(Context& ctx, const Parameters& params, const AdamW& optimizer,
                              const TrainState& state, Clock::time_point begin) {
     PASTUR_CHECK(!writing_.valid(), "checkpoint of step {}: the one before is not drained", state.step);
-    PASTUR_CHECK(copy_, "checkpoint of step {}: no memory was taken", state.step);
-    copy_->take(ctx, params, optimizer);
+    PASTUR_CHECK(image_, "checkpoint of step {}: no memory was taken", state.step);
+    image_->take(ctx, params, optimizer);
     const double blocking_ms = milliseconds_since(begin);
     writing_ = std::async(std::launch::async, [this, state, begin, blocking_ms] {
         const std::filesystem::path path = write(state);
@@ -79,15 +52,14 @@ void CheckpointWriter::start(Context& ctx, const Parameters& params, const AdamW
 }
 
 std::filesystem::path CheckpointWriter::write(const TrainState& state) const {
-    Context one_thread = CpuContext(1);  // the others are for training
     if (rank_ > 0) {
         const std::filesystem::path folder = store_.temporary_folder(state.step);
-        write_moment_parts(folder, one_thread, copy_->params.table(), copy_->optimizer, rank_, state.step);
+        write_moment_parts(folder, *image_, rank_, state.step);
         return folder;
     }
-    const bool divided = !copy_->optimizer.owns_all();
+    const bool divided = image_->divided();
     const auto fill = [&](const std::filesystem::path& folder) {
-        write_checkpoint_files(folder, one_thread, config_, copy_->params, copy_->optimizer, state);
+        write_checkpoint_files(folder, config_, *image_, state);
         if (divided) wait_for_parts(folder);
     };
     return divided ? store_.complete(state.step, fill) : store_.write(state.step, fill);

@@ -6,8 +6,8 @@
 #include <memory>
 #include <optional>
 
+#include "engine/train/checkpoint_image.h"
 #include "engine/train/checkpoint_store.h"
-#include "engine/train/optimizer.h"
 #include "engine/train/train_state.h"
 
 namespace pastur {
@@ -18,9 +18,6 @@ namespace pastur {
 class CheckpointWriter {
   public:
     using Clock = std::chrono::steady_clock;
-
-    /// Host memory of the copy: 0 for other ranks than the first where that one keeps all moments.
-    static int64_t planned_bytes(const Parameters& params, const AdamW& optimizer, int rank);
 
     /// `store` is prepared before the first start(), and outlives the writer.
     CheckpointWriter(CheckpointStore& store, const Config& config);
@@ -49,16 +46,15 @@ class CheckpointWriter {
     std::optional<Written> drain();
 
   private:
-    struct HostCopy;
     std::filesystem::path write(const TrainState& state) const;
     void wait_for_parts(const std::filesystem::path& folder) const;
 
     CheckpointStore& store_;
     Config config_;
     int rank_ = 0, ranks_ = 1;
-    std::unique_ptr<HostCopy> copy_;
-    std::atomic<bool> abandoned_ = false;  ///< other ranks are not waited for any more
-    std::future<Written> writing_;         ///< last: its thread reads the copy
+    std::optional<CheckpointImage> image_;  ///< none: this rank writes nothing
+    std::atomic<bool> abandoned_ = false;   ///< other ranks are not waited for any more
+    std::future<Written> writing_;          ///< last: its thread reads the image
 };
 
 }  // namespace pastur

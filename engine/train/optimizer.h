@@ -23,11 +23,6 @@ class AdamW {
     int64_t state_bytes() const;
     /// Takes the memory of both moments, zeroed.
     void allocate(Context& ctx);
-    /// Instead of allocate(): in memory of state_bytes() that somebody else keeps, as it is.
-    void place(std::byte* memory) {
-        first_ = Buffer::borrow(memory, state_bytes() / 2);
-        second_ = Buffer::borrow(memory + first_.bytes(), state_bytes() / 2);
-    }
 
     /// One update from params.grad; `step` counts from 0. sums f64 [1 ...] on the device: the first is the
     /// squared global norm, which decides the clipping. Nothing changes unless accepts(sums).

@@ -12,19 +12,6 @@ namespace pastur {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr const char* kMoments[] = {"exp_avg", "exp_avg_sq"};
-
-/// Calls visit(overlap, offset in `moments` of the overlap's first element) for what is owned of `range`.
-template <typename Visit>
-void for_each_owned(const AdamW& optimizer, const FlatRange& range, const Visit& visit) {
-    int64_t kept = 0;
-    for (const FlatRange& owned : optimizer.owned()) {
-        const int64_t begin = std::max(owned.begin, range.begin), end = std::min(owned.end(), range.end());
-        if (begin < end) visit(FlatRange{begin, end - begin}, kept + begin - owned.begin);
-        kept += owned.count;
-    }
-}
-
 /// Numbers of a moment in a file, and where in the flat buffers they belong.
 struct Piece {
     FlatRange range;
@@ -88,31 +75,11 @@ fs::path moments_file(const fs::path& folder, int64_t rank) {
     return folder / fmt::format("optimizer.rank{}.safetensors", rank);
 }
 
-void write_moment_parts(const fs::path& folder, Context& ctx, const ParamTable& table, const AdamW& optimizer,
-                        int rank, int64_t step) {
-    std::vector<float> host;
-    std::vector<TensorSource> sources;
-    const Tensor all[] = {optimizer.first_moments(), optimizer.second_moments()};
-    for (const Param& param : table.params()) {
-        for (size_t moment = 0; moment < std::size(all); ++moment) {
-            for_each_owned(optimizer, {param.offset, param.stored()}, [&](const FlatRange& part, int64_t at) {
-                const Tensor values = all[moment].slice(0, at, part.count);
-                sources.push_back(
-                    {fmt::format("{}.{}@{}", param.name, kMoments[moment], part.begin - param.offset),
-                     DType::kF32,
-                     {part.count},
-                     [&ctx, &host, values] {
-                         host.resize(static_cast<size_t>(values.numel()));
-                         download(ctx, as_tensor(std::span(host)), values);
-                         return std::as_bytes(std::span(host));
-                     }});
-            });
-        }
-    }
+void write_moment_parts(const fs::path& folder, const CheckpointImage& image, int rank, int64_t step) {
     const fs::path file = moments_file(folder, rank);
     fs::path unfinished = file;
     unfinished += ".part";
-    write_safetensors(unfinished, sources, {{"parts", "1"}, {"step", std::to_string(step)}});
+    write_host_tensors(unfinished, image.moments(), {{"parts", "1"}, {"step", std::to_string(step)}});
     rename_durably(unfinished, file);
 }
 
@@ -122,8 +89,8 @@ void read_moments(const fs::path& folder, Context& ctx, const ParamTable& table,
     while (path_exists(moments_file(folder, static_cast<int64_t>(files.size()))));
     const Tensor all[] = {optimizer.first_moments(), optimizer.second_moments()};
     for (size_t moment = 0; moment < std::size(all); ++moment)
-        for (const Piece& piece : pieces_of(files, table, kMoments[moment], folder))
-            for_each_owned(optimizer, piece.range, [&](const FlatRange& part, int64_t at) {
+        for (const Piece& piece : pieces_of(files, table, kMomentNames[moment], folder))
+            for_each_owned(optimizer.owned(), piece.range, [&](const FlatRange& part, int64_t at) {
                 upload(ctx, all[moment].slice(0, at, part.count),
                        piece.values.slice(0, part.begin - piece.range.begin, part.count));
             });

@@ -3,18 +3,33 @@
 // or, where they are divided over the ranks, a file of parts from each. Parts are named
 // <name>.exp_avg@<first>: the elements of a tensor, as it is stored, from that one on. Either can be read on
 // any number of ranks.
+#include <algorithm>
 #include <filesystem>
 
-#include "engine/train/optimizer.h"
+#include "engine/train/checkpoint_image.h"
 
 namespace pastur {
+
+inline constexpr const char* kMomentNames[] = {"exp_avg", "exp_avg_sq"};
+
+/// Calls visit(overlap, offset of the overlap's first element among the owned elements) for every part of `range`
+/// that lies in `owned`.
+template <typename Visit>
+void for_each_owned(const std::vector<FlatRange>& owned, const FlatRange& range, const Visit& visit) {
+    int64_t kept = 0;
+    for (const FlatRange& part : owned) {
+        const int64_t begin = std::max(part.begin, range.begin), end = std::min(part.end(), range.end());
+        if (begin < end) visit(FlatRange{begin, end - begin}, kept + begin - part.begin);
+        kept += part.count;
+    }
+}
 
 /// The file of a rank's parts.
 std::filesystem::path moments_file(const std::filesystem::path& folder, int64_t rank);
 
-/// Writes it; it has its name once it is whole. Throws (kIo).
-void write_moment_parts(const std::filesystem::path& folder, Context& ctx, const ParamTable& table,
-                        const AdamW& optimizer, int rank, int64_t step);
+/// Writes the parts of `rank` to its file, which appears under its name once it is complete. Throws (kIo).
+void write_moment_parts(const std::filesystem::path& folder, const CheckpointImage& image, int rank,
+                        int64_t step);
 
 /// What the optimizer owns, from however many files there are. Throws (kCorruptData) when they do not hold
 /// every moment exactly once.

@@ -23,8 +23,7 @@ void RunFolder::allocate(Context& ctx, const Parameters& params, const AdamW& op
         progress_.message(fmt::format(
             "no page-locked memory for the copy that checkpoints are written from ({:.1f} MiB): training "
             "waits longer for each",
-            static_cast<double>(CheckpointWriter::planned_bytes(params, optimizer, comm.rank())) /
-                (1 << 20)));
+            static_cast<double>(CheckpointImage::planned_bytes(params, optimizer, comm.rank())) / (1 << 20)));
 }
 
 bool RunFolder::restore(Context& ctx, Parameters& params, AdamW& optimizer, TrainState& state) {

@@ -1,7 +1,7 @@
 #include "engine/train/training_setup.h"
 
 #include "engine/spectra/monitor.h"
-#include "engine/train/checkpoint_writer.h"
+#include "engine/train/checkpoint_image.h"
 #include "engine/train/gradient_sync.h"
 
 namespace pastur {
@@ -31,7 +31,7 @@ MemoryPlan TrainingSetup::plan(Context& ctx, Purpose purpose, bool ctx_is_target
 }
 
 int64_t TrainingSetup::checkpoint_bytes() const {
-    return CheckpointWriter::planned_bytes(model_.params(), optimizer_, rank_);
+    return CheckpointImage::planned_bytes(model_.params(), optimizer_, rank_);
 }
 
 void TrainingSetup::allocate(Context& ctx, Purpose purpose) {

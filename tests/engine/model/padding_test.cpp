@@ -5,6 +5,7 @@
 #include "engine/train/optimizer.h"
 #include "kernels/fill.h"
 #include "kernels/reduce.h"
+#include "tests/support/checkpoint_files.h"
 #include "tests/support/model_harness.h"
 #include "tests/support/temp_folder.h"
 
@@ -86,7 +87,7 @@ TEST_P(Padding, IsNotInCheckpoints) {
     params().initialise(ctx(), 3);
     train(2);
     const TempFolder folder;
-    write_checkpoint_files(folder.path(), ctx(), config_, params(), optimizer_, {2, 20, 0, 77});
+    write_checkpoint(folder.path(), ctx(), config_, params(), optimizer_, {2, 20, 0, 77});
     const NamedValues weights = model_.weights();
     EXPECT_EQ(std::ssize(weights.at("model.layers.0.mlp.down_proj.weight")), 12 * 10);
     const auto moments = [&] {

@@ -10,6 +10,7 @@
 #include "engine/train/checkpoint.h"
 #include "engine/train/checkpoint_store.h"
 #include "kernels/base/random.h"
+#include "tests/support/checkpoint_files.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/model_harness.h"
 #include "tests/support/temp_folder.h"
@@ -31,7 +32,7 @@ class CheckpointDamage : public testing::Test {
         CheckpointStore store(folder_.path(), 1);
         store.prepare();
         checkpoint_ = store.write(7, [&](const fs::path& folder) {
-            write_checkpoint_files(folder, ctx, config, model.model().params(), optimizer, {});
+            write_checkpoint(folder, ctx, config, model.model().params(), optimizer, {});
         });
         for (const auto& entry : fs::directory_iterator(checkpoint_)) {
             files_.push_back(entry.path());

@@ -6,6 +6,7 @@
 
 #include "data/files.h"
 #include "engine/train/checkpoint.h"
+#include "tests/support/checkpoint_files.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/model_harness.h"
 #include "tests/support/temp_folder.h"
@@ -64,7 +65,7 @@ TEST_P(Writer, WritesWhatTrainingHadWhenItWasAsked) {
         fs::create_directories(expected);
         TrainState state;
         state.step = step;
-        write_checkpoint_files(expected, ctx(), config_, params(), optimizer_, state);
+        write_checkpoint(expected, ctx(), config_, params(), optimizer_, state);
         start(step);
         params().initialise(ctx(), 10 + static_cast<uint64_t>(step));  // training goes on
         const auto written = writer_.drain();

@@ -1,0 +1,89 @@
+#include "engine/train/checkpoint_image.h"
+
+#include <algorithm>
+
+#include "engine/train/optimizer_files.h"
+
+namespace pastur {
+namespace {
+
+/// The numbers of a [rows, columns] tensor whose rows are apart, packed into `packed`.
+std::span<const std::byte> pack_rows(ConstTensor tensor, std::vector<float>& packed) {
+    packed.resize(static_cast<size_t>(tensor.numel()));
+    const auto columns = static_cast<size_t>(tensor.size(1));
+    for (int64_t row = 0; row < tensor.size(0); ++row)
+        std::copy_n(tensor.slice(0, row, 1).data<float>(), columns,
+                    packed.data() + static_cast<size_t>(row) * columns);
+    return std::as_bytes(std::span(packed));
+}
+
+}  // namespace
+
+void write_host_tensors(const std::filesystem::path& file, const std::vector<HostTensor>& tensors,
+                        const StringMap& metadata) {
+    std::vector<float> packed;
+    std::vector<TensorSource> sources;
+    for (const HostTensor& tensor : tensors) {
+        TensorSource source;
+        source.name = tensor.name;
+        for (int i = 0; i < tensor.values.rank(); ++i) source.shape.push_back(tensor.values.size(i));
+        source.bytes = [&packed, values = tensor.values] {
+            if (!values.contiguous()) return pack_rows(values, packed);
+            return std::span(values.bytes(), static_cast<size_t>(values.nbytes()));
+        };
+        sources.push_back(std::move(source));
+    }
+    write_safetensors(file, sources, metadata);
+}
+
+int64_t CheckpointImage::planned_bytes(const Parameters& params, const AdamW& optimizer, int rank) {
+    if (rank > 0 && optimizer.owns_all()) return 0;
+    return (rank == 0 ? params.master_bytes() : 0) + optimizer.state_bytes();
+}
+
+CheckpointImage::CheckpointImage(const Parameters& params, const AdamW& optimizer, int rank, Buffer memory)
+    : memory_(std::move(memory)), divided_(!optimizer.owns_all()) {
+    PASTUR_CHECK(memory_.bytes() >= planned_bytes(params, optimizer, rank), "{} bytes for a checkpoint of {}",
+                 memory_.bytes(), planned_bytes(params, optimizer, rank));
+    std::byte* at = memory_.data();
+    const auto take_flat = [&](int64_t bytes) {
+        const Tensor flat(at, DType::kF32, {bytes / size_of(DType::kF32)});
+        at += bytes;
+        return flat;
+    };
+    if (rank == 0) {
+        masters_ = take_flat(params.master_bytes());
+        for (const Param& param : params.table().params())
+            weights_.push_back({param.name, param.in(masters_.bytes())});
+    }
+    first_moments_ = take_flat(optimizer.state_bytes() / 2);
+    second_moments_ = take_flat(optimizer.state_bytes() / 2);
+    name_moments(params.table(), optimizer);
+}
+
+void CheckpointImage::name_moments(const ParamTable& table, const AdamW& optimizer) {
+    const Tensor flats[] = {first_moments_, second_moments_};
+    for (const Param& param : table.params()) {
+        for (size_t moment = 0; moment < std::size(flats); ++moment) {
+            const std::string name = param.name + "." + kMomentNames[moment];
+            if (!divided_) {
+                moments_.push_back({name, param.in(flats[moment].bytes())});
+                continue;
+            }
+            for_each_owned(optimizer.owned(), {param.offset, param.stored()},
+                           [&](const FlatRange& part, int64_t at) {
+                               moments_.push_back({fmt::format("{}@{}", name, part.begin - param.offset),
+                                                   flats[moment].slice(0, at, part.count)});
+                           });
+        }
+    }
+}
+
+void CheckpointImage::take(Context& ctx, const Parameters& params, const AdamW& optimizer) {
+    if (!masters_.empty()) begin_download(ctx, masters_, params.flat_master());
+    begin_download(ctx, first_moments_, optimizer.first_moments());
+    begin_download(ctx, second_moments_, optimizer.second_moments());
+    synchronize(ctx);
+}
+
+}  // namespace pastur

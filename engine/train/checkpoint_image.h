@@ -1,0 +1,50 @@
+#pragma once
+// A rank's share of a checkpoint in host memory: plain tensors by name, as the file writers take them.
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "engine/io/safetensors.h"
+#include "engine/train/optimizer.h"
+
+namespace pastur {
+
+/// f32 in host memory; rows are apart where the model pads them.
+struct HostTensor {
+    std::string name;
+    ConstTensor values;
+};
+
+/// Writes a safetensors file, without padding between rows. Throws (kIo).
+void write_host_tensors(const std::filesystem::path& file, const std::vector<HostTensor>& tensors,
+                        const StringMap& metadata);
+
+class CheckpointImage {
+  public:
+    /// Host memory of the image: rank 0 holds the master weights; every rank holds the Adam moments it owns, except
+    /// that ranks above 0 hold nothing where rank 0 owns all moments.
+    static int64_t planned_bytes(const Parameters& params, const AdamW& optimizer, int rank);
+
+    /// Lays the image out in `memory`, host memory of planned_bytes().
+    CheckpointImage(const Parameters& params, const AdamW& optimizer, int rank, Buffer memory);
+
+    /// Copies weights and moments as they are now; params and optimizer are those of the constructor, allocated.
+    void take(Context& ctx, const Parameters& params, const AdamW& optimizer);
+
+    /// Whether the moments are divided over the ranks.
+    bool divided() const { return divided_; }
+    /// The master weights under their Hugging Face names; empty on ranks above 0.
+    const std::vector<HostTensor>& weights() const { return weights_; }
+    /// The moments of this rank, named as optimizer_files.h says.
+    const std::vector<HostTensor>& moments() const { return moments_; }
+
+  private:
+    void name_moments(const ParamTable& table, const AdamW& optimizer);
+    Buffer memory_;
+    bool divided_;
+    Tensor masters_, first_moments_,
+        second_moments_;  ///< f32, flat, in memory_; masters_ empty on ranks above 0
+    std::vector<HostTensor> weights_, moments_;
+};
+
+}  // namespace pastur
