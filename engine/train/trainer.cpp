@@ -72,10 +72,9 @@ void Trainer::allocate() {
     MemoryPlan plan = setup_.plan(ctx_, TrainingSetup::Purpose::kRun);
     plan.settle_recompute(memory, ctx_, comm_, model);
     if (comm_.is_root())
-        Console::out().write(
-            fmt::format("{}memory on {}, train.recompute = \"{}\"{}:\n{}", model.describe_kernels(),
-                        device_name(ctx_), name_of(model.recompute()),
-                        config_.train.recompute ? "" : " (auto)", plan.describe(memory)));
+        Console::out().write(fmt::format(
+            "{}memory on {}, train.recompute = \"{}\"{}:\n{}", model.describe_kernels(), device_name(ctx_),
+            name_of(model.recompute()), config_.train.recompute ? "" : " (auto)", plan.describe(memory)));
     if (comm_.is_root() && is_cuda(ctx_))
         Console::out().write(fmt::format("memory on the host:\n  {:<24}{:>12.1f} MiB\n", "checkpoint copy",
                                          static_cast<double>(setup_.checkpoint_bytes()) / (1 << 20)));
