@@ -8,6 +8,7 @@
 #include <map>
 
 #include "engine/spectra/spectral_scalars.h"
+#include "data/files.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_folder.h"
 
