@@ -108,6 +108,17 @@ int64_t causal_attention_backward_scratch_bytes(Context& ctx, const AttentionInp
     return std::visit([&](auto& c) { return causal_attention_backward_scratch_bytes(c, in); }, ctx);
 }
 
+AttentionPaths causal_attention_paths(Context& ctx, const AttentionInputs& in) {
+    return std::visit([&](auto& c) { return causal_attention_paths(c, in); }, ctx);
+}
+
+std::string causal_attention_kernels(Context& ctx, const AttentionInputs& in) {
+    const AttentionPaths paths = causal_attention_paths(ctx, in);
+    const std::string &forward = paths.forward.front(), &backward = paths.backward.front();
+    if (forward == backward) return fmt::format("attention: {}", forward);
+    return fmt::format("attention: {} forward, {} backward", forward, backward);
+}
+
 std::string causal_attention_fallback(Context& ctx, const AttentionInputs& in) {
     return std::visit([&](auto& c) { return causal_attention_fallback(c, in); }, ctx);
 }

@@ -1,6 +1,7 @@
 #pragma once
 // Causal softmax attention, the core every variant shares.
 #include <string>
+#include <vector>
 
 #include "kernels/base/context.h"
 
@@ -16,6 +17,9 @@ struct AttentionInputs {
     ConstTensor k_shared;  ///< [B, T, d_r], or empty
     ConstTensor v;         ///< [B, T, Hkv, d_v]
     float scale;           ///< of the scores, before the softmax
+    /// Name of the path to run (causal_attention_paths), for tests and measurements; an Error where it does
+    /// not take the inputs. Empty: the best that does.
+    std::string path = {};
 };
 
 /// Where the gradients go; shapes, strides and dtypes as their inputs. Every one is =.
@@ -52,8 +56,18 @@ void causal_attention_backward(Context& ctx, const AttentionGrads& grads, ConstT
 /// Scratch causal_attention_backward takes from ctx.scratch().
 int64_t causal_attention_backward_scratch_bytes(Context& ctx, const AttentionInputs& in);
 
-/// Why these inputs, in bf16, are left to slower kernels than others are on ctx's device: a sentence, or
-/// empty where they are not.
+/// Names of the paths (sets of kernels) that take the inputs on ctx's device, best first: the first of each
+/// pass is the one that runs.
+struct AttentionPaths {
+    std::vector<std::string> forward, backward;
+};
+AttentionPaths causal_attention_paths(Context& ctx, const AttentionInputs& in);
+
+/// One line of the paths that run: "attention: wgmma-resident forward, mma-resident backward".
+std::string causal_attention_kernels(Context& ctx, const AttentionInputs& in);
+
+/// Why bf16 inputs run on slower kernels than other widths do on ctx's device: a sentence, or empty where
+/// they do not.
 std::string causal_attention_fallback(Context& ctx, const AttentionInputs& in);
 
 void causal_attention_forward(CpuContext& ctx, Tensor out, Tensor lse, const AttentionInputs& in,
@@ -61,6 +75,7 @@ void causal_attention_forward(CpuContext& ctx, Tensor out, Tensor lse, const Att
 void causal_attention_backward(CpuContext& ctx, const AttentionGrads& grads, ConstTensor dout,
                                ConstTensor out, ConstTensor lse, const AttentionInputs& in);
 int64_t causal_attention_backward_scratch_bytes(CpuContext& ctx, const AttentionInputs& in);
+AttentionPaths causal_attention_paths(CpuContext& ctx, const AttentionInputs& in);
 std::string causal_attention_fallback(CpuContext& ctx, const AttentionInputs& in);
 
 #if defined(PASTUR_HAVE_CUDA)
@@ -69,6 +84,7 @@ void causal_attention_forward(CudaContext& ctx, Tensor out, Tensor lse, const At
 void causal_attention_backward(CudaContext& ctx, const AttentionGrads& grads, ConstTensor dout,
                                ConstTensor out, ConstTensor lse, const AttentionInputs& in);
 int64_t causal_attention_backward_scratch_bytes(CudaContext& ctx, const AttentionInputs& in);
+AttentionPaths causal_attention_paths(CudaContext& ctx, const AttentionInputs& in);
 std::string causal_attention_fallback(CudaContext& ctx, const AttentionInputs& in);
 #endif
 

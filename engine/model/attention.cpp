@@ -23,14 +23,17 @@ void Attention::plan_core(Context& ctx, Planner& planner, Planner::Temporaries& 
     lse_ = planner.keep(DType::kF32, {shape.batch, heads_, shape.time});
     do_ = temporaries.take(dtype, o_.shape());
     planner.need_scratch(causal_attention_backward_scratch_bytes(ctx, inputs()));
-    fallback_ = causal_attention_fallback(ctx, inputs());
+    kernels_ = causal_attention_kernels(ctx, inputs());
+    add_kernels_line(causal_attention_fallback(ctx, inputs()));
     o_proj_.plan(ctx, planner, shape.tokens(), {.dy = true});
 }
 
 void Attention::plan_rotation(Context& ctx) {
-    const std::string text = in_proj_.rotating_fallback(ctx, core_.qk);
-    if (!text.empty() && !fallback_.empty()) fallback_ += "\n";
-    fallback_ += text;
+    add_kernels_line(in_proj_.rotating_fallback(ctx, core_.qk));
+}
+
+void Attention::add_kernels_line(const std::string& text) {
+    if (!text.empty()) kernels_ += "\n" + text;
 }
 
 void Attention::forward_core(Context& ctx, Tensor out, ConstTensor residual, const RotaryColumns& rotary) {

@@ -36,9 +36,9 @@ class Attention {
     /// call, because the norm's backward in between may have to recompute xn.
     virtual void backward_input_weights(Context& ctx, ConstTensor xn, ConstTensor rope_table,
                                         Update update) = 0;
-    /// After plan(): what causal_attention_fallback says of the core and linear_rope_fallback of the
-    /// rotation.
-    const std::string& fallback() const { return fallback_; }
+    /// After plan(): a line of the paths that the core runs on, then causal_attention_fallback and
+    /// linear_rope_fallback where they have something to say.
+    const std::string& kernels() const { return kernels_; }
 
   protected:
     Attention(const Config& config, Parameters& params);
@@ -70,11 +70,12 @@ class Attention {
     BatchShape shape_{};
 
   private:
+    void add_kernels_line(const std::string& text);
     Linear o_proj_;
     Tensor o_;    ///< [N, H d_v]
     Tensor lse_;  ///< f32 [B, H, T]
     Tensor do_;   ///< within one backward()
-    std::string fallback_;
+    std::string kernels_;
 };
 
 /// For VariantInfo::make.

@@ -76,9 +76,9 @@ Planner Model::measure(Context& ctx) {
 
 std::string Model::describe_kernels() const {
     std::string text = params_.fp8().describe();
-    for (const std::string& fallback :
-         {blocks_.front().attention().fallback(), blocks_.front().mlp().fallback()})
-        if (!fallback.empty()) text += fallback + "\n";
+    for (const std::string& kernels :
+         {blocks_.front().attention().kernels(), blocks_.front().mlp().fallback()})
+        if (!kernels.empty()) text += kernels + "\n";
     return text;
 }
 

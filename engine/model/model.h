@@ -31,8 +31,8 @@ class Model {
 
     /// What allocate() will take for activations, and the scratch that its ops need from ctx.
     Planner measure(Context& ctx);
-    /// After measure(): a line about what is in fp8 and a line for each part of a layer that runs on slower,
-    /// general kernels; or nothing.
+    /// After measure(): a line on fp8 where it is used, one of the attention paths that run, and one for each
+    /// op that runs on slower kernels than other widths would.
     std::string describe_kernels() const;
     /// Bytes of activations and temporaries, after allocate().
     int64_t allocated_bytes() const { return activations_.bytes(); }

@@ -151,10 +151,17 @@ void sum_heads(CpuContext& ctx, Tensor dk_shared, const float* partial, int64_t 
     });
 }
 
+constexpr const char* kPath = "cpu";
+
+void check_path(const AttentionInputs& in) {
+    PASTUR_CHECK(in.path.empty() || in.path == kPath, "attention: no path \"{}\" on a CPU", in.path);
+}
+
 }  // namespace
 
 void causal_attention_forward(CpuContext& ctx, Tensor out, Tensor lse, const AttentionInputs& in,
                               const RotaryColumns& rotary) {
+    check_path(in);
     rotate(ctx, rotary);
     const int64_t time = in.q.size(1), heads = in.q.size(2);
     parallel_for(ctx, in.q.size(0) * heads, time * time * in.q.size(3), [&](int64_t i) {
@@ -175,6 +182,7 @@ void causal_attention_forward(CpuContext& ctx, Tensor out, Tensor lse, const Att
 /// writer.
 void causal_attention_backward(CpuContext& ctx, const AttentionGrads& grads, ConstTensor dout,
                                ConstTensor out, ConstTensor lse, const AttentionInputs& in) {
+    check_path(in);
     const int64_t time = in.q.size(1), heads = in.q.size(2), kv_heads = in.k.size(2),
                   group = heads / kv_heads;
     const int64_t rotary = in.q.size(3) - in.k.size(3);
@@ -202,6 +210,10 @@ void causal_attention_backward(CpuContext& ctx, const AttentionGrads& grads, Con
 int64_t causal_attention_backward_scratch_bytes(CpuContext&, const AttentionInputs& in) {
     const int64_t rotary = in.q.size(3) - in.k.size(3);
     return align_up(in.q.size(0) * in.q.size(2) * in.q.size(1) * rotary * size_of(DType::kF32));
+}
+
+AttentionPaths causal_attention_paths(CpuContext&, const AttentionInputs&) {
+    return {{kPath}, {kPath}};
 }
 
 std::string causal_attention_fallback(CpuContext&, const AttentionInputs&) {

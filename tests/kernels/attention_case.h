@@ -69,6 +69,7 @@ class CausalAttention : public OpTest<AttentionShape> {
     const float scale_ = static_cast<float>(1 / std::sqrt(static_cast<double>(n_.query())));
     const ref::AttentionResult<double> want_ = ref::causal_attention(q_, k_, k_shared_, v_, n_, scale_);
     const Layout out_layout_{n_.batch, n_.time, n_.heads, n_.value};
+    const Layout lse_layout_{n_.batch, n_.heads, n_.time};
 
     /// The four inputs on the device.
     struct Inputs {
@@ -105,13 +106,31 @@ class CausalAttention : public OpTest<AttentionShape> {
         return scale_ * std::sqrt(static_cast<double>(n_.value) / keys);
     }
 
+    /// Runs test(in) on every path that takes a pass of these inputs, named in in.path.
+    template <typename Test>
+    void on_paths(const std::vector<std::string>& paths, AttentionInputs in, const Test& test) const {
+        for (const std::string& path : paths) {
+            SCOPED_TRACE("path " + path);
+            in.path = path;
+            test(in);
+        }
+    }
+    template <typename Test>
+    void on_forward_paths(const AttentionInputs& in, const Test& test) const {
+        on_paths(causal_attention_paths(ctx(), in).forward, in, test);
+    }
+    template <typename Test>
+    void on_backward_paths(const AttentionInputs& in, const Test& test) const {
+        on_paths(causal_attention_paths(ctx(), in).backward, in, test);
+    }
+
     /// out and lse are the reference's, so that an error of the forward pass is not met again here.
     void backward(const AttentionGrads& to, const AttentionInputs& in) {
         std::vector<double> out(want_.out), lse(want_.lse);
         for (double& x : out) x = rounded(x, dtype());
         for (double& x : lse) x = rounded(x, DType::kF32);
         const auto device_out = input(out, out_layout_), dout = input(dout_, out_layout_);
-        const auto device_lse = input(lse, {n_.batch, n_.heads, n_.time}, DType::kF32);
+        const auto device_lse = input(lse, lse_layout_, DType::kF32);
         reserve(causal_attention_backward_scratch_bytes(ctx(), in));
         causal_attention_backward(ctx(), to, dout, device_out, device_lse, in);
     }

@@ -1,4 +1,4 @@
-// The rotary embedding inside attention: of queries and keys, of the columns beside a shared key, of queries
+// The rotary embedding of attention: of queries and keys, of the rotary columns next to a shared key, and of queries
 // alone.
 #include "kernels/rope.h"
 #include "tests/kernels/attention_case.h"
@@ -30,6 +30,10 @@ class AttentionRotation : public CausalAttention {
         return x;
     }
     void forward_rotates() {
+        const Inputs any = inputs();
+        on_forward_paths(any, [&](const AttentionInputs& in) { forward_rotates(in.path); });
+    }
+    void forward_rotates(const std::string& path) {
         // In place: q and k, or the shared columns of both.
         const auto q = in_out(q_, shape().q()), k = in_out(k_, shape().k()), v = input(v_, shape().v());
         const auto k_shared = shared(Role::kInOut);
@@ -38,10 +42,10 @@ class AttentionRotation : public CausalAttention {
         const auto want_k = n_.rotary > 0 ? k_ : rotated(k_, heads, rotary_, 1);
         const auto want_k_shared = n_.rotary > 0 ? rotated(k_shared_, 1, rotary_, 1) : k_shared_;
         const auto table = rotation_table();
-        const AttentionInputs in{q, k, k_shared ? ConstTensor(*k_shared) : ConstTensor(), v, scale_};
+        const AttentionInputs in{q, k, k_shared ? ConstTensor(*k_shared) : ConstTensor(), v, scale_, path};
         const RotaryColumns rotary{Tensor(q).slice(3, n_.query() - rotary_, rotary_),
                                    k_shared ? Tensor(*k_shared).unflatten(2, 1, rotary_) : Tensor(k), table};
-        const auto out = output(out_layout_), lse = output({n_.batch, n_.heads, n_.time}, DType::kF32);
+        const auto out = output(out_layout_), lse = output(lse_layout_, DType::kF32);
         causal_attention_forward(ctx(), out, lse, in, rotary);
         EXPECT_TRUE(close_to(q, want_q));
         EXPECT_TRUE(close_to(k, want_k));
@@ -73,31 +77,37 @@ TEST_P(AttentionRotation, BackwardRotatesBack) {
                            has_shared ? k_ : rotated(k_, n_.kv_heads, rotary_, -1),
                            has_shared ? rotated(k_shared_, 1, rotary_, -1) : k_shared_, v_};
     const auto table = rotation_table();
-    const Inputs in = inputs();
-    const Grads got = grads();
-    AttentionGrads to = got;
-    to.rope_table = table;
-    backward(to, in);
-    EXPECT_TRUE(is_gradient(got.dq, loss, before, 0, {.terms = terms()}));
-    if (has_shared) {
-        EXPECT_TRUE(is_gradient(*got.dk_shared, loss, before, 2, {.terms = terms()}));
-    } else {
-        EXPECT_TRUE(is_gradient(got.dk, loss, before, 1, {.terms = terms() * shape().spread}));
-    }
+    const Inputs all = inputs();
+    on_backward_paths(all, [&](const AttentionInputs& in) {
+        const Grads got = grads();
+        AttentionGrads to = got;
+        to.rope_table = table;
+        backward(to, in);
+        EXPECT_TRUE(is_gradient(got.dq, loss, before, 0, {.terms = terms()}));
+        if (has_shared) {
+            EXPECT_TRUE(is_gradient(*got.dk_shared, loss, before, 2, {.terms = terms()}));
+        } else {
+            EXPECT_TRUE(is_gradient(got.dk, loss, before, 1, {.terms = terms() * shape().spread}));
+        }
+    });
 }
 
 TEST_P(AttentionRotation, RotatesQueriesAlone) {
     if (n_.rotary > 0) return;  // a shared key is rotated with its queries
-    const auto q = in_out(q_, shape().q()), k = in_out(k_, shape().k()), v = input(v_, shape().v());
+    const auto k = in_out(k_, shape().k()), v = input(v_, shape().v());
     const auto table = rotation_table();
-    const auto out = output(out_layout_), lse = output({n_.batch, n_.heads, n_.time}, DType::kF32);
-    const AttentionInputs in{q, k, {}, v, scale_};
-    causal_attention_forward(ctx(), out, lse, in, {q, {}, table});
-    EXPECT_TRUE(close_to(q, rotated(q_, n_.heads, n_.query(), 1)));
-    EXPECT_TRUE(same_values(k, k_));
-    const auto want = ref::causal_attention(q.values(), k_, k_shared_, v_, n_, scale_);
-    EXPECT_TRUE(close_to(out, want.out));
-    EXPECT_TRUE(close_to(lse, want.lse));
+    const Inputs any = inputs();
+    on_forward_paths(any, [&](const AttentionInputs& path) {
+        const auto q = in_out(q_, shape().q());
+        const auto out = output(out_layout_), lse = output(lse_layout_, DType::kF32);
+        const AttentionInputs in{q, k, {}, v, scale_, path.path};
+        causal_attention_forward(ctx(), out, lse, in, {q, {}, table});
+        EXPECT_TRUE(close_to(q, rotated(q_, n_.heads, n_.query(), 1)));
+        EXPECT_TRUE(same_values(k, k_));
+        const auto want = ref::causal_attention(q.values(), k_, k_shared_, v_, n_, scale_);
+        EXPECT_TRUE(close_to(out, want.out));
+        EXPECT_TRUE(close_to(lse, want.lse));
+    });
 }
 
 TEST_P(AttentionRotation, RotatesTheGradientOfQueriesAloneBack) {
@@ -108,16 +118,18 @@ TEST_P(AttentionRotation, RotatesTheGradientOfQueriesAloneBack) {
     };
     const Arguments before{rotated(q_, n_.heads, n_.query(), -1), k_, k_shared_, v_};
     const auto table = rotation_table();
-    const Inputs in = inputs();
-    const Grads plain = grads(), got = grads();
-    AttentionGrads to = got;
-    to.rope_table = table;
-    to.rotated_keys = false;
-    backward(plain, in);
-    backward(to, in);
-    EXPECT_TRUE(is_gradient(got.dq, loss, before, 0, {.terms = terms()}));
-    EXPECT_TRUE(same_bits(got.dk, plain.dk));
-    EXPECT_TRUE(same_bits(got.dv, plain.dv));
+    const Inputs all = inputs();
+    on_backward_paths(all, [&](const AttentionInputs& in) {
+        const Grads plain = grads(), got = grads();
+        AttentionGrads to = got;
+        to.rope_table = table;
+        to.rotated_keys = false;
+        backward(plain, in);
+        backward(to, in);
+        EXPECT_TRUE(is_gradient(got.dq, loss, before, 0, {.terms = terms()}));
+        EXPECT_TRUE(same_bits(got.dk, plain.dk));
+        EXPECT_TRUE(same_bits(got.dv, plain.dv));
+    });
 }
 
 /// More heads than a device works on at a time, of more than one tile.

@@ -1,5 +1,6 @@
 #pragma once
 // Sizes and layouts of attention inputs that the tests of the core run with.
+#include "kernels/causal_attention.h"
 #include "tests/support/harness.h"
 
 namespace pastur::test {
@@ -48,5 +49,16 @@ struct AttentionShape {
         return Layout({batch, time, kv_heads, width}, {time * row, row, head, 1}, offset);
     }
 };
+
+/// Paths that take inputs of this shape and layout, at an aligned address.
+inline AttentionPaths paths_of(Context& ctx, const AttentionShape& shape, DType dtype) {
+    alignas(16) static const std::byte kAddress[16] = {};  // never read
+    const auto view = [&](const Layout& layout) {
+        return ConstTensor(kAddress, dtype, layout.shape, layout.strides);
+    };
+    AttentionInputs in{view(shape.q()), view(shape.k()), {}, view(shape.v()), 1};
+    if (shape.rotary > 0) in.k_shared = view(shape.k_shared());
+    return causal_attention_paths(ctx, in);
+}
 
 }  // namespace pastur::test

@@ -11,9 +11,11 @@ namespace {
 /// Both passes, on any context.
 class BothPasses : public OpTest<AttentionShape> {
   protected:
-    /// out, lse, dq, dk, dv and, where keys are partly shared, dk_shared of sequences [first, first + count);
-    /// the last is summed over heads in as many parts as suit their number.
-    std::vector<std::vector<double>> run(Context& on, DType type, int64_t first, int64_t count) const {
+    /// out, lse, dq, dk, dv and, where keys are partly shared, dk_shared of sequences [first, first + count).
+    /// The last depends on the number of sequences: it is summed over heads in as many parts as suit their
+    /// number. `path` runs the passes that it takes.
+    std::vector<std::vector<double>> run(Context& on, DType type, int64_t first, int64_t count,
+                                         const std::string& path) const {
         AttentionShape n = shape();
         n.batch = count;
         const auto tensor = [&](const Layout& layout, Role role, const std::vector<double>* all = nullptr) {
@@ -39,13 +41,31 @@ class BothPasses : public OpTest<AttentionShape> {
             in.k_shared = *k_shared;
             grads.dk_shared = *dk_shared;
         }
+        const AttentionPaths paths = causal_attention_paths(on, in);
+        const auto named = [&](const std::vector<std::string>& all) {
+            return std::find(all.begin(), all.end(), path) == all.end() ? std::string() : path;
+        };
+        AttentionInputs forward_in = in;
+        forward_in.path = named(paths.forward);
+        in.path = named(paths.backward);
         reserve_scratch(on, causal_attention_backward_scratch_bytes(on, in));
-        causal_attention_forward(on, out, lse, in);
+        causal_attention_forward(on, out, lse, forward_in);
         causal_attention_backward(on, grads, dout, out, lse, in);
         std::vector<std::vector<double>> all = {out.values(), lse.values(), dq.values(), dk.values(),
                                                 dv.values()};
         if (dk_shared) all.push_back(dk_shared->values());
         return all;
+    }
+
+    /// Names of all paths that take a pass of these inputs.
+    std::vector<std::string> paths() const {
+        AttentionShape one = shape();
+        one.batch = 1;
+        const AttentionPaths take = paths_of(ctx(), one, dtype());
+        std::vector<std::string> names = take.forward;
+        for (const std::string& name : take.backward)
+            if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+        return names;
     }
 
   private:
@@ -62,13 +82,15 @@ class BothPasses : public OpTest<AttentionShape> {
 class ManyHeads : public BothPasses {};
 
 TEST_P(ManyHeads, EachComesOutAsIfAlone) {
-    const auto all = run(ctx(), dtype(), 0, shape().batch);
-    for (int64_t sequence : {int64_t{0}, shape().batch / 2, shape().batch - 1}) {
-        const auto alone = run(ctx(), dtype(), sequence, 1);
-        for (size_t i = 0; i < 5; ++i)
-            ASSERT_TRUE(std::equal(alone[i].begin(), alone[i].end(),
-                                   all[i].begin() + sequence * static_cast<int64_t>(alone[i].size())))
-                << "result " << i << " of sequence " << sequence;
+    for (const std::string& path : paths()) {
+        const auto all = run(ctx(), dtype(), 0, shape().batch, path);
+        for (int64_t sequence : {int64_t{0}, shape().batch / 2, shape().batch - 1}) {
+            const auto alone = run(ctx(), dtype(), sequence, 1, path);
+            for (size_t i = 0; i < 5; ++i)
+                ASSERT_TRUE(std::equal(alone[i].begin(), alone[i].end(),
+                                       all[i].begin() + sequence * static_cast<int64_t>(alone[i].size())))
+                    << "path " << path << ", result " << i << " of sequence " << sequence;
+        }
     }
 }
 
@@ -103,12 +125,16 @@ TEST_P(LongSequences, ForwardMatchesReference) {
     const auto shared_in = input(k_shared, n.k_shared());
     AttentionInputs in{q_in, k_in, {}, v_in, scale};
     if (n.rotary > 0) in.k_shared = shared_in;
-    const auto out = output(out_layout), lse = output({n.batch, n.heads, n.time}, DType::kF32);
-    causal_attention_forward(ctx(), out, lse, in);
     const ref::AttentionSizes size{n.batch, n.time, n.heads, n.kv_heads, n.content, n.rotary, n.value};
     const auto want = ref::causal_attention(q, k, k_shared, v, size, scale);
-    EXPECT_TRUE(close_to(out, want.out, 0.25));  // the first rows are means of few values, unlike most
-    EXPECT_TRUE(close_to(lse, want.lse));
+    for (const std::string& path : causal_attention_paths(ctx(), in).forward) {
+        SCOPED_TRACE("path " + path);
+        const auto out = output(out_layout), lse = output({n.batch, n.heads, n.time}, DType::kF32);
+        in.path = path;
+        causal_attention_forward(ctx(), out, lse, in);
+        EXPECT_TRUE(close_to(out, want.out, 0.25));  // the first rows are means of few values, unlike most
+        EXPECT_TRUE(close_to(lse, want.lse));
+    }
 }
 
 const std::vector<AttentionShape> kLongSequences = {
@@ -123,12 +149,15 @@ INSTANTIATE_TEST_SUITE_P(Ops, LongSequences, every_target(kLongSequences), case_
 class LongGradients : public BothPasses {};
 
 TEST_P(LongGradients, AreThoseOfTheCpu) {
-    const auto got = run(ctx(), dtype(), 0, shape().batch);
-    const auto want = run(context(Device::kCpu), DType::kF32, 0, shape().batch);
-    for (size_t i = 2; i < want.size(); ++i) {
-        const Shape all{static_cast<int64_t>(want[i].size())};
-        // The first rows' are sums over few keys, larger than most.
-        EXPECT_TRUE(close_to(got[i], want[i], dtype(), all, 0.5)) << "gradient " << i - 2;
+    const auto want = run(context(Device::kCpu), DType::kF32, 0, shape().batch, "");
+    for (const std::string& path : paths()) {
+        const auto got = run(ctx(), dtype(), 0, shape().batch, path);
+        for (size_t i = 2; i < want.size(); ++i) {
+            const Shape all{static_cast<int64_t>(want[i].size())};
+            // The first rows' are sums over few keys, larger than most.
+            EXPECT_TRUE(close_to(got[i], want[i], dtype(), all, 0.5))
+                << "path " << path << ", gradient " << i - 2;
+        }
     }
 }
 
@@ -143,7 +172,7 @@ const std::vector<AttentionShape> kLongGradients = {
 };
 INSTANTIATE_TEST_SUITE_P(Ops, LongGradients, every_target(kLongGradients), case_name<AttentionShape>);
 
-/// Which heads are left to slower kernels is said; the numbers themselves are everybody's tests.
+/// The message on heads that run on slower kernels; other tests check their numbers.
 class AttentionFallback : public OpTest<AttentionShape> {};
 
 TEST_P(AttentionFallback, IsNamedWhereThereAreFasterKernels) {

@@ -8,6 +8,8 @@
 namespace pastur::test {
 namespace {
 
+using namespace attention;  // NOLINT
+
 /// Of every (pair, block), which item works on it; -1: none yet.
 using Places = std::vector<int>;
 

@@ -7,55 +7,68 @@ namespace pastur::test {
 namespace {
 
 TEST_P(CausalAttention, ForwardMatchesReference) {
-    const Inputs in = inputs();
-    const auto out = output(out_layout_), lse = output({n_.batch, n_.heads, n_.time}, DType::kF32);
+    const Inputs all = inputs();
     reserve(0);
-    causal_attention_forward(ctx(), out, lse, in);
-    EXPECT_TRUE(close_to(out, want_.out));
-    EXPECT_TRUE(close_to(lse, want_.lse));
+    on_forward_paths(all, [&](const AttentionInputs& in) {
+        const auto out = output(out_layout_), lse = output(lse_layout_, DType::kF32);
+        causal_attention_forward(ctx(), out, lse, in);
+        EXPECT_TRUE(close_to(out, want_.out));
+        EXPECT_TRUE(close_to(lse, want_.lse));
+    });
 }
 
 TEST_P(CausalAttention, BackwardIsTheGradient) {
-    const Inputs in = inputs();
-    const Grads got = grads();
-    backward(got, in);
+    const Inputs all = inputs();
     const auto loss = [&](const ComplexArguments& a) {
         return ref::dot(dout_, ref::causal_attention(a[0], a[1], a[2], a[3], n_, scale_).out);
     };
     const Arguments arguments{q_, k_, k_shared_, v_};
-    EXPECT_TRUE(is_gradient(got.dq, loss, arguments, 0, {.terms = terms()}));
-    EXPECT_TRUE(is_gradient(got.dk, loss, arguments, 1, {.terms = terms() * shape().spread}));
-    if (n_.rotary > 0) {
-        EXPECT_TRUE(is_gradient(*got.dk_shared, loss, arguments, 2, {.terms = terms()}));
-    }
-    EXPECT_TRUE(is_gradient(got.dv, loss, arguments, 3));
+    on_backward_paths(all, [&](const AttentionInputs& in) {
+        const Grads got = grads();
+        backward(got, in);
+        EXPECT_TRUE(is_gradient(got.dq, loss, arguments, 0, {.terms = terms()}));
+        EXPECT_TRUE(is_gradient(got.dk, loss, arguments, 1, {.terms = terms() * shape().spread}));
+        if (n_.rotary > 0) {
+            EXPECT_TRUE(is_gradient(*got.dk_shared, loss, arguments, 2, {.terms = terms()}));
+        }
+        EXPECT_TRUE(is_gradient(got.dv, loss, arguments, 3));
+    });
 }
 
 TEST_P(CausalAttention, TwoRunsGiveTheSameBits) {
-    const Inputs in = inputs();
-    const auto out = output(out_layout_), out_again = output(out_layout_);
-    const Layout lse_layout{n_.batch, n_.heads, n_.time};
-    const auto lse = output(lse_layout, DType::kF32), lse_again = output(lse_layout, DType::kF32);
-    causal_attention_forward(ctx(), out, lse, in);
-    causal_attention_forward(ctx(), out_again, lse_again, in);
-    EXPECT_TRUE(same_bits(out, out_again));
-    EXPECT_TRUE(same_bits(lse, lse_again));
-    const Grads first = grads(), second = grads();
-    backward(first, in);
-    backward(second, in);
-    EXPECT_TRUE(same_bits(first.dq, second.dq));
-    EXPECT_TRUE(same_bits(first.dk, second.dk));
-    EXPECT_TRUE(same_bits(first.dv, second.dv));
-    if (n_.rotary > 0) {
-        EXPECT_TRUE(same_bits(*first.dk_shared, *second.dk_shared));
-    }
+    const Inputs all = inputs();
+    const auto forward_twice = [&](const AttentionInputs& first, const AttentionInputs& second) {
+        const auto out = output(out_layout_), out_again = output(out_layout_);
+        const auto lse = output(lse_layout_, DType::kF32), lse_again = output(lse_layout_, DType::kF32);
+        causal_attention_forward(ctx(), out, lse, first);
+        causal_attention_forward(ctx(), out_again, lse_again, second);
+        EXPECT_TRUE(same_bits(out, out_again));
+        EXPECT_TRUE(same_bits(lse, lse_again));
+    };
+    const auto backward_twice = [&](const AttentionInputs& in, const AttentionInputs& in_again) {
+        const Grads first = grads(), second = grads();
+        backward(first, in);
+        backward(second, in_again);
+        EXPECT_TRUE(same_bits(first.dq, second.dq));
+        EXPECT_TRUE(same_bits(first.dk, second.dk));
+        EXPECT_TRUE(same_bits(first.dv, second.dv));
+        if (n_.rotary > 0) {
+            EXPECT_TRUE(same_bits(*first.dk_shared, *second.dk_shared));
+        }
+    };
+    on_forward_paths(all, [&](const AttentionInputs& in) { forward_twice(in, in); });
+    on_backward_paths(all, [&](const AttentionInputs& in) { backward_twice(in, in); });
+    // Without a name the first path runs.
+    AttentionInputs first = all;
+    first.path = causal_attention_paths(ctx(), all).forward.front();
+    forward_twice(all, first);
+    first.path = causal_attention_paths(ctx(), all).backward.front();
+    backward_twice(all, first);
 }
 
 TEST_P(CausalAttention, NoQuerySeesALaterKey) {
     // Changing the last token must leave every earlier row's bits alone.
-    const Inputs in = inputs();
-    const auto out = output(out_layout_), lse = output({n_.batch, n_.heads, n_.time}, DType::kF32);
-    causal_attention_forward(ctx(), out, lse, in);
+    const Inputs all = inputs();
     const auto changed = [&](std::vector<double> values) {
         const auto row = static_cast<int64_t>(values.size()) / tokens_;
         for (int64_t b = 0; b < n_.batch; ++b)
@@ -63,18 +76,22 @@ TEST_P(CausalAttention, NoQuerySeesALaterKey) {
         return values;
     };
     const auto k = input(changed(k_), shape().k()), v = input(changed(v_), shape().v());
-    AttentionInputs other = in;
-    other.k = k;
-    other.v = v;
-    const auto out_other = output(out_layout_),
-               lse_other = output({n_.batch, n_.heads, n_.time}, DType::kF32);
-    causal_attention_forward(ctx(), out_other, lse_other, other);
-    const std::vector<double> before = out.values(), after = out_other.values();
-    const int64_t row = n_.heads * n_.value;
-    for (int64_t i = 0; i < tokens_ * row; ++i)
-        if (i / row % n_.time != n_.time - 1) {
-            ASSERT_EQ(ref::at(before, i), ref::at(after, i)) << "element " << i;
-        }
+    const auto values_of_out = [&](const AttentionInputs& in) {
+        const auto out = output(out_layout_), lse = output(lse_layout_, DType::kF32);
+        causal_attention_forward(ctx(), out, lse, in);
+        return out.values();
+    };
+    on_forward_paths(all, [&](const AttentionInputs& in) {
+        AttentionInputs other = in;
+        other.k = k;
+        other.v = v;
+        const std::vector<double> before = values_of_out(in), after = values_of_out(other);
+        const int64_t row = n_.heads * n_.value;
+        for (int64_t i = 0; i < tokens_ * row; ++i)
+            if (i / row % n_.time != n_.time - 1) {
+                ASSERT_EQ(ref::at(before, i), ref::at(after, i)) << "element " << i;
+            }
+    });
 }
 
 TEST_P(CausalAttention, HugeScoresDoNotOverflow) {
@@ -82,14 +99,17 @@ TEST_P(CausalAttention, HugeScoresDoNotOverflow) {
     for (double& x : huge) x = rounded(x * 3e4, dtype());
     const auto q = input(huge, shape().q());
     const Inputs others = inputs();
-    AttentionInputs in = others;
-    in.q = q;
-    const auto out = output(out_layout_), lse = output({n_.batch, n_.heads, n_.time}, DType::kF32);
-    causal_attention_forward(ctx(), out, lse, in);
-    EXPECT_TRUE(close_to(lse, ref::causal_attention(huge, k_, k_shared_, v_, n_, scale_).lse));
+    AttentionInputs all = others;
+    all.q = q;
+    const auto want = ref::causal_attention(huge, k_, k_shared_, v_, n_, scale_);
     double largest = 0;
     for (double x : v_) largest = std::max(largest, std::abs(x));
-    for (double x : out.values()) ASSERT_LE(std::abs(x), largest * 1.01) << "a row is a mean of values";
+    on_forward_paths(all, [&](const AttentionInputs& in) {
+        const auto out = output(out_layout_), lse = output(lse_layout_, DType::kF32);
+        causal_attention_forward(ctx(), out, lse, in);
+        EXPECT_TRUE(close_to(lse, want.lse));
+        for (double x : out.values()) ASSERT_LE(std::abs(x), largest * 1.01) << "a row is a mean of values";
+    });
 }
 
 TEST_P(CausalAttention, NaNReachesEveryRowThatSeesIt) {
@@ -115,10 +135,12 @@ TEST_P(CausalAttention, NaNReachesEveryRowThatSeesIt) {
             AttentionInputs damaged = in;
             if (which == 0) damaged.k = k;
             if (which == 1) damaged.v = v;
-            const auto out = output(out_layout_), lse = output({n_.batch, n_.heads, n_.time}, DType::kF32);
-            causal_attention_forward(ctx(), out, lse, damaged);
-            EXPECT_EQ(first_clean_row(out, token), -1)
-                << "a NaN in " << (which ? "v" : "k") << " at " << token;
+            on_forward_paths(damaged, [&](const AttentionInputs& path) {
+                const auto out = output(out_layout_), lse = output(lse_layout_, DType::kF32);
+                causal_attention_forward(ctx(), out, lse, path);
+                EXPECT_EQ(first_clean_row(out, token), -1)
+                    << "a NaN in " << (which ? "v" : "k") << " at " << token;
+            });
         }
     }
 }

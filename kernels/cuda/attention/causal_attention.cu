@@ -1,23 +1,26 @@
-// Causal attention on CUDA: which kernel takes which inputs, and the sum over parts of dk_shared.
+// Causal attention on CUDA: runs the first path of the table (paths.h) that takes the inputs, and adds up partial sums
+// of dk_shared.
 #include "kernels/causal_attention.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <type_traits>
 
 #include "kernels/attention_rotation.h"
-#include "kernels/cuda/attention/params.h"
-#include "kernels/cuda/attention/tensor_maps.cuh"
+#include "kernels/cuda/attention/paths.h"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/tensor_map.h"
 
 namespace pastur {
+namespace attention {
 namespace {
 
-AttentionSizes sizes_of(const AttentionInputs& in) {
+Sizes sizes_of(const AttentionInputs& in) {
     // The online softmax takes the maximum before it scales.
     PASTUR_CHECK(in.scale > 0, "attention: scale {}, expected a positive number", in.scale);
     const auto size = [](const ConstTensor& tensor, int i) { return static_cast<int>(tensor.size(i)); };
-    AttentionSizes sizes{};
+    Sizes sizes{};
     sizes.batch = size(in.q, 0);
     sizes.tokens = size(in.q, 1);
     sizes.heads = size(in.q, 2);
@@ -40,33 +43,45 @@ HeadView<T> head_view(const TensorView<Byte>& tensor) {
             static_cast<int>(head)};
 }
 
-/// Whether the rows of a tensor are whole units of 16 bytes that start on such a unit.
-bool rows_aligned(const ConstTensor& tensor) {
-    return tensor.empty() || (allows_vectors(tensor) && tensor.size(-1) * size_of(tensor.dtype()) % 16 == 0);
+/// Whether the rows of all tensors are whole units of 16 bytes that start on such a unit.
+template <typename... Tensors>
+bool rows_aligned(const Tensors&... tensors) {
+    const auto aligned = [](const ConstTensor& x) {
+        return x.empty() || (allows_vectors(x) && x.size(-1) * size_of(x.dtype()) % 16 == 0);
+    };
+    return (aligned(tensors) && ...);
 }
-bool rows_aligned(const AttentionInputs& in) {
-    return rows_aligned(in.q) && rows_aligned(in.k) && rows_aligned(in.k_shared) && rows_aligned(in.v);
+bool inputs_aligned(const AttentionInputs& in) {
+    return rows_aligned(in.q, in.k, in.k_shared, in.v);
+}
+
+/// The first path that takes a pass (&Path::forward or &Path::backward), or the one that the caller names.
+template <auto kPass>
+const Path& path_for(CudaContext& ctx, const Call& call, const AttentionInputs& in) {
+    for (const Path& path : paths())
+        if ((in.path.empty() || in.path == path.name) && (path.*kPass).takes(ctx, call)) return path;
+    fail(ExitCode::kOther, "attention: path \"{}\" does not take q {}, k {}, k_shared {}, v {}", in.path,
+         describe(in.q), describe(in.k), describe(in.k_shared), describe(in.v));
 }
 
 template <typename T>
-AttentionForwardParams<T> forward_params(Tensor out, Tensor lse, const AttentionInputs& in) {
-    return {sizes_of(in),
-            in.scale,
-            head_view<const T>(in.q),
-            head_view<const T>(in.k),
-            head_view<const T>(in.k_shared),
-            head_view<const T>(in.v),
-            head_view<T>(out),
-            device_data<float>(lse),
-            nullptr,
-            {},
-            {}};
+ForwardParams<T> forward_params(Tensor out, Tensor lse, const AttentionInputs& in) {
+    ForwardParams<T> params{};
+    params.sizes = sizes_of(in);
+    params.scale = in.scale;
+    params.q = head_view<const T>(in.q);
+    params.k = head_view<const T>(in.k);
+    params.k_shared = head_view<const T>(in.k_shared);
+    params.v = head_view<const T>(in.v);
+    params.out = head_view<T>(out);
+    params.lse = device_data<float>(lse);
+    return params;
 }
 
 template <typename T>
-AttentionBackwardParams<T> backward_params(const AttentionGrads& grads, ConstTensor dout, ConstTensor out,
-                                           ConstTensor lse, const AttentionInputs& in) {
-    AttentionBackwardParams<T> params{};
+BackwardParams<T> backward_params(const AttentionGrads& grads, ConstTensor dout, ConstTensor out,
+                                  ConstTensor lse, const AttentionInputs& in) {
+    BackwardParams<T> params{};
     params.sizes = sizes_of(in);
     params.scale = in.scale;
     params.q = head_view<const T>(in.q);
@@ -81,14 +96,32 @@ AttentionBackwardParams<T> backward_params(const AttentionGrads& grads, ConstTen
     params.dv = head_view<T>(grads.dv);
     params.dk_shared = head_view<T>(grads.dk_shared);
     params.rotated_keys = grads.rotated_keys;
-    if (!grads.rope_table.empty() && allows_vectors(grads.rope_table))
-        params.rope_table = device_data<float>(grads.rope_table);
     return params;
+}
+
+template <typename T>
+void forward(CudaContext& ctx, Tensor out, Tensor lse, const AttentionInputs& in,
+             const RotaryColumns& rotary) {
+    const Call call{sizes_of(in), in.q.dtype(), inputs_aligned(in) && rows_aligned(out)};
+    const Path& path = path_for<&Path::forward>(ctx, call, in);
+    ForwardParams<T> params = forward_params<T>(out, lse, in);
+    // A key that several heads read cannot be rotated by one of them.
+    const bool inside = path.forward.rotates && !rotary.table.empty() && allows_vectors(rotary.table) &&
+                        (call.sizes.rotary > 0 || call.sizes.group() == 1 || rotary.k.empty());
+    if (inside) {
+        if (call.sizes.rotary > 0) rope(ctx, rotary.k, rotary.k, rotary.table, Rotation::kForward);
+        params.rope_table = device_data<float>(rotary.table);
+        params.rotated_q = head_view<T>(rotary.q);
+        params.rotated_k = head_view<T>(rotary.k);
+    } else {
+        rotate(ctx, rotary);
+    }
+    path.forward(ctx, params);
 }
 
 /// to[b, t, :] = sum over i of partials[b, i, t, :], in ascending i, in fp32. One thread per kWidth columns.
 template <typename T, int kWidth>
-__global__ void sum_partials_kernel(HeadView<T> to, const T* partials, int parts, AttentionSizes sizes) {
+__global__ void sum_partials_kernel(HeadView<T> to, const T* partials, int parts, Sizes sizes) {
     const int columns = sizes.rotary / kWidth;
     const int64_t per_head = static_cast<int64_t>(sizes.tokens) * columns;
     const int64_t index = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -106,173 +139,116 @@ __global__ void sum_partials_kernel(HeadView<T> to, const T* partials, int parts
 }
 
 template <typename T, int kWidth>
-void sum_partials(CudaContext& ctx, const HeadView<T>& to, const T* partials, int parts,
-                  const AttentionSizes& sizes) {
+void sum_partials(CudaContext& ctx, const HeadView<T>& to, const T* partials, int parts, const Sizes& sizes) {
     constexpr int kThreads = 256;
     const int64_t threads = static_cast<int64_t>(sizes.batch) * sizes.tokens * (sizes.rotary / kWidth);
     launch(ctx, static_cast<unsigned>(ceil_div(threads, kThreads)), kThreads, 0,
            sum_partials_kernel<T, kWidth>, to, partials, parts, sizes);
 }
 
-/// Which kernels compute a pass.
-enum class Kernels { kSimt, kSm80, kHopper, kResident };
-
-Kernels kernels_for(CudaContext& ctx, const AttentionSizes& sizes, bool aligned, bool resident) {
-    if (!aligned) return Kernels::kSimt;
-    if (resident) return Kernels::kResident;
-    if (attention_hopper_supports(ctx, sizes)) return Kernels::kHopper;
-    return attention_sm80_supports(ctx, sizes) ? Kernels::kSm80 : Kernels::kSimt;
+template <typename T>
+T* take(Arena::Frame& frame, int64_t count) {
+    if (count == 0) return nullptr;
+    static_assert(sizeof(T) % sizeof(float) == 0);
+    return reinterpret_cast<T*>(frame.take(DType::kF32, {count, sizeof(T) / sizeof(float)}).bytes());
 }
 
-/// The same for a backward pass, and in how many partial sums they leave dk_shared.
-struct BackwardPlan {
-    Kernels kernels;
-    int parts;
-};
+/// Whether dk_shared is written as partial sums.
+bool partial(const Sizes& sizes, const BackwardScratch& scratch) {
+    return sizes.rotary > 0 && scratch.key_parts > 1;
+}
 
 template <typename T>
-BackwardPlan backward_plan(CudaContext& ctx, const AttentionSizes& sizes, bool aligned) {
-    const bool resident =
-        std::is_same_v<T, bf16> && aligned && attention_resident_supports_backward(ctx, sizes);
-    return {kernels_for(ctx, sizes, std::is_same_v<T, bf16> && aligned, resident),
-            resident ? attention_resident_key_parts(ctx, sizes) : sizes.kv_heads};
-}
-
-void backward_kernels(CudaContext& ctx, const AttentionBackwardParams<float>& params, const BackwardPlan&) {
-    attention_simt_backward(ctx, params);
-}
-void backward_kernels(CudaContext& ctx, const AttentionBackwardParams<bf16>& params,
-                      const BackwardPlan& plan) {
-    switch (plan.kernels) {
-        case Kernels::kResident:
-            return attention_resident_backward(ctx, params);
-        case Kernels::kHopper:
-            return attention_hopper_backward(ctx, params);
-        case Kernels::kSm80:
-            return attention_sm80_backward(ctx, params);
-        case Kernels::kSimt:
-            return attention_simt_backward(ctx, params);
-    }
-}
-
-/// What the Hopper kernels add dq up in.
-template <typename T>
-void take_sums(Arena::Frame& frame, AttentionBackwardParams<T>& params) {
-    const AttentionSums sums = attention_hopper_sums(params.sizes);
-    params.dq_sums = reinterpret_cast<float*>(frame.take(DType::kF32, {sums.floats}).bytes());
-    params.dq_counters = reinterpret_cast<int*>(frame.take(DType::kI32, {sums.counters}).bytes());
-}
-
-/// True where the kernels rotated the gradients back themselves.
-template <typename T>
-bool backward(CudaContext& ctx, AttentionBackwardParams<T> params, DType dtype, bool aligned) {
-    const AttentionSizes& sizes = params.sizes;
-    const BackwardPlan plan = backward_plan<T>(ctx, sizes, aligned);
+void backward(CudaContext& ctx, const AttentionGrads& grads, ConstTensor dout, ConstTensor out,
+              ConstTensor lse, const AttentionInputs& in) {
+    const Call call{
+        sizes_of(in), in.q.dtype(),
+        inputs_aligned(in) && rows_aligned(dout, out, grads.dq, grads.dk, grads.dk_shared, grads.dv)};
+    const Sizes& sizes = call.sizes;
+    const Path& path = path_for<&Path::backward>(ctx, call, in);
+    const BackwardScratch scratch = path.scratch(ctx, sizes);
+    BackwardParams<T> params = backward_params<T>(grads, dout, out, lse, in);
     Arena::Frame frame(ctx.scratch(), "causal_attention_backward");
-    params.row_stats = reinterpret_cast<float2*>(
-        frame.take(DType::kF32, {sizes.batch, sizes.heads, attention_padded_tokens(sizes.tokens), 2})
-            .bytes());
-    if (plan.kernels == Kernels::kHopper) take_sums(frame, params);
-    const bool partial = sizes.rotary > 0 && plan.parts > 1;
-    const HeadView<T> dk_shared = params.dk_shared;
-    if (partial) {
-        const int64_t per_part = static_cast<int64_t>(sizes.tokens) * sizes.rotary;
-        const Tensor partials = frame.take(dtype, {sizes.batch, plan.parts, sizes.tokens, sizes.rotary});
-        params.dk_shared = {reinterpret_cast<T*>(partials.bytes()), plan.parts * per_part, sizes.rotary,
-                            static_cast<int>(per_part)};
+    params.row_stats = take<float2>(frame, scratch.row_stats);
+    params.dq_sums = take<float>(frame, scratch.dq_sums);
+    params.dq_counters = take<int>(frame, scratch.dq_counters);
+    if (partial(sizes, scratch)) {
+        const int parts = scratch.key_parts, per_part = sizes.tokens * sizes.rotary;
+        const Tensor sums = frame.take(call.dtype, {sizes.batch, parts, sizes.tokens, sizes.rotary});
+        params.dk_shared = {reinterpret_cast<T*>(sums.bytes()), int64_t{parts} * per_part, sizes.rotary,
+                            per_part};
     }
-    backward_kernels(ctx, params, plan);
-    if (partial && aligned)
-        sum_partials<T, kVector<T>>(ctx, dk_shared, params.dk_shared.data, plan.parts, sizes);
-    else if (partial)
-        sum_partials<T, 1>(ctx, dk_shared, params.dk_shared.data, plan.parts, sizes);
-    return params.rope_table && (plan.kernels == Kernels::kResident || plan.kernels == Kernels::kHopper);
+    const bool inside =
+        path.backward.rotates && !grads.rope_table.empty() && allows_vectors(grads.rope_table);
+    if (inside) params.rope_table = device_data<float>(grads.rope_table);
+    path.backward(ctx, params);
+    if (partial(sizes, scratch)) {
+        const auto sum = call.aligned ? sum_partials<T, kVector<T>> : sum_partials<T, 1>;
+        sum(ctx, head_view<T>(grads.dk_shared), params.dk_shared.data, scratch.key_parts, sizes);
+    }
+    if (!inside) rotate_back(ctx, grads);
+}
+
+int64_t scratch_bytes(CudaContext& ctx, const Call& call, const AttentionInputs& in) {
+    const Sizes& sizes = call.sizes;
+    const BackwardScratch scratch = path_for<&Path::backward>(ctx, call, in).scratch(ctx, sizes);
+    int64_t bytes = align_up(scratch.row_stats * static_cast<int64_t>(sizeof(float2))) +
+                    align_up(scratch.dq_sums * static_cast<int64_t>(sizeof(float))) +
+                    align_up(scratch.dq_counters * static_cast<int64_t>(sizeof(int)));
+    if (partial(sizes, scratch))
+        bytes += align_up(int64_t{sizes.batch} * scratch.key_parts * sizes.tokens * sizes.rotary *
+                          size_of(call.dtype));
+    return bytes;
 }
 
 }  // namespace
+}  // namespace attention
 
 void causal_attention_forward(CudaContext& ctx, Tensor out, Tensor lse, const AttentionInputs& in,
                               const RotaryColumns& rotary) {
-    const AttentionSizes sizes = sizes_of(in);
-    const bool aligned = in.q.dtype() == DType::kBF16 && rows_aligned(in) && rows_aligned(out);
-    const bool resident = aligned && attention_resident_supports_forward(ctx, sizes);
-    // A key that several heads read cannot be rotated by one of them.
-    const bool rotates = resident && !rotary.table.empty() && allows_vectors(rotary.table) &&
-                         (sizes.rotary > 0 || sizes.group() == 1 || rotary.k.empty());
-    if (!rotates)
-        rotate(ctx, rotary);
-    else if (sizes.rotary > 0)
-        rope(ctx, rotary.k, rotary.k, rotary.table, Rotation::kForward);
-    if (in.q.dtype() == DType::kF32) {
-        attention_simt_forward(ctx, forward_params<float>(out, lse, in));
-        return;
-    }
-    auto params = forward_params<bf16>(out, lse, in);
-    if (rotates) {
-        params.rope_table = device_data<float>(rotary.table);
-        params.rotated_q = head_view<bf16>(rotary.q);
-        params.rotated_k = head_view<bf16>(rotary.k);
-    }
-    switch (kernels_for(ctx, sizes, aligned, resident)) {
-        case Kernels::kResident:
-            return attention_resident_forward(ctx, params);
-        case Kernels::kHopper:
-            return attention_hopper_forward(ctx, params);
-        case Kernels::kSm80:
-            return attention_sm80_forward(ctx, params);
-        case Kernels::kSimt:
-            return attention_simt_forward(ctx, params);
-    }
+    visit_float_type(in.q.dtype(), [&]<typename T>() { attention::forward<T>(ctx, out, lse, in, rotary); });
 }
 
 void causal_attention_backward(CudaContext& ctx, const AttentionGrads& grads, ConstTensor dout,
                                ConstTensor out, ConstTensor lse, const AttentionInputs& in) {
-    const bool aligned = rows_aligned(in) && rows_aligned(dout) && rows_aligned(out) &&
-                         rows_aligned(grads.dq) && rows_aligned(grads.dk) && rows_aligned(grads.dk_shared) &&
-                         rows_aligned(grads.dv);
-    visit_float_type(in.q.dtype(), [&]<typename T>() {
-        if (!backward(ctx, backward_params<T>(grads, dout, out, lse, in), in.q.dtype(), aligned))
-            rotate_back(ctx, grads);
-    });
+    visit_float_type(in.q.dtype(),
+                     [&]<typename T>() { attention::backward<T>(ctx, grads, dout, out, lse, in); });
 }
 
 int64_t causal_attention_backward_scratch_bytes(CudaContext& ctx, const AttentionInputs& in) {
-    const AttentionSizes sizes = sizes_of(in);
-    const int64_t rows = static_cast<int64_t>(sizes.batch) * sizes.tokens;
-    int64_t bytes = align_up(static_cast<int64_t>(sizes.batch) * sizes.heads *
-                             attention_padded_tokens(sizes.tokens) * static_cast<int64_t>(sizeof(float2)));
-    if (in.q.dtype() == DType::kBF16 && attention_hopper_supports(ctx, sizes) &&
-        !attention_resident_supports_backward(ctx, sizes)) {
-        const AttentionSums sums = attention_hopper_sums(sizes);
-        bytes += align_up(sums.floats * 4) + align_up(sums.counters * 4);
+    attention::Call call{attention::sizes_of(in), in.q.dtype(), attention::inputs_aligned(in)};
+    const int64_t bytes = attention::scratch_bytes(ctx, call, in);
+    if (!call.aligned || !in.path.empty()) return bytes;
+    call.aligned = false;  // the gradients may be, which only the call itself can tell
+    return std::max(bytes, attention::scratch_bytes(ctx, call, in));
+}
+
+AttentionPaths causal_attention_paths(CudaContext& ctx, const AttentionInputs& in) {
+    const attention::Call call{attention::sizes_of(in), in.q.dtype(), attention::inputs_aligned(in)};
+    AttentionPaths names;
+    for (const attention::Path& path : attention::paths()) {
+        if (path.forward.takes(ctx, call)) names.forward.emplace_back(path.name);
+        if (path.backward.takes(ctx, call)) names.backward.emplace_back(path.name);
     }
-    if (sizes.rotary > 0 && sizes.kv_heads > 1)  // the most parts that dk_shared comes in
-        bytes += align_up(rows * sizes.kv_heads * sizes.rotary * size_of(in.q.dtype()));
-    return bytes;
+    return names;
 }
 
 std::string causal_attention_fallback(CudaContext& ctx, const AttentionInputs& in) {
+    using namespace attention;
     if (in.q.dtype() != DType::kBF16) return "";
-    const AttentionSizes sizes = sizes_of(in);
-    const bool aligned = rows_aligned(in);
-    const std::string what = fmt::format("attention: heads of {}{}/{} columns (key{}/value)", sizes.content,
-                                         sizes.rotary > 0 ? fmt::format("+{}", sizes.rotary) : "",
-                                         sizes.value, sizes.rotary > 0 ? "+shared key" : "");
-    switch (kernels_for(ctx, sizes, aligned, aligned && attention_resident_supports_forward(ctx, sizes))) {
-        case Kernels::kHopper:
-        case Kernels::kResident:
-            return "";
-        case Kernels::kSm80:
-            if (!has_tensor_copies(ctx)) return "";
-            return fmt::format(
-                "{} have no kernels made for Hopper, only {} have: they take the slower ones of "
-                "sm_80",
-                what, attention_hopper_widths());
-        case Kernels::kSimt:
-            return fmt::format(
-                "{} {}: they take kernels without tensor cores, which are far slower", what,
-                aligned ? "are too wide" : "are not all multiples of 8 columns at multiples of 16 bytes");
-    }
+    const Call call{sizes_of(in), in.q.dtype(), inputs_aligned(in)};
+    const Sizes& sizes = call.sizes;
+    const Units units = path_for<&Path::forward>(ctx, call, in).units;
+    const std::string heads = fmt::format("heads of {}{}/{} columns (key{}/value)", sizes.content,
+                                          sizes.rotary > 0 ? fmt::format("+{}", sizes.rotary) : "",
+                                          sizes.value, sizes.rotary > 0 ? "+shared key" : "");
+    if (units == Units::kCudaCores)
+        return fmt::format(
+            "attention: {} run without tensor cores, far slower; these need {}", heads,
+            call.aligned ? "at most 256 columns" : "multiples of 8 columns at multiples of 16 bytes");
+    if (units == Units::kMma && has_tensor_copies(ctx))
+        return fmt::format("attention: {} run on the slower kernels of sm_80; Hopper's exist for {}", heads,
+                           wgmma_streaming::widths());
     return "";
 }
 

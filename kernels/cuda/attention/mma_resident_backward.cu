@@ -6,11 +6,12 @@
 // Against the streaming kernels (mma_streaming_backward.cu) S and dP are computed once instead of twice and
 // every input is read from memory once. What pays for it is shared memory: q, dout, two generations of k, and
 // the lower triangle of dS, 214 KB for 256 tokens.
+#include "kernels/cuda/attention/paths.h"
 #include "kernels/cuda/attention/resident.cuh"
 #include "kernels/cuda/attention/softmax.cuh"
 #include "kernels/cuda/mbarrier.cuh"
 
-namespace pastur {
+namespace pastur::attention::mma_resident {
 namespace {
 
 /// Shared memory of a block of kWarps warps; offsets in bytes.
@@ -43,8 +44,7 @@ struct OwnRows {
     BlockChunks v, out;
     float lse2;  ///< log2(e) lse of row g in the first lane of each quad, of g + 8 in the second
 
-    __device__ void request(const AttentionBackwardParams<bf16>& p, const HeadWalk& walk, int first,
-                            int lane) {
+    __device__ void request(const BackwardParams<bf16>& p, const HeadWalk& walk, int first, int lane) {
         const int batch = walk.batch(), head = walk.head(), tokens = walk.tokens();
         v.request(token_rows(p.v, batch, head, kResidentWidth), first, tokens, lane);
         out.request(token_rows(p.out, batch, head, kResidentWidth), first, tokens, lane);
@@ -74,8 +74,8 @@ struct OwnRows {
 
 /// Starts the copies of a warp's 16 tokens that all warps need.
 template <int kWarps, bool kSharedKey>
-__device__ void copy_shared_rows(const AttentionBackwardParams<bf16>& p, const HeadWalk& walk,
-                                 SharedAddress shared, int generation, int block, int lane) {
+__device__ void copy_shared_rows(const BackwardParams<bf16>& p, const HeadWalk& walk, SharedAddress shared,
+                                 int generation, int block, int lane) {
     using Memory = ResidentMemory<kWarps>;
     const int batch = walk.batch(), head = walk.head(), tokens = walk.tokens(), first = block * kBlockRows;
     shared += block * Memory::kBlockBytes;
@@ -150,8 +150,8 @@ __device__ void walk_queries(KeyBlock& keys, std::byte* shared, int block, int b
 
 /// dv and dk of a warp's 16 keys go to memory; the shared part of dk at the end of a run.
 template <bool kSharedKey>
-__device__ void store_key_gradients(const AttentionBackwardParams<bf16>& p, const HeadWalk& walk,
-                                    const KeyBlock& keys, int first, int lane) {
+__device__ void store_key_gradients(const BackwardParams<bf16>& p, const HeadWalk& walk, const KeyBlock& keys,
+                                    int first, int lane) {
     const int batch = walk.batch(), head = walk.head(), tokens = p.sizes.tokens;
     const auto dk_rows = key_rows<kSharedKey>(p.dk, p.dk_shared, batch, head, head / walk.run);
     store_block(token_rows(p.dv, batch, head, kResidentWidth), keys.dv, 1, 1, first, tokens, lane);
@@ -198,7 +198,7 @@ __device__ inline void query_gradient(float (&dq)[8][4], SharedAddress squares, 
 /// after it met all later blocks of this head, whose owners have left the last but one head's keys then.
 template <int kWarps, bool kSharedKey, bool kRotate, bool kRotateKeys = kRotate>
 __global__ void __launch_bounds__(kWarps * 32, kResidentWarps / kWarps)
-    attention_resident_backward_kernel(const AttentionBackwardParams<bf16> p, int run) {
+    attention_mma_resident_backward_kernel(const BackwardParams<bf16> p, int run) {
     using Memory = ResidentMemory<kWarps>;
     const int warp = warp_index();
     int lane = static_cast<int>(threadIdx.x) % 32;
@@ -260,18 +260,18 @@ __global__ void __launch_bounds__(kWarps * 32, kResidentWarps / kWarps)
 
 }  // namespace
 
-bool attention_resident_supports_backward(CudaContext& ctx, const AttentionSizes& sizes) {
-    if (!resident_widths(sizes) || sizes.group() != 1) return false;
+bool takes_backward(CudaContext& ctx, const Call& call) {
+    if (!call.bf16_vectors() || !resident_widths(call.sizes) || call.sizes.group() != 1) return false;
     bool fits = true;
-    visit_resident_warps(sizes.tokens, [&]<int kWarps>() {
+    visit_resident_warps(call.sizes.tokens, [&]<int kWarps>() {
         fits = static_cast<size_t>(ResidentMemory<kWarps>::kBytes) <=
                ctx.handles().properties.sharedMemPerBlockOptin;
     });
     return fits;
 }
 
-int attention_resident_key_parts(CudaContext& ctx, const AttentionSizes& sizes) {
-    if (sizes.rotary == 0) return sizes.heads;
+/// Partial sums of dk_shared: few where that leaves the busiest CTA at most 6 % more heads.
+static int key_parts(CudaContext& ctx, const Sizes& sizes) {
     int slots = 0;
     visit_resident_warps(sizes.tokens, [&]<int kWarps>() { slots = resident_slots(ctx, kWarps); });
     // Heads that the busiest slot works on, one after the other.
@@ -283,10 +283,12 @@ int attention_resident_key_parts(CudaContext& ctx, const AttentionSizes& sizes) 
     return sizes.heads;
 }
 
-void attention_resident_backward(CudaContext& ctx, const AttentionBackwardParams<bf16>& params) {
-    const int run = params.sizes.heads / attention_resident_key_parts(ctx, params.sizes);
-    if (attention_resident_hopper_takes_backward(ctx, params.sizes))
-        return attention_resident_hopper_backward(ctx, params, run);
+BackwardScratch scratch(CudaContext& ctx, const Sizes& sizes) {
+    return {.key_parts = sizes.rotary > 0 ? key_parts(ctx, sizes) : sizes.heads};
+}
+
+void backward(CudaContext& ctx, const BackwardParams<bf16>& params) {
+    const int run = params.sizes.heads / scratch(ctx, params.sizes).key_parts;
     const int64_t items = static_cast<int64_t>(params.sizes.batch) * (params.sizes.heads / run);
     visit_resident_warps(params.sizes.tokens, [&]<int kWarps>() {
         const auto launch_kernel = [&](auto kernel) {
@@ -295,14 +297,14 @@ void attention_resident_backward(CudaContext& ctx, const AttentionBackwardParams
         };
         const bool shared_key = params.sizes.rotary > 0;
         if (params.rope_table && !params.rotated_keys)
-            launch_kernel(attention_resident_backward_kernel<kWarps, false, true, false>);
+            launch_kernel(attention_mma_resident_backward_kernel<kWarps, false, true, false>);
         else if (params.rope_table)
-            launch_kernel(shared_key ? attention_resident_backward_kernel<kWarps, true, true>
-                                     : attention_resident_backward_kernel<kWarps, false, true>);
+            launch_kernel(shared_key ? attention_mma_resident_backward_kernel<kWarps, true, true>
+                                     : attention_mma_resident_backward_kernel<kWarps, false, true>);
         else
-            launch_kernel(shared_key ? attention_resident_backward_kernel<kWarps, true, false>
-                                     : attention_resident_backward_kernel<kWarps, false, false>);
+            launch_kernel(shared_key ? attention_mma_resident_backward_kernel<kWarps, true, false>
+                                     : attention_mma_resident_backward_kernel<kWarps, false, false>);
     });
 }
 
-}  // namespace pastur
+}  // namespace pastur::attention::mma_resident

@@ -1,9 +1,9 @@
 // Causal attention forward for up to 256 tokens, the keys and values of a whole (sequence, head) on chip.
+#include "kernels/cuda/attention/paths.h"
 #include "kernels/cuda/attention/resident.cuh"
 #include "kernels/cuda/attention/softmax.cuh"
-#include "kernels/cuda/attention/wgmma_tiles.cuh"
 
-namespace pastur {
+namespace pastur::attention::mma_resident {
 namespace {
 
 /// Shared memory of a block of threads: keys and values of two heads in turn, and queries.
@@ -18,7 +18,7 @@ struct ForwardMemory {
 using ResidentQueries = QueryRows<OperandA<kBlockRows, kResidentWidth, true>, kResidentWidth, kResidentWidth>;
 
 /// Starts the copies of a warp's 16 tokens: queries for itself, keys and values for all.
-__device__ void copy_rows(const AttentionForwardParams<bf16>& p, const HeadWalk& walk, SharedAddress shared,
+__device__ void copy_rows(const ForwardParams<bf16>& p, const HeadWalk& walk, SharedAddress shared,
                           int generation, int block, int lane) {
     using Memory = ForwardMemory;
     const int batch = walk.batch(), head = walk.head(), kv_head = head / p.sizes.group();
@@ -35,7 +35,7 @@ __device__ void copy_rows(const AttentionForwardParams<bf16>& p, const HeadWalk&
 /// Rotates a warp's 16 queries and keys (rope.h, kForward), in shared memory and in memory. A lane has 8
 /// columns and their partners half the width further.
 template <Rotated kRotated>
-__device__ void rotate_rows(const AttentionForwardParams<bf16>& p, const HeadWalk& walk, std::byte* q_rows,
+__device__ void rotate_rows(const ForwardParams<bf16>& p, const HeadWalk& walk, std::byte* q_rows,
                             std::byte* k_rows, int first, int lane) {
     constexpr int kPitch = ForwardMemory::Rows::kPitch;
     constexpr int kBegin = kRotated == Rotated::kHalfQueries ? kResidentWidth / 2 : 0;
@@ -97,7 +97,7 @@ __device__ void attend_all(ResidentQueries& rows, SharedAddress keys, int row, f
 /// is never idle.
 template <Rotated kRotated>
 __global__ void __launch_bounds__(kResidentWarps * 32, 1)
-    attention_resident_forward_kernel(const AttentionForwardParams<bf16> p) {
+    attention_mma_resident_forward_kernel(const ForwardParams<bf16> p) {
     using Memory = ForwardMemory;
     int lane = static_cast<int>(threadIdx.x) % 32;
     const int block = block_of_warp(warp_index());
@@ -143,23 +143,21 @@ __global__ void __launch_bounds__(kResidentWarps * 32, 1)
 
 }  // namespace
 
-bool attention_resident_supports_forward(CudaContext& ctx, const AttentionSizes& sizes) {
-    if (!resident_widths(sizes)) return false;
-    if (has_tensor_copies(ctx)) return true;
-    // Up to 128 tokens the streaming kernel reads everything once too.
-    return sizes.tokens > 128 &&
+bool takes_forward(CudaContext& ctx, const Call& call) {
+    // Up to 128 tokens the streaming kernel reads everything once as well.
+    return call.bf16_vectors() && resident_widths(call.sizes) && call.sizes.tokens > 128 &&
            static_cast<size_t>(ForwardMemory::kBytes) <= ctx.handles().properties.sharedMemPerBlockOptin;
 }
 
-void attention_resident_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params) {
-    if (has_tensor_copies(ctx)) return attention_resident_hopper_forward(ctx, params);
+void forward(CudaContext& ctx, const ForwardParams<bf16>& params) {
     const int64_t items = static_cast<int64_t>(params.sizes.batch) * params.sizes.heads;
     const int64_t blocks = std::min<int64_t>(items, resident_slots(ctx, kResidentWarps));
-    const auto kernel = !params.rope_table        ? attention_resident_forward_kernel<Rotated::kNothing>
-                        : params.sizes.rotary > 0 ? attention_resident_forward_kernel<Rotated::kHalfQueries>
-                        : params.rotated_k.data ? attention_resident_forward_kernel<Rotated::kQueriesAndKeys>
-                                                : attention_resident_forward_kernel<Rotated::kQueries>;
+    const auto kernel =
+        !params.rope_table        ? attention_mma_resident_forward_kernel<Rotated::kNothing>
+        : params.sizes.rotary > 0 ? attention_mma_resident_forward_kernel<Rotated::kHalfQueries>
+        : params.rotated_k.data   ? attention_mma_resident_forward_kernel<Rotated::kQueriesAndKeys>
+                                  : attention_mma_resident_forward_kernel<Rotated::kQueries>;
     launch(ctx, static_cast<unsigned>(blocks), kResidentWarps * 32, ForwardMemory::kBytes, kernel, params);
 }
 
-}  // namespace pastur
+}  // namespace pastur::attention::mma_resident

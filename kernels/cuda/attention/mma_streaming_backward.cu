@@ -10,9 +10,10 @@
 #include <algorithm>
 
 #include "kernels/cuda/attention/mma_tiles.cuh"
+#include "kernels/cuda/attention/paths.h"
 #include "kernels/cuda/attention/softmax.cuh"
 
-namespace pastur {
+namespace pastur::attention::mma_streaming {
 namespace {
 
 constexpr int kRows = 64;  ///< stationary rows of a block, 16 a warp
@@ -108,7 +109,7 @@ __device__ void score_gradients_by_query(float (&s)[kTiles][4], const float (&dp
 /// dS k with dS as operand A. Rows past the last token read zeros and lse = +infinity, so that their P is 0.
 template <int kQk, int kV>
 __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
-    attention_backward_query_kernel(const AttentionBackwardParams<bf16> p) {
+    attention_mma_streaming_backward_query_kernel(const BackwardParams<bf16> p) {
     using Tiles = BackwardTiles<kQk, kV>;
     const BlockPosition at(true);
     const int kv_head = at.head / p.sizes.group(), tokens = p.sizes.tokens;
@@ -209,7 +210,7 @@ __device__ void load_stats(SharedAddress to, const float2* stats, int first, int
 /// launches.
 template <int kQk, int kV, bool kKeys, bool kValues>
 __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
-    attention_backward_key_kernel(const AttentionBackwardParams<bf16> p) {
+    attention_mma_streaming_backward_key_kernel(const BackwardParams<bf16> p) {
     using Tiles = BackwardTiles<kQk, kV>;
     const BlockPosition at(false);
     const int tokens = p.sizes.tokens, first = at.tile * kRows;
@@ -290,10 +291,10 @@ __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
 
 }  // namespace
 
-bool attention_sm80_supports(CudaContext& ctx, const AttentionSizes& sizes) {
-    if (sizes.query_key() > 256 || sizes.value > 256) return false;
+bool takes(CudaContext& ctx, const Call& call) {
+    if (!call.bf16_vectors() || call.sizes.query_key() > 256 || call.sizes.value > 256) return false;
     bool fits = true;
-    visit_attention_widths(sizes, [&]<int kQk, int kV>() {
+    visit_widths(call.sizes, [&]<int kQk, int kV>() {
         using Tiles = BackwardTiles<kQk, kV>;
         const int needed = std::max(Tiles::kQuerySharedBytes, Tiles::kKeySharedBytes);
         fits = static_cast<size_t>(needed) <= ctx.handles().properties.sharedMemPerBlockOptin;
@@ -301,22 +302,26 @@ bool attention_sm80_supports(CudaContext& ctx, const AttentionSizes& sizes) {
     return fits;
 }
 
-void attention_sm80_backward(CudaContext& ctx, const AttentionBackwardParams<bf16>& params) {
-    visit_attention_widths(params.sizes, [&]<int kQk, int kV>() {
+BackwardScratch scratch(CudaContext&, const Sizes& sizes) {
+    return {.row_stats = int64_t{sizes.batch} * sizes.heads * sizes.tokens, .key_parts = sizes.kv_heads};
+}
+
+void backward(CudaContext& ctx, const BackwardParams<bf16>& params) {
+    visit_widths(params.sizes, [&]<int kQk, int kV>() {
         using Tiles = BackwardTiles<kQk, kV>;
-        launch(ctx, attention_grid(params.sizes, params.sizes.heads, kRows), kThreads,
-               Tiles::kQuerySharedBytes, attention_backward_query_kernel<kQk, kV>, params);
-        const dim3 key_grid = attention_grid(params.sizes, params.sizes.kv_heads, kRows);
+        launch(ctx, tile_grid(params.sizes, params.sizes.heads, kRows), kThreads, Tiles::kQuerySharedBytes,
+               attention_mma_streaming_backward_query_kernel<kQk, kV>, params);
+        const dim3 key_grid = tile_grid(params.sizes, params.sizes.kv_heads, kRows);
         if constexpr (kQk + kV <= 320) {
             launch(ctx, key_grid, kThreads, Tiles::kKeySharedBytes,
-                   attention_backward_key_kernel<kQk, kV, true, true>, params);
+                   attention_mma_streaming_backward_key_kernel<kQk, kV, true, true>, params);
         } else {
             launch(ctx, key_grid, kThreads, Tiles::kKeySharedBytes,
-                   attention_backward_key_kernel<kQk, kV, true, false>, params);
+                   attention_mma_streaming_backward_key_kernel<kQk, kV, true, false>, params);
             launch(ctx, key_grid, kThreads, Tiles::kKeySharedBytes,
-                   attention_backward_key_kernel<kQk, kV, false, true>, params);
+                   attention_mma_streaming_backward_key_kernel<kQk, kV, false, true>, params);
         }
     });
 }
 
-}  // namespace pastur
+}  // namespace pastur::attention::mma_streaming

@@ -1,8 +1,9 @@
 // Causal attention forward on tensor cores (mma.sync), for sm_80 and everything after it.
 #include "kernels/cuda/attention/mma_tiles.cuh"
+#include "kernels/cuda/attention/paths.h"
 #include "kernels/cuda/attention/softmax.cuh"
 
-namespace pastur {
+namespace pastur::attention::mma_streaming {
 namespace {
 
 /// Tiles of the forward kernel: four warps of 16 query rows; two stages of keys and values. Shared memory and
@@ -34,7 +35,7 @@ struct ForwardTiles {
 /// multiply-adds.
 template <int kQk, int kV>
 __global__ void __launch_bounds__(ForwardTiles<kQk, kV>::kThreads, ForwardTiles<kQk, kV>::kMinBlocks)
-    attention_forward_kernel(const AttentionForwardParams<bf16> p) {
+    attention_mma_streaming_forward_kernel(const ForwardParams<bf16> p) {
     using Tiles = ForwardTiles<kQk, kV>;
     const BlockPosition at(true);
     const int kv_head = at.head / p.sizes.group();
@@ -95,12 +96,12 @@ __global__ void __launch_bounds__(ForwardTiles<kQk, kV>::kThreads, ForwardTiles<
 
 }  // namespace
 
-void attention_sm80_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params) {
-    visit_attention_widths(params.sizes, [&]<int kQk, int kV>() {
+void forward(CudaContext& ctx, const ForwardParams<bf16>& params) {
+    visit_widths(params.sizes, [&]<int kQk, int kV>() {
         using Tiles = ForwardTiles<kQk, kV>;
-        launch(ctx, attention_grid(params.sizes, params.sizes.heads, Tiles::kRows), Tiles::kThreads,
-               Tiles::kSharedBytes, attention_forward_kernel<kQk, kV>, params);
+        launch(ctx, tile_grid(params.sizes, params.sizes.heads, Tiles::kRows), Tiles::kThreads,
+               Tiles::kSharedBytes, attention_mma_streaming_forward_kernel<kQk, kV>, params);
     });
 }
 
-}  // namespace pastur
+}  // namespace pastur::attention::mma_streaming

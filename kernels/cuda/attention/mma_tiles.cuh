@@ -5,7 +5,7 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/mma.cuh"
 
-namespace pastur {
+namespace pastur::attention {
 
 inline constexpr float kLog2E = 1.4426950408889634f;
 
@@ -24,20 +24,20 @@ struct BlockPosition {
         chunk = index % chunks;
     }
     /// Index of the head's first token in [B, H, T].
-    __device__ int64_t first_row(const AttentionSizes& sizes) const {
+    __device__ int64_t first_row(const Sizes& sizes) const {
         return (static_cast<int64_t>(batch) * sizes.heads + head) * sizes.tokens;
     }
 };
 
 /// The grid BlockPosition reads.
-inline dim3 attention_grid(const AttentionSizes& sizes, int heads, int tile_rows, int chunks = 1) {
+inline dim3 tile_grid(const Sizes& sizes, int heads, int tile_rows, int chunks = 1) {
     return dim3(static_cast<unsigned>(ceil_div(sizes.tokens, tile_rows) * chunks),
                 static_cast<unsigned>(heads), static_cast<unsigned>(sizes.batch));
 }
 
 /// Calls run.template operator()<kQk, kV>() with the smallest instantiated tile widths that hold the heads.
 template <typename Run>
-void visit_attention_widths(const AttentionSizes& sizes, const Run& run) {
+void visit_widths(const Sizes& sizes, const Run& run) {
     const int qk = sizes.query_key(), v = sizes.value;
     if (qk <= 32 && v <= 32) {
         run.template operator()<32, 32>();
@@ -373,4 +373,4 @@ __device__ void accumulate_rows(float (&acc)[kWidth / 8][4], const float (&s)[kC
     }
 }
 
-}  // namespace pastur
+}  // namespace pastur::attention

@@ -5,7 +5,7 @@
 
 #include "kernels/cuda/attention/mma_tiles.cuh"
 
-namespace pastur {
+namespace pastur::attention {
 
 inline constexpr int kResidentWidth = 64;  ///< of queries with keys, and of values
 inline constexpr int kBlockRows = 16;      ///< tokens of a warp
@@ -34,10 +34,10 @@ __device__ inline int block_of_warp(int warp) {
 /// of a sequence, dealt to the grid in turn. At any time the grid works on neighbours, whose rows share
 /// memory pages.
 struct HeadWalk {
-    const AttentionSizes* sizes;
+    const Sizes* sizes;
     int run, index;
 
-    __device__ HeadWalk(const AttentionSizes& all, int run_length)
+    __device__ HeadWalk(const Sizes& all, int run_length)
         : sizes(&all), run(run_length), index(static_cast<int>(blockIdx.x) * run_length) {}
     __device__ bool done() const { return index >= sizes->batch * sizes->heads; }
     __device__ int batch() const { return index / sizes->heads; }
@@ -81,7 +81,7 @@ void visit_resident_warps(int tokens, const Run& run) {
 }
 
 /// Whether the resident kernels are made for heads of these widths.
-inline bool resident_widths(const AttentionSizes& sizes) {
+inline bool resident_widths(const Sizes& sizes) {
     return sizes.tokens <= kResidentTokens && sizes.query_key() == kResidentWidth &&
            sizes.value == kResidentWidth && (sizes.rotary == 0 || sizes.rotary == kResidentWidth / 2);
 }
@@ -95,4 +95,4 @@ inline int resident_slots(CudaContext& ctx, int warps) {
     return ctx.handles().properties.multiProcessorCount * (kResidentWarps / warps);
 }
 
-}  // namespace pastur
+}  // namespace pastur::attention

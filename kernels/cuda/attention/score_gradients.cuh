@@ -3,7 +3,7 @@
 // how it leaves results in shared memory.
 #include "kernels/cuda/attention/wgmma_tiles.cuh"
 
-namespace pastur {
+namespace pastur::attention {
 
 #if defined(PASTUR_HOPPER)
 
@@ -80,4 +80,4 @@ __device__ __forceinline__ void put_rows(SharedAddress rows, const float (&acc)[
 
 #endif  // PASTUR_HOPPER
 
-}  // namespace pastur
+}  // namespace pastur::attention

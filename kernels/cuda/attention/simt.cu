@@ -6,8 +6,9 @@
 // 64 columns of its output. Heads wider than that are shared by several blocks, each of which computes the
 // scores again. The formulas are those of mma_streaming_backward.cu.
 #include "kernels/cuda/attention/mma_tiles.cuh"
+#include "kernels/cuda/attention/paths.h"
 
-namespace pastur {
+namespace pastur::attention::simt {
 namespace {
 
 constexpr int kTile = 64;   ///< rows and columns of a tile of scores, and output columns of a block
@@ -154,8 +155,7 @@ struct OnlineSoftmax {
 
 /// out and lse. One block per (sequence, head, 64 queries, 64 columns of out).
 template <typename T>
-__global__ void __launch_bounds__(kThreads, 2)
-    attention_forward_simt_kernel(const AttentionForwardParams<T> p) {
+__global__ void __launch_bounds__(kThreads, 2) attention_simt_forward_kernel(const ForwardParams<T> p) {
     __shared__ Operands shared;
     const int tokens = p.sizes.tokens;
     const BlockPosition at(true, chunks(p.sizes.value));
@@ -195,7 +195,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 
 /// row_stats = (log2(e) lse, delta), delta = rowsum(dout out). One warp per (sequence, head, token).
 template <typename T>
-__global__ void __launch_bounds__(kThreads) attention_row_stats_kernel(const AttentionBackwardParams<T> p) {
+__global__ void __launch_bounds__(kThreads) attention_simt_row_stats_kernel(const BackwardParams<T> p) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const int64_t index = static_cast<int64_t>(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32;
     const int token = static_cast<int>(index % p.sizes.tokens);
@@ -215,7 +215,7 @@ __global__ void __launch_bounds__(kThreads) attention_row_stats_kernel(const Att
 /// dq =. One block per (sequence, head, 64 queries, 64 columns of dq).
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 2)
-    attention_backward_query_simt_kernel(const AttentionBackwardParams<T> p) {
+    attention_simt_backward_query_kernel(const BackwardParams<T> p) {
     __shared__ Operands shared;
     const int tokens = p.sizes.tokens;
     const BlockPosition at(true, chunks(p.sizes.query_key()));
@@ -258,8 +258,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 /// per (sequence, key head, 64 keys, 64 columns): of dk for the first ceil(d_qk / 64) chunks, of dv for the
 /// others. Tiles of scores are transposed: rows are keys.
 template <typename T>
-__global__ void __launch_bounds__(kThreads, 2)
-    attention_backward_key_simt_kernel(const AttentionBackwardParams<T> p) {
+__global__ void __launch_bounds__(kThreads, 2) attention_simt_backward_key_kernel(const BackwardParams<T> p) {
     __shared__ Operands shared;
     const int tokens = p.sizes.tokens;
     const int key_chunks = chunks(p.sizes.query_key());
@@ -304,28 +303,36 @@ __global__ void __launch_bounds__(kThreads, 2)
 
 }  // namespace
 
-template <typename T>
-void attention_simt_forward(CudaContext& ctx, const AttentionForwardParams<T>& params) {
-    const dim3 grid = attention_grid(params.sizes, params.sizes.heads, kTile, chunks(params.sizes.value));
-    launch(ctx, grid, kThreads, 0, attention_forward_simt_kernel<T>, params);
+bool takes(CudaContext&, const Call&) {
+    return true;
+}
+
+BackwardScratch scratch(CudaContext&, const Sizes& sizes) {
+    return {.row_stats = int64_t{sizes.batch} * sizes.heads * sizes.tokens, .key_parts = sizes.kv_heads};
 }
 
 template <typename T>
-void attention_simt_backward(CudaContext& ctx, const AttentionBackwardParams<T>& params) {
-    const AttentionSizes& sizes = params.sizes;
+void forward(CudaContext& ctx, const ForwardParams<T>& params) {
+    const dim3 grid = tile_grid(params.sizes, params.sizes.heads, kTile, chunks(params.sizes.value));
+    launch(ctx, grid, kThreads, 0, attention_simt_forward_kernel<T>, params);
+}
+
+template <typename T>
+void backward(CudaContext& ctx, const BackwardParams<T>& params) {
+    const Sizes& sizes = params.sizes;
     const int64_t rows = static_cast<int64_t>(sizes.batch) * sizes.heads * sizes.tokens;
     launch(ctx, static_cast<unsigned>(ceil_div(rows, kThreads / kWarp)), kThreads, 0,
-           attention_row_stats_kernel<T>, params);
-    const dim3 query_grid = attention_grid(sizes, sizes.heads, kTile, chunks(sizes.query_key()));
-    launch(ctx, query_grid, kThreads, 0, attention_backward_query_simt_kernel<T>, params);
+           attention_simt_row_stats_kernel<T>, params);
+    const dim3 query_grid = tile_grid(sizes, sizes.heads, kTile, chunks(sizes.query_key()));
+    launch(ctx, query_grid, kThreads, 0, attention_simt_backward_query_kernel<T>, params);
     const int key_chunks = chunks(sizes.query_key()) + chunks(sizes.value);
-    const dim3 key_grid = attention_grid(sizes, sizes.kv_heads, kTile, key_chunks);
-    launch(ctx, key_grid, kThreads, 0, attention_backward_key_simt_kernel<T>, params);
+    const dim3 key_grid = tile_grid(sizes, sizes.kv_heads, kTile, key_chunks);
+    launch(ctx, key_grid, kThreads, 0, attention_simt_backward_key_kernel<T>, params);
 }
 
-template void attention_simt_forward(CudaContext&, const AttentionForwardParams<float>&);
-template void attention_simt_forward(CudaContext&, const AttentionForwardParams<bf16>&);
-template void attention_simt_backward(CudaContext&, const AttentionBackwardParams<float>&);
-template void attention_simt_backward(CudaContext&, const AttentionBackwardParams<bf16>&);
+template void forward(CudaContext&, const ForwardParams<float>&);
+template void forward(CudaContext&, const ForwardParams<bf16>&);
+template void backward(CudaContext&, const BackwardParams<float>&);
+template void backward(CudaContext&, const BackwardParams<bf16>&);
 
-}  // namespace pastur
+}  // namespace pastur::attention::simt

@@ -2,7 +2,7 @@
 // What happens to a warp's scores between two products, common to the tensor-core attention kernels.
 #include "kernels/cuda/attention/mma_tiles.cuh"
 
-namespace pastur {
+namespace pastur::attention {
 
 /// The running softmax of the two rows a thread shares with three others: maxima of the raw scores, and this
 /// thread's part of the sums of 2^(c (s - max)).
@@ -110,4 +110,4 @@ __device__ void probabilities_by_key(float (&s)[kTiles][4], float (&dp)[kTiles][
     }
 }
 
-}  // namespace pastur
+}  // namespace pastur::attention

@@ -1,14 +1,17 @@
 #include "kernels/cuda/attention/tensor_maps.cuh"
 
-namespace pastur {
+#include "kernels/cuda/attention/paths.h"
 
-bool attention_hopper_supports(CudaContext& ctx, const AttentionSizes& sizes) {
-    return has_tensor_copies(ctx) && visit_hopper_widths(sizes, [&]<int kContent, int kShared, int kValue>() {
+namespace pastur::attention {
+
+bool wgmma_streaming::takes(CudaContext& ctx, const Call& call) {
+    return call.bf16_vectors() && has_tensor_copies(ctx) &&
+           visit_hopper_widths(call.sizes, [&]<int kContent, int kShared, int kValue>() {
                static_assert(kContent % 32 == 0 && kShared % 32 == 0 && kValue % 64 == 0);
            });
 }
 
-std::string attention_hopper_widths() {
+std::string wgmma_streaming::widths() {
     std::string list;
     any_hopper_widths([&]<int kContent, int kShared, int kValue>() {
         list += fmt::format("{}{}{}/{}", list.empty() ? "" : ", ", kContent,
@@ -18,10 +21,11 @@ std::string attention_hopper_widths() {
     return list;
 }
 
-CUtensorMap tensor_map(const HeadView<const bf16>& view, int width, const AttentionSizes& sizes, int heads,
-                       int box_rows, int box_columns) {
-    return tensor_map({view.data, width, sizes.tokens, view.token, heads, view.head, sizes.batch, view.batch},
-                      box_rows, box_columns);
+CUtensorMap head_map(const HeadView<const bf16>& view, int width, const Sizes& sizes, int heads, int box_rows,
+                     int box_columns) {
+    return pastur::tensor_map(
+        {view.data, width, sizes.tokens, view.token, heads, view.head, sizes.batch, view.batch}, box_rows,
+        box_columns);
 }
 
-}  // namespace pastur
+}  // namespace pastur::attention

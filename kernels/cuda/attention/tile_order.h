@@ -6,7 +6,7 @@
 
 #include "kernels/base/host_device.h"
 
-namespace pastur {
+namespace pastur::attention {
 
 /// `pairs` of a sequence and a key head, each of `tiles` blocks of keys and as many of queries: the work is
 /// numbered items, which blocks of threads take one by one and each works on in that order.
@@ -65,4 +65,4 @@ struct BackwardItem {
     }
 };
 
-}  // namespace pastur
+}  // namespace pastur::attention

@@ -8,10 +8,10 @@
 // are filled again for the next head at once; only k and dS^T are needed to the end.
 #include "kernels/cuda/attention/wgmma_resident_backward.cuh"
 
+#include "kernels/cuda/attention/paths.h"
 #include "kernels/cuda/attention/tensor_maps.cuh"
 
-namespace pastur {
-namespace resident {
+namespace pastur::attention::wgmma_resident {
 namespace {
 
 #if defined(PASTUR_HOPPER)
@@ -24,7 +24,7 @@ struct GradientConsumer {
     static constexpr int kTiles = kGroupRows / 8, kSteps = kGroupRows / 16;
     using Accumulators = float[kTiles][4];
 
-    const GradientParams& p;
+    const BackwardKernelParams& p;
     const GradientShared<Tiles>& shared;
     int group, warp, lane;
     int parity = 0;
@@ -246,10 +246,10 @@ struct GradientConsumer {
 
 #endif  // PASTUR_HOPPER
 
-/// dq =, dk =, dv =, and dk_shared = the sum over a run of heads, as attention_resident_backward_kernel.
+/// dq =, dk =, dv =, and dk_shared = the sum over a run of heads, as in mma_resident.
 template <int kShared, bool kRotate, bool kRotateKeys>
 __global__ void __launch_bounds__(kThreads, 1)
-    attention_resident_hopper_backward_kernel(const __grid_constant__ GradientParams p) {
+    attention_wgmma_resident_backward_kernel(const __grid_constant__ BackwardKernelParams p) {
 #if defined(PASTUR_HOPPER)
     using Tiles = GradientTiles<kShared>;
     const GradientShared<Tiles> shared;
@@ -278,10 +278,10 @@ __global__ void __launch_bounds__(kThreads, 1)
 }
 
 template <int kShared, bool kRotate, bool kRotateKeys = kRotate>
-void launch_gradients(CudaContext& ctx, const AttentionBackwardParams<bf16>& params, int run) {
+void launch_gradients(CudaContext& ctx, const BackwardParams<bf16>& params, int run) {
     using Tiles = GradientTiles<kShared>;
-    const AttentionSizes& sizes = params.sizes;
-    GradientParams p{};
+    const Sizes& sizes = params.sizes;
+    BackwardKernelParams p{};
     p.attention = params;
     p.run = run;
     query_maps<typename Tiles::Widths>(p.maps.q, params.q, sizes, kGroupRows);
@@ -296,19 +296,18 @@ void launch_gradients(CudaContext& ctx, const AttentionBackwardParams<bf16>& par
     const int64_t runs = static_cast<int64_t>(sizes.batch) * (sizes.heads / run);
     const auto blocks = std::min<int64_t>(runs, ctx.handles().properties.multiProcessorCount);
     launch(ctx, static_cast<unsigned>(blocks), kThreads, Tiles::kSharedBytes,
-           attention_resident_hopper_backward_kernel<kShared, kRotate, kRotateKeys>, p);
+           attention_wgmma_resident_backward_kernel<kShared, kRotate, kRotateKeys>, p);
 }
 
 }  // namespace
-}  // namespace resident
 
-bool attention_resident_hopper_takes_backward(CudaContext& ctx, const AttentionSizes& sizes) {
-    return has_tensor_copies(ctx) && sizes.tokens > (resident::kBlocks - 1) * kGroupRows;
+bool takes_backward(CudaContext& ctx, const Call& call) {
+    return call.bf16_vectors() && has_tensor_copies(ctx) && resident_widths(call.sizes) &&
+           call.sizes.group() == 1 && call.sizes.tokens > (kBlocks - 1) * kGroupRows;
 }
 
-void attention_resident_hopper_backward(CudaContext& ctx, const AttentionBackwardParams<bf16>& params,
-                                        int run) {
-    using namespace resident;
+void backward(CudaContext& ctx, const BackwardParams<bf16>& params) {
+    const int run = params.sizes.heads / mma_resident::scratch(ctx, params.sizes).key_parts;
     constexpr int kHalf = kResidentWidth / 2;
     const bool rotates = params.rope_table != nullptr;
     if (params.sizes.rotary > 0)
@@ -320,4 +319,4 @@ void attention_resident_hopper_backward(CudaContext& ctx, const AttentionBackwar
         rotates ? launch_gradients<0, true>(ctx, params, run) : launch_gradients<0, false>(ctx, params, run);
 }
 
-}  // namespace pastur
+}  // namespace pastur::attention::wgmma_resident

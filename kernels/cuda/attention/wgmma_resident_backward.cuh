@@ -4,7 +4,7 @@
 #include "kernels/cuda/attention/resident.cuh"
 #include "kernels/cuda/attention/score_gradients.cuh"
 
-namespace pastur::resident {
+namespace pastur::attention::wgmma_resident {
 
 inline constexpr int kBlocks = 4;  ///< of kGroupRows tokens, queries or keys
 static_assert(kBlocks * kGroupRows == kResidentTokens);
@@ -35,11 +35,11 @@ struct GradientTiles {
     static_assert(kSharedBytes <= kHopperSharedBytes);
 };
 
-struct GradientParams {
-    AttentionMaps maps;         ///< boxes of kGroupRows tokens
+struct BackwardKernelParams {
+    TensorMaps maps;            ///< boxes of kGroupRows tokens
     CUtensorMap out;            ///< likewise
     CUtensorMap dq, dk[2], dv;  ///< boxes of a warp's 16 tokens
-    AttentionBackwardParams<bf16> attention;
+    BackwardParams<bf16> attention;
     int run;  ///< of heads, one after the other, whose dk_shared is one sum
 };
 
@@ -92,7 +92,7 @@ struct GradientShared {
 /// One thread: has every head's rows copied, in the order in which those of the head before are done with.
 template <typename Tiles>
 struct GradientProducer {
-    const GradientParams& p;
+    const BackwardKernelParams& p;
     const GradientShared<Tiles>& shared;
     int batch = 0, head = 0, parity = 0;
     Ring<Tiles::kOutStages> ring = {};
@@ -135,7 +135,7 @@ struct GradientProducer {
 /// last token, so that P is 0 there. A row is one lane's.
 template <typename Tiles>
 struct StatsWarp {
-    const GradientParams& p;
+    const BackwardKernelParams& p;
     const GradientShared<Tiles>& shared;
     int warp, lane;
     Ring<Tiles::kOutStages> ring = {};
@@ -173,4 +173,4 @@ struct StatsWarp {
 
 #endif  // PASTUR_HOPPER
 
-}  // namespace pastur::resident
+}  // namespace pastur::attention::wgmma_resident

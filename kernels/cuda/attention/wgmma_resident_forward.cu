@@ -2,9 +2,10 @@
 // brings.
 #include "kernels/cuda/attention/wgmma_resident_forward.cuh"
 
+#include "kernels/cuda/attention/paths.h"
 #include "kernels/cuda/attention/tensor_maps.cuh"
 
-namespace pastur {
+namespace pastur::attention::wgmma_resident {
 namespace {
 
 #if defined(PASTUR_HOPPER)
@@ -56,7 +57,7 @@ struct RowSoftmax {
 template <typename Tiles, Rotated kRotated, int kLong, int kBrief>
 struct ResidentConsumer {
     using Out = float[kResidentWidth / 8][4];
-    const ResidentHopperParams& p;
+    const ForwardKernelParams& p;
     const HeadShared<Tiles>& shared;
     int group, warp, lane;
 
@@ -202,14 +203,14 @@ struct ResidentConsumer {
 
 #endif  // PASTUR_HOPPER
 
-/// out and lse as attention_resident_forward_kernel's, after the rotation of what is to be rotated.
+/// out and lse as mma_resident's, after the rotation of what is to be rotated.
 ///
 /// Persistent blocks walk over heads. One thread has the next head's rows copied while the consumers, two
 /// warpgroups with equal work, are at this one; queries and keys and values have barriers of their own, since
 /// the former are done with first. Where there is something to rotate, three more warps do it on the way.
 template <int kShared, Rotated kRotated>
 __global__ void __launch_bounds__(kThreads, 1)
-    attention_resident_hopper_forward_kernel(const __grid_constant__ ResidentHopperParams p) {
+    attention_wgmma_resident_forward_kernel(const __grid_constant__ ForwardKernelParams p) {
 #if defined(PASTUR_HOPPER)
     using Tiles = HeadTiles<kShared>;
     constexpr bool kRotates = kRotated != Rotated::kNothing;
@@ -249,21 +250,21 @@ __global__ void __launch_bounds__(kThreads, 1)
 }
 
 /// Of a query or key: its parts' maps, boxes of `rows`.
-void part_maps(CUtensorMap (&maps)[2], const HeadView<const bf16>& q, const AttentionSizes& sizes, int rows) {
+void part_maps(CUtensorMap (&maps)[2], const HeadView<const bf16>& q, const Sizes& sizes, int rows) {
     HeadView<const bf16> second = q;
     second.data += sizes.content;
-    maps[0] = tensor_map(q, sizes.content, sizes, sizes.heads, rows, sizes.content);
-    maps[1] = sizes.rotary == 0 ? maps[0]
-                                : tensor_map(second, sizes.rotary, sizes, sizes.heads, rows, sizes.rotary);
+    maps[0] = head_map(q, sizes.content, sizes, sizes.heads, rows, sizes.content);
+    maps[1] =
+        sizes.rotary == 0 ? maps[0] : head_map(second, sizes.rotary, sizes, sizes.heads, rows, sizes.rotary);
 }
 
 template <int kShared, Rotated kRotated>
-void launch_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params) {
+void launch_forward(CudaContext& ctx, const ForwardParams<bf16>& params) {
     using Tiles = HeadTiles<kShared>;
-    const AttentionSizes& sizes = params.sizes;
-    ResidentHopperParams p{};
+    const Sizes& sizes = params.sizes;
+    ForwardKernelParams p{};
     p.attention = params;
-    p.copied_rows = attention_padded_tokens(sizes.tokens);
+    p.copied_rows = padded_tokens(sizes.tokens);
     part_maps(p.maps.q, params.q, sizes, p.copied_rows);
     key_maps(p.maps.k, params.k, params.k_shared, sizes, p.copied_rows);
     p.maps.v[0] = value_map(params.v, sizes, sizes.kv_heads, p.copied_rows);
@@ -273,19 +274,23 @@ void launch_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params
     // Copies begin where the pattern of eight swizzled rows does.
     p.rotations = static_cast<int>(ceil_div(sizes.tokens, 8 * kRotators)) * (8 / kRows);
     const auto rotated_map = [&](const HeadView<bf16>& view) {
-        return tensor_map(read_only(view), kWidth, sizes, sizes.heads, p.rotations * kRows, kWidth);
+        return head_map(read_only(view), kWidth, sizes, sizes.heads, p.rotations * kRows, kWidth);
     };
     if (kRotated != Rotated::kNothing) p.rotated_q = rotated_map(params.rotated_q);
     if (kRotated == Rotated::kQueriesAndKeys) p.rotated_k = rotated_map(params.rotated_k);
     const int64_t heads = static_cast<int64_t>(sizes.batch) * sizes.heads;
     const auto blocks = std::min<int64_t>(heads, ctx.handles().properties.multiProcessorCount);
     launch(ctx, static_cast<unsigned>(blocks), kThreads, Tiles::kSharedBytes,
-           attention_resident_hopper_forward_kernel<kShared, kRotated>, p);
+           attention_wgmma_resident_forward_kernel<kShared, kRotated>, p);
 }
 
 }  // namespace
 
-void attention_resident_hopper_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params) {
+bool takes_forward(CudaContext& ctx, const Call& call) {
+    return call.bf16_vectors() && has_tensor_copies(ctx) && resident_widths(call.sizes);
+}
+
+void forward(CudaContext& ctx, const ForwardParams<bf16>& params) {
     if (params.sizes.rotary > 0)
         return params.rope_table ? launch_forward<kResidentWidth / 2, Rotated::kHalfQueries>(ctx, params)
                                  : launch_forward<kResidentWidth / 2, Rotated::kNothing>(ctx, params);
@@ -294,4 +299,4 @@ void attention_resident_hopper_forward(CudaContext& ctx, const AttentionForwardP
                           : launch_forward<0, Rotated::kQueries>(ctx, params);
 }
 
-}  // namespace pastur
+}  // namespace pastur::attention::wgmma_resident

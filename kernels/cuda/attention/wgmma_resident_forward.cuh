@@ -4,7 +4,7 @@
 #include "kernels/cuda/attention/resident.cuh"
 #include "kernels/cuda/attention/wgmma_tiles.cuh"
 
-namespace pastur {
+namespace pastur::attention::wgmma_resident {
 
 inline constexpr int kStages = 2;
 inline constexpr int kRotators = 3;  ///< warps beside the copying one
@@ -40,10 +40,10 @@ struct HeadTiles {
     static_assert(kSharedBytes <= kHopperSharedBytes);
 };
 
-struct ResidentHopperParams {
-    AttentionMaps maps;
+struct ForwardKernelParams {
+    TensorMaps maps;
     CUtensorMap out, rotated_q, rotated_k;
-    AttentionForwardParams<bf16> attention;
+    ForwardParams<bf16> attention;
     int copied_rows;  ///< of each matrix of a head: whole tiles of 64, past the last token zeros
     int rotations;    ///< how often a rotating warp takes rotated_rows of a head, one after the other
 };
@@ -62,7 +62,7 @@ struct HeadShared {
 
 /// One thread: has every head's rows copied.
 template <typename Tiles>
-__device__ __forceinline__ void produce(const ResidentHopperParams& p, const HeadShared<Tiles>& shared) {
+__device__ __forceinline__ void produce(const ForwardKernelParams& p, const HeadShared<Tiles>& shared) {
     Ring<kStages> ring;
     const int bytes = p.copied_rows * kResidentWidth * 2;
     for (HeadWalk walk(p.attention.sizes, 1); !walk.done(); walk.advance(), ring.advance()) {
@@ -97,7 +97,7 @@ struct Rotator {
     /// of them would not fit beside the heads.
     static constexpr int kAhead = 4;
 
-    const ResidentHopperParams& p;
+    const ForwardKernelParams& p;
     const HeadShared<Tiles>& shared;
     int rotator, lane;
 
@@ -189,4 +189,4 @@ struct Rotator {
 
 #endif  // PASTUR_HOPPER
 
-}  // namespace pastur
+}  // namespace pastur::attention::wgmma_resident

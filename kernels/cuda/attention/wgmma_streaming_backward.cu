@@ -1,16 +1,17 @@
 // Causal attention backward on Hopper, see wgmma_streaming_backward.cuh: the kernel and its launch.
+#include "kernels/cuda/attention/paths.h"
 #include "kernels/cuda/attention/tensor_maps.cuh"
 #include "kernels/cuda/attention/wgmma_streaming_backward_copies.cuh"
 #include "kernels/cuda/attention/wgmma_streaming_backward_keys.cuh"
 
-namespace pastur {
+namespace pastur::attention::wgmma_streaming {
 namespace {
 
 /// dk = and dv =, over the queries of every head of the group, heads in order, queries upwards from the
 /// diagonal; dq =, and row_stats = for it.
 template <int kContent, int kShared, int kValue>
 __global__ void __launch_bounds__(kThreads, 1)
-    attention_hopper_backward_kernel(const __grid_constant__ HopperBackwardParams p) {
+    attention_wgmma_streaming_backward_kernel(const __grid_constant__ BackwardKernelParams p) {
 #if defined(PASTUR_HOPPER)
     using Widths = HeadWidths<kContent, kShared, kValue>;
     using Tiles = BackwardTiles<Widths>;
@@ -52,13 +53,13 @@ __global__ void __launch_bounds__(kThreads, 1)
 }
 
 template <int kContent, int kShared, int kValue>
-void launch_backward_kernel(CudaContext& ctx, const AttentionBackwardParams<bf16>& params) {
+void launch_backward_kernel(CudaContext& ctx, const BackwardParams<bf16>& params) {
     using Widths = HeadWidths<kContent, kShared, kValue>;
     using Tiles = BackwardTiles<Widths>;
-    const AttentionSizes& sizes = params.sizes;
-    HopperBackwardParams p{};
+    const Sizes& sizes = params.sizes;
+    BackwardKernelParams p{};
     p.attention = params;
-    p.padded_tokens = attention_padded_tokens(sizes.tokens);
+    p.padded_tokens = padded_tokens(sizes.tokens);
     query_maps<Widths>(p.maps.q, params.q, sizes, Tiles::kCols);
     p.maps.dout[0] = value_map(params.dout, sizes, sizes.heads, Tiles::kCols);
     p.out[0] = value_map(params.out, sizes, sizes.heads, Tiles::kCols);
@@ -74,29 +75,30 @@ void launch_backward_kernel(CudaContext& ctx, const AttentionBackwardParams<bf16
     const int blocks = std::min(ctx.handles().properties.multiProcessorCount, pairs * tiles);
     p.order = backward_order(pairs, tiles, blocks, Tiles::kGroupItems);
     p.distances = backward_distances(p.order, blocks, Tiles::kBehindItems);
-    const int64_t counters = attention_hopper_sums(sizes).counters;
+    const int64_t counters = scratch(ctx, sizes).dq_counters;
     p.turns = params.dq_counters;
     p.next = params.dq_counters + counters - 1;
     p.ready = p.next - pairs;
     CUDA_CHECK(cudaMemsetAsync(params.dq_counters, 0, static_cast<size_t>(counters) * sizeof(int),
                                ctx.handles().stream));
     launch(ctx, static_cast<unsigned>(blocks), kThreads, Tiles::kSharedBytes,
-           attention_hopper_backward_kernel<kContent, kShared, kValue>, p);
+           attention_wgmma_streaming_backward_kernel<kContent, kShared, kValue>, p);
 }
 
 }  // namespace
 
-AttentionSums attention_hopper_sums(const AttentionSizes& sizes) {
-    const int64_t tiles =
-        int64_t{sizes.batch} * sizes.heads * (attention_padded_tokens(sizes.tokens) / kGroupRows);
-    return {tiles * kGroupRows * sizes.query_key(),
-            tiles * kConsumers + int64_t{sizes.batch} * sizes.kv_heads + 1};
+BackwardScratch scratch(CudaContext&, const Sizes& sizes) {
+    const int64_t tiles = int64_t{sizes.batch} * sizes.heads * (padded_tokens(sizes.tokens) / kGroupRows);
+    return {.row_stats = tiles * kGroupRows,
+            .dq_sums = tiles * kGroupRows * sizes.query_key(),
+            .dq_counters = tiles * kConsumers + int64_t{sizes.batch} * sizes.kv_heads + 1,
+            .key_parts = sizes.kv_heads};
 }
 
-void attention_hopper_backward(CudaContext& ctx, const AttentionBackwardParams<bf16>& params) {
+void backward(CudaContext& ctx, const BackwardParams<bf16>& params) {
     visit_hopper_widths(params.sizes, [&]<int kContent, int kShared, int kValue>() {
         launch_backward_kernel<kContent, kShared, kValue>(ctx, params);
     });
 }
 
-}  // namespace pastur
+}  // namespace pastur::attention::wgmma_streaming

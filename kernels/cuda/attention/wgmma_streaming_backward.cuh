@@ -21,7 +21,7 @@
 #include "kernels/cuda/attention/tile_order.h"
 #include "kernels/cuda/attention/wgmma_tiles.cuh"
 
-namespace pastur {
+namespace pastur::attention::wgmma_streaming {
 
 inline constexpr int kRows = kConsumers * kGroupRows;
 
@@ -157,9 +157,9 @@ struct BackwardShared {
 #endif
 };
 
-struct HopperBackwardParams {
-    AttentionMaps maps;
-    AttentionBackwardParams<bf16> attention;
+struct BackwardKernelParams {
+    TensorMaps maps;
+    BackwardParams<bf16> attention;
     int padded_tokens;  ///< row_stats is [B, H, padded_tokens], (infinity, 0) past the last token
     BackwardOrder order;
     CUtensorMap out[1];
@@ -172,7 +172,7 @@ struct HopperBackwardParams {
 };
 
 /// Where a piece's sum is, and its turn: [B, H, tiles of queries, groups].
-__device__ inline int64_t piece_index(const HopperBackwardParams& p, int batch, int head, int tile,
+__device__ inline int64_t piece_index(const BackwardKernelParams& p, int batch, int head, int tile,
                                       int group) {
     const int64_t pair = static_cast<int64_t>(batch) * p.attention.sizes.heads + head;
     return (pair * (p.padded_tokens / kGroupRows) + tile) * kConsumers + group;
@@ -183,7 +183,7 @@ template <typename Tiles>
 struct KeyTile {
     int batch, head, first, first_step, steps_of_head, steps;
 
-    __device__ KeyTile(const AttentionSizes& sizes, int pair, int index) {
+    __device__ KeyTile(const Sizes& sizes, int pair, int index) {
         batch = pair / sizes.kv_heads;
         head = pair % sizes.kv_heads;
         first = index * kRows;
@@ -192,7 +192,7 @@ struct KeyTile {
         steps = steps_of_head * sizes.group();
     }
     /// Of a step: the head, and the tile of queries.
-    __device__ int head_at(const AttentionSizes& sizes, int step) const {
+    __device__ int head_at(const Sizes& sizes, int step) const {
         return head * sizes.group() + step / steps_of_head;
     }
     __device__ int queries_at(int step) const { return first_step + step % steps_of_head; }
@@ -203,8 +203,8 @@ struct KeyTile {
 struct QueryTiles {
     int pair, batch, head, first, of_head, count;
 
-    __device__ QueryTiles(const HopperBackwardParams& p, int pair_, int tile) : pair(pair_) {
-        const AttentionSizes& sizes = p.attention.sizes;
+    __device__ QueryTiles(const BackwardKernelParams& p, int pair_, int tile) : pair(pair_) {
+        const Sizes& sizes = p.attention.sizes;
         batch = pair / sizes.kv_heads;
         head = pair % sizes.kv_heads * sizes.group();
         first = tile * kConsumers;
@@ -216,4 +216,4 @@ struct QueryTiles {
     __device__ int tile_at(int i) const { return first + group_at(i); }
 };
 
-}  // namespace pastur
+}  // namespace pastur::attention::wgmma_streaming

@@ -3,13 +3,13 @@
 // send pieces of dq.
 #include "kernels/cuda/attention/wgmma_streaming_backward.cuh"
 
-namespace pastur {
+namespace pastur::attention::wgmma_streaming {
 
 #if defined(PASTUR_HOPPER)
 
 /// Producer: starts the copies of a tile's keys and values to shared.rows, which the caller knows to be free.
 template <typename Tiles>
-__device__ __forceinline__ void copy_keys(const HopperBackwardParams& p, const BackwardShared<Tiles>& shared,
+__device__ __forceinline__ void copy_keys(const BackwardKernelParams& p, const BackwardShared<Tiles>& shared,
                                           const KeyTile<Tiles>& tile, SharedAddress full) {
     mbarrier_expect(full, Tiles::kStationaryBytes);
     copy_rows<typename Tiles::RowsQk>(shared.rows_qk(), p.maps.k, full, tile.first, tile.head, 0, tile.batch);
@@ -18,10 +18,10 @@ __device__ __forceinline__ void copy_keys(const HopperBackwardParams& p, const B
 
 /// Producer: copies the queries of all its steps into the ring, with dout and row_stats.
 template <typename Tiles>
-__device__ __forceinline__ void produce_queries(const HopperBackwardParams& p,
+__device__ __forceinline__ void produce_queries(const BackwardKernelParams& p,
                                                 const BackwardShared<Tiles>& shared,
                                                 const KeyTile<Tiles>& tile, Ring<Tiles::kStages>& ring) {
-    const AttentionSizes& sizes = p.attention.sizes;
+    const Sizes& sizes = p.attention.sizes;
     for (int step = 0; step < tile.steps; ++step, ring.advance()) {
         const int head = tile.head_at(sizes, step), query = tile.queries_at(step) * Tiles::kCols;
         const SharedAddress full = shared.full[ring.stage];
@@ -46,7 +46,7 @@ __device__ __forceinline__ void wait_in_memory(const int* number, int least) {
 
 /// Producer: copies the complete sums of dq into the ring, as many pieces a stage as fit.
 template <typename Tiles>
-__device__ __forceinline__ void produce_sums(const HopperBackwardParams& p, BackwardShared<Tiles>& shared,
+__device__ __forceinline__ void produce_sums(const BackwardKernelParams& p, BackwardShared<Tiles>& shared,
                                              const QueryTiles& tiles, Ring<Tiles::kStages>& ring) {
     constexpr int kBytes = Tiles::kPiecesOfStage * Tiles::kPieceBytes;
     for (int i = 0; i < tiles.count; ++i) {
@@ -66,7 +66,7 @@ __device__ __forceinline__ void produce_sums(const HopperBackwardParams& p, Back
 
 /// Producer: copies what row_stats are made from into the ring: out in the place of queries, and dout.
 template <typename Tiles>
-__device__ __forceinline__ void produce_outputs(const HopperBackwardParams& p, BackwardShared<Tiles>& shared,
+__device__ __forceinline__ void produce_outputs(const BackwardKernelParams& p, BackwardShared<Tiles>& shared,
                                                 const QueryTiles& tiles, Ring<Tiles::kStages>& ring) {
     for (int i = 0; i < tiles.count; ++i, ring.advance()) {
         const int head = tiles.head_at(i), token = tiles.tile_at(i) * Tiles::kCols;
@@ -81,7 +81,7 @@ __device__ __forceinline__ void produce_outputs(const HopperBackwardParams& p, B
 }
 
 template <typename Tiles>
-__device__ __forceinline__ void produce(const HopperBackwardParams& p, BackwardShared<Tiles>& shared) {
+__device__ __forceinline__ void produce(const BackwardKernelParams& p, BackwardShared<Tiles>& shared) {
     constexpr int kWarps = kWarpgroup / 32;
     Ring<Tiles::kStages> ring;
     for (Ring<Tiles::kRowStages> rows;; rows.advance()) {
@@ -111,7 +111,7 @@ __device__ __forceinline__ void produce(const HopperBackwardParams& p, BackwardS
 /// Waits for a step's piece of a group, the group's `count`-th, and for this block's turn; then writes it or
 /// adds it, and passes the turn on.
 template <typename Tiles>
-__device__ __forceinline__ void send_piece(const HopperBackwardParams& p, const BackwardShared<Tiles>& shared,
+__device__ __forceinline__ void send_piece(const BackwardKernelParams& p, const BackwardShared<Tiles>& shared,
                                            const KeyTile<Tiles>& tile, int step, int group, int count) {
     const int queries = tile.queries_at(step);
     const int64_t piece = piece_index(p, tile.batch, tile.head_at(p.attention.sizes, step), queries, group);
@@ -135,7 +135,7 @@ __device__ __forceinline__ void send_piece(const HopperBackwardParams& p, const 
 /// Sends every kSenders-th piece on its way: one thread alone would hold the others up, since each piece has
 /// to be seen in memory before the next block's turn.
 template <typename Tiles>
-__device__ __forceinline__ void send_pieces(const HopperBackwardParams& p,
+__device__ __forceinline__ void send_pieces(const BackwardKernelParams& p,
                                             const BackwardShared<Tiles>& shared, int sender) {
     int ahead = sender, count = 0;  // pieces before this sender's next one; steps so far
     for (Ring<Tiles::kRowStages> rows;; rows.advance()) {
@@ -155,4 +155,4 @@ __device__ __forceinline__ void send_pieces(const HopperBackwardParams& p,
 
 #endif  // PASTUR_HOPPER
 
-}  // namespace pastur
+}  // namespace pastur::attention::wgmma_streaming

@@ -2,7 +2,7 @@
 // What the consuming warpgroups of wgmma_streaming_backward.cu do with a block of keys.
 #include "kernels/cuda/attention/wgmma_streaming_backward_queries.cuh"
 
-namespace pastur {
+namespace pastur::attention::wgmma_streaming {
 
 #if defined(PASTUR_HOPPER)
 
@@ -63,7 +63,7 @@ struct KeyGradients {
     using Tiles = BackwardTiles<Widths>;
     static constexpr int kTiles = Tiles::kCols / 8;
     const BackwardShared<Tiles>& shared;
-    const HopperBackwardParams& p;
+    const BackwardKernelParams& p;
     BackwardConsumer<Tiles>& consumer;
     int pieces = 0;  ///< handed over so far
     float s[kTiles][4], dp[kTiles][4], dq[Tiles::kPieceColumns / 8][4];
@@ -235,7 +235,7 @@ struct KeyGradients {
         consumer.turns.pass();
     }
     __device__ __forceinline__ void store_keys(const KeyTile<Tiles>& tile, int row) {
-        const AttentionSizes& sizes = p.attention.sizes;
+        const Sizes& sizes = p.attention.sizes;
         if constexpr (Tiles::kStagesOut) {
             const SharedAddress out_k = shared.out_k(consumer.group, consumer.warp);
             const SharedAddress out_v = shared.out_v(consumer.group, consumer.warp);
@@ -287,4 +287,4 @@ struct KeyGradients {
 
 #endif  // PASTUR_HOPPER
 
-}  // namespace pastur
+}  // namespace pastur::attention::wgmma_streaming

@@ -4,7 +4,7 @@
 #include "kernels/cuda/attention/score_gradients.cuh"
 #include "kernels/cuda/attention/wgmma_streaming_backward.cuh"
 
-namespace pastur {
+namespace pastur::attention::wgmma_streaming {
 
 #if defined(PASTUR_HOPPER)
 
@@ -101,11 +101,11 @@ __device__ __forceinline__ void rows_have_left(int lane) {
 
 /// One tile's dq = from its sums in the next stages: scaled, rotated back, rounded.
 template <typename Widths, bool kRotate, typename Tiles>
-__device__ __forceinline__ void round_tile(BackwardConsumer<Tiles>& consumer, const HopperBackwardParams& p,
+__device__ __forceinline__ void round_tile(BackwardConsumer<Tiles>& consumer, const BackwardKernelParams& p,
                                            int batch, int head, int tile,
                                            const BlockAngles<Widths::kRotaryPairs>& angles) {
     constexpr int kParts = kConsumers / Tiles::kPiecesOfStage, kPieceTiles = Tiles::kPieceColumns / 8;
-    const AttentionSizes& sizes = p.attention.sizes;
+    const Sizes& sizes = p.attention.sizes;
     const int row = tile * Tiles::kCols + consumer.warp * 16;
     float dq[Widths::kQk / 8][4];
     unrolled<kParts>([&]<int kPart>() __attribute__((always_inline)) {
@@ -139,7 +139,7 @@ __device__ __forceinline__ void round_tile(BackwardConsumer<Tiles>& consumer, co
 /// The same for all heads of the pair; angles: of the warp's queries, which are the same tokens in each.
 template <typename Widths, bool kRotate, typename Tiles>
 __device__ __forceinline__ void round_queries(BackwardConsumer<Tiles>& consumer,
-                                              const HopperBackwardParams& p, const QueryTiles& tiles,
+                                              const BackwardKernelParams& p, const QueryTiles& tiles,
                                               const BlockAngles<Widths::kRotaryPairs>& angles) {
     for (int i = 0; i < tiles.count; ++i) {
         if (tiles.group_at(i) == consumer.group) {
@@ -154,7 +154,7 @@ __device__ __forceinline__ void round_queries(BackwardConsumer<Tiles>& consumer,
 /// One tile's row_stats = from out and dout in the next stage: two threads a row, each half of every line.
 template <typename Tiles>
 __device__ __forceinline__ void leave_row_stats(BackwardConsumer<Tiles>& consumer,
-                                                const HopperBackwardParams& p, int64_t pair, int tile) {
+                                                const BackwardKernelParams& p, int64_t pair, int tile) {
     constexpr int kLine = 128, kUnits = kLine / 16 / 2;  // bytes; a thread's of 16 bytes
     using Rows = typename Tiles::ColsV;
     using Pack = Packed<bf16, 8>;
@@ -184,7 +184,7 @@ __device__ __forceinline__ void leave_row_stats(BackwardConsumer<Tiles>& consume
 }
 
 template <typename Tiles>
-__device__ __forceinline__ void leave_stats(BackwardConsumer<Tiles>& consumer, const HopperBackwardParams& p,
+__device__ __forceinline__ void leave_stats(BackwardConsumer<Tiles>& consumer, const BackwardKernelParams& p,
                                             const QueryTiles& tiles) {
     const int64_t heads = static_cast<int64_t>(tiles.batch) * p.attention.sizes.heads;
     for (int i = 0; i < tiles.count; ++i) {
@@ -201,4 +201,4 @@ __device__ __forceinline__ void leave_stats(BackwardConsumer<Tiles>& consumer, c
 
 #endif  // PASTUR_HOPPER
 
-}  // namespace pastur
+}  // namespace pastur::attention::wgmma_streaming

@@ -1,8 +1,9 @@
 // Causal attention forward on Hopper: wgmma, tensor copies, a producing warpgroup.
+#include "kernels/cuda/attention/paths.h"
 #include "kernels/cuda/attention/tensor_maps.cuh"
 #include "kernels/cuda/attention/wgmma_tiles.cuh"
 
-namespace pastur {
+namespace pastur::attention::wgmma_streaming {
 namespace {
 
 /// Of the keys and values of the heads that are under way at a time. L2 holds more, but half of what the
@@ -55,7 +56,7 @@ using ForwardTile = QueryTile<Tiles::kRows, Tiles::kKeys>;
 #if defined(PASTUR_HOPPER)
 
 template <typename Tiles>
-__device__ __forceinline__ void produce(const HopperForwardParams& p, const ForwardShared<Tiles>& shared) {
+__device__ __forceinline__ void produce(const ForwardKernelParams& p, const ForwardShared<Tiles>& shared) {
     Ring<Tiles::kStages> ring;
     int q_parity = 1, index = blockIdx.x;
     for (; index < p.order.total(); q_parity ^= 1) {
@@ -90,7 +91,7 @@ __device__ __forceinline__ void produce(const HopperForwardParams& p, const Forw
 /// The 64 queries of a consuming warpgroup. Rings go on from tile to tile.
 template <typename Widths, typename Tiles>
 struct ForwardConsumer {
-    const HopperForwardParams& p;
+    const ForwardKernelParams& p;
     const ForwardShared<Tiles>& shared;
     int group, warp, lane;  ///< consumer, warp in it
     Ring<Tiles::kStages> k_ring{}, v_ring{};
@@ -234,7 +235,7 @@ struct ForwardConsumer {
     __device__ __forceinline__ void store_out(const ForwardTile<Tiles>& tile, int row,
                                               const float (&out)[Widths::kV / 8][4],
                                               const OnlineSoftmax& softmax) {
-        const AttentionSizes& sizes = p.attention.sizes;
+        const Sizes& sizes = p.attention.sizes;
         store_rows<Tiles::kPitch>(token_rows(p.attention.out, tile.batch, tile.head, sizes.value), out,
                                   1 / softmax.sum[0], 1 / softmax.sum[1],
                                   shared.base + Tiles::kOutAt + (group * 4 + warp) * 16 * Tiles::kPitch, row,
@@ -242,7 +243,7 @@ struct ForwardConsumer {
     }
     __device__ __forceinline__ void store_lse(const ForwardTile<Tiles>& tile, int row,
                                               const OnlineSoftmax& softmax) {
-        const AttentionSizes& sizes = p.attention.sizes;
+        const Sizes& sizes = p.attention.sizes;
         const int token = row + lane / 4 + lane % 4 * 8;  // lanes 0 and 1 of a row's four write
         if (lane % 4 >= 2 || token >= sizes.tokens) return;
         const float maximum = lane % 4 == 0 ? softmax.maximum[0] : softmax.maximum[1];
@@ -254,10 +255,10 @@ struct ForwardConsumer {
 
 #endif  // PASTUR_HOPPER
 
-/// out and lse as attention_sm80_forward's, by blocks that stay on their multiprocessor.
+/// out and lse as mma_streaming's, by blocks that stay on their multiprocessor.
 template <int kContent, int kShared, int kValue, int kConsumers>
 __global__ void __launch_bounds__((kConsumers + 1) * kWarpgroup, 1)
-    attention_hopper_forward_kernel(const __grid_constant__ HopperForwardParams p) {
+    attention_wgmma_streaming_forward_kernel(const __grid_constant__ ForwardKernelParams p) {
 #if defined(PASTUR_HOPPER)
     using Widths = HeadWidths<kContent, kShared, kValue>;
     using Tiles = ForwardTiles<Widths, kConsumers>;
@@ -291,28 +292,28 @@ __global__ void __launch_bounds__((kConsumers + 1) * kWarpgroup, 1)
 }
 
 template <int kContent, int kShared, int kValue, int kConsumers>
-void launch_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params) {
+void launch_forward(CudaContext& ctx, const ForwardParams<bf16>& params) {
     using Widths = HeadWidths<kContent, kShared, kValue>;
     using Tiles = ForwardTiles<Widths, kConsumers>;
-    HopperForwardParams p{};
+    ForwardKernelParams p{};
     p.attention = params;
     query_maps<Widths>(p.maps.q, params.q, params.sizes, Tiles::kRows);
     key_maps(p.maps.k, params.k, params.k_shared, params.sizes, Tiles::kKeys);
     p.maps.v[0] = value_map(params.v, params.sizes, params.sizes.kv_heads, Tiles::kKeys);
     p.order = tile_order(params.sizes, params.sizes.heads, Tiles::kRows, kCachedBytes);
     // So that whole warpgroups without queries are in the tile that sees the fewest keys.
-    p.order.end = attention_padded_tokens(params.sizes.tokens);
+    p.order.end = padded_tokens(params.sizes.tokens);
     p.counter.numbers = reinterpret_cast<int*>(ctx.handles().tile_counter.data());
     launch(ctx, persistent_blocks(ctx, p.order), Tiles::kThreads, Tiles::kSharedBytes,
-           attention_hopper_forward_kernel<kContent, kShared, kValue, kConsumers>, p);
+           attention_wgmma_streaming_forward_kernel<kContent, kShared, kValue, kConsumers>, p);
 }
 
 }  // namespace
 
-void attention_hopper_forward(CudaContext& ctx, const AttentionForwardParams<bf16>& params) {
+void forward(CudaContext& ctx, const ForwardParams<bf16>& params) {
     visit_hopper_widths(params.sizes, [&]<int kContent, int kShared, int kValue>() {
         launch_forward<kContent, kShared, kValue, kValue <= 64 ? 3 : 2>(ctx, params);
     });
 }
 
-}  // namespace pastur
+}  // namespace pastur::attention::wgmma_streaming

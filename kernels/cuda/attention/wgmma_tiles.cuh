@@ -8,11 +8,11 @@
 #include "kernels/cuda/hopper_tiles.cuh"
 #include "kernels/cuda/tensor_map.h"
 
-namespace pastur {
+namespace pastur::attention {
 
 /// Views of the inputs for the copy engine: (column, token, head, sequence). A query or a key is in two
 /// parts, the second empty where all of a row has one address.
-struct AttentionMaps {
+struct TensorMaps {
     CUtensorMap q[2], k[2], v[1], dout[1];
 };
 
@@ -34,7 +34,7 @@ template <int kRows, int kKeys>
 struct QueryTile {
     int batch, head, first, steps;
 
-    __device__ QueryTile(const TileOrder& order, const AttentionSizes& sizes, int index) {
+    __device__ QueryTile(const TileOrder& order, const Sizes& sizes, int index) {
         int pair, rank;
         order.at(index, pair, rank);
         batch = pair / sizes.heads;
@@ -60,9 +60,9 @@ struct TileCounter {
     }
 };
 
-struct HopperForwardParams {
-    AttentionMaps maps;
-    AttentionForwardParams<bf16> attention;
+struct ForwardKernelParams {
+    TensorMaps maps;
+    ForwardParams<bf16> attention;
     TileOrder order;
     TileCounter counter;
 };
@@ -94,7 +94,7 @@ bool any_hopper_widths(const Run& run) {
 
 /// The same for heads of these sizes; false for others than those.
 template <typename Run>
-bool visit_hopper_widths(const AttentionSizes& sizes, const Run& run) {
+bool visit_hopper_widths(const Sizes& sizes, const Run& run) {
     return any_hopper_widths([&]<int kContent, int kShared, int kValue>() {
         if (sizes.content != kContent || sizes.rotary != kShared || sizes.value != kValue) return false;
         run.template operator()<kContent, kShared, kValue>();
@@ -221,7 +221,7 @@ __device__ __forceinline__ void release(SharedAddress barrier) {
 #endif  // PASTUR_HOPPER
 
 /// [B, tokens, heads, width] as boxes of box_rows tokens and box_columns columns. Throws (kOther).
-CUtensorMap tensor_map(const HeadView<const bf16>& view, int width, const AttentionSizes& sizes, int heads,
-                       int box_rows, int box_columns);
+CUtensorMap head_map(const HeadView<const bf16>& view, int width, const Sizes& sizes, int heads, int box_rows,
+                     int box_columns);
 
-}  // namespace pastur
+}  // namespace pastur::attention
