@@ -1,11 +1,12 @@
 #pragma once
-// The rotary embedding around attention kernels that do not have it inside. Ctx: a backend's context.
+// The rotary embedding as separate ops, for attention kernels without a rotation inside. Ctx: a backend's
+// context.
 #include "kernels/causal_attention.h"
 #include "kernels/rope.h"
 
 namespace pastur {
 
-/// Rotates what is still to be rotated.
+/// Rotates the rotary columns in place; nothing where the table is empty.
 template <typename Ctx>
 void rotate(Ctx& ctx, const RotaryColumns& rotary) {
     if (rotary.table.empty()) return;
@@ -13,7 +14,8 @@ void rotate(Ctx& ctx, const RotaryColumns& rotary) {
     if (!rotary.k.empty()) rope(ctx, rotary.k, rotary.k, rotary.table, Rotation::kForward);
 }
 
-/// Rotates the rotary columns of dq and of the keys' gradient back, in place, where grads has a table.
+/// Rotates the rotary columns of dq and of the keys' gradient back in place; nothing where the table is
+/// empty.
 template <typename Ctx>
 void rotate_back(Ctx& ctx, const AttentionGrads& grads) {
     if (grads.rope_table.empty()) return;

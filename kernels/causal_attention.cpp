@@ -52,7 +52,7 @@ void check_table(const char* op, const ConstTensor& table, const AttentionInputs
                  "{}: rope_table {}, expected f32 [>= {}, {}]", op, describe(table), in.q.size(1), width);
 }
 
-/// The addresses are those of the inputs: rotating them is what the caller asks for.
+/// Checks that `rotary` views the inputs, which the caller wants rotated.
 void check_rotary(const char* op, const RotaryColumns& rotary, const AttentionInputs& in) {
     check_table(op, rotary.table, in);
     if (rotary.table.empty()) return;
@@ -63,13 +63,14 @@ void check_rotary(const char* op, const RotaryColumns& rotary, const AttentionIn
         return x.bytes() == y.bytes() && x.shape() == y.shape() && x.dtype() == y.dtype();
     };
     PASTUR_CHECK(same(rotary.q, q) && (same(rotary.k, k) || (rotary.k.empty() && in.k_shared.empty())),
-                 "{}: to rotate {} and {}, expected {} and {}", op, describe(rotary.q), describe(rotary.k),
-                 describe(q), describe(k));
+                 "{}: rotary columns {} and {}, expected {} and {}", op, describe(rotary.q),
+                 describe(rotary.k), describe(q), describe(k));
 }
 
-/// `qk` products of width d_n + d_r and `v` of width d_v over the causal half of the scores. Forward has one
-/// of each (q k^T; P v); backward three (q k^T, dS k, dS^T q) and two (dout v^T, P^T dout).
-double product_flops(const AttentionInputs& in, int64_t qk, int64_t v) {
+/// FLOPs of `qk` GEMMs of width d_n + d_r and `v` GEMMs of width d_v over the causal half of the scores.
+/// Forward has one of each (q k^T; P v); backward has three (q k^T, dS k, dS^T q) and two (dout v^T, P^T
+/// dout).
+double gemm_flops(const AttentionInputs& in, int64_t qk, int64_t v) {
     const int64_t queries = in.q.size(0) * in.q.size(1) * in.q.size(2);
     const int64_t widths = qk * in.q.size(3) + v * in.v.size(3);
     return static_cast<double>(queries) * static_cast<double>(in.q.size(1)) * static_cast<double>(widths);
@@ -82,7 +83,7 @@ void causal_attention_forward(Context& ctx, Tensor out, Tensor lse, const Attent
     check("causal_attention_forward", in);
     check_out("causal_attention_forward", out, lse, in);
     check_rotary("causal_attention_forward", rotary, in);
-    const OpScope scope(ctx, OpFamily::kAttentionForward, product_flops(in, 1, 1),
+    const OpScope scope(ctx, OpFamily::kAttentionForward, gemm_flops(in, 1, 1),
                         bytes_of(out, lse, in.q, in.k, in.k_shared, in.v));
     std::visit([&](auto& c) { causal_attention_forward(c, out, lse, in, rotary); }, ctx);
 }
@@ -98,8 +99,9 @@ void causal_attention_backward(Context& ctx, const AttentionGrads& grads, ConstT
     check_like(kOp, "dk_shared", grads.dk_shared, in.k_shared);
     check_like(kOp, "dv", grads.dv, in.v);
     check_table(kOp, grads.rope_table, in);
-    PASTUR_CHECK(grads.rotated_keys || in.k_shared.empty(), "{}: a shared key that is not rotated", kOp);
-    const OpScope scope(ctx, OpFamily::kAttentionBackward, product_flops(in, 3, 2),
+    PASTUR_CHECK(grads.rotated_keys || in.k_shared.empty(),
+                 "{}: rotated_keys = false, expected true with k_shared", kOp);
+    const OpScope scope(ctx, OpFamily::kAttentionBackward, gemm_flops(in, 3, 2),
                         2 * bytes_of(in.q, in.k, in.k_shared, in.v) + bytes_of(dout, out, lse));
     std::visit([&](auto& c) { causal_attention_backward(c, grads, dout, out, lse, in); }, ctx);
 }

@@ -1,5 +1,5 @@
-// Tiles of queries against all keys before them: scores of one tile exist at a time, products are small
-// sgemms.
+// Tiles of queries against all keys before them. Only one tile of scores exists at a time; GEMMs are small
+// sgemm calls.
 #include "kernels/causal_attention.h"
 
 #include <algorithm>
@@ -14,7 +14,7 @@
 namespace pastur {
 namespace {
 
-constexpr int64_t kTile = 64;  ///< queries at a time
+constexpr int64_t kTile = 64;  ///< queries of a tile
 
 /// One head's [T, width] matrix inside a larger tensor.
 template <typename T>
@@ -81,7 +81,7 @@ void tile_softmax(int64_t begin, int64_t rows, int64_t keys, float* scores, floa
     }
 }
 
-/// The same from the saved lse.
+/// In place: row r, the scores of query begin + r, becomes its probabilities, from the saved lse.
 void tile_probabilities(int64_t begin, int64_t rows, int64_t keys, const float* lse, float* scores) {
     for (int64_t r = 0; r < rows; ++r) {
         float* row = scores + r * keys;
@@ -138,7 +138,7 @@ void clear_rows(Matrix<float> x, int64_t time, int64_t width) {
     for (int64_t t = 0; t < time; ++t) std::fill_n(x.row(t), width, 0.0f);
 }
 
-/// dk_shared = sum over heads, in their order, of partial [B, H, T, d_r].
+/// dk_shared = sum of partial [B, H, T, d_r] over heads, in ascending order.
 void sum_heads(CpuContext& ctx, Tensor dk_shared, const float* partial, int64_t heads) {
     const int64_t time = dk_shared.size(1), width = dk_shared.size(2);
     parallel_for(ctx, dk_shared.size(0), heads * time * width, [&](int64_t b) {
@@ -178,8 +178,7 @@ void causal_attention_forward(CpuContext& ctx, Tensor out, Tensor lse, const Att
     });
 }
 
-/// One thread owns a key head and walks the query heads of its group in order, so that dk and dv have one
-/// writer.
+/// One thread owns a key head and walks the query heads of its group in order, so dk and dv have one writer.
 void causal_attention_backward(CpuContext& ctx, const AttentionGrads& grads, ConstTensor dout,
                                ConstTensor out, ConstTensor lse, const AttentionInputs& in) {
     check_path(in);

@@ -1,5 +1,5 @@
 #pragma once
-// Attention on inputs of every shape that has a kernel, for the tests of causal_attention.h.
+// Attention inputs of every shape that has a kernel, for the tests of causal_attention.h.
 #include <memory>
 #include <vector>
 
@@ -9,7 +9,7 @@
 
 namespace pastur::test {
 
-// Tiles of attention kernels are 64 to 128 rows: lengths stand at, just below and just above their edges.
+// Tiles of attention kernels have 64 to 128 rows: lengths are at, just below and just above their edges.
 inline const std::vector<AttentionShape> kAttentionShapes = {
     {1, 1, 1, 1, 8, 0, 8},
     {2, 1, 3, 1, 16, 8, 24},
@@ -39,8 +39,8 @@ inline const std::vector<AttentionShape> kAttentionShapes = {
     {1, 65, 3, 3, 64, 64, 128, Packing::kLatent},
     {1, 258, 2, 2, 64, 64, 128, Packing::kLatent},
     {1, 70, 2, 2, 64, 0, 64, Packing::kApart, 8},
-    // Short sequences of 64 columns have kernels that hold a whole head, 16 tokens a warp, 64 to 256 tokens a
-    // block of threads, and walk from head to head where there are more of them than multiprocessors hold.
+    // Short sequences of 64 columns have kernels that hold a whole head, 16 tokens per warp, 64 to 256 tokens
+    // per CTA, and walk from head to head where there are more heads than the device holds at a time.
     {1, 1, 2, 2, 64, 0, 64, Packing::kFused},
     {2, 5, 3, 3, 64, 0, 64, Packing::kFused},
     {50, 5, 12, 12, 64, 0, 64, Packing::kFused},
@@ -98,9 +98,9 @@ class CausalAttention : public OpTest<AttentionShape> {
         if (n_.rotary == 0) return nullptr;
         return std::make_unique<DeviceTensor>(ctx(), dtype(), shape().k_shared(), role, k_shared_);
     }
-    /// Of dq and dk. dS = P (dP - delta), a difference of two sums of d_v products of numbers about 1, which
-    /// cancel over one key and nearly so in one-hot rows; P spreads dS over the row's keys unless it is
-    /// one-hot.
+    /// Expected size of dq and dk. dS = P (dP - delta) is a difference of two sums of d_v products of numbers
+    /// about 1, which cancels over one key and nearly so in one-hot rows; P spreads dS over the row's keys
+    /// unless it is one-hot.
     double terms() const {
         const auto keys = static_cast<double>(shape().spread > 1 ? 1 : n_.time);
         return scale_ * std::sqrt(static_cast<double>(n_.value) / keys);
@@ -124,7 +124,7 @@ class CausalAttention : public OpTest<AttentionShape> {
         on_paths(causal_attention_paths(ctx(), in).backward, in, test);
     }
 
-    /// out and lse are the reference's, so that an error of the forward pass is not met again here.
+    /// out and lse are the reference's, so an error of the forward pass does not appear here again.
     void backward(const AttentionGrads& to, const AttentionInputs& in) {
         std::vector<double> out(want_.out), lse(want_.lse);
         for (double& x : out) x = rounded(x, dtype());

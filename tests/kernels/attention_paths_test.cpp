@@ -1,5 +1,5 @@
-// Which path runs: the table of kernels/cuda/attention/paths.cu. Other tests run every path on every shape that it
-// takes.
+// Which path runs: the table of kernels/cuda/attention/paths.cu. Other tests run every path on every shape
+// that it takes.
 #include <set>
 
 #include "kernels/fp8.h"

@@ -1,5 +1,5 @@
-// The rotary embedding of attention: of queries and keys, of the rotary columns next to a shared key, and of queries
-// alone.
+// The rotary embedding of attention: of queries and keys, of the rotary columns next to a shared key, and of
+// queries alone.
 #include "kernels/rope.h"
 #include "tests/kernels/attention_case.h"
 #include "tests/ref/rope.h"
@@ -52,7 +52,7 @@ class AttentionRotation : public CausalAttention {
         if (k_shared) {
             EXPECT_TRUE(close_to(*k_shared, want_k_shared));
         }
-        // Scores are those of the rotated numbers as they were rounded.
+        // Scores are those of the rotated numbers after rounding.
         const auto want = ref::causal_attention(q.values(), k.values(),
                                                 k_shared ? k_shared->values() : k_shared_, v_, n_, scale_);
         EXPECT_TRUE(close_to(out, want.out));
@@ -65,7 +65,7 @@ TEST_P(AttentionRotation, ForwardRotates) {
 }
 
 TEST_P(AttentionRotation, BackwardRotatesBack) {
-    // q, k and k_shared are taken as rotated: the gradients are those of what they were before.
+    // q, k and k_shared are rotated inputs; the gradients are those of the numbers before the rotation.
     const bool has_shared = n_.rotary > 0;
     const auto loss = [&](const ComplexArguments& a) {
         const auto q = rotated(a[0], n_.heads, n_.query(), 1);

@@ -1,15 +1,15 @@
 #pragma once
-// Sizes and layouts of attention inputs that the tests of the core run with.
+// Sizes and layouts of the inputs in attention tests.
 #include "kernels/causal_attention.h"
 #include "tests/support/harness.h"
 
 namespace pastur::test {
 
-/// How the model lays its tensors out.
+/// How the model lays out its tensors.
 enum class Packing {
     kApart,      ///< each tensor contiguous
     kFused,      ///< q | k | v of one token in one row: mha
-    kLatent,     ///< [k | v] per head in one row, k_shared behind the latent in another: mla-decoupled
+    kLatent,     ///< [k | v] per head in one row, k_shared behind the latent in another row: mla-decoupled
     kHeadMajor,  ///< [B, H, T, D] in memory
 };
 

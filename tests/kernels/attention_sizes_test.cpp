@@ -12,8 +12,8 @@ namespace {
 class BothPasses : public OpTest<AttentionShape> {
   protected:
     /// out, lse, dq, dk, dv and, where keys are partly shared, dk_shared of sequences [first, first + count).
-    /// The last depends on the number of sequences: it is summed over heads in as many parts as suit their
-    /// number. `path` runs the passes that it takes.
+    /// dk_shared depends on their number, which decides how many partial sums over heads it has. A pass that
+    /// `path` does not take runs on its best path.
     std::vector<std::vector<double>> run(Context& on, DType type, int64_t first, int64_t count,
                                          const std::string& path) const {
         AttentionShape n = shape();
@@ -132,7 +132,7 @@ TEST_P(LongSequences, ForwardMatchesReference) {
         const auto out = output(out_layout), lse = output({n.batch, n.heads, n.time}, DType::kF32);
         in.path = path;
         causal_attention_forward(ctx(), out, lse, in);
-        EXPECT_TRUE(close_to(out, want.out, 0.25));  // the first rows are means of few values, unlike most
+        EXPECT_TRUE(close_to(out, want.out, 0.25));  // the first rows, means of few values, differ from most
         EXPECT_TRUE(close_to(lse, want.lse));
     }
 }
@@ -154,7 +154,7 @@ TEST_P(LongGradients, AreThoseOfTheCpu) {
         const auto got = run(ctx(), dtype(), 0, shape().batch, path);
         for (size_t i = 2; i < want.size(); ++i) {
             const Shape all{static_cast<int64_t>(want[i].size())};
-            // The first rows' are sums over few keys, larger than most.
+            // Gradients of the first rows are sums over few keys, larger than most.
             EXPECT_TRUE(close_to(got[i], want[i], dtype(), all, 0.5))
                 << "path " << path << ", gradient " << i - 2;
         }

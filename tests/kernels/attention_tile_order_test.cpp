@@ -1,4 +1,4 @@
-// What attention backward on Hopper relies on: kernels/cuda/attention/tile_order.h.
+// The order of work that wgmma-streaming's backward kernel relies on: kernels/cuda/attention/tile_order.h.
 #include "kernels/cuda/attention/tile_order.h"
 
 #include <gtest/gtest.h>
@@ -8,19 +8,19 @@
 namespace pastur::test {
 namespace {
 
-using namespace attention;  // NOLINT
+using namespace attention::wgmma_streaming;  // NOLINT
 
-/// Of every (pair, block), which item works on it; -1: none yet.
+/// For each (pair, tile) the item that works on it; -1: none yet.
 using Places = std::vector<int>;
 
 class AttentionOrder : public ::testing::Test {
   protected:
-    /// Follows all items of an order, each block once.
+    /// Follows all items of an order, which must work on each tile once.
     void follow(int pairs, int tiles, int workers, double group_items, double behind_items) {
         order_ = backward_order(pairs, tiles, workers, group_items);
         const BackwardDistances distances = backward_distances(order_, workers, behind_items);
         for (Places* places : {&keys_, &sums_, &stats_})
-            places->assign(static_cast<size_t>(order_.blocks()), -1);
+            places->assign(static_cast<size_t>(order_.total()), -1);
         for (int index = 0; index < backward_items(order_, distances); ++index) {
             const BackwardItem item(order_, distances, index);
             take(keys_, item.keys, item.tile, index);
@@ -34,7 +34,7 @@ class AttentionOrder : public ::testing::Test {
         return places[static_cast<size_t>(pair * order_.tiles + tile)];
     }
 
-    BackwardOrder order_{};
+    TileOrder order_{};
     Places keys_, sums_, stats_;
 
   private:
@@ -42,7 +42,7 @@ class AttentionOrder : public ::testing::Test {
         if (!order_.has(pair)) return;
         ASSERT_TRUE(tile >= 0 && tile < order_.tiles);
         int& place = places[static_cast<size_t>(pair * order_.tiles + tile)];
-        EXPECT_EQ(place, -1) << "pair " << pair << ", block " << tile << " twice";
+        EXPECT_EQ(place, -1) << "pair " << pair << ", tile " << tile << " twice";
         place = index;
     }
 };

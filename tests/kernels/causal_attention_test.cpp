@@ -67,7 +67,7 @@ TEST_P(CausalAttention, TwoRunsGiveTheSameBits) {
 }
 
 TEST_P(CausalAttention, NoQuerySeesALaterKey) {
-    // Changing the last token must leave every earlier row's bits alone.
+    // A changed last token must leave the bits of all earlier rows as they are.
     const Inputs all = inputs();
     const auto changed = [&](std::vector<double> values) {
         const auto row = static_cast<int64_t>(values.size()) / tokens_;

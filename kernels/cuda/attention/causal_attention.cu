@@ -1,5 +1,5 @@
-// Causal attention on CUDA: runs the first path of the table (paths.h) that takes the inputs, and adds up partial sums
-// of dk_shared.
+// Causal attention on CUDA: runs the first path of the table (paths.h) that takes the inputs, and adds up
+// partial sums of dk_shared.
 #include "kernels/causal_attention.h"
 
 #include <algorithm>

@@ -1,48 +1,50 @@
-// Causal attention backward for up to 256 tokens: one pass over everything, a whole (sequence, head) on chip.
+// Causal attention backward with mma.sync for up to 256 tokens: one pass over everything, a whole (sequence,
+// head) on chip.
 //
 // With P = softmax(S), S = scale q k^T, out = P v:
 //     dv = P^T dout;  dP = dout v^T;  dS = P (dP - delta), delta = rowsum(P dP) = rowsum(dout out);
 //     dq = scale dS k;  dk = scale dS^T q.
-// Against the streaming kernels (mma_streaming_backward.cu) S and dP are computed once instead of twice and
-// every input is read from memory once. What pays for it is shared memory: q, dout, two generations of k, and
-// the lower triangle of dS, 214 KB for 256 tokens.
+// Unlike mma_streaming_backward.cu this computes S and dP once instead of twice and reads every input from
+// memory once. The price is shared memory: q, dout, two generations of k, and the lower triangle of dS, 214
+// KB for 256 tokens.
+#include "kernels/cuda/attention/mma_resident.cuh"
 #include "kernels/cuda/attention/paths.h"
-#include "kernels/cuda/attention/resident.cuh"
-#include "kernels/cuda/attention/softmax.cuh"
+#include "kernels/cuda/attention/rotation.cuh"
+#include "kernels/cuda/attention/score_gradients.cuh"
 #include "kernels/cuda/mbarrier.cuh"
 
 namespace pastur::attention::mma_resident {
 namespace {
 
-/// Shared memory of a block of kWarps warps; offsets in bytes.
+/// Shared memory of a CTA of kWarps warps; offsets in bytes.
 template <int kWarps>
 struct ResidentMemory {
-    using Rows = Tile<kWarps * kBlockRows, kResidentWidth>;
+    using Rows = Tile<kWarps * kWarpRows, kResidentWidth>;
     static constexpr int kPitch = Rows::kPitch;
-    static constexpr int kBlockBytes = kBlockRows * kPitch;
-    static constexpr int kSquareBytes = kBlockRows * kBlockRows * 2;
+    static constexpr int kTileBytes = kWarpRows * kPitch;
+    static constexpr int kSquareBytes = kWarpRows * kWarpRows * 2;
     static constexpr int kQ = 0;
     static constexpr int kDout = kQ + Rows::kBytes;
-    static constexpr int kK = kDout + Rows::kBytes;  ///< this head's and the next one's, in turn
+    static constexpr int kK = kDout + Rows::kBytes;  ///< keys of this head and of the next, in turn
     static constexpr int kSquares = kK + 2 * Rows::kBytes;
     static constexpr int kStats = kSquares + kWarps * (kWarps + 1) / 2 * kSquareBytes;
-    static constexpr int kReady = kStats + kWarps * kBlockRows * static_cast<int>(sizeof(float2));
+    static constexpr int kReady = kStats + kWarps * kWarpRows * static_cast<int>(sizeof(float2));
     static constexpr int kBytes = kReady + kWarps * static_cast<int>(sizeof(uint64_t));
 
-    /// The barrier that tells when a block's rows of q, dout and stats have arrived.
-    __device__ static SharedAddress ready(SharedAddress shared, int block) {
-        return shared + kReady + block * static_cast<int>(sizeof(uint64_t));
+    /// The barrier that completes when a tile's rows of q, dout and stats have arrived.
+    __device__ static SharedAddress ready(SharedAddress shared, int tile) {
+        return shared + kReady + tile * static_cast<int>(sizeof(uint64_t));
     }
-    /// dS of 16 queries and 16 keys.
-    __device__ static int square(int query_block, int key_block) {
-        return kSquares + (query_block * (query_block + 1) / 2 + key_block) * kSquareBytes;
+    /// Offset of dS of 16 queries and 16 keys.
+    __device__ static int square(int query_tile, int key_tile) {
+        return kSquares + (query_tile * (query_tile + 1) / 2 + key_tile) * kSquareBytes;
     }
 };
 
-/// What a warp needs of its own 16 tokens only, on its way from memory to registers.
+/// What only the warp itself needs of its 16 tokens, on its way from memory to registers.
 struct OwnRows {
-    BlockChunks v, out;
-    float lse2;  ///< log2(e) lse of row g in the first lane of each quad, of g + 8 in the second
+    RowChunks v, out;
+    float lse2;  ///< log2(e) lse of row g in even lanes, of row g + 8 in odd lanes
 
     __device__ void request(const BackwardParams<bf16>& p, const HeadWalk& walk, int first, int lane) {
         const int batch = walk.batch(), head = walk.head(), tokens = walk.tokens();
@@ -53,7 +55,7 @@ struct OwnRows {
     }
 
     /// Writes (lse2, delta) of the warp's rows; dout: its first row in shared memory. Rows past the last
-    /// token have lse2 = +infinity, so that their P is 0.
+    /// token have lse2 = +infinity, so their P is 0.
     __device__ void write_stats(float2* stats, const std::byte* dout, int pitch, int lane) const {
         float delta[2] = {0, 0};
 #pragma unroll
@@ -75,21 +77,21 @@ struct OwnRows {
 /// Starts the copies of a warp's 16 tokens that all warps need.
 template <int kWarps, bool kSharedKey>
 __device__ void copy_shared_rows(const BackwardParams<bf16>& p, const HeadWalk& walk, SharedAddress shared,
-                                 int generation, int block, int lane) {
+                                 int generation, int tile, int lane) {
     using Memory = ResidentMemory<kWarps>;
-    const int batch = walk.batch(), head = walk.head(), tokens = walk.tokens(), first = block * kBlockRows;
-    shared += block * Memory::kBlockBytes;
-    copy_block(shared + Memory::kQ, Memory::kPitch, token_rows(p.q, batch, head, kResidentWidth), first,
-               tokens, lane);
-    copy_block(shared + Memory::kDout, Memory::kPitch, token_rows(p.dout, batch, head, kResidentWidth), first,
-               tokens, lane);
-    copy_block(shared + Memory::kK + generation * Memory::Rows::kBytes, Memory::kPitch,
-               key_rows<kSharedKey>(p.k, p.k_shared, batch, head, head), first, tokens, lane);
+    const int batch = walk.batch(), head = walk.head(), tokens = walk.tokens(), first = tile * kWarpRows;
+    shared += tile * Memory::kTileBytes;
+    copy_tile(shared + Memory::kQ, Memory::kPitch, token_rows(p.q, batch, head, kResidentWidth), first,
+              tokens, lane);
+    copy_tile(shared + Memory::kDout, Memory::kPitch, token_rows(p.dout, batch, head, kResidentWidth), first,
+              tokens, lane);
+    copy_tile(shared + Memory::kK + generation * Memory::Rows::kBytes, Memory::kPitch,
+              key_rows<kSharedKey>(p.k, p.k_shared, batch, head, head), first, tokens, lane);
 }
 
-/// What a warp keeps of its 16 keys while it walks the queries.
-struct KeyBlock {
-    using Operand = OperandA<kBlockRows, kResidentWidth, true>;
+/// Operands and gradients of a warp's 16 keys while it walks the queries.
+struct KeyTile {
+    using Operand = OperandA<kWarpRows, kResidentWidth, true>;
     Operand k, v;
     float dk[8][4], dv[8][4];
 
@@ -103,54 +105,53 @@ struct KeyBlock {
         }
     }
 
-    /// Takes in 16 queries; `square` receives dS, in the four 8 x 8 matrices of its transpose.
+    /// Adds 16 queries; `square` receives dS, as the four 8 x 8 matrices of its transpose.
     __device__ void attend(SharedAddress q, int to_dout, SharedAddress stats, uint32_t* square, float c,
                            bool diagonal, int lane) {
-        using Rows = Tile<kBlockRows, kResidentWidth>;
+        using Rows = Tile<kWarpRows, kResidentWidth>;
         float s[2][4], dp[2][4];
         {
             const SharedAddress at = Rows::lane_b(q, lane);
-            multiply_rows<kBlockRows, kResidentWidth>(s, k, at, 0);
-            multiply_rows<kBlockRows, kResidentWidth>(dp, v, at + to_dout, 0);
+            multiply_rows<kWarpRows, kResidentWidth>(s, k, at, 0);
+            multiply_rows<kWarpRows, kResidentWidth>(dp, v, at + to_dout, 0);
         }
-        probabilities_by_key(s, dp, stats + lane % 4 * 16, c,
-                             diagonal ? lane % 4 * 2 - lane / 4 : kBlockRows);
-        // Queries run along words of dS^T, as operand A has them for dk; for dq ldmatrix turns them round.
+        probabilities_by_key(s, dp, stats + lane % 4 * 16, c, diagonal ? lane % 4 * 2 - lane / 4 : kWarpRows);
+        // Queries run along words of dS^T, as operand A needs them for dk; for dq ldmatrix transposes.
         square[lane] = pack_bf16(dp[0][0], dp[0][1]);
         square[lane + 32] = pack_bf16(dp[1][0], dp[1][1]);
         square[lane + 64] = pack_bf16(dp[0][2], dp[0][3]);
         square[lane + 96] = pack_bf16(dp[1][2], dp[1][3]);
         const SharedAddress at = Rows::lane_a(q, 0, lane);
-        accumulate_rows<kBlockRows, kResidentWidth>(dv, s, at + to_dout, 0);
-        accumulate_rows<kBlockRows, kResidentWidth>(dk, dp, at, 0);
+        accumulate_rows<kWarpRows, kResidentWidth>(dv, s, at + to_dout, 0);
+        accumulate_rows<kWarpRows, kResidentWidth>(dk, dp, at, 0);
     }
 };
 
-/// dk and dv of a warp's 16 keys, over the queries from the last down to these tokens' own; dS to the
-/// squares. After a block of queries its barrier has this warp's arrival.
+/// dk and dv of a warp's 16 keys, over the queries from the last down to the same tokens'; dS goes to the
+/// squares. After each query tile the warp arrives at the tile's barrier.
 template <int kWarps>
-__device__ void walk_queries(KeyBlock& keys, std::byte* shared, int block, int blocks, int parity, float c,
+__device__ void walk_queries(KeyTile& keys, std::byte* shared, int tile, int tiles, int parity, float c,
                              int lane) {
     using Memory = ResidentMemory<kWarps>;
     const SharedAddress base = shared_address(shared);
-    bool ready = mbarrier_complete(Memory::ready(base, blocks - 1), parity);
+    bool ready = mbarrier_complete(Memory::ready(base, tiles - 1), parity);
 #pragma unroll 1
-    for (int query = blocks - 1; query >= block; --query) {
+    for (int query = tiles - 1; query >= tile; --query) {
         while (!ready) ready = mbarrier_complete(Memory::ready(base, query), parity);
         __syncwarp();
-        // Asked for now, so that the answer is there when the next round wants it.
-        ready = mbarrier_complete(Memory::ready(base, query > block ? query - 1 : query), parity);
-        keys.attend(base + Memory::kQ + query * Memory::kBlockBytes, Memory::kDout - Memory::kQ,
-                    base + Memory::kStats + query * kBlockRows * static_cast<int>(sizeof(float2)),
-                    reinterpret_cast<uint32_t*>(shared + Memory::square(query, block)), c, query == block,
+        // Tested early, so the answer is there in the next round.
+        ready = mbarrier_complete(Memory::ready(base, query > tile ? query - 1 : query), parity);
+        keys.attend(base + Memory::kQ + query * Memory::kTileBytes, Memory::kDout - Memory::kQ,
+                    base + Memory::kStats + query * kWarpRows * static_cast<int>(sizeof(float2)),
+                    reinterpret_cast<uint32_t*>(shared + Memory::square(query, tile)), c, query == tile,
                     lane);
-        if (query > block) barrier_arrive(query, (query + 1) * 32);
+        if (query > tile) barrier_arrive(query, (query + 1) * 32);
     }
 }
 
-/// dv and dk of a warp's 16 keys go to memory; the shared part of dk at the end of a run.
+/// Stores dv and dk of a warp's 16 keys; the shared part of dk at the end of a run.
 template <bool kSharedKey>
-__device__ void store_key_gradients(const BackwardParams<bf16>& p, const HeadWalk& walk, const KeyBlock& keys,
+__device__ void store_key_gradients(const BackwardParams<bf16>& p, const HeadWalk& walk, const KeyTile& keys,
                                     int first, int lane) {
     const int batch = walk.batch(), head = walk.head(), tokens = p.sizes.tokens;
     const auto dk_rows = key_rows<kSharedKey>(p.dk, p.dk_shared, batch, head, head / walk.run);
@@ -160,15 +161,15 @@ __device__ void store_key_gradients(const BackwardParams<bf16>& p, const HeadWal
         store_columns<1, 2>(dk_rows, keys.dk, p.scale, p.scale, first, tokens, lane);
 }
 
-/// dq of a warp's 16 queries: the sum over key blocks 0 ... block of dS k, squares and key rows in order.
-__device__ inline void query_gradient(float (&dq)[8][4], SharedAddress squares, SharedAddress k, int block,
-                                      int square_bytes, int block_bytes, int lane) {
-    using Rows = Tile<kBlockRows, kResidentWidth>;
+/// dq of a warp's 16 queries: the sum over key tiles 0 ... tile of dS k, in order.
+__device__ inline void query_gradient(float (&dq)[8][4], SharedAddress squares, SharedAddress k, int tile,
+                                      int square_bytes, int tile_bytes, int lane) {
+    using Rows = Tile<kWarpRows, kResidentWidth>;
     clear(dq);
     SharedAddress square = squares + lane * 16;
     SharedAddress rows = Rows::lane_a(k, 0, lane);
 #pragma unroll 2
-    for (int i = 0; i <= block; ++i, square += square_bytes, rows += block_bytes) {
+    for (int i = 0; i <= tile; ++i, square += square_bytes, rows += tile_bytes) {
         uint32_t fa[4];
         load_matrices_transposed(fa, square);
 #pragma unroll
@@ -184,26 +185,26 @@ __device__ inline void query_gradient(float (&dq)[8][4], SharedAddress squares, 
 /// dq =, dk =, dv =, and dk_shared = the sum over a run of heads, where keys have a shared part (kSharedKey:
 /// 32 content columns, 32 rotary ones).
 ///
-/// A block of threads walks over heads; warp w owns 16 tokens. As keys: it walks the queries from the last
-/// down to its own, P^T and dS^T are operand A of dv += P^T dout and dk += dS^T q, and dS goes to shared
-/// memory. As queries: once every warp has done the queries of block i (barrier i), the warp that owns them
-/// sums dq. Query blocks end from the last to the first, as the warps that own them end their walk. The rows
-/// of q and dout that ended are free for the next head: their owner starts its copies at once, goes on to
-/// that head, and tells when they have arrived (an mbarrier a block). So there is no point where all warps
-/// meet: those with few queries run up to a head ahead of those with many. What a warp alone needs (v, out,
-/// lse) goes straight to registers.
+/// A CTA walks over heads; warp w owns 16 tokens. For its keys it walks the queries from the last down to its
+/// own: P^T and dS^T are operand A of dv += P^T dout and dk += dS^T q, and dS goes to shared memory. For its
+/// queries it sums dq once all warps have used query tile i (barrier i). Query tiles finish from the last to
+/// the first, as the warps that own them end their walk. Rows of q and dout of a finished tile are free for
+/// the next head: the owner starts their copies at once, goes on to that head, and arrives at the tile's
+/// mbarrier when they are there. No point joins all warps: those with few queries run up to a head ahead of
+/// those with many. What only the warp needs (v, out, lse) goes straight to registers.
 ///
-/// Why nothing is overwritten too early: a warp writes block i of q, dout and stats after barrier i, row i of
-/// the squares after block i of this head arrived (its owner has used the last head's row then), and its keys
-/// after it met all later blocks of this head, whose owners have left the last but one head's keys then.
+/// Nothing is overwritten too early: a warp writes tile i of q, dout and stats after barrier i; row i of the
+/// squares after tile i of this head has arrived, by when its owner has used the previous head's row; and the
+/// next head's keys after all later tiles of this head have arrived, by when their owners have left the
+/// previous head, whose keys had that place.
 template <int kWarps, bool kSharedKey, bool kRotate, bool kRotateKeys = kRotate>
 __global__ void __launch_bounds__(kWarps * 32, kResidentWarps / kWarps)
     attention_mma_resident_backward_kernel(const BackwardParams<bf16> p, int run) {
     using Memory = ResidentMemory<kWarps>;
     const int warp = warp_index();
     int lane = static_cast<int>(threadIdx.x) % 32;
-    const int block = block_of_warp(warp), first = block * kBlockRows, tokens = p.sizes.tokens;
-    const int blocks = (tokens + kBlockRows - 1) / kBlockRows;
+    const int tile = tile_of_warp(warp), first = tile * kWarpRows, tokens = p.sizes.tokens;
+    const int tiles = (tokens + kWarpRows - 1) / kWarpRows;
     std::byte* const shared = dynamic_shared();
     const SharedAddress base = shared_address(shared);
     float2* const stats = reinterpret_cast<float2*>(shared + Memory::kStats);
@@ -212,34 +213,34 @@ __global__ void __launch_bounds__(kWarps * 32, kResidentWarps / kWarps)
     if (threadIdx.x < kWarps)
         mbarrier_init(base + Memory::kReady + static_cast<int>(threadIdx.x * sizeof(uint64_t)), 32);
     __syncthreads();
-    if (block >= blocks) return;
+    if (tile >= tiles) return;
     HeadWalk walk(p.sizes, run);
     OwnRows own;
-    KeyBlock keys;
-    copy_shared_rows<kWarps, kSharedKey>(p, walk, base, 0, block, lane);
+    KeyTile keys;
+    copy_shared_rows<kWarps, kSharedKey>(p, walk, base, 0, tile, lane);
     copy_async_commit();
     own.request(p, walk, first, lane);
     for (int generation = 0;; generation ^= 1) {
         const SharedAddress k_rows = base + Memory::kK + generation * Memory::Rows::kBytes;
         copy_async_wait<0>();
         __syncwarp();
-        own.write_stats(stats + first, shared + Memory::kDout + block * Memory::kBlockBytes, Memory::kPitch,
+        own.write_stats(stats + first, shared + Memory::kDout + tile * Memory::kTileBytes, Memory::kPitch,
                         lane);
         own.v.to_fragments(keys.v.kept, lane);
         keys.k.load(k_rows, first, lane);
-        mbarrier_arrive(Memory::ready(base, block));
+        mbarrier_arrive(Memory::ready(base, tile));
         keys.start(!kSharedKey || walk.starts_run());
-        walk_queries<kWarps>(keys, shared, block, blocks, generation, c, lane);
+        walk_queries<kWarps>(keys, shared, tile, tiles, generation, c, lane);
         lane = computed_here(lane);
-        BlockAngles<kSharedKey ? 2 : 4> angles;
+        RowAngles<kSharedKey ? 2 : 4> angles;
         if constexpr (kRotateKeys) angles.request(p.rope_table, first, tokens, lane);
-        if (block > 0)
-            barrier_wait(block, (block + 1) * 32);
+        if (tile > 0)
+            barrier_wait(tile, (tile + 1) * 32);
         else
             __syncwarp();
         HeadWalk next = walk;
         next.advance();
-        copy_shared_rows<kWarps, kSharedKey>(p, next, base, generation ^ 1, block, lane);
+        copy_shared_rows<kWarps, kSharedKey>(p, next, base, generation ^ 1, tile, lane);
         copy_async_commit();
         if (kRotateKeys && (!kSharedKey || walk.ends_run())) angles.rotate_back(keys.dk);
         own.request(p, next, first, lane);
@@ -249,8 +250,8 @@ __global__ void __launch_bounds__(kWarps * 32, kResidentWarps / kWarps)
 
         if constexpr (kRotate) angles.request(p.rope_table, first, tokens, lane);
         float dq[8][4];
-        query_gradient(dq, base + Memory::square(block, 0), k_rows, block, Memory::kSquareBytes,
-                       Memory::kBlockBytes, lane);
+        query_gradient(dq, base + Memory::square(tile, 0), k_rows, tile, Memory::kSquareBytes,
+                       Memory::kTileBytes, lane);
         if constexpr (kRotate) angles.rotate_back(dq);
         store_block(token_rows(p.dq, batch, head, kResidentWidth), dq, p.scale, p.scale, first, tokens, lane);
         if (next.done()) return;
@@ -263,18 +264,18 @@ __global__ void __launch_bounds__(kWarps * 32, kResidentWarps / kWarps)
 bool takes_backward(CudaContext& ctx, const Call& call) {
     if (!call.bf16_vectors() || !resident_widths(call.sizes) || call.sizes.group() != 1) return false;
     bool fits = true;
-    visit_resident_warps(call.sizes.tokens, [&]<int kWarps>() {
+    visit_warps(call.sizes.tokens, [&]<int kWarps>() {
         fits = static_cast<size_t>(ResidentMemory<kWarps>::kBytes) <=
                ctx.handles().properties.sharedMemPerBlockOptin;
     });
     return fits;
 }
 
-/// Partial sums of dk_shared: few where that leaves the busiest CTA at most 6 % more heads.
+/// Number of partial sums of dk_shared: the smallest that costs the busiest CTA at most 6 % more heads.
 static int key_parts(CudaContext& ctx, const Sizes& sizes) {
     int slots = 0;
-    visit_resident_warps(sizes.tokens, [&]<int kWarps>() { slots = resident_slots(ctx, kWarps); });
-    // Heads that the busiest slot works on, one after the other.
+    visit_warps(sizes.tokens, [&]<int kWarps>() { slots = cta_slots(ctx, kWarps); });
+    // Heads that the busiest CTA works on in sequence.
     const auto rounds = [&](int parts) {
         return ceil_div(static_cast<int64_t>(sizes.batch) * parts, slots) * (sizes.heads / parts);
     };
@@ -290,10 +291,10 @@ BackwardScratch scratch(CudaContext& ctx, const Sizes& sizes) {
 void backward(CudaContext& ctx, const BackwardParams<bf16>& params) {
     const int run = params.sizes.heads / scratch(ctx, params.sizes).key_parts;
     const int64_t items = static_cast<int64_t>(params.sizes.batch) * (params.sizes.heads / run);
-    visit_resident_warps(params.sizes.tokens, [&]<int kWarps>() {
+    visit_warps(params.sizes.tokens, [&]<int kWarps>() {
         const auto launch_kernel = [&](auto kernel) {
-            launch(ctx, static_cast<unsigned>(std::min<int64_t>(items, resident_slots(ctx, kWarps))),
-                   kWarps * 32, ResidentMemory<kWarps>::kBytes, kernel, params, run);
+            launch(ctx, static_cast<unsigned>(std::min<int64_t>(items, cta_slots(ctx, kWarps))), kWarps * 32,
+                   ResidentMemory<kWarps>::kBytes, kernel, params, run);
         };
         const bool shared_key = params.sizes.rotary > 0;
         if (params.rope_table && !params.rotated_keys)

@@ -1,30 +1,31 @@
-// Causal attention forward for up to 256 tokens, the keys and values of a whole (sequence, head) on chip.
+// Causal attention forward with mma.sync for up to 256 tokens, the keys and values of a whole (sequence,
+// head) on chip.
+#include "kernels/cuda/attention/mma_queries.cuh"
+#include "kernels/cuda/attention/mma_resident.cuh"
 #include "kernels/cuda/attention/paths.h"
-#include "kernels/cuda/attention/resident.cuh"
-#include "kernels/cuda/attention/softmax.cuh"
 
 namespace pastur::attention::mma_resident {
 namespace {
 
-/// Shared memory of a block of threads: keys and values of two heads in turn, and queries.
+/// Shared memory of a CTA: keys and values of two heads in turn, and queries.
 struct ForwardMemory {
     using Rows = Tile<kResidentTokens, kResidentWidth>;
-    static constexpr int kBlockBytes = kBlockRows * Rows::kPitch;
+    static constexpr int kTileBytes = kWarpRows * Rows::kPitch;
     static constexpr int kHeadBytes = 2 * Rows::kBytes;
     static constexpr int kQ = 2 * kHeadBytes;
     static constexpr int kBytes = kQ + Rows::kBytes;
 };
 
-using ResidentQueries = QueryRows<OperandA<kBlockRows, kResidentWidth, true>, kResidentWidth, kResidentWidth>;
+using ResidentQueries = QueryRows<OperandA<kWarpRows, kResidentWidth, true>, kResidentWidth, kResidentWidth>;
 
-/// Starts the copies of a warp's 16 tokens: queries for itself, keys and values for all.
+/// Starts the copies of a warp's 16 tokens: its own queries, and keys and values for all warps.
 __device__ void copy_rows(const ForwardParams<bf16>& p, const HeadWalk& walk, SharedAddress shared,
-                          int generation, int block, int lane) {
+                          int generation, int tile, int lane) {
     using Memory = ForwardMemory;
     const int batch = walk.batch(), head = walk.head(), kv_head = head / p.sizes.group();
     const auto copy = [&](int offset, const TokenRows<const bf16>& rows) {
-        copy_block(shared + offset + block * Memory::kBlockBytes, Memory::Rows::kPitch, rows,
-                   block * kBlockRows, walk.tokens(), lane);
+        copy_tile(shared + offset + tile * Memory::kTileBytes, Memory::Rows::kPitch, rows, tile * kWarpRows,
+                  walk.tokens(), lane);
     };
     const int keys = generation * Memory::kHeadBytes;
     copy(Memory::kQ, token_rows(p.q, batch, head, kResidentWidth));
@@ -42,7 +43,7 @@ __device__ void rotate_rows(const ForwardParams<bf16>& p, const HeadWalk& walk, 
     constexpr int kWidth = kResidentWidth - kBegin, kHalf = kWidth / 2, kLanes = kHalf / 8;
     const int column = lane % kLanes * 8, tokens = p.sizes.tokens;
 #pragma unroll 1
-    for (int row = lane / kLanes; row < kBlockRows; row += 32 / kLanes) {
+    for (int row = lane / kLanes; row < kWarpRows; row += 32 / kLanes) {
         const int token = min(first + row, tokens - 1);  // rows past the last token are zero
         const float* angles = p.rope_table + token * kWidth + column;
         const auto cosine = Packed<float, 8>::load(angles), sine = Packed<float, 8>::load(angles + kHalf);
@@ -63,8 +64,8 @@ __device__ void rotate_rows(const ForwardParams<bf16>& p, const HeadWalk& walk, 
     }
 }
 
-/// A warp's 16 queries, from `row` on, over the keys up to the diagonal: whole tiles of 64, then the 16 to 64
-/// that end on it.
+/// Attends a warp's 16 queries, from `row` on, to the keys up to the diagonal: whole tiles of 64, then the 16
+/// to 64 keys that end on it.
 __device__ void attend_all(ResidentQueries& rows, SharedAddress keys, int row, float c, int lane) {
     using Rows = ForwardMemory::Rows;
     const SharedAddress values = keys + Rows::kBytes;
@@ -77,7 +78,7 @@ __device__ void attend_all(ResidentQueries& rows, SharedAddress keys, int row, f
         rows.template attend<kKeys, true>(keys + key * Rows::kPitch, values + key * Rows::kPitch, row, key, c,
                                           lane);
     };
-    switch ((row - key) / kBlockRows) {
+    switch ((row - key) / kWarpRows) {
         case 0:
             return last.template operator()<16>();
         case 1:
@@ -90,18 +91,18 @@ __device__ void attend_all(ResidentQueries& rows, SharedAddress keys, int row, f
 }
 
 /// out = softmax(scale q k^T, causal) v and lse = log sum exp, by the online softmax of Dao et al.
-/// (2205.14135), after rotate_rows where there is something to rotate.
+/// (2205.14135), after rotate_rows where kRotated says so.
 ///
-/// A block of threads walks over heads; warp w owns 16 queries and brings the same tokens' keys and values
-/// for all. While one head is worked on, the next one's rows arrive: per head one __syncthreads, and memory
-/// is never idle.
+/// A CTA walks over heads; warp w owns 16 queries and copies the keys and values of the same tokens for all
+/// warps. While one head is computed, the rows of the next arrive: one __syncthreads per head, and memory is
+/// never idle.
 template <Rotated kRotated>
 __global__ void __launch_bounds__(kResidentWarps * 32, 1)
     attention_mma_resident_forward_kernel(const ForwardParams<bf16> p) {
     using Memory = ForwardMemory;
     int lane = static_cast<int>(threadIdx.x) % 32;
-    const int block = block_of_warp(warp_index());
-    const int first = block * kBlockRows, tokens = p.sizes.tokens;
+    const int tile = tile_of_warp(warp_index());
+    const int first = tile * kWarpRows, tokens = p.sizes.tokens;
     std::byte* const shared = dynamic_shared();
     const SharedAddress base = shared_address(shared);
     const float c = p.scale * kLog2E;
@@ -111,7 +112,7 @@ __global__ void __launch_bounds__(kResidentWarps * 32, 1)
         for (; !walk.done(); walk.advance()) __syncthreads();
         return;
     }
-    copy_rows(p, walk, base, 0, block, lane);
+    copy_rows(p, walk, base, 0, tile, lane);
     copy_async_commit();
     for (int generation = 0; !walk.done(); generation ^= 1) {
         ResidentQueries rows;
@@ -119,17 +120,16 @@ __global__ void __launch_bounds__(kResidentWarps * 32, 1)
         copy_async_wait<0>();
         if constexpr (kRotated != Rotated::kNothing) {
             __syncwarp();
-            rotate_rows<kRotated>(p, walk, shared + Memory::kQ + block * Memory::kBlockBytes,
-                                  shared + generation * Memory::kHeadBytes + block * Memory::kBlockBytes,
-                                  first, computed_here(lane));
+            rotate_rows<kRotated>(p, walk, shared + Memory::kQ + tile * Memory::kTileBytes,
+                                  shared + generation * Memory::kHeadBytes + tile * Memory::kTileBytes, first,
+                                  computed_here(lane));
         }
-        __syncthreads();  // this head's rows have arrived for every warp, and every warp is done with the
-                          // last
+        __syncthreads();  // this head's rows have arrived, and all warps have used the last head's
         const HeadWalk here = walk;
         walk.advance();
         rows.q.load(base + Memory::kQ, first, lane);
         __syncwarp();
-        copy_rows(p, walk, base, generation ^ 1, block, lane);
+        copy_rows(p, walk, base, generation ^ 1, tile, lane);
         copy_async_commit();
 
         attend_all(rows, base + generation * Memory::kHeadBytes, first, c, lane);
@@ -144,20 +144,20 @@ __global__ void __launch_bounds__(kResidentWarps * 32, 1)
 }  // namespace
 
 bool takes_forward(CudaContext& ctx, const Call& call) {
-    // Up to 128 tokens the streaming kernel reads everything once as well.
+    // Up to 128 tokens mma-streaming also reads every input once.
     return call.bf16_vectors() && resident_widths(call.sizes) && call.sizes.tokens > 128 &&
            static_cast<size_t>(ForwardMemory::kBytes) <= ctx.handles().properties.sharedMemPerBlockOptin;
 }
 
 void forward(CudaContext& ctx, const ForwardParams<bf16>& params) {
     const int64_t items = static_cast<int64_t>(params.sizes.batch) * params.sizes.heads;
-    const int64_t blocks = std::min<int64_t>(items, resident_slots(ctx, kResidentWarps));
+    const int64_t ctas = std::min<int64_t>(items, cta_slots(ctx, kResidentWarps));
     const auto kernel =
         !params.rope_table        ? attention_mma_resident_forward_kernel<Rotated::kNothing>
         : params.sizes.rotary > 0 ? attention_mma_resident_forward_kernel<Rotated::kHalfQueries>
         : params.rotated_k.data   ? attention_mma_resident_forward_kernel<Rotated::kQueriesAndKeys>
                                   : attention_mma_resident_forward_kernel<Rotated::kQueries>;
-    launch(ctx, static_cast<unsigned>(blocks), kResidentWarps * 32, ForwardMemory::kBytes, kernel, params);
+    launch(ctx, static_cast<unsigned>(ctas), kResidentWarps * 32, ForwardMemory::kBytes, kernel, params);
 }
 
 }  // namespace pastur::attention::mma_resident

@@ -1,26 +1,28 @@
-// Causal attention backward on tensor cores (mma.sync), for sm_80 and everything after it.
+// Causal attention backward with mma.sync, for sm_80 and later.
 //
 // With P = softmax(S), S = scale q k^T, out = P v:
 //     dv = P^T dout;  dP = dout v^T;  dS = P (dP - delta), delta = rowsum(P dP) = rowsum(dout out);
 //     dq = scale dS k;  dk = scale dS^T q.
-// P is computed again from q, k and the saved log-sum-exp. Two kernels, one stationary in the queries (dq),
-// one in the keys (dk, dv): every sum stays in one warp's accumulators in a fixed order, at the price of
-// computing S and dP twice. In both, what a warp multiplies next is what it already holds as accumulators, so
-// that neither P nor dS goes through shared memory.
+// P is recomputed from q, k and the saved log-sum-exp. Two kernels, one stationary in the queries (dq), one
+// in the keys (dk, dv): every sum stays in one warp's accumulators in a fixed order, at the price of
+// computing S and dP twice. In both, the next GEMM's operand A is what the warp holds as accumulators, so
+// neither P nor dS goes through shared memory.
 #include <algorithm>
 
+#include "kernels/cuda/attention/cta_position.cuh"
+#include "kernels/cuda/attention/mma_streaming.cuh"
 #include "kernels/cuda/attention/mma_tiles.cuh"
 #include "kernels/cuda/attention/paths.h"
-#include "kernels/cuda/attention/softmax.cuh"
+#include "kernels/cuda/attention/score_gradients.cuh"
 
 namespace pastur::attention::mma_streaming {
 namespace {
 
-constexpr int kRows = 64;  ///< stationary rows of a block, 16 a warp
+constexpr int kRows = 64;  ///< stationary rows of a CTA, 16 per warp
 constexpr int kThreads = kRows / 16 * 32;
 
-/// Tiles of both kernels: a stationary pair of tiles, [kRows, kQk] and [kRows, kV], and two stages of a
-/// moving pair of kCols rows, used kStep rows at a time to bound the accumulators of S and dP.
+/// Tiles of both kernels: a stationary pair, [kRows, kQk] and [kRows, kV], and two stages of a moving pair of
+/// kCols rows, used kStep rows at a time to bound the accumulators of S and dP.
 template <int kQk, int kV>
 struct BackwardTiles {
     static constexpr int kCols = kQk > 96 ? 32 : 64;
@@ -38,12 +40,12 @@ struct BackwardTiles {
     static constexpr int kKeySharedBytes = kRowsBytes + 2 * kKeyStageBytes;
 };
 
-/// delta of a warp's 16 rows: out from memory (requested before the other tiles are waited for), dout from
-/// its tile.
+/// delta of a warp's 16 rows: out comes from memory, requested before the other tiles are waited for, dout
+/// from its tile.
 template <int kV>
 struct RowDeltas {
-    static constexpr int kLanes = kV % 64 == 0 ? 8 : 4;  // threads side by side along a row
-    static constexpr int kPasses = 16 / (32 / kLanes);   // rows a thread meets
+    static constexpr int kLanes = kV % 64 == 0 ? 8 : 4;  // threads along a row
+    static constexpr int kPasses = 16 / (32 / kLanes);   // rows per thread
     static constexpr int kChunks = kV / (8 * kLanes);
     Packed<bf16, 8> out[kPasses][kChunks];
 
@@ -61,7 +63,7 @@ struct RowDeltas {
         }
     }
 
-    /// Leaves the 16 sums in `deltas` (shared memory of this warp); dout: the warp's first row.
+    /// Writes the 16 sums to `deltas`, shared memory of this warp. dout: the warp's first row.
     template <int kPitch>
     __device__ void finish(float* deltas, const std::byte* dout, int lane) const {
 #pragma unroll
@@ -85,8 +87,7 @@ struct RowDeltas {
 };
 
 /// s = S becomes dS = P (dP - delta), for a tile whose rows are queries and whose columns are keys. `ahead`:
-/// by how many tokens this thread's first query is ahead of its first key; keys ahead of their query have P =
-/// 0.
+/// by how many tokens this thread's first query is ahead of its first key; keys after their query have P = 0.
 template <int kTiles>
 __device__ void score_gradients_by_query(float (&s)[kTiles][4], const float (&dp)[kTiles][4],
                                          const float (&lse2)[2], const float (&delta)[2], float c,
@@ -104,14 +105,14 @@ __device__ void score_gradients_by_query(float (&s)[kTiles][4], const float (&dp
 
 /// dq =, and row_stats = (log2(e) lse, delta) for the other kernel.
 ///
-/// One block per (sequence, head, 64 query tokens), longest first; each warp owns 16 queries and walks the
-/// key tiles up to the diagonal: S = q k^T and dP = dout v^T in accumulators, dS made of them in place, dq +=
-/// dS k with dS as operand A. Rows past the last token read zeros and lse = +infinity, so that their P is 0.
+/// One CTA per (sequence, head, 64 query tokens), longest first; each warp owns 16 queries and walks the key
+/// tiles up to the diagonal: S = q k^T and dP = dout v^T in accumulators, dS in place of S, dq += dS k with
+/// dS as operand A. Rows past the last token read zeros and lse = +infinity, so their P is 0.
 template <int kQk, int kV>
 __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
     attention_mma_streaming_backward_query_kernel(const BackwardParams<bf16> p) {
     using Tiles = BackwardTiles<kQk, kV>;
-    const BlockPosition at(true);
+    const CtaPosition at(true);
     const int kv_head = at.head / p.sizes.group(), tokens = p.sizes.tokens;
     const auto k_rows = token_rows(p.k, p.sizes.content, p.k_shared, p.sizes.rotary, at.batch, kv_head);
     const auto v_rows = token_rows(p.v, at.batch, kv_head, p.sizes.value);
@@ -146,7 +147,7 @@ __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
         deltas.request(token_rows(p.out, at.batch, at.head, p.sizes.value), first + warp * 16, tokens, lane);
         copy_async_wait<0>();
         __syncthreads();
-        // The second stage is still empty: it lends its memory for the exchange between lanes.
+        // The second stage is still empty: its memory serves the exchange between lanes.
         float* exchange =
             reinterpret_cast<float*>(shared + Tiles::kRowsBytes + Tiles::kQueryStageBytes) + warp * 16;
         deltas.template finish<Tiles::RowsV::kPitch>(
@@ -167,14 +168,14 @@ __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
     const float c = p.scale * kLog2E;
     for (int step = 0; step < steps; ++step) {
         copy_async_wait<0>();
-        __syncthreads();  // this stage has arrived for every warp, and every warp is done with the other one
+        __syncthreads();  // this stage has arrived, and all warps have used the other one
         if (step + 1 < steps) load_stage(step + 1);
         copy_async_commit();
 
 #pragma unroll 1
         for (int part = 0; part < Tiles::kCols; part += Tiles::kStep) {
             const int key = step * Tiles::kCols + part;
-            if (key >= first + warp * 16 + 16) break;  // all after this warp's queries
+            if (key >= first + warp * 16 + 16) break;  // these keys follow all of the warp's queries
             const SharedAddress k_part = stage_of(step) + part * Tiles::ColsQk::kPitch;
             const SharedAddress v_part = stage_of(step) + Tiles::ColsQk::kBytes + part * Tiles::ColsV::kPitch;
             float s[Tiles::kStep / 8][4], dp[Tiles::kStep / 8][4];
@@ -189,8 +190,8 @@ __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
                                                 first + warp * 16, tokens, lane);
 }
 
-/// The (log2(e) lse, delta) of queries [first, first + kCols), for the stage a tile of queries travels in;
-/// zero past the last token, where q and dout are zero too and nothing is added whatever P is.
+/// Starts the copy of (log2(e) lse, delta) of queries [first, first + kCols) to the stage of their tile; zero
+/// past the last token, where q and dout are zero as well and nothing is added whatever P is.
 template <int kCols>
 __device__ void load_stats(SharedAddress to, const float2* stats, int first, int tokens) {
     static_assert(kCols <= kThreads);
@@ -201,25 +202,24 @@ __device__ void load_stats(SharedAddress to, const float2* stats, int first, int
     }
 }
 
-/// dk = and dv =, over the queries of every head of the group, heads in order, queries upwards from the
-/// diagonal.
+/// dk = and dv =, summed over the heads of the group in order and over the queries upwards from the diagonal.
 ///
-/// One block per (sequence, key head, 64 key tokens), longest first. The products are transposed: S^T = k q^T
-/// and dP^T = v dout^T have keys as rows, so that P^T and dS^T are operand A of dv += P^T dout and dk += dS^T
-/// q. kKeys, kValues: which of the two to compute; heads too wide for both sets of accumulators take two
+/// One CTA per (sequence, key head, 64 key tokens), longest first. The GEMMs are transposed: S^T = k q^T and
+/// dP^T = v dout^T have keys as rows, so P^T and dS^T are operand A of dv += P^T dout and dk += dS^T q.
+/// kKeys, kValues: which of dk and dv to compute; heads too wide for both sets of accumulators take two
 /// launches.
 template <int kQk, int kV, bool kKeys, bool kValues>
 __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
     attention_mma_streaming_backward_key_kernel(const BackwardParams<bf16> p) {
     using Tiles = BackwardTiles<kQk, kV>;
-    const BlockPosition at(false);
+    const CtaPosition at(false);
     const int tokens = p.sizes.tokens, first = at.tile * kRows;
     const int last_head = (at.head + 1) * p.sizes.group() - 1;
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
 
     std::byte* const shared = dynamic_shared();
     const SharedAddress k_tile = shared_address(shared), v_tile = k_tile + Tiles::RowsQk::kBytes;
-    int stage = Tiles::kRowsBytes, other_stage = stage + Tiles::kKeyStageBytes;  // offsets of the two
+    int stage = Tiles::kRowsBytes, other_stage = stage + Tiles::kKeyStageBytes;  // offsets in shared memory
     const auto load_stage = [&](int to, int head, int query) {
         load_tile<Tiles::kCols, kQk, kThreads>(
             k_tile + to, token_rows(p.q, at.batch, head, p.sizes.query_key()), query, tokens);
@@ -247,7 +247,7 @@ __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
     const float c = p.scale * kLog2E;
     for (int head = at.head * p.sizes.group(), query = first; head <= last_head;) {
         copy_async_wait<0>();
-        __syncthreads();  // this stage has arrived for every warp, and every warp is done with the other one
+        __syncthreads();  // this stage has arrived, and all warps have used the other one
         const bool last_tile = query + Tiles::kCols >= tokens;
         const int next_head = head + last_tile, next_query = last_tile ? first : query + Tiles::kCols;
         if (next_head <= last_head) load_stage(other_stage, next_head, next_query);
@@ -255,7 +255,7 @@ __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
 
 #pragma unroll 1
         for (int part = 0; part < Tiles::kCols; part += Tiles::kStep) {
-            if (query + part + Tiles::kStep <= first + warp * 16) continue;  // all before this warp's keys
+            if (query + part + Tiles::kStep <= first + warp * 16) continue;  // all before the warp's keys
             const SharedAddress q_part = k_tile + stage + part * Tiles::ColsQk::kPitch;
             const SharedAddress dout_part =
                 k_tile + stage + Tiles::ColsQk::kBytes + part * Tiles::ColsV::kPitch;
@@ -275,7 +275,7 @@ __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
         stage = other_stage;
         other_stage = swap;
     }
-    // Each warp's own rows of the stationary tiles are free now: it alone reads them.
+    // Only this warp reads its rows of the stationary tiles, so they are free now.
     if constexpr (kKeys) {
         store_fragments<kQk, Tiles::RowsQk::kPitch>(
             token_rows(p.dk, p.sizes.content, p.dk_shared, p.sizes.rotary, at.batch, at.head), dk, p.scale,

@@ -1,15 +1,15 @@
-// Causal attention forward on tensor cores (mma.sync), for sm_80 and everything after it.
-#include "kernels/cuda/attention/mma_tiles.cuh"
+// Causal attention forward with mma.sync, for sm_80 and later.
+#include "kernels/cuda/attention/cta_position.cuh"
+#include "kernels/cuda/attention/mma_queries.cuh"
+#include "kernels/cuda/attention/mma_streaming.cuh"
 #include "kernels/cuda/attention/paths.h"
-#include "kernels/cuda/attention/softmax.cuh"
 
 namespace pastur::attention::mma_streaming {
 namespace {
 
 /// Tiles of the forward kernel: four warps of 16 query rows; two stages of keys and values. Shared memory and
-/// the registers that bound it, per block of 128 threads (nvcc 13, sm_90a): 32/32 25 KB, 120; 64/64 45 KB,
-/// 128 (four blocks a multiprocessor); 96/64 57 KB, 153; 128/128 85 KB, 190; 192/128 67 KB, 164; 256/256 99
-/// KB, 242.
+/// registers per CTA of 128 threads, by widths (nvcc 13, sm_90a): 32/32 25 KB, 120; 64/64 45 KB, 128 (four
+/// CTAs per multiprocessor); 96/64 57 KB, 153; 128/128 85 KB, 190; 192/128 67 KB, 164; 256/256 99 KB, 242.
 template <int kQk, int kV>
 struct ForwardTiles {
     static_assert(kQk >= kV, "the output leaves through the query tile");
@@ -27,17 +27,17 @@ struct ForwardTiles {
 /// out = softmax(scale q k^T, causal) v and lse = log sum exp, by the online softmax of Dao et al.
 /// (2205.14135).
 ///
-/// One block per (sequence, head, 64 query tokens); the blocks of a head are neighbours, longest first, and
-/// share its keys and values through L2. Each warp owns 16 query rows: its scores, its probabilities (which
-/// turn from accumulators into operand A without leaving the registers) and its output. Key tiles are walked
-/// upwards from token 0, the next one in flight while this one is used; only tiles that touch the diagonal
-/// are masked. Per tile and warp, shared memory delivers 4 kCols (kQk + kV) bytes for 32 kCols (kQk + kV)
+/// One CTA per (sequence, head, 64 query tokens); the CTAs of a head are neighbours, longest first, and share
+/// its keys and values through L2. Each warp owns 16 query rows: their scores, their probabilities
+/// (accumulators that become operand A without leaving the registers) and their output. Key tiles go upwards
+/// from token 0, the next one in flight while this one is used; only tiles that touch the diagonal are
+/// masked. Per tile and warp, shared memory delivers 4 kCols (kQk + kV) bytes for 32 kCols (kQk + kV)
 /// multiply-adds.
 template <int kQk, int kV>
 __global__ void __launch_bounds__(ForwardTiles<kQk, kV>::kThreads, ForwardTiles<kQk, kV>::kMinBlocks)
     attention_mma_streaming_forward_kernel(const ForwardParams<bf16> p) {
     using Tiles = ForwardTiles<kQk, kV>;
-    const BlockPosition at(true);
+    const CtaPosition at(true);
     const int kv_head = at.head / p.sizes.group();
     const auto q_rows = token_rows(p.q, at.batch, at.head, p.sizes.query_key());
     const auto k_rows = token_rows(p.k, p.sizes.content, p.k_shared, p.sizes.rotary, at.batch, kv_head);
@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(ForwardTiles<kQk, kV>::kThreads, ForwardTiles<
     const int row = first + warp * 16;
     for (int step = 0; step < steps; ++step) {
         copy_async_wait<0>();
-        __syncthreads();  // this stage has arrived for every warp, and every warp is done with the other one
+        __syncthreads();  // this stage has arrived, and all warps have used the other one
         if (step + 1 < steps) load_stage(step + 1);
         copy_async_commit();
         if (step == 0) rows.q.load(q_tile, warp * 16, lane);
@@ -76,7 +76,8 @@ __global__ void __launch_bounds__(ForwardTiles<kQk, kV>::kThreads, ForwardTiles<
             rows.template attend<Tiles::kCols, false>(k_tile, v_tile, row, key, c, lane);
             continue;
         }
-        // On the diagonal: by halves, without those that only hold keys after the warp's queries.
+        // The tile on the diagonal goes by halves; a half whose keys all follow the warp's queries is
+        // skipped.
         constexpr int kHalf = Tiles::kCols / 2;
 #pragma unroll 1
         for (int half = 0; half < 2 && key + half * kHalf < row + 16; ++half) {
@@ -87,7 +88,7 @@ __global__ void __launch_bounds__(ForwardTiles<kQk, kV>::kThreads, ForwardTiles<
     }
 
     rows.softmax.finish();
-    // The warp's own rows of the query tile are free now: it alone reads them.
+    // Only this warp reads its rows of the query tile, so they are free now.
     store_fragments<kV, Tiles::Q::kPitch>(token_rows(p.out, at.batch, at.head, p.sizes.value), rows.out,
                                           1 / rows.softmax.sum[0], 1 / rows.softmax.sum[1],
                                           shared + warp * 16 * Tiles::Q::kPitch, row, p.sizes.tokens, lane);

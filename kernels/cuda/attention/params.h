@@ -5,6 +5,8 @@
 
 namespace pastur::attention {
 
+inline constexpr float kLog2E = 1.4426950408889634f;
+
 /// [B, T, heads, width] on the device: strides in elements, unit stride along the width.
 template <typename T>
 struct HeadView {

@@ -1,6 +1,6 @@
 #pragma once
-// The table of attention paths. A path is a pair of kernel families, one a pass; the first row of the table that takes
-// a pass runs it. README.md of this folder lists them.
+// The table of attention paths. A path is a pair of kernel families, one a pass; the first row of the table
+// that takes a pass runs it. README.md of this folder lists them.
 #include <span>
 #include <string>
 #include <string_view>

@@ -1,22 +1,24 @@
-// Causal attention backward for 193 to 256 tokens on Hopper: wgmma over a whole (sequence, head) that the
-// copy engine brings, one pass over everything as in mma_resident_backward.cu.
+// Causal attention backward for 193 to 256 tokens on Hopper: wgmma over a whole (sequence, head) that TMA
+// copies to shared memory, one pass over everything as in mma_resident_backward.cu.
 //
-// Two warpgroups multiply. Of the blocks of 64 tokens, the first has keys 3 and 0, the second keys 2 and 1:
-// five products of blocks each. A warpgroup walks the queries of its keys from the last down: P^T and dS^T
-// stay in registers as operands of dv += P^T dout and dk += dS^T q, dS^T goes to shared memory, too. Then the
-// first sums dq of queries 3 and 0, the second of 2 and 1, over all keys in order. Blocks that are done with
-// are filled again for the next head at once; only k and dS^T are needed to the end.
+// Two consumer warpgroups. Of the 64-token blocks, the first has keys 3 and 0, the second keys 2 and 1: five
+// pairs of blocks each. A warpgroup walks the queries of its keys from the last down: P^T and dS^T stay in
+// registers as operands of dv += P^T dout and dk += dS^T q, and dS^T also goes to shared memory. Then the
+// first warpgroup sums dq of queries 3 and 0, the second of 2 and 1, over all keys in order. Blocks that are
+// free are filled for the next head at once; only k and dS^T are needed to the end.
 #include "kernels/cuda/attention/wgmma_resident_backward.cuh"
 
 #include "kernels/cuda/attention/paths.h"
-#include "kernels/cuda/attention/tensor_maps.cuh"
+#include "kernels/cuda/attention/rotation.cuh"
+#include "kernels/cuda/attention/score_gradients.cuh"
+#include "kernels/cuda/launch.cuh"
 
 namespace pastur::attention::wgmma_resident {
 namespace {
 
 #if defined(PASTUR_HOPPER)
 
-/// One thread of a warpgroup that multiplies.
+/// One thread of a consumer warpgroup.
 template <int kShared, bool kRotate, bool kRotateKeys>
 struct GradientConsumer {
     using Tiles = GradientTiles<kShared>;
@@ -29,40 +31,42 @@ struct GradientConsumer {
     int group, warp, lane;
     int parity = 0;
     bool first_head = true;
-    /// Of a head's own columns and the shared ones of a key; and where those begin in a block of dk.
+    /// Tiles of a key's own columns and of its shared ones; offset of the shared ones in a block of dk.
     static constexpr int kOwnTiles = (kResidentWidth - kShared) / 8, kSharedTiles = kShared / 8;
     static constexpr int kSharedAt = kGroupRows * kOwnTiles * 16;
-    /// Here rather than in key_block: as variables of that, ptxas finds no registers for half of them where
-    /// keys have a shared part, and has products wait for each other (C7511).
+    /// Members rather than variables of key_block: as variables, ptxas finds no registers for half of them
+    /// where keys have a shared part, and serialises the wgmmas (C7511).
     Accumulators s, dp, dv;
     float dk[kOwnTiles][4];
-    /// dk_shared of the run so far, of both blocks of keys.
+    /// dk_shared of the run so far, for both key blocks.
     float sums[2][kSharedKey ? kSharedTiles : 1][4];
 
-    using Angles = BlockAngles<kSharedKey ? 2 : 4>;
+    using Angles = RowAngles<kSharedKey ? 2 : 4>;
 
-    /// Of the warp's tokens of a block. Addresses are not computed before they are needed.
+    /// Loads the angles of the warp's tokens of a block; their addresses are computed here, not earlier.
     __device__ __forceinline__ void request(Angles& angles, int block) const {
         angles.request(p.attention.rope_table, computed_here(block * kGroupRows + warp * 16),
                        p.attention.sizes.tokens, computed_here(lane));
     }
-    /// Of the group's two blocks, keys or queries, the first or second.
+    /// The group's first or second block, of keys or queries.
     __device__ __forceinline__ int block_of(int second) const { return second ? group : kBlocks - 1 - group; }
 
-    /// Queues S^T of keys j and queries i; dP^T.
+    /// Queues S^T of keys j and queries i.
     __device__ __forceinline__ void scores(int i, int j) {
         mbarrier_sleep(shared.queries_full[i], parity);
         products_begin();
         product_by_rows<typename Tiles::K, typename Tiles::Q, kGroupRows>(s, shared.k(j), 0, shared.q(i));
         products_commit();
     }
+    /// Queues dP^T of keys j and queries i.
     __device__ __forceinline__ void score_gradients(int i, int j) {
         products_begin();
         product_by_rows<typename Tiles::V, typename Tiles::V, kGroupRows>(dp, shared.v(j), 0, shared.dout(i));
         products_commit();
     }
 
-    /// Queues what queries i add to dk; `first`: of the head, `first_of_run`: of the shared columns' sums.
+    /// Queues dk += dS^T q of queries i. `first`: first of the head; `first_of_run`: first of the shared
+    /// columns' sums.
     template <int kSecond>
     __device__ __forceinline__ void key_product(const uint32_t (&ds)[kSteps][4], int i, bool first,
                                                 bool first_of_run) {
@@ -78,18 +82,18 @@ struct GradientConsumer {
         products_commit();
     }
 
-    /// Puts a warp's accumulators, times `factor`, into its 16 rows of a block of as many columns.
+    /// Stores a warp's accumulators, times `factor`, to its 16 rows of a block with as many columns.
     template <int kWhole>
     __device__ __forceinline__ void put(SharedAddress block, const float (&acc)[kWhole][4],
                                         float factor) const {
         put_part<0, kWhole>(block, acc, factor, warp * 16, lane);
     }
-    /// What the warp put there is on its way to memory.
+    /// Starts the copy of what the warp put there to memory.
     __device__ __forceinline__ void send(const CUtensorMap& map, SharedAddress block, int row_bytes,
                                          int token, int head, int batch) const {
         if (lane == 0) store_box(map, block + warp * 16 * row_bytes, 0, token, head, batch);
     }
-    /// Once what it sent has left, it says so.
+    /// Arrives at `barriers` once the warp's copies to memory have read shared memory.
     template <typename... Places>
     __device__ __forceinline__ void sent(Places... barriers) const {
         if (lane != 0) return;
@@ -97,7 +101,7 @@ struct GradientConsumer {
         (mbarrier_arrive(barriers), ...);
     }
 
-    /// dk of a block of keys goes to a free block.
+    /// Stores dk of a key block to a free block.
     template <int kSecond>
     __device__ __forceinline__ void put_keys(SharedAddress block, const HeadWalk& walk,
                                              const Angles& angles) {
@@ -118,13 +122,13 @@ struct GradientConsumer {
     __device__ __forceinline__ void send_values(const HeadWalk& walk, int j) const {
         send(p.dv, shared.v(j), 128, j * kGroupRows + warp * 16, walk.head(), walk.batch());
     }
-    /// All lanes: what they put there may be sent.
+    /// Makes what all lanes put visible to TMA.
     __device__ __forceinline__ void all_put() const {
         shared_written();
         __syncwarp();
     }
 
-    /// dk and dv of a block of keys.
+    /// dk and dv of a key block.
     template <int kSecond>
     __device__ __forceinline__ void key_block(const HeadWalk& walk) {
         const int j = block_of(kSecond), row = j * kGroupRows + warp * 16;
@@ -132,7 +136,7 @@ struct GradientConsumer {
         uint32_t prob[kSteps][4], ds[kSteps][4];
         mbarrier_sleep(shared.keys_full[j], parity);
         scores(kBlocks - 1, j);
-        // Of what was sent before.
+        // Release places whose copies to memory started before.
         if constexpr (kSecond)
             sent(shared.v_empty[block_of(0)]);
         else if (!first_head)
@@ -161,7 +165,7 @@ struct GradientConsumer {
             shared_written();
             mbarrier_arrive(shared.scores_full[i]);
             if (i == j) break;
-            products_wait<0>();  // S queued behind dk's product would not find registers
+            products_wait<0>();  // S queued behind the GEMM of dk would not find registers
             products_done(dk);
             products_done(dv);
             products_done(sums[kSecond]);
@@ -174,9 +178,10 @@ struct GradientConsumer {
         products_done(dv);
         products_done(sums[kSecond]);
         release(shared.queries_empty[j]);
-        barrier_wait(1 + group, kWarpgroup);  // the products of its four warps have read v
+        barrier_wait(1 + group, kWarpgroup);  // the wgmmas of all four warps have read v
         put(shared.v(j), dv, 1);
-        // The second block's dk waits for a place. The first's has that of dS^T that this group fills last.
+        // dk of the first block takes the place of the dS^T that this group fills last; dk of the second
+        // waits for one.
         const SharedAddress place = shared.scores(group, group);
         if constexpr (kSecond == 0) put_keys<0>(place, walk, angles);
         all_put();
@@ -201,8 +206,8 @@ struct GradientConsumer {
         });
         products_commit();
     }
-    /// dq of two blocks leaves through the place of dS^T, and dk of the second block of keys, which has the
-    /// same tokens as the second of queries, through that of v after dv.
+    /// dq of two query blocks leaves through the place of dS^T. dk of the second key block, which has the
+    /// same tokens as the second query block, leaves through the place of v, after dv.
     template <int kFirst, int kSecond>
     __device__ __forceinline__ void query_blocks(const HeadWalk& walk) {
         Accumulators dq, second_dq;
@@ -215,7 +220,7 @@ struct GradientConsumer {
         products_done(second_dq);
         release(shared.k_empty);
         if constexpr (kRotate) request(second_angles, kSecond);
-        if (lane == 0) stores_read<0>();  // dv
+        if (lane == 0) stores_read<0>();  // of dv
         barrier_wait(1 + group, kWarpgroup);
         const SharedAddress first_place = shared.scores(kFirst, 0), second_place = shared.scores(kSecond, 0);
         if constexpr (kRotate) angles.rotate_back(dq);
@@ -246,7 +251,7 @@ struct GradientConsumer {
 
 #endif  // PASTUR_HOPPER
 
-/// dq =, dk =, dv =, and dk_shared = the sum over a run of heads, as in mma_resident.
+/// dq =, dk =, dv =, and dk_shared = the sum over a run of heads, where keys have a shared part.
 template <int kShared, bool kRotate, bool kRotateKeys>
 __global__ void __launch_bounds__(kThreads, 1)
     attention_wgmma_resident_backward_kernel(const __grid_constant__ BackwardKernelParams p) {

@@ -1,20 +1,19 @@
 #pragma once
-// Attention backward for sequences of four blocks of 64 tokens on Hopper: what lies in shared memory, and the
-// warps beside the multiplying ones, which copy and prepare.
-#include "kernels/cuda/attention/resident.cuh"
-#include "kernels/cuda/attention/score_gradients.cuh"
+// Shared memory of wgmma_resident_backward.cu, and the warps of its producer warpgroup, which copy rows and
+// prepare row statistics.
+#include "kernels/cuda/attention/wgmma_resident.cuh"
 
 namespace pastur::attention::wgmma_resident {
 
-inline constexpr int kBlocks = 4;  ///< of kGroupRows tokens, queries or keys
+inline constexpr int kBlocks = 4;  ///< 64-token blocks of a sequence, queries or keys
 static_assert(kBlocks * kGroupRows == kResidentTokens);
 inline constexpr int kStatsWarps = 2;
-/// Of a thread beside the consumers, and of a consumer: of three warpgroups' 3 * 168.
+/// Registers per thread of the producer warpgroup and of a consumer, out of 3 * 168 for three warpgroups.
 inline constexpr int kHelperRegisters = 40, kConsumerRegisters = 232;
 
-/// Shared memory of a block of threads: one head, its dS^T (blocks of keys x queries, the lower triangle),
-/// blocks of `out` on their way to delta, and (log2(e) lse, delta) of its queries. No room is left to align
-/// it: dynamic shared memory begins at a multiple of 1024 where a kernel has no other.
+/// Shared memory of a CTA: one head, its dS^T (key blocks x query blocks, the lower triangle), blocks of
+/// `out` from which delta is computed, and (log2(e) lse, delta) of its queries. There is no room to align it:
+/// dynamic shared memory starts at a multiple of 1024 in a kernel without static shared memory.
 template <int kShared>
 struct GradientTiles {
     using Widths = HeadWidths<kResidentWidth - kShared, kShared, kResidentWidth>;
@@ -27,7 +26,7 @@ struct GradientTiles {
     static constexpr int kOutStages = 2;
     static constexpr int kQAt = 0, kDoutAt = kBlocks, kKAt = 2 * kBlocks, kVAt = 3 * kBlocks,
                          kScoresAt = 4 * kBlocks, kOutAt = kScoresAt + kBlocks * (kBlocks + 1) / 2,
-                         kEnd = kOutAt + kOutStages;  ///< in blocks
+                         kEnd = kOutAt + kOutStages;  ///< in units of kBlockBytes
     static constexpr int kStatsBytes = kGroupRows * static_cast<int>(sizeof(float2));
     static constexpr int kStatsAt = kEnd * kBlockBytes;
     static constexpr int kBarriersAt = kStatsAt + kBlocks * kStatsBytes;
@@ -37,18 +36,18 @@ struct GradientTiles {
 
 struct BackwardKernelParams {
     TensorMaps maps;            ///< boxes of kGroupRows tokens
-    CUtensorMap out;            ///< likewise
+    CUtensorMap out;            ///< boxes of kGroupRows tokens
     CUtensorMap dq, dk[2], dv;  ///< boxes of a warp's 16 tokens
     BackwardParams<bf16> attention;
-    int run;  ///< of heads, one after the other, whose dk_shared is one sum
+    int run;  ///< neighbouring heads that one sum of dk_shared covers
 };
 
 #if defined(PASTUR_HOPPER)
 
-/// Addresses of a block's shared memory. Barriers have a phase a head: of each block of queries, when q and
-/// dout have come, are done with, its stats are there, and its dS^T is whole; of each block of keys, when k
-/// and v have come, and v's place is free; and when those of k, and of dS^T, are. Those of the stages of
-/// `out` have one whenever they are filled.
+/// Addresses of a CTA's shared memory. Barriers with one phase per head: for each query block, q and dout
+/// have arrived, are free, its stats are written, its dS^T is complete; for each key block, k and v have
+/// arrived, v's place is free; all of k is free; all of dS^T is free. The stages of `out` have a phase each
+/// time they are filled.
 template <typename Tiles>
 struct GradientShared {
     SharedAddress base = shared_base();
@@ -62,14 +61,14 @@ struct GradientShared {
     __device__ SharedAddress dout(int i) const { return block(Tiles::kDoutAt + i); }
     __device__ SharedAddress k(int j) const { return block(Tiles::kKAt + j); }
     __device__ SharedAddress v(int j) const { return block(Tiles::kVAt + j); }
-    /// dS^T of keys j and queries i >= j; what queries i share lies side by side.
+    /// dS^T of keys j and queries i >= j. Blocks of the same queries are neighbours.
     __device__ SharedAddress scores(int i, int j) const {
         return block(Tiles::kScoresAt + i * (i + 1) / 2 + j);
     }
     __device__ SharedAddress out(int stage) const { return block(Tiles::kOutAt + stage); }
     __device__ SharedAddress stats(int i) const { return base + Tiles::kStatsAt + i * Tiles::kStatsBytes; }
 
-    /// One thread.
+    /// Initialises the barriers; one thread.
     __device__ void start() const {
         for (int i = 0; i < kBlocks; ++i) {
             mbarrier_init(queries_full[i], 1);
@@ -89,7 +88,8 @@ struct GradientShared {
     }
 };
 
-/// One thread: has every head's rows copied, in the order in which those of the head before are done with.
+/// Copies the rows of every head by TMA, in the order in which those of the previous head become free; one
+/// thread.
 template <typename Tiles>
 struct GradientProducer {
     const BackwardKernelParams& p;
@@ -131,8 +131,8 @@ struct GradientProducer {
     }
 };
 
-/// A warp that prepares half of every block's (log2(e) lse, delta = rowsum(dout out)): (infinity, 0) past the
-/// last token, so that P is 0 there. A row is one lane's.
+/// A warp that computes half of each block's (log2(e) lse, delta = rowsum(dout out)), one row per lane:
+/// (infinity, 0) past the last token, so P is 0 there.
 template <typename Tiles>
 struct StatsWarp {
     const BackwardKernelParams& p;

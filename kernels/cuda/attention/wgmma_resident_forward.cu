@@ -1,17 +1,18 @@
-// Causal attention forward for up to 256 tokens on Hopper: wgmma over whole heads that the copy engine
-// brings.
+// Causal attention forward for up to 256 tokens on Hopper: wgmma over whole heads that TMA copies to shared
+// memory.
 #include "kernels/cuda/attention/wgmma_resident_forward.cuh"
 
+#include "kernels/cuda/attention/masks.cuh"
 #include "kernels/cuda/attention/paths.h"
-#include "kernels/cuda/attention/tensor_maps.cuh"
+#include "kernels/cuda/launch.cuh"
 
 namespace pastur::attention::wgmma_resident {
 namespace {
 
 #if defined(PASTUR_HOPPER)
 
-/// The softmax of two whole rows that a thread shares with three others: s becomes 2^(c (s - maximum)). Short
-/// chains: there is little else to hide latencies behind.
+/// The softmax of two whole rows that a thread shares with three others: s becomes 2^(c (s - maximum)).
+/// Dependency chains are short, because little other work hides their latency.
 struct RowSoftmax {
     float maximum[2], sum[2];
 
@@ -52,8 +53,9 @@ struct RowSoftmax {
     }
 };
 
-/// A consuming warpgroup: two tiles of 64 queries of every head, over all their keys at once, so that a row
-/// of scores is whole in four threads' registers. Tile b - 1 has b blocks of 64 keys: kLong + kBrief = 5.
+/// A consumer warpgroup: two tiles of 64 queries of every head, each over all its keys at once, so four
+/// threads hold a whole row of scores in registers. Tile b - 1 sees b blocks of 64 keys; kLong + kBrief = 5
+/// balances the warpgroups.
 template <typename Tiles, Rotated kRotated, int kLong, int kBrief>
 struct ResidentConsumer {
     using Out = float[kResidentWidth / 8][4];
@@ -61,7 +63,7 @@ struct ResidentConsumer {
     const HeadShared<Tiles>& shared;
     int group, warp, lane;
 
-    /// Starts tile kBlocks - 1's scores, with keys in pairs of blocks: wider products read less.
+    /// Queues S of tile kBlocks - 1, keys in pairs of blocks: wider wgmmas read less shared memory.
     template <int kBlocks>
     __device__ __forceinline__ void scores(float (&s)[kBlocks * 8][4], SharedAddress stage) const {
         using Rows = typename Tiles::Rows;
@@ -76,7 +78,7 @@ struct ResidentConsumer {
         products_commit();
     }
 
-    /// Of a tile's scores; those past the diagonal of its last 64 keys are left out.
+    /// The softmax of a tile's scores, with the mask on its last 64 keys; `prob` receives the probabilities.
     template <int kBlocks>
     __device__ __forceinline__ RowSoftmax soften(uint32_t (&prob)[kBlocks * 4][4],
                                                  float (&s)[kBlocks * 8][4]) const {
@@ -88,7 +90,7 @@ struct ResidentConsumer {
         return softmax;
     }
 
-    /// Starts its outputs.
+    /// Queues the outputs of a tile.
     template <int kBlocks>
     __device__ __forceinline__ void values(Out& out, const uint32_t (&prob)[kBlocks * 4][4],
                                            SharedAddress stage) const {
@@ -97,7 +99,8 @@ struct ResidentConsumer {
         products_commit();
     }
 
-    /// Sends them off, through the warp's place kSlot in shared memory, whose last output has left.
+    /// Copies a tile's outputs to memory through the warp's place kSlot in shared memory, whose last output
+    /// has left.
     template <int kBlocks, int kSlot>
     __device__ __forceinline__ void store(const HeadWalk& walk, const Out& out, RowSoftmax& softmax) const {
         const int tokens = p.attention.sizes.tokens, row = (kBlocks - 1) * kGroupRows + warp * 16;
@@ -118,7 +121,7 @@ struct ResidentConsumer {
             store_box(p.out, staging, 0, row, walk.head(), walk.batch());
             stores_commit();
         }
-        const int token = row + lane / 4 + lane % 4 * 8;  // lanes 0 and 1 of a row's four write
+        const int token = row + lane / 4 + lane % 4 * 8;  // lanes 0 and 1 of each quad write
         if (lane % 4 >= 2 || token >= tokens) return;
         const float maximum = lane % 4 == 0 ? softmax.maximum[0] : softmax.maximum[1];
         const float sum = lane % 4 == 0 ? softmax.sum[0] : softmax.sum[1];
@@ -126,8 +129,8 @@ struct ResidentConsumer {
             maximum * p.attention.scale + logf(sum);
     }
 
-    /// Both tiles. All scores are computed first, so that the next queries and keys may come early; then one
-    /// tile's products run beside the other's softmax or output.
+    /// Both tiles. All scores come first, so the next head's queries and keys may arrive early; then one
+    /// tile's GEMMs run while the other's softmax or output is computed.
     __device__ __forceinline__ void both(const HeadWalk& walk, SharedAddress stage, int index,
                                          int parity) const {
         float s[kLong * 8][4], t[kBrief * 8][4];
@@ -148,7 +151,7 @@ struct ResidentConsumer {
         products_wait<0>();
         products_done(out);
         values<kBrief>(brief_out, brief_prob, stage);
-        if (lane == 0) stores_read<0>();  // of the head before
+        if (lane == 0) stores_read<0>();  // of the previous head
         __syncwarp();
         store<kLong, 0>(walk, out, softmax);
         products_wait<0>();
@@ -157,7 +160,7 @@ struct ResidentConsumer {
         store<kBrief, 1>(walk, brief_out, brief_softmax);
     }
 
-    /// The brief tile alone, of a sequence that ends before the long one.
+    /// The brief tile alone, for a sequence that ends before the long one.
     __device__ __forceinline__ void brief(const HeadWalk& walk, SharedAddress stage, int index,
                                           int parity) const {
         float s[kBrief * 8][4];
@@ -203,11 +206,11 @@ struct ResidentConsumer {
 
 #endif  // PASTUR_HOPPER
 
-/// out and lse as mma_resident's, after the rotation of what is to be rotated.
+/// out = softmax(scale q k^T, causal) v and lse = log sum exp, after the rotation that kRotated says.
 ///
-/// Persistent blocks walk over heads. One thread has the next head's rows copied while the consumers, two
-/// warpgroups with equal work, are at this one; queries and keys and values have barriers of their own, since
-/// the former are done with first. Where there is something to rotate, three more warps do it on the way.
+/// Persistent CTAs walk over heads. One thread copies the next head's rows by TMA while the consumers, two
+/// warpgroups with equal work, compute this head. Queries and keys have other barriers than values, because
+/// they are free earlier. Three more warps rotate on the way where kRotated says so.
 template <int kShared, Rotated kRotated>
 __global__ void __launch_bounds__(kThreads, 1)
     attention_wgmma_resident_forward_kernel(const __grid_constant__ ForwardKernelParams p) {
@@ -249,7 +252,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 #endif
 }
 
-/// Of a query or key: its parts' maps, boxes of `rows`.
+/// Tensor maps of the two parts of queries, in boxes of `rows`.
 void part_maps(CUtensorMap (&maps)[2], const HeadView<const bf16>& q, const Sizes& sizes, int rows) {
     HeadView<const bf16> second = q;
     second.data += sizes.content;
@@ -268,10 +271,10 @@ void launch_forward(CudaContext& ctx, const ForwardParams<bf16>& params) {
     part_maps(p.maps.q, params.q, sizes, p.copied_rows);
     key_maps(p.maps.k, params.k, params.k_shared, sizes, p.copied_rows);
     p.maps.v[0] = value_map(params.v, sizes, sizes.kv_heads, p.copied_rows);
-    p.out = value_map(read_only(params.out), sizes, sizes.heads, kBlockRows);
+    p.out = value_map(read_only(params.out), sizes, sizes.heads, kWarpRows);
     constexpr int kWidth = kRotated == Rotated::kHalfQueries ? kResidentWidth / 2 : kResidentWidth;
     constexpr int kRows = rotated_rows(kWidth);
-    // Copies begin where the pattern of eight swizzled rows does.
+    // TMA copies of rotated rows must begin where the pattern of eight swizzled rows does.
     p.rotations = static_cast<int>(ceil_div(sizes.tokens, 8 * kRotators)) * (8 / kRows);
     const auto rotated_map = [&](const HeadView<bf16>& view) {
         return head_map(read_only(view), kWidth, sizes, sizes.heads, p.rotations * kRows, kWidth);

@@ -1,37 +1,34 @@
 #pragma once
-// Attention forward for up to 256 tokens on Hopper: whole heads in shared memory, and the warps beside the
-// consuming ones, which copy and rotate.
-#include "kernels/cuda/attention/resident.cuh"
-#include "kernels/cuda/attention/wgmma_tiles.cuh"
+// Shared memory of wgmma_resident_forward.cu, and the warps of its producer warpgroup, which copy and rotate.
+#include "kernels/cuda/attention/wgmma_resident.cuh"
 
 namespace pastur::attention::wgmma_resident {
 
 inline constexpr int kStages = 2;
-inline constexpr int kRotators = 3;  ///< warps beside the copying one
-/// Of a thread beside the consumers, and of a consumer, where there is something to rotate: of three
-/// warpgroups' 3 * 168. What spills costs 12 % where the keys are rotated, and 1 % the other way round where
-/// half of the queries is.
+inline constexpr int kRotators = 3;  ///< warps of the producer warpgroup that rotate
+/// Registers per thread of a rotating and of a consuming warp, out of 3 * 168 for three warpgroups. With
+/// fewer, spills cost 12 % where keys are rotated; the other way round 1 % where half of each query is.
 template <Rotated kRotated>
 struct RotatingRegisters {
     static constexpr int kRotator = kRotated == Rotated::kHalfQueries ? 72 : 56;
     static constexpr int kConsumer = (3 * 168 - kRotator) / 2;
 };
 
-/// Neighbouring columns that a lane rotates at once, with their partners half the width further; and the rows
-/// that a warp rotates so.
+/// Neighbouring columns that a lane rotates at once, with their partners half the width further.
 inline constexpr int kRotatedColumns = 4;
+/// Rows that a warp rotates at once.
 constexpr int rotated_rows(int width) {
     return 32 / (width / (2 * kRotatedColumns));
 }
 
-/// Shared memory of a block of threads: two heads' queries, keys and values in turn, and for each consuming
-/// warp the outputs of its two times 16 queries on their way out.
+/// Shared memory of a CTA: queries, keys and values of two heads in turn, and for each consumer warp its two
+/// times 16 output rows on their way to memory.
 template <int kShared>
 struct HeadTiles {
     using Widths = HeadWidths<kResidentWidth - kShared, kShared, kResidentWidth>;
-    using Rows = typename Widths::template Key<kResidentTokens>;  // of queries too
+    using Rows = typename Widths::template Key<kResidentTokens>;  // of keys and queries
     using V = typename Widths::template Value<kResidentTokens>;
-    using Out = SwizzledRows<kBlockRows, kResidentWidth>;
+    using Out = SwizzledRows<kWarpRows, kResidentWidth>;
     static constexpr int kKeyAt = Rows::kBytes, kValueAt = 2 * Rows::kBytes;
     static constexpr int kStageBytes = kValueAt + V::kBytes;
     static constexpr int kOutAt = kStages * kStageBytes;
@@ -44,13 +41,13 @@ struct ForwardKernelParams {
     TensorMaps maps;
     CUtensorMap out, rotated_q, rotated_k;
     ForwardParams<bf16> attention;
-    int copied_rows;  ///< of each matrix of a head: whole tiles of 64, past the last token zeros
-    int rotations;    ///< how often a rotating warp takes rotated_rows of a head, one after the other
+    int copied_rows;  ///< rows of each matrix of a head: whole tiles of 64, zero past the last token
+    int rotations;    ///< how many times rotated_rows a rotating warp covers of a head
 };
 
 #if defined(PASTUR_HOPPER)
 
-/// Addresses of a block's shared memory.
+/// Addresses of a CTA's shared memory.
 template <typename Tiles>
 struct HeadShared {
     SharedAddress base = shared_base();
@@ -60,7 +57,7 @@ struct HeadShared {
     __device__ SharedAddress stage(int index) const { return base + index * Tiles::kStageBytes; }
 };
 
-/// One thread: has every head's rows copied.
+/// Copies the rows of every head by TMA; one thread.
 template <typename Tiles>
 __device__ __forceinline__ void produce(const ForwardKernelParams& p, const HeadShared<Tiles>& shared) {
     Ring<kStages> ring;
@@ -79,22 +76,22 @@ __device__ __forceinline__ void produce(const ForwardKernelParams& p, const Head
     }
 }
 
-/// Where the 16-byte unit of a row is, in bytes from row 0, among rows of 128 bytes (64).
+/// Byte offset of a row's 16-byte unit among rows of kRowBytes, 128 or 64.
 template <int kRowBytes>
 __device__ __forceinline__ int swizzled_unit(int row, int unit) {
     return row * kRowBytes + swizzled<kRowBytes>(row, unit) * 16;
 }
 
-/// A warp that rotates a third of a head's queries, and keys, in shared memory before the consumers see them
-/// (rope.h, kForward), and has them copied from there to memory.
+/// A warp that rotates a third of a head's queries, and keys, in shared memory before the consumers read them
+/// (rope.h, kForward), and copies them from there to memory.
 template <typename Tiles, Rotated kRotated>
 struct Rotator {
     static constexpr bool kKeys = kRotated == Rotated::kQueriesAndKeys;
     static constexpr int kBegin = kRotated == Rotated::kHalfQueries ? kResidentWidth / 2 : 0;
     static constexpr int kWidth = kResidentWidth - kBegin, kHalf = kWidth / 2;
-    static constexpr int kRows = rotated_rows(kWidth);  ///< at once
-    /// The angles of so many rotations are held or on their way: from L2 they take longer than three, and all
-    /// of them would not fit beside the heads.
+    static constexpr int kRows = rotated_rows(kWidth);  ///< rotated at once
+    /// Number of rotations whose angles are held or being loaded. Loads from L2 take longer than three
+    /// rotations, and the angles of all would not fit next to the heads.
     static constexpr int kAhead = 4;
 
     const ForwardKernelParams& p;
@@ -108,10 +105,10 @@ struct Rotator {
     /// This lane's row and first column among those that the warp rotates at once.
     __device__ __forceinline__ int row() const { return lane % kRows; }
     __device__ __forceinline__ int column() const { return lane / kRows * kRotatedColumns; }
-    /// The rotator's first row of a head.
+    /// The warp's first row of a head.
     __device__ __forceinline__ int first() const { return rotator * p.rotations * kRows; }
 
-    /// Of the index-th rotation; past the last token its own.
+    /// The angles of a rotation; past the last token those of the last token.
     __device__ __forceinline__ Angles load(int index) const {
         const int token = min(first() + index * kRows + row(), p.attention.sizes.tokens - 1);
         const float* from = p.attention.rope_table + token * kWidth + column();
@@ -119,12 +116,12 @@ struct Rotator {
                 Packed<float, kRotatedColumns>::load(from + kHalf)};
     }
 
-    /// Where this lane's numbers of the first rotation are, in bytes from the warp's first row.
+    /// Byte offset of this lane's numbers in the first rotation from the warp's first row.
     __device__ __forceinline__ int lane_offset() const {
         return swizzled_unit<kWidth * 2>(row(), column() / 8) + column() % 8 * 2;
     }
-    /// The numbers `at` and their partners. An odd rotation that begins half-way through the pattern of eight
-    /// swizzled rows has the two halves of a row the other way round.
+    /// Rotates the numbers `at` and their partners. In an odd rotation that starts half-way through the
+    /// pattern of eight swizzled rows, the two halves of a row are exchanged.
     template <bool kOdd>
     __device__ __forceinline__ void rotate(SharedAddress at, const Angles& angles) const {
         constexpr int kPartner = kHalf * 2;
@@ -136,15 +133,17 @@ struct Rotator {
         Numbers::of([&](int i) { return y[i] * c[i] + x[i] * s[i]; }).store(high);
     }
 
-    /// The warp's first row of a head's queries, and of its keys.
+    /// The warp's first row of a head's queries.
     __device__ __forceinline__ SharedAddress queries(SharedAddress stage) const {
         return stage + kBegin * kResidentTokens * 2 + first() * kWidth * 2;
     }
+    /// The warp's first row of a head's keys.
     __device__ __forceinline__ SharedAddress keys(SharedAddress stage) const {
         return stage + Tiles::kKeyAt + first() * kWidth * 2;
     }
 
-    /// One lane: has all that the warp rotated copied to memory, and waits until it may be overwritten.
+    /// Starts the copy of the warp's rotated rows to memory and waits until they may be overwritten; one
+    /// lane.
     __device__ __forceinline__ void store(const HeadWalk& walk, SharedAddress stage) const {
         const int head = walk.head(), batch = walk.batch();
         store_box(p.rotated_q, queries(stage), 0, first(), head, batch);
@@ -158,12 +157,12 @@ struct Rotator {
         const int tokens = p.attention.sizes.tokens;
         const int count = min(max((tokens - first() + kRows - 1) / kRows, 0), p.rotations);
         const int offset = lane_offset();
-        Angles angles[kAhead];  // the k-th of the rotations k, k + kAhead ...
+        Angles angles[kAhead];  // angles[k] serves rotations k, k + kAhead ...
         unrolled<kAhead>([&]<int kFirst>() { angles[kFirst] = load(kFirst); });
         for (HeadWalk walk(p.attention.sizes, 1); !walk.done(); walk.advance(), ring.advance()) {
             const SharedAddress stage = shared.stage(ring.stage);
             mbarrier_sleep(shared.qk_full[ring.stage], ring.parity);
-            // One fence and one copy a head: the fence waits for the angles on their way, and many small
+            // One fence and one copy per head: the fence waits for the angles being loaded, and many small
             // copies were slower.
 #pragma unroll 1
             for (int some = 0; some < count; some += kAhead) {
@@ -173,7 +172,7 @@ struct Rotator {
                     const int at = offset + index * kRows * kWidth * 2;
                     rotate<kFirst % 2 == 1>(queries(stage) + at, angles[kFirst]);
                     if constexpr (kKeys) rotate<kFirst % 2 == 1>(keys(stage) + at, angles[kFirst]);
-                    angles[kFirst] = load(next < count ? next : kFirst);  // of the next head's first
+                    angles[kFirst] = load(next < count ? next : kFirst);  // or the next head's first
                 });
             }
             shared_written();

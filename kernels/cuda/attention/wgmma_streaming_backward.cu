@@ -1,14 +1,15 @@
-// Causal attention backward on Hopper, see wgmma_streaming_backward.cuh: the kernel and its launch.
+// Causal attention backward on Hopper, described in wgmma_streaming_backward.cuh: the kernel and its launch.
 #include "kernels/cuda/attention/paths.h"
-#include "kernels/cuda/attention/tensor_maps.cuh"
+#include "kernels/cuda/attention/wgmma_streaming.cuh"
 #include "kernels/cuda/attention/wgmma_streaming_backward_copies.cuh"
 #include "kernels/cuda/attention/wgmma_streaming_backward_keys.cuh"
+#include "kernels/cuda/launch.cuh"
 
 namespace pastur::attention::wgmma_streaming {
 namespace {
 
-/// dk = and dv =, over the queries of every head of the group, heads in order, queries upwards from the
-/// diagonal; dq =, and row_stats = for it.
+/// dk = and dv =, summed over the heads of the group in order and over the queries upwards from the diagonal;
+/// dq =; and row_stats = on the way.
 template <int kContent, int kShared, int kValue>
 __global__ void __launch_bounds__(kThreads, 1)
     attention_wgmma_streaming_backward_kernel(const __grid_constant__ BackwardKernelParams p) {
@@ -96,7 +97,7 @@ BackwardScratch scratch(CudaContext&, const Sizes& sizes) {
 }
 
 void backward(CudaContext& ctx, const BackwardParams<bf16>& params) {
-    visit_hopper_widths(params.sizes, [&]<int kContent, int kShared, int kValue>() {
+    visit_widths(params.sizes, [&]<int kContent, int kShared, int kValue>() {
         launch_backward_kernel<kContent, kShared, kValue>(ctx, params);
     });
 }

@@ -1,54 +1,58 @@
 #pragma once
-// Causal attention backward on Hopper: wgmma, tensor copies, a producing warpgroup; one kernel, stationary in
-// the keys, whose blocks add dq up in memory one after the other.
+// Causal attention backward on Hopper: wgmma, TMA and a producer warpgroup; one kernel, stationary in the
+// keys, whose CTAs add up dq in memory one after the other.
 //
-// A consuming warpgroup owns 64 of the block's keys. Its P^T and dS^T are operands in registers of dv and dk;
-// dS^T goes through shared memory, too, where both warpgroups multiply it by all keys of the block, each for
-// half of the columns of dq. That runs one step late, so that no warpgroup waits for the other's dS^T of the
-// same step. What a block adds to dq leaves in fp32 by the copy engine, piece by piece (a tile of queries, a
-// half of the columns).
+// A consumer warpgroup owns 64 of the CTA's keys. Its P^T and dS^T are register operands of the GEMMs for dv
+// and dk. dS^T also goes through shared memory, where both warpgroups multiply it by all keys of the tile,
+// each for half of the columns of dq. That GEMM runs one step late, so no warpgroup waits for the other's
+// dS^T of the same step. What a CTA adds to dq leaves by TMA in fp32, in pieces: one tile of queries, half of
+// the columns.
 //
-// A piece is added to in one fixed order, blocks of keys downwards: a block waits for its turn, a number in
-// memory, and the block on the diagonal, which is the first, writes instead of adding. Blocks of threads take
-// the blocks of keys of a head in that order, too, so that each finds its predecessor ahead of itself.
+// Additions to a piece have one fixed order, key tiles downwards. A CTA waits for its turn, a number in
+// memory; the first key tile, the one on the diagonal, writes instead of adding. CTAs take the key tiles of a
+// head in the same order, so each waits for one that started earlier.
 //
-// What is due before and after that is done on the way, through the same ring: of some later head row_stats,
-// of some earlier one dq from its sums, while these are in L2 (tile_order.h).
+// The work before and after is interleaved through the same ring: row_stats of a later head, and dq of an
+// earlier head from its sums while these are in L2 (tile_order.h).
 //
-// Here are its shared memory, and what it works on in which order. The threads that copy are in
+// This header has the shared memory and the order of work. The threads that copy are in
 // wgmma_streaming_backward_copies.cuh, those that multiply in wgmma_streaming_backward_keys.cuh and
 // wgmma_streaming_backward_queries.cuh.
+#include "kernels/cuda/attention/ring.cuh"
+#include "kernels/cuda/attention/tensor_maps.cuh"
 #include "kernels/cuda/attention/tile_order.h"
 #include "kernels/cuda/attention/wgmma_tiles.cuh"
 
 namespace pastur::attention::wgmma_streaming {
 
-inline constexpr int kRows = kConsumers * kGroupRows;
+inline constexpr int kConsumers = 2;  ///< consumer warpgroups of a CTA
+inline constexpr int kThreads = (kConsumers + 1) * kWarpgroup;
+inline constexpr int kRows = kConsumers * kGroupRows;  ///< keys of a tile
 
 template <typename Widths>
 struct BackwardTiles {
-    static constexpr int kCols = kGroupRows;  ///< queries
+    static constexpr int kCols = kGroupRows;  ///< queries of a tile
     using RowsQk = typename Widths::template Key<kRows>;
     using RowsV = typename Widths::template Value<kRows>;
     using ColsQk = typename Widths::template Query<kCols>;
     using ColsV = typename Widths::template Value<kCols>;
     using Scores = SwizzledRows<kRows, kCols>;  ///< dS^T
-    /// Whether dk and dv leave so few registers that what else a step needs may not live at the same time.
+    /// Whether dk and dv leave so few registers that a step's other operands cannot live at the same time.
     static constexpr bool kWide = Widths::kQk + Widths::kV > 256;
-    /// Whether they leave enough for the stationary operands of the first two products.
+    /// Whether dk and dv leave enough registers for the stationary operands of the first two GEMMs.
     static constexpr bool kKeepsRows = Widths::kQk + Widths::kV <= 128;
-    /// Whether a step leaves so much shared memory that all gradients go through it on their way out.
+    /// Whether a step leaves enough shared memory for all gradients to leave through it.
     static constexpr bool kStagesOut = Widths::kQk + Widths::kV <= 160;
-    /// Blocks of keys in a group of pairs, by how many blocks of threads there are, and how many lie between
-    /// a block of keys and dq of its queries at least. By measurement: less than twice as many makes items
-    /// wait, and wide sums leave L2 when there are more.
+    /// kGroupItems: key tiles in a group of pairs, per CTA. kBehindItems: least number of items from a key
+    /// tile to dq of its queries, per CTA. Measured: below twice the group, items wait; with more, wide sums
+    /// leave L2.
     static constexpr double kGroupItems = kStagesOut ? 1.5 : 0.5, kBehindItems = kStagesOut ? 3 : 2;
-    /// Of a thread.
+    /// Registers of a thread.
     static constexpr int kHelperRegisters = kWide ? 24 : 40, kConsumerRegisters = kWide ? 240 : 232;
     static_assert(kHelperRegisters + kConsumers * kConsumerRegisters <=
                   (kConsumers + 1) * Registers<kConsumers>::kLaunched);
-    /// Whether the next step's S and dP find registers beside dk, dv and the operands of a step's last
-    /// products.
+    /// Whether the next step's S and dP fit into registers together with dk, dv and the operands of a step's
+    /// last GEMMs.
     static constexpr bool kRunsAhead = (Widths::kQk + Widths::kV) / 2 + kCols + 2 * kCols / 4 <= 208;
     static constexpr int kStages = kWide ? 2 : 3;
     static constexpr int kRowStages = kKeepsRows ? 2 : 1;
@@ -57,14 +61,14 @@ struct BackwardTiles {
     static constexpr int kMovingBytes = ColsQk::kBytes + ColsV::kBytes;
     static constexpr int kPieceColumns = Widths::kQk / 2;
     static constexpr int kPieceBytes = kCols * kPieceColumns * static_cast<int>(sizeof(float));
-    static constexpr int kSlots = kWide ? 1 : kKeepsRows ? 4 : 2;  ///< for pieces on their way out
+    static constexpr int kSlots = kWide ? 1 : kKeepsRows ? 4 : 2;  ///< pieces on their way to memory
     static constexpr int kSlotsOfGroup = kSlots > kConsumers ? kSlots / kConsumers : 1;
-    static constexpr int kPiecesOfStage = kMovingBytes / kPieceBytes > 1 ? 2 : 1;  ///< on their way back in
+    static constexpr int kPiecesOfStage = kMovingBytes / kPieceBytes > 1 ? 2 : 1;  ///< sums per stage
 
     static constexpr int kStagesAt = kRowStages * kStationaryBytes;
     static constexpr int kScoresAt = kStagesAt + kStages * kMovingBytes;
     static constexpr int kPiecesAt = kScoresAt + 2 * Scores::kBytes;
-    /// Gradients on their way out, a warp's 16 rows of dk, dq and dv.
+    /// Gradients on their way to memory: a warp's 16 rows of dk, dq and dv.
     using OutK = typename Widths::template Key<16>;
     using OutQ = typename Widths::template Query<16>;
     using OutV = typename Widths::template Value<16>;
@@ -79,7 +83,7 @@ struct BackwardTiles {
     static_assert(kPieceBytes <= kMovingBytes && ColsV::kBytes <= ColsQk::kBytes);
 };
 
-/// The threads that send pieces, each in a warp of its own beside the producer's.
+/// Threads that send pieces, each in its own warp of the producer warpgroup.
 inline constexpr int kSenders = 3;
 
 template <typename Tiles>
@@ -89,7 +93,7 @@ struct BackwardShared {
     Barriers full{rows_empty[Tiles::kRowStages]}, empty{full[Tiles::kStages]};
     Barriers piece_full{empty[Tiles::kStages]}, piece_empty{piece_full[2 * kConsumers]};
 
-    SharedAddress rows = base;  ///< the stationary pair, keys and values
+    SharedAddress rows = base;  ///< the stationary pair: keys and values
 
     __device__ SharedAddress rows_qk() const { return rows; }
     __device__ SharedAddress rows_v() const { return rows + Tiles::RowsQk::kBytes; }
@@ -101,8 +105,8 @@ struct BackwardShared {
     __device__ SharedAddress stats(int stage) const {
         return base + Tiles::kStatsAt + stage * Tiles::kStatsBytes;
     }
-    /// Tells that the group's `count`-th piece is there. Two a group, so that a sender that comes one piece
-    /// early takes no phase for another of the same parity.
+    /// Completes when the group's `count`-th piece is in shared memory. Two barriers per group: a sender that
+    /// comes one piece early must not take a phase for another of the same parity.
     static_assert((kSenders - 1) / kConsumers <= 1, "a sender could come two of a group's pieces early");
     __device__ SharedAddress full_at(int group, int count) const {
         return piece_full[count % 2 * kConsumers + group];
@@ -111,7 +115,7 @@ struct BackwardShared {
     __device__ SharedAddress scores(int step) const {
         return base + Tiles::kScoresAt + step % 2 * Tiles::Scores::kBytes;
     }
-    /// Where it is, and what tells that it has left. Without a slot for each group, they share one.
+    /// The piece's place in shared memory. Groups share one slot where there are not enough for each.
     __device__ SharedAddress piece(int group, int count) const {
         const int slot = (count % Tiles::kSlotsOfGroup * kConsumers + group) % Tiles::kSlots;
         return base + Tiles::kPiecesAt + slot * Tiles::kPieceBytes;
@@ -119,7 +123,7 @@ struct BackwardShared {
     __device__ SharedAddress empty_at(int group, int count) const {
         return piece_empty[count % Tiles::kSlotsOfGroup * kConsumers + group];
     }
-    /// A warp's 16 rows of gradients.
+    /// Places for a warp's 16 rows of gradients.
     __device__ SharedAddress out_k(int group, int warp) const {
         return base + Tiles::kOutAt + (group * 4 + warp) * Tiles::kWarpOutBytes;
     }
@@ -129,15 +133,15 @@ struct BackwardShared {
     __device__ SharedAddress out_v(int group, int warp) const {
         return out_q(group, warp) + Tiles::OutQ::kBytes;
     }
-    /// Which item a stage is for, while its rows_full says so.
+    /// The item that a stage is for; valid after its rows_full.
     __device__ volatile int& index(int stage) const {
         return shared_number(base + Tiles::kIndexAt + stage * static_cast<int>(sizeof(int)));
     }
-    /// From now on, rows are those of a stage.
+    /// Makes `rows` those of a stage.
     __device__ void select_rows(int stage) { rows = base + stage * Tiles::kStationaryBytes; }
 
 #if defined(PASTUR_HOPPER)
-    /// One thread, before all others.
+    /// Initialises the barriers; one thread, before all others.
     __device__ void start() const {
         for (int stage = 0; stage < Tiles::kRowStages; ++stage) {
             mbarrier_init(rows_full[stage], 1);
@@ -161,24 +165,24 @@ struct BackwardKernelParams {
     TensorMaps maps;
     BackwardParams<bf16> attention;
     int padded_tokens;  ///< row_stats is [B, H, padded_tokens], (infinity, 0) past the last token
-    BackwardOrder order;
+    TileOrder order;
     CUtensorMap out[1];
-    CUtensorMap dq[2], dk[2], dv[1];  ///< boxes of a warp's 16 tokens, where tensor copies write them
+    CUtensorMap dq[2], dk[2], dv[1];  ///< boxes of a warp's 16 tokens, used where kStagesOut
     BackwardDistances distances;
-    // All 0 before the kernel.
-    int* turns;  ///< [B, H, tiles of queries, groups]: by how many blocks of keys a piece has been added to
+    // Zero before the kernel:
+    int* turns;  ///< [B, H, query tiles, groups]: how many key tiles have been added to a piece
     int* ready;  ///< [B, kv heads]: warps that have written their row_stats
-    int* next;   ///< item to be taken
+    int* next;   ///< the next item to take
 };
 
-/// Where a piece's sum is, and its turn: [B, H, tiles of queries, groups].
+/// Index of a piece's sum and of its turn: [B, H, query tiles, groups].
 __device__ inline int64_t piece_index(const BackwardKernelParams& p, int batch, int head, int tile,
                                       int group) {
     const int64_t pair = static_cast<int64_t>(batch) * p.attention.sizes.heads + head;
     return (pair * (p.padded_tokens / kGroupRows) + tile) * kConsumers + group;
 }
 
-/// One tile of keys and the tiles of queries that see it: for each head of the group, from the diagonal on.
+/// One tile of keys, and the query tiles that see it: for each head of the group, from the diagonal on.
 template <typename Tiles>
 struct KeyTile {
     int batch, head, first, first_step, steps_of_head, steps;
@@ -191,7 +195,7 @@ struct KeyTile {
         steps_of_head = (sizes.tokens + Tiles::kCols - 1) / Tiles::kCols - first_step;
         steps = steps_of_head * sizes.group();
     }
-    /// Of a step: the head, and the tile of queries.
+    /// Head and query tile of a step.
     __device__ int head_at(const Sizes& sizes, int step) const {
         return head * sizes.group() + step / steps_of_head;
     }
@@ -199,7 +203,7 @@ struct KeyTile {
 };
 
 /// The queries of a tile of kRows tokens, kGroupRows at a time, of all heads that read a pair's keys.
-/// Consuming warpgroup g takes the g-th of every head.
+/// Consumer warpgroup g takes the g-th kGroupRows of every head.
 struct QueryTiles {
     int pair, batch, head, first, of_head, count;
 

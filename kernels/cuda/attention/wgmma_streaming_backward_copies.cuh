@@ -1,13 +1,12 @@
 #pragma once
-// The producing warpgroup of wgmma_streaming_backward.cu: the thread that feeds the ring, and those that
-// send pieces of dq.
+// The producer warpgroup of wgmma_streaming_backward.cu: one thread fills the ring, three send pieces of dq.
 #include "kernels/cuda/attention/wgmma_streaming_backward.cuh"
 
 namespace pastur::attention::wgmma_streaming {
 
 #if defined(PASTUR_HOPPER)
 
-/// Producer: starts the copies of a tile's keys and values to shared.rows, which the caller knows to be free.
+/// Producer: starts the copies of a tile's keys and values to shared.rows, which must be free.
 template <typename Tiles>
 __device__ __forceinline__ void copy_keys(const BackwardKernelParams& p, const BackwardShared<Tiles>& shared,
                                           const KeyTile<Tiles>& tile, SharedAddress full) {
@@ -16,7 +15,7 @@ __device__ __forceinline__ void copy_keys(const BackwardKernelParams& p, const B
     copy_rows<typename Tiles::RowsV>(shared.rows_v(), p.maps.v, full, tile.first, tile.head, 0, tile.batch);
 }
 
-/// Producer: copies the queries of all its steps into the ring, with dout and row_stats.
+/// Producer: copies the queries of all steps of a key tile to the ring, with dout and row_stats.
 template <typename Tiles>
 __device__ __forceinline__ void produce_queries(const BackwardKernelParams& p,
                                                 const BackwardShared<Tiles>& shared,
@@ -37,14 +36,14 @@ __device__ __forceinline__ void produce_queries(const BackwardKernelParams& p,
     }
 }
 
-/// Until a number in memory is at least `least`; then the copy engine sees what was written before it was.
+/// Waits until a number in memory is at least `least`; TMA then sees what was written before the number.
 __device__ __forceinline__ void wait_in_memory(const int* number, int least) {
     while (load_acquire(number) < least) {
     }
     memory_and_copies();
 }
 
-/// Producer: copies the complete sums of dq into the ring, as many pieces a stage as fit.
+/// Producer: copies the complete sums of dq to the ring, as many pieces per stage as fit.
 template <typename Tiles>
 __device__ __forceinline__ void produce_sums(const BackwardKernelParams& p, BackwardShared<Tiles>& shared,
                                              const QueryTiles& tiles, Ring<Tiles::kStages>& ring) {
@@ -64,7 +63,7 @@ __device__ __forceinline__ void produce_sums(const BackwardKernelParams& p, Back
     }
 }
 
-/// Producer: copies what row_stats are made from into the ring: out in the place of queries, and dout.
+/// Producer: copies the inputs of row_stats to the ring: out in the place of queries, and dout.
 template <typename Tiles>
 __device__ __forceinline__ void produce_outputs(const BackwardKernelParams& p, BackwardShared<Tiles>& shared,
                                                 const QueryTiles& tiles, Ring<Tiles::kStages>& ring) {
@@ -85,8 +84,8 @@ __device__ __forceinline__ void produce(const BackwardKernelParams& p, BackwardS
     constexpr int kWarps = kWarpgroup / 32;
     Ring<Tiles::kStages> ring;
     for (Ring<Tiles::kRowStages> rows;; rows.advance()) {
-        // Taken, not given: a block that waits for another's turn waits for one that already runs. And taken
-        // late, so that it does run soon.
+        // Items are taken dynamically: a CTA that waits for a turn waits for a CTA that already runs. They
+        // are taken as late as possible, so each runs soon after.
         const int index = atomicAdd(p.next, 1);
         mbarrier_sleep(shared.rows_empty[rows.stage], rows.parity ^ 1);
         shared.index(rows.stage) = index;
@@ -108,14 +107,14 @@ __device__ __forceinline__ void produce(const BackwardKernelParams& p, BackwardS
     }
 }
 
-/// Waits for a step's piece of a group, the group's `count`-th, and for this block's turn; then writes it or
-/// adds it, and passes the turn on.
+/// Waits for the group's `count`-th piece, which belongs to a step, and for this CTA's turn; writes the piece
+/// or adds it, and passes the turn on.
 template <typename Tiles>
 __device__ __forceinline__ void send_piece(const BackwardKernelParams& p, const BackwardShared<Tiles>& shared,
                                            const KeyTile<Tiles>& tile, int step, int group, int count) {
     const int queries = tile.queries_at(step);
     const int64_t piece = piece_index(p, tile.batch, tile.head_at(p.attention.sizes, step), queries, group);
-    const int before = queries * Tiles::kCols / kRows - tile.first / kRows;  // blocks of keys
+    const int before = queries * Tiles::kCols / kRows - tile.first / kRows;  // key tiles before this one
     int* turn = p.turns + piece;
     float* sum = p.attention.dq_sums + piece * (Tiles::kPieceBytes / 4);
     if (before > 0) wait_in_memory(turn, before);
@@ -132,8 +131,8 @@ __device__ __forceinline__ void send_piece(const BackwardKernelParams& p, const 
     store_release(turn, before + 1);
 }
 
-/// Sends every kSenders-th piece on its way: one thread alone would hold the others up, since each piece has
-/// to be seen in memory before the next block's turn.
+/// Sends every kSenders-th piece. One thread alone would delay the others, because each piece must be visible
+/// in memory before the next CTA's turn.
 template <typename Tiles>
 __device__ __forceinline__ void send_pieces(const BackwardKernelParams& p,
                                             const BackwardShared<Tiles>& shared, int sender) {

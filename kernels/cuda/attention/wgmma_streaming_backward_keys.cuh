@@ -1,18 +1,19 @@
 #pragma once
-// What the consuming warpgroups of wgmma_streaming_backward.cu do with a block of keys.
+// What the consumer warpgroups of wgmma_streaming_backward.cu compute for a key tile.
+#include "kernels/cuda/attention/score_gradients.cuh"
 #include "kernels/cuda/attention/wgmma_streaming_backward_queries.cuh"
 
 namespace pastur::attention::wgmma_streaming {
 
 #if defined(PASTUR_HOPPER)
 
-/// acc = this group's half of the columns of dS K, over the block's keys.
+/// acc = this group's half of the columns of dS K, over the tile's keys.
 template <typename Widths, typename Tiles, int kTiles>
 __device__ __forceinline__ void piece_product(float (&acc)[kTiles][4], SharedAddress scores,
                                               SharedAddress keys, int group) {
     using Keys = typename Tiles::RowsQk;
     static_assert(kTiles == Tiles::kPieceColumns / 8);
-    if constexpr (Widths::kQk == 96) {  // the first 32 columns of either part, and 16 of the first's others
+    if constexpr (Widths::kQk == 96) {  // 32 columns of a part, and 16 of the first part
         unrolled<kRows / 16>([&]<int kStep>() {
             const uint64_t a = Tiles::Scores::template by_columns<0, kStep * 16>(scores);
             const uint64_t first = Keys::template by_columns<0, kStep * 16>(keys);
@@ -23,7 +24,7 @@ __device__ __forceinline__ void piece_product(float (&acc)[kTiles][4], SharedAdd
         });
         return;
     }
-    constexpr int kWhole = Widths::kQk / 128;  // parts of 64 columns that are one group's
+    constexpr int kWhole = Widths::kQk / 128;  // parts of 64 columns that belong to one group
     constexpr int kPart = Keys::part(0).width * kRows * 2;
     static_assert(kWhole <= 1);
     unrolled<kRows / 16>([&]<int kStep>() {
@@ -33,7 +34,7 @@ __device__ __forceinline__ void piece_product(float (&acc)[kTiles][4], SharedAdd
                 acc, a,
                 Keys::template by_columns<0, kStep * 16>(keys + group * (Widths::kQk / 64 - 1) * kPart),
                 kStep > 0);
-        if constexpr (Tiles::kPieceColumns % 64 == 32) {  // of the part between, or of the only one
+        if constexpr (Tiles::kPieceColumns % 64 == 32) {  // half of the part between, or of the only one
             constexpr int kBetween = Keys::part(0).width == 64 ? kWhole : 0;
             const int offset = group * (Keys::part(0).width == 64 ? 64 : kPart);
             product_of_columns<32, kWhole * 8>(
@@ -42,7 +43,7 @@ __device__ __forceinline__ void piece_product(float (&acc)[kTiles][4], SharedAdd
     });
 }
 
-/// What to_fragments made of them, rounded.
+/// The accumulators that to_fragments rounded, in fp32 again.
 template <int kTiles>
 __device__ __forceinline__ void from_fragments(float (&acc)[kTiles][4],
                                                const uint32_t (&fragments)[kTiles / 2][4]) {
@@ -57,7 +58,7 @@ __device__ __forceinline__ void from_fragments(float (&acc)[kTiles][4],
     }
 }
 
-/// A consuming warpgroup at work on one block of keys: its gradients, and what a step needs.
+/// A consumer warpgroup at work on one key tile: its gradients, and a step's operands.
 template <typename Widths>
 struct KeyGradients {
     using Tiles = BackwardTiles<Widths>;
@@ -88,7 +89,7 @@ struct KeyGradients {
         return shared.stats(consumer.done.stage) + consumer.lane % 4 * 16;
     }
 
-    /// dq of the step before this one. At the first step nothing is there yet, and the result is left alone.
+    /// Queues dq of the previous step. At the first step dS is not there yet, and the result is discarded.
     __device__ __forceinline__ void query_product(int step) {
         piece_product<Widths, Tiles>(dq, shared.scores(step + 1), shared.rows_qk(), consumer.group);
         products_commit();
@@ -102,7 +103,7 @@ struct KeyGradients {
             dk, ds, shared.cols_qk(consumer.done.stage), keep);
         products_commit();
     }
-    /// Leaves dS^T to both groups' next turns.
+    /// Stores dS^T for both groups' next turns.
     __device__ __forceinline__ void leave_scores(int step) {
         store_scores(shared.scores(step), ds, consumer.group * kGroupRows + consumer.warp * 16,
                      consumer.lane);
@@ -117,7 +118,8 @@ struct KeyGradients {
     /// Hands dq to the thread that sends it.
     __device__ __forceinline__ void hand_over() {
         const int group = consumer.group;
-        // With one slot for both, the other group's last piece must have left it, otherwise this group's.
+        // With one slot for both groups, the other group's last piece must have left it; otherwise this
+        // group's.
         if constexpr (Tiles::kSlots == 1)
             mbarrier_sleep(shared.piece_empty[1 - group], (pieces + 1 - group) & 1);
         else
@@ -130,7 +132,7 @@ struct KeyGradients {
         mbarrier_arrive(shared.full_at(group, pieces++));
     }
 
-    /// The step to begin with. None of the first step's queries sees the second group's keys: there dS = 0.
+    /// The first step. None of its queries sees the second group's keys, whose dS is 0 there.
     __device__ __forceinline__ int skip_masked(const KeyTile<Tiles>& tile) {
         if (consumer.group == 0 || tile.steps == 1) return 0;
         consumer.skip_stage();
@@ -145,8 +147,8 @@ struct KeyGradients {
         return 1;
     }
 
-    /// Every step queues its products in one turn: dq of the step before, dv and dk; S and dP of the next
-    /// step in the same turn where there are registers for it, otherwise when these are done.
+    /// Every step queues its GEMMs in one turn: dq of the previous step, dv and dk, and S and dP of the next
+    /// step where registers allow it; otherwise these follow when the first are done.
     __device__ __forceinline__ void walk(const KeyTile<Tiles>& tile, int row, int first) {
         constexpr bool kAhead = Tiles::kRunsAhead;
         consumer.turns.wait();
@@ -177,8 +179,8 @@ struct KeyGradients {
         finish_step();
         consumer.turns.pass();
     }
-    /// The same with fewer registers: S and dP, dk and dq one after the other, dv beside dP, and P for dS
-    /// from its rounded form.
+    /// As walk() with fewer registers: S before dP, dk before dq, dv together with dP, and P for dS from its
+    /// bf16 form.
     __device__ __forceinline__ void walk_wide(const KeyTile<Tiles>& tile, int row, int first) {
         consumer.turns.wait();
         consumer.scores(s);
@@ -211,12 +213,13 @@ struct KeyGradients {
         consumer.turns.pass();
     }
 
-    /// Not for their values, which the first products write, but so that no item's outlive it.
+    /// Clears dk and dv. Their values do not matter, as the first GEMMs overwrite them; without it the
+    /// compiler keeps them live across items.
     __device__ __forceinline__ void start() {
         clear(dk);
         clear(dv);
     }
-    /// All steps of a block of keys, but for the last one's dq. The warp's first key is `row`.
+    /// All steps of a key tile except the last step's dq. `row`: the warp's first key.
     __device__ __forceinline__ void add_steps(const KeyTile<Tiles>& tile, int row) {
         consumer.keep_rows();
         const int first = skip_masked(tile);
@@ -257,14 +260,14 @@ struct KeyGradients {
                     sizes.tokens, consumer.lane);
     }
 
-    /// What is left of a block of keys, then dq of an earlier pair: both are rotated back by the same angles,
-    /// which come while products are under way where there are registers for them.
+    /// The rest of a key tile, then dq of an earlier pair. Both are rotated back by the same angles, which
+    /// are loaded while GEMMs are under way where registers allow it.
     template <bool kRotate>
     __device__ __forceinline__ void finish(const BackwardItem& item, int row, SharedAddress rows_empty) {
         constexpr bool kAhead = Tiles::kKeepsRows;
         const KeyTile<Tiles> tile(p.attention.sizes, item.keys, item.tile);
         const bool keys = p.order.has(item.keys);
-        BlockAngles<Widths::kRotaryPairs> angles;
+        RowAngles<Widths::kRotaryPairs> angles;
         const auto request = [&]() __attribute__((always_inline)) {
             angles.request(p.attention.rope_table, row, p.attention.sizes.tokens, consumer.lane);
         };

@@ -1,29 +1,29 @@
 #pragma once
-// The consuming warpgroups of wgmma_streaming_backward.cu, and what they do for queries between two blocks
-// of keys: row_stats, and dq from its sums.
-#include "kernels/cuda/attention/score_gradients.cuh"
+// The consumer warpgroups of wgmma_streaming_backward.cu, and what they compute for queries between two key
+// tiles: row_stats, and dq from its sums.
+#include "kernels/cuda/attention/rotation.cuh"
 #include "kernels/cuda/attention/wgmma_streaming_backward.cuh"
 
 namespace pastur::attention::wgmma_streaming {
 
 #if defined(PASTUR_HOPPER)
 
-/// A consuming warpgroup on its way through the ring, and the products that every step begins with: s = K Q^T
-/// and dp = V dout^T, in two groups.
+/// A consumer warpgroup on its way through the ring, and the GEMMs that every step starts with: s = K Q^T and
+/// dp = V dout^T, in two groups.
 template <typename Tiles>
 struct BackwardConsumer {
     const BackwardShared<Tiles>& shared;
-    int group, warp, lane;                ///< consumer, warp in it
-    Ring<Tiles::kStages> ring{}, done{};  ///< of the next products, and of those not yet released
+    int group, warp, lane;                ///< group: which consumer; warp: in the group
+    Ring<Tiles::kStages> ring{}, done{};  ///< stage of the next GEMMs; stage to be released next
     Turns<kConsumers> turns{group};
 
     static constexpr int kTiles = Tiles::kCols / 8;
-    // Keys and values, where there are registers for them: products then read shared memory half as much.
+    // Keys and values where registers allow it: GEMMs then read half as much shared memory.
     static constexpr bool kKeeps = Tiles::kKeepsRows;
     uint32_t rows_qk[kKeeps ? Tiles::RowsQk::kWidth / 16 : 1][4],
         rows_v[kKeeps ? Tiles::RowsV::kWidth / 16 : 1][4];
 
-    /// Before the first products with a block's rows.
+    /// Loads a key tile's rows into registers where they are kept.
     __device__ __forceinline__ void keep_rows() {
         if constexpr (kKeeps) {
             const int row = group * kGroupRows + warp * 16 + lane % 16;
@@ -35,19 +35,20 @@ struct BackwardConsumer {
         scores(s);
         score_gradients(dp);
     }
-    /// The first of the two, and the second.
+    /// Queues s = K Q^T of the next stage, once it has arrived.
     __device__ __forceinline__ void scores(float (&s)[kTiles][4]) {
         mbarrier_sleep(shared.full[ring.stage], ring.parity);
         products_begin();
         start<typename Tiles::RowsQk, typename Tiles::ColsQk>(s, rows_qk, shared.rows_qk(),
                                                               shared.cols_qk(ring.stage));
     }
+    /// Queues dp = V dout^T of the same stage and goes on to the next.
     __device__ __forceinline__ void score_gradients(float (&dp)[kTiles][4]) {
         start<typename Tiles::RowsV, typename Tiles::ColsV>(dp, rows_v, shared.rows_v(),
                                                             shared.cols_v(ring.stage));
         ring.advance();
     }
-    /// acc = this group's rows, kept or in shared memory, times columns.
+    /// Queues acc = this group's rows, from registers or shared memory, times columns.
     template <typename Rows, typename Cols, int kSteps>
     __device__ __forceinline__ void start(float (&acc)[kTiles][4], const uint32_t (&kept)[kSteps][4],
                                           SharedAddress rows, SharedAddress columns) {
@@ -61,7 +62,7 @@ struct BackwardConsumer {
         release(shared.empty[done.stage]);
         done.advance();
     }
-    /// The next stage, once it is full.
+    /// The next stage, once it has arrived.
     __device__ __forceinline__ int wait_stage() {
         const int stage = ring.stage;
         mbarrier_sleep(shared.full[stage], ring.parity);
@@ -74,7 +75,7 @@ struct BackwardConsumer {
     }
 };
 
-/// Tile of 8 columns of dq that is the `tile`-th of a group's piece.
+/// The tile of 8 columns of dq that is the `tile`-th of a group's piece.
 template <typename Widths>
 constexpr int column_tile(int group, int tile) {
     if (Widths::kQk == 96) return tile < 4 ? group * 8 + tile : 4 + group * 2 + (tile - 4);
@@ -82,7 +83,7 @@ constexpr int column_tile(int group, int tile) {
     return tile < kWhole ? group * (Widths::kQk / 8 - kWhole) + tile : kWhole + group * 4 + (tile - kWhole);
 }
 
-/// Starts to copy a warp's rows out: one thread, maps: of the segments.
+/// Starts the TMA copy of a warp's rows to memory; one thread. maps: of the segments.
 template <typename Rows, int kMaps>
 __device__ __forceinline__ void store_rows_of(const CUtensorMap (&maps)[kMaps], SharedAddress from, int token,
                                               int head, int batch) {
@@ -93,17 +94,17 @@ __device__ __forceinline__ void store_rows_of(const CUtensorMap (&maps)[kMaps], 
     });
 }
 
-/// A warp's stores so far have read shared memory.
+/// Waits until the warp's stores so far have read shared memory.
 __device__ __forceinline__ void rows_have_left(int lane) {
     if (lane == 0) stores_read<0>();
     __syncwarp();
 }
 
-/// One tile's dq = from its sums in the next stages: scaled, rotated back, rounded.
+/// dq = of one query tile, from its sums in the next stages: scaled, rotated back, rounded.
 template <typename Widths, bool kRotate, typename Tiles>
 __device__ __forceinline__ void round_tile(BackwardConsumer<Tiles>& consumer, const BackwardKernelParams& p,
                                            int batch, int head, int tile,
-                                           const BlockAngles<Widths::kRotaryPairs>& angles) {
+                                           const RowAngles<Widths::kRotaryPairs>& angles) {
     constexpr int kParts = kConsumers / Tiles::kPiecesOfStage, kPieceTiles = Tiles::kPieceColumns / 8;
     const Sizes& sizes = p.attention.sizes;
     const int row = tile * Tiles::kCols + consumer.warp * 16;
@@ -136,11 +137,11 @@ __device__ __forceinline__ void round_tile(BackwardConsumer<Tiles>& consumer, co
     }
 }
 
-/// The same for all heads of the pair; angles: of the warp's queries, which are the same tokens in each.
+/// dq = of all heads of the pair; angles: of the warp's queries, the same tokens in each head.
 template <typename Widths, bool kRotate, typename Tiles>
 __device__ __forceinline__ void round_queries(BackwardConsumer<Tiles>& consumer,
                                               const BackwardKernelParams& p, const QueryTiles& tiles,
-                                              const BlockAngles<Widths::kRotaryPairs>& angles) {
+                                              const RowAngles<Widths::kRotaryPairs>& angles) {
     for (int i = 0; i < tiles.count; ++i) {
         if (tiles.group_at(i) == consumer.group) {
             if (Tiles::kStagesOut && i >= tiles.of_head) rows_have_left(consumer.lane);
@@ -151,11 +152,12 @@ __device__ __forceinline__ void round_queries(BackwardConsumer<Tiles>& consumer,
     }
 }
 
-/// One tile's row_stats = from out and dout in the next stage: two threads a row, each half of every line.
+/// row_stats = of one query tile, from out and dout in the next stage: two threads per row, each half of
+/// every line.
 template <typename Tiles>
 __device__ __forceinline__ void leave_row_stats(BackwardConsumer<Tiles>& consumer,
                                                 const BackwardKernelParams& p, int64_t pair, int tile) {
-    constexpr int kLine = 128, kUnits = kLine / 16 / 2;  // bytes; a thread's of 16 bytes
+    constexpr int kLine = 128, kUnits = kLine / 16 / 2;  // bytes of a line; units of 16 bytes per thread
     using Rows = typename Tiles::ColsV;
     using Pack = Packed<bf16, 8>;
     static_assert(Rows::kWidth % 64 == 0);

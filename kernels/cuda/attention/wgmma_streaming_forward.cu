@@ -1,57 +1,15 @@
-// Causal attention forward on Hopper: wgmma, tensor copies, a producing warpgroup.
+// Causal attention forward on Hopper: a producer thread fills a ring of key and value tiles by TMA, and
+// consumer warpgroups multiply by wgmma. CTAs are persistent: while a tile's last GEMMs and its output are
+// under way, the producer already fetches the next tile's rows.
+#include "kernels/cuda/attention/wgmma_streaming_forward.cuh"
+
+#include "kernels/cuda/attention/masks.cuh"
 #include "kernels/cuda/attention/paths.h"
-#include "kernels/cuda/attention/tensor_maps.cuh"
-#include "kernels/cuda/attention/wgmma_tiles.cuh"
+#include "kernels/cuda/attention/softmax.cuh"
+#include "kernels/cuda/attention/wgmma_streaming.cuh"
 
 namespace pastur::attention::wgmma_streaming {
 namespace {
-
-/// Of the keys and values of the heads that are under way at a time. L2 holds more, but half of what the
-/// other kernels take measures 1 % faster.
-constexpr int64_t kCachedBytes = int64_t{16} << 20;
-
-/// Two consuming warpgroups, or three where the accumulators leave the registers.
-template <typename Widths, int kConsumers_>
-struct ForwardTiles {
-    static constexpr int kConsumers = kConsumers_;
-    static constexpr int kThreads = (kConsumers + 1) * kWarpgroup;
-    static constexpr int kRows = kConsumers * kGroupRows;
-    static constexpr int kKeys = 128;
-    static constexpr int kStages = Widths::kQk > 96 ? 2 : 3;
-    /// Where there are registers for them, queries are an operand in registers, and leave their room in
-    /// shared memory to the next tile's at once.
-    static constexpr bool keeps_queries() { return kConsumers == 2; }
-    using Q = typename Widths::template Query<kRows>;
-    using K = typename Widths::template Key<kKeys>;
-    using V = typename Widths::template Value<kKeys>;
-
-    static constexpr int kKeyAt = Q::kBytes;
-    static constexpr int kValueAt = kKeyAt + kStages * K::kBytes;
-    /// Bytes of a row on its way out; 0: it leaves from the registers.
-    static constexpr int kPitch = Widths::kQk > 128 ? 0 : Widths::kV * 2 + 16;
-    static constexpr int kOutAt = kValueAt + kStages * V::kBytes;
-    static constexpr int kBarriersAt = kOutAt + kRows * kPitch;
-    static constexpr int kSharedBytes = kBarriersAt + (2 + 4 * kStages) * 8 + 16 + kSharedAlignment;
-    static_assert(kSharedBytes <= kHopperSharedBytes);
-};
-
-/// Addresses of a block's shared memory.
-template <typename Tiles>
-struct ForwardShared {
-    SharedAddress base = shared_base();
-    Barriers q_full{base + Tiles::kBarriersAt}, q_empty{q_full[1]};
-    Barriers k_full{q_full[2]}, k_empty{k_full[Tiles::kStages]};
-    Barriers v_full{k_empty[Tiles::kStages]}, v_empty{v_full[Tiles::kStages]};
-
-    /// Which tile's queries q holds, while q_full says so.
-    __device__ volatile int& index() const { return shared_number(v_empty[Tiles::kStages]); }
-    __device__ SharedAddress q() const { return base; }
-    __device__ SharedAddress k(int stage) const { return base + Tiles::kKeyAt + stage * Tiles::K::kBytes; }
-    __device__ SharedAddress v(int stage) const { return base + Tiles::kValueAt + stage * Tiles::V::kBytes; }
-};
-
-template <typename Tiles>
-using ForwardTile = QueryTile<Tiles::kRows, Tiles::kKeys>;
 
 #if defined(PASTUR_HOPPER)
 
@@ -60,8 +18,8 @@ __device__ __forceinline__ void produce(const ForwardKernelParams& p, const Forw
     Ring<Tiles::kStages> ring;
     int q_parity = 1, index = blockIdx.x;
     for (; index < p.order.total(); q_parity ^= 1) {
-        const int next = p.counter.take();  // not waited for before the tile's end
-        const ForwardTile<Tiles> tile(p.order, p.attention.sizes, index);
+        const int next = p.counter.take();  // needed only at the tile's end
+        const ForwardTile<Tiles> tile(p.order, p.attention.sizes, p.end, index);
         const int kv_head = tile.head / p.attention.sizes.group();
         for (int step = 0; step < tile.steps; ++step, ring.advance()) {
             mbarrier_sleep(shared.k_empty[ring.stage], ring.parity ^ 1);
@@ -88,19 +46,19 @@ __device__ __forceinline__ void produce(const ForwardKernelParams& p, const Forw
     p.counter.leave();
 }
 
-/// The 64 queries of a consuming warpgroup. Rings go on from tile to tile.
+/// A consumer warpgroup, which owns 64 queries of each tile. Its rings continue from tile to tile.
 template <typename Widths, typename Tiles>
 struct ForwardConsumer {
     const ForwardKernelParams& p;
     const ForwardShared<Tiles>& shared;
-    int group, warp, lane;  ///< consumer, warp in it
+    int group, warp, lane;  ///< group: which consumer; warp: in the group
     Ring<Tiles::kStages> k_ring{}, v_ring{};
     int q_parity = 0;
     static constexpr int kQuerySteps = Tiles::keeps_queries() ? Widths::kQk / 16 : 1;
     uint32_t queries[kQuerySteps][4];
     Turns<Tiles::kConsumers> turns{group};
 
-    /// The next tile's index, when its queries are there.
+    /// The next tile's index, once its queries have arrived.
     __device__ __forceinline__ int next_index() {
         mbarrier_sleep(shared.q_full[0], q_parity);
         q_parity ^= 1;
@@ -117,7 +75,7 @@ struct ForwardConsumer {
                                                                                 group * kGroupRows, keys);
         products_commit();
     }
-    /// Takes the tile's queries into registers, and says so.
+    /// Loads the tile's queries into registers and frees their shared memory.
     __device__ __forceinline__ void keep_queries() {
         load_fragments<typename Tiles::Q>(queries, shared.q(), group * kGroupRows + warp * 16 + lane % 16,
                                           lane);
@@ -127,7 +85,7 @@ struct ForwardConsumer {
         release(shared.k_empty[k_ring.stage]);
         k_ring.advance();
     }
-    /// Of a tile's first kUsed keys.
+    /// Queues out += P V over the first kUsed keys of a tile.
     template <int kUsed>
     __device__ __forceinline__ void add_values(float (&out)[Widths::kV / 8][4],
                                                const uint32_t (&prob)[Tiles::kKeys / 16][4], bool keep) {
@@ -156,7 +114,7 @@ struct ForwardConsumer {
             skip(tile.steps);
         }
     }
-    /// Passes over tiles of keys that only the warpgroups below see.
+    /// Passes key tiles that only later warpgroups see.
     __device__ __forceinline__ void skip(int steps) {
         for (; steps > 0; --steps) {
             turns.sit_out();
@@ -167,8 +125,8 @@ struct ForwardConsumer {
         }
     }
 
-    /// `row`: the warp's first query. The products of a tile of keys run while the softmax of the tile before
-    /// is turned into output.
+    /// All key tiles of the warpgroup's queries; `row`: the warp's first query. S of one key tile is computed
+    /// while the probabilities of the tile before are multiplied by its values.
     __device__ __forceinline__ void rows(const ForwardTile<Tiles>& tile, int row, int steps) {
         constexpr int kAll = Tiles::kKeys, kHalf = kAll / 2;
         const float c = p.attention.scale * kLog2E;
@@ -213,8 +171,8 @@ struct ForwardConsumer {
             }
             round.template operator()<kUsed>();
         };
-        // Of the last tile of keys, every other warpgroup's queries see half. (Products of half of the
-        // scores, too, would be narrower ones into the same registers; ptxas runs all one by one then, as it
+        // Every other warpgroup's queries see only half of the last key tile. (Computing only half of its
+        // scores would need narrower wgmmas into the same registers; ptxas then serialises all wgmmas, as it
         // does with one wait after both branches instead of one in each.)
         const bool half = steps > 1 && (tile.first + group * kGroupRows) % kAll == 0;
         for (int step = 1; step < steps - half; ++step) follow.template operator()<kAll>(step);
@@ -228,7 +186,7 @@ struct ForwardConsumer {
         }
         softmax.finish();
         store_lse(tile, row, softmax);
-        skip(tile.steps - steps);  // before the way out, which nobody waits for then
+        skip(tile.steps - steps);  // before the store, so nothing waits for it
         store_out(tile, row, out, softmax);
     }
 
@@ -244,7 +202,7 @@ struct ForwardConsumer {
     __device__ __forceinline__ void store_lse(const ForwardTile<Tiles>& tile, int row,
                                               const OnlineSoftmax& softmax) {
         const Sizes& sizes = p.attention.sizes;
-        const int token = row + lane / 4 + lane % 4 * 8;  // lanes 0 and 1 of a row's four write
+        const int token = row + lane / 4 + lane % 4 * 8;  // lanes 0 and 1 of each quad write
         if (lane % 4 >= 2 || token >= sizes.tokens) return;
         const float maximum = lane % 4 == 0 ? softmax.maximum[0] : softmax.maximum[1];
         const float sum = lane % 4 == 0 ? softmax.sum[0] : softmax.sum[1];
@@ -255,7 +213,8 @@ struct ForwardConsumer {
 
 #endif  // PASTUR_HOPPER
 
-/// out and lse as mma_streaming's, by blocks that stay on their multiprocessor.
+/// out = softmax(scale q k^T, causal) v and lse = log sum exp, by the online softmax of Dao et al.
+/// (2205.14135).
 template <int kContent, int kShared, int kValue, int kConsumers>
 __global__ void __launch_bounds__((kConsumers + 1) * kWarpgroup, 1)
     attention_wgmma_streaming_forward_kernel(const __grid_constant__ ForwardKernelParams p) {
@@ -286,7 +245,7 @@ __global__ void __launch_bounds__((kConsumers + 1) * kWarpgroup, 1)
                                                 static_cast<int>(threadIdx.x) % 32};
         consumer.turns.start();
         for (int index; (index = consumer.next_index()) < p.order.total();)
-            consumer.tile(ForwardTile<Tiles>(p.order, p.attention.sizes, index));
+            consumer.tile(ForwardTile<Tiles>(p.order, p.attention.sizes, p.end, index));
     }
 #endif
 }
@@ -300,9 +259,8 @@ void launch_forward(CudaContext& ctx, const ForwardParams<bf16>& params) {
     query_maps<Widths>(p.maps.q, params.q, params.sizes, Tiles::kRows);
     key_maps(p.maps.k, params.k, params.k_shared, params.sizes, Tiles::kKeys);
     p.maps.v[0] = value_map(params.v, params.sizes, params.sizes.kv_heads, Tiles::kKeys);
-    p.order = tile_order(params.sizes, params.sizes.heads, Tiles::kRows, kCachedBytes);
-    // So that whole warpgroups without queries are in the tile that sees the fewest keys.
-    p.order.end = padded_tokens(params.sizes.tokens);
+    p.order = tile_order(params.sizes, params.sizes.heads, Tiles::kRows);
+    p.end = padded_tokens(params.sizes.tokens);
     p.counter.numbers = reinterpret_cast<int*>(ctx.handles().tile_counter.data());
     launch(ctx, persistent_blocks(ctx, p.order), Tiles::kThreads, Tiles::kSharedBytes,
            attention_wgmma_streaming_forward_kernel<kContent, kShared, kValue, kConsumers>, p);
@@ -310,8 +268,25 @@ void launch_forward(CudaContext& ctx, const ForwardParams<bf16>& params) {
 
 }  // namespace
 
+bool takes(CudaContext& ctx, const Call& call) {
+    return call.bf16_vectors() && has_tensor_copies(ctx) &&
+           visit_widths(call.sizes, [&]<int kContent, int kShared, int kValue>() {
+               static_assert(kContent % 32 == 0 && kShared % 32 == 0 && kValue % 64 == 0);
+           });
+}
+
+std::string widths() {
+    std::string list;
+    any_widths([&]<int kContent, int kShared, int kValue>() {
+        list += fmt::format("{}{}{}/{}", list.empty() ? "" : ", ", kContent,
+                            kShared > 0 ? fmt::format("+{}", kShared) : "", kValue);
+        return false;
+    });
+    return list;
+}
+
 void forward(CudaContext& ctx, const ForwardParams<bf16>& params) {
-    visit_hopper_widths(params.sizes, [&]<int kContent, int kShared, int kValue>() {
+    visit_widths(params.sizes, [&]<int kContent, int kShared, int kValue>() {
         launch_forward<kContent, kShared, kValue, kValue <= 64 ? 3 : 2>(ctx, params);
     });
 }

@@ -1,78 +1,19 @@
 #pragma once
-// What the Hopper attention kernels share. All three are built alike: a block keeps some rows of one head (64
-// for each of its consuming warpgroups) and walks the rows of the other side, which one thread of a producing
-// warpgroup copies into a ring of stages. Blocks are persistent: while a tile's last products and its output
-// are under way, the producer already fetches the next tile's rows.
-#include "kernels/cuda/attention/mma_tiles.cuh"
-#include "kernels/cuda/attention/softmax.cuh"
+// Tiles in shared memory as TMA writes them and wgmma reads them, and a warpgroup's GEMMs over them.
+#include <type_traits>
+
+#include "kernels/cuda/attention/accumulators.cuh"
 #include "kernels/cuda/hopper_tiles.cuh"
-#include "kernels/cuda/tensor_map.h"
 
 namespace pastur::attention {
 
-/// Views of the inputs for the copy engine: (column, token, head, sequence). A query or a key is in two
-/// parts, the second empty where all of a row has one address.
-struct TensorMaps {
-    CUtensorMap q[2], k[2], v[1], dout[1];
-};
-
-/// The (sequence, head) pairs and their tiles in the order in which persistent blocks take them: pairs in
-/// groups whose moving rows fit into L2, in a group the longest tiles first.
-struct TileOrder {
-    int pairs, tiles, group;
-    int end;  ///< of the last tile's rows
-    __host__ __device__ int total() const { return pairs * tiles; }
-    /// The `index`-th: rank counts from the longest.
-    __device__ void at(int index, int& pair, int& rank) const {
-        grouped_at(index, pairs, tiles, group, pair, rank);
-    }
-};
-
-/// One tile of kRows queries, and how many tiles of kKeys keys it sees. `first` may be before token 0, or the
-/// end past the last one: such rows are nobody's.
-template <int kRows, int kKeys>
-struct QueryTile {
-    int batch, head, first, steps;
-
-    __device__ QueryTile(const TileOrder& order, const Sizes& sizes, int index) {
-        int pair, rank;
-        order.at(index, pair, rank);
-        batch = pair / sizes.heads;
-        head = pair % sizes.heads;
-        first = order.end - (rank + 1) * kRows;
-        steps = steps_of(first + kRows, sizes.tokens);
-    }
-    __device__ static int steps_of(int end, int tokens) { return (min(end, tokens) + kKeys - 1) / kKeys; }
-};
-
-/// Hands out a launch's tiles one by one, so that blocks that are done early take more of them. In memory,
-/// two numbers that are 0 between launches: tiles taken beyond the first of every block, and blocks that are
-/// done.
-struct TileCounter {
-    int* numbers;
-
-    __device__ int take() const { return static_cast<int>(gridDim.x) + atomicAdd(numbers, 1); }
-    /// Once by every block, after its last take.
-    __device__ void leave() const {
-        if (atomicAdd(numbers + 1, 1) + 1 < static_cast<int>(gridDim.x)) return;
-        numbers[0] = 0;
-        numbers[1] = 0;
-    }
-};
-
-struct ForwardKernelParams {
-    TensorMaps maps;
-    ForwardParams<bf16> attention;
-    TileOrder order;
-    TileCounter counter;
-};
-
-/// Widths of a head: a key is content and shared columns; a query has the same in one row.
+/// Widths of a head: a key has content and shared columns; a query has the same columns in one row.
 template <int kContent, int kShared, int kValue>
 struct HeadWidths {
     static constexpr int kQk = kContent + kShared, kV = kValue;
     static constexpr bool kSplitQuery = kContent % 64 == 0;
-    /// Columns that may be rotated, by 16: the shared ones, which are the last, or all where none is shared.
+    /// Columns that may be rotated, divided by 16: the shared ones, which come last, or all where none is
+    /// shared.
     static constexpr int kRotaryPairs = (kShared > 0 ? kShared : kContent) / 16;
     template <int kRows>
     using Query = std::conditional_t<kSplitQuery, SwizzledRows<kRows, kContent, kShared>,
@@ -83,28 +24,10 @@ struct HeadWidths {
     using Value = SwizzledRows<kRows, kValue>;
 };
 
-/// Calls run.template operator()<kContent, kShared, kValue>() for the heads that have Hopper kernels, one
-/// kind after the other until it returns true; false where it never does.
-template <typename Run>
-bool any_hopper_widths(const Run& run) {
-    return run.template operator()<64, 0, 64>() || run.template operator()<32, 32, 64>() ||
-           run.template operator()<64, 32, 64>() || run.template operator()<128, 0, 128>() ||
-           run.template operator()<64, 64, 128>() || run.template operator()<128, 64, 128>();
-}
-
-/// The same for heads of these sizes; false for others than those.
-template <typename Run>
-bool visit_hopper_widths(const Sizes& sizes, const Run& run) {
-    return any_hopper_widths([&]<int kContent, int kShared, int kValue>() {
-        if (sizes.content != kContent || sizes.rotary != kShared || sizes.value != kValue) return false;
-        run.template operator()<kContent, kShared, kValue>();
-        return true;
-    });
-}
-
 #if defined(PASTUR_HOPPER)
 
-/// Starts the copies of a tile's rows; returns at once. heads: of the two segments.
+/// Starts the TMA copies of a tile's rows and returns at once. head, head_of_second: heads of the two
+/// segments.
 template <typename Rows, int kMaps>
 __device__ __forceinline__ void copy_rows(SharedAddress to, const CUtensorMap (&maps)[kMaps],
                                           SharedAddress barrier, int token, int head, int head_of_second,
@@ -128,8 +51,8 @@ __device__ __forceinline__ void product_by_rows(float (&acc)[kTiles][4], SharedA
     });
 }
 
-/// 16 rows of a tile in shared memory, a warp's, as a product's operand A. `row`: the lane's own, the
-/// (lane % 16)-th of them.
+/// Loads 16 rows of a tile in shared memory, a warp's, as operand A. `row`: the lane's own, the (lane %
+/// 16)-th of them.
 template <typename A, int kSteps>
 __device__ __forceinline__ void load_fragments(uint32_t (&fragments)[kSteps][4], SharedAddress a, int row,
                                                int lane) {
@@ -152,7 +75,7 @@ __device__ __forceinline__ void product_by_rows(float (&acc)[kTiles][4], const u
     });
 }
 
-/// acc += A B (=, where !keep): A 64 x 16 kSteps in fragments, B as many rows.
+/// acc += A B (acc = A B where !keep): A is 64 x 16 kSteps in fragments, B has 16 kSteps rows.
 template <typename B, int kSteps, int kTiles, int kFragments>
 __device__ __forceinline__ void product_by_columns(float (&acc)[kTiles][4],
                                                    const uint32_t (&a)[kFragments][4], SharedAddress b,
@@ -167,40 +90,8 @@ __device__ __forceinline__ void product_by_columns(float (&acc)[kTiles][4],
     });
 }
 
-/// Rounds accumulators to bf16: two tiles side by side have the layout of a fragment A.
-template <int kTiles>
-__device__ __forceinline__ void to_fragments(uint32_t (&fragments)[kTiles / 2][4],
-                                             const float (&acc)[kTiles][4]) {
-#pragma unroll
-    for (int k = 0; k < kTiles / 2; ++k) {
-        fragments[k][0] = pack_bf16(acc[2 * k][0], acc[2 * k][1]);
-        fragments[k][1] = pack_bf16(acc[2 * k][2], acc[2 * k][3]);
-        fragments[k][2] = pack_bf16(acc[2 * k + 1][0], acc[2 * k + 1][1]);
-        fragments[k][3] = pack_bf16(acc[2 * k + 1][2], acc[2 * k + 1][3]);
-    }
-}
-
-/// Lets the consuming warpgroups queue their products one after the other, so that the tensor cores work for
-/// one while the others compute what lies between products. Every warpgroup takes as many turns.
-template <int kConsumers>
-struct Turns {
-    int group;
-
-    __device__ __forceinline__ void start() const {
-        if (group == kConsumers - 1) pass();
-    }
-    __device__ __forceinline__ void wait() const { barrier_wait(1 + group, 2 * kWarpgroup); }
-    __device__ __forceinline__ void pass() const {
-        barrier_arrive(1 + (group + 1 == kConsumers ? 0 : group + 1), 2 * kWarpgroup);
-    }
-    __device__ __forceinline__ void sit_out() const {
-        wait();
-        pass();
-    }
-};
-
-/// Writes a warp's 16 rows to tokens `row` ... of `rows`: through `staging`, in whole lines, or, where there
-/// is no room for it (0), straight from the registers.
+/// Stores a warp's 16 rows to tokens row ... of `rows`: through `staging` in whole lines, or straight from
+/// the registers where kPitch is 0.
 template <int kPitch, int kTiles>
 __device__ __forceinline__ void store_rows(const TokenRows<bf16>& rows, const float (&acc)[kTiles][4],
                                            float factor0, float factor1, SharedAddress staging, int row,
@@ -212,16 +103,45 @@ __device__ __forceinline__ void store_rows(const TokenRows<bf16>& rows, const fl
                                             lane);
 }
 
-/// This thread is done with a stage. Every one says so for itself: as fast as one of a warp for all, and
-/// racecheck can follow it.
-__device__ __forceinline__ void release(SharedAddress barrier) {
-    mbarrier_arrive(barrier);
+/// Stores 16 rows of a warp in bf16 to a SwizzledRows tile with as many columns.
+template <int kFragments>
+__device__ __forceinline__ void store_scores(SharedAddress scores, const uint32_t (&ds)[kFragments][4],
+                                             int row, int lane) {
+    constexpr int kRowBytes = kFragments * 32;
+    const SharedAddress line = scores + (row + lane / 8 % 2 * 8 + lane % 8) * kRowBytes;
+#pragma unroll
+    for (int k = 0; k < kFragments; ++k)
+        store_matrices(line + swizzled<kRowBytes>(lane % 8, 2 * k + lane / 16) * 16, ds[k]);
+}
+
+/// Stores tiles [kFirst, kFirst + kTiles) of a warp's accumulators, times `factor`, to lines row ... of a
+/// part in shared memory, from which TMA copies them.
+template <int kFirst, int kTiles, int kAll>
+__device__ __forceinline__ void put_part(SharedAddress part, const float (&acc)[kAll][4], float factor,
+                                         int row, int lane) {
+    uint32_t rounded[kTiles / 2][4];
+#pragma unroll
+    for (int k = 0; k < kTiles / 2; ++k) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            const float(&pair)[4] = acc[kFirst + 2 * k + i / 2];
+            rounded[k][i] = pack_bf16(pair[i % 2 * 2] * factor, pair[i % 2 * 2 + 1] * factor);
+        }
+    }
+    store_scores(part, rounded, row, lane);
+}
+/// Stores all columns of a warp's accumulators, times `factor`, to a SwizzledRows tile of 16 rows.
+template <typename Rows, int kTiles>
+__device__ __forceinline__ void put_rows(SharedAddress rows, const float (&acc)[kTiles][4], float factor,
+                                         int lane) {
+    static_assert(kTiles == Rows::kWidth / 8);
+    unrolled<Rows::kParts>([&]<int kIndex>() __attribute__((always_inline)) {
+        constexpr auto kPart = Rows::part(kIndex);
+        put_part<kPart.column / 8, kPart.width / 8>(rows + kPart.column * (Rows::kBytes / Rows::kWidth), acc,
+                                                    factor, 0, lane);
+    });
 }
 
 #endif  // PASTUR_HOPPER
-
-/// [B, tokens, heads, width] as boxes of box_rows tokens and box_columns columns. Throws (kOther).
-CUtensorMap head_map(const HeadView<const bf16>& view, int width, const Sizes& sizes, int heads, int box_rows,
-                     int box_columns);
 
 }  // namespace pastur::attention
