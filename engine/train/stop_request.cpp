@@ -17,7 +17,7 @@ Clock::time_point stop_time = Clock::time_point::max();
 
 void on_stop(int signal) {
     if (signal == SIGINT) std::signal(SIGINT, SIG_DFL);
-    stop_signal = 1;
+    stop_signal = signal;
 }
 void on_checkpoint(int) {
     checkpoint_signal = 1;
@@ -39,8 +39,25 @@ void request_stop_after(double seconds) {
         Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
 }
 
+namespace {
+
+bool has_stop_file(const std::filesystem::path& run_dir) {
+    return ::access((run_dir / kStopFile).c_str(), F_OK) == 0;
+}
+
+}  // namespace
+
 bool stop_requested(const std::filesystem::path& run_dir) {
-    return stop_signal != 0 || Clock::now() >= stop_time || ::access((run_dir / "STOP").c_str(), F_OK) == 0;
+    return stop_signal != 0 || Clock::now() >= stop_time || has_stop_file(run_dir);
+}
+
+std::string stop_reason(const std::filesystem::path& run_dir) {
+    // The file first: as long as it exists it stops every resumed run, whatever else stopped this one.
+    if (has_stop_file(run_dir)) return "the file " + (run_dir / kStopFile).string();
+    if (stop_signal == SIGINT) return "SIGINT";
+    if (stop_signal == SIGTERM) return "SIGTERM";
+    if (stop_signal != 0) return "SIGUSR1";
+    return Clock::now() >= stop_time ? "--max-time" : "";
 }
 
 bool take_checkpoint_request() {

@@ -1,5 +1,7 @@
 #pragma once
+// Requests to end a run early or to write a checkpoint, from signals, the clock and the run folder.
 #include <filesystem>
+#include <string>
 
 namespace pastur {
 
@@ -7,13 +9,19 @@ namespace pastur {
 /// (checkpoint and go on). A second SIGINT ends the process at once.
 void install_signal_handlers();
 
-/// From so many seconds from now on, a stop counts as requested.
+/// Requests a stop that many seconds from now.
 void request_stop_after(double seconds);
 
-/// True once a stop was requested by signal or time, or while a file STOP lies in run_dir.
+/// A file of this name in a run folder stops the run while it exists.
+inline constexpr const char* kStopFile = "STOP";
+
+/// True once a stop was requested by signal or time, or while the run folder holds a stop file.
 bool stop_requested(const std::filesystem::path& run_dir);
 
-/// True once for every SIGUSR2 since the last call.
+/// What requested the stop: "SIGTERM", "--max-time" or "the file <run_dir>/STOP"; empty: nothing did.
+std::string stop_reason(const std::filesystem::path& run_dir);
+
+/// True once after one or more SIGUSR2 since the last call.
 bool take_checkpoint_request();
 
 }  // namespace pastur

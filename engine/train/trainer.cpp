@@ -8,7 +8,10 @@
 #include "engine/model/measure.h"
 #include "engine/model/variants.h"
 #include "engine/spectra/monitor.h"
+#include "engine/train/environment.h"
+#include "engine/train/run_checkpoints.h"
 #include "engine/train/run_folder.h"
+#include "engine/train/run_log.h"
 #include "engine/train/stop_request.h"
 
 namespace pastur {
@@ -80,15 +83,16 @@ void Trainer::allocate() {
                                          static_cast<double>(setup_.checkpoint_bytes()) / (1 << 20)));
     plan.check_fits(memory, ctx_, model);
     setup_.allocate(ctx_, TrainingSetup::Purpose::kRun);
-    folder_->allocate(ctx_, setup_.params(), setup_.optimizer(), comm_);
+    checkpoints_->allocate(ctx_, setup_, [this](const std::string& text) { log_->message(text); });
     step_ = std::make_unique<TrainStep>(config_, ctx_, comm_, model, setup_.optimizer());
     if (config_.diagnostics.every > 0)
-        monitor_ =
-            std::make_unique<Monitor>(ctx_, comm_, config_, setup_.params(), folder_->path() / "spectra");
+        monitor_ = std::make_unique<Monitor>(ctx_, comm_, config_, setup_.params(), run_dir_ / "spectra");
 }
 
 ExitCode Trainer::run(const std::filesystem::path& run_dir, bool resume) {
-    folder_ = std::make_unique<RunFolder>(run_dir, config_, comm_.is_root());
+    run_dir_ = run_dir;
+    log_ = std::make_unique<RunLog>(run_dir, config_, comm_.is_root());
+    checkpoints_ = std::make_unique<RunCheckpoints>(run_dir / "checkpoints", config_);
     allocate();
     start_or_resume(resume);
     return train();
@@ -96,14 +100,18 @@ ExitCode Trainer::run(const std::filesystem::path& run_dir, bool resume) {
 
 void Trainer::start_or_resume(bool resume) {
     const uint64_t fingerprint = state_.data_fingerprint;
-    const bool restored = resume && folder_->restore(ctx_, setup_.params(), setup_.optimizer(), state_);
+    const auto say = [this](const std::string& text) { log_->message(text); };
+    const bool restored = resume && checkpoints_->restore(ctx_, setup_, state_, say);
     if (restored && state_.data_fingerprint != fingerprint)
         fail(ExitCode::kCorruptData, "the training data is not what the checkpoint of step {} was trained on",
              state_.step);
     if (!restored) setup_.params().initialise(ctx_, config_.train.seed);
     comm_.barrier();  // every rank has looked at the folder before the first one writes to it
-    folder_->start(ctx_, comm_.size(), restored, state_, setup_.model(), comm_.size() * peak_flops_per_s_);
-    if (monitor_ && comm_.is_root()) monitor_->open(restored ? state_.step : -1);
+    if (comm_.is_root()) open_run(resume, restored);
+    const MemoryInfo memory = memory_info(ctx_);
+    log_->start(state_,
+                {setup_.model(), device_name(ctx_), comm_.size(), restored, comm_.size() * peak_flops_per_s_,
+                 static_cast<double>(memory.total_bytes - memory.free_bytes) / (1 << 30)});
 
     const int64_t micro_batch = config_.train.micro_batch, ranks = comm_.size(), rank = comm_.rank();
     const int64_t per_rank = config_.train.global_batch / ranks;
@@ -113,10 +121,22 @@ void Trainer::start_or_resume(bool resume) {
     batches_ = std::make_unique<BatchStream>(read, state_.step * per_rank, setup_.model().shape());
 }
 
+void Trainer::open_run(bool resume, bool restored) {
+    // A resumed run without a checkpoint begins again: what it logged belongs to no step of it.
+    const int64_t step = restored ? state_.step : -1;
+    if (!resume) check_unused(run_dir_);
+    for (const std::string& difference :
+         describe_run(run_dir_, config_, describe_environment(ctx_, comm_.size()), restored))
+        log_->message("resumed in a different environment; results may not be bit-identical: " + difference);
+    log_->open(step);
+    checkpoints_->prepare(step);
+    if (monitor_) monitor_->open(step);
+}
+
 bool Trainer::stop_before_next_step(bool last) {
     constexpr std::chrono::milliseconds kBetweenPolls(100);
-    return agreed(folder_->timed_data([&] {
-        while (!stop_requested(folder_->path()))
+    return agreed(clock_.data([&] {
+        while (!stop_requested(run_dir_))
             if (last || batches_->ready_within(kBetweenPolls)) return false;
         return true;
     }));
@@ -129,7 +149,7 @@ bool Trainer::validation_due() const {
 bool Trainer::catch_up() {
     const bool root = comm_.is_root();
     if (monitor_ && agreed(root && monitor_->last_step() < state_.step) && !measure_spectra()) return false;
-    return !validation_due() || !agreed(root && !folder_->has_validation(state_.step)) || validate();
+    return !validation_due() || !agreed(root && !log_->has_validation(state_.step)) || validate();
 }
 
 ExitCode Trainer::train() {
@@ -139,7 +159,7 @@ ExitCode Trainer::train() {
     }
     while (state_.step < config_.train.steps) {
         const double lr = learning_rate(config_.train, state_.step);
-        folder_->begin_step();
+        clock_.begin_step();
         comm_.at_step(state_.step + 1);
         const TrainStep::Result result = train_step(lr);
         ++state_.step;
@@ -148,8 +168,9 @@ ExitCode Trainer::train() {
         const bool last = state_.step == config_.train.steps;
         bool stop = stop_before_next_step(last);
         stop = stop || !measure_spectra();
-        folder_->log_step(state_, result.loss, result.grad_norm, lr);
-
+        clock_.end_step();
+        log_->checkpoint(checkpoints_->poll());
+        if (log_->step(state_, result, lr, clock_.means())) clock_.restart();
         stop = stop || (validation_due() && !validate());
         const bool asked = agreed(take_checkpoint_request());
         if (last || stop || asked || due(config_.checkpoint.every)) save_checkpoint();
@@ -159,24 +180,25 @@ ExitCode Trainer::train() {
 }
 
 ExitCode Trainer::finish(const std::string& status, ExitCode code) {
-    if (monitor_) folder_->log_spectra(monitor_->drain());
-    folder_->finish(state_, status);
+    if (monitor_) log_->spectra(monitor_->drain());
+    log_->checkpoint(checkpoints_->drain());
+    log_->end(state_, status);
     return code;
 }
 
 bool Trainer::measure_spectra() {
     if (!monitor_) return true;
     bool complete = true;
-    folder_->timed_diagnostics([&] {
+    clock_.diagnostics([&] {
         if (Monitor::due(config_, state_.step))
-            complete = monitor_->observe(state_.step, [this] { return stop_requested(folder_->path()); });
-        folder_->log_spectra(monitor_->poll());
+            complete = monitor_->observe(state_.step, [this] { return stop_requested(run_dir_); });
+        log_->spectra(monitor_->poll());
     });
     return complete;
 }
 
 TrainStep::Result Trainer::train_step(double lr) {
-    const auto next = [this] { return folder_->timed_data([this] { return batches_->next(); }); };
+    const auto next = [this] { return clock_.data([this] { return batches_->next(); }); };
     return step_->run(next, state_.step, lr);
 }
 
@@ -212,20 +234,22 @@ std::string Trainer::diagnose_nonfinite() {
 bool Trainer::validate() {
     const std::optional<Evaluation> evaluation =
         evaluate(ctx_, comm_, setup_.model(), step_->batch(), val_data_, config_.train.val_tokens,
-                 [this] { return stop_requested(folder_->path()); });
-    if (evaluation && comm_.is_root()) folder_->log_validation(state_, *evaluation);
+                 [this] { return stop_requested(run_dir_); });
+    if (evaluation) log_->validation(state_, *evaluation);
     return evaluation.has_value();
 }
 
 void Trainer::save_checkpoint() {
-    // What was observed until here is on disk before the checkpoint is: a resumed run does not observe it
-    // again.
-    if (monitor_) folder_->log_spectra(monitor_->drain());
-    // What no step has read yet, such as the embedding of a rare token, shows up here.
+    // Spectra and events are durable before the checkpoint is, because a resumed run does not write them again.
+    if (monitor_) log_->spectra(monitor_->drain());
+    // No step may have read some weights since they became non-finite, such as the embedding of a rare token.
     if (const std::string weight = first_nonfinite(setup_.params().flat_master()); !weight.empty())
         fail(ExitCode::kNonFinite, "step {}: weight {} is not finite: no checkpoint is made of it",
              state_.step, weight);
-    folder_->save(ctx_, comm_, setup_.params(), setup_.optimizer(), state_);
+    const auto begin = RunCheckpoints::Clock::now();
+    log_->checkpoint(checkpoints_->drain());
+    log_->sync();
+    checkpoints_->save(ctx_, comm_, setup_, state_, begin);
     comm_.barrier();
 }
 

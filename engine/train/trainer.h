@@ -7,7 +7,7 @@
 #include "data/loader.h"
 #include "engine/model/batch.h"
 #include "engine/ranks/comm.h"
-#include "engine/train/evaluate.h"
+#include "engine/train/step_clock.h"
 #include "engine/train/train_state.h"
 #include "engine/train/train_step.h"
 #include "engine/train/training_setup.h"
@@ -15,7 +15,8 @@
 namespace pastur {
 
 class Monitor;
-class RunFolder;
+class RunCheckpoints;
+class RunLog;
 
 class Trainer {
   public:
@@ -39,6 +40,8 @@ class Trainer {
     double peak_flops_per_s();
     void allocate();
     void start_or_resume(bool resume);
+    /// Rank 0: makes the run folder, or takes up the one of a resumed run.
+    void open_run(bool resume, bool restored);
     ExitCode train();
     TrainStep::Result train_step(double lr);
     void handle_nonfinite(const TrainStep::Result& result);
@@ -67,7 +70,10 @@ class Trainer {
     TrainState state_;
     double peak_flops_per_s_ = 0;
 
-    std::unique_ptr<RunFolder> folder_;
+    std::filesystem::path run_dir_;
+    std::unique_ptr<RunLog> log_;
+    std::unique_ptr<RunCheckpoints> checkpoints_;
+    StepClock clock_;
     std::unique_ptr<TrainStep> step_;
     std::unique_ptr<Monitor> monitor_;  ///< null: no diagnostics
     std::unique_ptr<BatchStream> batches_;

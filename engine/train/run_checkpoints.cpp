@@ -1,0 +1,49 @@
+#include "engine/train/run_checkpoints.h"
+
+#include "engine/train/checkpoint.h"
+
+namespace pastur {
+
+RunCheckpoints::RunCheckpoints(const std::filesystem::path& folder, const Config& config)
+    : config_(config), store_(folder, config.checkpoint.keep), writer_(store_, config) {}
+
+bool RunCheckpoints::restore(Context& ctx, TrainingSetup& setup, TrainState& state, const Say& say) {
+    std::vector<std::string> warnings;
+    const auto checkpoint = store_.newest_intact(warnings);
+    for (const std::string& warning : warnings) say(warning);
+    if (!checkpoint) {
+        say("no checkpoint to resume from: beginning at step 0");
+        return false;
+    }
+    const Config before = read_checkpoint_config(checkpoint->path);
+    check_same_run(before, config_);
+    if (before.train.micro_batch != config_.train.micro_batch)
+        say(fmt::format(
+            "micro-batches were of {} sequences and are of {}: gradients add up in another order, bits "
+            "may differ",
+            before.train.micro_batch, config_.train.micro_batch));
+    read_checkpoint_files(checkpoint->path, ctx, setup.params(), setup.optimizer(), state);
+    say(fmt::format("resuming after step {} from {}", state.step, checkpoint->path.string()));
+    return true;
+}
+
+void RunCheckpoints::allocate(Context& ctx, TrainingSetup& setup, const Say& say) {
+    if (!writer_.allocate(ctx, setup.params(), setup.optimizer(), setup.rank(), setup.ranks()))
+        say(fmt::format(
+            "no page-locked memory for the copy that checkpoints are written from ({:.1f} MiB): training "
+            "waits longer for each",
+            static_cast<double>(setup.checkpoint_bytes()) / (1 << 20)));
+}
+
+void RunCheckpoints::save(Context& ctx, Comm& comm, TrainingSetup& setup, const TrainState& state,
+                          Clock::time_point begin) {
+    const bool divided = !setup.optimizer().owns_all();
+    if (!comm.is_root() && !divided) return;
+    if (divided) {
+        if (comm.is_root()) store_.begin(state.step);
+        comm.barrier();  // every rank sees the folder from here on
+    }
+    writer_.start(ctx, setup.params(), setup.optimizer(), state, begin);
+}
+
+}  // namespace pastur

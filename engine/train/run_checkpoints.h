@@ -1,0 +1,48 @@
+#pragma once
+// The checkpoints of one run: restored on every rank, written in the background.
+#include <filesystem>
+#include <functional>
+#include <string>
+
+#include "engine/ranks/comm.h"
+#include "engine/train/checkpoint_writer.h"
+#include "engine/train/training_setup.h"
+
+namespace pastur {
+
+class RunCheckpoints {
+  public:
+    using Clock = CheckpointWriter::Clock;
+    using Written = CheckpointWriter::Written;
+    using Say = std::function<void(const std::string&)>;
+
+    /// Touches no file.
+    RunCheckpoints(const std::filesystem::path& folder, const Config& config);
+
+    /// Loads the newest intact checkpoint; false when there is none. Says which, and why not a newer one. Throws
+    /// (kUsage) when it belongs to another recipe, (kCorruptData, kIo) when none is intact.
+    bool restore(Context& ctx, TrainingSetup& setup, TrainState& state, const Say& say);
+
+    /// Takes the host memory that checkpoints are written from; says when it is not page-locked.
+    void allocate(Context& ctx, TrainingSetup& setup, const Say& say);
+
+    /// Rank 0, before the first save(): as CheckpointStore::prepare().
+    void prepare(int64_t resumed) { store_.prepare(resumed); }
+
+    /// Copies the state and begins to write it in the background; the checkpoint before is drained. Every rank calls
+    /// it; where moments are divided, each writes its own. Times count from `begin`.
+    void save(Context& ctx, Comm& comm, TrainingSetup& setup, const TrainState& state,
+              Clock::time_point begin);
+
+    /// The checkpoint that has become durable since the last call. Throws what its writing failed with.
+    std::optional<Written> poll() { return writer_.poll(); }
+    /// Waits for the checkpoint being written; otherwise as poll().
+    std::optional<Written> drain() { return writer_.drain(); }
+
+  private:
+    Config config_;
+    CheckpointStore store_;
+    CheckpointWriter writer_;
+};
+
+}  // namespace pastur
