@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/handles.h"
 #include "kernels/cuda/linear/matmul_plan.h"
 #include "kernels/cuda/upload_stage.h"
@@ -56,6 +57,7 @@ int device_ordinal(int index) {
 Buffer device_buffer(int64_t bytes) {
     void* memory = nullptr;
     CUDA_CHECK(cudaMalloc(&memory, static_cast<size_t>(bytes)));
+    device_memory().add(memory, bytes);
     return Buffer(memory, bytes, CudaHandles::release_device_memory);
 }
 
@@ -84,6 +86,7 @@ CudaHandles::~CudaHandles() {
 }
 
 void CudaHandles::release_device_memory(void* pointer) noexcept {
+    device_memory().remove(pointer);  // before the address can be handed out again
     CUDA_CHECK_LOG(cudaFree(pointer));
 }
 
@@ -127,6 +130,7 @@ Buffer allocate(CudaContext& ctx, int64_t bytes) {
              static_cast<double>(memory.free_bytes) / kGiB, static_cast<double>(memory.total_bytes) / kGiB);
     }
     CUDA_CHECK(error);
+    device_memory().add(data, bytes);
     return Buffer(data, bytes, CudaHandles::release_device_memory);
 }
 

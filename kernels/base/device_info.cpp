@@ -1,0 +1,13 @@
+#include "kernels/base/device_info.h"
+
+namespace pastur {
+
+int64_t peak_memory(Context& ctx) {
+    return std::visit([](auto& c) { return peak_memory(c); }, ctx);
+}
+
+std::string pci_bus_id(Context& ctx) {
+    return std::visit([](auto& c) { return pci_bus_id(c); }, ctx);
+}
+
+}  // namespace pastur
