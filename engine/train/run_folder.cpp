@@ -2,27 +2,62 @@
 
 #include <nlohmann/json.hpp>
 
-#include "data/output.h"
 #include "data/files.h"
+#include "data/output.h"
+#include "engine/io/json_text.h"
 #include "engine/model/recipe.h"
 #include "engine/train/environment.h"
 #include "kernels/base/error.h"
 
 namespace pastur {
+namespace {
 
-void check_unused(const std::filesystem::path& folder) {
-    if (std::filesystem::exists(folder / "metrics.jsonl"))
-        fail(ExitCode::kUsage, "{} already holds a run: give --resume to go on with it, or another --run",
-             folder.string());
+constexpr const char* kEnvironmentFile = "env.json";
+constexpr int64_t kMostBytes = 1 << 20;
+
+}  // namespace
+
+bool is_run_folder(const std::filesystem::path& folder) {
+    if (!path_exists(folder / kEnvironmentFile)) return false;
+    const nlohmann::json environment = parse_json(read_file(folder / kEnvironmentFile, kMostBytes));
+    return environment.is_object() && environment.contains("git_revision");
+}
+
+void check_run_folder(const std::filesystem::path& folder, bool resume) {
+    if (is_run_folder(folder)) {
+        if (!resume && path_exists(folder / "metrics.jsonl"))
+            fail(
+                ExitCode::kUsage,
+                "give --resume to go on with the run in {}, or another folder with --run: it already holds a run",
+                folder.string());
+        return;
+    }
+    for (const char* name :
+         {kEnvironmentFile, kConfigFile, "metrics.jsonl", "report.html", "spectra", "checkpoints"})
+        if (path_exists(folder / name))
+            fail(ExitCode::kUsage,
+                 "choose another run folder with --run: {} is not of a run and would be overwritten",
+                 (folder / name).string());
+}
+
+Config placed_config(Config config, const std::filesystem::path& folder) {
+    const auto absolute = [](const std::string& path) {
+        return path.empty() ? path : std::filesystem::absolute(path).lexically_normal().string();
+    };
+    for (std::string* path : {&config.data.dir, &config.data.train, &config.data.val})
+        *path = absolute(*path);
+    config.run.dir = absolute(folder.string());
+    return config;
 }
 
 std::vector<std::string> describe_run(const std::filesystem::path& folder, const Config& config,
                                       const nlohmann::json& environment, bool resumed) {
     make_folders(folder);
     std::vector<std::string> differences;
-    if (resumed) differences = compare_environments(read_environment(folder / "env.json"), environment);
-    write_file_atomically(folder / "config.toml", to_toml(config));
-    write_environment(folder / "env.json", environment);
+    if (resumed) differences = compare_environments(read_environment(folder / kEnvironmentFile), environment);
+    // First of all files: it tells that the others are this run's.
+    write_environment(folder / kEnvironmentFile, environment);
+    write_file_atomically(folder / kConfigFile, to_toml(placed_config(config, folder)));
     return differences;
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-// The folder of one run: whose it is, and what describes the run in it (config.toml, env.json).
+// The folder of one run: whether it is one, and the files that describe the run (config.toml, env.json).
 #include <filesystem>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -9,11 +9,21 @@
 
 namespace pastur {
 
-/// Throws (kUsage) when the folder already holds a run.
-void check_unused(const std::filesystem::path& folder);
+/// The resolved recipe of a run, in its folder.
+inline constexpr const char* kConfigFile = "config.toml";
 
-/// Makes the folder and writes config.toml and env.json. resumed: returns what differs from the environment of the run
-/// so far.
+/// Whether a run began in this folder: it holds the env.json of one.
+bool is_run_folder(const std::filesystem::path& folder);
+
+/// Throws (kUsage) unless a run may write into the folder: without `resume` it must hold no run, and where it is not a
+/// run folder, nothing that a run would overwrite. Writes nothing.
+void check_run_folder(const std::filesystem::path& folder, bool resume);
+
+/// The config with absolute paths and the run in `folder`: it means the same from any working directory.
+Config placed_config(Config config, const std::filesystem::path& folder);
+
+/// Makes the folder and writes env.json and config.toml (placed). Where the run was restored, returns what differs from
+/// the environment before.
 std::vector<std::string> describe_run(const std::filesystem::path& folder, const Config& config,
                                       const nlohmann::json& environment, bool resumed);
 

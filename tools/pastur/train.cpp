@@ -1,11 +1,13 @@
 // pastur train: one run, alone or as one rank of several.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <system_error>
 
 #include "engine/io/console.h"
 #include "engine/model/recipe.h"
 #include "engine/ranks/comm.h"
+#include "engine/train/run_folder.h"
 #include "engine/train/stop_request.h"
 #include "engine/train/trainer.h"
 #include "tools/pastur/commands.h"
@@ -38,14 +40,54 @@ void report_on(const std::filesystem::path& run_dir) {
     }
 }
 
+/// The run folder that `given` means: itself, or where it is the config.toml in one; empty: it is a recipe.
+std::filesystem::path run_folder_of(const std::filesystem::path& given) {
+    if (std::filesystem::is_directory(given)) {
+        if (!is_run_folder(given))
+            fail(ExitCode::kMissingInput, "{}: expected a recipe (TOML) or the folder of a run",
+                 given.string());
+        return given;
+    }
+    const std::filesystem::path folder = given.has_parent_path() ? given.parent_path() : ".";
+    return given.filename() == kConfigFile && is_run_folder(folder) ? folder : std::filesystem::path();
+}
+
+bool overrides_key(const TrainArguments& arguments, const std::string& key) {
+    return std::any_of(arguments.overrides.begin(), arguments.overrides.end(),
+                       [&](const Override& override) { return override.first == key; });
+}
+
+struct TrainRequest {
+    Config config;
+    std::filesystem::path run_dir;
+};
+
+/// What to train and where: a recipe and its run folder, or a run to go on with.
+TrainRequest read_request(const TrainArguments& arguments, const World& world) {
+    const int ranks = world.size();
+    const std::filesystem::path run = run_folder_of(arguments.recipe);
+    const std::string recipe = run.empty() ? arguments.recipe : (run / kConfigFile).string();
+    Config config = load_recipe(recipe, arguments.overrides, ranks, world.rank());
+    // A run's own config.toml holds the micro-batch chosen for the ranks it began on.
+    if (!run.empty() && !overrides_key(arguments, "train.micro_batch") &&
+        config.train.global_batch % (config.train.micro_batch * ranks) != 0) {
+        std::vector<Override> overrides = arguments.overrides;
+        overrides.emplace_back("train.micro_batch", "0");
+        config = load_config(recipe, overrides, ranks);
+    }
+    std::filesystem::path run_dir = arguments.run_dir;
+    const bool elsewhere = overrides_key(arguments, "run.dir") || overrides_key(arguments, "run.name");
+    if (run_dir.empty()) run_dir = run.empty() || elsewhere ? std::filesystem::path(config.run.dir) : run;
+    return {config, run_dir};
+}
+
 int train(const TrainArguments& arguments, World& world, std::unique_ptr<Comm>& comm) {
-    const Config config = load_recipe(arguments.recipe, arguments.overrides, world.size(), world.rank());
+    const auto [config, run_dir] = read_request(arguments, world);
     Context ctx = rank_context(arguments.device, world);
     comm = make_comm(world, ctx, arguments.comm);
     comm->watch(config.train.comm_timeout_s);
     Trainer trainer(config, ctx, *comm);
     if (comm->is_root()) Console::out().write(trainer.describe());
-    const std::string run_dir = arguments.run_dir.empty() ? config.run.dir : arguments.run_dir;
     const ExitCode code = trainer.run(run_dir, arguments.resume);
     if (code == ExitCode::kOk && comm->is_root()) report_on(run_dir);
     return static_cast<int>(code);
@@ -77,7 +119,11 @@ void add_train_command(CLI::App& app, std::function<int()>& run) {
     CLI::App* command =
         app.add_subcommand("train", "Train a model from a recipe (also under mpirun or srun)");
     const auto arguments = std::make_shared<TrainArguments>();
-    command->add_option("recipe", arguments->recipe, "Recipe (TOML)")->required()->type_name("RECIPE.toml");
+    command
+        ->add_option("recipe", arguments->recipe,
+                     "Recipe (TOML); or a run folder, with --resume, to continue its run")
+        ->required()
+        ->type_name("RECIPE.toml|RUN");
     command
         ->add_option("--run", arguments->run_dir,
                      "Run folder (default: run.dir of the recipe, else runs/<name>)")
