@@ -43,12 +43,6 @@ int64_t step_of(const nlohmann::json& event) {
     return step != event.end() && step->is_number_integer() ? step->get<int64_t>() : -1;
 }
 
-std::string duration(double seconds) {
-    // Bounded: the first step of a long run may promise centuries.
-    const auto total = static_cast<int64_t>(std::clamp(seconds, 0.0, 3.6e6) + 0.5);
-    return fmt::format("{}:{:02}:{:02}", total / 3600, total / 60 % 60, total % 60);
-}
-
 size_t terminal_width(int descriptor) {
     winsize size{};
     return ::ioctl(descriptor, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
@@ -104,18 +98,10 @@ int64_t truncate_after(const fs::path& file, int64_t step) {
     return moved;
 }
 
-int64_t last_step_of(const fs::path& file, const std::string& event) {
-    std::ifstream in(file, std::ios::binary);
-    if (!in) fail_io("cannot open", file.string());
-    int64_t step = -1;
-    for (std::string line; std::getline(in, line);)
-        if (line.find('"' + event + '"') != std::string::npos) {
-            const nlohmann::json logged = parse_json(line);
-            const auto name = logged.is_object() ? logged.find("event") : logged.end();
-            if (name != logged.end() && *name == event) step = step_of(logged);
-        }
-    if (in.bad()) fail_io("cannot read", file.string());
-    return step;
+std::string format_duration(double seconds) {
+    // Bounded: the first step of a long run may promise centuries.
+    const auto total = static_cast<int64_t>(std::clamp(seconds, 0.0, 3.6e6) + 0.5);
+    return fmt::format("{}:{:02}:{:02}", total / 3600, total / 60 % 60, total % 60);
 }
 
 std::string format_progress(const Progress::Status& status, int64_t steps) {
@@ -127,7 +113,7 @@ std::string format_progress(const Progress::Status& status, int64_t steps) {
                          : fmt::format("{:.2f} M tok/s", rate * 1e-6);
     if (status.mfu) text += fmt::format("  MFU {:.1f} %", *status.mfu * 100);
     const double left = static_cast<double>(steps - status.step) * status.step_seconds;
-    return text + "  ETA " + duration(left);
+    return text + "  ETA " + format_duration(left);
 }
 
 Progress::Progress(Console* out, int64_t steps)

@@ -37,10 +37,6 @@ std::string metrics_line(const nlohmann::ordered_json& event);
 /// is fine. A crash in between may leave moved lines in both files, never in neither.
 int64_t truncate_after(const std::filesystem::path& file, int64_t step);
 
-/// The step of the last line of metrics.jsonl that logs such an event; -1: there is none. Throws
-/// (kIo).
-int64_t last_step_of(const std::filesystem::path& file, const std::string& event);
-
 /// A progress line, rewritten in place on a terminal; plain lines elsewhere.
 class Progress {
   public:
@@ -73,6 +69,9 @@ class Progress {
     std::string shown_;  ///< the progress line on the terminal; empty: none
     std::chrono::steady_clock::time_point last_drawn_{};
 };
+
+/// "1:02:03": hours, minutes and seconds.
+std::string format_duration(double seconds);
 
 /// `step 120/2000  loss 5.4321  lr 1.0e-03  415.2 k tok/s  MFU 41.3 %  ETA 1:02:03`
 std::string format_progress(const Progress::Status& status, int64_t steps);

@@ -1,13 +1,18 @@
 #pragma once
 // What a run reports: metrics.jsonl, TensorBoard scalars and console lines. Only rank 0 writes.
+#include <chrono>
+#include <cmath>
 #include <filesystem>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "engine/io/logger.h"
 #include "engine/io/tensorboard.h"
 #include "engine/spectra/monitor.h"
 #include "engine/train/checkpoint_writer.h"
 #include "engine/train/evaluate.h"
+#include "engine/train/gpu_telemetry.h"
 #include "engine/train/step_clock.h"
 #include "engine/train/train_state.h"
 #include "engine/train/train_step.h"
@@ -16,22 +21,23 @@ namespace pastur {
 
 class RunLog {
   public:
-    /// For a run in `folder`; touches no file. On ranks other than 0 every function below does nothing.
-    RunLog(const std::filesystem::path& folder, const Config& config, bool is_root);
+    /// For a run in `folder` on ctx, which outlives the log; touches no file. On ranks other than 0 every function
+    /// below does nothing.
+    RunLog(const std::filesystem::path& folder, const Config& config, Context& ctx, bool is_root);
 
     /// A console line of its own.
     void message(const std::string& text) { progress_.message(text); }
 
-    /// Opens the files in the existing folder. Events after `step` move to metrics.abandoned.jsonl; -1: all of them.
+    /// Opens the files in the existing folder. Events after `step` move to metrics.abandoned.jsonl (-1: all of them);
+    /// time, speeds, best validation and last checkpoint go on from those that stay.
     void open(int64_t step);
 
     struct Start {
         const Model& model;
-        std::string device;
         int ranks;
         bool resumed;
         double peak_flops_per_s;  ///< of all ranks together, for MFU; 0: unknown
-        double memory_gib;
+        int64_t planned_bytes;    ///< by the memory plan of this rank
     };
     void start(const TrainState& state, const Start& start);
     /// times: per step, over the steps since the last logged one. Returns whether the step was logged.
@@ -42,23 +48,42 @@ class RunLog {
     /// Whether the log holds the validation after `step`.
     bool has_validation(int64_t step) const;
     void checkpoint(const std::optional<CheckpointWriter::Written>& written);
-    /// status: "done", "requeue" or "nonfinite".
-    void end(const TrainState& state, const std::string& status);
+    /// The last event. status: "done", "requeue" or "nonfinite"; with "requeue" what requested the stop (stop_reason).
+    void end(const TrainState& state, const std::string& status, const std::string& reason = "");
     /// What was written is durable.
     void sync();
 
   private:
+    using Clock = std::chrono::steady_clock;
     std::filesystem::path metrics_path() const { return folder_ / "metrics.jsonl"; }
+    void recall(const nlohmann::json& event);
+    void note_validation(int64_t step, double loss);
+    /// Seconds the run has been running, earlier parts of a resumed run included.
+    double elapsed_s() const;
+    /// Writes the event with the time.
+    void write_timed(nlohmann::ordered_json event);
+    void add_gpu(nlohmann::ordered_json& event) const;
+    void say_end(const TrainState& state, double peak_gib);
+    void say_stop(const TrainState& state, const std::string& reason);
     void write(const nlohmann::ordered_json& event);
     void draw(const std::vector<Scalar>& scalars);
 
     std::filesystem::path folder_;
     Config config_;
+    Context& ctx_;
     bool is_root_;
+    GpuTelemetry gpu_;
     std::unique_ptr<MetricsLog> metrics_;
     std::unique_ptr<TensorboardLog> tensorboard_;
     Progress progress_;
-    double flops_per_token_ = 0, peak_flops_per_s_ = 0, memory_gib_ = 0;
+    double flops_per_token_ = 0, peak_flops_per_s_ = 0;
+
+    Clock::time_point begin_ = Clock::now();
+    double elapsed_before_s_ = 0;
+    std::vector<double> speeds_;  ///< tokens per second of every logged step
+    int64_t last_validation_ = -1, best_step_ = -1;
+    double best_loss_ = NAN;            ///< validation, at best_step_
+    std::filesystem::path checkpoint_;  ///< the last one written; empty: none
 };
 
 }  // namespace pastur

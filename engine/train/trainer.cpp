@@ -82,6 +82,7 @@ void Trainer::allocate() {
         Console::out().write(fmt::format("memory on the host:\n  {:<24}{:>12.1f} MiB\n", "checkpoint copy",
                                          static_cast<double>(setup_.checkpoint_bytes()) / (1 << 20)));
     plan.check_fits(memory, ctx_, model);
+    planned_bytes_ = plan.total();
     setup_.allocate(ctx_, TrainingSetup::Purpose::kRun);
     checkpoints_->allocate(ctx_, setup_, [this](const std::string& text) { log_->message(text); });
     step_ = std::make_unique<TrainStep>(config_, ctx_, comm_, model, setup_.optimizer());
@@ -90,8 +91,9 @@ void Trainer::allocate() {
 }
 
 ExitCode Trainer::run(const std::filesystem::path& run_dir, bool resume) {
+    if (comm_.is_root()) check_run_folder(run_dir, resume);
     run_dir_ = run_dir;
-    log_ = std::make_unique<RunLog>(run_dir, config_, comm_.is_root());
+    log_ = std::make_unique<RunLog>(run_dir, config_, ctx_, comm_.is_root());
     checkpoints_ = std::make_unique<RunCheckpoints>(run_dir / "checkpoints", config_);
     allocate();
     start_or_resume(resume);
@@ -107,11 +109,11 @@ void Trainer::start_or_resume(bool resume) {
              state_.step);
     if (!restored) setup_.params().initialise(ctx_, config_.train.seed);
     comm_.barrier();  // every rank has looked at the folder before the first one writes to it
-    if (comm_.is_root()) open_run(resume, restored);
-    const MemoryInfo memory = memory_info(ctx_);
-    log_->start(state_,
-                {setup_.model(), device_name(ctx_), comm_.size(), restored, comm_.size() * peak_flops_per_s_,
-                 static_cast<double>(memory.total_bytes - memory.free_bytes) / (1 << 30)});
+    if (comm_.is_root()) {
+        open_run(restored);
+        log_->start(state_, {setup_.model(), comm_.size(), restored, comm_.size() * peak_flops_per_s_,
+                             planned_bytes_});
+    }
 
     const int64_t micro_batch = config_.train.micro_batch, ranks = comm_.size(), rank = comm_.rank();
     const int64_t per_rank = config_.train.global_batch / ranks;
@@ -121,10 +123,9 @@ void Trainer::start_or_resume(bool resume) {
     batches_ = std::make_unique<BatchStream>(read, state_.step * per_rank, setup_.model().shape());
 }
 
-void Trainer::open_run(bool resume, bool restored) {
+void Trainer::open_run(bool restored) {
     // A resumed run without a checkpoint begins again: what it logged belongs to no step of it.
     const int64_t step = restored ? state_.step : -1;
-    if (!resume) check_unused(run_dir_);
     for (const std::string& difference :
          describe_run(run_dir_, config_, describe_environment(ctx_, comm_.size()), restored))
         log_->message("resumed in a different environment; results may not be bit-identical: " + difference);
@@ -182,7 +183,12 @@ ExitCode Trainer::train() {
 ExitCode Trainer::finish(const std::string& status, ExitCode code) {
     if (monitor_) log_->spectra(monitor_->drain());
     log_->checkpoint(checkpoints_->drain());
-    log_->end(state_, status);
+    std::string reason;
+    if (code == ExitCode::kRequeue && comm_.is_root()) {
+        reason = stop_reason(run_dir_);
+        if (reason.empty()) reason = "a request to another rank";
+    }
+    log_->end(state_, status, reason);
     return code;
 }
 

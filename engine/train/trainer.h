@@ -41,7 +41,7 @@ class Trainer {
     void allocate();
     void start_or_resume(bool resume);
     /// Rank 0: makes the run folder, or takes up the one of a resumed run.
-    void open_run(bool resume, bool restored);
+    void open_run(bool restored);
     ExitCode train();
     TrainStep::Result train_step(double lr);
     void handle_nonfinite(const TrainStep::Result& result);
@@ -69,6 +69,7 @@ class Trainer {
     TrainingSetup setup_;
     TrainState state_;
     double peak_flops_per_s_ = 0;
+    int64_t planned_bytes_ = 0;
 
     std::filesystem::path run_dir_;
     std::unique_ptr<RunLog> log_;
