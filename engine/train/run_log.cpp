@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/io/json_text.h"
+#include "engine/model/variants.h"
 #include "engine/train/stop_request.h"
 #include "kernels/base/device_info.h"
 
@@ -112,7 +113,7 @@ void RunLog::start(const TrainState& state, const Start& start) {
     write_timed({{"event", "start"},
                  {"step", state.step},
                  {"resumed", start.resumed},
-                 {"variant", config_.attention.variant},
+                 {"variant", variant_of(config_).name},
                  {"recompute", name_of(start.model.recompute())},
                  {"parameters", size.parameters},
                  {"flops_per_token", size.flops_per_token},

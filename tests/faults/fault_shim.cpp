@@ -1,18 +1,17 @@
-// A library that tests preload into a program (LD_PRELOAD) to make one of its file operations fail, or to
-// fill the disk.
+// Tests preload this library into the program (LD_PRELOAD). It makes a file operation fail or fills the disk.
 //
-//     PASTUR_FAULT_UNDER  absolute folder; operations on files elsewhere are not counted and not changed
-//     PASTUR_FAULT_AT     the operation that fails, counted from 1
-//     PASTUR_FAULT_KIND   eio: this operation fails with EIO; later ones succeed
-//                         full: this operation and all later ones that need space fail with ENOSPC; if the
-//                         first is a write, half of its bytes are written, as on a disk that fills up
+//     PASTUR_FAULT_UNDER  absolute folder: operations on files elsewhere are neither counted nor changed
+//     PASTUR_FAULT_AT     number of the operation that fails, counted from 1
+//     PASTUR_FAULT_KIND   eio: this operation fails with EIO, later ones work
+//                         full: this operation and all later ones that take space fail with ENOSPC. If the
+//                         first of them is a write, it writes half of its bytes, as on a disk that fills up
 //                         nothing: this write and all later ones write no byte and set no error
-//                         stop: from this operation on a file STOP exists; only checks for it are counted
-//     PASTUR_FAULT_LOG    file that receives "<operation> <path>" when the fault occurs
+//                         stop: from this operation on, a file STOP exists; only checks for STOP are counted
+//     PASTUR_FAULT_LOG    file to which "<operation> <path>" is appended when the fault happens
 //
-// Counted under eio: open (also fopen and openat), read, write, pwrite, fsync, rename, mkdir, and close of a
-// file that was written after its last fsync, because no other close can lose data. Counted under full: open
-// that may create a file, write, pwrite, mkdir. Counted under nothing: write, pwrite.
+// eio counts open (also fopen and openat), read, write, pwrite, fsync, rename, mkdir, and close of a file
+// that was written since its last fsync, because no other close can lose data. full counts open that may
+// create a file, write, pwrite and mkdir. nothing counts write and pwrite.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -43,7 +42,7 @@ struct Plan {
     long at = 0;
     bool full = false, nothing = false, stop = false;
 };
-/// Never destroyed, because files are also closed while the program exits.
+/// The settings. They are never destroyed, because files are still closed while the program exits.
 const Plan& plan() {
     static const Plan* const kPlan = [] {
         const auto text = [](const char* name) {
@@ -78,8 +77,7 @@ std::string absolute(int folder, const char* path) {
     return parent + "/" + path;
 }
 
-/// State of each descriptor: its file is outside the folder, or has no writes after its last fsync, or has
-/// some.
+/// State of a descriptor: its file is outside the folder, or has no unsynced writes, or has unsynced writes.
 enum Kind : char { kElsewhere, kClean, kDirty };
 std::array<std::atomic<char>, 4096> kinds;
 
@@ -95,7 +93,7 @@ void set_kind(int descriptor, Kind kind) {
 
 std::atomic<long> operations{0};
 
-/// Counts an operation and returns its number. The operation of the fault is logged.
+/// Counts an operation and returns its number; logs the operation that is to fail.
 long count(const char* operation, const std::string& path) {
     const long number = ++operations;
     if (number == plan().at) {
@@ -107,7 +105,7 @@ long count(const char* operation, const std::string& path) {
     return number;
 }
 
-/// Counts an operation and returns whether it must fail. Sets errno.
+/// Counts an operation. Returns whether it is to fail, and sets errno.
 bool fails(const char* operation, const std::string& path, bool takes_space) {
     if (plan().at <= 0 || plan().stop || plan().nothing || (plan().full && !takes_space)) return false;
     const long number = count(operation, path);
@@ -128,7 +126,7 @@ int open_or_fail(const std::string& path, int flags, Call call) {
     return descriptor;
 }
 
-/// Runs a write, or fails it. The first write to a full disk writes half of its bytes.
+/// Writes, or fails as planned: returns -1 or, for the first write on a full disk, writes half of the bytes.
 template <typename Call>
 ssize_t write_or_fail(int descriptor, size_t bytes, Call call) {
     if (kind_of(descriptor) == kElsewhere) return call(bytes);

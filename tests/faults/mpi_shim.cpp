@@ -1,4 +1,5 @@
-// Preloaded into a program (LD_PRELOAD) by tests: with PASTUR_FAULT_MPI_THREADS set, MPI grants no support for threads.
+// Tests preload this library into a program (LD_PRELOAD). If PASTUR_FAULT_MPI_THREADS is set, MPI grants no
+// support for threads.
 #include <dlfcn.h>
 
 #include <cstdlib>

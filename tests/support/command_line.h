@@ -1,5 +1,5 @@
 #pragma once
-// The command line as scripts see it: the built binary, its lines and its exit code.
+// Runs the built program as scripts do and returns its output and exit code.
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
@@ -26,11 +26,11 @@ class CommandLine : public testing::Test {
     explicit CommandLine(const fs::path& parent = fs::temp_directory_path()) : folder_(parent) {}
     static fs::path binary() { return fs::read_symlink("/proc/self/exe").parent_path() / "pastur"; }
 
-    /// Runs `pastur <arguments>` in the test's folder, through a shell. environment: "NAME=value ..."
+    /// Runs `pastur <arguments>` in the test's folder through a shell. environment: "NAME=value ..."
     Result run(const std::string& arguments, const std::string& environment = "") const {
         return shell(environment + " '" + binary().string() + "' " + arguments);
     }
-    /// Runs a command of the shell in the test's folder.
+    /// Runs a shell command in the test's folder.
     Result shell(const std::string& line) const {
         const std::string command = "cd '" + folder_.path().string() + "' && " + line;
         const int status =
@@ -41,7 +41,7 @@ class CommandLine : public testing::Test {
     std::string file(const std::string& name) const { return (folder_.path() / name).string(); }
     void write(const std::string& name, const std::string& text) const { std::ofstream(file(name)) << text; }
 
-    /// The command fails with this code and exactly one line on stderr, which holds each of `parts`.
+    /// Expects the command to fail with this code and one line on stderr that contains all `parts`.
     void expect_failure(const std::string& arguments, int code,
                         std::initializer_list<std::string> parts) const {
         SCOPED_TRACE("pastur " + arguments);

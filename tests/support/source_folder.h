@@ -1,5 +1,5 @@
 #pragma once
-// The repository as the tests read it: recipes, scripts, golden files.
+// Paths of the repository's files that tests read: recipes, scripts and golden files.
 #include <cstdlib>
 #include <filesystem>
 #include <string>

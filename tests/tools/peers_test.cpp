@@ -1,5 +1,4 @@
-// tools/peers/ratio.py: Pastur next to its peers, from files that they wrote. The peers themselves need
-// PyTorch.
+// tools/peers/ratio.py, on files in the format of Pastur and its peers. Running the peers would need PyTorch.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -15,9 +14,10 @@ namespace {
 class PeerRatio : public testing::Test {
   protected:
     void SetUp() override {
-        if (std::system("python3 -c 'import json' > /dev/null 2>&1") != 0) GTEST_SKIP() << "no Python here";
+        if (std::system("python3 -c 'import json' > /dev/null 2>&1") != 0)
+            GTEST_SKIP() << "Python is not installed";
     }
-    /// What ratio.py prints of these files: of the peer's JSON lines, then of Pastur's.
+    /// Returns the output of ratio.py for a peer's JSON lines and Pastur's bench files.
     std::string ratio(const std::string& peer, const std::vector<std::string>& benches) {
         const auto file = [&](const std::string& name) { return (folder_.path() / name).string(); };
         test::write_bytes(file("peer.jsonl"), peer);
@@ -62,7 +62,7 @@ TEST_F(PeerRatio, OfAttentionTakesTheFastestBackendSustainedAndRested) {
         R"({"name":"attention forward","shape":"S","ms":2,"tflops":300,"rested_ms":1.6}]})";
     const std::string out = ratio(peer, {bench});
     EXPECT_EQ(out.find("rmsnorm"), std::string::npos) << out;
-    EXPECT_EQ(out.find("det."), std::string::npos) << "a backend that never worked: " << out;
+    EXPECT_EQ(out.find("det."), std::string::npos) << "a backend that always failed has a column: " << out;
     EXPECT_NE(out.find("300.0 / 375.0     150.0 / 200.0     120.0 / 300.0    2.00    1.25"),
               std::string::npos)
         << out;

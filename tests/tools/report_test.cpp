@@ -5,8 +5,8 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "diag/product_sum_law.h"
 #include "diag/product_law.h"
+#include "diag/product_sum_law.h"
 #include "tests/support/command_line.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/sample_run.h"

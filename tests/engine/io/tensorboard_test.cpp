@@ -7,8 +7,8 @@
 #include <cstring>
 #include <map>
 
-#include "engine/spectra/spectral_scalars.h"
 #include "data/files.h"
+#include "engine/spectra/spectral_scalars.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_folder.h"
 
