@@ -4,9 +4,9 @@
 #include <cmath>
 #include <functional>
 
+#include "engine/bench/core_operands.h"
 #include "engine/config/nearest_name.h"
 #include "engine/model/lm_head.h"
-#include "engine/model/measure.h"
 #include "engine/model/mlp.h"
 #include "engine/model/model.h"
 #include "engine/model/variants.h"
@@ -34,10 +34,6 @@ constexpr int64_t kMostParameters = int64_t{1} << 27;
 using Call = std::function<void()>;
 /// Makes one set of inputs in the pool and gives what works on it.
 using MakeCall = std::function<Call(TensorPool&)>;
-
-struct CoreShape {
-    int64_t batch, heads, time, content, rotary, v;
-};
 
 class OpBencher {
   public:
@@ -352,47 +348,6 @@ void OpBencher::attention() {
         shapes.insert(shapes.end(),
                       {{2, 4, 256, 64, 0, 64}, {1, 2, 1024, 64, 0, 64}, {1, 2, 256, 128, 64, 128}});
     for (const CoreShape& shape : shapes) attention_core(shape);
-}
-
-/// Operands as the model keeps them: queries, keys and values side by side in one row of a token, or with a
-/// shared rotary key the queries, [keys | values] and that key.
-struct CoreTensors {
-    AttentionInputs in;
-    Tensor out, lse;
-    AttentionGrads grads;
-    Tensor rotary_q, rotary_k;  ///< what of the inputs is rotated
-};
-
-CoreTensors core_tensors(TensorPool& pool, DType dtype, const CoreShape& s) {
-    const int64_t rows = s.batch * s.time, qk = s.content + s.rotary;
-    const auto take = [&](bool random) {
-        const Shape q_shape = {rows, s.heads * qk}, kv_shape = {rows, s.heads * (s.content + s.v)};
-        const auto make = [&](const Shape& shape) {
-            return random ? pool.normal(dtype, shape) : pool.empty(dtype, shape);
-        };
-        const auto view = [&](Tensor x, int64_t begin, int64_t width) {
-            return x.slice(1, begin, s.heads * width)
-                .unflatten(0, s.batch, s.time)
-                .unflatten(2, s.heads, width);
-        };
-        struct {
-            Tensor q, k, k_shared, v;
-        } t;
-        const Tensor packed = make(s.rotary ? q_shape : Shape{rows, s.heads * (2 * s.content + s.v)});
-        const Tensor kv = s.rotary ? make(kv_shape) : packed.slice(1, s.heads * qk, kv_shape[1]);
-        t.q = view(packed, 0, qk);
-        t.k = view(kv, 0, s.content);
-        t.v = view(kv, s.heads * s.content, s.v);
-        if (s.rotary) t.k_shared = make({s.batch, s.time, s.rotary});
-        return t;
-    };
-    const auto inputs = take(true), grads = take(false);
-    return {{inputs.q, inputs.k, inputs.k_shared, inputs.v, 1.0f / std::sqrt(static_cast<float>(qk))},
-            pool.empty(dtype, {s.batch, s.time, s.heads, s.v}),
-            pool.empty(DType::kF32, {s.batch, s.heads, s.time}),
-            {grads.q, grads.k, grads.k_shared, grads.v},
-            s.rotary ? inputs.q.slice(3, s.content, s.rotary) : inputs.q,
-            s.rotary ? inputs.k_shared.unflatten(2, 1, s.rotary) : inputs.k};
 }
 
 void OpBencher::attention_core(const CoreShape& s) {

@@ -1,6 +1,6 @@
 #include "engine/train/run_checkpoints.h"
 
-#include "engine/train/checkpoint.h"
+#include "engine/train/checkpoint/checkpoint.h"
 
 namespace pastur {
 

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "engine/ranks/comm.h"
-#include "engine/train/checkpoint_writer.h"
+#include "engine/train/checkpoint/checkpoint_writer.h"
 #include "engine/train/training_setup.h"
 
 namespace pastur {

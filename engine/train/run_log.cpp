@@ -4,6 +4,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "data/files.h"
 #include "engine/io/json_text.h"
 #include "engine/model/variants.h"
 #include "engine/train/stop_request.h"
@@ -59,6 +60,7 @@ void RunLog::open(int64_t step) {
     if (!is_root_) return;
     truncate_after(metrics_path(), step);
     std::ifstream kept(metrics_path(), std::ios::binary);
+    if (!kept.is_open() && path_exists(metrics_path())) fail_io("cannot open", metrics_path().string());
     for (std::string line; std::getline(kept, line);)
         if (const nlohmann::json event = parse_json(line); event.is_object()) recall(event);
     if (kept.bad()) fail_io("cannot read", metrics_path().string());
@@ -109,7 +111,7 @@ void RunLog::start(const TrainState& state, const Start& start) {
     flops_per_token_ = size.flops_per_token;
     peak_flops_per_s_ = start.peak_flops_per_s;
     if (stop_requested(folder_) && !stop_reason(folder_).empty())
-        message(fmt::format("this run stops after its next step: {} requests it", stop_reason(folder_)));
+        message(fmt::format("this run will stop: {} requests it", stop_reason(folder_)));
     write_timed({{"event", "start"},
                  {"step", state.step},
                  {"resumed", start.resumed},

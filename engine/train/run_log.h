@@ -10,11 +10,11 @@
 #include "engine/io/logger.h"
 #include "engine/io/tensorboard.h"
 #include "engine/spectra/monitor.h"
-#include "engine/train/checkpoint_writer.h"
+#include "engine/train/checkpoint/checkpoint_writer.h"
+#include "engine/train/checkpoint/train_state.h"
 #include "engine/train/evaluate.h"
 #include "engine/train/gpu_telemetry.h"
 #include "engine/train/step_clock.h"
-#include "engine/train/train_state.h"
 #include "engine/train/train_step.h"
 
 namespace pastur {

@@ -7,8 +7,8 @@
 #include "data/loader.h"
 #include "engine/model/batch.h"
 #include "engine/ranks/comm.h"
+#include "engine/train/checkpoint/train_state.h"
 #include "engine/train/step_clock.h"
-#include "engine/train/train_state.h"
 #include "engine/train/train_step.h"
 #include "engine/train/training_setup.h"
 

@@ -1,7 +1,7 @@
 #include "engine/train/training_setup.h"
 
 #include "engine/spectra/monitor.h"
-#include "engine/train/checkpoint_image.h"
+#include "engine/train/checkpoint/checkpoint_image.h"
 #include "engine/train/gradient_sync.h"
 
 namespace pastur {

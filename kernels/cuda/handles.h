@@ -33,7 +33,7 @@ struct CudaHandles {
     cublasLtHandle_t blas = nullptr;
     // Scratch of kernels, used on `stream` only, so one kernel at a time writes it.
     Buffer blas_workspace;
-    Buffer tile_counter;   ///< of kernels/cuda/attention/wgmma_streaming_forward.cuh
+    Buffer tile_counter;   ///< of kernels/cuda/attention/wgmma/streaming_forward.cuh
     Buffer column_maxima;  ///< of kernels/cuda/fp8_columns.cu
     std::unique_ptr<MatmulPlans> matmul_plans;
     std::unique_ptr<UploadStage> upload_stage;

@@ -2,7 +2,7 @@
 // Checkpoint files of a model under test, written at once.
 #include <filesystem>
 
-#include "engine/train/checkpoint.h"
+#include "engine/train/checkpoint/checkpoint.h"
 
 namespace pastur::test {
 

@@ -4,8 +4,8 @@
 #include <nlohmann/json.hpp>
 
 #include "data/shard.h"
-#include "engine/train/checkpoint.h"
-#include "engine/train/checkpoint_store.h"
+#include "engine/train/checkpoint/checkpoint.h"
+#include "engine/train/checkpoint/checkpoint_store.h"
 #include "engine/train/evaluate.h"
 #include "engine/train/training_setup.h"
 #include "tools/pastur/commands.h"

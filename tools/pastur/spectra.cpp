@@ -12,7 +12,7 @@
 #include "engine/model/variants.h"
 #include "engine/spectra/calibration.h"
 #include "engine/spectra/spectra_files.h"
-#include "engine/train/model_folder.h"
+#include "engine/train/checkpoint/model_folder.h"
 #include "tools/pastur/commands.h"
 #include "tools/pastur/data_progress.h"
 #include "tools/pastur/overrides.h"

@@ -5,8 +5,8 @@
 #include "engine/io/safetensors.h"
 #include "engine/model/model.h"
 #include "engine/model/variants.h"
-#include "engine/train/checkpoint.h"
-#include "engine/train/checkpoint_store.h"
+#include "engine/train/checkpoint/checkpoint.h"
+#include "engine/train/checkpoint/checkpoint_store.h"
 #include "tools/pastur/commands.h"
 
 namespace pastur {

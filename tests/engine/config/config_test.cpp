@@ -4,9 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
-#include <random>
 
-#include "engine/config/nearest_name.h"
 #include "engine/model/recipe.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_folder.h"
@@ -394,53 +392,6 @@ TEST(Config, LoadsFromAFile) {
     expect_error(ExitCode::kMissingInput, {folder.path() / "no.toml"},
                  [&] { load_config(folder.path() / "no.toml", {}); });
     expect_error(ExitCode::kUsage, {"is a folder"}, [&] { load_config(folder.path(), {}); });
-}
-
-// A fixed set of damaged recipes: each is read or refused, and what is read can be written.
-TEST(ConfigProperty, AnyMutationIsReadOrRefused) {
-    std::string whole = to_toml(parse(variant("mla-decoupled"), {{"data.dir", "d"}}));
-    const std::string alphabet = "\"'[]{}=.,#\\\n\t -+_019aeEftx\xff\x80\xc3";
-    std::mt19937 random(20);
-    const auto below = [&](size_t n) { return std::uniform_int_distribution<size_t>(0, n - 1)(random); };
-    int read = 0, refused = 0;
-    for (int trial = 0; trial < 800; ++trial) {
-        std::string text = whole;
-        for (size_t edits = 1 + below(3); edits > 0; --edits) {
-            const size_t at = below(text.size()), length = below(std::min<size_t>(12, text.size() - at) + 1);
-            switch (below(4)) {
-                case 0:
-                    text[at] = alphabet[below(alphabet.size())];
-                    break;
-                case 1:
-                    text.erase(at, length);
-                    break;
-                case 2:
-                    text.insert(at, text.substr(below(text.size()), length));
-                    break;
-                default:
-                    text.insert(at, 1, alphabet[below(alphabet.size())]);
-            }
-        }
-        try {
-            const Config c = parse(text);
-            EXPECT_TRUE(parse(to_toml(c)) == c) << text;
-            ++read;
-        } catch (const Error& error) {
-            EXPECT_EQ(error.code(), ExitCode::kUsage) << error.what();
-            ++refused;
-        }
-    }
-    EXPECT_GT(read, 20);
-    EXPECT_GT(refused, 200);
-}
-
-TEST(NearestName, CountsEdits) {
-    EXPECT_EQ(edit_distance("", "abc"), 3);
-    EXPECT_EQ(edit_distance("trian", "train"), 1);  // neighbours swapped
-    EXPECT_EQ(edit_distance("kitten", "sitting"), 3);
-    EXPECT_EQ(edit_distance("LR", "lr"), 0);
-    EXPECT_EQ(nearest_name("step", {"lr", "steps", "stops"}), "steps");
-    EXPECT_EQ(nearest_name("x", {}), "");
 }
 
 }  // namespace

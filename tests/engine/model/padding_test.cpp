@@ -1,7 +1,7 @@
 // Weights that are stored with padding: the padding stays zero and is visible to GEMMs only.
 #include <gtest/gtest.h>
 
-#include "engine/train/checkpoint.h"
+#include "engine/train/checkpoint/checkpoint.h"
 #include "engine/train/optimizer.h"
 #include "kernels/fill.h"
 #include "kernels/reduce.h"

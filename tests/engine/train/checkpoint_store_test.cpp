@@ -1,5 +1,5 @@
 // Checkpoints: complete or absent, verified, and never lost to a crash or a damaged disk.
-#include "engine/train/checkpoint_store.h"
+#include "engine/train/checkpoint/checkpoint_store.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>

@@ -1,11 +1,11 @@
 // Checkpoints written beside training: what is in them is what training had when they were asked for.
-#include "engine/train/checkpoint_writer.h"
+#include "engine/train/checkpoint/checkpoint_writer.h"
 
 #include <fstream>
 #include <thread>
 
 #include "data/files.h"
-#include "engine/train/checkpoint.h"
+#include "engine/train/checkpoint/checkpoint.h"
 #include "tests/support/checkpoint_files.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/model_harness.h"

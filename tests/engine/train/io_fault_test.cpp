@@ -5,7 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "engine/train/checkpoint_store.h"
+#include "engine/train/checkpoint/checkpoint_store.h"
 #include "tests/support/training_line.h"
 
 namespace pastur {

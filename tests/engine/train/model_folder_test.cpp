@@ -1,6 +1,6 @@
 // Models of others: Hugging Face folders of both shapes, in every dtype, whole and in shards; and what may be
 // wrong with them.
-#include "engine/train/model_folder.h"
+#include "engine/train/checkpoint/model_folder.h"
 
 #include <cmath>
 #include <cstring>

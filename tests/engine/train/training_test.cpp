@@ -8,8 +8,7 @@
 #include "engine/model/recipe.h"
 #include "engine/model/variants.h"
 #include "engine/ranks/comm.h"
-#include "engine/spectra/qk_factors.h"
-#include "engine/train/checkpoint.h"
+#include "engine/train/checkpoint/checkpoint.h"
 #include "engine/train/trainer.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/model_harness.h"
@@ -189,10 +188,11 @@ TEST_P(Training, ResumeKeepsSpectraAndEvents) {
 
 TEST_P(Training, SpectraThatCannotBeWrittenEndTheRun) {
     Config config = watched(1);
-    // A file where the folder should be.
+    // A run without a checkpoint begins again. It finds a file where its folder of spectra should be.
     fs::create_directories(folder_.path() / "run");
+    std::ofstream(folder_.path() / "run" / "metrics.jsonl");
     std::ofstream(folder_.path() / "run" / "spectra").put('x');
-    expect_error(ExitCode::kIo, {"spectra"}, [&] { train(config, "run"); });
+    expect_error(ExitCode::kIo, {"spectra"}, [&] { train(config, "run", true); });
 }
 
 TEST_P(Training, TwoRunsGiveTheSameBits) {

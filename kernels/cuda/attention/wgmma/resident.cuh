@@ -3,7 +3,7 @@
 #include "kernels/cuda/attention/resident.cuh"
 #include "kernels/cuda/attention/ring.cuh"
 #include "kernels/cuda/attention/tensor_maps.cuh"
-#include "kernels/cuda/attention/wgmma_tiles.cuh"
+#include "kernels/cuda/attention/wgmma/tiles.cuh"
 
 namespace pastur::attention::wgmma_resident {
 

@@ -1,4 +1,4 @@
-#include "engine/train/checkpoint_store.h"
+#include "engine/train/checkpoint/checkpoint_store.h"
 
 #include <fmt/format.h>
 

@@ -2,7 +2,7 @@
 // The consumer warpgroups of wgmma_streaming_backward.cu, and what they compute for queries between two key
 // tiles: row_stats, and dq from its sums.
 #include "kernels/cuda/attention/rotation.cuh"
-#include "kernels/cuda/attention/wgmma_streaming_backward.cuh"
+#include "kernels/cuda/attention/wgmma/streaming_backward.cuh"
 
 namespace pastur::attention::wgmma_streaming {
 

@@ -6,7 +6,7 @@
 // registers as operands of dv += P^T dout and dk += dS^T q, and dS^T also goes to shared memory. Then the
 // first warpgroup sums dq of queries 3 and 0, the second of 2 and 1, over all keys in order. Blocks that are
 // free are filled for the next head at once; only k and dS^T are needed to the end.
-#include "kernels/cuda/attention/wgmma_resident_backward.cuh"
+#include "kernels/cuda/attention/wgmma/resident_backward.cuh"
 
 #include "kernels/cuda/attention/paths.h"
 #include "kernels/cuda/attention/rotation.cuh"

@@ -2,7 +2,7 @@
 // Work division and copies that both passes of mma-resident share. A warp owns 16 tokens of a head.
 #include <algorithm>
 
-#include "kernels/cuda/attention/mma_tiles.cuh"
+#include "kernels/cuda/attention/mma/tiles.cuh"
 #include "kernels/cuda/attention/resident.cuh"
 #include "kernels/cuda/launch.cuh"
 

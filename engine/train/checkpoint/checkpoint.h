@@ -4,8 +4,8 @@
 // (counters, data fingerprint).
 #include <filesystem>
 
-#include "engine/train/checkpoint_image.h"
-#include "engine/train/train_state.h"
+#include "engine/train/checkpoint/checkpoint_image.h"
+#include "engine/train/checkpoint/train_state.h"
 
 namespace pastur {
 

@@ -5,7 +5,7 @@
 #include "kernels/cuda/attention/ring.cuh"
 #include "kernels/cuda/attention/tensor_maps.cuh"
 #include "kernels/cuda/attention/tile_order.h"
-#include "kernels/cuda/attention/wgmma_tiles.cuh"
+#include "kernels/cuda/attention/wgmma/tiles.cuh"
 #include "kernels/cuda/launch.cuh"
 
 namespace pastur::attention::wgmma_streaming {

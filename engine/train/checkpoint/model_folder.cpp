@@ -1,4 +1,4 @@
-#include "engine/train/model_folder.h"
+#include "engine/train/checkpoint/model_folder.h"
 
 #include <fmt/ranges.h>
 
@@ -11,8 +11,8 @@
 #include "engine/io/json_text.h"
 #include "engine/model/model.h"
 #include "engine/model/variants.h"
-#include "engine/train/checkpoint.h"
-#include "engine/train/checkpoint_store.h"
+#include "engine/train/checkpoint/checkpoint.h"
+#include "engine/train/checkpoint/checkpoint_store.h"
 
 namespace pastur {
 namespace fs = std::filesystem;

@@ -6,9 +6,9 @@
 #include <memory>
 #include <optional>
 
-#include "engine/train/checkpoint_image.h"
-#include "engine/train/checkpoint_store.h"
-#include "engine/train/train_state.h"
+#include "engine/train/checkpoint/checkpoint_image.h"
+#include "engine/train/checkpoint/checkpoint_store.h"
+#include "engine/train/checkpoint/train_state.h"
 
 namespace pastur {
 

@@ -1,7 +1,7 @@
 // Causal attention forward with mma.sync for up to 256 tokens, the keys and values of a whole (sequence,
 // head) on chip.
-#include "kernels/cuda/attention/mma_queries.cuh"
-#include "kernels/cuda/attention/mma_resident.cuh"
+#include "kernels/cuda/attention/mma/queries.cuh"
+#include "kernels/cuda/attention/mma/resident.cuh"
 #include "kernels/cuda/attention/paths.h"
 
 namespace pastur::attention::mma_resident {

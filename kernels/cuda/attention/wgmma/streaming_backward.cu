@@ -1,8 +1,8 @@
 // Causal attention backward on Hopper, described in wgmma_streaming_backward.cuh: the kernel and its launch.
 #include "kernels/cuda/attention/paths.h"
-#include "kernels/cuda/attention/wgmma_streaming.cuh"
-#include "kernels/cuda/attention/wgmma_streaming_backward_copies.cuh"
-#include "kernels/cuda/attention/wgmma_streaming_backward_keys.cuh"
+#include "kernels/cuda/attention/wgmma/streaming.cuh"
+#include "kernels/cuda/attention/wgmma/streaming_backward_copies.cuh"
+#include "kernels/cuda/attention/wgmma/streaming_backward_keys.cuh"
 #include "kernels/cuda/launch.cuh"
 
 namespace pastur::attention::wgmma_streaming {

@@ -1,8 +1,8 @@
-#include "engine/train/checkpoint_image.h"
+#include "engine/train/checkpoint/checkpoint_image.h"
 
 #include <algorithm>
 
-#include "engine/train/optimizer_files.h"
+#include "engine/train/checkpoint/optimizer_files.h"
 
 namespace pastur {
 namespace {

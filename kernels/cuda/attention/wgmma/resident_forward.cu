@@ -1,6 +1,6 @@
 // Causal attention forward for up to 256 tokens on Hopper: wgmma over whole heads that TMA copies to shared
 // memory.
-#include "kernels/cuda/attention/wgmma_resident_forward.cuh"
+#include "kernels/cuda/attention/wgmma/resident_forward.cuh"
 
 #include "kernels/cuda/attention/masks.cuh"
 #include "kernels/cuda/attention/paths.h"

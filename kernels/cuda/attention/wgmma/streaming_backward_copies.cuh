@@ -1,6 +1,6 @@
 #pragma once
 // The producer warpgroup of wgmma_streaming_backward.cu: one thread fills the ring, three send pieces of dq.
-#include "kernels/cuda/attention/wgmma_streaming_backward.cuh"
+#include "kernels/cuda/attention/wgmma/streaming_backward.cuh"
 
 namespace pastur::attention::wgmma_streaming {
 

@@ -1,7 +1,7 @@
 #pragma once
 // Shared memory of wgmma_resident_backward.cu, and the warps of its producer warpgroup, which copy rows and
 // prepare row statistics.
-#include "kernels/cuda/attention/wgmma_resident.cuh"
+#include "kernels/cuda/attention/wgmma/resident.cuh"
 
 namespace pastur::attention::wgmma_resident {
 

@@ -1,4 +1,4 @@
-#include "engine/train/optimizer_files.h"
+#include "engine/train/checkpoint/optimizer_files.h"
 
 #include <algorithm>
 #include <charconv>

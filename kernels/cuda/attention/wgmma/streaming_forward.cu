@@ -1,12 +1,12 @@
 // Causal attention forward on Hopper: a producer thread fills a ring of key and value tiles by TMA, and
 // consumer warpgroups multiply by wgmma. CTAs are persistent: while a tile's last GEMMs and its output are
 // under way, the producer already fetches the next tile's rows.
-#include "kernels/cuda/attention/wgmma_streaming_forward.cuh"
+#include "kernels/cuda/attention/wgmma/streaming_forward.cuh"
 
 #include "kernels/cuda/attention/masks.cuh"
 #include "kernels/cuda/attention/paths.h"
 #include "kernels/cuda/attention/softmax.cuh"
-#include "kernels/cuda/attention/wgmma_streaming.cuh"
+#include "kernels/cuda/attention/wgmma/streaming.cuh"
 
 namespace pastur::attention::wgmma_streaming {
 namespace {

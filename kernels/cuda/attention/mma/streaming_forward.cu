@@ -1,7 +1,7 @@
 // Causal attention forward with mma.sync, for sm_80 and later.
 #include "kernels/cuda/attention/cta_position.cuh"
-#include "kernels/cuda/attention/mma_queries.cuh"
-#include "kernels/cuda/attention/mma_streaming.cuh"
+#include "kernels/cuda/attention/mma/queries.cuh"
+#include "kernels/cuda/attention/mma/streaming.cuh"
 #include "kernels/cuda/attention/paths.h"
 
 namespace pastur::attention::mma_streaming {

@@ -1,10 +1,10 @@
-#include "engine/train/checkpoint_writer.h"
+#include "engine/train/checkpoint/checkpoint_writer.h"
 
 #include <thread>
 
 #include "data/files.h"
-#include "engine/train/checkpoint.h"
-#include "engine/train/optimizer_files.h"
+#include "engine/train/checkpoint/checkpoint.h"
+#include "engine/train/checkpoint/optimizer_files.h"
 
 namespace pastur {
 namespace {

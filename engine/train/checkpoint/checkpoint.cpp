@@ -1,4 +1,4 @@
-#include "engine/train/checkpoint.h"
+#include "engine/train/checkpoint/checkpoint.h"
 
 #include <nlohmann/json.hpp>
 
@@ -6,7 +6,7 @@
 #include "data/output.h"
 #include "engine/io/safetensors.h"
 #include "engine/model/recipe.h"
-#include "engine/train/optimizer_files.h"
+#include "engine/train/checkpoint/optimizer_files.h"
 
 namespace pastur {
 namespace {

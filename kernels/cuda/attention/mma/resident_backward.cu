@@ -7,7 +7,7 @@
 // Unlike mma_streaming_backward.cu this computes S and dP once instead of twice and reads every input from
 // memory once. The price is shared memory: q, dout, two generations of k, and the lower triangle of dS, 214
 // KB for 256 tokens.
-#include "kernels/cuda/attention/mma_resident.cuh"
+#include "kernels/cuda/attention/mma/resident.cuh"
 #include "kernels/cuda/attention/paths.h"
 #include "kernels/cuda/attention/rotation.cuh"
 #include "kernels/cuda/attention/score_gradients.cuh"

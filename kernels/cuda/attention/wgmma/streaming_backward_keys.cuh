@@ -1,7 +1,7 @@
 #pragma once
 // What the consumer warpgroups of wgmma_streaming_backward.cu compute for a key tile.
 #include "kernels/cuda/attention/score_gradients.cuh"
-#include "kernels/cuda/attention/wgmma_streaming_backward_queries.cuh"
+#include "kernels/cuda/attention/wgmma/streaming_backward_queries.cuh"
 
 namespace pastur::attention::wgmma_streaming {
 

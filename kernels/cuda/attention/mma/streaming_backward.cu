@@ -10,8 +10,8 @@
 #include <algorithm>
 
 #include "kernels/cuda/attention/cta_position.cuh"
-#include "kernels/cuda/attention/mma_streaming.cuh"
-#include "kernels/cuda/attention/mma_tiles.cuh"
+#include "kernels/cuda/attention/mma/streaming.cuh"
+#include "kernels/cuda/attention/mma/tiles.cuh"
 #include "kernels/cuda/attention/paths.h"
 #include "kernels/cuda/attention/score_gradients.cuh"
 

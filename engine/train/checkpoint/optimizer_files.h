@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "engine/train/checkpoint_image.h"
+#include "engine/train/checkpoint/checkpoint_image.h"
 
 namespace pastur {
 

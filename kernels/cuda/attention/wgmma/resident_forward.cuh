@@ -1,6 +1,6 @@
 #pragma once
 // Shared memory of wgmma_resident_forward.cu, and the warps of its producer warpgroup, which copy and rotate.
-#include "kernels/cuda/attention/wgmma_resident.cuh"
+#include "kernels/cuda/attention/wgmma/resident.cuh"
 
 namespace pastur::attention::wgmma_resident {
 
