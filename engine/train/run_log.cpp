@@ -56,14 +56,18 @@ RunLog::RunLog(const std::filesystem::path& folder, const Config& config, Contex
       gpu_(is_root ? pci_bus_id(ctx) : ""),
       progress_(is_root ? &Console::out() : nullptr, config.train.steps) {}
 
-void RunLog::open(int64_t step) {
-    if (!is_root_) return;
-    truncate_after(metrics_path(), step);
+void RunLog::recall_events() {
     std::ifstream kept(metrics_path(), std::ios::binary);
-    if (!kept.is_open() && path_exists(metrics_path())) fail_io("cannot open", metrics_path().string());
+    if (!kept.is_open()) fail_io("cannot open", metrics_path().string());
     for (std::string line; std::getline(kept, line);)
         if (const nlohmann::json event = parse_json(line); event.is_object()) recall(event);
     if (kept.bad()) fail_io("cannot read", metrics_path().string());
+}
+
+void RunLog::open(int64_t step) {
+    if (!is_root_) return;
+    truncate_after(metrics_path(), step);
+    if (path_exists(metrics_path())) recall_events();
     metrics_ = std::make_unique<MetricsLog>(metrics_path());
     if (config_.run.tensorboard) tensorboard_ = std::make_unique<TensorboardLog>(folder_, step);
 }

@@ -56,6 +56,8 @@ class RunLog {
   private:
     using Clock = std::chrono::steady_clock;
     std::filesystem::path metrics_path() const { return folder_ / "metrics.jsonl"; }
+    /// Takes up what the kept lines of metrics.jsonl say of the run so far. Throws (kIo).
+    void recall_events();
     void recall(const nlohmann::json& event);
     void note_validation(int64_t step, double loss);
     /// Seconds the run has been running, earlier parts of a resumed run included.

@@ -190,7 +190,7 @@ TEST_P(Training, SpectraThatCannotBeWrittenEndTheRun) {
     Config config = watched(1);
     // A run without a checkpoint begins again. It finds a file where its folder of spectra should be.
     fs::create_directories(folder_.path() / "run");
-    std::ofstream(folder_.path() / "run" / "metrics.jsonl");
+    std::ofstream(folder_.path() / "run" / "env.json") << "{\"git_revision\": \"\"}";
     std::ofstream(folder_.path() / "run" / "spectra").put('x');
     expect_error(ExitCode::kIo, {"spectra"}, [&] { train(config, "run", true); });
 }
