@@ -75,15 +75,16 @@ struct Spectrum {
         {};  ///< [L] of each factor's entries (gain in, unit rows and columns out)
 };
 
-/// Shuffles the entries of every factor, for the permuted null: a keyed bijection that does not depend on the
-/// backend. Unit rows and columns stay.
+/// Shuffles the stored numbers of every factor, for the permuted null: a keyed bijection that does not depend on the
+/// backend. Where a row is a sum of stored rows, these are shuffled before they are added up. Unit rows and columns
+/// stay.
 struct ShuffleKey {
     uint64_t seed;
     uint64_t draw;
 };
 
-/// Where the positions of a row-major weight part [rows, columns] of n entries come from under `key`: entry i
-/// is read at swap_or_not(n, key, factor, i). A bijection of [0, n) (Hoang, Morris & Rogaway, "An Enciphering
+/// Where number i of the n stored numbers of a factor's copy, in the order of rows, terms and columns, comes from
+/// under `key`: swap_or_not(n, key, factor, i), a bijection of [0, n) (Hoang, Morris & Rogaway, "An Enciphering
 /// Scheme Based on a Card Shuffle", CRYPTO 2012).
 constexpr uint64_t shuffled_position(uint64_t n, const ShuffleKey& key, uint64_t factor, uint64_t i) {
     int bits = 0;

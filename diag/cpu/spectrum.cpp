@@ -66,22 +66,25 @@ Matrix load(const Factor& factor, int64_t copy, uint64_t index, const std::optio
         if (slot < 0) out.values[static_cast<size_t>(i * factor.columns - 1 - slot)] = 1;
     }
     const auto count = static_cast<int64_t>(rows.stored.size()) * width;
+    /// Stored number `i`, in the order of rows, terms and columns.
+    const auto stored_number = [&](int64_t i) {
+        const int64_t row = rows.stored[static_cast<size_t>(i / (factor.terms * width))];
+        const int64_t term = i / width % factor.terms, column = i % width;
+        const auto value = static_cast<double>(sources[row * factor.terms + term][column]);
+        return gain ? value * static_cast<double>(gain[column]) : value;
+    };
     double sum = 0, squares = 0;
     for (size_t r = 0; r < rows.stored.size(); ++r) {
         double* const to = out.values.data() + rows.stored[r] * factor.columns;
         for (int64_t c = 0; c < width; ++c) {
-            int64_t row = rows.stored[r], column = c;
-            if (shuffle) {
-                const auto from = static_cast<int64_t>(
-                    shuffled_position(static_cast<uint64_t>(count), *shuffle, index,
-                                      static_cast<uint64_t>(static_cast<int64_t>(r) * width + c)));
-                row = rows.stored[static_cast<size_t>(from / width)];
-                column = from % width;
-            }
-            const float* const* terms = sources + row * factor.terms;
             double value = 0;
-            for (int64_t t = 0; t < factor.terms; ++t) value += static_cast<double>(terms[t][column]);
-            if (gain) value *= static_cast<double>(gain[column]);
+            for (int64_t t = 0; t < factor.terms; ++t) {
+                int64_t i = (static_cast<int64_t>(r) * factor.terms + t) * width + c;
+                if (shuffle)
+                    i = static_cast<int64_t>(shuffled_position(static_cast<uint64_t>(count * factor.terms),
+                                                               *shuffle, index, static_cast<uint64_t>(i)));
+                value += stored_number(i);
+            }
             to[c] = value;
             sum += value;
             squares += value * value;

@@ -4,7 +4,7 @@
 
 namespace pastur {
 
-/// Takes aligned pieces of a buffer, or only counts their bytes where there is none.
+/// Takes aligned pieces of a buffer one after another; without a buffer it only counts their bytes.
 class Carver {
   public:
     explicit Carver(std::byte* base = nullptr) : base_(base) {}

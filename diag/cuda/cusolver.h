@@ -1,5 +1,5 @@
 #pragma once
-// cuSOLVER on one stream, and how its errors are told.
+// cuSOLVER on one stream, and the check of its calls.
 #include <cusolverDn.h>
 
 #include <vector>
@@ -8,14 +8,14 @@
 
 namespace pastur {
 
-/// Throws (kNoDevice where memory ran out, else kOther) what cuSOLVER says of a call that failed.
+/// Throws cuSOLVER's status of a call that failed: kNoDevice where memory ran out, otherwise kOther.
 void check_cusolver(cusolverStatus_t status, const char* call);
 #define CUSOLVER_CHECK(call) ::pastur::check_cusolver((call), #call)
 
 /// A handle whose results are deterministic. Throws (kNoDevice, kOther).
 class Cusolver {
   public:
-    /// On `stream`, of the current device.
+    /// `stream` belongs to the current device.
     explicit Cusolver(cudaStream_t stream);
     ~Cusolver();
     Cusolver(const Cusolver&) = delete;
@@ -24,7 +24,7 @@ class Cusolver {
     cusolverDnHandle_t handle() const { return handle_; }
     cusolverDnParams_t params() const { return params_; }
     cudaStream_t stream() const { return stream_; }
-    /// Memory of the host that calls work in, kept: at least `bytes` from now on.
+    /// The host workspace of calls, kept between them; from now on at least `bytes` long.
     std::vector<std::byte>& host_workspace(size_t bytes = 0) {
         if (bytes > host_workspace_.size()) host_workspace_.resize(bytes);
         return host_workspace_;

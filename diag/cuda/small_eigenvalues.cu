@@ -13,17 +13,17 @@ namespace {
 constexpr int kLargest = static_cast<int>(kSmallEigenvalues);
 constexpr int kParts = 4;  ///< threads that share a row
 constexpr int kThreads = kLargest * kParts;
-constexpr int kPitch = kLargest + 1;  ///< rows fall into different banks
-constexpr int kBisections = 64;  ///< of an interval of less than 4 n: to 2^-54, below the roundings before
+constexpr int kPitch = kLargest + 1;  ///< entries of a column lie in different banks
+constexpr int kBisections = 64;  ///< an interval below 4 n shrinks to 2^-54, below earlier rounding errors
 
 struct Workspace {
     double a[kLargest * kPitch];
     double v[kLargest], w[kLargest], parts[kParts][kLargest];
-    double diagonal[kLargest], beside[kLargest];  ///< beside[i] between rows i and i + 1
+    double diagonal[kLargest], off_diagonal[kLargest];  ///< as in Tridiagonal
     double largest[kThreads / 32];
 };
 
-/// Loads a matrix divided by its largest magnitude, which it returns; 1 for the zero matrix.
+/// Loads a matrix divided by its largest magnitude and returns that, or 1 for the zero matrix.
 __device__ double load_scaled(Workspace& shared, const double* matrix, int n) {
     double largest = 0;
     for (int i = static_cast<int>(threadIdx.x); i < n * n; i += kThreads) {
@@ -42,7 +42,8 @@ __device__ double load_scaled(Workspace& shared, const double* matrix, int n) {
     return largest;
 }
 
-/// Of column k below the diagonal; its v is in shared.v. Every warp computes the same.
+/// The reflector that clears column k below the first subdiagonal; v goes to shared.v. Every warp computes the same
+/// values.
 __device__ Reflector reflect(Workspace& shared, int n, int k) {
     const int lane = static_cast<int>(threadIdx.x) % 32, rows = n - k - 1;
     const double alpha = shared.a[(k + 1) * kPitch + k];
@@ -58,8 +59,8 @@ __device__ Reflector reflect(Workspace& shared, int n, int k) {
     return h;
 }
 
-/// The trailing block B after row k becomes H B H = B - v w^T - w v^T, w = p - (tau / 2) (p^T v) v, p = tau B
-/// v.
+/// Replaces the trailing block B after row k by H B H = B - v w^T - w v^T with w = p - (tau / 2) (p^T v) v and
+/// p = tau B v.
 __device__ void apply_reflector(Workspace& shared, int n, int k, double tau) {
     const int rows = n - k - 1, lane = static_cast<int>(threadIdx.x) % 32;
     const int row = static_cast<int>(threadIdx.x) % kLargest, part = static_cast<int>(threadIdx.x) / kLargest;
@@ -88,11 +89,11 @@ __device__ void apply_reflector(Workspace& shared, int n, int k, double tau) {
 __device__ void tridiagonalise(Workspace& shared, int n) {
     for (int k = 0; k < n - 2; ++k) {
         const Reflector h = reflect(shared, n, k);
-        if (threadIdx.x == 0) shared.beside[k] = h.beta;
+        if (threadIdx.x == 0) shared.off_diagonal[k] = h.beta;
         __syncthreads();
         if (h.tau != 0) apply_reflector(shared, n, k, h.tau);
     }
-    if (threadIdx.x == 0 && n > 1) shared.beside[n - 2] = shared.a[(n - 1) * kPitch + n - 2];
+    if (threadIdx.x == 0 && n > 1) shared.off_diagonal[n - 2] = shared.a[(n - 1) * kPitch + n - 2];
     for (int i = static_cast<int>(threadIdx.x); i < n; i += kThreads)
         shared.diagonal[i] = shared.a[i * kPitch + i];
     __syncthreads();
@@ -106,7 +107,7 @@ __global__ void __launch_bounds__(kThreads)
     tridiagonalise(shared, n);
     const int index = static_cast<int>(threadIdx.x);
     if (index >= n) return;
-    const Tridiagonal reduced{shared.diagonal, shared.beside, n};
+    const Tridiagonal reduced{shared.diagonal, shared.off_diagonal, n};
     double low, high;
     reduced.bounds(low, high);
     for (int step = 0; step < kBisections; ++step) {

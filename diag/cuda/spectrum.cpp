@@ -1,6 +1,6 @@
-// Spectra by cuBLAS and cuSOLVER in fp64, beside training: a stream of the lowest priority, handles and
-// memory of its own. As many groups (the heads of a layer) at once as memory allows factors become symmetric
-// matrices; then those of all groups are solved at once.
+// Spectra by cuBLAS and cuSOLVER in fp64, in the background of training: on a stream of the lowest priority, with its
+// own handles and memory. First the factors become symmetric matrices, as many groups (the heads of a layer) at once as
+// the scratch memory holds; then the matrices of all groups are solved at once.
 #include "diag/spectrum.h"
 
 #include <cublas_v2.h>
@@ -15,24 +15,24 @@
 namespace pastur {
 namespace {
 
-constexpr int64_t kBlasWorkspaceBytes = int64_t{32} << 20;  // what NVIDIA asks for a stream on Hopper
+constexpr int64_t kBlasWorkspaceBytes = int64_t{32} << 20;  // NVIDIA's recommendation per stream on Hopper
 
-/// What is worked on at once: `groups` groups of `group` items each.
+/// The items that are processed at once: `groups` groups of `group` items each.
 struct Extent {
     int64_t groups, group;
     int64_t items() const { return groups * group; }
 };
 
-/// Row-major doubles [rows, columns], one matrix an item or, when `shared`, a group; seen as their transposes
+/// Row-major doubles [rows, columns], one matrix per item or, when `shared`, per group. op() of them is the transpose
 /// when `transposed`.
 struct Batch {
     double* data = nullptr;
     int64_t rows = 0, columns = 0;
     bool shared = false, transposed = false;
 
-    int64_t seen_rows() const { return transposed ? columns : rows; }
-    int64_t seen_columns() const { return transposed ? rows : columns; }
-    Batch flipped() const { return {data, rows, columns, shared, !transposed}; }
+    int64_t op_rows() const { return transposed ? columns : rows; }
+    int64_t op_columns() const { return transposed ? rows : columns; }
+    Batch transpose() const { return {data, rows, columns, shared, !transposed}; }
     int64_t stride() const { return shared ? 0 : rows * columns; }  ///< from item to item of a group
     Batch of_group(int64_t index, int64_t group) const {
         return {data + index * (shared ? 1 : group) * rows * columns, rows, columns, shared, transposed};
@@ -115,7 +115,7 @@ class CudaSpectrumSolver final : public SpectrumSolver {
             cublasSetWorkspace(blas_, blas_workspace_.data(), static_cast<size_t>(kBlasWorkspaceBytes)));
     }
 
-    /// From pageable memory: has been read when this returns.
+    /// `from` is pageable, so it has been read when this returns.
     template <typename T>
     void send(T* to, const std::vector<T>& from) {
         CUDA_CHECK(
@@ -128,10 +128,10 @@ class CudaSpectrumSolver final : public SpectrumSolver {
         return to;
     }
 
-    /// c = a b for every item, row-major: read by columns, c^T = b^T a^T.
+    /// c = op(a) op(b) for every item. To cuBLAS, which is column-major, it is c^T = op(b)^T op(a)^T.
     Batch multiply(double* c, const Batch& a, const Batch& b, const Extent& extent) {
-        const Batch out{c, a.seen_rows(), b.seen_columns()};
-        // One stride leads from item to item, but not from group to group as well where something is shared.
+        const Batch out{c, a.op_rows(), b.op_columns()};
+        // Where a factor is shared, one stride cannot lead both from item to item and from group to group.
         const bool by_group = a.shared || b.shared;
         for (int64_t i = 0; i < (by_group ? extent.groups : 1); ++i)
             multiply_strided(out.of_group(i, extent.group), a.of_group(i, extent.group),
@@ -143,23 +143,26 @@ class CudaSpectrumSolver final : public SpectrumSolver {
         const double one = 1, zero = 0;
         CUBLAS_CHECK(cublasDgemmStridedBatched(
             blas_, b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N, a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N,
-            static_cast<int>(c.columns), static_cast<int>(c.rows), static_cast<int>(a.seen_columns()), &one,
+            static_cast<int>(c.columns), static_cast<int>(c.rows), static_cast<int>(a.op_columns()), &one,
             b.data, static_cast<int>(b.columns), b.stride(), a.data, static_cast<int>(a.columns), a.stride(),
             &zero, c.data, static_cast<int>(c.columns), c.stride(), static_cast<int>(count)));
     }
 
     Batch gram(double* c, const Batch& a, const Extent& extent) {
-        return multiply(c, a, a.flipped(), extent);
+        return multiply(c, a, a.transpose(), extent);
     }
 
-    Batch walk(const std::vector<Batch>& factors, double* const (&partial)[2], const Extent& extent) {
+    /// The product of the factors, from the left, in two buffers that alternate.
+    Batch multiply_chain(const std::vector<Batch>& factors, double* const (&partial)[2],
+                         const Extent& extent) {
         Batch product = factors[0];
         for (size_t i = 1; i < factors.size(); ++i)
             product = multiply(partial[i % 2], product, factors[i], extent);
         return product;
     }
 
-    void describe(const SpectrumScratch& scratch, const FactorProduct& product) {
+    /// Copies the factors' descriptions to the device.
+    void send_tables(const SpectrumScratch& scratch, const FactorProduct& product) {
         for (size_t i = 0; i < product.factors.size(); ++i) {
             const Factor& factor = product.factors[i];
             const FactorTables& tables = scratch.factors[i];
@@ -176,7 +179,7 @@ class CudaSpectrumSolver final : public SpectrumSolver {
         }
     }
 
-    /// The factors of the groups from number `first` on.
+    /// The factors of `extent.groups` groups from number `first` on.
     std::vector<Batch> load_groups(const SpectrumScratch& scratch, const FactorProduct& product,
                                    int64_t first, const Extent& extent,
                                    const std::optional<ShuffleKey>& shuffle) {
@@ -206,26 +209,28 @@ class CudaSpectrumSolver final : public SpectrumSolver {
         return batches;
     }
 
-    /// matrices [items, n, n] whose eigenvalues are those of the items' M M^T; flags [items].
+    /// matrices [items, n, n] = symmetric matrices with the eigenvalues of the items' M M^T; flags [items] = 1 where one
+    /// is not finite.
     void form(const SpectrumScratch& scratch, const FactorProduct& product, const std::vector<Batch>& factors,
               const Extent& extent, double* matrices, int32_t* flags) {
         const ChainPlan plan(product);
         const int64_t n = plan.n, items = extent.items();
         std::vector<Batch> left,
             right(factors.begin() + static_cast<std::ptrdiff_t>(plan.bottleneck), factors.end());
-        for (size_t i = plan.bottleneck; i-- > 0;) left.push_back(factors[i].flipped());
+        for (size_t i = plan.bottleneck; i-- > 0;) left.push_back(factors[i].transpose());
         if (left.empty() || right.empty()) {
             gram(matrices,
-                 left.empty() ? walk(right, scratch.right, extent) : walk(left, scratch.left, extent),
+                 left.empty() ? multiply_chain(right, scratch.right, extent)
+                              : multiply_chain(left, scratch.left, extent),
                  extent);
         } else {
-            const Batch p = gram(scratch.p, walk(left, scratch.left, extent), extent);
-            gram(scratch.s, walk(right, scratch.right, extent), extent);
+            const Batch p = gram(scratch.p, multiply_chain(left, scratch.left, extent), extent);
+            gram(scratch.s, multiply_chain(right, scratch.right, extent), extent);
             zero_nonfinite(stream_, scratch.p, flags, items, n);
             zero_nonfinite(stream_, scratch.s, flags, items, n);
             solvers_->cholesky.solve(scratch.root, scratch.s, n, items, scratch.cholesky);
             const Batch root{scratch.root, n, n};  // B^T
-            multiply(matrices, multiply(scratch.half, root, p, extent), root.flipped(), extent);
+            multiply(matrices, multiply(scratch.half, root, p, extent), root.transpose(), extent);
         }
         zero_nonfinite(stream_, matrices, flags, items, n);
     }
@@ -236,7 +241,7 @@ class CudaSpectrumSolver final : public SpectrumSolver {
         CUDA_CHECK(cudaStreamWaitEvent(stream_, ready_));
         const SpectrumScratch scratch(scratch_.data(), product, *solvers_);
         const int64_t n = product.count(), items = product.items, groups = items / product.group;
-        describe(scratch, product);
+        send_tables(scratch, product);
         CUDA_CHECK(cudaMemsetAsync(scratch.flags, 0, static_cast<size_t>(items) * sizeof(int32_t), stream_));
         for (int64_t first = 0; first < groups; first += scratch.groups_at_once) {
             const Extent extent{std::min(scratch.groups_at_once, groups - first), product.group};

@@ -11,8 +11,8 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kRootThreads = 512;
 
-/// One thread an entry. Rows are gathered through pointers, so that heads, groups, sums over heads and the
-/// shared rotary key are one kernel.
+/// One thread per entry. Rows are gathered through pointers, so heads, groups, sums over heads and the shared rotary
+/// key need one kernel only.
 __global__ void load_factor_kernel(double* __restrict__ out, DeviceFactor factor) {
     const int64_t per_copy = factor.rows * factor.columns;
     const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
@@ -23,23 +23,27 @@ __global__ void load_factor_kernel(double* __restrict__ out, DeviceFactor factor
         out[i] = column == -1 - slot ? 1 : 0;
         return;
     }
-    int64_t from = slot * factor.weight_columns + column;
-    if (factor.shuffled)
-        from = static_cast<int64_t>(
-            shuffled_position(static_cast<uint64_t>(factor.stored_rows * factor.weight_columns), factor.key,
-                              factor.index, static_cast<uint64_t>(from)));
-    const int64_t from_column = from % factor.weight_columns;
-    const int64_t from_row = factor.stored[from / factor.weight_columns];
-    const float* const* terms = factor.sources + (copy * factor.rows + from_row) * factor.terms;
+    const int64_t width = factor.weight_columns;
     double value = 0;
-    for (int64_t t = 0; t < factor.terms; ++t) value += static_cast<double>(terms[t][from_column]);
-    if (factor.gains) value *= static_cast<double>(factor.gains[copy][from_column]);
+    for (int64_t term = 0; term < factor.terms; ++term) {
+        int64_t from = (slot * factor.terms + term) * width + column;
+        if (factor.shuffled)
+            from = static_cast<int64_t>(
+                shuffled_position(static_cast<uint64_t>(factor.stored_rows * factor.terms * width),
+                                  factor.key, factor.index, static_cast<uint64_t>(from)));
+        const int64_t from_row = factor.stored[from / (factor.terms * width)];
+        const int64_t from_term = from / width % factor.terms, from_column = from % width;
+        const float* const source =
+            factor.sources[(copy * factor.rows + from_row) * factor.terms + from_term];
+        const auto stored = static_cast<double>(source[from_column]);
+        value += factor.gains ? stored * static_cast<double>(factor.gains[copy][from_column]) : stored;
+    }
     out[i] = value;
 }
 
-/// kMomentParts blocks a copy, each with every kMomentParts-th stored row: threads add their columns, then a
-/// tree over the block. The bits depend on nothing else. One block a copy would keep one multiprocessor for
-/// the better part of a millisecond, and training's kernels, which fill the device, wait for the last.
+/// kMomentParts blocks per copy, each with every kMomentParts-th stored row: threads add up their columns, then a tree
+/// adds up the block; the bits depend on nothing else. One block per copy would occupy an SM for most of a
+/// millisecond, and training's kernels, which fill the device, wait for their last block.
 __global__ void moments_kernel(double* __restrict__ moments, const double* __restrict__ values,
                                DeviceFactor factor) {
     __shared__ double sums[kThreads / kWarp], squares[kThreads / kWarp];
@@ -62,7 +66,8 @@ __global__ void moments_kernel(double* __restrict__ moments, const double* __res
     part[1] = square;
 }
 
-constexpr int kCheckParts = 32;  ///< blocks of a matrix; one alone, again, would hold training up
+constexpr int kCheckParts =
+    32;  ///< blocks per matrix; a single one would delay training (see moments_kernel)
 
 __global__ void flag_nonfinite_kernel(int32_t* __restrict__ flags, const double* __restrict__ matrices,
                                       int64_t n) {
@@ -108,7 +113,7 @@ __global__ void point_at_kernel(double** pointers, double* first, int64_t stride
     if (i < count) pointers[i] = first + i * stride;
 }
 
-/// By columns what lies above the diagonal becomes zero, in the matrices that were factorised.
+/// Clears the upper triangle (column-major) of the matrices that were factorised.
 __global__ void clear_upper_kernel(double* __restrict__ roots, const int32_t* __restrict__ infos, int64_t n) {
     if (infos[blockIdx.y] != 0) return;
     double* mine = roots + blockIdx.y * n * n;
@@ -116,11 +121,12 @@ __global__ void clear_upper_kernel(double* __restrict__ roots, const int32_t* __
         for (int64_t row = threadIdx.x; row < column; row += kThreads) mine[column * n + row] = 0;
 }
 
-/// For the matrices whose factorisation stopped. Column k of B is (G e_p - B_{<k} B_{<k}^T e_p) / sqrt(d_p),
-/// p being where the diagonal d of what is left of G is largest: no entry that is left exceeds it, so that
-/// stopping at d_p <= eps max d loses nothing above rounding (Higham, "Accuracy and Stability of Numerical
-/// Algorithms", section 10.3). One block a matrix; a thread owns every kRootThreads-th row; B is kept
-/// transposed, so that neighbouring threads read neighbouring numbers. Left-looking: G is only read.
+/// Pivoted Cholesky of the matrices whose factorisation stopped. Column k of B is
+/// (G e_p - B_{<k} B_{<k}^T e_p) / sqrt(d_p), where d is the diagonal of the remaining Schur complement and p its
+/// largest entry. No remaining entry exceeds d_p, so stopping at d_p <= eps max d loses nothing above rounding (Higham,
+/// "Accuracy and Stability of Numerical Algorithms", section 10.3). One block per matrix; a thread owns every
+/// kRootThreads-th row; B is stored transposed, so accesses of neighbouring threads coalesce. Left-looking: G is only
+/// read.
 __global__ void pivoted_roots_kernel(double* __restrict__ roots, double* __restrict__ diagonals,
                                      const double* __restrict__ grams, const int32_t* __restrict__ infos,
                                      int64_t n) {
@@ -157,7 +163,7 @@ __global__ void pivoted_roots_kernel(double* __restrict__ roots, double* __restr
             if (diagonal[i] != kDone)
                 diagonal[i] = i == pivot ? kDone : fmax(diagonal[i] - entry * entry, 0.0);
         }
-        __syncthreads();  // the next column reads this one's entry of its pivot
+        __syncthreads();  // the next column reads this column's entry at its pivot
     }
     for (int64_t i = k * n + threadIdx.x; i < n * n; i += kRootThreads) root[i] = 0;
 }

@@ -7,8 +7,8 @@
 namespace pastur {
 namespace {
 
-/// Groups are worked on together while they take no more: every launch waits for a gap between training's,
-/// the fewer the better.
+/// Groups are processed together up to this size: every launch waits for a gap between training's, so fewer launches
+/// are better.
 constexpr int64_t kTogetherBytes = int64_t{128} << 20;
 
 }  // namespace
@@ -19,7 +19,7 @@ int64_t SpectrumScratch::fitting_groups(const FactorProduct& product, DenseSolve
     const int64_t two = SpectrumScratch(nullptr, product, solvers, 2).bytes;
     const int64_t fit = std::clamp<int64_t>(kTogetherBytes / std::max<int64_t>(two - one, 1), 1, groups);
     const int64_t rounds = (groups + fit - 1) / fit;
-    return (groups + rounds - 1) / rounds;  // no last round of a few
+    return (groups + rounds - 1) / rounds;  // rounds of equal size
 }
 
 SpectrumScratch::SpectrumScratch(std::byte* base, const FactorProduct& product, DenseSolvers& solvers)

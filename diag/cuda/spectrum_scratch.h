@@ -1,5 +1,5 @@
 #pragma once
-// Device memory of the spectrum solver: what it takes, and where everything lies.
+// Device memory of the spectrum solver: its size and its layout.
 #include "diag/cuda/carver.h"
 #include "diag/cuda/cholesky.h"
 #include "diag/cuda/eigensolver.h"
@@ -7,7 +7,7 @@
 
 namespace pastur {
 
-/// Both of one stream.
+/// The dense solvers, on one stream.
 struct DenseSolvers {
     explicit DenseSolvers(cudaStream_t stream)
         : cusolver(stream), cholesky(cusolver), eigensolver(cusolver) {}
@@ -21,23 +21,23 @@ struct FactorTables {
     const float** sources;
     const float** gains;
     int32_t *slots, *stored;
-    double *values, *moments;  ///< values of the copies worked on at once
+    double *values, *moments;  ///< `values`: of the copies that are processed at once
 };
 
-/// Everything that solving one product takes.
+/// The scratch memory of solving one product.
 struct SpectrumScratch {
-    int64_t groups_at_once;  ///< of which factors, partial products and Grams fit beside each other
+    int64_t groups_at_once;  ///< groups whose factors, partial products and Grams are held at once
     std::vector<FactorTables> factors;
     double *left[2], *right[2];      ///< partial products
-    double *p, *s, *root, *half;     ///< half: over s, of which only the root is needed then
-    std::byte* cholesky;             ///< of so many
+    double *p, *s, *root, *half;     ///< `half` overlays s, which is dead once its root is known
+    std::byte* cholesky;             ///< workspace for the items of groups_at_once
     double *matrices, *eigenvalues;  ///< of all items
-    int32_t *flags, *infos;          ///< likewise
+    int32_t *flags, *infos;          ///< of all items
     std::byte* eigensolver;
     int64_t eigensolver_bytes;
-    int64_t bytes;  ///< of it all
+    int64_t bytes;  ///< in total
 
-    /// In memory at `base`; null: to learn `bytes`.
+    /// Lays everything out at `base`; a null base only computes `bytes`.
     SpectrumScratch(std::byte* base, const FactorProduct& product, DenseSolvers& solvers);
 
   private:

@@ -1,8 +1,8 @@
 // Householder reduction to a tridiagonal matrix (Golub and Van Loan, Matrix Computations, section 8.3), then
-// bisection. The lower triangle of a matrix lies in the shared memory of a team of blocks, row i with member
-// i mod members, so that every member keeps an equal share of what is left. A step takes one meeting of the
-// team: each member brings its part of p = A v and its entries of the next column, then all of them work out
-// the same next reflector. Applying one reflector and multiplying by the next is one pass over the triangle.
+// bisection. The lower triangle of a matrix lies in the shared memory of a team of blocks: row i belongs to member
+// i mod members, so every member keeps an equal share of the trailing block. A step has one barrier of the team:
+// each member publishes its part of p = A v and its entries of the next column, then every member computes the same
+// next reflector. One pass over the triangle applies a reflector and multiplies by the next.
 #include "diag/cuda/spread_eigenvalues.h"
 
 #include <algorithm>
@@ -17,36 +17,36 @@
 namespace pastur {
 namespace {
 
-constexpr int kThreads = static_cast<int>(kSpreadEigenvalues);  ///< one a column
+constexpr int kThreads = static_cast<int>(kSpreadEigenvalues);  ///< one per column
 constexpr int kWarps = kThreads / kWarp;
-constexpr int kFan = 4;          ///< threads that bisect for one eigenvalue: into kFan + 1 parts
-constexpr int kBisections = 24;  ///< 5^-24 is 2^-56, below the roundings before
+constexpr int kFan = 4;          ///< threads per eigenvalue, which divide its interval into kFan + 1 parts
+constexpr int kBisections = 24;  ///< 5^-24 is 2^-56, below earlier rounding errors
 
 /// The packed rows i = row * members + member of one member.
 struct Share {
     int n, members, member;
     __host__ __device__ int rows() const { return (n - member + members - 1) / members; }
     __host__ __device__ int index(int row) const { return row * members + member; }
-    /// Where a row begins: the rows before it have index(r) + 1 entries.
+    /// The offset of a row: each row r before it has index(r) + 1 entries.
     __host__ __device__ int begin(int row) const {
         return members * (row * (row - 1) / 2) + row * (member + 1);
     }
-    /// Of the rows, later of the tridiagonal matrix.
+    /// Doubles that hold the rows, and later the tridiagonal matrix.
     __host__ __device__ int entries() const { return begin(rows()) > 2 * n ? begin(rows()) : 2 * n; }
     /// The first row whose index is at least i.
     __device__ int first(int i) const { return (i - member + members - 1) / members; }
 };
 
-/// What the members of a team tell each other, in memory. Two of each, by the parity of the step: a member
-/// may write the next step's while another still reads.
+/// Device memory through which the members of a team exchange vectors. There are two of each, by the parity of the
+/// step, because a member may write the next step's while another still reads.
 struct Exchange {
     double* base;
-    unsigned* arrived;  ///< [members] meetings
+    unsigned* arrived;  ///< [members] barriers that each member has reached
     int n, members;
 
-    /// [members, n] of p.
+    /// [members, n] each member's part of p.
     __device__ double* parts(int step) const { return base + step % 2 * (members * n); }
-    /// [n]
+    /// [n] the column of the next reflector.
     __device__ double* column(int step) const { return base + (2 * members + step % 2) * n; }
     __host__ __device__ static int64_t doubles(int64_t n, int64_t members) { return 2 * (members + 1) * n; }
 };
@@ -59,11 +59,11 @@ struct RowOfReflector {
 /// Dynamic shared memory.
 struct Workspace {
     double* triangle;      ///< [share.entries()]
-    double* v;             ///< [n] of the reflector in work
-    RowOfReflector* last;  ///< [rows] of the reflector before
+    double* v;             ///< [n] v of the current reflector
+    RowOfReflector* last;  ///< [rows] the previous reflector
     double* row_sums;      ///< [rows]
     double* sums;          ///< [kWarps]
-    double* announced;     ///< [2]
+    double* broadcast;     ///< [2] values of one thread for all
 
     __device__ Workspace(double* base, const Share& share)
         : triangle(base),
@@ -71,7 +71,7 @@ struct Workspace {
           last(reinterpret_cast<RowOfReflector*>(v + share.n)),
           row_sums(v + share.n + 2 * share.rows()),
           sums(row_sums + share.rows()),
-          announced(sums + kWarps) {}
+          broadcast(sums + kWarps) {}
     static int64_t bytes(const Share& share) {
         return (share.entries() + share.n + 3 * share.rows() + kWarps + 2) *
                static_cast<int64_t>(sizeof(double));
@@ -83,26 +83,26 @@ struct Member {
     Share share;
     Exchange exchange;
     Workspace shared;
-    unsigned meetings = 0;
+    unsigned barriers = 0;
     int column = static_cast<int>(threadIdx.x);
-    double diagonal = 0, beside = 0;  ///< of the tridiagonal matrix, at this column
+    double diagonal = 0, off_diagonal = 0;  ///< the tridiagonal matrix at this column
 
     __device__ bool owns_column() const { return column < share.n && column % share.members == share.member; }
 
-    /// Returns when all members have come; what each wrote before can then be read by all, past L1.
-    __device__ void meet() {
+    /// A barrier of the team. What each member wrote before it can then be read by all, bypassing L1.
+    __device__ void team_barrier() {
         using Count = cuda::atomic_ref<unsigned, cuda::thread_scope_device>;
         __syncthreads();
-        ++meetings;
-        if (column == 0) Count(exchange.arrived[share.member]).store(meetings, cuda::memory_order_release);
+        ++barriers;
+        if (column == 0) Count(exchange.arrived[share.member]).store(barriers, cuda::memory_order_release);
         if (column < share.members) {
-            while (Count(exchange.arrived[column]).load(cuda::memory_order_acquire) < meetings) {
+            while (Count(exchange.arrived[column]).load(cuda::memory_order_acquire) < barriers) {
             }
         }
         __syncthreads();
     }
 
-    /// The sum over all threads, in one order; its scratch is free after a further __syncthreads().
+    /// The sum over all threads, in a fixed order. Its scratch is free after a further __syncthreads().
     __device__ double sum(double value) const {
         value = warp_sum(value);
         if (column % kWarp == 0) shared.sums[column / kWarp] = value;
@@ -117,8 +117,8 @@ struct Member {
     __device__ void bisect(double* eigenvalues, double scale);
 };
 
-/// Copies this member's rows, divided by the largest magnitude of the whole matrix, which it returns (1 for
-/// the zero matrix), and brings column 0, undivided, to the others.
+/// Copies this member's rows, divided by the largest magnitude of the whole matrix, and returns that magnitude (1 for
+/// the zero matrix). Publishes its entries of column 0, which are not divided.
 __device__ double Member::load(const double* matrix) {
     double largest = 0;
     for (int row = 0; row < share.rows(); ++row) {
@@ -131,7 +131,7 @@ __device__ double Member::load(const double* matrix) {
     }
     largest = block_max<kThreads>(largest, shared.sums);
     if (column == 0) exchange.parts(1)[share.member] = largest;
-    meet();
+    team_barrier();
     for (int member = 0; member < share.members; ++member)
         largest = fmax(largest, __ldcg(exchange.parts(1) + member));
     if (largest == 0) largest = 1;
@@ -139,11 +139,11 @@ __device__ double Member::load(const double* matrix) {
     return largest;
 }
 
-/// Step k: what is left after row k becomes A - v_last w_last^T - w_last v_last^T (v, w: at this column), its
-/// column k + 1 goes to the others, and the new v is multiplied from the left: the part of this column's p
-/// that comes from entries below the diagonal.
+/// Step k: replaces the trailing block after row k by A - v_last w_last^T - w_last v_last^T, where v and w are this
+/// column's entries, publishes its column k + 1, and returns the part of this column's p = A v, with the new v, that
+/// comes from entries below the diagonal.
 __device__ double Member::apply_and_multiply(int k, double v, double w) {
-    constexpr int kRows = 4;  // whose entries are read before the first is written
+    constexpr int kRows = 4;  // rows whose entries are read before the first is written
     const int rows = share.rows(), warp_begins = column / kWarp * kWarp;
     double p = 0;
     for (int first = share.first(max(k + 1, warp_begins)); first < rows; first += kRows) {
@@ -172,7 +172,7 @@ __device__ double Member::apply_and_multiply(int k, double v, double w) {
     return p;
 }
 
-/// The other part: each row up to the diagonal times v, a warp a row.
+/// The part of p from entries up to the diagonal: each row times v, one warp per row.
 __device__ void Member::multiply_rows(int k) {
     for (int row = share.first(k + 1) + column / kWarp; row < share.rows(); row += kWarps) {
         const double* entries = shared.triangle + share.begin(row);
@@ -184,24 +184,24 @@ __device__ void Member::multiply_rows(int k) {
     }
 }
 
-/// Householder steps: H = 1 - tau v v^T makes column k (beta, 0, ...) below the diagonal; then A becomes H A
-/// H = A - v w^T - w v^T with w = p - (tau / 2) (p^T v) v, p = tau A v, which the next step applies. Every
+/// Householder steps: H = 1 - tau v v^T turns column k below the diagonal into (beta, 0, ...); then A becomes
+/// H A H = A - v w^T - w v^T with w = p - (tau / 2) (p^T v) v and p = tau A v, which the next step applies. Every
 /// member computes the same v, w and p.
 __device__ void Member::reduce(double column_entry) {
     const int n = share.n;
-    double v = 0, w = 0;  // of the last reflector, at this column
-    if (column == 0) shared.announced[0] = 0;
+    double v = 0, w = 0;  // the previous reflector at this column
+    if (column == 0) shared.broadcast[0] = 0;
     __syncthreads();
     for (int k = 0;; ++k) {
-        const double x = column_entry - v * shared.announced[0] - w;  // v is 1 at row k
+        const double x = column_entry - v * shared.broadcast[0] - w;  // v is 1 at row k
         if (column == k) diagonal = x;
         if (k == n - 1) return;
-        if (column == k + 1) shared.announced[1] = x;
+        if (column == k + 1) shared.broadcast[1] = x;
         const bool below = column > k + 1 && column < n;
         const double squares = sum(below ? x * x : 0);
-        const Reflector h(shared.announced[1], squares);
+        const Reflector h(shared.broadcast[1], squares);
         const double factor = h.tau == 0 ? 0 : 1 / h.pivot;
-        if (column == k) beside = h.beta;
+        if (column == k) off_diagonal = h.beta;
         const double next_v = column == k + 1 ? 1 : below ? x * factor : 0;
         if (column < n) shared.v[column] = next_v;
         if (owns_column()) shared.last[column / share.members] = {v, w};
@@ -215,7 +215,7 @@ __device__ void Member::reduce(double column_entry) {
         if (left && owns_column()) p += shared.row_sums[column / share.members];
         double* const parts = exchange.parts(k);
         if (left) parts[share.member * n + column] = p;
-        meet();
+        team_barrier();
 
         p = 0;
         if (left) {
@@ -226,18 +226,18 @@ __device__ void Member::reduce(double column_entry) {
         p *= h.tau;
         v = next_v;
         w = p - h.tau / 2 * sum(p * v) * v;
-        if (column == k + 1) shared.announced[0] = w;
+        if (column == k + 1) shared.broadcast[0] = w;
         __syncthreads();
     }
 }
 
-/// The member's eigenvalues, those with the indices of its rows.
+/// Finds the eigenvalues whose indices are those of the member's rows.
 __device__ void Member::bisect(double* eigenvalues, double scale) {
     const int n = share.n;
     __syncthreads();
     if (column < n) {
         shared.triangle[column] = diagonal;
-        shared.triangle[n + column] = beside;
+        shared.triangle[n + column] = off_diagonal;
     }
     __syncthreads();
     if (column / kWarp * kWarp / kFan >= share.rows()) return;
@@ -267,7 +267,7 @@ __global__ void __launch_bounds__(kThreads, 1)
                             members};
     Member member{share, exchange, Workspace(dynamic, share)};
     for (int matrix = team; matrix < count; matrix += teams) {
-        member.meet();  // nobody reads what belongs to the matrix before
+        member.team_barrier();  // no member still reads the previous matrix
         const double scale = member.load(matrices + static_cast<int64_t>(matrix) * n * n);
         __syncthreads();
         member.reduce(member.column < n ? __ldcg(exchange.column(0) + member.column) / scale : 0);
@@ -312,12 +312,12 @@ void spread_eigenvalues(cudaStream_t stream, const SpreadPlan& plan, double* eig
     auto* arrived = reinterpret_cast<unsigned*>(exchanges + plan.teams * Exchange::doubles(n, plan.members));
     const auto blocks = static_cast<unsigned>(plan.teams * plan.members);
     CUDA_CHECK(cudaMemsetAsync(arrived, 0, blocks * sizeof *arrived, stream));
-    // The same for every plan: a change would wait until training leaves the device.
+    // One value for every plan: a change would wait until training leaves the device.
     CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                     attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)));
     int rows = static_cast<int>(n), matrices_count = static_cast<int>(count), members = plan.members;
     void* arguments[] = {&eigenvalues, &matrices, &rows, &matrices_count, &members, &exchanges, &arrived};
-    // Cooperative: a member that waits must not keep another from starting.
+    // A cooperative launch: a waiting member must not keep another from starting.
     CUDA_CHECK(cudaLaunchCooperativeKernel(kernel, blocks, kThreads, arguments,
                                            static_cast<size_t>(plan.shared_bytes), stream));
 }

@@ -117,9 +117,13 @@ TEST_P(QkSpectrum, ShufflingKeepsTheEntriesAndDependsOnTheKey) {
                second = solver->solve(products, ShuffleKey{1, 1});
     for (size_t p = 0; p < products.size(); ++p) {
         for (size_t i = 0; i < plain[p].size(); ++i) {
-            for (size_t f = 0; f < plain[p][i].variances.size(); ++f)
-                EXPECT_NEAR(first[p][i].variances[f], plain[p][i].variances[f],
-                            1e-14 * plain[p][i].variances[f]);
+            for (size_t f = 0; f < plain[p][i].variances.size(); ++f) {
+                const double variance = plain[p][i].variances[f];
+                // A sum of shuffled rows has other entries than the sum of the rows.
+                if (products[p].factors[f].terms == 1) {
+                    EXPECT_NEAR(first[p][i].variances[f], variance, 1e-14 * variance);
+                }
+            }
             EXPECT_EQ(first[p][i].eigenvalues, again[p][i].eigenvalues);
             EXPECT_NE(first[p][i].eigenvalues, plain[p][i].eigenvalues);
             EXPECT_NE(first[p][i].eigenvalues, second[p][i].eigenvalues);
