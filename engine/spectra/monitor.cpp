@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "engine/spectra/missing_nulls.h"
 #include "kernels/base/random.h"
 
 namespace pastur {
@@ -92,6 +93,7 @@ Monitor::Monitor(Context& ctx, Comm& comm, const Config& config, const Parameter
         solver_ = parts_.make_solver(ctx, products);
         solver_->prepare(ctx, products);
     }
+    if (comm.is_root()) report_.messages = missing_nulls(config.diagnostics.nulls, matrices_);
     worker_ = std::thread([this] { work(); });
 }
 

@@ -11,6 +11,7 @@
 #include "engine/model/recipe.h"
 #include "engine/model/variants.h"
 #include "engine/spectra/calibration.h"
+#include "engine/spectra/missing_nulls.h"
 #include "engine/spectra/spectra_files.h"
 #include "engine/train/checkpoint/model_folder.h"
 #include "tools/pastur/commands.h"
@@ -91,6 +92,8 @@ Result decompose(Context& ctx, const ModelFolder& folder, const SpectraArguments
                                         [&](const std::string& name) { return weights.get(name); });
     const auto solver = make_spectrum_solver(ctx, products_of(result.matrices));
     solver->follow(ctx);
+    for (const std::string& line : missing_nulls(settings.nulls, result.matrices))
+        fmt::print(stderr, "{}: {}\n", folder.path().string(), line);
     result.measured = solve_spectra(*solver, result.matrices, settings, config.train.seed);
     result.records = SpectrumJudge(settings).judge(result.matrices, result.measured);
     return result;
