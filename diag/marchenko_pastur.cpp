@@ -4,8 +4,8 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
-#include <numeric>
 
+#include "diag/rounding.h"
 #include "kernels/base/error.h"
 
 namespace pastur {
@@ -73,9 +73,10 @@ SoftEdge MarchenkoPastur::soft_edge() const {
 
 namespace {
 
-/// The distance is max(sup(F_n - F), sup(F - F_n)). A larger variance lowers F everywhere, so that the first
-/// grows and the second falls: the least maximum is where they are equal.
-double fit_variance(const std::vector<double>& ascending, const MarchenkoPastur& unit) {
+/// The variance of least Kolmogorov-Smirnov distance, max(sup(F_n - F), sup(F - F_n)), for positive values. A larger
+/// variance lowers F everywhere, so the first supremum grows and the second falls: the least maximum is where they
+/// are equal.
+double fit_variance(std::span<const double> ascending, const MarchenkoPastur& unit) {
     const double n = static_cast<double>(ascending.size());
     const auto excess = [&](double log_variance) {
         const double factor = std::exp(-log_variance);
@@ -87,16 +88,20 @@ double fit_variance(const std::vector<double>& ascending, const MarchenkoPastur&
         }
         return above - below;
     };
-    const auto positive = std::upper_bound(ascending.begin(), ascending.end(), 0.0);
-    if (positive == ascending.end()) return 0;
-    // At these ends the whole nonzero spectrum lies above, or (nearly) below, the law.
-    const double lo = std::log(*positive / unit.upper_edge());
+    // At these ends the whole spectrum lies above, or (nearly) below, the law.
+    const double lo = std::log(ascending.front() / unit.upper_edge());
     const double hi = std::log(ascending.back() / unit.quantile(0.5 / n));
-    if (excess(lo) >= 0) return 0;  // more zeros than any law explains: the point mass fits best
     return std::exp(bisect(lo, hi, 1e-10, excess));
 }
 
 }  // namespace
+
+int64_t nonzero_count(std::span<const double> eigenvalues) {
+    if (eigenvalues.empty()) return 0;
+    const double level = rounding_level(std::ssize(eigenvalues), eigenvalues.front());
+    return std::count_if(eigenvalues.begin(), eigenvalues.end(),
+                         [&](double lambda) { return lambda > level; });
+}
 
 double estimate_variance(VarianceEstimate method, std::span<const double> eigenvalues, int64_t rows,
                          int64_t cols, double entry_mean) {
@@ -104,26 +109,20 @@ double estimate_variance(VarianceEstimate method, std::span<const double> eigenv
     if (eigenvalues.empty() ||
         !std::all_of(eigenvalues.begin(), eigenvalues.end(), [](double l) { return std::isfinite(l); }))
         return kNaN;
-    std::vector<double> ascending(eigenvalues.rbegin(), eigenvalues.rend());
-    for (double& lambda : ascending) lambda = std::max(lambda, 0.0);
-    const size_t n = static_cast<size_t>(unit.count());
-    if (ascending.size() > n)
-        ascending.erase(ascending.begin(), ascending.end() - static_cast<std::ptrdiff_t>(n));
-    ascending.insert(ascending.begin(), n - ascending.size(), 0.0);
-    switch (method) {
-        case VarianceEstimate::kEntries: {
-            const double trace = std::accumulate(ascending.begin(), ascending.end(), 0.0);
-            const double mean_square = trace / static_cast<double>(rows) / static_cast<double>(cols);
-            return std::max(mean_square - entry_mean * entry_mean, 0.0);
-        }
-        case VarianceEstimate::kMedian: {
-            const double median = (ascending[(n - 1) / 2] + ascending[n / 2]) / 2;
-            return median / unit.quantile(0.5);
-        }
-        case VarianceEstimate::kFit:
-            return fit_variance(ascending, unit);
+    if (std::ssize(eigenvalues) > unit.count())
+        eigenvalues = eigenvalues.first(static_cast<size_t>(unit.count()));
+    if (method == VarianceEstimate::kEntries) {
+        double trace = 0;
+        for (const double lambda : eigenvalues) trace += std::max(lambda, 0.0);
+        const double mean_square = trace / static_cast<double>(rows) / static_cast<double>(cols);
+        return std::max(mean_square - entry_mean * entry_mean, 0.0);
     }
-    fail(ExitCode::kOther, "sigma estimate {}", static_cast<int>(method));
+    const auto nonzero = static_cast<size_t>(nonzero_count(eigenvalues));
+    if (nonzero == 0) return 0;
+    const std::vector<double> ascending(eigenvalues.rend() - static_cast<std::ptrdiff_t>(nonzero),
+                                        eigenvalues.rend());
+    if (method == VarianceEstimate::kFit) return fit_variance(ascending, unit);
+    return (ascending[(nonzero - 1) / 2] + ascending[nonzero / 2]) / 2 / unit.quantile(0.5);
 }
 
 }  // namespace pastur

@@ -45,11 +45,15 @@ class MarchenkoPastur {
     double lower_, upper_;
 };
 
-/// Variance of the entries of a rows x cols matrix M, from the eigenvalues of M M^T in descending order;
-/// those beyond the given ones, up to min(rows, cols), are taken to be zero, negative ones (rounding) too.
-/// kEntries is trace / (rows cols) - entry_mean^2: a caller that has no entries (a product kept as factors)
-/// may leave the mean out. kMedian of a matrix of less than half rank is 0. NaN when an eigenvalue is not
-/// finite or there is none.
+/// How many eigenvalues of a descending spectrum lie above its rounding level.
+int64_t nonzero_count(std::span<const double> eigenvalues);
+
+/// Variance of the entries of a rows x cols matrix M from the eigenvalues of M M^T in descending order, of which
+/// those that are not given, up to min(rows, cols), are zero. NaN when an eigenvalue is not finite or none is given.
+///
+/// kEntries is trace / (rows cols) - entry_mean^2; a caller that has no entries, because M is kept as factors, may
+/// leave the mean out. kMedian and kFit compare the nonzero eigenvalues alone with the law: in a matrix of low rank
+/// the zeros would decide them. 0 where every eigenvalue is zero.
 double estimate_variance(VarianceEstimate method, std::span<const double> eigenvalues, int64_t rows,
                          int64_t cols, double entry_mean = 0);
 

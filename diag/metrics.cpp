@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "diag/power_law.h"
+#include "diag/rounding.h"
 #include "kernels/base/error.h"
 
 namespace pastur {
@@ -31,17 +32,19 @@ void measure_ranks(std::span<const double> values, SpectrumMetrics& m) {
     m.entropy_rank = sum * std::exp(-logs / sum);
 }
 
-void measure_outliers(std::span<const double> values, SpectrumMetrics& m) {
+/// `rounding`: the level up to which an eigenvalue, or a null's edge, is zero.
+void measure_outliers(std::span<const double> values, double rounding, SpectrumMetrics& m) {
     if (std::isnan(m.lambda_plus)) return;
+    const double edge = m.lambda_plus > rounding ? m.lambda_plus : 0;
     m.mp_gap = m.lambda_max - m.lambda_plus;
-    m.mp_gap_ratio = ratio(m.lambda_max, m.lambda_plus);
-    m.mp_soft_rank = ratio(m.lambda_plus, m.lambda_max);
+    m.mp_gap_ratio = ratio(m.lambda_max, edge);
+    m.mp_soft_rank = ratio(edge, m.lambda_max);
     double all = 0, outliers = 0;
     m.outlier_count = 0;
-    for (double lambda : values) {
+    for (const double lambda : values) {
         const double p = ratio(lambda, m.lambda_max);
         all += p;
-        if (lambda > m.lambda_plus) {
+        if (lambda > std::max(edge, rounding)) {
             outliers += p;
             ++m.outlier_count;
         }
@@ -52,19 +55,23 @@ void measure_outliers(std::span<const double> values, SpectrumMetrics& m) {
 
 }  // namespace
 
+std::string_view flag_meaning(std::string_view flag) {
+    const auto found = std::find_if(kSpectrumFlags.begin(), kSpectrumFlags.end(),
+                                    [&](const SpectrumFlag& known) { return known.name == flag; });
+    PASTUR_CHECK(found != kSpectrumFlags.end(), "unknown flag {}", flag);
+    return found->meaning;
+}
+
 double kolmogorov_smirnov(std::span<const double> eigenvalues, const Null& null) {
-    const int64_t n = null.count;
+    const int64_t n = std::min(null.count, std::ssize(eigenvalues));
     double largest = 0;
     for (int64_t i = 0; i < n; ++i) {  // descending: i eigenvalues lie above
-        const double lambda =
-            i < std::ssize(eigenvalues) ? std::max(eigenvalues[static_cast<size_t>(i)], 0.0) : 0;
-        const double expected = null.cdf(lambda);
+        const double expected = null.cdf(std::max(eigenvalues[static_cast<size_t>(i)], 0.0));
         const double upper = static_cast<double>(n - i) / static_cast<double>(n);
         const double lower = static_cast<double>(n - i - 1) / static_cast<double>(n);
         // A NaN must come through, and std::max would drop it.
         if (std::isnan(expected)) return kNaN;
         largest = std::max({largest, upper - expected, expected - lower});
-        if (i >= std::ssize(eigenvalues)) break;  // the zeros are one step, this its top
     }
     return largest;
 }
@@ -76,6 +83,7 @@ SpectrumMetrics measure(std::span<const double> eigenvalues, const Null& null) {
     m.lambda_minus = null.lambda_minus;
     m.bulk_edge = null.bulk_edge;
     m.sigma2 = null.sigma2;
+    m.flags = null.flags;
     if (!std::isfinite(null.lambda_plus)) m.flags.push_back("null_nonfinite");
     if (eigenvalues.empty()) {
         m.flags.push_back("empty");
@@ -90,22 +98,24 @@ SpectrumMetrics measure(std::span<const double> eigenvalues, const Null& null) {
     std::vector<double> values(eigenvalues.begin(), eigenvalues.end());
     for (double& lambda : values) lambda = std::max(lambda, 0.0);
     m.lambda_max = values[0];
-    measure_outliers(values, m);
+    const double rounding = rounding_level(std::ssize(values), m.lambda_max);
+    measure_outliers(values, rounding, m);
     if (m.lambda_max == 0) {
         m.flags.push_back("zero");
         return m;
     }
+    if (null.lambda_plus <= rounding) m.flags.push_back("null_zero");
     m.ks = kolmogorov_smirnov(values, null);
-    // A solver's roundings add up like sqrt(n); a random square matrix's smallest eigenvalue lies above this.
-    const double rounding =
-        4 * std::sqrt(static_cast<double>(values.size())) * std::numeric_limits<double>::epsilon();
-    const auto end = std::partition_point(values.begin(), values.end(),
-                                          [&](double lambda) { return lambda > rounding * m.lambda_max; });
+    const auto end =
+        std::partition_point(values.begin(), values.end(), [&](double lambda) { return lambda > rounding; });
     if (end != values.end()) m.flags.push_back("rank_deficient");
     measure_ranks(values, m);
     const PowerLawFit fit = fit_power_law(std::span(values).first(static_cast<size_t>(end - values.begin())));
     m.alpha = fit.alpha;
     m.alpha_xmin = fit.xmin;
+    m.alpha_ks = fit.distance;
+    m.alpha_tail = fit.count > 0 ? fit.count : kNaN;
+    m.alpha_error = fit.error;
     return m;
 }
 

@@ -27,16 +27,14 @@ struct SpectrumMetrics {
     double stable_rank;          ///< sum / lambda_max
     double participation_ratio;  ///< (sum)^2 / sum of squares
     double entropy_rank;         ///< exp(-sum p ln p), p = lambda / sum (Roy & Vetterli 2007)
-    double alpha;                ///< exponent of the power-law tail and where that begins (diag/power_law.h)
-    double alpha_xmin;
-    double ks;  ///< Kolmogorov-Smirnov distance to the null's law
+    double alpha;                ///< exponent of the power-law tail (diag/power_law.h)
+    double alpha_xmin;           ///< where the tail begins
+    double alpha_ks;             ///< D: Kolmogorov-Smirnov distance between the tail and its fit
+    double alpha_tail;           ///< number of eigenvalues in the tail
+    double alpha_error;          ///< standard error of alpha
+    double ks;                   ///< Kolmogorov-Smirnov distance to the null's law
 
-    /// Any of:
-    ///   "empty"           no eigenvalues: every metric of them is NaN
-    ///   "nonfinite"       an eigenvalue is NaN or infinite: the same
-    ///   "zero"            every eigenvalue is zero
-    ///   "rank_deficient"  some, but not all, are below 4 sqrt(n) 2^-52 lambda_max: rounding
-    ///   "null_nonfinite"  the null has no finite edge, so that what compares with it is NaN
+    /// Names of kSpectrumFlags.
     std::vector<std::string> flags;
 };
 
@@ -45,7 +43,7 @@ struct MetricField {
     std::string_view name;
     double SpectrumMetrics::*value;
 };
-inline constexpr std::array<MetricField, 17> kMetricFields = {{
+inline constexpr std::array<MetricField, 20> kMetricFields = {{
     {"lambda_max", &SpectrumMetrics::lambda_max},
     {"lambda_plus", &SpectrumMetrics::lambda_plus},
     {"lambda_minus", &SpectrumMetrics::lambda_minus},
@@ -62,16 +60,38 @@ inline constexpr std::array<MetricField, 17> kMetricFields = {{
     {"entropy_rank", &SpectrumMetrics::entropy_rank},
     {"alpha", &SpectrumMetrics::alpha},
     {"alpha_xmin", &SpectrumMetrics::alpha_xmin},
+    {"alpha_ks", &SpectrumMetrics::alpha_ks},
+    {"alpha_tail", &SpectrumMetrics::alpha_tail},
+    {"alpha_error", &SpectrumMetrics::alpha_error},
     {"ks", &SpectrumMetrics::ks},
 }};
 
-/// All metrics. `eigenvalues`: descending, unless some are not finite; slightly negative ones (rounding)
-/// count as zero. Where there are fewer of them than the null's count, the missing ones are zeros to `ks`;
-/// where there are more, the smallest are structural zeros to it and left out. About a millisecond for 768.
-/// Never throws for what a matrix can hold.
+/// A flag of a record and its meaning.
+struct SpectrumFlag {
+    std::string_view name, meaning;
+};
+inline constexpr std::array<SpectrumFlag, 8> kSpectrumFlags = {{
+    {"empty", "there are no eigenvalues"},
+    {"nonfinite", "an eigenvalue is NaN or infinite, so every metric of the spectrum is missing"},
+    {"solver_failed", "the eigenvalue solver reported an error, so there are no eigenvalues"},
+    {"zero", "every eigenvalue is zero"},
+    {"rank_deficient", "some eigenvalues, but not all, are zero to rounding (4 sqrt(n) 2^-52 lambda_max)"},
+    {"null_nonfinite", "the null has no finite edge, so every comparison with it is missing"},
+    {"null_zero", "the null's edge is zero to rounding, so every nonzero eigenvalue counts as an outlier"},
+    {"below_half_rank",
+     "fewer than half of the eigenvalues of the mp law are nonzero; its variance was estimated from those"},
+}};
+/// `flag`: a name of kSpectrumFlags.
+std::string_view flag_meaning(std::string_view flag);
+
+/// All metrics. `eigenvalues`: descending, unless some are not finite; slightly negative ones (rounding) count as
+/// zero, and nothing at the rounding level is an outlier. About a millisecond for 768. Never throws for what a
+/// matrix can hold.
 SpectrumMetrics measure(std::span<const double> eigenvalues, const Null& null);
 
-/// sup |F_n - F| between the eigenvalues and a null's law, with that reading of their number.
+/// sup |F_n - F| between the eigenvalues and a null's law. Zeros that the matrix has by construction are left out:
+/// where there are more eigenvalues than the null's count, the smallest ones; where there are fewer, n is their
+/// number, not the null's.
 double kolmogorov_smirnov(std::span<const double> eigenvalues, const Null& null);
 
 }  // namespace pastur

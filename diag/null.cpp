@@ -30,6 +30,16 @@ Null mp_null(const MarchenkoPastur& law, double tw_quantile) {
     return null_by("mp", law, law.variance(), tw_quantile);
 }
 
+Null mp_null(std::span<const double> eigenvalues, int64_t rows, int64_t cols, VarianceEstimate estimate,
+             double tw_quantile) {
+    Null null = mp_null(MarchenkoPastur(rows, cols, estimate_variance(estimate, eigenvalues, rows, cols)),
+                        tw_quantile);
+    if (estimate != VarianceEstimate::kEntries && 2 * nonzero_count(eigenvalues) < std::min(rows, cols) &&
+        null.sigma2 > 0)
+        null.flags.push_back("below_half_rank");
+    return null;
+}
+
 Null product_null(const ProductLaw& law, double tw_quantile) {
     return null_by("product", law, law.entry_variance(), tw_quantile);
 }

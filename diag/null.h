@@ -23,8 +23,13 @@ struct Null {
     /// Distribution function of one of the `count` eigenvalues. Holds what it needs: a Null may be copied and
     /// kept.
     std::function<double(double)> cdf;
+    std::vector<std::string> flags = {};  ///< names of kSpectrumFlags, for every record against this null
 };
 
+/// M as if its entries were independent, with the variance that `estimate` finds in its spectrum; flagged
+/// "below_half_rank" where a robust estimate rests on fewer than half of the law's eigenvalues.
+Null mp_null(std::span<const double> eigenvalues, int64_t rows, int64_t cols, VarianceEstimate estimate,
+             double tw_quantile);
 /// M as if its entries were independent. On a product of Gaussian factors this null is wrong: its edge lies
 /// inside the bulk (768.768.768: 4 of 6.75), which is what the product null is for.
 Null mp_null(const MarchenkoPastur& law, double tw_quantile);

@@ -31,7 +31,7 @@ PowerLawFit fit_power_law(std::span<const double> descending) {
     constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
     std::vector<double> logs;
     for (double x : descending) logs.push_back(std::log(x));
-    PowerLawFit best{kNaN, kNaN, std::numeric_limits<double>::infinity(), 0};
+    PowerLawFit best{kNaN, kNaN, std::numeric_limits<double>::infinity(), 0, kNaN};
     double sum = 0;  // of ln x over the tail
     for (size_t n = 1; n <= logs.size(); ++n) {
         sum += logs[n - 1];
@@ -41,7 +41,9 @@ PowerLawFit fit_power_law(std::span<const double> descending) {
         if (!(descending[n - 1] < descending[0]) || !(excess > 0)) continue;
         const double alpha = 1 + static_cast<double>(n) / excess;
         const double d = distance(std::span(logs).first(n), alpha, best.distance);
-        if (d < best.distance) best = {alpha, descending[n - 1], d, static_cast<int>(n)};
+        if (d < best.distance)
+            best = {alpha, descending[n - 1], d, static_cast<int>(n),
+                    (alpha - 1) / std::sqrt(static_cast<double>(n))};
     }
     if (best.count == 0) best.distance = kNaN;
     return best;

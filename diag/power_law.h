@@ -8,8 +8,9 @@ namespace pastur {
 struct PowerLawFit {
     double alpha;
     double xmin;
-    double distance;  ///< Kolmogorov-Smirnov, of the values from xmin up
-    int count;        ///< those values
+    double distance;  ///< Kolmogorov-Smirnov distance D between the fit and the values from xmin up
+    int count;        ///< length of the tail: how many values lie from xmin up
+    double error;     ///< standard error of alpha, (alpha - 1) / sqrt(count)
 };
 
 /// Clauset, Shalizi & Newman (SIAM Review 51, 2009): for each value as xmin, alpha = 1 + n / sum ln(x_i /

@@ -63,6 +63,7 @@ nlohmann::ordered_json to_json(const SpectrumRecord& record, std::optional<int64
                 {{"matrix", matrix}, {"dims", chain.dims}, {"variance_product", chain.variance_product}});
     }
     json["flags"] = record.flags;
+    for (const std::string& flag : record.flags) json["flag_meanings"].push_back(flag_meaning(flag));
     for (const MetricField& field : kMetricFields)
         json[std::string(field.name)] = record.metrics.*field.value;
     return json;
@@ -96,14 +97,15 @@ Null SpectrumJudge::null_of(const SpectrumRecord& record, const Spectrum& spectr
         if (law == laws_.end()) law = laws_.emplace(dims, ProductLaw(dims, 1.0)).first;
         return product_null(law->second.rescaled(record.variance_product), tw_quantile_);
     }
-    const auto variance = [&](VarianceEstimate estimate) {
-        return estimate_variance(estimate, spectrum.eigenvalues, dims.front(), dims.back());
-    };
-    if (record.null == "permuted" && !shuffled.empty())
-        return permuted_null(shuffled, tw_quantile_, variance(VarianceEstimate::kEntries));
-    const double kept =
-        record.null == "mp" ? variance(mp_variance_) : std::numeric_limits<double>::quiet_NaN();
-    return mp_null(MarchenkoPastur(dims.front(), dims.back(), kept), tw_quantile_);
+    if (record.null == "mp")
+        return mp_null(spectrum.eigenvalues, dims.front(), dims.back(), mp_variance_, tw_quantile_);
+    if (!shuffled.empty())
+        return permuted_null(
+            shuffled, tw_quantile_,
+            estimate_variance(VarianceEstimate::kEntries, spectrum.eigenvalues, dims.front(), dims.back()));
+    // A draw could not be solved.
+    return mp_null(MarchenkoPastur(dims.front(), dims.back(), std::numeric_limits<double>::quiet_NaN()),
+                   tw_quantile_);
 }
 
 std::vector<SpectrumRecord> SpectrumJudge::judge(const std::vector<SpectralMatrix>& matrices,

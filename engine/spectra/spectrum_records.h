@@ -25,8 +25,8 @@ struct SpectrumRecord {
     SpectrumMetrics metrics{};
 };
 /// {"step", "layer", "head", "matrix", "null", "n", "dims", "variance_product" | "terms": [{"matrix", "dims",
-/// "variance_product"}] | "rows", "cols", "flags", <metrics>}; metrics_line() makes it a line. Without a step
-/// for `pastur spectra`.
+/// "variance_product"}] | "rows", "cols", "flags", <metrics>}, and "flag_meanings" where there are flags;
+/// metrics_line() makes it a line. Without a step for `pastur spectra`.
 nlohmann::ordered_json to_json(const SpectrumRecord& record, std::optional<int64_t> step);
 
 /// Everything solved at one moment. `shuffled` [draw][matrix][item] is for the permuted null, else empty.

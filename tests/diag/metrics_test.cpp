@@ -83,8 +83,8 @@ TEST(SpectrumMetrics, KolmogorovSmirnovCountsTheEigenvaluesOfTheNull) {
     std::vector<double> spectrum;
     for (int i = 9; i >= 0; --i) spectrum.push_back(4 * (i + 0.5) / 10);
     EXPECT_NEAR(kolmogorov_smirnov(spectrum, uniform_null(10)), 0.05, 1e-15);
-    // Ten of the null's twenty are missing: they are zeros.
-    EXPECT_NEAR(kolmogorov_smirnov(spectrum, uniform_null(20)), 0.5, 1e-15);
+    // Ten of the null's twenty are zero by construction and not among the eigenvalues.
+    EXPECT_NEAR(kolmogorov_smirnov(spectrum, uniform_null(20)), 0.05, 1e-15);
     // Structural zeros beyond the null's ten are no part of its law.
     spectrum.insert(spectrum.end(), 10, 0.0);
     EXPECT_NEAR(kolmogorov_smirnov(spectrum, uniform_null(10)), 0.05, 1e-15);
@@ -127,8 +127,9 @@ TEST(SpectrumMetrics, FlagWhatIsNoSpectrum) {
     // A factor with a NaN: no edge, and no opinion on outliers, while the spectrum's own metrics stand.
     const SpectrumMetrics blind = measure(std::vector<double>{4, 2}, product_null(law.rescaled(kNaN), 0.99));
     EXPECT_EQ(blind.flags, Flags{"null_nonfinite"});
-    EXPECT_EQ(finite(blind), (std::set<std::string_view>{"lambda_max", "stable_rank", "participation_ratio",
-                                                         "entropy_rank", "alpha", "alpha_xmin"}));
+    EXPECT_EQ(finite(blind),
+              (std::set<std::string_view>{"lambda_max", "stable_rank", "participation_ratio", "entropy_rank",
+                                          "alpha", "alpha_xmin", "alpha_ks", "alpha_tail", "alpha_error"}));
 
     // One eigenvalue, as of a 1 x n matrix.
     const SpectrumMetrics one = measure(std::vector<double>{2}, mp_null({1, 9, 1}, 0.99));
@@ -141,15 +142,32 @@ TEST(SpectrumMetrics, FlagWhatIsNoSpectrum) {
 
 TEST(SpectrumMetrics, OfADegenerateNullMakeNoOutliersOfNothing) {
     const SpectrumMetrics m = measure(std::vector<double>{2, 1}, mp_null({2, 2, 0}, 0.99));
+    EXPECT_EQ(m.flags, Flags{"null_zero"});
     EXPECT_EQ(m.outlier_count, 2);
     EXPECT_EQ(m.mp_gap, 2);
     EXPECT_TRUE(std::isnan(m.mp_gap_ratio));
     EXPECT_EQ(m.mp_soft_rank, 0);
 }
 
+TEST(SpectrumMetrics, CountNoOutliersAmongRoundingErrors) {
+    // A rank-one matrix of constant factors: the product null's variance is the rounding of a difference.
+    const std::vector<double> spectrum = {4, 3e-16, 1e-16, 0, -1e-16};
+    const SpectrumMetrics m = measure(spectrum, product_null(ProductLaw({5, 5, 5}, 1e-34), 0.99));
+    EXPECT_EQ(m.flags, (Flags{"null_zero", "rank_deficient"}));
+    EXPECT_EQ(m.outlier_count, 1);
+    EXPECT_EQ(m.outlier_energy, 1);
+    EXPECT_TRUE(std::isnan(m.mp_gap_ratio)) << "a ratio to rounding is not a large number";
+    EXPECT_EQ(m.mp_soft_rank, 0);
+}
+
+TEST(SpectrumMetrics, EveryFlagHasAMeaning) {
+    for (const SpectrumFlag& flag : kSpectrumFlags) EXPECT_EQ(flag_meaning(flag.name), flag.meaning);
+    EXPECT_THROW(flag_meaning("unheard_of"), Error);
+}
+
 /// By the definition, without a shortcut.
 PowerLawFit slow_fit(const std::vector<double>& descending) {
-    PowerLawFit best{kNaN, kNaN, kInfinity, 0};
+    PowerLawFit best{kNaN, kNaN, kInfinity, 0, kNaN};
     for (double xmin : descending) {
         std::vector<double> tail;
         for (double x : descending)
@@ -162,7 +180,8 @@ PowerLawFit slow_fit(const std::vector<double>& descending) {
         for (size_t i = 0; i < tail.size(); ++i)
             distance = std::max(
                 distance, std::abs(1 - std::pow(tail[i] / xmin, -n / logs) - static_cast<double>(i) / n));
-        if (distance < best.distance) best = {1 + n / logs, xmin, distance, static_cast<int>(tail.size())};
+        if (distance < best.distance)
+            best = {1 + n / logs, xmin, distance, static_cast<int>(tail.size()), n / logs / std::sqrt(n)};
     }
     return best;
 }
@@ -178,6 +197,7 @@ TEST(PowerLaw, IsTheFitOfItsDefinition) {
         EXPECT_EQ(fit.xmin, slow.xmin);
         EXPECT_NEAR(fit.distance, slow.distance, 1e-12);
         EXPECT_EQ(fit.count, slow.count);
+        EXPECT_NEAR(fit.error / slow.error, 1, 1e-12);
     }
 }
 
@@ -262,10 +282,29 @@ TEST(VarianceEstimate, TakesTheMeanOutAndAnswersForEveryInput) {
         EXPECT_EQ(estimate_variance(method, std::vector<double>{0, -1e-20}, 3, 3), 0);
         EXPECT_GT(estimate_variance(method, std::vector<double>{2}, 1, 9), 0);
     }
-    // A head of rank 64 among 768: no Marchenko-Pastur law has that many zeros.
-    const std::vector<double> head(64, 1.0);
-    EXPECT_EQ(estimate_variance(VarianceEstimate::kMedian, head, 768, 768), 0);
-    EXPECT_EQ(estimate_variance(VarianceEstimate::kFit, head, 768, 768), 0);
+}
+
+TEST(VarianceEstimate, OfALowRankMatrixIsThatOfItsNonzeroEigenvalues) {
+    std::mt19937_64 engine(7);
+    // A head of rank 16 in a width of 96, with the zeros that its matrix has and without.
+    std::vector<double> head = test::product_spectrum(test::gaussian_chain({96, 16, 96}, engine));
+    for (const auto method : {VarianceEstimate::kMedian, VarianceEstimate::kFit}) {
+        const double variance = estimate_variance(method, head, 96, 96);
+        EXPECT_GT(variance, 0);
+        std::vector<double> padded = head;
+        padded.resize(96, 1e-17 * head[0]);
+        EXPECT_DOUBLE_EQ(estimate_variance(method, padded, 96, 96), variance);
+        const Null null = mp_null(head, 96, 96, method, 0.99);
+        EXPECT_EQ(null.sigma2, variance);
+        const SpectrumMetrics m = measure(head, null);
+        EXPECT_EQ(m.flags, Flags{"below_half_rank"});
+        EXPECT_LE(m.outlier_count, 4) << "not every eigenvalue";
+        EXPECT_LT(m.ks, 0.5) << "distance to the law without the zeros";
+    }
+    EXPECT_EQ(measure(head, mp_null(head, 96, 96, VarianceEstimate::kEntries, 0.99)).flags, Flags{});
+    EXPECT_EQ(mp_null(head, 16, 96, VarianceEstimate::kMedian, 0.99).flags, Flags{});
+    const std::vector<double> zero(96, 0.0);
+    EXPECT_EQ(measure(zero, mp_null(zero, 96, 96, VarianceEstimate::kMedian, 0.99)).flags, Flags{"zero"});
 }
 
 TEST(Shuffle, KeepsTheEntriesAndForgetsTheirPlaces) {

@@ -78,12 +78,13 @@ std::string record(const SampleRun& run, int64_t step, int64_t layer, int64_t he
     const auto outliers = static_cast<int64_t>(values.front() > edge);
     return fmt::format(
         "{{\"v\":1,\"step\":{},\"layer\":{},\"head\":{},\"matrix\":\"qk\",\"null\":\"{}\",\"n\":{},{}"
-        "\"flags\":[],"
+        "\"flags\":[{}],"
         "\"lambda_max\":{},\"lambda_plus\":{},\"lambda_minus\":0.0,\"sigma2\":0.01,\"outlier_count\":{},"
         "\"outlier_energy\":{},\"stable_rank\":{},\"participation_ratio\":{},\"entropy_rank\":{},\"alpha\":2."
         "5,"
         "\"alpha_xmin\":0.1,\"ks\":0.05,\"not_known_yet\":[1,2]}}\n",
-        step, layer, head, null, n, law_fields(run, step, n, null), values.front(), edge, outliers,
+        step, layer, head, null, n, law_fields(run, step, n, null),
+        step == 20 && head == 0 ? "\"rank_deficient\"" : "", values.front(), edge, outliers,
         static_cast<double>(outliers) * values.front() / trace, trace / values.front(),
         trace * trace / squares, trace * trace / squares * 1.2);
 }

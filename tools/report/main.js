@@ -14,8 +14,10 @@ function addAllSpectra(section) {
   if (flagged.length)
     section.append(element(
         'p', {class: 'notice'},
-        `${flagged.length} records carry flags: ${
-                [...new Set(flagged.flatMap((f) => f.flags))].join(', ')}.`));
+        `${flagged.length} records carry flags. ${
+                [...new Set(flagged.flatMap((f) => f.flags))]
+                    .map((flag) => `${flag}: ${payload.flags[flag] || 'not known to this version'}.`)
+                    .join(' ')}`));
 }
 
 // Opens the page at the layer or head with the largest ratio of eigenvalue to edge.

@@ -7,6 +7,7 @@ function selfTest() {
   };
   window.addEventListener('error', (event) => failures.push(`error: ${event.message}`));
   testLaws(check);
+  check(!document.body.textContent.includes('not known to this version'), 'a flag without a meaning');
   let used = 0;
   const drawn = () => figures.map((figure) => figure.body.innerHTML).join('');
   const fine = (what) =>

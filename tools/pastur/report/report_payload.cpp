@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "diag/metrics.h"
 #include "engine/train/environment.h"
 #include "tools/pastur/report/report_laws.h"
 #include "tools/pastur/report/report_page.h"
@@ -314,7 +315,10 @@ nlohmann::ordered_json report_payload(const std::vector<std::filesystem::path>& 
                         laws.dump().size() + blobs.bytes() + folders.size() * 4096;
     add_spectra(runs, files, measured, budget > used ? budget - used : 0, blobs, sources);
     for (size_t i = 0; i < sources.size(); ++i) runs[i]["notes"] = sources[i].notes;
+    Json flags = Json::object();
+    for (const SpectrumFlag& flag : kSpectrumFlags) flags[std::string(flag.name)] = flag.meaning;
     return {{"version", version()},
+            {"flags", std::move(flags)},
             {"runs", std::move(runs)},
             {"laws", std::move(laws)},
             {"blobs", blobs.json()}};
