@@ -20,6 +20,7 @@ struct GradCheckOptions {
     int64_t samples = 16;      ///< in larger tensors, so many single elements are checked
     int64_t windows = 16;      ///< and all elements together in so many contiguous windows
     double terms = 0;          ///< as in close_to
+    double roundings = 1;      ///< of each element to its dtype; their errors add up as squares
 };
 
 /// The inner product <gradient of loss in arguments[which], direction>, by one evaluation of the loss.
@@ -105,8 +106,8 @@ template <class Loss>
             projected += signs.back() * ref::at(got, j);
         }
         const double want = derivative_along(loss, own, which, begin, signs);
-        const double allowed =
-            4 * tolerance(dtype).norm * scale * std::sqrt(static_cast<double>(end - begin));
+        const double allowed = 4 * tolerance(dtype).norm * scale *
+                               std::sqrt(options.roundings * static_cast<double>(end - begin));
         if (!(std::abs(projected - want) <= allowed))
             ref::at(failures, i) = fmt::format(
                 "\n  elements [{}, {}) along random signs: got {:.9g}, expected {:.9g}, "
