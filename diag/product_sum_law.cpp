@@ -312,9 +312,10 @@ std::vector<LawPoint> ProductSumLaw::curve(int points) const {
     if (lower_ > 0) result.push_back({lower_, 0, 0});
     const double low = std::sqrt(lower_), high = std::sqrt(upper_);
     for (int i = 1; i < points; ++i) {
-        // The steps are in z, which opens up a lower edge at 0, and shrink towards both ends.
+        // The steps are in z = sqrt(lambda) and shrink towards both ends, more so towards a lower edge of 0, where
+        // the density may diverge.
         const double t = (1 - std::cos(std::numbers::pi * i / points)) / 2;
-        const double lambda = std::pow(low + (high - low) * t, 2);
+        const double lambda = std::pow(low + (high - low) * (lower_ > 0 ? t : t * t), 2);
         result.push_back({lambda, density(lambda), cdf(lambda)});
     }
     result.push_back({upper_, 0, 1});

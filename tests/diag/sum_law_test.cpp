@@ -3,8 +3,7 @@
 
 #include "diag/metrics.h"
 #include "diag/product_sum_law.h"
-#include "engine/model/recipe.h"
-#include "engine/model/variants.h"
+#include "engine/config/scopes.h"
 #include "engine/spectra/calibration.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/random_matrices.h"
@@ -71,12 +70,19 @@ TEST(ProductSumLaw, DensityAndDistributionBelongTogether) {
             previous = cdf;
         }
         EXPECT_EQ(previous, 1);
-        double at = -1;
-        for (const LawPoint& point : law.curve(50)) {
-            EXPECT_GT(point.lambda, at);
+        LawPoint before{-1, 0, 0};
+        double area = 0;
+        const std::vector<LawPoint> curve = law.curve(100);
+        for (const LawPoint& point : curve) {
+            EXPECT_GT(point.lambda, before.lambda);
+            EXPECT_GE(point.cdf, before.cdf - 1e-12);
             EXPECT_TRUE(std::isfinite(point.density));
-            at = point.lambda;
+            if (before.lambda >= 0)
+                area += (point.density + before.density) / 2 * (point.lambda - before.lambda);
+            before = point;
         }
+        EXPECT_NEAR(area, 1, 0.01);
+        EXPECT_LT(curve.front().cdf, 1e-3);
     }
 }
 
@@ -207,7 +213,7 @@ TEST(Calibration, TheProductNullRaisesNoFalseAlarmsInAnyScope) {
                                                  "ffn = 256\n[attention]\n") +
                                          attention + "\n",
                                      "small", {});
-        config.diagnostics.scopes = variant_of(config).scopes;
+        config.diagnostics.scopes = spectral_scopes(config);
         Context ctx = make_context(Device::kCpu);
         const auto lines = calibrate_nulls(ctx, config, 20);
         int naive_alarms = 0, products = 0;
@@ -221,7 +227,7 @@ TEST(Calibration, TheProductNullRaisesNoFalseAlarmsInAnyScope) {
         }
         EXPECT_GE(naive_alarms, 2) << "the naive null does not raise the alarms that this is about";
         // qk of heads and layers, for decoupled content and rope too, and every weight.
-        EXPECT_GE(products, variant_of(config).has_scope(Scope::kContent) ? 14 : 12);
+        EXPECT_GE(products, config.attention.variant == "mla-decoupled" ? 14 : 12);
     }
 }
 
