@@ -3,7 +3,8 @@
 
 #include "diag/metrics.h"
 #include "diag/product_sum_law.h"
-#include "engine/config/scopes.h"
+#include "engine/model/recipe.h"
+#include "engine/model/variants.h"
 #include "engine/spectra/calibration.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/random_matrices.h"
@@ -213,7 +214,7 @@ TEST(Calibration, TheProductNullRaisesNoFalseAlarmsInAnyScope) {
                                                  "ffn = 256\n[attention]\n") +
                                          attention + "\n",
                                      "small", {});
-        config.diagnostics.scopes = spectral_scopes(config);
+        config.diagnostics.scopes = variant_of(config).scopes;
         Context ctx = make_context(Device::kCpu);
         const auto lines = calibrate_nulls(ctx, config, 20);
         int naive_alarms = 0, products = 0;
@@ -227,7 +228,7 @@ TEST(Calibration, TheProductNullRaisesNoFalseAlarmsInAnyScope) {
         }
         EXPECT_GE(naive_alarms, 2) << "the naive null does not raise the alarms that this is about";
         // qk of heads and layers, for decoupled content and rope too, and every weight.
-        EXPECT_GE(products, config.attention.variant == "mla-decoupled" ? 14 : 12);
+        EXPECT_GE(products, variant_of(config).has_scope(Scope::kContent) ? 14 : 12);
     }
 }
 
