@@ -180,12 +180,12 @@ void OpBencher::fp8_matmul(const std::string& shape, int64_t rows, const Shape& 
         quantize_rows(ctx_, copy, pool.normal(dtype_, {count, width}, 0.02f));
         return copy;
     };
-    add("fp8 rounding", fmt::format("[{}, {}]", rows, in), 0, [&](TensorPool& pool) -> Call {
+    add("fp8 quantise", fmt::format("[{}, {}]", rows, in), 0, [&](TensorPool& pool) -> Call {
         const Tensor x = pool.normal(dtype_, {rows, in});
         return [this, x, to = empty_rows(pool, rows, in)] { quantize_rows(ctx_, to, x); };
     });
     for (const Shape& shape_of_x : {weight, Shape{rows, in}})
-        add("fp8 rounding", fmt::format("columns of {}", to_string(shape_of_x)), 0,
+        add("fp8 quantise", fmt::format("columns of {}", to_string(shape_of_x)), 0,
             [&](TensorPool& pool) -> Call {
                 const Tensor x = pool.normal(dtype_, shape_of_x, 0.02f);
                 return

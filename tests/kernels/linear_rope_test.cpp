@@ -52,7 +52,7 @@ class LinearRope : public OpTest<RotatedShape> {
 
 TEST_P(LinearRope, MatchesThePairOfOps) {
     const auto x = input(x_, n_.x()), w = input(w_, {n_.out(), n_.in});
-    const auto y = output(n_.y()), again = output(n_.y()), apart = output(n_.y());
+    const auto y = output(n_.y()), again = output(n_.y()), separate = output(n_.y());
     const auto angles = table();
     const HeadRotation rotation{angles, n_.heads, n_.time};
     linear_rope_forward(ctx(), y, x, w, rotation);
@@ -71,13 +71,13 @@ TEST_P(LinearRope, MatchesThePairOfOps) {
     visit([&](double& number) { number = heads[next++]; });
     EXPECT_TRUE(close_to(y, want));
 
-    linear_forward(ctx(), apart, x, w);
-    const Tensor rotated = Tensor(apart)
+    linear_forward(ctx(), separate, x, w);
+    const Tensor rotated = Tensor(separate)
                                .slice(1, 0, n_.heads * n_.dim)
                                .unflatten(0, n_.batch, n_.time)
                                .unflatten(2, n_.heads, n_.dim);
     rope(ctx(), rotated, rotated, angles, Rotation::kForward);
-    EXPECT_TRUE(same_bits(y, apart));
+    EXPECT_TRUE(same_bits(y, separate));
 }
 
 TEST_P(LinearRope, SaysWhyTheFusedKernelDoesNotRun) {

@@ -121,9 +121,9 @@ struct ProductConsumer {
     int group, warp, lane;
     Ring<kStages> ring = {};
     /// The previous tile, rounded, in pairs of columns.
-    uint32_t made[kTiles * 2] = {};
+    uint32_t rounded[kTiles * 2] = {};
     Place at = {};
-    bool there = false;  ///< whether there is a previous tile
+    bool has_previous = false;  ///< whether there is a previous tile
 
     /// Marks a stage as free in both blocks, because both producers write into both.
     __device__ __forceinline__ void release(int stage) const {
@@ -159,9 +159,9 @@ struct ProductConsumer {
         return number;
     }
 
-    /// acc = the sums of a tile. Overlaps the first kSpread steps with beside.operator()<step>().
-    template <typename Beside>
-    __device__ __forceinline__ void multiply(float (&acc)[kTiles][4], const Beside& beside) {
+    /// acc = the sums of a tile. Overlaps the first kSpread steps with overlapped.operator()<step>().
+    template <typename Overlapped>
+    __device__ __forceinline__ void multiply(float (&acc)[kTiles][4], const Overlapped& overlapped) {
         int last = 0;
         const auto advance = [&](int number) __attribute__((always_inline)) {
             products_wait<1>();
@@ -170,7 +170,7 @@ struct ProductConsumer {
         };
         unrolled<kSpread>([&]<int kStep>() __attribute__((always_inline)) {
             const int number = step(acc, kStep > 0);
-            beside.template operator()<kStep>();
+            overlapped.template operator()<kStep>();
             if constexpr (kStep > 0)
                 advance(number);
             else
@@ -185,11 +185,11 @@ struct ProductConsumer {
     __device__ __forceinline__ void round(const float (&acc)[kTiles][4], const Place& tile) {
 #pragma unroll
         for (int t = 0; t < kTiles; ++t) {
-            made[2 * t] = pack_bf16(acc[t][0], acc[t][1]);
-            made[2 * t + 1] = pack_bf16(acc[t][2], acc[t][3]);
+            rounded[2 * t] = pack_bf16(acc[t][0], acc[t][1]);
+            rounded[2 * t + 1] = pack_bf16(acc[t][2], acc[t][3]);
         }
         at = tile;
-        there = true;
+        has_previous = true;
     }
     /// Sets `mine` to this warp's part of the next tile of `columns` columns.
     __device__ __forceinline__ bool next_of(ProductWalk& walk, Place& mine, int columns) const {
@@ -227,7 +227,7 @@ struct ProductConsumer {
         shared_written();
         __syncwarp();
         if (lane != 0) return;
-        if (there) store_box(map, rows, column, at.row, head, 0);
+        if (has_previous) store_box(map, rows, column, at.row, head, 0);
         stores_commit();
     }
 };

@@ -40,7 +40,7 @@ struct RotatedConsumer : ProductConsumer<false> {
     __device__ __forceinline__ void tile(const Place& next) {
         float acc[kTiles][4];
         multiply(
-            acc, [&]<int kStep>() __attribute__((always_inline)) { beside<kStep>(); });
+            acc, [&]<int kStep>() __attribute__((always_inline)) { epilogue_step<kStep>(); });
         round(acc, next);
 #pragma unroll
         for (int half = 0; half < 2; ++half)
@@ -66,8 +66,8 @@ struct RotatedConsumer : ProductConsumer<false> {
             if (at.column + head * kHead >= p.rotated) break;
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
-                uint32_t& first = made[2 * (head * kHeadTiles + kColumns) + half];
-                uint32_t& second = made[2 * (head * kHeadTiles + kColumns + kPairs) + half];
+                uint32_t& first = rounded[2 * (head * kHeadTiles + kColumns) + half];
+                uint32_t& second = rounded[2 * (head * kHeadTiles + kColumns + kPairs) + half];
                 const float x = low(first), y = high(first), u = low(second), v = high(second);
                 const float2 c = cosine[half], s = sine[half];
                 first = pack_bf16(x * c.x - u * s.x, y * c.y - v * s.y);
@@ -79,16 +79,16 @@ struct RotatedConsumer : ProductConsumer<false> {
 
     /// One step of the previous tile's epilogue: first all rotations, then the stores of its parts.
     template <int kStep>
-    __device__ __forceinline__ void beside() {
+    __device__ __forceinline__ void epilogue_step() {
         constexpr int kEvery = (kSpread - kPairs) / kParts;
         if constexpr (kStep < kPairs)
             rotate<kStep>();
         else if constexpr ((kStep - kPairs) % kEvery == 0)
-            leave<(kStep - kPairs) / kEvery>();
+            store_part<(kStep - kPairs) / kEvery>();
     }
     template <int kPart>
-    __device__ __forceinline__ void leave() const {
-        send(p.y, made + kPart * 16, kPart % 2, at.column + kPart * 64, 0);
+    __device__ __forceinline__ void store_part() const {
+        send(p.y, rounded + kPart * 16, kPart % 2, at.column + kPart * 64, 0);
     }
 
     __device__ void run() {
@@ -96,7 +96,7 @@ struct RotatedConsumer : ProductConsumer<false> {
         Place mine;
         at.column = p.rotated;  // there is no previous tile: nothing is rotated
         while (next_of(walk, mine, kTileColumns)) tile(mine);
-        unrolled<kSpread>([&]<int kStep>() __attribute__((always_inline)) { beside<kStep>(); });
+        unrolled<kSpread>([&]<int kStep>() __attribute__((always_inline)) { epilogue_step<kStep>(); });
         if (lane == 0) stores_done();
     }
 };

@@ -37,12 +37,12 @@ constexpr int chunk_of(int step) {
     return step < 0 || step % 3 == 2 ? -1 : step / 3 * 2 + step % 3;
 }
 
-/// One thread of a consuming warpgroup. `made` holds gate, then up; in backward, the gradient of out.
+/// One thread of a consuming warpgroup. `rounded` holds gate, then up; in backward, the gradient of out.
 template <bool kForward, bool kWritesOut>
 struct GatedConsumer : ProductConsumer<!kForward> {
     using Base = ProductConsumer<!kForward>;
-    using Base::at, Base::buffer, Base::group, Base::lane, Base::made, Base::send, Base::shared, Base::there,
-        Base::warp;
+    using Base::at, Base::buffer, Base::group, Base::lane, Base::rounded, Base::send, Base::shared,
+        Base::has_previous, Base::warp;
     const GatedParams& p;
     bool over = false;  ///< whether there are no further tiles
 
@@ -52,20 +52,20 @@ struct GatedConsumer : ProductConsumer<!kForward> {
     __device__ __forceinline__ void tile(const Place& next) {
         float acc[kTiles][4];
         Base::multiply(
-            acc, [&]<int kStep>() __attribute__((always_inline)) { beside<kStep>(next); });
-        if constexpr (!kForward && kWritesOut) out_left<kChunks - 1>(next);
+            acc, [&]<int kStep>() __attribute__((always_inline)) { epilogue_step<kStep>(next); });
+        if constexpr (!kForward && kWritesOut) after_output<kChunks - 1>(next);
         Base::round(acc, next);
     }
 
     template <int kStep>
-    __device__ __forceinline__ void beside(const Place& next) {
+    __device__ __forceinline__ void epilogue_step(const Place& next) {
         if constexpr (kForward) {
             if constexpr (kStep < kChunks) forward_chunk<kStep>();
         } else {
             constexpr int kNow = chunk_of(kStep), kBefore = chunk_of(kStep - 1),
                           kEarlier = chunk_of(kStep - 2);
-            if constexpr (kWritesOut && kEarlier >= 0) out_left<kEarlier>(next);
-            if constexpr (kBefore >= 0) left<kBefore>(next);
+            if constexpr (kWritesOut && kEarlier >= 0) after_output<kEarlier>(next);
+            if constexpr (kBefore >= 0) after_gradients<kBefore>(next);
             if constexpr (kNow >= 0) backward_chunk<kNow>();
         }
     }
@@ -75,7 +75,7 @@ struct GatedConsumer : ProductConsumer<!kForward> {
     template <int kChunk>
     __device__ __forceinline__ void forward_chunk() {
         constexpr int kHalf = kChunk / 4, kPart = kChunk % 4;
-        uint32_t *const gate = made + kHalf * 16, *const up = made + kTiles + kHalf * 16;
+        uint32_t *const gate = rounded + kHalf * 16, *const up = rounded + kTiles + kHalf * 16;
         const int column = at.column + kHalf * 64;
         if constexpr (kPart == 0) send(p.gu, gate, kHalf, column, 0);
         if constexpr (kPart == 1) send(p.gu, up, 1 - kHalf, column, 1);
@@ -124,7 +124,7 @@ struct GatedConsumer : ProductConsumer<!kForward> {
             load_matrices(up, Base::template place<64>(ups, t));
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
-                uint32_t& d = made[kChunk * 8 + 2 * t + i];
+                uint32_t& d = rounded[kChunk * 8 + 2 * t + i];
                 float dgate[2], dup[2], silu[2];
 #pragma unroll
                 for (int j = 0; j < 2; ++j) {
@@ -144,7 +144,7 @@ struct GatedConsumer : ProductConsumer<!kForward> {
         shared_written();
         __syncwarp();
         if (lane != 0) return;
-        if (there) {
+        if (has_previous) {
             store_box(p.gu, gates, at.column + kChunk * 32, at.row, 0, 0);
             store_box(p.gu, ups, at.column + kChunk * 32, at.row, 1, 0);
         }
@@ -153,7 +153,7 @@ struct GatedConsumer : ProductConsumer<!kForward> {
     /// When the gradients of a chunk have been read from shared memory: starts the loads of up and gate of
     /// the chunk after next. If kWritesOut, first stores the output of forward from gate's place.
     template <int kChunk>
-    __device__ __forceinline__ void left(const Place& next) const {
+    __device__ __forceinline__ void after_gradients(const Place& next) const {
         if (lane == 0) {
             stores_read<0>();
             expect(kChunk + 2);
@@ -162,17 +162,17 @@ struct GatedConsumer : ProductConsumer<!kForward> {
         }
         if constexpr (kWritesOut) {
             __syncwarp();
-            Base::template put<64>(buffer(kChunk % 2), made + kChunk * 8);
+            Base::template put<64>(buffer(kChunk % 2), rounded + kChunk * 8);
             shared_written();
             __syncwarp();
             if (lane != 0) return;
-            if (there) store_box(p.out, buffer(kChunk % 2), at.column + kChunk * 32, at.row, 0, 0);
+            if (has_previous) store_box(p.out, buffer(kChunk % 2), at.column + kChunk * 32, at.row, 0, 0);
             stores_commit();
         }
     }
     /// When the output has been read from shared memory: starts the load of gate.
     template <int kChunk>
-    __device__ __forceinline__ void out_left(const Place& next) const {
+    __device__ __forceinline__ void after_output(const Place& next) const {
         if (lane != 0) return;
         stores_read<0>();
         fetch(kChunk + 2, next, 0);
@@ -195,7 +195,7 @@ struct GatedConsumer : ProductConsumer<!kForward> {
         }
         for (; more; more = next(mine)) tile(mine);
         over = true;
-        unrolled<kSpread>([&]<int kStep>() __attribute__((always_inline)) { beside<kStep>(at); });
+        unrolled<kSpread>([&]<int kStep>() __attribute__((always_inline)) { epilogue_step<kStep>(at); });
         if (lane == 0) stores_done();
     }
 };
