@@ -144,7 +144,6 @@ uint64_t scan_shards(const std::vector<Shard>& shards, int64_t vocab, int thread
         summary.append(reinterpret_cast<const char*>(&value), sizeof(value));
     };
     for (const Shard& shard : shards) {
-        summary += std::filesystem::path(shard.path()).filename().string() + '\0';
         append(shard.tokens());
         append(static_cast<int64_t>(shard.width()));
     }

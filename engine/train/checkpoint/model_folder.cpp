@@ -166,16 +166,40 @@ void ModelFolder::open_checkpoint(const fs::path& path) {
     files_.push_back(std::make_unique<SafetensorsFile>(path_ / "model.safetensors"));
 }
 
+namespace {
+
+/// Throws (kCorruptData) for a tensor that changes attention scores in a way no query-key form can have.
+void check_has_query_key_form(const fs::path& file, const std::string& tensor) {
+    const size_t begin = tensor.find(".self_attn.");
+    if (begin == std::string::npos) return;
+    const std::string part = tensor.substr(begin + 11);
+    const bool norm = part.starts_with("q_norm.") || part.starts_with("k_norm.");
+    const bool bias = part.ends_with(".bias") &&
+                      (part.starts_with("q_") || part.starts_with("k_") || part.starts_with("kv_"));
+    if (norm || bias)
+        fail(ExitCode::kCorruptData,
+             "{}: expected a model without {}; tensor \"{}\" leaves it without a query-key form",
+             file.string(), norm ? "norms of queries and keys" : "biases of queries and keys", tensor);
+}
+
+}  // namespace
+
 void ModelFolder::open_hugging_face(const fs::path& path) {
     path_ = path;
     config_ = config_of(HfConfig(path / "config.json"));
-    for (const fs::path& file : weight_files(path)) files_.push_back(std::make_unique<SafetensorsFile>(file));
+    for (const fs::path& file : weight_files(path)) {
+        files_.push_back(std::make_unique<SafetensorsFile>(file));
+        for (const auto& [name, entry] : files_.back()->entries()) check_has_query_key_form(file, name);
+    }
 }
 
 std::vector<NamedShape> ModelFolder::shapes() const {
     std::vector<NamedShape> shapes;
     for (const auto& [name, file] : owners_) {
-        const std::vector<int64_t>& extents = file->entries().at(name).shape;
+        const SafetensorsFile::Entry& entry = file->entries().at(name);
+        const bool readable = entry.dtype == "F32" || entry.dtype == "BF16" || entry.dtype == "F16";
+        if (!readable && !expected_.contains(name)) continue;
+        const std::vector<int64_t>& extents = entry.shape;
         if (extents.size() == 1 || extents.size() == 2) shapes.push_back({name, shape_of(extents)});
     }
     return shapes;

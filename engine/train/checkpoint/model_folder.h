@@ -24,7 +24,7 @@ class ModelFolder {
     const std::filesystem::path& path() const { return path_; }
     /// [model] and [attention] of it; of a foreign folder the rest are defaults.
     const Config& config() const { return config_; }
-    /// Every tensor of one or two dimensions.
+    /// Every tensor of one or two dimensions that read() understands, and the attention's in any dtype.
     std::vector<NamedShape> shapes() const;
     /// The tensor in fp32, which is exact: F32, BF16 and F16 are understood. It must have the shape that the
     /// architecture gives it, where that names it. Throws (kCorruptData) with the nearest name when there is

@@ -227,6 +227,46 @@ TEST_F(ModelFolderTest, SaysWhatIsWrong) {
                  [&] { ModelFolder(path()).read("model.layers.2.self_attn.q_proj.weight"); });
 }
 
+TEST_F(ModelFolderTest, ReadsAroundDtypesThatItDoesNotNeed) {
+    write_config(llama());
+    const std::vector<Stored> tensors = tensors_of(llama_config());
+    write_tensors(path() / "model-1.safetensors", tensors, "F32");
+    const std::string header =
+        R"({"scales":{"dtype":"F4_E2M1","shape":[2,3],"data_offsets":[0,3]},)"
+        R"("model.embed_positions":{"dtype":"I64","shape":[1,1],"data_offsets":[3,11]}})";
+    const uint64_t length = header.size();
+    write_bytes(
+        path() / "model-2.safetensors",
+        std::string(reinterpret_cast<const char*>(&length), sizeof length) + header + std::string(11, '\1'));
+    json map = {{"scales", "model-2.safetensors"}, {"model.embed_positions", "model-2.safetensors"}};
+    for (const Stored& tensor : tensors) map[tensor.name] = "model-1.safetensors";
+    write_bytes(path() / "model.safetensors.index.json", json{{"weight_map", map}}.dump());
+    const ModelFolder folder(path());
+    expect_reads(folder, tensors);
+    expect_spectra(folder, tensors);
+    for (const NamedShape& shape : folder.shapes()) EXPECT_NE(shape.name, "model.embed_positions");
+    expect_error(ExitCode::kCorruptData, {"scales is F4_E2M1: expected F32, BF16 or F16"},
+                 [&] { folder.read("scales"); });
+}
+
+TEST_F(ModelFolderTest, RefusesAttentionWithoutAQueryKeyForm) {
+    write_config(llama());
+    for (const auto& [name, part] :
+         {std::pair("model.layers.1.self_attn.q_norm.weight", "norms of queries and keys"),
+          std::pair("model.layers.0.self_attn.k_norm.weight", "norms of queries and keys"),
+          std::pair("model.layers.0.self_attn.k_proj.bias", "biases of queries and keys")}) {
+        std::vector<Stored> tensors = tensors_of(llama_config());
+        tensors.push_back({name, {6}, coarse(random_, 6)});
+        write_tensors(path() / "model.safetensors", tensors, "F32");
+        expect_error(ExitCode::kCorruptData, {"model.safetensors", name, part},
+                     [&] { ModelFolder folder(path()); });
+    }
+    std::vector<Stored> tensors = tensors_of(llama_config());
+    tensors.push_back({"model.layers.0.self_attn.o_proj.bias", {12}, coarse(random_, 12)});
+    write_tensors(path() / "model.safetensors", tensors, "F32");
+    expect_spectra(ModelFolder(path()), tensors);  // attention scores do not depend on it
+}
+
 TEST_F(ModelFolderTest, RefusesAnIndexThatPointsElsewhere) {
     write_config(llama());
     for (const json& map :
