@@ -63,6 +63,7 @@ struct TrainConfig {
     double weight_decay = 0.0;
     double grad_clip = 0.0;  ///< global norm; 0: no clipping
     uint64_t seed = 1;
+    std::string init_from;  ///< checkpoint with the weights of step 0; empty: random numbers
     Precision precision = Precision::kAuto;
     int64_t fp8_min_outputs = 768;         ///< fp8: GEMMs of fewer outputs are as under auto
     int64_t fp8_min_gradient_side = 2048;  ///< fp8: weight gradients with a shorter side are as under auto

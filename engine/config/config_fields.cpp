@@ -158,7 +158,7 @@ std::vector<Field> make_config_fields(std::vector<std::string> variants) {
 
         train<&T::steps>("steps", "optimizer steps", kCount),
         train<&T::global_batch>("global_batch", "sequences per step, over all ranks", from_to(1, 1 << 24)),
-        train<&T::micro_batch>("micro_batch", "sequences per forward pass (0: the largest divisor of a rank's share of global_batch with at most 65536 tokens, 32768 for d_model above 1024)", from_to(0, 1 << 24)),
+        train<&T::micro_batch>("micro_batch", "sequences per forward pass (0: the largest divisor of a rank's share of global_batch with at most 65536 tokens, 32768 for d_model above 1024; with deterministic_comm: one that every number of ranks up to 8 can use)", from_to(0, 1 << 24)),
         train<&T::lr>("lr", "peak learning rate", kPositive),
         train<&T::warmup_steps>("warmup_steps", "steps of linear warm-up", kCountOrZero),
         train<&T::schedule>("schedule", "learning rate after the warm-up"),
@@ -169,6 +169,7 @@ std::vector<Field> make_config_fields(std::vector<std::string> variants) {
         train<&T::weight_decay>("weight_decay", "AdamW: decoupled decay of matrices", kNonNegative),
         train<&T::grad_clip>("grad_clip", "largest global gradient norm (0: no clipping)", kNonNegative),
         train<&T::seed>("seed", "seed of initial weights and sample order", from_to(0, 0x1p62)),
+        train<&T::init_from>("init_from", "checkpoint whose weights a new run starts from (empty: random weights)"),
         train<&T::precision>("precision", "of GEMMs (auto: bf16 on CUDA, fp32 on the CPU; fp8: as auto, with the inputs of wide GEMMs in the layers quantised to e4m3)"),
         train<&T::fp8_min_outputs>("fp8_min_outputs", "fp8: the narrowest output for which an input is quantised", from_to(1, 1 << 24)),
         train<&T::fp8_min_gradient_side>("fp8_min_gradient_side", "fp8: the shortest side of a weight gradient for which both inputs are quantised", from_to(1, 1 << 24)),

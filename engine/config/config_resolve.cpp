@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "data/shard.h"
 #include "engine/config/raw_recipe.h"
@@ -9,6 +10,9 @@
 
 namespace pastur {
 namespace {
+
+/// A multiple of every number of ranks up to 8.
+constexpr int64_t kEveryRankCount = 840;
 
 struct Preset {
     const char* name;
@@ -32,8 +36,10 @@ void fill_train(RawRecipe& recipe, int ranks) {
     if (t.global_batch % ranks != 0)
         fail(ExitCode::kUsage, "train: {} does not divide over {} ranks",
              recipe.describe("train", "global_batch"), ranks);
+    // The same bits on any number of ranks need the same micro-batch on them.
+    const int64_t shares = t.deterministic_comm ? std::gcd(t.global_batch, kEveryRankCount) : ranks;
     fill(t.micro_batch,
-         default_micro_batch(t.global_batch / ranks, config.data.seq_len, config.model.d_model));
+         default_micro_batch(t.global_batch / shares, config.data.seq_len, config.model.d_model));
     if (t.global_batch % t.micro_batch != 0)
         fail(ExitCode::kUsage, "train: {} does not divide {}", recipe.describe("train", "micro_batch"),
              recipe.describe("train", "global_batch"));

@@ -43,6 +43,13 @@ requires(std::is_arithmetic_v<Number>) void check_value(const Field& field, Numb
     if (!inside(field.range, static_cast<double>(value)))
         fail(ExitCode::kUsage, "{}: expected {}", where,
              expectation(field.range, std::is_integral_v<Number>));
+    if constexpr (std::is_floating_point_v<Number>) {
+        // Kernels compute with it in fp32.
+        const auto rounded = static_cast<float>(value);
+        if (!inside(field.range, rounded))
+            fail(ExitCode::kUsage, "{}: expected {}, also in fp32, where this is {}", where,
+                 expectation(field.range, false), rounded);
+    }
 }
 template <typename Item>
 void check_value(const Field& field, const std::vector<Item>& list, const std::string& where) {
