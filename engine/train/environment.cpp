@@ -109,6 +109,20 @@ std::string git_revision() {
     return PASTUR_GIT_REVISION;
 }
 
+std::string describe_version() {
+    const json libraries = library_versions();
+    const auto version_of = [&](const char* library, const char* otherwise) {
+        const auto found = libraries.find(library);
+        if (found == libraries.end()) return std::string(otherwise);
+        const std::string text = found->get<std::string>();
+        return text.substr(0, std::min(text.find_first_of(",\n"), text.size()));
+    };
+    return fmt::format("pastur {} (revision {})\nCUDA runtime: {}\ncuBLASLt: {}\nNCCL: {}\nMPI: {}\nBLAS: {}",
+                       version(), git_revision(), version_of("cuda_runtime", "not built in"),
+                       version_of("cublaslt", "not built in"), version_of("nccl", "loaded when ranks use it"),
+                       version_of("mpi", "not built in"), version_of("openblas", "unknown"));
+}
+
 json describe_environment(Context& ctx, int ranks) {
     utsname system{};
     uname(&system);

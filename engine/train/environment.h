@@ -12,6 +12,9 @@ namespace pastur {
 std::string version();       ///< "0.1.0"
 std::string git_revision();  ///< of the configured sources; "unknown" outside a git checkout
 
+/// Lines for --version: the program's version and revision, then the libraries it runs with.
+std::string describe_version();
+
 /// Version, revision, host, device, thread and rank count, versions of the libraries in this process, and the
 /// variables in force that steer them (NCCL_*, OMP_*, OPENBLAS_*, CUBLAS_*, CUDA_VISIBLE_DEVICES ...).
 nlohmann::json describe_environment(Context& ctx, int ranks);

@@ -16,7 +16,8 @@ bool RunCheckpoints::restore(Context& ctx, TrainingSetup& setup, TrainState& sta
         return false;
     }
     const Config before = read_checkpoint_config(checkpoint->path);
-    check_same_run(before, config_);
+    const int64_t step = read_checkpoint_state(checkpoint->path).step;
+    if (const std::string growth = check_same_run(before, config_, step); !growth.empty()) say(growth);
     if (before.train.micro_batch != config_.train.micro_batch)
         say(fmt::format(
             "micro-batches were of {} sequences and are of {}: gradients add up in another order, bits "

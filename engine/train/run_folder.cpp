@@ -28,7 +28,8 @@ void check_run_folder(const std::filesystem::path& folder, bool resume) {
         if (!resume && path_exists(folder / "metrics.jsonl"))
             fail(
                 ExitCode::kUsage,
-                "give --resume to go on with the run in {}, or another folder with --run: it already holds a run",
+                "give --resume to go on with the run in {}, or another folder with --run: it already holds a "
+                "run",
                 folder.string());
         return;
     }
@@ -44,7 +45,8 @@ Config placed_config(Config config, const std::filesystem::path& folder) {
     const auto absolute = [](const std::string& path) {
         return path.empty() ? path : std::filesystem::absolute(path).lexically_normal().string();
     };
-    for (std::string* path : {&config.data.dir, &config.data.train, &config.data.val})
+    for (std::string* path :
+         {&config.data.dir, &config.data.train, &config.data.val, &config.train.init_from})
         *path = absolute(*path);
     config.run.dir = absolute(folder.string());
     return config;

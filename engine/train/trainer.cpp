@@ -8,6 +8,7 @@
 #include "engine/model/measure.h"
 #include "engine/model/variants.h"
 #include "engine/spectra/monitor.h"
+#include "engine/train/checkpoint/checkpoint.h"
 #include "engine/train/environment.h"
 #include "engine/train/run_checkpoints.h"
 #include "engine/train/run_folder.h"
@@ -37,6 +38,7 @@ Trainer::Trainer(const Config& config, Context& ctx, Comm& comm)
       val_data_(open_data(config.data.val, config, "val")),
       setup_(config, compute_dtype(config.train, ctx), comm.rank(), comm.size()) {
     state_.data_fingerprint = train_data_.fingerprint();
+    state_.val_fingerprint = val_data_.fingerprint();
 }
 
 std::string Trainer::describe() const {
@@ -101,13 +103,18 @@ ExitCode Trainer::run(const std::filesystem::path& run_dir, bool resume) {
 }
 
 void Trainer::start_or_resume(bool resume) {
-    const uint64_t fingerprint = state_.data_fingerprint;
+    const TrainState data = state_;  // as it is now
     const auto say = [this](const std::string& text) { log_->message(text); };
     const bool restored = resume && checkpoints_->restore(ctx_, setup_, state_, say);
-    if (restored && state_.data_fingerprint != fingerprint)
+    if (restored && state_.data_fingerprint != data.data_fingerprint)
         fail(ExitCode::kCorruptData, "the training data is not what the checkpoint of step {} was trained on",
              state_.step);
-    if (!restored) setup_.params().initialise(ctx_, config_.train.seed);
+    if (restored && state_.val_fingerprint != 0 && state_.val_fingerprint != data.val_fingerprint)
+        log_->message(fmt::format(
+            "the validation data is not what it was up to step {}: compare losses only on one side of it",
+            state_.step));
+    state_.val_fingerprint = data.val_fingerprint;
+    if (!restored) initialise();
     comm_.barrier();  // every rank has looked at the folder before the first one writes to it
     if (comm_.is_root()) {
         open_run(restored);
@@ -121,6 +128,15 @@ void Trainer::start_or_resume(bool resume) {
         train_data_.sample(sample_of_rank(i, rank, ranks, micro_batch), out);
     };
     batches_ = std::make_unique<BatchStream>(read, state_.step * per_rank, setup_.model().shape());
+}
+
+void Trainer::initialise() {
+    if (config_.train.init_from.empty()) return setup_.params().initialise(ctx_, config_.train.seed);
+    const std::filesystem::path checkpoint = CheckpointStore::find(config_.train.init_from);
+    CheckpointStore::verify(checkpoint);
+    check_same_model(read_checkpoint_config(checkpoint), config_);
+    read_checkpoint_weights(checkpoint, ctx_, setup_.params());
+    log_->message(fmt::format("starting from the weights of {}", checkpoint.string()));
 }
 
 void Trainer::open_run(bool restored) {
@@ -246,7 +262,8 @@ bool Trainer::validate() {
 }
 
 void Trainer::save_checkpoint() {
-    // Spectra and events are durable before the checkpoint is, because a resumed run does not write them again.
+    // Spectra and events are durable before the checkpoint is, because a resumed run does not write them
+    // again.
     if (monitor_) log_->spectra(monitor_->drain());
     // No step may have read some weights since they became non-finite, such as the embedding of a rare token.
     if (const std::string weight = first_nonfinite(setup_.params().flat_master()); !weight.empty())

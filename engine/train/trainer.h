@@ -40,6 +40,8 @@ class Trainer {
     double peak_flops_per_s();
     void allocate();
     void start_or_resume(bool resume);
+    /// Weights of step 0: random ones, or those of train.init_from.
+    void initialise();
     /// Rank 0: makes the run folder, or takes up the one of a resumed run.
     void open_run(bool restored);
     ExitCode train();

@@ -6,8 +6,8 @@
 
 namespace pastur {
 
-/// Model and optimizer of rank `rank` of `ranks`: the flat buffers are padded to divide over the ranks, and the
-/// optimizer owns the parts whose moments this rank keeps. Nothing is allocated before allocate().
+/// Model and optimizer of rank `rank` of `ranks`: the flat buffers are padded to divide over the ranks, and
+/// the optimizer owns the parts whose moments this rank keeps. Nothing is allocated before allocate().
 class TrainingSetup {
   public:
     TrainingSetup(const Config& config, DType compute_dtype, int rank = 0, int ranks = 1);
@@ -17,6 +17,7 @@ class TrainingSetup {
     int ranks() const { return ranks_; }
     Model& model() { return model_; }
     Parameters& params() { return model_.params(); }
+    const Parameters& params() const { return model_.params(); }
     const ParamTable& table() const { return model_.params().table(); }
     AdamW& optimizer() { return optimizer_; }
     ModelSize size() const { return size_of_model(config(), table()); }

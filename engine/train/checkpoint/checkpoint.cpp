@@ -4,6 +4,7 @@
 
 #include "data/files.h"
 #include "data/output.h"
+#include "engine/config/schedule.h"
 #include "engine/io/safetensors.h"
 #include "engine/model/recipe.h"
 #include "engine/train/checkpoint/optimizer_files.h"
@@ -35,7 +36,8 @@ void write_checkpoint_files(const std::filesystem::path& folder, const Config& c
                                          {"step", state.step},
                                          {"tokens", state.tokens},
                                          {"skipped", state.skipped},
-                                         {"data_fingerprint", state.data_fingerprint}};
+                                         {"data_fingerprint", state.data_fingerprint},
+                                         {"val_fingerprint", state.val_fingerprint}};
     write_file_atomically(folder / kStateFile, json.dump(2) + "\n");
 }
 
@@ -62,7 +64,8 @@ TrainState read_checkpoint_state(const std::filesystem::path& folder) {
     const std::filesystem::path path = folder / kStateFile;
     try {
         const auto json = nlohmann::json::parse(read_file(path, kStateLimit));
-        return {json.at("step"), json.at("tokens"), json.at("skipped"), json.at("data_fingerprint")};
+        return {json.at("step"), json.at("tokens"), json.at("skipped"), json.at("data_fingerprint"),
+                json.value("val_fingerprint", uint64_t{0})};
     } catch (const nlohmann::json::exception& error) {
         fail(ExitCode::kCorruptData, "{}: {}", path.string(), error.what());
     }
@@ -82,41 +85,82 @@ Config read_checkpoint_config(const std::filesystem::path& folder) {
     }
 }
 
-void check_same_run(const Config& then, const Config& now) {
-    // What may change between the parts of a run: where things are and how often they are reported.
-    // Everything else must read the same in the resolved recipe.
-    const auto comparable = [](Config config) {
-        config.run = {};
-        config.hw = {};
-        config.checkpoint = {};
-        config.diagnostics = {};
-        config.data.dir = config.data.train = config.data.val = "";
-        config.train.val_every = config.train.val_tokens = 0;
-        config.train.micro_batch = 0;  // follows the number of ranks
-        config.train.nonfinite = {};
-        config.train.recompute = {};
-        config.train.zero = 0;
-        if (config.train.precision != Precision::kFp8)
-            config.train.fp8_min_outputs = config.train.fp8_min_gradient_side = 0;
-        config.train.cuda_graph = false;
-        config.train.comm_timeout_s = 0;
-        return to_toml(config);
-    };
-    const std::string a = comparable(then), b = comparable(now);
-    if (a == b) return;
-    std::string differences;
+namespace {
+
+/// "`lr = 0.1` is now `lr = 0.2`" for every line in which two configs with the same keys differ; "": none.
+std::string differences(const Config& then, const Config& now) {
+    const std::string a = to_toml(then), b = to_toml(now);
+    std::string text;
     size_t i = 0, j = 0;
     while (i < a.size() && j < b.size()) {
         const size_t end_a = a.find('\n', i), end_b = b.find('\n', j);
         const std::string line_a = a.substr(i, end_a - i), line_b = b.substr(j, end_b - j);
         if (line_a != line_b)
-            differences += fmt::format("{}`{}` is now `{}`", differences.empty() ? "" : ", ", line_a, line_b);
+            text += fmt::format("{}`{}` is now `{}`", text.empty() ? "" : ", ", line_a, line_b);
         i = end_a + 1;
         j = end_b + 1;
     }
-    fail(ExitCode::kUsage,
-         "the checkpoint belongs to another recipe: {}; resume with the recipe it was made with",
-         differences);
+    return text;
+}
+
+/// What must stay the same in every part of a run: all but where things are and how often they are reported.
+Config comparable(Config config) {
+    config.run = {};
+    config.hw = {};
+    config.checkpoint = {};
+    config.diagnostics = {};
+    config.data.dir = config.data.train = config.data.val = "";
+    config.train.val_every = config.train.val_tokens = 0;
+    config.train.micro_batch = 0;  // follows the number of ranks
+    config.train.init_from = "";   // read at step 0 only
+    config.train.nonfinite = {};
+    config.train.recompute = {};
+    config.train.zero = 0;
+    if (config.train.precision != Precision::kFp8)
+        config.train.fp8_min_outputs = config.train.fp8_min_gradient_side = 0;
+    config.train.cuda_graph = false;
+    config.train.comm_timeout_s = 0;
+    return config;
+}
+
+}  // namespace
+
+std::string check_same_run(const Config& then, const Config& now, int64_t step) {
+    Config before = comparable(then);
+    const Config after = comparable(now);
+    const bool grows = after.train.steps > before.train.steps;
+    if (grows) before.train.steps = after.train.steps;
+    const std::string changes = differences(before, after);
+    if (!changes.empty())
+        fail(ExitCode::kUsage,
+             "resume with the recipe of the checkpoint (only train.steps may grow) or choose another run "
+             "folder with --run: {}",
+             changes);
+    if (!grows) return "";
+    const double planned = learning_rate(then.train, step), rate = learning_rate(now.train, step);
+    const std::string growth =
+        fmt::format("train.steps grows from {} to {}", then.train.steps, now.train.steps);
+    if (planned == rate && now.train.schedule != Schedule::kCosine) return growth;
+    return fmt::format(
+        "{}: the {} schedule is stretched, so the learning rate of the next step is {:.3g} instead of {:.3g}",
+        growth, name_of(now.train.schedule), rate, planned);
+}
+
+void check_same_model(const Config& weights, const Config& model) {
+    const auto architecture = [](const Config& config) {
+        Config only;
+        only.model = config.model;
+        only.attention = config.attention;
+        only.model.preset = "custom";
+        // A new run may rotate or normalise differently: these are in no tensor's shape.
+        only.model.rope_theta = ModelConfig().rope_theta;
+        only.model.norm_eps = ModelConfig().norm_eps;
+        return only;
+    };
+    const std::string changes = differences(architecture(weights), architecture(model));
+    if (!changes.empty())
+        fail(ExitCode::kUsage, "give the recipe the model of the checkpoint that train.init_from names: {}",
+             changes);
 }
 
 }  // namespace pastur

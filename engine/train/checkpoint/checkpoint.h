@@ -9,7 +9,8 @@
 
 namespace pastur {
 
-/// Writes rank 0's files into `folder`: everything except the other ranks' parts of the moments. Throws (kIo).
+/// Writes rank 0's files into `folder`: everything except the other ranks' parts of the moments. Throws
+/// (kIo).
 void write_checkpoint_files(const std::filesystem::path& folder, const Config& config,
                             const CheckpointImage& image, const TrainState& state);
 
@@ -26,8 +27,13 @@ void check_checkpoint_weights(const std::filesystem::path& folder, const ParamTa
 /// The weights alone, for evaluation.
 void read_checkpoint_weights(const std::filesystem::path& folder, Context& ctx, Parameters& params);
 
-/// Throws (kUsage) when going on under `now` would not continue what `then` trained: one line, every
-/// differing key of [model], [attention] and of the keys of [data] and [train] that change the losses.
-void check_same_run(const Config& then, const Config& now);
+/// Throws (kUsage) when training under `now` would not continue what `then` trained for `step` steps: one
+/// line with every differing key of [model], [attention] and of the keys of [data] and [train] that change
+/// the losses. train.steps may grow; returns a line about what that changes, or "".
+std::string check_same_run(const Config& then, const Config& now, int64_t step);
+
+/// Throws (kUsage) unless the weights of a model of `weights` are those of a model of `model`: one line with
+/// every differing key of [model] and [attention].
+void check_same_model(const Config& weights, const Config& model);
 
 }  // namespace pastur
