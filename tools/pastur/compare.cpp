@@ -2,115 +2,224 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
-#include <filesystem>
-#include <fstream>
-#include <optional>
+#include <nlohmann/json.hpp>
 
-#include "data/files.h"
-#include "engine/config/config.h"
-#include "engine/io/json_text.h"
-#include "engine/model/recipe.h"
+#include "data/output.h"
+#include "engine/config/nearest_name.h"
 #include "kernels/base/error.h"
 #include "tools/pastur/commands.h"
+#include "tools/pastur/run_summary.h"
 
 namespace pastur {
 namespace {
 
-struct RunSummary {
-    std::string name, variant, status = "running";
-    int64_t parameters = 0, cache_bytes = 0, step = 0;
-    double val_loss = NAN, train_loss = NAN;
-    std::vector<double> tokens_per_s;  ///< of each logged step
-    double unigram_entropy = NAN;      ///< of the validation tokens, nats
+struct CompareArguments {
+    std::vector<std::string> folders;
+    std::string json, csv, sort;
 };
 
-double number_of(const nlohmann::json& event, const char* key) {
-    const auto value = event.find(key);
-    return value != event.end() && value->is_number() ? value->get<double>() : NAN;
+/// A figure of a run: its key in JSON, CSV and --sort, and its column in the table.
+struct Column {
+    const char* key;
+    const char* head;  ///< null: only in JSON and CSV
+    std::function<std::string(const RunSummary&)> text;
+    std::function<double(const RunSummary&)> number;  ///< null: text() is the value
+};
+
+using Number = double RunSummary::*;
+using Step = int64_t RunSummary::*;
+
+std::string or_dash(double value, const std::string& text) {
+    return std::isfinite(value) ? text : "-";
 }
 
-/// Reads one line of metrics.jsonl into the summary.
-void read_event(const nlohmann::json& event, RunSummary& run) {
-    const std::string kind = event.value("event", "");
-    if (kind == "start") {
-        run.variant = event.value("variant", "");
-        run.parameters = event.value("parameters", int64_t{0});
-        run.cache_bytes = event.value("cache_bytes_per_token", int64_t{0});
-    } else if (kind == "train") {
-        run.train_loss = number_of(event, "loss");
-        run.tokens_per_s.push_back(number_of(event, "tokens_per_s"));
-        run.step = event.value("step", int64_t{0});
-    } else if (kind == "val") {
-        run.val_loss = number_of(event, "loss");
-    } else if (kind == "end") {
-        run.status = event.value("status", "");
+/// A number, and behind it the step it is from.
+Column figure(const char* key, const char* head, Number number, int digits, Step step = nullptr) {
+    return {key, head,
+            [=](const RunSummary& run) {
+                const std::string at = step ? fmt::format(" @{}", run.*step) : "";
+                return or_dash(run.*number, fmt::format("{:.{}f}{}", run.*number, digits, at));
+            },
+            [=](const RunSummary& run) { return run.*number; }};
+}
+
+Column share(const char* key, const char* head, Number number) {
+    return {key, head,
+            [=](const RunSummary& run) {
+                return or_dash(run.*number, fmt::format("{:.1f} %", run.*number * 100));
+            },
+            [=](const RunSummary& run) { return run.*number; }};
+}
+
+Column step(const char* key, const char* head, Step number) {
+    return {key, head,
+            [=](const RunSummary& run) { return run.*number < 0 ? "-" : std::to_string(run.*number); },
+            [=](const RunSummary& run) { return run.*number < 0 ? NAN : static_cast<double>(run.*number); }};
+}
+
+Column word(const char* key, const char* head, std::string RunSummary::*text) {
+    return {key, head, [=](const RunSummary& run) { return run.*text; }, nullptr};
+}
+
+const std::vector<Column>& columns() {
+    using R = RunSummary;
+    static const std::vector<Column> all = {
+        word("run", "run", &R::name),
+        word("variant", "attention", &R::variant),
+        figure("parameters", "parameters", &R::parameters, 0),
+        figure("cache_bytes_per_token", "cache B", &R::cache_bytes_per_token, 0),
+        step("step", "step", &R::step),
+        step("steps", "of", &R::steps),
+        figure("train_loss", "train", &R::train_loss, 4, &R::step),
+        figure("val_loss", "val", &R::val_loss, 4, &R::val_step),
+        step("val_step", nullptr, &R::val_step),
+        {"val_ppl", "ppl",
+         [](const R& run) { return or_dash(run.val_loss, fmt::format("{:.2f}", std::exp(run.val_loss))); },
+         [](const R& run) { return std::exp(run.val_loss); }},
+        figure("best_val", "best val", &R::best_val, 4, &R::best_val_step),
+        step("best_val_step", nullptr, &R::best_val_step),
+        figure("unigram_entropy", "unigram", &R::unigram_entropy, 4),
+        figure("tokens_per_s", "tokens/s", &R::tokens_per_s, 0),
+        figure("mem_gib", "GiB", &R::mem_gib, 2),
+        figure("elapsed_s", "seconds", &R::elapsed_s, 0),
+        share("kept_step0", "kept of step 0", &R::kept_step0),
+        share("kept_null", "of product", &R::kept_null),
+        figure("peak_ratio_product", "peak/product", &R::peak_ratio_product, 2, &R::spectra_step),
+        figure("peak_ratio_mp", "peak/mp", &R::peak_ratio_mp, 2),
+        step("spectra_step", nullptr, &R::spectra_step),
+        step("spike_onset", "spike", &R::spike_onset),
+        step("collapse_onset", "collapse", &R::collapse_onset),
+        step("resumes", "resumes", &R::resumes),
+        word("status", "status", &R::status),
+    };
+    return all;
+}
+
+const Column& column_named(const std::string& key) {
+    std::vector<std::string> keys;
+    for (const Column& column : columns()) {
+        if (key == column.key) return column;
+        keys.emplace_back(column.key);
     }
+    fail(ExitCode::kUsage, "--sort {}: expected one of {}; did you mean {}?", key, fmt::join(keys, ", "),
+         nearest_name(key, keys));
 }
 
-/// The validation tokens' entropy under their own frequencies, if the run's data folder says.
-double unigram_entropy_of(const std::filesystem::path& run_dir) {
-    const std::filesystem::path recipe = run_dir / "config.toml";
-    if (!std::filesystem::exists(recipe)) return NAN;
-    const Config config = load_config(recipe.string(), {});
-    const std::filesystem::path file = std::filesystem::path(config.data.dir) / "meta.json";
-    const nlohmann::json meta = path_exists(file) ? parse_json(read_file(file, 16 << 20)) : nlohmann::json();
-    const nlohmann::json::json_pointer entropy("/splits/val/unigram_entropy");
-    return meta.is_object() && meta.contains(entropy) ? meta.at(entropy).get<double>() : NAN;
+/// Ascending; runs without the figure last.
+void sort_by(std::vector<RunSummary>& runs, const Column& column) {
+    std::stable_sort(runs.begin(), runs.end(), [&](const RunSummary& a, const RunSummary& b) {
+        if (!column.number) return column.text(a) < column.text(b);
+        const double x = column.number(a), y = column.number(b);
+        return std::isfinite(x) && (!std::isfinite(y) || x < y);
+    });
 }
 
-RunSummary summarise(const std::string& folder) {
-    const std::filesystem::path metrics = std::filesystem::path(folder) / "metrics.jsonl";
-    std::ifstream file(metrics);
-    if (!file)
-        fail(ExitCode::kMissingInput, "{}: no such file; expected a run folder of pastur train",
-             metrics.string());
-    RunSummary run;
-    run.name = std::filesystem::path(folder).lexically_normal().filename().string();
-    std::string line;
-    while (std::getline(file, line)) {
-        const nlohmann::json event = parse_json(line);
-        if (event.is_object()) read_event(event, run);  // a killed run may leave a line cut
+std::string table(const std::vector<RunSummary>& runs) {
+    std::vector<std::string> lines(runs.size() + 1);
+    for (const Column& column : columns()) {
+        if (!column.head) continue;
+        std::vector<std::string> cells = {column.head};
+        for (const RunSummary& run : runs) cells.push_back(column.text(run));
+        size_t width = 0;
+        for (const std::string& cell : cells) width = std::max(width, cell.size());
+        for (size_t i = 0; i < cells.size(); ++i)
+            lines[i] += column.number ? fmt::format("{:>{}}  ", cells[i], width)
+                                      : fmt::format("{:<{}}  ", cells[i], width);
     }
-    run.unigram_entropy = unigram_entropy_of(folder);
-    return run;
-}
-
-double median(std::vector<double> values) {
-    if (values.empty()) return NAN;
-    const auto middle = values.begin() + static_cast<int64_t>(values.size() / 2);
-    std::nth_element(values.begin(), middle, values.end());
-    return *middle;
-}
-
-int compare(const std::vector<std::string>& folders) {
-    fmt::print("{:<22} {:<14} {:>11} {:>7} {:>9} {:>9} {:>9} {:>9} {:>10} {:>9}  {}\n", "run", "attention",
-               "parameters", "step", "train", "val loss", "val ppl", "unigram", "tokens/s", "cache B",
-               "status");
-    for (const std::string& folder : folders) {
-        const RunSummary run = summarise(folder);
-        fmt::print("{:<22} {:<14} {:>11} {:>7} {:>9.4f} {:>9.4f} {:>9.2f} {:>9.4f} {:>10.0f} {:>9}  {}\n",
-                   run.name, run.variant, run.parameters, run.step, run.train_loss, run.val_loss,
-                   std::exp(run.val_loss), run.unigram_entropy, median(run.tokens_per_s), run.cache_bytes,
-                   run.status);
+    std::string text;
+    for (std::string& line : lines) {
+        line.erase(line.find_last_not_of(' ') + 1);
+        text += line + "\n";
     }
-    fmt::print(
-        "\nLosses in nats a token. unigram: entropy of the validation tokens' frequencies, what a model that "
-        "ignores "
-        "context\ncan reach at best. tokens/s: median of the logged steps. cache B: bytes an inference cache "
-        "holds a "
-        "token, bf16.\n");
+    return text +
+           "\nLosses in nats per token, @ the step they are from. unigram: entropy of the validation tokens' "
+           "frequencies, "
+           "the best\nof a model that ignores context. tokens/s: median of the logged steps. cache B: bytes "
+           "per token of an "
+           "inference cache in\nbf16. kept: stable rank of the query-key forms as a share of that at step 0 "
+           "and of the "
+           "product null's. peak: largest\neigenvalue over the null's edge. spike, collapse: first step of "
+           "the first "
+           "onset.\n";
+}
+
+nlohmann::ordered_json to_json(const std::vector<RunSummary>& runs) {
+    nlohmann::ordered_json all = nlohmann::ordered_json::array();
+    for (const RunSummary& run : runs) {
+        nlohmann::ordered_json one;
+        for (const Column& column : columns()) {
+            const double number = column.number ? column.number(run) : 0;
+            const bool whole = number == std::floor(number) && std::abs(number) < 1e15;
+            if (!column.number)
+                one[column.key] = column.text(run);
+            else if (!std::isfinite(number))
+                one[column.key] = nullptr;
+            else if (whole)
+                one[column.key] = static_cast<int64_t>(number);
+            else
+                one[column.key] = number;
+        }
+        all.push_back(std::move(one));
+    }
+    return all;
+}
+
+std::string to_csv(const std::vector<RunSummary>& runs) {
+    const auto quoted = [](std::string text) {
+        if (text.find_first_of(",\"\n") == std::string::npos) return text;
+        for (size_t i = 0; (i = text.find('"', i)) != std::string::npos; i += 2) text.insert(i, "\"");
+        return "\"" + text + "\"";
+    };
+    std::string csv;
+    for (const Column& column : columns()) csv += (csv.empty() ? "" : ",") + std::string(column.key);
+    csv += "\n";
+    for (const RunSummary& run : runs) {
+        std::vector<std::string> cells;
+        for (const Column& column : columns()) {
+            const double number = column.number ? column.number(run) : NAN;
+            cells.push_back(!column.number          ? quoted(column.text(run))
+                            : std::isfinite(number) ? fmt::format("{}", number)
+                                                    : "");
+        }
+        csv += fmt::format("{}\n", fmt::join(cells, ","));
+    }
+    return csv;
+}
+
+int compare(const CompareArguments& arguments) {
+    const Column* order = arguments.sort.empty() ? nullptr : &column_named(arguments.sort);
+    std::vector<RunSummary> runs;
+    for (const std::string& folder : arguments.folders) {
+        if (has_run_log(folder))
+            runs.push_back(summarise_run(folder));
+        else
+            fmt::print(stderr, "pastur: {} is passed over: not a run folder (no metrics.jsonl in it)\n",
+                       folder);
+    }
+    if (runs.empty())
+        fail(ExitCode::kMissingInput, "expected run folders of pastur train; none of the {} paths is one",
+             arguments.folders.size());
+    if (order) sort_by(runs, *order);
+    fmt::print("{}", table(runs));
+    if (!arguments.json.empty()) write_file_atomically(arguments.json, to_json(runs).dump(2) + "\n");
+    if (!arguments.csv.empty()) write_file_atomically(arguments.csv, to_csv(runs));
     return 0;
 }
 
 }  // namespace
 
 void add_compare_command(CLI::App& app, std::function<int()>& run) {
-    CLI::App* command =
-        app.add_subcommand("compare", "Loss, speed, size and cache of several runs in one table");
-    const auto folders = std::make_shared<std::vector<std::string>>();
-    command->add_option("runs", *folders, "Run folders")->required()->type_name("RUN_DIR...");
-    command->callback([folders, &run] { run = [folders] { return compare(*folders); }; });
+    CLI::App* command = app.add_subcommand(
+        "compare", "Loss, speed, memory, cache, kept rank and onsets of several runs in one table");
+    const auto arguments = std::make_shared<CompareArguments>();
+    command->add_option("runs", arguments->folders, "Run folders; other paths are passed over with a note")
+        ->required()
+        ->type_name("RUN...");
+    command->add_option("--sort", arguments->sort, "Sort by this key of the JSON, ascending")
+        ->type_name("KEY");
+    command->add_option("--json", arguments->json, "Also write everything as JSON")->type_name("FILE");
+    command->add_option("--csv", arguments->csv, "Also write everything as CSV")->type_name("FILE");
+    command->callback([arguments, &run] { run = [arguments] { return compare(*arguments); }; });
 }
 
 }  // namespace pastur

@@ -87,6 +87,12 @@ int64_t read_json_lines(const std::filesystem::path& file,
     return unreadable;
 }
 
+std::string run_name(const std::filesystem::path& folder) {
+    std::filesystem::path named = std::filesystem::absolute(folder).lexically_normal();
+    if (!named.has_filename()) named = named.parent_path();
+    return named.filename().string();
+}
+
 ReportRun read_report_run(const std::filesystem::path& folder) {
     const std::filesystem::path metrics = folder / "metrics.jsonl";
     if (!std::filesystem::is_regular_file(metrics))
@@ -94,9 +100,7 @@ ReportRun read_report_run(const std::filesystem::path& folder) {
              metrics.string());
     ReportRun run;
     run.folder = folder;
-    std::filesystem::path named = std::filesystem::absolute(folder).lexically_normal();
-    if (!named.has_filename()) named = named.parent_path();
-    run.name = named.filename().string();
+    run.name = run_name(folder);
     run.train = make_table({"step", "tokens", "loss", "lr", "grad_norm", "tokens_per_s", "tflops", "mfu",
                             "step_ms", "data_ms", "mem_gib", "skipped"});
     run.val = make_table({"step", "loss", "ppl"});

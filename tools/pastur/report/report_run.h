@@ -38,6 +38,9 @@ ReportRun read_report_run(const std::filesystem::path& folder);
 int64_t read_json_lines(const std::filesystem::path& file,
                         const std::function<void(const nlohmann::json&)>& use);
 
+/// A run as people call it: the last name in its folder's absolute path.
+std::string run_name(const std::filesystem::path& folder);
+
 /// The number under `key`, NaN where there is none.
 double number_of(const nlohmann::json& object, const char* key);
 
