@@ -19,7 +19,8 @@ TEST_F(CommandLine, SaysItsVersion) {
     const Result result = run("--version");
     EXPECT_EQ(result.code, 0);
     EXPECT_EQ(result.out.compare(0, 7, "pastur "), 0);
-    EXPECT_NE(result.out.find('.'), std::string::npos);
+    for (const char* part : {"(revision ", "\nCUDA runtime: ", "\nNCCL: ", "\nMPI: ", "\nBLAS: OpenBLAS "})
+        EXPECT_NE(result.out.find(part), std::string::npos) << part << " in\n" << result.out;
     EXPECT_EQ(result.err, "");
 }
 
@@ -33,6 +34,33 @@ TEST_F(CommandLine, HelpListsEverySubcommandInALine) {
     EXPECT_EQ(train.code, 0);
     EXPECT_NE(train.out.find("train.lr "), std::string::npos);
     EXPECT_EQ(run("data prepare --help").code, 0);
+}
+
+TEST_F(CommandLine, HelpsOnACommandByItsName) {
+    EXPECT_EQ(run("help").out, run("--help").out);
+    EXPECT_EQ(run("help train").out, run("train --help").out);
+    EXPECT_EQ(run("help data prepare").out, run("data prepare --help").out);
+    expect_failure("help trian", 2, {"unknown command \"trian\"; did you mean \"train\"?"});
+    expect_failure("help data prepar", 2, {"`pastur data`: unknown command \"prepar\""});
+}
+
+TEST_F(CommandLine, PrintsTheResolvedConfigWithoutData) {
+    write("r.toml", "[train]\nlr = 0.5\n");
+    const Result result = run("train r.toml --print-config --train.steps=7 --data.dir=nowhere");
+    EXPECT_EQ(result.code, 0) << result.err;
+    write("printed.toml", result.out);
+    for (const char* part :
+         {"[model]\n", "lr = 0.5\n", "steps = 7\n", "d_model = 128\n", "dir = \"nowhere\"\n"})
+        EXPECT_NE(result.out.find(part), std::string::npos) << part << " in\n" << result.out;
+    EXPECT_EQ(run("train printed.toml --print-config").out, result.out) << "it is a recipe itself";
+    EXPECT_FALSE(fs::exists(file("runs")));
+}
+
+TEST_F(CommandLine, ChecksEveryOption) {
+    expect_failure("eval --checkpoint x --data y --tokens -5", 2, {"--tokens"});
+    write("r.toml", "[data]\ndir = \"nowhere\"\n");
+    expect_failure("train r.toml --max-time 1h30", 2, {"--max-time 1h30: expected a time", "00:30:00"});
+    expect_failure("train r.toml --max-time -5", 2, {"--max-time"});
 }
 
 TEST_F(CommandLine, NamesTheNearestCommandAndOption) {
@@ -125,6 +153,8 @@ TEST_F(Life, LeavesACompleteRunFolder) {
     const Result eval = run("eval --checkpoint run --data corpus --device cpu --json");
     EXPECT_EQ(eval.code, 0) << eval.err;
     EXPECT_GT(nlohmann::json::parse(eval.out).at("loss").get<double>(), 0);
+    expect_failure("eval --checkpoint run --data corpus --precision fp16", 2,
+                   {"--precision fp16: expected one of", "\"fp32\""});
     fs::resize_file(file("run/checkpoints/step_00000004/model.safetensors"), 100);
     expect_failure("eval --checkpoint run --data corpus", 65, {"step_00000004/model.safetensors: 100 bytes"});
 }

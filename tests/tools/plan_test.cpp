@@ -86,6 +86,21 @@ TEST_F(CommandLine, IgnoresSettingsOfOtherVariantsWithALineEach) {
     EXPECT_EQ(decoupled.err, "");
 }
 
+TEST_F(CommandLine, PlansForThisCpuWithoutInventingItsSpeed) {
+    const std::string recipe =
+        "plan " + std::string(PASTUR_SOURCE_DIR) + "/tools/recipes/nano-mha.toml --device cpu ";
+    const Result unknown = run(recipe);
+    EXPECT_EQ(unknown.code, 0) << unknown.err;
+    EXPECT_NE(unknown.out.find("step time: unknown on this CPU; --measure"), std::string::npos)
+        << unknown.out;
+    EXPECT_EQ(unknown.out.find("hours"), std::string::npos) << unknown.out;
+    const Result given = run(recipe + "--tflops 0.1");
+    EXPECT_NE(given.out.find("(0.100 TFLOP/s, assumed by --tflops)"), std::string::npos) << given.out;
+    EXPECT_NE(given.out.find("hours"), std::string::npos) << given.out;
+    const Result measured = run(recipe + "--measure --train.global_batch=2");
+    EXPECT_NE(measured.out.find("TFLOP/s, measured)"), std::string::npos) << measured.out;
+}
+
 /// The memory of a rank with train.recompute = "none" in the table of micro-batches, in MiB; 0: no such row.
 double total_of(const std::string& plan, int micro_batch) {
     const std::string row = fmt::format("\n  {:<18}", micro_batch);

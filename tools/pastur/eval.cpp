@@ -69,7 +69,8 @@ void add_eval_command(CLI::App& app, std::function<int()>& run) {
     command->add_option("--data", arguments->data, "Folder of val_*.bin shards, or a glob of shards")
         ->required()
         ->type_name("DIR");
-    command->add_option("--tokens", arguments->tokens, "Tokens to read at most; 0: all")
+    command->add_option("--tokens", arguments->tokens, "Most tokens to read; 0: all")
+        ->check(CLI::Range(int64_t{0}, int64_t{1} << 40))
         ->capture_default_str();
     command->add_option("--device", arguments->device, "auto, cpu or cuda")->capture_default_str();
     command->add_option("--precision", arguments->precision, "auto, bf16, fp32 or fp8")

@@ -45,10 +45,30 @@ int explain_parse_error(const CLI::App& app, const CLI::ParseError& error) {
     fail(ExitCode::kUsage, "{} (see `{} --help`)", text, full_name(command));
 }
 
+/// `pastur help data prepare` says what `pastur data prepare --help` does.
+void add_help_command(CLI::App& app, std::function<int()>& run) {
+    CLI::App* help = app.add_subcommand("help", "Help on a command");
+    const auto names = std::make_shared<std::vector<std::string>>();
+    help->add_option("command", *names, "The command, for example: data prepare")->type_name("COMMAND...");
+    help->callback([&app, names, &run] {
+        run = [&app, names] {
+            const CLI::App* command = &app;
+            for (const std::string& name : *names) {
+                const auto found =
+                    command->get_subcommands([&](const CLI::App* sub) { return sub->check_name(name); });
+                if (found.empty()) fail_unknown(*command, name);
+                command = found.front();
+            }
+            fmt::print("{}", command->help());
+            return 0;
+        };
+    });
+}
+
 int run_command_line(const std::vector<std::string>& arguments) {
     CLI::App app("Pretrains transformers with latent attention and watches their query-key spectra.",
                  "pastur");
-    app.set_version_flag("--version", "pastur " + version());
+    app.set_version_flag("--version", describe_version);
     app.require_subcommand(1);
     std::function<int()> run;
     add_train_command(app, run);
@@ -60,6 +80,7 @@ int run_command_line(const std::vector<std::string>& arguments) {
     add_compare_command(app, run);
     add_report_command(app, run);
     add_data_commands(app, run);
+    add_help_command(app, run);
 
     std::vector<std::string> reversed = gather_overrides(arguments);
     std::reverse(reversed.begin(), reversed.end());  // CLI11 takes them from the back

@@ -18,10 +18,14 @@
 namespace pastur {
 namespace {
 
+/// Of a GPU, where --tflops does not say.
+constexpr double kGpuTflops = 400;
+
 struct PlanArguments {
     std::string recipe, device = "auto", comm = "auto";
     int gpus = 1, node = 8;
-    double tflops = 400, alpha_us = 4, gbytes = 300, gbytes_beyond = 50;
+    double tflops = 0;  ///< 0: not given
+    double alpha_us = 4, gbytes = 300, gbytes_beyond = 50;
     bool measure = false;
     std::vector<Override> overrides;
 };
@@ -151,6 +155,50 @@ void print_scaling(const Config& config, DType dtype, const Links& links, int ba
         print_row("weak", ranks, share * ranks, at(ranks, share), config.data.seq_len);
 }
 
+/// Where a rank's time comes from: measured or assumed; 0 seconds: unknown.
+struct ComputeTime {
+    double seconds = 0;
+    const char* source = "";
+};
+
+ComputeTime compute_time(Context& ctx, Comm& comm, const Config& config, Recompute level,
+                         const PlanArguments& arguments, double flops) {
+    if (arguments.measure) return {measured_compute(ctx, comm, config, level), "measured"};
+    if (arguments.tflops > 0) return {flops / (arguments.tflops * 1e12), "assumed by --tflops"};
+    // CPUs differ by more than any number could stand for.
+    if (arguments.device == "cpu") return {};
+    return {flops / (kGpuTflops * 1e12), "assumed; --tflops"};
+}
+
+/// The step's prediction and its scaling.
+void print_time(const TrainingSetup& setup, const PlanArguments& arguments, const Links& links,
+                int64_t micro_batches, const ComputeTime& compute, double flops) {
+    const Config& config = setup.config();
+    const int ranks = setup.ranks();
+    if (compute.seconds == 0) {
+        fmt::print("step time: unknown on this CPU; --measure runs some steps, --tflops assumes a rate\n");
+        return;
+    }
+    fmt::print(
+        "a rank computes {} micro-batch{} of {} in {:.2f} ms ({:.3f} TFLOP/s, {}); alpha = {:.1f} us, B = "
+        "{:.2f} GB/s "
+        "among {} ranks, {:.2f} GB/s beyond ({})\n",
+        micro_batches, micro_batches == 1 ? "" : "es", config.train.micro_batch, compute.seconds * 1e3,
+        flops / compute.seconds / 1e12, compute.source, links.alpha_s * 1e6, links.bytes_per_s / 1e9,
+        links.node, links.bytes_per_s_beyond / 1e9,
+        arguments.measure && ranks > 1 ? "measured between these ranks"
+                                       : "assumed: --alpha-us, --gbytes, --node, --gbytes-beyond");
+    fmt::print("{}", kScalingFormula);
+    const StepTime step =
+        predict_step(config.train, setup.table(), links, ranks, micro_batches, compute.seconds);
+    fmt::print(
+        "predicted step on {} rank{}: {:.2f} ms, of which {:.2f} ms wait for gradients; {} steps: {:.2f} "
+        "hours\n",
+        ranks, ranks == 1 ? "" : "s", step.total() * 1e3, step.exposed_s * 1e3, config.train.steps,
+        step.total() * static_cast<double>(config.train.steps) / 3600);
+    print_scaling(config, setup.params().compute_dtype(), links, ranks, compute.seconds);
+}
+
 int plan(const PlanArguments& arguments) {
     World world = arguments.measure ? World::from_environment() : World();
     const int ranks = arguments.measure ? world.size() : arguments.gpus;
@@ -171,8 +219,8 @@ int plan(const PlanArguments& arguments) {
     if (here || is_cuda(ctx)) device = memory_info(ctx);
     MemoryPlan memory = setup.plan(ctx, TrainingSetup::Purpose::kRun, device.has_value());
     if (device) memory.settle_recompute(*device, ctx, *comm, setup.model());
-    double compute_s = step_flops / ranks / (arguments.tflops * 1e12);
-    if (arguments.measure) compute_s = measured_compute(ctx, *comm, config, setup.model().recompute());
+    const ComputeTime compute =
+        compute_time(ctx, *comm, config, setup.model().recompute(), arguments, step_flops / ranks);
     const Links links = arguments.measure ? measured_links(ctx, *comm, arguments)
                                           : Links{arguments.alpha_us * 1e-6, arguments.gbytes * 1e9,
                                                   arguments.gbytes_beyond * 1e9, arguments.node};
@@ -184,22 +232,7 @@ int plan(const PlanArguments& arguments) {
                config.train.global_batch);
     print_memory(ctx, setup.model(), memory, device, ranks);
     print_micro_batches(ctx, config, dtype, world.rank(), ranks, device.has_value());
-    fmt::print(
-        "a rank computes {} micro-batch{} of {} in {:.2f} ms ({}{:.3f} TFLOP/s); alpha = {:.1f} us, B = "
-        "{:.2f} GB/s among {} ranks, {:.2f} GB/s beyond ({})\n",
-        micro_batches, micro_batches == 1 ? "" : "es", config.train.micro_batch, compute_s * 1e3,
-        arguments.measure ? "measured, " : "assumed, --tflops: ", step_flops / ranks / compute_s / 1e12,
-        links.alpha_s * 1e6, links.bytes_per_s / 1e9, links.node, links.bytes_per_s_beyond / 1e9,
-        arguments.measure && ranks > 1 ? "measured between these ranks"
-                                       : "assumed: --alpha-us, --gbytes, --node, --gbytes-beyond");
-    fmt::print("{}", kScalingFormula);
-    const StepTime step = predict_step(config.train, setup.table(), links, ranks, micro_batches, compute_s);
-    fmt::print(
-        "predicted step on {} rank{}: {:.2f} ms, of which {:.2f} ms wait for gradients; {} steps: {:.2f} "
-        "hours\n",
-        ranks, ranks == 1 ? "" : "s", step.total() * 1e3, step.exposed_s * 1e3, config.train.steps,
-        step.total() * static_cast<double>(config.train.steps) / 3600);
-    print_scaling(config, dtype, links, ranks, compute_s);
+    print_time(setup, arguments, links, micro_batches, compute, step_flops / ranks);
     return 0;
 }
 
@@ -220,9 +253,10 @@ void add_plan_command(CLI::App& app, std::function<int()>& run) {
         ->capture_default_str();
     const auto positive = CLI::PositiveNumber;
     command
-        ->add_option("--tflops", arguments->tflops,
-                     "Sustained by a GPU, in TFLOP/s (`pastur bench` measures it)")
-        ->capture_default_str()
+        ->add_option(
+            "--tflops", arguments->tflops,
+            "Rate that a step sustains on a device, in TFLOP/s (`pastur bench` measures it; default: 400 on "
+            "a GPU, unknown on the CPU)")
         ->check(positive);
     command->add_option("--alpha-us", arguments->alpha_us, "Latency of a message, in microseconds")
         ->capture_default_str()

@@ -14,14 +14,15 @@
 #include "tools/pastur/overrides.h"
 #include "tools/pastur/rank_context.h"
 #include "tools/pastur/report/report_page.h"
+#include "tools/pastur/time_limit.h"
 
 namespace pastur {
 namespace {
 
 struct TrainArguments {
     std::string recipe, run_dir, device = "auto", comm = "auto";
-    bool resume = false;
-    double max_time_s = 0;
+    bool resume = false, print_config = false;
+    std::string max_time;
     std::vector<Override> overrides;
 };
 
@@ -83,6 +84,10 @@ TrainRequest read_request(const TrainArguments& arguments, const World& world) {
 
 int train(const TrainArguments& arguments, World& world, std::unique_ptr<Comm>& comm) {
     const auto [config, run_dir] = read_request(arguments, world);
+    if (arguments.print_config) {
+        if (world.rank() == 0) fmt::print("{}", to_toml(config));
+        return 0;
+    }
     Context ctx = rank_context(arguments.device, world);
     comm = make_comm(world, ctx, arguments.comm);
     comm->watch(config.train.comm_timeout_s);
@@ -95,7 +100,8 @@ int train(const TrainArguments& arguments, World& world, std::unique_ptr<Comm>& 
 
 int train_as_rank(const TrainArguments& arguments) {
     install_signal_handlers();  // before anything that takes time
-    if (arguments.max_time_s > 0) request_stop_after(arguments.max_time_s);
+    if (!arguments.max_time.empty())
+        request_stop_after(parse_time_limit(arguments.max_time, "--max-time " + arguments.max_time));
     World world = World::from_environment();
     std::unique_ptr<Comm> comm;
     try {
@@ -131,11 +137,13 @@ void add_train_command(CLI::App& app, std::function<int()>& run) {
     command->add_flag("--resume", arguments->resume,
                       "Go on from the run folder's newest intact checkpoint, if any");
     command
-        ->add_option("--max-time", arguments->max_time_s,
-                     "After this long, finish the step, checkpoint and exit with 75: 1800, 30min, 1.5h "
-                     "(default: never)")
-        ->transform(CLI::AsNumberWithUnit(std::map<std::string, double>{{"s", 1}, {"min", 60}, {"h", 3600}}))
+        ->add_option(
+            "--max-time", arguments->max_time,
+            "After this long, finish the step, checkpoint and exit with 75: 1800 (seconds), 30m, 1h30m, "
+            "00:30:00 (default: never)")
         ->type_name("TIME");
+    command->add_flag("--print-config", arguments->print_config,
+                      "Print the resolved configuration as TOML and exit; needs no data");
     command->add_option("--device", arguments->device, "auto, cpu or cuda")->capture_default_str();
     command
         ->add_option(
