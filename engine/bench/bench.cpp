@@ -13,16 +13,16 @@
 namespace pastur {
 namespace {
 
-/// Most memory in use since it was made. Device memory is the device's own count (others on it are seen too);
-/// host memory the kernel's high-water mark of this process, in whole pages.
+/// Largest memory in use since construction. For a device: its own count, which includes other processes. For
+/// the host: the kernel's high-water mark of this process, in whole pages.
 class PeakMemory {
   public:
     explicit PeakMemory(Context& ctx) : ctx_(ctx) {
-        reserve_scratch(ctx, 0);  // else what was measured before would have left some, uncounted here
+        reserve_scratch(ctx, 0);  // scratch of an earlier measurement would go uncounted
         free_before_ = memory_info(ctx).free_bytes;
         if (!is_cuda(ctx)) std::ofstream("/proc/self/clear_refs") << "5";  // resets the mark
     }
-    /// Memory grows only at allocation here, so that one look at the end sees the peak.
+    /// Device memory grows only by allocation and is not freed here, so the value at the end is the peak.
     int64_t bytes() {
         if (is_cuda(ctx_)) return free_before_ - memory_info(ctx_).free_bytes;
         std::ifstream status("/proc/self/status");
@@ -36,7 +36,7 @@ class PeakMemory {
     int64_t free_before_ = 0;
 };
 
-/// Batches made before the clock starts and handed out in turn.
+/// Batches generated in advance and handed out in turn.
 class RandomBatches {
   public:
     RandomBatches(const Config& config, const BatchShape& shape) {
@@ -55,7 +55,7 @@ class RandomBatches {
     size_t next_ = 0;
 };
 
-/// A model in training.
+/// The model being trained.
 class Subject {
   public:
     Subject(Context& ctx, const Config& config)
@@ -79,12 +79,12 @@ class Subject {
     std::string kernels() { return setup_.model().describe_kernels(); }
     Recompute recompute() { return setup_.model().recompute(); }
     int64_t planned_bytes() const { return planned_bytes_; }
-    /// Loss of one more step.
+    /// Runs a step and returns its loss.
     double step() {
         const auto result = step_->run([this] { return batches_.next(); }, done_, config_.train.lr);
         if (!result.updated)
-            fail(ExitCode::kNonFinite, "bench: step {}: loss {}, gradient norm {}: lower train.lr", done_,
-                 result.loss, result.grad_norm);
+            fail(ExitCode::kNonFinite, "lower train.lr: bench diverged in step {}, loss {}, gradient norm {}",
+                 done_, result.loss, result.grad_norm);
         ++done_;
         return result.loss;
     }
@@ -171,7 +171,7 @@ VariantBench bench_variant(Context& ctx, const Config& config, const BenchOption
         result.losses.push_back(subject.step());
     for (int64_t i = 0; i < options.steps; ++i) {
         const auto begin = std::chrono::steady_clock::now();
-        result.losses.push_back(subject.step());  // waits for its loss, hence for the device
+        result.losses.push_back(subject.step());  // waits for the loss, hence for the device
         result.step_seconds.push_back(seconds_since(begin));
     }
     result.peak_bytes = peak.bytes();

@@ -1,5 +1,5 @@
 #pragma once
-// What measuring spectra in the loop costs a training step.
+// Cost of measuring spectra during training.
 #include <functional>
 
 #include "engine/config/config.h"
@@ -9,18 +9,19 @@
 namespace pastur {
 
 struct DiagnosticsCost {
-    int64_t measurements = 0;  ///< 0: diagnostics.every = 0, or no memory for them
-    double seconds = 0;        ///< by which one lengthens the steps it runs beside: the median
-    double steps_beside = 0;   ///< how many those are: the median
-    int64_t every = 0;         ///< steps from one to the next in training
-    /// Of training time, at `every`, which one step without takes `step_seconds`.
+    int64_t measurements = 0;  ///< 0: diagnostics.every = 0, or too little memory
+    double seconds = 0;        ///< by which a measurement lengthens the steps during it; median
+    double steps_beside = 0;   ///< number of steps during a measurement; median
+    int64_t every = 0;         ///< training steps between measurements
+    /// Share of training time at this `every`; step_seconds: of a step without a measurement.
     double share(double step_seconds) const {
         return seconds / (seconds + static_cast<double>(every) * step_seconds);
     }
 };
 
-/// Measures the weights as `train` does, writing to a folder that is removed, while `step` (of step_seconds
-/// without) goes on until all is written: three times, or fewer where that takes more than some seconds.
+/// Measures the weights as `train` does, into a temporary folder, and calls step() (which takes step_seconds
+/// without a measurement) until everything is written. Repeats this three times, or less often if it takes
+/// more than a few seconds.
 DiagnosticsCost measure_diagnostics(Context& ctx, Comm& comm, const Config& config, const Parameters& params,
                                     double step_seconds, const std::function<void()>& step);
 

@@ -25,14 +25,14 @@
 namespace pastur {
 namespace {
 
-/// Bytes of all sets of one op together: several times the largest cache a device has today.
+/// Total bytes of all sets of one op: several times the largest cache of a device.
 constexpr double kRotatedBytes = 256e6;
 constexpr int64_t kMostSets = 32;
-/// Numbers AdamW updates here at most: its rate is the same from far fewer on.
+/// Most parameters that AdamW updates here; its rate is constant from far fewer on.
 constexpr int64_t kMostParameters = int64_t{1} << 27;
 
 using Call = std::function<void()>;
-/// Makes one set of inputs in the pool and gives what works on it.
+/// Allocates one set of inputs in the pool and returns the call that uses it.
 using MakeCall = std::function<Call(TensorPool&)>;
 
 class OpBencher {
@@ -56,13 +56,14 @@ class OpBencher {
         head_and_update();
         attention();
         if (!any_)
-            fail(ExitCode::kUsage, "--ops: no op's name begins with \"{}\"; did you mean \"{}\"?", only_,
+            fail(ExitCode::kUsage,
+                 "--ops: expected the beginning of an op's name, found \"{}\"; did you mean \"{}\"?", only_,
                  nearest_name(only_, left_out_));
     }
 
   private:
-    /// Times the calls of as many sets as it takes to outgrow the cache, one after the other. What they do is
-    /// what the op's front reports.
+    /// Times calls on as many sets as exceed the cache, in turn. FLOPs and bytes are those that the op
+    /// reports.
     void add(const std::string& op, const std::string& shape, int64_t scratch_bytes, const MakeCall& make) {
         if (!op.starts_with(only_)) {
             left_out_.push_back(op.substr(0, op.find(' ')));
@@ -78,7 +79,7 @@ class OpBencher {
             pools.emplace_back(ctx_, calls.size() + 1);
             calls.push_back(make(pools.back()));
         };
-        pools.reserve(kMostSets);  // calls refer to tensors, not to pools; pools own them
+        pools.reserve(kMostSets);  // calls refer to tensors that the pools own
         add_set();
         OpBench result{op, shape};
         {
@@ -113,8 +114,8 @@ class OpBencher {
     const DType dtype_;
     const int64_t batch_, time_, tokens_;
     const std::string& only_;
-    bool any_ = false;                   ///< whether a name begins with it
-    std::vector<std::string> left_out_;  ///< first words of those that do not
+    bool any_ = false;                   ///< whether a name begins with only_
+    std::vector<std::string> left_out_;  ///< first words of the other names
     std::vector<OpBench>& results_;
     const std::function<void(const OpBench&)>& measured_;
 };
@@ -167,8 +168,8 @@ void OpBencher::matmul(const std::string& name, int64_t rows, const Shape& weigh
     });
 }
 
-/// The products with what rounding their inputs takes, and that alone; whatever train.fp8_min_outputs and
-/// fp8_min_gradient_side say.
+/// GEMMs in fp8 including the quantisation of their inputs, and the quantisation alone. Ignores
+/// train.fp8_min_outputs and fp8_min_gradient_side.
 void OpBencher::fp8_matmul(const std::string& shape, int64_t rows, const Shape& weight) {
     const int64_t out = weight[0], in = weight[1];
     if (!fp8_takes(out, in)) return;
@@ -261,7 +262,7 @@ void OpBencher::norms_and_gates() {
     });
 }
 
-/// Products that end in another op, as training has them: in one kernel where there is one.
+/// GEMMs that end in another op, fused into one kernel where there is one, as in training.
 void OpBencher::products_and_more() {
     const int64_t width = config_.model.d_model, ffn = stored_ffn(config_.model.ffn);
     const int64_t heads = config_.model.heads, dim = config_.model.head_dim;
@@ -293,7 +294,7 @@ void OpBencher::products_and_more() {
 void OpBencher::head_and_update() {
     const int64_t vocab = config_.model.vocab, width = config_.model.d_model;
     const Shape logits = {LmHead::slice_tokens(vocab, dtype_, tokens_), vocab};
-    // In place: from the second call on it works on gradients, at the same speed.
+    // Works in place: from the second call on its input is gradients, at the same speed.
     add("cross entropy", to_string(logits), 0, [&](TensorPool& pool) -> Call {
         const Tensor x = pool.normal(dtype_, logits), targets = pool.ids(logits[0], vocab);
         return [this, x, targets, losses = pool.empty(DType::kF32, {x.size(0)})] {
@@ -351,11 +352,11 @@ void OpBencher::attention() {
 }
 
 void OpBencher::attention_core(const CoreShape& s) {
-    // tools/peers/torch_attention.py reads it.
+    // tools/peers/torch_attention.py parses this text.
     const std::string shape =
         fmt::format("B {} H {} T {} d_qk {}{} d_v {}", s.batch, s.heads, s.time, s.content,
                     s.rotary ? fmt::format(" + {} shared", s.rotary) : "", s.v);
-    // On a CPU rotation is a pass of its own, timed above.
+    // On a CPU rotation is a separate pass, timed above.
     for (const bool rotated : {false, true}) {
         if (rotated && !is_cuda(ctx_)) continue;
         const std::string ending = rotated ? ", rotated" : "";

@@ -6,16 +6,13 @@ namespace pastur {
 
 const char* const kScalingFormula =
     "  bucket of S bytes, R ranks: reduce-scatter or all-gather t = (R - 1) alpha + (R - 1)/R S / B (a ring, "
-    "or "
-    "pairwise messages)\n"
-    "  buckets leave one after the other as backward (2/3 of the last micro-batch) completes them: end_i = "
+    "or pairwise messages)\n"
+    "  buckets are sent one by one as backward (2/3 of the last micro-batch) completes them: end_i = "
     "max(end_(i-1), ready_i) + 2 t_i\n"
     "  step = compute + max(0, end_last - backward); zero = 1: t_i in backward, the weights' t after the "
-    "update; "
-    "deterministic_comm: every micro-batch\n"
-    "  not in it: stragglers, contention of links, exchanges slowing the products beside them, trees and "
-    "in-network "
-    "sums (faster than a ring on many ranks)\n";
+    "update; deterministic_comm: every micro-batch\n"
+    "  not modelled: stragglers, contention of links, GEMMs slowed by concurrent communication, trees and "
+    "in-network sums (faster than a ring on many ranks)\n";
 
 namespace {
 

@@ -1,6 +1,6 @@
 #pragma once
-// How long a step takes on R ranks, by the alpha-beta model (Hockney 1994) of the exchange that GradientSync
-// makes. Its formula is printed with its numbers: see kScalingFormula.
+// Time of a step on R ranks by the alpha-beta model (Hockney 1994) of GradientSync's communication.
+// kScalingFormula is printed with the numbers.
 #include <vector>
 
 #include "engine/config/config.h"
@@ -8,25 +8,25 @@
 
 namespace pastur {
 
-/// What the model is told of a machine.
+/// Parameters of a machine.
 struct Links {
-    double alpha_s;             ///< a message between two ranks, however short
-    double bytes_per_s;         ///< of one rank, each way, among `node` ranks of a host
-    double bytes_per_s_beyond;  ///< and between hosts
-    int node;                   ///< ranks a host
+    double alpha_s;             ///< latency of a message between two ranks
+    double bytes_per_s;         ///< bandwidth of one rank in each direction, within a host of `node` ranks
+    double bytes_per_s_beyond;  ///< bandwidth between hosts
+    int node;                   ///< ranks per host
 };
 
 extern const char* const kScalingFormula;
 
 struct StepTime {
-    double compute_s;  ///< forward and backward of all micro-batches, and the update
-    double exposed_s;  ///< of the exchange, what backward does not hide
+    double compute_s;  ///< forward and backward of all micro-batches, plus the update
+    double exposed_s;  ///< communication that backward does not hide
     double total() const { return compute_s + exposed_s; }
-    /// Of R times the speed of one rank with the same work.
+    /// Relative to R times the speed of one rank with the same work.
     double efficiency() const { return compute_s / total(); }
 };
 
-/// table is laid out for `ranks`; compute_s: of one rank's `micro_batches`, without any exchange.
+/// table: laid out for `ranks`. compute_s: time of one rank's `micro_batches` without communication.
 StepTime predict_step(const TrainConfig& config, const ParamTable& table, const Links& links, int ranks,
                       int64_t micro_batches, double compute_s);
 

@@ -17,7 +17,7 @@ std::optional<Evaluation> evaluate(Context& ctx, Comm& comm, Model& model, Devic
     if (max_tokens > 0) sequences = std::clamp<int64_t>(max_tokens / shape.time, 1, sequences);
     std::vector<float> losses(static_cast<size_t>(shape.tokens()));
     double total = 0;
-    // The last batch is filled up with a sequence that exists; what it adds is not counted.
+    // The last batch is filled with copies of the last sequence, which are not counted.
     const ReadSequence read = [&](int64_t i, std::span<int32_t> out) {
         data.sequence(std::min(i, sequences - 1), out);
     };

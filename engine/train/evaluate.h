@@ -11,13 +11,13 @@ namespace pastur {
 
 struct Evaluation {
     double loss;     ///< mean cross-entropy, nats per token
-    int64_t tokens;  ///< it was measured on
+    int64_t tokens;  ///< number of tokens measured
     double perplexity() const;
 };
 
-/// Loss on the first sequences of `data`, at most max_tokens of them (0: all), in storage order; the batches
-/// are dealt to the ranks, and every rank is told the same. give_up() is asked before each round of batches;
-/// once it is true on any rank, all end with nothing.
+/// Loss on the first sequences of `data` in storage order, at most max_tokens tokens (0: all). Batches are
+/// divided over the ranks; every rank returns the same result. give_up() is called before each round of
+/// batches; once it is true on any rank, all ranks return nothing.
 std::optional<Evaluation> evaluate(Context& ctx, Comm& comm, Model& model, DeviceBatch& batch,
                                    const TokenLoader& data, int64_t max_tokens,
                                    const std::function<bool()>& give_up);

@@ -13,7 +13,7 @@ struct Utilisation {  // nvmlUtilization_t, percent
 
 }  // namespace
 
-/// The few functions of NVML's C interface used here; each returns 0 on success.
+/// The functions of NVML's C interface used here; each returns 0 on success.
 struct GpuTelemetry::Nvml {
     using Device = void*;
 

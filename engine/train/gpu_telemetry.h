@@ -1,5 +1,5 @@
 #pragma once
-// Power, clock and utilisation of a GPU by NVML, which is loaded at run time where it is installed.
+// Power, clock and utilisation of a GPU, from NVML if it is installed (loaded at run time).
 #include <memory>
 #include <optional>
 #include <string>
@@ -8,12 +8,13 @@ namespace pastur {
 
 class GpuTelemetry {
   public:
-    /// pci_bus_id as CUDA names the GPU. Without NVML (`library`) or the GPU in it, readings are empty.
+    /// pci_bus_id: the GPU's PCI address as CUDA reports it. Readings are empty if NVML (`library`) or the
+    /// GPU is missing.
     explicit GpuTelemetry(const std::string& pci_bus_id, const std::string& library = "libnvidia-ml.so.1");
     ~GpuTelemetry();
     GpuTelemetry(GpuTelemetry&&) noexcept;
 
-    /// Each absent where the driver does not say.
+    /// A value is absent if the driver does not report it.
     struct Reading {
         std::optional<double> power_w;       ///< of the board
         std::optional<double> sm_clock_mhz;  ///< of the multiprocessors

@@ -9,7 +9,7 @@ namespace {
 
 constexpr int64_t kMostElements = int64_t{8} << 20;
 constexpr int64_t kBuckets = 8;
-/// Elements of a part below which a message costs its latency rather than its bytes.
+/// Elements of a part below which latency, not bandwidth, determines the time of a message.
 constexpr int64_t kLeastPart = 16 << 10;
 
 }  // namespace
@@ -24,7 +24,7 @@ GradientBuckets::GradientBuckets(const ParamTable& table, int ranks) : ranks_(ra
     const int64_t wanted =
         std::max(std::min(total / kBuckets, kMostElements), std::min(kLeastPart * ranks, total / 2));
     const int64_t length = std::max(wanted / step * step, step);
-    // The last bucket reaches from the last whole quantum of matrices to the end.
+    // The last bucket spans from the last whole quantum of matrices to the end.
     int64_t end = table.matrix_elements() / step * step;
     const FlatRange last{end, total - end};
     for (; end > 0; end -= std::min(length, end))

@@ -6,7 +6,7 @@
 namespace pastur {
 
 void GradientSync::lay_out(const TrainConfig& config, int ranks, ParamTable& table) {
-    // A single rank without an order to keep leaves the table as it is, and the bits of its norms with it.
+    // On a single rank without a required order the table stays unpadded, which keeps the bits of its norms.
     if (ranks > 1 || config.deterministic_comm) table.pad(GradientBuckets::quantum(ranks));
 }
 
@@ -87,7 +87,7 @@ void GradientSync::sum_of_squares(Tensor total) {
                               slice(params_.flat_grad(), range));
     };
     if (sharded_) {
-        // Each number is one rank's and zero elsewhere: their sum is exact.
+        // Each value is nonzero on one rank only, so the sum is exact.
         fill(ctx_, squares_, 0.0f);
         for (const FlatRange& part : buckets_->parts(comm_.rank())) pieces(part);
         comm_.all_reduce_sum(ctx_, squares_);

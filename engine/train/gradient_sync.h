@@ -1,19 +1,19 @@
 #pragma once
-// What the ranks of a step tell each other: gradients on the way up, weights on the way down.
+// Communication within an optimizer step: ranks reduce gradients and share updated weights.
 //
-// A step of M micro-batches on R ranks: rank r computes micro-batches r, R + r, 2 R + r, ... of it.
+// In a step of M micro-batches on R ranks, rank r computes micro-batches r, R + r, 2 R + r, ...
 //
-// By default a rank adds up its own gradients and the buckets of the sum leave while its last backward pass
-// still runs. train.zero = 0: every rank receives the whole sum. train.zero = 1 (ZeRO, Rajbhandari et al.,
-// arXiv 1910.02054, stage 1): every rank receives its parts, updates their weights and sends those. The sums
-// are the same bits in both, and so is the rest. On another number of ranks other gradients are added up
-// first: sums agree to rounding.
+// By default each rank accumulates its own gradients, and buckets of the sum are sent during its last
+// backward pass. With train.zero = 0 every rank receives the whole sum. With train.zero = 1 (ZeRO stage 1,
+// Rajbhandari et al., arXiv 1910.02054) every rank receives its parts of the sum, updates the corresponding
+// weights and sends those. Both give the same bits. The order of summation depends on the number of ranks, so
+// sums on different numbers agree to rounding.
 //
-// train.deterministic_comm: each gradient is computed on its own, and ((g_0 + g_1) + g_2) + ... is added up
-// in the order of the micro-batches, which no number of ranks changes; likewise the loss. Weights and losses
-// are then the same bits on any number of ranks that compute with the same micro-batch, on equal devices with
-// equal thread counts. It sends every gradient instead of one sum a step (M / R times the bytes), and takes
-// memory for a rank's parts of the sum.
+// With train.deterministic_comm each micro-batch's gradient is computed separately and the sum ((g_0 + g_1) +
+// g_2) + ... is taken in the order of the micro-batches, which does not depend on the number of ranks; so is
+// the sum of the losses. Weights and losses are then the same bits on any number of ranks with the same
+// micro-batch, equal devices and equal thread counts. This sends every gradient instead of one sum per step
+// (M / R times the bytes) and allocates memory for a rank's parts of the sum.
 #include <optional>
 
 #include "engine/config/config.h"
@@ -25,36 +25,37 @@ namespace pastur {
 
 class GradientSync {
   public:
-    /// Before anything is allocated: makes the flat buffers divide over the ranks.
+    /// Pads the flat buffers so they divide over the ranks. Call before anything is allocated.
     static void lay_out(const TrainConfig& config, int ranks, ParamTable& table);
-    /// Of a table laid out so: the parts of the flat buffers whose moments a rank keeps; none: all of them.
+    /// The parts of the flat buffers whose moments a rank keeps; empty: all of them. table: after lay_out().
     static std::vector<FlatRange> owned(const TrainConfig& config, int rank, int ranks,
                                         const ParamTable& table);
-    /// params is laid out so and allocated.
+    /// params: after lay_out(), allocated.
     GradientSync(const TrainConfig& config, Context& ctx, Comm& comm, Parameters& params);
-    /// Device memory it takes.
+    /// Bytes of device memory that the constructor allocates.
     static int64_t planned_bytes(const TrainConfig& config, const ParamTable& table, int ranks);
 
-    /// A single rank that need not keep to an order: nothing below does anything.
+    /// True on a single rank without a required order of summation: the functions below then do nothing.
     bool idle() const { return comm_.size() == 1 && !ordered_; }
-    /// Whether each micro-batch's gradient is to be computed on its own.
+    /// Whether each micro-batch's gradient must be computed separately (train.deterministic_comm).
     bool ordered() const { return ordered_; }
 
-    /// Before backward passes `frontier`s on; `micro` counts a rank's micro-batches of this step.
+    /// Call before each backward pass; `micro` counts the rank's micro-batches of this step.
     void begin(int64_t micro, bool last);
-    /// Whether this micro-batch's gradients leave while its backward pass runs: until end(), the host talks
-    /// to other ranks. Where not, neither ready() nor end() does anything.
+    /// Whether this micro-batch's gradients are sent during its backward pass, so the host communicates until
+    /// end(). If false, ready() and end() do nothing.
     bool sends() const { return !idle() && (ordered_ || last_); }
-    /// Every matrix gradient at or behind `frontier` of the flat buffer is complete.
+    /// Call when every matrix gradient at or behind `frontier` in the flat buffer is complete.
     void ready(int64_t frontier);
-    /// All gradients of this micro-batch are; after the step's last one the sums are there.
+    /// Call when all gradients of this micro-batch are complete. After the last micro-batch the sums are
+    /// available.
     void end();
 
     /// total f64 [1] = the squared norm of the summed gradient, the same bits on every rank.
     void sum_of_squares(Tensor total);
-    /// After the update: every rank's weights to all (zero = 1).
+    /// After the update with zero = 1: gives every rank the weights of all others.
     void share_weights();
-    /// The whole sum on every rank, where ranks have parts of it: to look at a gradient that is not finite.
+    /// Gives every rank the whole sum, to find a non-finite gradient where ranks have only parts.
     void share_gradients();
 
   private:
@@ -71,11 +72,11 @@ class GradientSync {
     bool ordered_, sharded_;
     std::optional<GradientBuckets> buckets_;  ///< none: idle
     Buffer sums_buffer_, squares_buffer_;
-    std::vector<Tensor> sums_;  ///< ordered: of each bucket's own part
+    std::vector<Tensor> sums_;  ///< ordered: the running sum of this rank's part of each bucket
     Tensor squares_;            ///< f64 [total / kSumPiece]
     int64_t micro_ = 0;
     bool last_ = false;
-    size_t sent_ = 0;  ///< buckets, of this micro-batch
+    size_t sent_ = 0;  ///< buckets of this micro-batch sent so far
 };
 
 }  // namespace pastur

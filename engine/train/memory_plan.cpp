@@ -6,7 +6,7 @@
 
 namespace pastur {
 namespace {
-// What recomputing changes of a plan.
+// Entries that depend on train.recompute.
 constexpr const char* kActivations = "activations";
 constexpr const char* kTemporaries = "temporaries";
 constexpr const char* kScratch = "scratch";
@@ -44,7 +44,7 @@ void MemoryPlan::settle_recompute(const MemoryInfo& memory, Context& ctx, Comm& 
     const std::vector<RecomputeChoice> choices = recompute_choices(ctx, model);
     std::vector<int64_t> totals;
     for (const RecomputeChoice& choice : choices) totals.push_back(total_with(choice.activations));
-    // What a host has is for all its ranks.
+    // The ranks of a host share its memory.
     const int64_t free_bytes = is_cuda(ctx) ? memory.free_bytes : memory.free_bytes / comm.ranks_of_host();
     const int level = comm.all_reduce_max(static_cast<int>(first_that_fits(totals, free_bytes)));
     model.set_recompute(static_cast<Recompute>(level));
@@ -76,7 +76,7 @@ void MemoryPlan::check_fits(const MemoryInfo& memory, Context& ctx, const Model&
 }
 
 std::vector<RecomputeChoice> recompute_choices(Context& ctx, const Model& model) {
-    // Another model, never allocated: measuring moves a model's tensors.
+    // A separate model that is never allocated, because measuring moves a model's tensors.
     Model other(model.config(), model.params().compute_dtype(), model.shape());
     std::vector<RecomputeChoice> choices;
     for (const Recompute level : kRecomputeLevels) {

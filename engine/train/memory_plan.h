@@ -1,5 +1,5 @@
 #pragma once
-// What a run will take, said before it is taken.
+// Memory that a run will use, computed before it is allocated.
 #include <string>
 #include <vector>
 
@@ -16,29 +16,29 @@ struct MemoryPlan {
     };
     std::vector<Entry> entries;
     int64_t total() const;
-    /// One line an entry, and the total against what the device has free.
+    /// One line per entry, and the total next to the free memory of the device.
     std::string describe(const MemoryInfo& memory) const;
-    /// Throws (kNoDevice) with needed, free and what to set or to lower, when the plan of `model` does not
-    /// fit.
+    /// Throws (kNoDevice) if the plan of `model` does not fit: needed and free memory, and what to set or to
+    /// lower.
     void check_fits(const MemoryInfo& memory, Context& ctx, const Model& model) const;
-    /// Where train.recompute is "auto": the model's and the plan's become the first that fits, on the rank
-    /// that has the least memory, as the slowest one sets the pace of all. Every rank calls it, before any
-    /// allocates.
+    /// If train.recompute is "auto", sets the model's level and the plan's activations to the first level
+    /// that fits on the rank with the least memory, because the slowest rank determines the speed of all.
+    /// Every rank must call it before any rank allocates.
     void settle_recompute(const MemoryInfo& memory, Context& ctx, Comm& comm, Model& model);
-    /// What it would be with these activations.
+    /// total() with these activations instead.
     int64_t total_with(const Planner& activations) const;
 };
 
-/// optimizer: null when only evaluating.
+/// The plan of a model and its optimizer; null for evaluation.
 MemoryPlan plan_memory(Context& ctx, Model& model, const AdamW* optimizer);
 
-/// What a value of train.recompute would take, and cost.
+/// Memory and cost of a level of train.recompute.
 struct RecomputeChoice {
     Recompute level;
     Planner activations;           ///< measured
-    double extra_flops_per_token;  ///< beyond the model's
+    double extra_flops_per_token;  ///< beyond the model's own
 };
-/// Every one for this model, each taking less memory and more FLOPs than the one before.
+/// All levels for this model, in order of falling memory and rising FLOPs.
 std::vector<RecomputeChoice> recompute_choices(Context& ctx, const Model& model);
 
 }  // namespace pastur

@@ -43,7 +43,7 @@ void AdamW::step(Context& ctx, int64_t step, double lr, ConstTensor sums) {
     update.max_norm = static_cast<float>(config_.grad_clip);
 
     const int64_t matrices = params_.table().matrix_elements();
-    int64_t moment = 0;  // where in the owned moments
+    int64_t moment = 0;  // offset in the owned moments
     const auto update_range = [&](int64_t begin, int64_t end, bool matrix) {
         if (begin >= end) return;
         update.weight_decay = static_cast<float>(matrix ? config_.weight_decay : 0.0);
@@ -58,7 +58,7 @@ void AdamW::step(Context& ctx, int64_t step, double lr, ConstTensor sums) {
         update_range(range.begin, std::min(range.end(), matrices), true);
         update_range(std::max(range.begin, matrices), range.end(), false);
     }
-    // Of parts of a matrix there is no largest number yet.
+    // Parts of a matrix do not determine its largest value; share_weights() refreshes after gathering.
     if (owns_all()) params_.refresh_fp8(ctx);
 }
 
@@ -67,12 +67,12 @@ bool AdamW::accepts(std::span<const double> sums) const {
 }
 
 Tensor AdamW::first_moment(const Param& param) const {
-    PASTUR_CHECK(owned_.empty(), "first_moment of {} among parts", param.name);
+    PASTUR_CHECK(owned_.empty(), "first_moment of {}: this rank keeps only parts", param.name);
     return param.in(flat(first_).bytes());
 }
 
 Tensor AdamW::second_moment(const Param& param) const {
-    PASTUR_CHECK(owned_.empty(), "second_moment of {} among parts", param.name);
+    PASTUR_CHECK(owned_.empty(), "second_moment of {}: this rank keeps only parts", param.name);
     return param.in(flat(second_).bytes());
 }
 

@@ -14,14 +14,14 @@ class AdamW {
   public:
     AdamW(const TrainConfig& config, Parameters& params) : config_(config), params_(params) {}
 
-    /// Before allocate(): the ranges of the flat buffers whose moments are kept and whose weights are
-    /// updated, ascending. Without it, or none: all.
+    /// The ascending ranges of the flat buffers whose moments are kept and whose weights are updated; empty,
+    /// the default: all. Call before allocate().
     void own(std::vector<FlatRange> ranges) { owned_ = std::move(ranges); }
     std::vector<FlatRange> owned() const;
     bool owns_all() const { return owned_.empty(); }
 
     int64_t state_bytes() const;
-    /// Takes the memory of both moments, zeroed.
+    /// Allocates both moments and sets them to zero.
     void allocate(Context& ctx);
 
     /// One update from params.grad; `step` counts from 0. sums f64 [1 ...] on the device: the first is the
@@ -30,10 +30,10 @@ class AdamW {
     /// adamw_accepts (kernels/adamw.h) of the same sums, on the host.
     bool accepts(std::span<const double> sums) const;
 
-    /// fp32 moments of one named tensor, for checkpoints; where all are kept.
+    /// f32 moments of one named tensor; only if all moments are kept.
     Tensor first_moment(const Param& param) const;
     Tensor second_moment(const Param& param) const;
-    /// The owned ranges one after the other, f32.
+    /// f32, the owned ranges in sequence.
     Tensor first_moments() const { return flat(first_); }
     Tensor second_moments() const { return flat(second_); }
 

@@ -19,8 +19,8 @@ class RunCheckpoints {
     /// Touches no file.
     RunCheckpoints(const std::filesystem::path& folder, const Config& config);
 
-    /// Loads the newest intact checkpoint; false when there is none. Says which, and why not a newer one. Throws
-    /// (kUsage) when it belongs to another recipe, (kCorruptData, kIo) when none is intact.
+    /// Loads the newest intact checkpoint; false when there is none. Says which, and why not a newer one.
+    /// Throws (kUsage) when it belongs to another recipe, (kCorruptData, kIo) when none is intact.
     bool restore(Context& ctx, TrainingSetup& setup, TrainState& state, const Say& say);
 
     /// Takes the host memory that checkpoints are written from; says when it is not page-locked.
@@ -29,8 +29,8 @@ class RunCheckpoints {
     /// Rank 0, before the first save(): as CheckpointStore::prepare().
     void prepare(int64_t resumed) { store_.prepare(resumed); }
 
-    /// Copies the state and begins to write it in the background; the checkpoint before is drained. Every rank calls
-    /// it; where moments are divided, each writes its own. Times count from `begin`.
+    /// Copies the state and begins to write it in the background; the checkpoint before is drained. Every
+    /// rank calls it; where moments are divided, each writes its own. Times count from `begin`.
     void save(Context& ctx, Comm& comm, TrainingSetup& setup, const TrainState& state,
               Clock::time_point begin);
 

@@ -36,7 +36,7 @@ std::string with_unit(double value, const char* unit) {
     return fmt::format("{:.3f} G {}", value * 1e-9, unit);
 }
 
-/// The path as one word of a shell command.
+/// The path quoted as one word of a shell command.
 std::string shell_word(const std::filesystem::path& path) {
     const std::string text = path.string();
     const auto plain = [](char c) {

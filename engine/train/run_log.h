@@ -21,15 +21,15 @@ namespace pastur {
 
 class RunLog {
   public:
-    /// For a run in `folder` on ctx, which outlives the log; touches no file. On ranks other than 0 every function
-    /// below does nothing.
+    /// For a run in `folder` on ctx, which must outlive the log. Accesses no file. On ranks other than 0 the
+    /// functions below do nothing.
     RunLog(const std::filesystem::path& folder, const Config& config, Context& ctx, bool is_root);
 
-    /// A console line of its own.
+    /// Writes a separate console line.
     void message(const std::string& text) { progress_.message(text); }
 
-    /// Opens the files in the existing folder. Events after `step` move to metrics.abandoned.jsonl (-1: all of them);
-    /// time, speeds, best validation and last checkpoint go on from those that stay.
+    /// Opens the files in the existing folder. Events after `step` move to metrics.abandoned.jsonl (-1: all
+    /// of them); time, speeds, best validation and last checkpoint continue from those that stay.
     void open(int64_t step);
 
     struct Start {
@@ -48,21 +48,22 @@ class RunLog {
     /// Whether the log holds the validation after `step`.
     bool has_validation(int64_t step) const;
     void checkpoint(const std::optional<CheckpointWriter::Written>& written);
-    /// The last event. status: "done", "requeue" or "nonfinite"; with "requeue" what requested the stop (stop_reason).
+    /// The last event. status: "done", "requeue" or "nonfinite"; with "requeue" what requested the stop
+    /// (stop_reason).
     void end(const TrainState& state, const std::string& status, const std::string& reason = "");
-    /// What was written is durable.
+    /// Makes durable what was written.
     void sync();
 
   private:
     using Clock = std::chrono::steady_clock;
     std::filesystem::path metrics_path() const { return folder_ / "metrics.jsonl"; }
-    /// Takes up what the kept lines of metrics.jsonl say of the run so far. Throws (kIo).
+    /// Restores the state below from the lines that metrics.jsonl kept. Throws (kIo).
     void recall_events();
     void recall(const nlohmann::json& event);
     void note_validation(int64_t step, double loss);
-    /// Seconds the run has been running, earlier parts of a resumed run included.
+    /// Seconds that the run has been running, including earlier parts of a resumed run.
     double elapsed_s() const;
-    /// Writes the event with the time.
+    /// Writes the event with `time` and `elapsed_s`.
     void write_timed(nlohmann::ordered_json event);
     void add_gpu(nlohmann::ordered_json& event) const;
     void say_end(const TrainState& state, double peak_gib);

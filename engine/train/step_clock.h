@@ -14,7 +14,7 @@ class StepClock {
         begin_ = Clock::now();
         data_ = diagnostics_ = {};
     }
-    /// Adds the step's time to the window; what follows until begin_step() belongs to no step.
+    /// Adds the step's time to the window; time until the next begin_step() is not counted.
     void end_step() {
         total_.step_s += seconds(Clock::now() - begin_);
         total_.data_s += seconds(data_);
@@ -37,7 +37,7 @@ class StepClock {
     struct Times {
         double step_s = 0, data_s = 0, diagnostics_s = 0;
     };
-    /// Per step of the window, which holds one or more.
+    /// Mean over the steps of the window, which must not be empty.
     Times means() const {
         const auto steps = static_cast<double>(steps_);
         return {total_.step_s / steps, total_.data_s / steps, total_.diagnostics_s / steps};
@@ -48,7 +48,7 @@ class StepClock {
     }
 
   private:
-    /// Adds its lifetime to a duration.
+    /// Adds the object's lifetime to a duration.
     class Span {
       public:
         explicit Span(Clock::duration& sum) : sum_(sum) {}
@@ -65,7 +65,7 @@ class StepClock {
     }
 
     Clock::time_point begin_;
-    Clock::duration data_{}, diagnostics_{};  ///< of the present step
+    Clock::duration data_{}, diagnostics_{};  ///< of the current step
     Times total_;                             ///< of the window
     int64_t steps_ = 0;
 };

@@ -52,7 +52,7 @@ bool stop_requested(const std::filesystem::path& run_dir) {
 }
 
 std::string stop_reason(const std::filesystem::path& run_dir) {
-    // The file first: as long as it exists it stops every resumed run, whatever else stopped this one.
+    // The file comes first, because it also stops every resumed run until it is removed.
     if (has_stop_file(run_dir)) return "the file " + (run_dir / kStopFile).string();
     if (stop_signal == SIGINT) return "SIGINT";
     if (stop_signal == SIGTERM) return "SIGTERM";

@@ -6,7 +6,7 @@
 namespace pastur {
 
 /// Installs handlers for SIGINT, SIGTERM and SIGUSR1 (finish the step, checkpoint, exit 75) and SIGUSR2
-/// (checkpoint and go on). A second SIGINT ends the process at once.
+/// (checkpoint and continue). A second SIGINT ends the process at once.
 void install_signal_handlers();
 
 /// Requests a stop that many seconds from now.

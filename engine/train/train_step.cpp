@@ -12,8 +12,8 @@ int64_t micro_batches_of(const Config& config, int ranks) {
     const int64_t per_pass = config.train.micro_batch * ranks;
     if (config.train.global_batch % per_pass != 0)
         fail(ExitCode::kUsage,
-             "train.global_batch = {} is not a multiple of train.micro_batch = {} times {} ranks: choose "
-             "others",
+             "choose another train.micro_batch or number of ranks: train.global_batch = {} is not a multiple "
+             "of train.micro_batch = {} times {} ranks",
              config.train.global_batch, config.train.micro_batch, ranks);
     return config.train.global_batch / per_pass;
 }
@@ -40,8 +40,8 @@ TrainStep::TrainStep(const Config& config, Context& ctx, Comm& comm, Model& mode
 void TrainStep::run_micro_batch(const TokenBatch& tokens, int64_t micro) {
     batch_.upload(ctx_, tokens);
     sync_.begin(micro, micro + 1 == micro_batches_);
-    // Buckets leave by calls of the host, between kernels: such a micro-batch is launched kernel by kernel,
-    // over NCCL too, although its calls could be captured. All others differ in = and += alone.
+    // The host sends buckets between kernels, so such a micro-batch is launched kernel by kernel, also over
+    // NCCL, whose calls could be captured. All other micro-batches differ only in = and +=, hence two graphs.
     if (captured_ && !sync_.sends())
         captured_->run(micro == 0 ? 0 : 1, [this, micro] { queue_passes(micro, {}); });
     else
@@ -63,7 +63,7 @@ void TrainStep::queue_passes(int64_t micro, const GradientsReady& ready) {
 
 void TrainStep::reduce_losses() {
     if (!sync_.ordered()) return comm_.all_reduce_sum(ctx_, loss_sum_);
-    // Each is one rank's and zero elsewhere, so that no order of ranks shows.
+    // Each value is nonzero on one rank only, so the sum does not depend on the order of ranks.
     comm_.all_reduce_sum(ctx_, micro_losses_);
     sum(ctx_, loss_sum_, micro_losses_, Update::kAssign);
 }

@@ -1,5 +1,5 @@
 #pragma once
-// One optimizer step on one rank's share of the batch: what `train` repeats and `bench` measures.
+// One optimizer step on a rank's share of the batch; `train` repeats it and `bench` measures it.
 #include <functional>
 
 #include "engine/model/batch.h"
@@ -13,7 +13,7 @@ namespace pastur {
 
 class TrainStep {
   public:
-    /// model and optimizer are allocated, and outlive it; takes the memory of a token batch.
+    /// Allocates a token batch. model and optimizer must be allocated and outlive the step.
     TrainStep(const Config& config, Context& ctx, Comm& comm, Model& model, AdamW& optimizer);
 
     struct Result {
@@ -27,34 +27,34 @@ class TrainStep {
 
     DeviceBatch& batch() { return batch_; }
     GradientSync& sync() { return sync_; }
-    /// Sum of squares of x f32, on the host.
+    /// Sum of squares of x f32, returned to the host.
     double sum_of_squares_of(ConstTensor x);
-    /// Micro-batches that a CUDA graph computed.
+    /// Number of micro-batches that a CUDA graph replayed.
     int64_t replayed() const { return captured_ ? captured_->replays() : 0; }
 
   private:
     void run_micro_batch(const TokenBatch& tokens, int64_t micro);
     /// Forward, backward and the sum of the losses of the uploaded micro-batch.
     void queue_passes(int64_t micro, const GradientsReady& ready);
-    /// loss_sum_ = over all ranks.
+    /// loss_sum_ = the sum over all ranks.
     void reduce_losses();
     Context& ctx_;
     Comm& comm_;
     Model& model_;
     AdamW& optimizer_;
-    int64_t micro_batches_;  ///< a step and rank
-    double tokens_;          ///< of a step, over all ranks
+    int64_t micro_batches_;  ///< per step and rank
+    double tokens_;          ///< per step, over all ranks
     DeviceBatch batch_;
     GradientSync sync_;
     Buffer sums_;
-    Tensor grad_sum_squares_, loss_sum_;  ///< f64 [1] each, neighbours
+    Tensor grad_sum_squares_, loss_sum_;  ///< f64 [1] each, adjacent
     Tensor step_sums_;                    ///< f64 [2]: both
-    Tensor micro_losses_;                 ///< f64 [M]: of each micro-batch of the step, all ranks'
-    /// Last, so that graphs go before the buffers they use; null: train.cuda_graph = false.
+    Tensor micro_losses_;                 ///< f64 [M]: one per micro-batch of the step, over all ranks
+    /// Declared last, so graphs are destroyed before the buffers they use; null: train.cuda_graph = false.
     std::unique_ptr<CapturedWork> captured_;
 };
 
-/// Micro-batches a step and rank. Throws (kUsage) when the ranks cannot share the batch.
+/// Micro-batches per step and rank. Throws (kUsage) if the batch does not divide over the ranks.
 int64_t micro_batches_of(const Config& config, int ranks);
 
 }  // namespace pastur

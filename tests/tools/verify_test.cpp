@@ -47,7 +47,7 @@ TEST_F(Verify, SaysThatEveryByteIsRight) {
     }
     EXPECT_NE(run("verify run/checkpoints/step_00000002").out.find("intact: step 2 of 4"), std::string::npos);
     expect_failure("verify none", 66, {"none: no such checkpoint"});
-    expect_failure("verify corpus", 66, {"corpus: holds no checkpoint"});
+    expect_failure("verify corpus", 66, {"corpus: contains no checkpoint"});
     expect_failure("verify", 2, {"checkpoint is required", "pastur verify --help"});
 }
 

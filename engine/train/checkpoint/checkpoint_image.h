@@ -21,14 +21,15 @@ void write_host_tensors(const std::filesystem::path& file, const std::vector<Hos
 
 class CheckpointImage {
   public:
-    /// Host memory of the image: rank 0 holds the master weights; every rank holds the Adam moments it owns, except
-    /// that ranks above 0 hold nothing where rank 0 owns all moments.
+    /// Host memory of the image: rank 0 holds the master weights; every rank holds the Adam moments it owns,
+    /// except that ranks above 0 hold nothing where rank 0 owns all moments.
     static int64_t planned_bytes(const Parameters& params, const AdamW& optimizer, int rank);
 
     /// Lays the image out in `memory`, host memory of planned_bytes().
     CheckpointImage(const Parameters& params, const AdamW& optimizer, int rank, Buffer memory);
 
-    /// Copies weights and moments as they are now; params and optimizer are those of the constructor, allocated.
+    /// Copies weights and moments as they are now; params and optimizer are those of the constructor,
+    /// allocated.
     void take(Context& ctx, const Parameters& params, const AdamW& optimizer);
 
     /// Whether the moments are divided over the ranks.

@@ -15,7 +15,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kPrefix = "step_";
-// Names that no reader takes for a checkpoint: half-written, about to be replaced, about to be removed.
+// Prefixes of folders that are not checkpoints: incomplete, being replaced, being removed.
 constexpr const char* kTemporary = ".tmp-";
 constexpr const char* kReplaced = ".old-";
 constexpr const char* kDropped = ".drop-";
@@ -28,7 +28,7 @@ bool starts_with(const std::string& text, const char* prefix) {
     return text.rfind(prefix, 0) == 0;
 }
 
-/// The step of "step_00000100"; -1 for another name.
+/// The step in a name such as "step_00000100"; -1 for any other name.
 int64_t step_of(const std::string& name) {
     if (!starts_with(name, kPrefix)) return -1;
     int64_t step = -1;
@@ -37,7 +37,7 @@ int64_t step_of(const std::string& name) {
     return error == std::errc() && stop == end && step >= 0 && folder_name(step) == name ? step : -1;
 }
 
-/// The names in a folder; empty when there is no such folder.
+/// The names in a folder; empty if the folder does not exist.
 std::vector<std::string> names_in(const fs::path& folder) {
     std::vector<std::string> names;
     std::error_code error;
@@ -48,13 +48,13 @@ std::vector<std::string> names_in(const fs::path& folder) {
     return names;
 }
 
-/// Removes what it can: a leftover costs space, not correctness, and the next sweep tries again.
+/// Errors are ignored: a leftover costs space, not correctness, and the next sweep tries again.
 void remove_if_possible(const fs::path& path) {
     std::error_code ignored;
     fs::remove_all(path, ignored);
 }
 
-/// Whoever wrote the files may not have fsynced them.
+/// Makes files durable that their writer may not have fsynced.
 void sync_files(const fs::path& folder) {
     for (const std::string& name : names_in(folder)) sync_path(folder / name);
     sync_path(folder);
@@ -63,21 +63,21 @@ void sync_files(const fs::path& folder) {
 }  // namespace
 
 CheckpointStore::CheckpointStore(fs::path folder, int64_t keep) : folder_(std::move(folder)), keep_(keep) {
-    PASTUR_CHECK(keep >= 0, "keeping {} checkpoints", keep);
+    PASTUR_CHECK(keep >= 0, "keep = {} checkpoints", keep);
 }
 
 void CheckpointStore::prepare(int64_t resumed) {
     make_folders(folder_);
     for (const std::string& name : names_in(folder_)) {
         if (starts_with(name, kReplaced)) {
-            // Interrupted between the two renames of a replacement: the old one is the only one.
+            // Interrupted between the two renames of a replacement: only the old checkpoint is left.
             const fs::path original = folder_ / name.substr(std::string(kReplaced).size());
             if (!path_exists(original)) rename_durably(folder_ / name, original);
             remove_if_possible(folder_ / name);
         }
         if (starts_with(name, kTemporary) || starts_with(name, kDropped)) remove_if_possible(folder_ / name);
     }
-    // The write of the last checkpoint may have been interrupted just before `latest` moved.
+    // The last write may have been interrupted just before `latest` was updated.
     if (resumed >= 0) point_latest(folder_name(resumed));
 }
 
@@ -93,10 +93,12 @@ fs::path CheckpointStore::write(int64_t step, const std::function<void(const fs:
 void CheckpointStore::begin(int64_t step) {
     PASTUR_CHECK(step >= 0, "checkpoint of step {}", step);
     const fs::path temporary = temporary_folder(step);
-    // A file that stayed from an interrupted write would become part of this checkpoint.
+    // A file left by an interrupted write would become part of this checkpoint.
     remove_if_possible(temporary);
     if (path_exists(temporary))
-        fail(ExitCode::kIo, "cannot remove {}, which an interrupted checkpoint left", temporary.string());
+        fail(ExitCode::kIo,
+             "remove {}, which an interrupted checkpoint left and which cannot be removed from here",
+             temporary.string());
     try {
         make_folders(temporary);
     } catch (...) {
@@ -119,7 +121,7 @@ fs::path CheckpointStore::complete(int64_t step, const std::function<void(const 
         }
         rename_durably(temporary, final);
     } catch (...) {
-        std::error_code ignored;  // what fails here, prepare() does at the next start
+        std::error_code ignored;  // prepare() repeats what fails here at the next start
         if (!fs::exists(final, ignored)) fs::rename(replaced, final, ignored);
         remove_if_possible(temporary);
         throw;
@@ -138,13 +140,13 @@ void CheckpointStore::prune(int64_t written) const {
     if (keep_ == 0) return;
     std::vector<Checkpoint> others = list();
     std::erase_if(others, [&](const Checkpoint& checkpoint) { return checkpoint.step == written; });
-    // Newest first, but a later step than the one just written did not verify when this run resumed before
-    // it, or belongs to a course that was given up: those go before any other.
+    // Newest first, but steps after the one just written come last and are removed first: they were damaged
+    // when this run resumed, or belong to an abandoned continuation.
     std::sort(others.begin(), others.end(), [&](const Checkpoint& a, const Checkpoint& b) {
         return std::pair(a.step < written, a.step) > std::pair(b.step < written, b.step);
     });
     for (size_t i = static_cast<size_t>(keep_ - 1); i < others.size(); ++i) {
-        // Out of sight in one step, since removing many files can be interrupted.
+        // Renamed first, because removing many files can be interrupted.
         std::error_code ignored;
         fs::rename(others[i].path, folder_ / (kDropped + others[i].path.filename().string()), ignored);
     }
@@ -173,13 +175,13 @@ std::optional<CheckpointStore::Checkpoint> CheckpointStore::newest_intact(
         } catch (const Error& error) {
             if (first_problem.empty()) first_problem = error.what();
             unreadable = unreadable || error.code() == ExitCode::kIo;
-            warnings.push_back(fmt::format("checkpoint {} is damaged and passed over: {}",
+            warnings.push_back(fmt::format("checkpoint {} is damaged and skipped: {}",
                                            checkpoints.back().path.filename().string(), error.what()));
         }
     }
     if (!first_problem.empty())
         fail(unreadable ? ExitCode::kIo : ExitCode::kCorruptData,
-             "{}: no checkpoint is intact; the newest: {}", folder_.string(), first_problem);
+             "{}: no checkpoint is intact; of the newest: {}", folder_.string(), first_problem);
     return std::nullopt;
 }
 
@@ -194,7 +196,8 @@ fs::path CheckpointStore::find(const fs::path& path) {
         name.erase(name.find_last_not_of('\n') + 1);
         if (path.filename() != "latest" || step_of(name) < 0)
             fail(ExitCode::kMissingInput,
-                 "{}: expected a checkpoint folder, or the file `latest` beside some", path.string());
+                 "{}: expected a checkpoint folder, or the file `latest` in a folder of checkpoints",
+                 path.string());
         return find(path.parent_path() / name);
     }
     if (path_exists(path / kManifestName)) return path;
@@ -202,7 +205,7 @@ fs::path CheckpointStore::find(const fs::path& path) {
         if (const auto checkpoints = CheckpointStore(folder, 0).list(); !checkpoints.empty())
             return checkpoints.back().path;
     fail(ExitCode::kMissingInput,
-         "{}: holds no checkpoint (expected {} and other files, or folders named {})", path.string(),
+         "{}: contains no checkpoint (expected {} and other files, or folders named {})", path.string(),
          kManifestName, folder_name(100));
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-// The checkpoints of a run: each complete or absent, whatever happens while one is written.
+// The checkpoints of a run. Each is complete or absent, even if a write is interrupted.
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -9,12 +9,12 @@
 
 namespace pastur {
 
-/// Folders step_00000100 in one parent, and `latest` (the name of the newest, as text).
+/// Folders named step_00000100 in one parent, and a text file `latest` with the name of the newest.
 ///
-/// A checkpoint is written to .tmp-step_00000100; its files are fsynced, MANIFEST.json is added, and the
-/// folder is renamed and the parent fsynced. Only then does `latest` move and do old ones go (one that the
-/// system does not let go now, say because another host reads it over NFS, goes later). A crash at any point
-/// leaves the last good one, and the next start removes what was half-written.
+/// A checkpoint is written to .tmp-step_00000100. Its files are fsynced, MANIFEST.json is added, the folder
+/// is renamed and the parent is fsynced. Only then is `latest` updated and are old checkpoints removed; one
+/// that cannot be removed yet (another host may read it over NFS) is removed later. A crash at any point
+/// leaves the last good checkpoint, and the next start removes incomplete ones.
 class CheckpointStore {
   public:
     struct Checkpoint {
@@ -22,37 +22,37 @@ class CheckpointStore {
         std::filesystem::path path;
     };
 
-    /// `keep`: the newest checkpoints that stay; 0: all. Touches no file.
+    /// Keeps the newest `keep` checkpoints; 0: all. Accesses no file.
     CheckpointStore(std::filesystem::path folder, int64_t keep);
 
-    /// Makes the folder, and removes what an interrupted write or removal left. Once, by the process that
-    /// writes. resumed: the step that the run goes on from, which `latest` then names; -1: none.
+    /// Creates the folder and removes what an interrupted write or removal left. The writing process calls it
+    /// once. resumed: the step from which the run continues, to which `latest` is set; -1: none.
     void prepare(int64_t resumed = -1);
 
-    /// `fill` writes files into the temporary folder it is given. Replaces a checkpoint of the same step.
-    /// Throws what fill throws, and (kIo); then the earlier checkpoints are as they were and the temporary
-    /// folder is gone, if the system lets it go. Returns the checkpoint's path.
+    /// Calls `fill` with the temporary folder, completes the checkpoint and returns its path. Replaces a
+    /// checkpoint of the same step. Throws what fill throws, and (kIo); earlier checkpoints are then
+    /// unchanged and the temporary folder is removed if possible.
     std::filesystem::path write(int64_t step, const std::function<void(const std::filesystem::path&)>& fill);
-    /// Its two halves, for checkpoints to which several ranks write. begin() makes the temporary folder,
-    /// empty, after which the other ranks may write into it; complete() is the rest.
+    /// The two halves of write(), for checkpoints to which several ranks write. begin() creates the empty
+    /// temporary folder, into which other ranks may then write; complete() does the rest.
     void begin(int64_t step);
     std::filesystem::path complete(int64_t step,
                                    const std::function<void(const std::filesystem::path&)>& fill);
     std::filesystem::path temporary_folder(int64_t step) const;
 
-    /// Steps ascending; complete by name, not verified.
+    /// By ascending step; judged by their names, not verified.
     std::vector<Checkpoint> list() const;
 
-    /// The newest checkpoint all of whose bytes verify; appends a line to `warnings` for each newer one that
-    /// does not. Nothing when there is none. Throws when there are checkpoints but none is intact:
-    /// (kIo) where one could not be read, else (kCorruptData).
+    /// The newest checkpoint whose every byte verifies, or nothing when there is no checkpoint. Appends a
+    /// line to `warnings` for each newer one that is damaged. Throws when there are checkpoints but none is
+    /// intact: (kIo) if one could not be read, else (kCorruptData).
     std::optional<Checkpoint> newest_intact(std::vector<std::string>& warnings) const;
 
     /// Checks every byte of a checkpoint folder; throws (kCorruptData, kMissingInput, kIo).
     static void verify(const std::filesystem::path& checkpoint);
 
-    /// A path a user gave: a checkpoint folder itself, a file `latest`, or a folder holding checkpoints (the
-    /// newest). Throws (kMissingInput).
+    /// The checkpoint folder that a user's path means: itself, the one that a file `latest` names, or the
+    /// newest in a folder of checkpoints or of a run. Throws (kMissingInput).
     static std::filesystem::path find(const std::filesystem::path& path);
 
   private:

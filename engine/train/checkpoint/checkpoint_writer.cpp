@@ -41,8 +41,8 @@ CheckpointWriter::~CheckpointWriter() {
 
 void CheckpointWriter::start(Context& ctx, const Parameters& params, const AdamW& optimizer,
                              const TrainState& state, Clock::time_point begin) {
-    PASTUR_CHECK(!writing_.valid(), "checkpoint of step {}: the one before is not drained", state.step);
-    PASTUR_CHECK(image_, "checkpoint of step {}: no memory was taken", state.step);
+    PASTUR_CHECK(!writing_.valid(), "checkpoint of step {}: the previous one is not drained", state.step);
+    PASTUR_CHECK(image_, "checkpoint of step {}: allocate() was not called", state.step);
     image_->take(ctx, params, optimizer);
     const double blocking_ms = milliseconds_since(begin);
     writing_ = std::async(std::launch::async, [this, state, begin, blocking_ms] {
@@ -65,15 +65,15 @@ std::filesystem::path CheckpointWriter::write(const TrainState& state) const {
     return divided ? store_.complete(state.step, fill) : store_.write(state.step, fill);
 }
 
-/// The folder is one that all ranks see, so that a file which has its name says that it is whole: no call of
-/// the ranks' communicator, which belongs to training meanwhile.
+/// All ranks see the folder, and a file has its final name once it is complete. So this needs no
+/// communicator, which training uses meanwhile.
 void CheckpointWriter::wait_for_parts(const std::filesystem::path& folder) const {
     constexpr std::chrono::milliseconds kBetweenLooks(5);
     const Clock::time_point begin = Clock::now();
     for (int rank = 1; rank < ranks_; ++rank) {
         const std::filesystem::path file = moments_file(folder, rank);
         for (; !path_exists(file); std::this_thread::sleep_for(kBetweenLooks)) {
-            if (abandoned_) fail(ExitCode::kRankLost, "{}: not waited for any more", file.string());
+            if (abandoned_) fail(ExitCode::kRankLost, "{}: gave up waiting for it", file.string());
             if (milliseconds_since(begin) > config_.train.comm_timeout_s * 1e3)
                 fail(ExitCode::kRankLost, "rank {} did not write {} within {} s", rank, file.string(),
                      config_.train.comm_timeout_s);

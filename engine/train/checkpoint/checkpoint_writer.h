@@ -1,5 +1,5 @@
 #pragma once
-// Checkpoints written beside training: a step waits for the copy of its numbers, not for the disk.
+// Checkpoints written in the background: training waits for a copy in host memory, not for the disk.
 #include <atomic>
 #include <chrono>
 #include <future>
@@ -12,37 +12,37 @@
 
 namespace pastur {
 
-/// At most one checkpoint is being written, by a thread of its own, from a copy of weights and moments in
-/// host memory. What training does meanwhile is not in it. Where moments are divided over the ranks, each has
-/// a writer for its own; rank 0's, which writes everything else, waits for the others' files.
+/// A separate thread writes at most one checkpoint at a time, from a copy of weights and moments in host
+/// memory that later steps do not change. If moments are divided over the ranks, every rank writes its own;
+/// rank 0 writes everything else and waits for the other ranks' files.
 class CheckpointWriter {
   public:
     using Clock = std::chrono::steady_clock;
 
-    /// `store` is prepared before the first start(), and outlives the writer.
+    /// `store` must be prepared before the first start() and outlive the writer.
     CheckpointWriter(CheckpointStore& store, const Config& config);
-    /// Waits for what is being written, but not for other ranks; nobody hears of its failure.
+    /// Waits for the checkpoint being written, but not for other ranks; its failure is not reported.
     ~CheckpointWriter();
 
-    /// Takes the memory of the copy, for good; for this rank of so many. False: not the kind that the device
-    /// copies to fastest.
+    /// Allocates the memory of the copy for the writer's lifetime. Returns false if it is not page-locked, so
+    /// copying from the device is slower.
     bool allocate(Context& ctx, const Parameters& params, const AdamW& optimizer, int rank, int ranks);
 
     struct Written {
         int64_t step;
         std::filesystem::path path;
-        double blocking_ms, total_ms;  ///< that training waited, and until it was durable
+        double blocking_ms, total_ms;  ///< how long training waited, and until the checkpoint was durable
     };
 
-    /// Copies, and begins to write. Times count from `begin`. No checkpoint is being written. Where moments
-    /// are divided, store.begin() comes before any rank's call.
+    /// Copies weights and moments and begins to write them. Times count from `begin`. The checkpoint before
+    /// must be drained. If moments are divided, store.begin() must precede any rank's call.
     void start(Context& ctx, const Parameters& params, const AdamW& optimizer, const TrainState& state,
                Clock::time_point begin);
-    /// The checkpoint (this rank's part of it) that has become durable since the last call. Throws what its
-    /// writing failed with: then the earlier ones are as they were; kRankLost where another rank's part did
-    /// not come within train.comm_timeout_s.
+    /// The checkpoint (or this rank's part of it) that has become durable since the last call. Throws what
+    /// its writing failed with, in which case earlier checkpoints are unchanged; kRankLost if another rank's
+    /// part did not appear within train.comm_timeout_s.
     std::optional<Written> poll();
-    /// The same, waiting for it.
+    /// As poll(), but waits for the checkpoint being written.
     std::optional<Written> drain();
 
   private:
@@ -53,7 +53,7 @@ class CheckpointWriter {
     Config config_;
     int rank_ = 0, ranks_ = 1;
     std::optional<CheckpointImage> image_;  ///< none: this rank writes nothing
-    std::atomic<bool> abandoned_ = false;   ///< other ranks are not waited for any more
+    std::atomic<bool> abandoned_ = false;   ///< no longer wait for other ranks
     std::future<Written> writing_;          ///< last: its thread reads the image
 };
 

@@ -12,13 +12,13 @@ namespace pastur {
 namespace fs = std::filesystem;
 namespace {
 
-/// Numbers of a moment in a file, and where in the flat buffers they belong.
+/// A run of a moment's values in a file, and its place in the flat buffers.
 struct Piece {
     FlatRange range;
     ConstTensor values;  ///< f32, flat
 };
 
-/// A tensor that was written whole: its rows, which padding may keep apart.
+/// Appends a tensor that was written whole; padding separates its rows in the flat buffer.
 void append_whole(std::vector<Piece>& pieces, const Param& param, ConstTensor values) {
     if (param.stored() == values.numel()) {
         pieces.push_back({{param.offset, values.numel()}, values.flat()});
@@ -30,7 +30,7 @@ void append_whole(std::vector<Piece>& pieces, const Param& param, ConstTensor va
             {{param.offset + row * param.stored_columns, columns}, values.slice(0, row, 1).flat()});
 }
 
-/// The parts of one tensor's moment among all files.
+/// Appends the parts of one tensor's moment from all files.
 void append_parts(std::vector<Piece>& pieces, const Param& param, const std::string& prefix,
                   const std::deque<SafetensorsFile>& files, const fs::path& folder) {
     const size_t before = pieces.size();
@@ -84,7 +84,7 @@ void write_moment_parts(const fs::path& folder, const CheckpointImage& image, in
 }
 
 void read_moments(const fs::path& folder, Context& ctx, const ParamTable& table, AdamW& optimizer) {
-    std::deque<SafetensorsFile> files;  // opened maps stay where they are
+    std::deque<SafetensorsFile> files;  // a deque does not move its elements
     do files.emplace_back(moments_file(folder, static_cast<int64_t>(files.size())));
     while (path_exists(moments_file(folder, static_cast<int64_t>(files.size()))));
     const Tensor all[] = {optimizer.first_moments(), optimizer.second_moments()};

@@ -1,8 +1,8 @@
 #pragma once
-// Adam's moments in a checkpoint: whole in optimizer.rank0.safetensors (<name>.exp_avg, <name>.exp_avg_sq),
-// or, where they are divided over the ranks, a file of parts from each. Parts are named
-// <name>.exp_avg@<first>: the elements of a tensor, as it is stored, from that one on. Either can be read on
-// any number of ranks.
+// Adam's moments in a checkpoint. One rank with all moments writes whole tensors (<name>.exp_avg,
+// <name>.exp_avg_sq) to optimizer.rank0.safetensors. If moments are divided over the ranks, each rank writes
+// a file of parts. A part <name>.exp_avg@<first> holds the elements of the stored tensor from index <first>
+// on. Both forms can be read on any number of ranks.
 #include <algorithm>
 #include <filesystem>
 
@@ -12,8 +12,8 @@ namespace pastur {
 
 inline constexpr const char* kMomentNames[] = {"exp_avg", "exp_avg_sq"};
 
-/// Calls visit(overlap, offset of the overlap's first element among the owned elements) for every part of `range`
-/// that lies in `owned`.
+/// Calls visit(overlap, offset of the overlap's first element among the owned elements) for every part of
+/// `range` that lies in `owned`.
 template <typename Visit>
 void for_each_owned(const std::vector<FlatRange>& owned, const FlatRange& range, const Visit& visit) {
     int64_t kept = 0;
@@ -24,15 +24,15 @@ void for_each_owned(const std::vector<FlatRange>& owned, const FlatRange& range,
     }
 }
 
-/// The file of a rank's parts.
+/// The file with the parts of a rank.
 std::filesystem::path moments_file(const std::filesystem::path& folder, int64_t rank);
 
 /// Writes the parts of `rank` to its file, which appears under its name once it is complete. Throws (kIo).
 void write_moment_parts(const std::filesystem::path& folder, const CheckpointImage& image, int rank,
                         int64_t step);
 
-/// What the optimizer owns, from however many files there are. Throws (kCorruptData) when they do not hold
-/// every moment exactly once.
+/// Reads the moments that the optimizer owns, from any number of files. Throws (kCorruptData) unless the
+/// files hold every moment exactly once.
 void read_moments(const std::filesystem::path& folder, Context& ctx, const ParamTable& table,
                   AdamW& optimizer);
 

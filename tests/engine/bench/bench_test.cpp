@@ -281,7 +281,7 @@ TEST_F(BenchCommand, NamesTheNearestVariant) {
         << read("err");
     EXPECT_EQ(run("--device cpu --variants mha,"), 2);
     EXPECT_EQ(run("--device cpu --ops=atention"), 2);
-    EXPECT_NE(read("err").find("no op's name begins with \"atention\"; did you mean \"attention\"?"),
+    EXPECT_NE(read("err").find("expected the beginning of an op's name, found \"atention\"; did you mean \"attention\"?"),
               std::string::npos)
         << read("err");
     EXPECT_EQ(run("--steps 0"), 2);

@@ -229,7 +229,7 @@ TEST_F(Store, FindsACheckpointByAnyOfItsNames) {
     };
     expect_missing(folder_.path() / "none", {"none: no such checkpoint"});
     fs::create_directory(folder_.path() / "empty");
-    expect_missing(folder_.path() / "empty", {"holds no checkpoint"});
+    expect_missing(folder_.path() / "empty", {"contains no checkpoint"});
     std::ofstream(folder_.path() / "empty" / "latest") << "../../etc\n";
     expect_missing(folder_.path() / "empty" / "latest", {"expected a checkpoint folder"});
 }
