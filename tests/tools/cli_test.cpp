@@ -106,7 +106,7 @@ TEST_F(CommandLine, ReadsOverridesInEveryForm) {
     expect_failure("train r.toml --train.lr", 2, {"--train.lr: expected --train.lr=value"});
     expect_failure("train r.toml --train.lr --resume", 2, {"--train.lr: expected --train.lr=value"});
     expect_failure("eval --checkpoint x --data y --train.lr=1", 2,
-                   {"`pastur eval` takes no --section.key=value"});
+                   {"`pastur eval` does not take --section.key=value"});
 }
 
 TEST_F(CommandLine, AFullDiskBehindStdoutIsAnError) {

@@ -1,4 +1,4 @@
-// pastur bench: throughput of training steps and of single ops against the machine's ceilings.
+// pastur bench: throughput of training steps and of single ops relative to the machine's ceilings.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -17,13 +17,13 @@ namespace {
 
 struct BenchArguments {
     std::string recipe, variants, device = "auto", json, csv;
-    int64_t steps = 0, warmup = 0;  ///< 0: by device
+    int64_t steps = 0, warmup = 0;  ///< 0: the device's default
     double settle = 0;
-    std::string ops;  ///< the beginning of names; "true" (CLI11's, of a flag without a value): all
+    std::string ops;  ///< beginning of names; "true" (CLI11's value of a flag without one): all ops
     std::vector<Override> overrides;
 };
 
-/// Without a recipe: what a machine of its kind is tried with, at 131,072 tokens a step on a GPU.
+/// The default recipes; on a GPU 131,072 tokens per step.
 constexpr const char* kCpuRecipe =
     "[model]\npreset = \"nano\"\n[data]\nseq_len = 128\n[train]\nglobal_batch = 16\ngrad_clip = 1.0\n";
 constexpr const char* kCudaRecipe =
@@ -38,7 +38,7 @@ Config base_config(const BenchArguments& arguments, bool cuda) {
     return config;
 }
 
-/// The variants that --variants names; without it all of them if there is no recipe, else none.
+/// The variants that --variants names; by default all if there is no recipe, else none.
 std::vector<Variant> variants_of(const BenchArguments& arguments) {
     const std::vector<std::string> known = variant_names();
     std::string list = arguments.variants;
@@ -108,30 +108,31 @@ int bench(const BenchArguments& arguments) {
 
 void add_bench_command(CLI::App& app, std::function<int()>& run) {
     CLI::App* command = app.add_subcommand(
-        "bench", "Throughput of training steps, and where their time goes, on random tokens");
+        "bench", "Throughput of training steps on random tokens, and where their time goes");
     const auto arguments = std::make_shared<BenchArguments>();
     command
         ->add_option("recipe", arguments->recipe,
-                     "Recipe (TOML); without one nano on the CPU, 130m at 131,072 tokens a step on CUDA")
+                     "Recipe (TOML); default: nano on the CPU, 130m at 131,072 tokens per step on CUDA")
         ->type_name("RECIPE.toml");
     command
         ->add_option("--variants", arguments->variants,
-                     "Attention variants, by commas (default: the recipe's; without a recipe, all)")
+                     "Attention variants, separated by commas (default: the recipe's; without a recipe, all)")
         ->type_name("A,B,C");
     command->add_option("--device", arguments->device, "auto, cpu or cuda")->capture_default_str();
     const auto positive = CLI::Range(int64_t{1}, int64_t{1} << 30);
-    command->add_option("--steps", arguments->steps, "Steps measured (default: 20 on CUDA, 10 on the CPU)")
+    command->add_option("--steps", arguments->steps, "Measured steps (default: 20 on CUDA, 10 on the CPU)")
         ->check(positive);
-    command->add_option("--warmup", arguments->warmup, "Steps before them (default: 5, 2)")->check(positive);
+    command->add_option("--warmup", arguments->warmup, "Warm-up steps (default: 5 on CUDA, 2 on the CPU)")
+        ->check(positive);
     command
         ->add_option("--settle", arguments->settle,
-                     "Seconds that those last at least: a GPU slows down when it reaches its power limit")
+                     "Shortest warm-up in seconds: a GPU slows down when it reaches its power limit")
         ->check(CLI::Range(0.0, 3600.0))
         ->capture_default_str();
     command
         ->add_flag("--ops", arguments->ops,
-                   "Single ops at the recipe's shapes, and attention at others, too, instead of steps; "
-                   "--ops=NAME: those whose names begin so")
+                   "Measure single ops instead of steps: at the recipe's shapes, attention also at others; "
+                   "--ops=NAME: only those whose names begin with NAME")
         ->type_name("[NAME]");
     command->add_option("--json", arguments->json, "Also write everything as JSON")->type_name("FILE");
     command->add_option("--csv", arguments->csv, "Also write everything as CSV")->type_name("FILE");

@@ -13,8 +13,8 @@
 namespace pastur {
 namespace {
 
-/// Of the table of ops, whose lines are printed before all are known: "attention backward, rotated" and "B
-/// 512 H 12 T 8192 d_qk 128 + 64 shared d_v 128" fit.
+/// Columns of the table of ops, whose lines are printed one by one. They fit "attention backward, rotated"
+/// and "B 512 H 12 T 8192 d_qk 128 + 64 shared d_v 128".
 constexpr int kOpColumn = 29, kShapeColumn = 54, kRatesColumn = 34;
 
 std::optional<double> rate(double amount, double seconds) {
@@ -22,13 +22,13 @@ std::optional<double> rate(double amount, double seconds) {
     return amount / seconds;
 }
 
-/// "  612.3  78 %", or as much space.
+/// "  612.3  78 %", or spaces.
 std::string rate_text(const std::optional<double>& rate, double unit, double ceiling) {
     if (!rate) return std::string(17, ' ');
     return fmt::format("{:>10.1f} {:>4.0f} %", *rate / unit, 100 * *rate / ceiling);
 }
 
-/// Ceilings decide the unit: a CPU's products are counted in GFLOP/s.
+/// Depends on the ceiling: GFLOP/s for a CPU.
 struct Unit {
     double flops;
     const char* name;
@@ -52,13 +52,13 @@ nlohmann::ordered_json optional_json(const std::optional<double>& value, double 
     return *value / unit;
 }
 
-/// What is 0 where there is no GPU.
+/// A value that is 0 if there is no GPU.
 nlohmann::ordered_json rested(double value, double unit) {
     if (value == 0) return nullptr;
     return value * unit;
 }
 
-/// Every key, by section: what a peer needs to build the same model.
+/// Every key by section, so a peer can build the same model.
 nlohmann::ordered_json to_json(const Config& config) {
     nlohmann::ordered_json json;
     for (const Field& field : config_fields())
@@ -76,7 +76,7 @@ nlohmann::ordered_json to_json(const BenchRow& row, const Ceilings& ceilings) {
 }
 
 nlohmann::ordered_json to_json(const VariantBench& v, const BenchReport& report) {
-    std::vector<double> step_ms;  // in order: a device that becomes warm, or reaches its power limit, shows
+    std::vector<double> step_ms;  // in order, so a device that slows down shows
     for (const double seconds : v.step_seconds) step_ms.push_back(seconds * 1e3);
     nlohmann::ordered_json json = {{"variant", name_of(v.config.attention.variant)},
                                    {"parameters", v.size.parameters},
@@ -149,8 +149,9 @@ std::string ceilings_text(const BenchReport& report) {
 std::string variant_text(const VariantBench& v, const Ceilings& ceilings) {
     const Unit unit = unit_of(ceilings);
     std::string text = fmt::format(
-        "\n{}: {:.1f} M parameters, {:.3f} GFLOP a token, {} tokens a step, train.recompute = \"{}\"\n"
-        "  {:.0f} tokens/s, {:.1f} {} ({:.1f} % of the matmul), {:.2f} ms p50, {:.2f} ms p95, peak memory "
+        "\n{}: {:.1f} M parameters, {:.3f} GFLOP per token, {} tokens per step, train.recompute = \"{}\"\n"
+        "  {:.0f} tokens/s, {:.1f} {} ({:.1f} % of the GEMM ceiling), {:.2f} ms p50, {:.2f} ms p95, peak "
+        "memory "
         "{:.2f} GiB (planned {:.2f})\n",
         name_of(v.config.attention.variant), static_cast<double>(v.size.parameters) / 1e6,
         v.size.flops_per_token / 1e9, v.tokens, name_of(v.config.train.recompute), v.tokens_per_s(),
@@ -161,17 +162,17 @@ std::string variant_text(const VariantBench& v, const Ceilings& ceilings) {
     for (std::string line; std::getline(kernels, line);) text += "  " + line + "\n";
     if (const DiagnosticsCost& cost = v.diagnostics; cost.measurements > 0)
         text += fmt::format(
-            "  spectra: a measurement lengthens the {:.0f} step{} beside it by {:.1f} ms together; every {} "
+            "  spectra: a measurement lengthens the {:.0f} step{} during it by {:.1f} ms in total; every {} "
             "steps that is {:.2f} % of the time\n",
             cost.steps_beside, cost.steps_beside == 1 ? "" : "s", cost.seconds * 1e3, cost.every,
             100 * cost.share(v.median()));
     if (v.parts.seconds == 0) return text;
-    text += fmt::format("  {:<20}{:>6}{:>10}{:>8}{}\n", "step taken apart", "calls", "ms", "share",
+    text += fmt::format("  {:<20}{:>6}{:>10}{:>8}{}\n", "step by op family", "calls", "ms", "share",
                         rates_header(ceilings));
     for (const BenchRow& row : rows_of(v.parts))
         text += fmt::format("  {:<20}{:>6}{:>10.3f}{:>6.1f} %{}\n", row.name, row.calls, row.seconds * 1e3,
                             100 * row.share, rates_text(row, ceilings));
-    text += fmt::format("  {:<26}{:>10.3f}\n", "step, timers on", v.parts.seconds * 1e3);
+    text += fmt::format("  {:<26}{:>10.3f}\n", "step, with timers", v.parts.seconds * 1e3);
     return text;
 }
 

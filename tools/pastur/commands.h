@@ -1,6 +1,6 @@
 #pragma once
-// The subcommands. Each function adds one to the command line; when the user chose it, its callback stores in
-// `run` what main then calls and whose result is the exit code.
+// The subcommands. Each function adds one to the command line. The chosen one's callback sets `run`, which
+// main calls; its result is the exit code.
 #include <CLI/CLI.hpp>
 #include <functional>
 

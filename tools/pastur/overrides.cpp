@@ -12,7 +12,7 @@
 namespace pastur {
 namespace {
 
-/// "--train.lr" of "--train.lr=1e-3"; empty when the argument has not the form of an override.
+/// "--train.lr" of "--train.lr=1e-3"; empty if the argument is not an override.
 std::string override_name(const std::string& argument) {
     const std::string name = argument.substr(0, argument.find('='));
     const bool dashes = name.size() > 2 && name.compare(0, 2, "--") == 0 && name[2] != '-';
@@ -26,7 +26,7 @@ std::vector<std::string> option_names(const CLI::App& command) {
     return names;
 }
 
-/// The option nearest to `name`; where recipe keys can be overridden, "--lr" means --train.lr.
+/// The option nearest to `name`; for a command that takes overrides, "--lr" suggests --train.lr.
 std::string nearest_option(const CLI::App& command, const std::string& name) {
     std::string nearest = nearest_name(name, option_names(command));
     if (!command.get_allow_extras()) return nearest;
@@ -98,7 +98,7 @@ void fail_unknown(const CLI::App& command, const std::string& argument) {
     const std::string name = argument.substr(0, argument.find('='));
     const std::string command_name = full_name(command);
     if (!override_name(argument).empty())
-        fail(ExitCode::kUsage, "`{}` takes no --section.key=value: {}", command_name, argument);
+        fail(ExitCode::kUsage, "`{}` does not take --section.key=value: {}", command_name, argument);
     if (argument.size() > 1 && argument[0] == '-')
         fail(ExitCode::kUsage, "`{}`: unknown option \"{}\"; did you mean \"{}\"?", command_name, name,
              nearest_option(command, name));

@@ -6,8 +6,8 @@
 
 namespace pastur {
 
-/// The device of this rank among its host's ("auto", "cpu" or "cuda"): its own where there are enough, or
-/// where it is shown only one. Throws as make_context().
+/// A context on this rank's device ("auto", "cpu" or "cuda"). Ranks of a host take its visible GPUs in turn.
+/// Throws as make_context().
 Context rank_context(const std::string& device, const World& world);
 
 }  // namespace pastur

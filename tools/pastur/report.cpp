@@ -1,4 +1,4 @@
-// pastur report: one HTML page of one or several runs.
+// pastur report: an HTML page of one or several runs.
 #include <fmt/format.h>
 
 #include <filesystem>

@@ -27,7 +27,7 @@ std::string line(const SpectrumRecord& record, const std::string& which) {
                        number(m.stable_rank), number(m.alpha), fmt::join(record.flags, ","));
 }
 
-/// NaN stands out more than anything.
+/// NaN ranks above every number.
 bool stands_out_more(const SpectrumRecord& a, const SpectrumRecord& b) {
     if (std::isnan(b.metrics.mp_gap_ratio)) return false;
     return std::isnan(a.metrics.mp_gap_ratio) || a.metrics.mp_gap_ratio > b.metrics.mp_gap_ratio;
@@ -39,7 +39,7 @@ std::string spectrum_table(const std::vector<SpectrumRecord>& records, bool ever
     std::string text = fmt::format(
         "{:>5}  {:<12} {:<9} {:>6} {:<8} {:>10} {:>10} {:>7} {:>8} {:>11} {:>7}  {}\n", "layer", "matrix",
         "head", "n", "null", "lambda_max", "edge", "ratio", "outliers", "stable rank", "alpha", "flags");
-    // By layers, not in the order in which matrices were solved; the heads of a layer and null together.
+    // Sorted by layer, not in the order of solving; the heads of a layer and null are adjacent.
     std::map<std::tuple<int64_t, std::string, bool, std::string>, std::vector<const SpectrumRecord*>> groups;
     for (const SpectrumRecord& record : records)
         groups[{record.layer, record.matrix, record.head >= 0, record.null}].push_back(&record);

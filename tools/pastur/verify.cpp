@@ -1,4 +1,5 @@
-// pastur verify: every byte of a checkpoint against its manifest, and whether training can go on from it.
+// pastur verify: checks every byte of a checkpoint against its manifest, and whether training can continue
+// from it.
 #include <fmt/format.h>
 
 #include "engine/io/manifest.h"
@@ -20,7 +21,7 @@ std::string describe(const FileReport& file) {
                        file.problem.empty() ? "ok" : "DAMAGED");
 }
 
-/// Throws (kCorruptData) unless the folder's files, whose bytes are right, are what `train --resume` reads.
+/// Throws (kCorruptData) unless `train --resume` can read the folder's files, whose bytes are intact.
 void check_content(const fs::path& folder, const std::vector<FileReport>& files) {
     std::vector<std::string> names;
     for (const FileReport& file : files) {
@@ -59,15 +60,13 @@ int verify(const std::string& path) {
 }  // namespace
 
 void add_verify_command(CLI::App& app, std::function<int()>& run) {
-    CLI::App* command = app.add_subcommand(
-        "verify", "Check every byte of a checkpoint; name the file and tensor that are damaged");
+    CLI::App* command =
+        app.add_subcommand("verify", "Check every byte of a checkpoint and name damaged files and tensors");
     const auto path = std::make_shared<std::string>();
-    command
-        ->add_option("checkpoint", *path,
-                     "Checkpoint folder; or a run or its checkpoints folder: the newest in it")
+    command->add_option("checkpoint", *path, "Checkpoint folder, or a run folder (its newest checkpoint)")
         ->required()
         ->type_name("CHECKPOINT");
-    command->footer("Exit codes: 0 every byte is right; 65 damaged; 66 no checkpoint there.");
+    command->footer("Exit codes: 0 intact; 65 damaged; 66 no checkpoint there.");
     command->callback([path, &run] { run = [path] { return verify(*path); }; });
 }
 
