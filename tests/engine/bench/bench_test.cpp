@@ -1,4 +1,4 @@
-// The benchmark measures what it says: timers change no bit, parts make up the step, reports are complete.
+// The benchmark: timers change no bit, op families sum to the step, reports are complete.
 #include "engine/bench/bench.h"
 
 #include <sys/wait.h>
@@ -72,8 +72,7 @@ TEST_P(Bench, PartsMakeUpTheStep) {
     EXPECT_EQ(calls(OpFamily::kEmbedding), 2 * micro_batches);
     EXPECT_EQ(calls(OpFamily::kAdamw), 2);                   // matrices, norms
     EXPECT_EQ(calls(OpFamily::kReduce), micro_batches + 1);  // losses, the gradient's norm
-    // Products of the formulas: what the model counts, and the scores that attention's backward pass computes
-    // again (one of its five products).
+    // GEMMs that the model counts, and the attention scores that backward recomputes (one of its five GEMMs).
     const double again = static_cast<double>(config.model.layers * config.model.heads *
                                              variant_of(config).core_widths(config).qk * config.data.seq_len);
     EXPECT_NEAR(flops / (static_cast<double>(bench.tokens) * (bench.size.flops_per_token + again)), 1.0,
@@ -88,7 +87,7 @@ TEST_P(Bench, MeasuresThroughputAndMemory) {
     EXPECT_GE(bench.p95(), bench.median());
     EXPECT_DOUBLE_EQ(bench.tokens_per_s(), 384 / bench.median());
     EXPECT_GT(bench.planned_bytes, 16 * bench.size.parameters);
-    // A driver may serve small tensors from a page it already has.
+    // A driver may serve small tensors from a page that it already mapped.
     EXPECT_GE(bench.peak_bytes, on_cuda() ? 0 : bench.planned_bytes);
 }
 
@@ -112,7 +111,7 @@ TEST_P(Bench, SaysWhatSpectraCost) {
     EXPECT_EQ(cost.every, 10);
     EXPECT_GE(cost.seconds, 0);
     EXPECT_LT(cost.share(bench.median()), 1);
-    // Measuring changes no weight: the losses are those of as many steps without.
+    // Measuring changes no weight: the losses equal those of the same steps without it.
     const VariantBench without = bench_variant(
         ctx(), config, {.steps = static_cast<int64_t>(bench.losses.size()) - 1, .warmup = 1, .apart = 0});
     EXPECT_EQ(bench.losses, without.losses);
@@ -171,7 +170,7 @@ TEST_P(OpTiming, OnlyOneTimerAtATime) {
 TEST_P(OpTiming, LongerWorkTakesLonger) {
     TensorPool pool(ctx(), 1);
     const Tensor few = pool.normal(DType::kF32, {1 << 16}), many = pool.normal(DType::kF32, {1 << 24});
-    // Beside other work a short call may wait as long as a long one takes, but not every time.
+    // With other load a short call may sometimes take as long as a long one, but not every time.
     for (auto* timing : {&median_seconds, &rested_seconds}) {
         const auto seconds = [&](const Tensor& numbers) {
             return timing(ctx(), [&] { fill_normal(ctx(), numbers, 0, 1, 1, 1); });
@@ -281,7 +280,8 @@ TEST_F(BenchCommand, NamesTheNearestVariant) {
         << read("err");
     EXPECT_EQ(run("--device cpu --variants mha,"), 2);
     EXPECT_EQ(run("--device cpu --ops=atention"), 2);
-    EXPECT_NE(read("err").find("expected the beginning of an op's name, found \"atention\"; did you mean \"attention\"?"),
+    EXPECT_NE(read("err").find(
+                  "expected the beginning of an op's name, found \"atention\"; did you mean \"attention\"?"),
               std::string::npos)
         << read("err");
     EXPECT_EQ(run("--steps 0"), 2);
@@ -341,7 +341,7 @@ TEST(BenchOps, CountsWhatEachOpDoes) {
     const size_t count = ops.size();
     for (const char* only : {"", "attention"}) {
         bench_ops(ctx, config, only, ops);
-        EXPECT_EQ(ops.size(), count) << "what is there is not measured again";
+        EXPECT_EQ(ops.size(), count) << "an op was measured again";
     }
     std::vector<OpBench> some;
     bench_ops(ctx, config, "rmsnorm", some);

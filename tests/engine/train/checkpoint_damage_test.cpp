@@ -1,4 +1,4 @@
-// A flipped bit or a lost end, anywhere in a checkpoint: found before a byte is used, and named.
+// A flipped bit or a truncation anywhere in a checkpoint is detected before a byte is used, and named.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -40,7 +40,7 @@ class CheckpointDamage : public testing::Test {
         }
         std::sort(files_.begin(), files_.end());
     }
-    /// The tensor that byte `at` of the intact file is part of; "" in a header and in other files.
+    /// The tensor that contains byte `at` of the intact file; "" for headers and other files.
     static std::string tensor_at(const fs::path& path, uint64_t at) {
         if (path.extension() != ".safetensors") return "";
         const SafetensorsFile file(path);
@@ -50,11 +50,11 @@ class CheckpointDamage : public testing::Test {
         }
         return "";
     }
-    /// Verifying fails and names this file and tensor ("": any or none).
+    /// Expects verify() to fail and name this file and tensor ("": any or none).
     void expect_found(const fs::path& file, const std::string& tensor) const {
         try {
             CheckpointStore::verify(checkpoint_);
-            ADD_FAILURE() << "not noticed";
+            ADD_FAILURE() << "the damage was not detected";
         } catch (const Error& error) {
             const std::string text = error.what();
             EXPECT_EQ(error.code(), ExitCode::kCorruptData) << text;
@@ -71,7 +71,7 @@ class CheckpointDamage : public testing::Test {
     uint64_t bytes_ = 0;
 };
 
-/// Each flips one bit of the file on disk for its lifetime.
+/// Flips one bit of the file on disk while the object lives.
 class Flip {
   public:
     Flip(const fs::path& path, uint64_t at, int bit)
@@ -101,7 +101,8 @@ TEST_F(CheckpointDamage, EveryFlippedBitIsFoundAndNamed) {
     SplitMix random(2026);
     int in_tensors = 0;
     for (int i = 0; i < 10'000 && !HasFailure(); ++i) {
-        // Half by size, half evenly over the files: the manifest and the state are small.
+        // Half of the positions are drawn by size, half evenly over the files, because manifest and state are
+        // small.
         uint64_t at = random.below(bytes_);
         size_t f = 0;
         for (; at >= fs::file_size(files_[f]); ++f) at -= fs::file_size(files_[f]);
@@ -141,7 +142,7 @@ TEST_F(CheckpointDamage, EveryLostEndIsFoundAndNamed) {
     CheckpointStore::verify(checkpoint_);
 }
 
-/// Tensors that begin and end within, at and beyond the pieces a file is read in, and one without elements.
+/// Tensors that begin and end within, at and beyond the pieces in which a file is read, and an empty tensor.
 TEST(Manifest, HashesTensorsOfManyPieces) {
     const TempFolder folder;
     const std::vector<int64_t> sizes = {100'000, 700'000, 0, 262'144, 1'000'000, 1};
@@ -168,7 +169,7 @@ TEST(Manifest, HashesTensorsOfManyPieces) {
         EXPECT_EQ(listed["tensors"][tensor.name]["xxh3_128"], hash_file(alone)) << tensor.name;
         EXPECT_EQ(listed["tensors"][tensor.name]["bytes"], bytes.size());
     }
-    const Flip flip(file, fs::file_size(file) - 5, 3);  // the last but one tensor's last element
+    const Flip flip(file, fs::file_size(file) - 5, 3);  // last element of the last non-empty tensor
     expect_error(ExitCode::kCorruptData, {"damaged in tensor \"t4\""},
                  [&] { verify_manifest(file.parent_path()); });
 }

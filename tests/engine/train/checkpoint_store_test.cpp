@@ -1,4 +1,4 @@
-// Checkpoints: complete or absent, verified, and never lost to a crash or a damaged disk.
+// Checkpoints are complete or absent, verified, and survive crashes and damaged disks.
 #include "engine/train/checkpoint/checkpoint_store.h"
 
 #include <gtest/gtest.h>
@@ -78,7 +78,7 @@ TEST_F(Store, KeepsTheNewest) {
 TEST_F(Store, NeverPrunesTheOneJustWrittenAndDropsAbandonedOnesFirst) {
     write(100);
     write(200);
-    write(150);  // resumed before 200, which then belongs to a course given up
+    write(150);  // resumed before 200, which then belongs to an abandoned continuation
     EXPECT_EQ(names(), (std::set<std::string>{"latest", "step_00000100", "step_00000150"}));
     EXPECT_EQ(content(dir() / "latest"), "step_00000150\n");
 }
@@ -127,7 +127,7 @@ TEST_F(Store, AnUnusableFolderIsAnIoError) {
     expect_error(ExitCode::kIo, {"/proc/c"}, [&] { CheckpointStore("/proc/c", 1).prepare(); });
     expect_error(ExitCode::kIo, {"/proc"},
                  [&] { CheckpointStore("/proc/c", 1).write(1, [](const fs::path&) {}); });
-    if (::geteuid() == 0) return;  // root writes where it must not
+    if (::geteuid() == 0) return;  // root may write to read-only folders
     write(100);
     fs::permissions(dir(), fs::perms::owner_read | fs::perms::owner_exec);
     expect_error(ExitCode::kIo, {"Permission denied"}, [&] { write(200); });
@@ -135,7 +135,7 @@ TEST_F(Store, AnUnusableFolderIsAnIoError) {
     EXPECT_EQ(store_.list().size(), 1u);
 }
 
-/// What a kill leaves at each point between two steps of write(): the next start finds a whole checkpoint.
+/// The state that a kill leaves between any two steps of write(): the next start finds a complete checkpoint.
 TEST_F(Store, RecoversFromAKillAtAnyPoint) {
     const auto copy = [&](const char* from, const char* to) {
         fs::copy(dir() / from, dir() / to, fs::copy_options::recursive);

@@ -1,4 +1,4 @@
-// Checkpoints written beside training: what is in them is what training had when they were asked for.
+// Checkpoints written in the background hold the state of training at the time of the request.
 #include "engine/train/checkpoint/checkpoint_writer.h"
 
 #include <fstream>
@@ -37,7 +37,7 @@ class Writer : public OpTest<NoShape> {
         state.step = step;
         writer_.start(ctx(), params(), optimizer_, state, CheckpointWriter::Clock::now());
     }
-    /// As a checkpoint that is written at once.
+    /// The bytes of a checkpoint's files.
     static std::string bytes(const fs::path& folder) {
         return read_file(folder / "model.safetensors", 1 << 20) +
                read_file(folder / "optimizer.rank0.safetensors", 1 << 20) +
@@ -56,7 +56,7 @@ TEST_P(Writer, WritesWhatTrainingHadWhenItWasAsked) {
     EXPECT_FALSE(writer_.poll());
     EXPECT_FALSE(writer_.drain());
     for (const int64_t step : {3, 4}) {
-        // Moments that are not zero.
+        // Nonzero moments.
         for (const Param& param : params().table().params()) {
             copy(ctx(), optimizer_.first_moment(param), params().master(param));
             copy(ctx(), optimizer_.second_moment(param), params().master(param));
@@ -67,7 +67,7 @@ TEST_P(Writer, WritesWhatTrainingHadWhenItWasAsked) {
         state.step = step;
         write_checkpoint(expected, ctx(), config_, params(), optimizer_, state);
         start(step);
-        params().initialise(ctx(), 10 + static_cast<uint64_t>(step));  // training goes on
+        params().initialise(ctx(), 10 + static_cast<uint64_t>(step));  // training continues
         const auto written = writer_.drain();
         ASSERT_TRUE(written);
         EXPECT_EQ(written->step, step);
@@ -75,7 +75,7 @@ TEST_P(Writer, WritesWhatTrainingHadWhenItWasAsked) {
         EXPECT_GE(written->total_ms, written->blocking_ms);
         CheckpointStore::verify(written->path);
         EXPECT_TRUE(bytes(written->path) == bytes(expected));
-        EXPECT_FALSE(writer_.drain()) << "said once";
+        EXPECT_FALSE(writer_.drain()) << "reported twice";
     }
 }
 
@@ -89,7 +89,7 @@ TEST_P(Writer, ThrowsTheFailureLaterAndGoesOn) {
     start(2);
     EXPECT_EQ(writer_.drain()->step, 2);
     start(3);
-    EXPECT_THROW(start(4), Error) << "one at a time";
+    EXPECT_THROW(start(4), Error) << "two checkpoints at a time";
     while (true)
         if (const auto written = writer_.poll()) {
             EXPECT_EQ(written->step, 3);
@@ -97,7 +97,7 @@ TEST_P(Writer, ThrowsTheFailureLaterAndGoesOn) {
         }
 }
 
-/// Moments divided over two ranks, of which each has a writer, here in one process.
+/// Moments divided over two ranks; both ranks' writers run in this process.
 class DividedWriters : public Writer {
   protected:
     DividedWriters() : others_(config_.train, params()), other_writer_(store_, config_) {
@@ -139,7 +139,7 @@ TEST_P(DividedWriters, TheFirstWaitsForTheOthersFile) {
     ASSERT_TRUE(written);
     CheckpointStore::verify(written->path);
 
-    // Read by one who keeps all of it.
+    // Read by a rank that keeps all moments.
     AdamW whole(config_.train, params());
     whole.allocate(ctx());
     TrainState state;
@@ -171,7 +171,7 @@ TEST_P(DividedWriters, WhoGivesUpWaitsForNobody) {
     auto writer = std::make_unique<CheckpointWriter>(store_, config_);
     ASSERT_TRUE(writer->allocate(ctx(), params(), mine_, 0, 2));
     start_on(*writer, mine_);
-    writer.reset();  // would last train.comm_timeout_s, five minutes
+    writer.reset();  // would take train.comm_timeout_s, five minutes, if it waited
     EXPECT_TRUE(store_.list().empty());
 }
 

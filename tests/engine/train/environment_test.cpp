@@ -1,4 +1,4 @@
-// env.json, and what a resume says about a changed machine.
+// env.json, and the differences that a resume on a changed machine reports.
 #include "engine/train/environment.h"
 
 #include <gtest/gtest.h>
@@ -27,7 +27,7 @@ TEST(Environment, DescribesThisProcess) {
     EXPECT_EQ(env.at("variables").at("NCCL_PASTUR_TEST"), "a\xff");
     EXPECT_NE(env.at("libraries").at("openblas").get<std::string>().find("OpenBLAS"), std::string::npos);
     const test::TempFolder folder;
-    write_environment(folder.path() / "env.json", env);  // the odd byte must not break the file
+    write_environment(folder.path() / "env.json", env);  // a byte that is not UTF-8 must not break the file
     const json read = read_environment(folder.path() / "env.json");
     ::unsetenv("NCCL_PASTUR_TEST");
     EXPECT_EQ(read.at("libraries"), env.at("libraries"));

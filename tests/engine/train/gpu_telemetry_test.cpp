@@ -1,4 +1,4 @@
-// What NVML says about a GPU, from a library that stands for it.
+// Readings of a GPU by NVML, from a stand-in library.
 #include "engine/train/gpu_telemetry.h"
 
 #include <gtest/gtest.h>
@@ -17,7 +17,7 @@ TEST(GpuTelemetryTest, ReadsWhatTheDriverSays) {
     const GpuTelemetry::Reading reading = gpu.read();
     EXPECT_EQ(reading.power_w, 412.5);
     EXPECT_EQ(reading.sm_clock_mhz, 1755.0);
-    EXPECT_EQ(reading.utilisation, std::nullopt) << "the driver does not say";
+    EXPECT_EQ(reading.utilisation, std::nullopt) << "the driver does not report it";
 }
 
 TEST(GpuTelemetryTest, IsEmptyWithoutAGpuOrALibrary) {

@@ -1,4 +1,4 @@
-// What may leave before backward is over, and how ranks share it.
+// Gradients that may be sent during the backward pass, and how ranks divide them.
 #include "engine/train/gradient_buckets.h"
 
 #include <algorithm>
@@ -35,7 +35,7 @@ TEST_P(GradientsAsTheyFinish, DoNotChangeAnyMore) {
     const size_t heads = config.model.tie_embeddings ? 0 : 1;
     ASSERT_EQ(seen.size(), static_cast<size_t>(config.model.layers) + heads);
     for (size_t i = 0; i < seen.size(); ++i) {
-        EXPECT_TRUE(i == 0 || seen[i].first < seen[i - 1].first) << "nothing was added";
+        EXPECT_TRUE(i == 0 || seen[i].first < seen[i - 1].first) << "no gradient was added";
         EXPECT_EQ(seen[i].second, gradients_from(seen[i].first)) << "from " << seen[i].first;
     }
 }
@@ -62,10 +62,10 @@ TEST(GradientBuckets, TileTheFlatBufferForAnyNumberOfRanks) {
                 EXPECT_EQ(range.count % GradientBuckets::quantum(ranks), 0);
                 elements += range.count;
                 if (i + 1 == buckets.ranges().size()) {
-                    EXPECT_EQ(range.end(), table.total_elements()) << "the norms come last";
+                    EXPECT_EQ(range.end(), table.total_elements()) << "the norms are not in the last bucket";
                     EXPECT_FALSE(buckets.complete(i, 0));
                 } else {
-                    EXPECT_LE(range.end(), next) << "from the back to the front";
+                    EXPECT_LE(range.end(), next) << "not from the back to the front";
                     EXPECT_FALSE(buckets.complete(i, range.begin + 1));
                     EXPECT_TRUE(buckets.complete(i, range.begin));
                     next = range.begin;
@@ -82,7 +82,7 @@ TEST(GradientBuckets, TileTheFlatBufferForAnyNumberOfRanks) {
                       [](const FlatRange& a, const FlatRange& b) { return a.begin < b.begin; });
             int64_t end = 0;
             for (const FlatRange& part : all) {
-                ASSERT_EQ(part.begin, end) << "a hole or an overlap";
+                ASSERT_EQ(part.begin, end) << "a gap or an overlap";
                 end = part.end();
             }
             EXPECT_EQ(end, table.total_elements());

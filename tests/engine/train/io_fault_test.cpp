@@ -1,6 +1,6 @@
-// Each file operation of a whole training run fails once, and the disk gets full at each: exit 74, the
-// checkpoints intact, and a resumed run ends in the bits of an unbroken one. The operations fail in a library
-// that is preloaded into the program (tests/faults).
+// Every file operation of a training run fails once, and the disk becomes full at every one. The run must
+// exit with 74 and keep its checkpoints intact, and a resumed run must end with the bits of an unbroken one.
+// A preloaded library makes the operations fail (tests/faults).
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
@@ -17,10 +17,10 @@ using test::Result;
 struct FaultCase {
     const char *name, *kind, *reason;
     bool resumed;
-    int operations;  ///< of the run, at least
+    int operations;  ///< fewest operations of a run
 };
 
-/// "open <a folder that is being cleared away>", as the preloaded library logs it.
+/// Whether the preloaded library logged the opening of a folder that is being removed.
 bool is_leftover(const std::string& fault) {
     for (const char* prefix : {"/.tmp-step_", "/.old-step_", "/.drop-step_"})
         if (const size_t at = fault.find(prefix); at != std::string::npos)
@@ -45,7 +45,7 @@ class IoFaults : public test::TrainingLine, public testing::WithParamInterface<F
         return run(fmt::format("train r.toml --run {} --device cpu{}", run_folder, resume ? " --resume" : ""),
                    environment);
     }
-    /// As a kill leaves it while step 4 is saved: the run has said more than its newest checkpoint knows.
+    /// The state that a kill leaves while step 4 is saved: the log is ahead of the newest checkpoint.
     void make_interrupted_run(const std::string& run_folder) const {
         fs::copy(file("whole"), file(run_folder), fs::copy_options::recursive);
         const fs::path checkpoints = fs::path(file(run_folder)) / "checkpoints";
@@ -62,14 +62,14 @@ class IoFaults : public test::TrainingLine, public testing::WithParamInterface<F
         EXPECT_EQ(result.err.find('\n'), result.err.size() - 1) << result.err;
         EXPECT_EQ(result.err.compare(0, 8, "pastur: "), 0) << result.err;
         EXPECT_NE(result.err.find(GetParam().reason), std::string::npos) << result.err;
-        // Every checkpoint that the run announced, and the one it began from, is there.
+        // Every checkpoint that the run announced, and the one it resumed from, must exist.
         std::vector<int64_t> announced;
         if (GetParam().resumed) announced.push_back(2);
         for (const nlohmann::json& event : metrics("run"))
             if (event["event"] == "checkpoint") announced.push_back(event["step"]);
         for (const int64_t step : announced)
             EXPECT_TRUE(fs::exists(file(fmt::format("run/checkpoints/step_{:08}", step)))) << step;
-        // And every one that is there can be trusted.
+        // Every existing checkpoint must be intact.
         for (const auto& checkpoint : CheckpointStore(file("run/checkpoints"), 0).list())
             EXPECT_NO_THROW(CheckpointStore::verify(checkpoint.path)) << checkpoint.path;
     }
@@ -91,7 +91,7 @@ TEST_P(IoFaults, EachEndsTheRunAndLosesNothing) {
             break;
         }
         SCOPED_TRACE(fmt::format("operation {}: {}", at, read_file(file("fault"), 4096)));
-        // Clearing away is tried, and tried again at the next start: no failure of the run.
+        // A failed removal is repeated at the next start and must not fail the run.
         if (result.code == 0 && is_leftover(read_file(file("fault"), 4096))) {
             EXPECT_EQ(outcome("run"), expected);
             continue;

@@ -1,5 +1,4 @@
-// Models of others: Hugging Face folders of both shapes, in every dtype, whole and in shards; and what may be
-// wrong with them.
+// Hugging Face folders of both shapes, in every dtype, whole and in shards, and their faults.
 #include "engine/train/checkpoint/model_folder.h"
 
 #include <cmath>
@@ -19,7 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-/// A float of at most 11 significant bits and a small exponent: exact in every dtype but bf16.
+/// Converts a float of at most 11 significant bits and a small exponent exactly.
 uint16_t to_half(float value) {
     uint32_t bits;
     std::memcpy(&bits, &value, sizeof bits);
@@ -79,7 +78,7 @@ class ModelFolderTest : public testing::Test {
         if (q_rank) config["q_lora_rank"] = 6;
         return config;
     }
-    /// The attention tensors that the folder's configuration calls for.
+    /// Random values for the attention tensors of `config`.
     std::vector<Stored> tensors_of(const Config& config) {
         const Model model(config, DType::kF32, {1, 1});
         std::vector<Stored> tensors;
@@ -109,7 +108,7 @@ class ModelFolderTest : public testing::Test {
             EXPECT_EQ(std::vector<double>(got.begin(), got.end()), tensor.values) << tensor.name;
         }
     }
-    /// Every query-key spectrum of the folder against dense matrices of the given tensors.
+    /// Compares every query-key spectrum of the folder with dense matrices of the given tensors.
     void expect_spectra(const ModelFolder& folder, const std::vector<Stored>& tensors) {
         const Config& config = folder.config();
         std::map<std::string, std::vector<float>> floats;

@@ -1,5 +1,5 @@
-// Numbers that are not finite, put into a checkpoint that a run goes on from: noticed before an update,
-// named, and never in a checkpoint.
+// Non-finite numbers in a checkpoint from which a run continues are detected before an update, named, and
+// never written to another checkpoint.
 #include <cstring>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -23,13 +23,13 @@ class NonFinite : public test::TrainingLine {
   protected:
     NonFinite() : TrainingLine(test::folder_in_memory()) {}
 
-    /// The run that make_run takes its checkpoint of step 2 from.
+    /// The run from which make_run() takes its checkpoint of step 2.
     void train(const std::string& variant) {
         const Result result =
             run("train r.toml --run whole --device cpu --attention.variant=" + variant + kQuietly);
         ASSERT_EQ(result.code, 0) << result.err;
     }
-    /// A run that stands at step 2 with `change` done to its weights.
+    /// Makes a run at step 2 and applies `change` to its weights.
     void make_run(const std::function<void(std::map<std::string, Values>&)>& change) const {
         fs::remove_all(file("run"));
         fs::copy(file("whole"), file("run"), fs::copy_options::recursive);
@@ -76,7 +76,7 @@ TEST_F(NonFinite, EveryWeightIsNoticedBeforeTheUpdateAndNamed) {
         train(variant);
         for (const auto& [name, values] : read(file("whole/checkpoints/step_00000002/model.safetensors")))
             for (const float bad : {kNan, kInfinity, -kInfinity}) {
-                // The first row of the embedding is the byte 0, which no story holds.
+                // The first row of the embedding is byte 0, which no story contains.
                 const bool unread = name == "model.embed_tokens.weight";
                 make_run([&](auto& tensors) { tensors[name][0] = bad; });
                 expect_failure(resume(variant), 72,
@@ -87,8 +87,9 @@ TEST_F(NonFinite, EveryWeightIsNoticedBeforeTheUpdateAndNamed) {
     }
 }
 
-/// 3e3 typed for 3e-3. The residual stream grows until its squares overflow in the norms, which must not turn
-/// it into zeros: the run would end with exit 0, the loss of a uniform guess and a gradient norm of 0.
+/// A learning rate of 3e3, typed for 3e-3. The residual stream grows until its squares overflow in the norms.
+/// If the norms turned it into zeros, the run would end with exit 0, the loss of a uniform guess and a
+/// gradient norm of 0.
 TEST_F(NonFinite, ALearningRateAMillionTimesTooLargeEndsTheRun) {
     write("nano.toml",
           "[model]\npreset = \"nano\"\n[data]\ndir = \"corpus\"\nseq_len = 16\n[train]\nsteps = 12\n"
@@ -102,7 +103,7 @@ TEST_F(NonFinite, ALearningRateAMillionTimesTooLargeEndsTheRun) {
         }
 }
 
-/// Finite weights: the loss overflows, or only a gradient does, or only its square.
+/// Finite weights for which the loss overflows, or only a gradient, or only its square.
 struct Overflow {
     const char* what;
     std::function<void(std::map<std::string, Values>&)> change;
@@ -117,8 +118,9 @@ TEST_F(NonFinite, LossesAndGradientsAreSkippedOrEndTheRun) {
              for (float& value : tensors["model.layers.1.mlp.up_proj.weight"]) value = 1e3f;
          },
          {"nan, gradient norm", "first non-finite gradient is model."}},
-        // Norm and head cancel in the logits, of +-12; the gradient of the norm's first weight, which the
-        // whole stream lies along, is of the head's size and grows with every odd byte that is not foreseen.
+        // Norm and head cancel in the logits, which are +-12. The residual stream points along the norm's
+        // first weight, so that weight's gradient has the head's magnitude and grows with every odd byte not
+        // predicted.
         {"gradient",
          [](auto& tensors) {
              Values &embedding = tensors["model.embed_tokens.weight"], &head = tensors["lm_head.weight"];
@@ -127,8 +129,7 @@ TEST_F(NonFinite, LossesAndGradientsAreSkippedOrEndTheRun) {
              for (size_t i = 0; i < head.size(); ++i) head[i] = i / 16 % 2 == 0 ? 3e38f : -3e38f;
          },
          {"first non-finite gradient is model.norm.weight's"}},
-        // Logits of +-2e38: what a wrong one costs is beyond fp32, the probabilities and all gradients are
-        // not.
+        // Logits of +-2e38: the loss of a wrong one exceeds fp32, but probabilities and gradients are finite.
         {"loss",
          [](auto& tensors) {
              Values &embedding = tensors["model.embed_tokens.weight"], &head = tensors["lm_head.weight"];
@@ -138,9 +139,9 @@ TEST_F(NonFinite, LossesAndGradientsAreSkippedOrEndTheRun) {
                  head[i] = i % 16 != 0 ? 0.0f : i / 16 % 2 == 0 ? 5e35f : -5e35f;
          },
          {"loss inf, gradient norm ", "every single gradient is finite"}},
-        // As in the second case, but the gradient of 1e25 is finite and only its square is not: Adam's v
-        // would be infinite, and as m / sqrt(inf) is 0, the weight would silently stay as it is for the rest
-        // of the run.
+        // As in "gradient", but the gradient of 1e25 is finite and only its square is not. Adam's v would
+        // become infinite, and because m / sqrt(inf) is 0, the weight would silently stay constant for the
+        // rest of the run.
         {"squares",
          [](auto& tensors) {
              Values &embedding = tensors["model.embed_tokens.weight"], &head = tensors["lm_head.weight"];
@@ -173,7 +174,7 @@ TEST_F(NonFinite, LossesAndGradientsAreSkippedOrEndTheRun) {
         EXPECT_EQ(state["step"], 4);
     }
 #if defined(PASTUR_HAVE_MPI)
-    // Of the last one, each of two ranks would have updated its half.
+    // In the last case, each of two ranks would have updated its half.
     make_run(overflows.back().change);
     const auto weights = read(file("run/checkpoints/step_00000002/model.safetensors"));
     const Result skipped =

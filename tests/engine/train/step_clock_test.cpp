@@ -1,4 +1,4 @@
-// Where a step's time goes.
+// Times of steps and of their parts.
 #include "engine/train/step_clock.h"
 
 #include <gtest/gtest.h>
@@ -23,14 +23,13 @@ TEST(StepClockTest, MeansAreOverTheStepsOfTheWindow) {
                   7);
         clock.diagnostics([] { wait(20); });
         clock.end_step();
-        wait(300);  // a validation, say
+        wait(300);  // stands for a validation
     }
     const StepClock::Times times = clock.means();
     EXPECT_GE(times.data_s, 0.010);
     EXPECT_GE(times.diagnostics_s, 0.020);
     EXPECT_GE(times.step_s, times.data_s + times.diagnostics_s);
-    EXPECT_LT(times.step_s - times.data_s - times.diagnostics_s, 0.25)
-        << "the time between steps is no step's";
+    EXPECT_LT(times.step_s - times.data_s - times.diagnostics_s, 0.25) << "time between steps was counted";
 }
 
 TEST(StepClockTest, ForgetsTheStepsBeforeARestart) {
@@ -39,7 +38,7 @@ TEST(StepClockTest, ForgetsTheStepsBeforeARestart) {
     clock.data([] { wait(300); });
     clock.end_step();
     clock.restart();
-    clock.data([] { wait(300); });  // before the first step: counted nowhere
+    clock.data([] { wait(300); });  // before the first step, so not counted
     clock.begin_step();
     clock.end_step();
     EXPECT_LT(clock.means().step_s, 0.25);

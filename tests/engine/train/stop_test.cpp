@@ -1,6 +1,6 @@
-// Stops at every moment at which a run looks for one: between steps, between batches of a validation, before
-// and in a measurement of spectra, waiting for data. Each saves, exits with 75, and what it left out is made
-// up for.
+// Stops at every point at which a run checks for one: between steps, between batches of a validation, before
+// and during a measurement of spectra, and while waiting for data. Each stop saves a checkpoint and exits
+// with 75, and the resumed run does what the stop skipped.
 #include <set>
 #include <thread>
 
@@ -17,7 +17,7 @@ using test::Result;
 class Stops : public test::TrainingLine {
   protected:
     Stops() : TrainingLine(test::folder_in_memory()) {
-        // 96 sequences are 24 batches on one rank, of which 24 on two are twelve rounds.
+        // 96 sequences are 24 batches: 24 rounds on one rank, 12 on two.
         write("r.toml",
               read_file(file("r.toml"), 1 << 20) +
                   "[diagnostics]\nevery = 2\nnulls = [\"product\", \"permuted\"]\npermutations = 3\n"
@@ -26,7 +26,7 @@ class Stops : public test::TrainingLine {
     static constexpr const char* kLine =
         "train r.toml --device cpu --train.micro_batch=2 --train.val_every=2 --train.val_tokens=128 --run ";
 
-    /// The last of `ranks` ranks finds a file STOP when it looks for the at-th time; 0: never.
+    /// The last of `ranks` ranks finds a file STOP at its at-th check; 0: never.
     Result train(int ranks, const std::string& run_folder, bool resume, int at = 0) const {
         const std::string line =
             "'" + binary().string() + "' " + kLine + run_folder + (resume ? " --resume" : "");
@@ -38,7 +38,7 @@ class Stops : public test::TrainingLine {
         if (ranks == 1) return shell("OMP_NUM_THREADS=1 " + (at > 0 ? shim : "") + line);
         return shell(test::Ranks::launcher(1) + line + " : -np 1 " + (at > 0 ? shim : "") + line);
     }
-    /// Stops a run at its at-th look and resumes it; false when it was over before.
+    /// Stops a run at its at-th check and resumes it; false if the run ended before.
     bool stop_at(int ranks, int at, const std::map<std::string, std::string>& expected) const {
         fs::remove_all(file("run"));
         fs::remove(file("fault"));
@@ -80,7 +80,7 @@ class Stops : public test::TrainingLine {
 };
 
 TEST_F(Stops, EachMomentSavesAndNothingIsLostOrSaidTwice) {
-    // Three validations of four rounds, three measurements with four looks and four steps.
+    // Three validations of four rounds, three measurements with four checks and four steps.
     stop_at_each(1, 1, 28);
 }
 

@@ -1,4 +1,4 @@
-// A step of training by CUDA graphs: the bits of one that launches kernel by kernel.
+// A training step by CUDA graphs gives the bits of one that launches kernel by kernel.
 #include "engine/train/train_step.h"
 
 #include "engine/model/recipe.h"
@@ -22,7 +22,7 @@ constexpr int64_t kSteps = 6;
 
 class Steps : public OpTest<StepCase> {
   protected:
-    /// On a GPU large enough for its fast paths: attention for Hopper, products worth a search.
+    /// On a GPU the model is large enough for Hopper attention and for GEMMs that are worth a search.
     Config recipe(int64_t micro_batches, const std::string& recompute,
                   const std::string& precision = "auto") const {
         const std::string sizes =
@@ -76,7 +76,7 @@ TEST_P(Steps, AreTheSameBitsByGraphs) {
 }
 
 TEST_P(Steps, AreTheSameBitsByGraphsInFp8) {
-    if (!has_fp8(ctx())) GTEST_SKIP() << device_name(ctx()) << " has no products of e4m3 numbers";
+    if (!has_fp8(ctx())) GTEST_SKIP() << device_name(ctx()) << " has no e4m3 GEMMs";
     const Outcome launched = train(recipe(2, "none", "fp8"), false);
     const Outcome replayed = train(recipe(2, "none", "fp8"), true);
     EXPECT_EQ(replayed.losses, launched.losses);
@@ -85,7 +85,7 @@ TEST_P(Steps, AreTheSameBitsByGraphsInFp8) {
     EXPECT_NE(launched.losses, train(recipe(2, "none"), false).losses);
 }
 
-/// A single rank that adds up in an order sends its buckets too, to itself: no graph.
+/// A single rank with a required order of summation also sends its buckets, to itself, so it uses no graph.
 TEST_P(Steps, AreLaunchedWhereBucketsLeave) {
     Config config = recipe(2, "norms");
     config.train.deterministic_comm = true;

@@ -1,4 +1,4 @@
-// What a rank is made of and what its memory plan counts, for every purpose.
+// The parts of a rank and the entries of its memory plan for every purpose.
 #include "engine/train/training_setup.h"
 
 #include <map>
@@ -46,7 +46,7 @@ TEST_F(Setup, CountsWhatThePurposeNeeds) {
 
 TEST_F(Setup, DividesMomentsAndCountsTheSums) {
     TrainingSetup whole(config("zero = 1\ndeterministic_comm = true\n"), DType::kF32);
-    EXPECT_TRUE(whole.optimizer().owns_all()) << "a single rank divides nothing";
+    EXPECT_TRUE(whole.optimizer().owns_all()) << "a single rank keeps all moments";
     EXPECT_GE(entries(whole, Purpose::kSteps).at("gradient sums"), whole.table().total_elements() * 4);
     int64_t moments = 0;
     for (const int rank : {0, 1}) {

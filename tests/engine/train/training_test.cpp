@@ -1,4 +1,4 @@
-// The training loop end to end on a small model: it learns, and it gives the same bits again.
+// The training loop end to end on a small model: it learns, and reruns and resumes give the same bits.
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -21,7 +21,7 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kVocab = 31;
 
-/// A shard of llm.c's format (magic, version, count) with a pattern a model can learn.
+/// Writes a shard of llm.c's format (magic, version, count) with a pattern that a model can learn.
 void write_shard(const fs::path& path, int64_t tokens, uint64_t seed) {
     std::vector<int32_t> header(256);
     header[0] = 20240520;
@@ -66,7 +66,7 @@ class Training : public OpTest<RunCase> {
         Trainer trainer(config, ctx(), *comm);
         return trainer.run(folder_.path() / run, resume);
     }
-    /// Everything a run's last checkpoint holds.
+    /// All bytes of a run's last checkpoint.
     std::string final_bytes(const std::string& run, int64_t step) const {
         std::string bytes;
         const fs::path checkpoint = folder_.path() / run / "checkpoints" / fmt::format("step_{:08}", step);
@@ -77,7 +77,7 @@ class Training : public OpTest<RunCase> {
         }
         return bytes;
     }
-    /// The losses of metrics.jsonl, as text: every digit counts.
+    /// The losses in metrics.jsonl as text, so every digit is compared.
     std::vector<std::string> losses(const std::string& run) const {
         std::ifstream file(folder_.path() / run / "metrics.jsonl");
         std::vector<std::string> losses;
@@ -87,7 +87,7 @@ class Training : public OpTest<RunCase> {
         }
         return losses;
     }
-    /// The weights and Adam's moments alone: a checkpoint also holds its recipe.
+    /// The weights and Adam's moments, without the recipe that a checkpoint also holds.
     std::string tensor_bytes(const std::string& run, int64_t step) const {
         std::string bytes;
         for (const char* name : {"model.safetensors", "optimizer.rank0.safetensors"}) {
@@ -98,7 +98,7 @@ class Training : public OpTest<RunCase> {
         }
         return bytes;
     }
-    /// spectra/: every file's bytes by its name.
+    /// The bytes of every file in spectra/, by name.
     std::map<std::string, std::string> spectra(const std::string& run) const {
         std::map<std::string, std::string> files;
         for (const auto& entry : fs::directory_iterator(folder_.path() / run / "spectra")) {
@@ -116,7 +116,7 @@ class Training : public OpTest<RunCase> {
                 events.push_back(line);
         return events;
     }
-    /// Everything measured, as often as possible, with events that do happen.
+    /// Measures every scope and null, with thresholds low enough for events.
     Config watched(int64_t every) const {
         Config config = recipe();
         config.run.log_every = 1;
@@ -188,7 +188,7 @@ TEST_P(Training, ResumeKeepsSpectraAndEvents) {
 
 TEST_P(Training, SpectraThatCannotBeWrittenEndTheRun) {
     Config config = watched(1);
-    // A run without a checkpoint begins again. It finds a file where its folder of spectra should be.
+    // A run without a checkpoint starts again and finds a file in place of its folder of spectra.
     fs::create_directories(folder_.path() / "run");
     std::ofstream(folder_.path() / "run" / "env.json") << "{\"git_revision\": \"\"}";
     std::ofstream(folder_.path() / "run" / "spectra").put('x');
@@ -212,7 +212,7 @@ TEST_P(Training, ResumesAtEveryPointWithTheSameBits) {
     config.checkpoint.keep = 0;
     train(config, "whole");
     for (const int64_t point : {1, 3, 4, 7, 11}) {
-        // A run cut after `point` steps: only the checkpoints up to there are left.
+        // A run interrupted after `point` steps: only checkpoints up to there exist.
         const std::string run = fmt::format("cut{}", point);
         fs::copy(folder_.path() / "whole", folder_.path() / run, fs::copy_options::recursive);
         for (int64_t step = point + 1; step <= 12; ++step)
@@ -224,7 +224,7 @@ TEST_P(Training, ResumesAtEveryPointWithTheSameBits) {
 }
 
 TEST_P(Training, ResumesInFp8WithTheSameBits) {
-    if (!has_fp8(ctx())) GTEST_SKIP() << device_name(ctx()) << " has no products of e4m3 numbers";
+    if (!has_fp8(ctx())) GTEST_SKIP() << device_name(ctx()) << " has no e4m3 GEMMs";
     Config config = recipe("fp8_min_outputs = 16\nfp8_min_gradient_side = 16");
     config.run.log_every = 1;
     config.checkpoint.every = 4;
@@ -241,7 +241,7 @@ TEST_P(Training, ResumesInFp8WithTheSameBits) {
     EXPECT_EQ(losses("cut"), losses("whole"));
 }
 
-// Where graphs are used at all: on a GPU.
+// Graphs are used on a GPU only.
 TEST_P(Training, GoesOnWithGraphsAndWithoutOnTheSameBits) {
     Config config = recipe("cuda_graph = false");
     config.run.log_every = 1;
@@ -252,7 +252,7 @@ TEST_P(Training, GoesOnWithGraphsAndWithoutOnTheSameBits) {
     EXPECT_EQ(train(config, "replayed"), ExitCode::kOk);
     EXPECT_EQ(losses("replayed"), losses("launched"));
     EXPECT_EQ(tensor_bytes("replayed", 12), tensor_bytes("launched", 12));
-    // The half that was launched goes on replayed.
+    // The first half was launched; the second is replayed.
     fs::copy(folder_.path() / "launched", folder_.path() / "half", fs::copy_options::recursive);
     for (int64_t step = 6; step <= 12; ++step)
         fs::remove_all(folder_.path() / "half" / "checkpoints" / fmt::format("step_{:08}", step));
@@ -323,7 +323,7 @@ TEST_P(Training, NonFiniteLossIsCaughtBeforeTheUpdate) {
     config.train.grad_clip = 0;
     try {
         train(config, "diverging");
-        FAIL() << "a diverging run went on";
+        FAIL() << "a diverging run continued";
     } catch (const Error& error) {
         EXPECT_EQ(error.code(), ExitCode::kNonFinite);
         EXPECT_NE(std::string(error.what()).find("non-finite gradient is"), std::string::npos)
@@ -338,7 +338,7 @@ TEST_P(Training, RefusesAPlanThatDoesNotFit) {
     config.train.global_batch = config.train.micro_batch = int64_t{1} << 32;
     try {
         train(config, "huge");
-        FAIL() << "a terabyte was found";
+        FAIL() << "a terabyte was allocated";
     } catch (const Error& error) {
         EXPECT_EQ(error.code(), ExitCode::kNoDevice);
         EXPECT_NE(std::string(error.what()).find("train.micro_batch"), std::string::npos) << error.what();
