@@ -24,8 +24,8 @@ namespace {
 
 using nlohmann::json;
 
-/// A function of a shared library that is part of this process, null where it is not. Asking the process, and
-/// not the build, names the versions that run; and a library that only some builds link needs no #if.
+/// A function of a shared library in this process, or null. Looking it up in the process gives the versions
+/// that run, not those of the build, and needs no #if for libraries that only some builds link.
 template <typename Function>
 Function* loaded(const char* symbol) {
     return reinterpret_cast<Function*>(dlsym(RTLD_DEFAULT, symbol));
@@ -143,7 +143,7 @@ json describe_environment(Context& ctx, int ranks) {
 }
 
 void write_environment(const std::filesystem::path& file, const json& environment) {
-    // Variables may hold any bytes; what is not UTF-8 is replaced, so that the file stays JSON.
+    // Variables may hold any bytes; invalid UTF-8 is replaced to keep the file JSON.
     write_file_atomically(file, environment.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
 }
 
@@ -151,7 +151,7 @@ json read_environment(const std::filesystem::path& file) {
     const std::string text = read_file(file, 1 << 20);
     json environment = parse_json(text);
     if (!environment.is_object())
-        fail(ExitCode::kCorruptData, "{}: expected one JSON object describing a run's environment",
+        fail(ExitCode::kCorruptData, "{}: expected a JSON object that describes a run's environment",
              file.string());
     return environment;
 }

@@ -12,7 +12,7 @@ bool RunCheckpoints::restore(Context& ctx, TrainingSetup& setup, TrainState& sta
     const auto checkpoint = store_.newest_intact(warnings);
     for (const std::string& warning : warnings) say(warning);
     if (!checkpoint) {
-        say("no checkpoint to resume from: beginning at step 0");
+        say("no checkpoint to resume from: starting at step 0");
         return false;
     }
     const Config before = read_checkpoint_config(checkpoint->path);
@@ -20,8 +20,8 @@ bool RunCheckpoints::restore(Context& ctx, TrainingSetup& setup, TrainState& sta
     if (const std::string growth = check_same_run(before, config_, step); !growth.empty()) say(growth);
     if (before.train.micro_batch != config_.train.micro_batch)
         say(fmt::format(
-            "micro-batches were of {} sequences and are of {}: gradients add up in another order, bits "
-            "may differ",
+            "micro-batches were of {} sequences and are of {}: gradients are summed in another order, so "
+            "bits may differ",
             before.train.micro_batch, config_.train.micro_batch));
     read_checkpoint_files(checkpoint->path, ctx, setup.params(), setup.optimizer(), state);
     say(fmt::format("resuming after step {} from {}", state.step, checkpoint->path.string()));
@@ -31,8 +31,7 @@ bool RunCheckpoints::restore(Context& ctx, TrainingSetup& setup, TrainState& sta
 void RunCheckpoints::allocate(Context& ctx, TrainingSetup& setup, const Say& say) {
     if (!writer_.allocate(ctx, setup.params(), setup.optimizer(), setup.rank(), setup.ranks()))
         say(fmt::format(
-            "no page-locked memory for the copy that checkpoints are written from ({:.1f} MiB): training "
-            "waits longer for each",
+            "training waits longer for each checkpoint: no page-locked memory for its copy ({:.1f} MiB)",
             static_cast<double>(setup.checkpoint_bytes()) / (1 << 20)));
 }
 
@@ -42,7 +41,7 @@ void RunCheckpoints::save(Context& ctx, Comm& comm, TrainingSetup& setup, const 
     if (!comm.is_root() && !divided) return;
     if (divided) {
         if (comm.is_root()) store_.begin(state.step);
-        comm.barrier();  // every rank sees the folder from here on
+        comm.barrier();  // every rank sees the folder now
     }
     writer_.start(ctx, setup.params(), setup.optimizer(), state, begin);
 }

@@ -16,17 +16,17 @@ class RunCheckpoints {
     using Written = CheckpointWriter::Written;
     using Say = std::function<void(const std::string&)>;
 
-    /// Touches no file.
+    /// Accesses no file.
     RunCheckpoints(const std::filesystem::path& folder, const Config& config);
 
     /// Loads the newest intact checkpoint; false when there is none. Says which, and why not a newer one.
     /// Throws (kUsage) when it belongs to another recipe, (kCorruptData, kIo) when none is intact.
     bool restore(Context& ctx, TrainingSetup& setup, TrainState& state, const Say& say);
 
-    /// Takes the host memory that checkpoints are written from; says when it is not page-locked.
+    /// Allocates the host memory that checkpoints are written from; reports if it is not page-locked.
     void allocate(Context& ctx, TrainingSetup& setup, const Say& say);
 
-    /// Rank 0, before the first save(): as CheckpointStore::prepare().
+    /// CheckpointStore::prepare(); rank 0 calls it before the first save().
     void prepare(int64_t resumed) { store_.prepare(resumed); }
 
     /// Copies the state and begins to write it in the background; the checkpoint before is drained. Every

@@ -26,18 +26,16 @@ bool is_run_folder(const std::filesystem::path& folder) {
 void check_run_folder(const std::filesystem::path& folder, bool resume) {
     if (is_run_folder(folder)) {
         if (!resume && path_exists(folder / "metrics.jsonl"))
-            fail(
-                ExitCode::kUsage,
-                "give --resume to go on with the run in {}, or another folder with --run: it already holds a "
-                "run",
-                folder.string());
+            fail(ExitCode::kUsage,
+                 "give --resume to continue the run in {}, or choose another folder with --run",
+                 folder.string());
         return;
     }
     for (const char* name :
          {kEnvironmentFile, kConfigFile, "metrics.jsonl", "report.html", "spectra", "checkpoints"})
         if (path_exists(folder / name))
             fail(ExitCode::kUsage,
-                 "choose another run folder with --run: {} is not of a run and would be overwritten",
+                 "choose another run folder with --run: {} does not belong to a run and would be overwritten",
                  (folder / name).string());
 }
 
@@ -57,7 +55,7 @@ std::vector<std::string> describe_run(const std::filesystem::path& folder, const
     make_folders(folder);
     std::vector<std::string> differences;
     if (resumed) differences = compare_environments(read_environment(folder / kEnvironmentFile), environment);
-    // First of all files: it tells that the others are this run's.
+    // Written first, because it marks the other files as those of a run.
     write_environment(folder / kEnvironmentFile, environment);
     write_file_atomically(folder / kConfigFile, to_toml(placed_config(config, folder)));
     return differences;

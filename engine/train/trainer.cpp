@@ -21,7 +21,9 @@ namespace {
 TokenLoader open_data(const std::string& glob, const Config& config, const char* split) {
     if (glob.empty())
         fail(ExitCode::kUsage,
-             "no data: set data.dir to a folder made by `pastur data prepare`, or data.{} to shards", split);
+             "set data.dir to a folder made by `pastur data prepare`, or data.{} to shards: the recipe names "
+             "no data",
+             split);
     return TokenLoader(glob, config.data.seq_len, config.model.vocab, config.train.seed);
 }
 
@@ -44,10 +46,10 @@ Trainer::Trainer(const Config& config, Context& ctx, Comm& comm)
 std::string Trainer::describe() const {
     const ModelSize size = setup_.size();
     return fmt::format(
-        "{} {}: {:.2f} M parameters, {:.3f} GFLOP a token, cache {} bytes a token (bf16)\n"
+        "{} {}: {:.2f} M parameters, {:.3f} GFLOP per token, cache {} bytes per token (bf16)\n"
         "data: {:.2f} M training tokens, {:.2f} M for validation; a step reads {} tokens ({} sequences of "
-        "{}, {} "
-        "micro-batch{} of {} on each of {} rank{})\n",
+        "{}, "
+        "{} micro-batch{} of {} on each of {} rank{})\n",
         config_.model.preset, name_of(config_.attention.variant), static_cast<double>(size.parameters) / 1e6,
         size.flops_per_token / 1e9, size.cache_bytes_per_token,
         static_cast<double>(train_data_.tokens()) / 1e6, static_cast<double>(val_data_.tokens()) / 1e6,
@@ -56,12 +58,12 @@ std::string Trainer::describe() const {
         comm_.size() == 1 ? "" : "s");
 }
 
-/// One rank's device stands for all; it is measured once a process.
+/// Measured on one rank's device, which represents all, and once per process.
 double Trainer::peak_flops_per_s() {
     if (config_.hw.peak_tflops > 0) return config_.hw.peak_tflops * 1e12;
     if (!comm_.is_root() || !is_cuda(ctx_)) return 0;
     const DType dtype = setup_.params().compute_dtype();
-    // Three such matrices and some room: a device that is nearly full has other worries.
+    // Needs three such matrices and some room; on a nearly full device MFU is unknown.
     const int64_t side = product_side(ctx_);
     if (memory_info(ctx_).free_bytes < 4 * side * side * size_of(dtype)) return 0;
     static std::map<DType, double> measured;
@@ -103,19 +105,20 @@ ExitCode Trainer::run(const std::filesystem::path& run_dir, bool resume) {
 }
 
 void Trainer::start_or_resume(bool resume) {
-    const TrainState data = state_;  // as it is now
+    const TrainState data = state_;  // fingerprints of the present data
     const auto say = [this](const std::string& text) { log_->message(text); };
     const bool restored = resume && checkpoints_->restore(ctx_, setup_, state_, say);
     if (restored && state_.data_fingerprint != data.data_fingerprint)
-        fail(ExitCode::kCorruptData, "the training data is not what the checkpoint of step {} was trained on",
+        fail(ExitCode::kCorruptData,
+             "resume with the training data of the checkpoint of step {}: the present data is different",
              state_.step);
     if (restored && state_.val_fingerprint != 0 && state_.val_fingerprint != data.val_fingerprint)
         log_->message(fmt::format(
-            "the validation data is not what it was up to step {}: compare losses only on one side of it",
+            "the validation data changed after step {}: losses before and after are not comparable",
             state_.step));
     state_.val_fingerprint = data.val_fingerprint;
     if (!restored) initialise();
-    comm_.barrier();  // every rank has looked at the folder before the first one writes to it
+    comm_.barrier();  // every rank has read the folder before any rank writes to it
     if (comm_.is_root()) {
         open_run(restored);
         log_->start(state_, {setup_.model(), comm_.size(), restored, comm_.size() * peak_flops_per_s_,
@@ -140,7 +143,7 @@ void Trainer::initialise() {
 }
 
 void Trainer::open_run(bool restored) {
-    // A resumed run without a checkpoint begins again: what it logged belongs to no step of it.
+    // A resumed run without a checkpoint starts again, so its former log is moved aside.
     const int64_t step = restored ? state_.step : -1;
     for (const std::string& difference :
          describe_run(run_dir_, config_, describe_environment(ctx_, comm_.size()), restored))
@@ -230,9 +233,9 @@ void Trainer::handle_nonfinite(const TrainStep::Result& result) {
     const std::string where = diagnose_nonfinite();
     finish("nonfinite", ExitCode::kNonFinite);
     fail(ExitCode::kNonFinite,
-         "step {}: loss {}, gradient norm {}: {}; the weights are those of the step before. Lower train.lr, "
-         "set "
-         "train.grad_clip, or train.nonfinite = \"skip\"",
+         "lower train.lr, set train.grad_clip or train.nonfinite = \"skip\": step {}: loss {}, gradient norm "
+         "{}: "
+         "{}; the weights are those of the step before",
          state_.step, result.loss, result.grad_norm, where);
 }
 
@@ -241,7 +244,7 @@ std::string Trainer::first_nonfinite(Tensor flat) {
     for (const Param& param : setup_.params().table().params())
         if (!std::isfinite(step_->sum_of_squares_of(flat.slice(0, param.offset, param.stored()))))
             return param.name;
-    return "";  // each is finite, their sum is not
+    return "";  // every tensor is finite, but the sum of squares is not
 }
 
 std::string Trainer::diagnose_nonfinite() {
@@ -250,7 +253,7 @@ std::string Trainer::diagnose_nonfinite() {
     if (!weight.empty()) return fmt::format("weight {} is not finite", weight);
     const std::string gradient = first_nonfinite(setup_.params().flat_grad());
     if (!gradient.empty()) return fmt::format("first non-finite gradient is {}'s", gradient);
-    return "every single gradient is finite; the loss, or the sum of the gradients' squares in fp32, is not";
+    return "every gradient is finite, but the loss or the fp32 sum of squared gradients is not";
 }
 
 bool Trainer::validate() {
@@ -267,7 +270,7 @@ void Trainer::save_checkpoint() {
     if (monitor_) log_->spectra(monitor_->drain());
     // No step may have read some weights since they became non-finite, such as the embedding of a rare token.
     if (const std::string weight = first_nonfinite(setup_.params().flat_master()); !weight.empty())
-        fail(ExitCode::kNonFinite, "step {}: weight {} is not finite: no checkpoint is made of it",
+        fail(ExitCode::kNonFinite, "step {}: weight {} is not finite, so no checkpoint was written",
              state_.step, weight);
     const auto begin = RunCheckpoints::Clock::now();
     log_->checkpoint(checkpoints_->drain());

@@ -20,45 +20,44 @@ class RunLog;
 
 class Trainer {
   public:
-    /// Opens the data and builds the model; takes no device memory and writes nothing. Throws (kUsage,
-    /// kMissingInput, kCorruptData) as its parts do.
+    /// Opens the data and builds the model. Allocates no device memory and writes nothing. Throws (kUsage,
+    /// kMissingInput, kCorruptData).
     Trainer(const Config& config, Context& ctx, Comm& comm);
     ~Trainer();
 
-    /// What the model is and what it will take, for people.
+    /// Model, data and batch as text for the console.
     std::string describe() const;
 
-    /// Takes the memory, restores (resume) or initialises, and trains to the last step, or until a stop is
-    /// requested (SIGINT, SIGTERM, SIGUSR1, --max-time, or a file STOP in the run folder): then a checkpoint
-    /// is written and kRequeue returned. What a stop left out after the step, of spectra and validation, is
-    /// made up for on resume. Throws (kNoDevice) when the plan does not fit, (kNonFinite), (kIo),
-    /// (kCorruptData).
+    /// Allocates memory, restores (resume) or initialises, and trains to the last step. If a stop is
+    /// requested (SIGINT, SIGTERM, SIGUSR1, --max-time, or a file STOP in the run folder), writes a
+    /// checkpoint and returns kRequeue; spectra and validation that the stop skipped are done on resume.
+    /// Throws (kNoDevice) if the plan does not fit, (kNonFinite), (kIo), (kCorruptData).
     ExitCode run(const std::filesystem::path& run_dir, bool resume);
 
   private:
-    /// Of a rank's device, for MFU; 0: unknown, and on all ranks but the root.
+    /// Peak rate of a rank's device, for MFU; 0 if unknown and on all ranks but the root.
     double peak_flops_per_s();
     void allocate();
     void start_or_resume(bool resume);
     /// Weights of step 0: random ones, or those of train.init_from.
     void initialise();
-    /// Rank 0: makes the run folder, or takes up the one of a resumed run.
+    /// Rank 0: creates the run folder, or opens that of a resumed run.
     void open_run(bool restored);
     ExitCode train();
     TrainStep::Result train_step(double lr);
     void handle_nonfinite(const TrainStep::Result& result);
-    /// The first tensor of a flat buffer (of weights or gradients) that is not finite; empty: none.
+    /// The first non-finite tensor of a flat buffer of weights or gradients; empty: none.
     std::string first_nonfinite(Tensor flat);
     std::string diagnose_nonfinite();
     bool agreed(bool here) { return comm_.all_reduce_max(here) != 0; }
-    /// Agreed over ranks, after waiting for the data of the step to come: a stop ends the wait.
+    /// Waits for the data of the next step. True if a stop was requested on any rank, which ends the wait.
     bool stop_before_next_step(bool last);
     bool due(int64_t every) const { return every > 0 && state_.step % every == 0; }
     bool validation_due() const;
-    /// False, as the next two: a stop came before it was through, so that nothing of it was logged.
+    /// False, as for the next two functions, if a stop interrupted it; nothing was logged then.
     bool validate();
     bool measure_spectra();
-    /// Before the first step, or what a stop left out of those before.
+    /// Measures and validates before the first step, or as skipped by the stop before a resume.
     bool catch_up();
     void save_checkpoint();
     ExitCode finish(const std::string& status, ExitCode code);
@@ -66,7 +65,7 @@ class Trainer {
     Config config_;
     Context& ctx_;
     Comm& comm_;
-    int64_t micro_batches_;  ///< a step and rank
+    int64_t micro_batches_;  ///< per step and rank
     TokenLoader train_data_, val_data_;
     TrainingSetup setup_;
     TrainState state_;

@@ -6,8 +6,8 @@
 
 namespace pastur {
 
-/// Model and optimizer of rank `rank` of `ranks`: the flat buffers are padded to divide over the ranks, and
-/// the optimizer owns the parts whose moments this rank keeps. Nothing is allocated before allocate().
+/// Model and optimizer of rank `rank` of `ranks`. The flat buffers are padded to divide over the ranks, and
+/// the optimizer owns the parts whose moments this rank keeps. The constructor allocates no device memory.
 class TrainingSetup {
   public:
     TrainingSetup(const Config& config, DType compute_dtype, int rank = 0, int ranks = 1);
@@ -27,10 +27,10 @@ class TrainingSetup {
         kSteps,     ///< training steps
         kRun,       ///< training steps, diagnostics and checkpoints
     };
-    /// Device memory of this rank by entry. ctx_is_target = false: ctx only measures scratch and diagnostics
-    /// for a GPU that is not there, so host memory is not counted.
+    /// Device memory of this rank by entry. With ctx_is_target = false, ctx stands for a GPU that is not
+    /// present, so host memory is not counted.
     MemoryPlan plan(Context& ctx, Purpose purpose, bool ctx_is_target = true);
-    /// Host memory of the copy that checkpoints are written from; on the CPU a part of plan().
+    /// Host memory of the copy that checkpoints are written from. On the CPU, plan() includes it.
     int64_t checkpoint_bytes() const;
 
     /// Allocates parameters, activations, scratch and, unless only evaluating, gradients and moments (zero).

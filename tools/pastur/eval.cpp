@@ -26,7 +26,7 @@ int eval(const EvalArguments& arguments) {
     Config config = read_checkpoint_config(folder);
     config.train.precision =
         parse_choice<Precision>(arguments.precision, "--precision " + arguments.precision);
-    config.train.recompute = Recompute::kBlock;  // least memory, and nothing goes backward
+    config.train.recompute = Recompute::kBlock;  // needs the least memory; there is no backward pass
     const std::string glob =
         std::filesystem::is_directory(arguments.data) ? shard_glob(arguments.data, "val") : arguments.data;
     const TokenLoader data(glob, config.data.seq_len, config.model.vocab, config.train.seed);
@@ -50,7 +50,7 @@ int eval(const EvalArguments& arguments) {
                                              {"tokens", result.tokens}};
         fmt::print("{}\n", json.dump());
     } else {
-        fmt::print("{}: loss {:.6f} nats a token, perplexity {:.3f}, over {} tokens\n", folder.string(),
+        fmt::print("{}: loss {:.6f} nats per token, perplexity {:.3f}, over {} tokens\n", folder.string(),
                    result.loss, result.perplexity(), result.tokens);
     }
     return 0;
@@ -63,7 +63,7 @@ void add_eval_command(CLI::App& app, std::function<int()>& run) {
     const auto arguments = std::make_shared<EvalArguments>();
     command
         ->add_option("--checkpoint", arguments->checkpoint,
-                     "Checkpoint folder, or a run's checkpoints folder")
+                     "Checkpoint folder, or a run folder (its newest checkpoint)")
         ->required()
         ->type_name("DIR");
     command->add_option("--data", arguments->data, "Folder of val_*.bin shards, or a glob of shards")

@@ -1,4 +1,4 @@
-// The command line: picks a subcommand, runs it, and turns every failure into one line and an exit code.
+// The command line: runs a subcommand and turns every failure into one line and an exit code.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -18,15 +18,15 @@
 namespace pastur {
 namespace {
 
-/// The innermost subcommand that the arguments named.
+/// The innermost subcommand that the arguments name.
 const CLI::App& chosen_command(const CLI::App& app) {
     const CLI::App* command = &app;
     while (!command->get_subcommands().empty()) command = command->get_subcommands().front();
     return *command;
 }
 
-/// Help and version print themselves and are no failure. For the rest, an argument that nobody knows explains
-/// more than what CLI11 found missing because of it.
+/// Help and version print themselves and are not failures. An unknown argument is reported before anything
+/// that CLI11 found missing because of it.
 int explain_parse_error(const CLI::App& app, const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);
     const CLI::App& command = chosen_command(app);
@@ -45,7 +45,7 @@ int explain_parse_error(const CLI::App& app, const CLI::ParseError& error) {
     fail(ExitCode::kUsage, "{} (see `{} --help`)", text, full_name(command));
 }
 
-/// `pastur help data prepare` says what `pastur data prepare --help` does.
+/// `pastur help data prepare` prints what `pastur data prepare --help` does.
 void add_help_command(CLI::App& app, std::function<int()>& run) {
     CLI::App* help = app.add_subcommand("help", "Help on a command");
     const auto names = std::make_shared<std::vector<std::string>>();
@@ -66,7 +66,7 @@ void add_help_command(CLI::App& app, std::function<int()>& run) {
 }
 
 int run_command_line(const std::vector<std::string>& arguments) {
-    CLI::App app("Pretrains transformers with latent attention and watches their query-key spectra.",
+    CLI::App app("Pretrains transformers with latent attention and measures their query-key spectra.",
                  "pastur");
     app.set_version_flag("--version", describe_version);
     app.require_subcommand(1);
@@ -92,7 +92,7 @@ int run_command_line(const std::vector<std::string>& arguments) {
     return run();
 }
 
-/// A full disk behind `pastur ... > file` must not look like success.
+/// Fails if `pastur ... > file` could not be written, such as on a full disk.
 int check_output(int code) {
     const bool printed = std::cout.flush() && std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
     const int why = errno;

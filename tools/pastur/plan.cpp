@@ -1,4 +1,4 @@
-// pastur plan: memory, FLOPs, time and scaling of a recipe, without running it.
+// pastur plan: memory, FLOPs, time and scaling of a recipe without running it.
 #include <fmt/format.h>
 
 #include <chrono>
@@ -18,7 +18,7 @@
 namespace pastur {
 namespace {
 
-/// Of a GPU, where --tflops does not say.
+/// Assumed for a GPU unless --tflops is given.
 constexpr double kGpuTflops = 400;
 
 struct PlanArguments {
@@ -34,17 +34,18 @@ double mib(int64_t bytes) {
     return static_cast<double>(bytes) / (1 << 20);
 }
 
-/// What train.recompute = "auto" makes of the plan; device: what is there where the rank would run, if here.
+/// The choice of train.recompute = "auto". device: memory of the device on which the rank would run, if
+/// present.
 std::string describe_auto(Context& ctx, const MemoryPlan& memory, const std::optional<MemoryInfo>& device) {
     const double share = kRecomputeAutoShare * 100;
     if (!device)
-        return fmt::format("takes the first whose total is at most {:.0f} % of what a GPU has free", share);
+        return fmt::format("takes the first whose total is at most {:.0f} % of a GPU's free memory", share);
     return fmt::format("takes the first within {:.0f} % of {:.1f} MiB, free on {}{}", share,
                        mib(device->free_bytes), device_name(ctx),
                        memory.total() <= device->free_bytes ? "" : ": none fits");
 }
 
-/// Memory of a rank, entry by entry, and what every value of train.recompute would make of it.
+/// Memory of a rank by entry, and in total for every level of train.recompute.
 void print_memory(Context& ctx, const Model& model, const MemoryPlan& memory,
                   const std::optional<MemoryInfo>& device, int ranks) {
     const Config& config = model.config();
@@ -56,7 +57,7 @@ void print_memory(Context& ctx, const Model& model, const MemoryPlan& memory,
                device ? "" : " (scratch and diagnostics as on this CPU; a GPU's differ)");
     const double step_flops = size_of_model(config, model.params().table()).flops_per_token;
     const bool chosen = device || config.train.recompute;
-    fmt::print("  {:<18}{:>18}{:>20}{:>14}\n", "train.recompute", "activations MiB", "total of a rank MiB",
+    fmt::print("  {:<18}{:>18}{:>20}{:>14}\n", "train.recompute", "activations MiB", "total per rank MiB",
                "extra FLOPs");
     for (const RecomputeChoice& choice : recompute_choices(ctx, model))
         fmt::print("  {:<18}{:>18.1f}{:>20.1f}{:>12.1f} %{}\n", name_of(choice.level),
@@ -68,7 +69,7 @@ void print_memory(Context& ctx, const Model& model, const MemoryPlan& memory,
         fmt::print("  train.recompute = \"auto\" {}\n", describe_auto(ctx, memory, device));
 }
 
-/// What other micro-batches would take: the largest that fits is the fastest, by a few percent.
+/// Memory for other micro-batches; the largest that fits is the fastest by a few percent.
 void print_micro_batches(Context& ctx, Config config, DType dtype, int rank, int ranks, bool here) {
     const int64_t mine = config.train.micro_batch, share = config.train.global_batch / ranks;
     fmt::print("  {:<18}", "train.micro_batch");
@@ -100,7 +101,7 @@ double seconds_of(Context& ctx, Comm& comm, const Tensor& x) {
     return quantile(times, 0.5);
 }
 
-/// alpha and B of this job's ranks, from one short and one long all-reduce.
+/// Measures alpha and B between this job's ranks with a short and a long all-reduce.
 Links measured_links(Context& ctx, Comm& comm, const PlanArguments& arguments) {
     Links links{arguments.alpha_us * 1e-6, arguments.gbytes * 1e9, arguments.gbytes_beyond * 1e9,
                 arguments.node};
@@ -118,7 +119,7 @@ Links measured_links(Context& ctx, Comm& comm, const PlanArguments& arguments) {
     return links;
 }
 
-/// Seconds of one rank's micro-batches and update, all ranks of this job at once.
+/// Measures the seconds of one rank's micro-batches and update, on all ranks of this job at once.
 double measured_compute(Context& ctx, Comm& comm, Config config, Recompute level) {
     config.train.recompute = level;
     config.train.global_batch /= comm.size();
@@ -136,7 +137,8 @@ void print_row(const char* kind, int ranks, int64_t sequences, const StepTime& t
                static_cast<double>(sequences * seq_len) / time.total());
 }
 
-/// `strong`: the recipe's batch over more ranks; `weak`: every rank with the work it has at `base` of them.
+/// Strong scaling divides the recipe's batch over more ranks; weak scaling keeps the work per rank at that of
+/// `base` ranks.
 void print_scaling(const Config& config, DType dtype, const Links& links, int base, double compute_s) {
     const int64_t share = config.train.global_batch / base, micro = config.train.micro_batch;
     fmt::print("  {:<6}{:>7}{:>12}{:>12}{:>12}{:>12}{:>11}{:>14}\n", "", "ranks", "sequences", "compute ms",
@@ -155,7 +157,7 @@ void print_scaling(const Config& config, DType dtype, const Links& links, int ba
         print_row("weak", ranks, share * ranks, at(ranks, share), config.data.seq_len);
 }
 
-/// Where a rank's time comes from: measured or assumed; 0 seconds: unknown.
+/// Time of a rank's computation and its source; 0 seconds: unknown.
 struct ComputeTime {
     double seconds = 0;
     const char* source = "";
@@ -165,12 +167,12 @@ ComputeTime compute_time(Context& ctx, Comm& comm, const Config& config, Recompu
                          const PlanArguments& arguments, double flops) {
     if (arguments.measure) return {measured_compute(ctx, comm, config, level), "measured"};
     if (arguments.tflops > 0) return {flops / (arguments.tflops * 1e12), "assumed by --tflops"};
-    // CPUs differ by more than any number could stand for.
+    // CPUs differ too much for a default.
     if (arguments.device == "cpu") return {};
     return {flops / (kGpuTflops * 1e12), "assumed; --tflops"};
 }
 
-/// The step's prediction and its scaling.
+/// Prints the predicted step and its scaling.
 void print_time(const TrainingSetup& setup, const PlanArguments& arguments, const Links& links,
                 int64_t micro_batches, const ComputeTime& compute, double flops) {
     const Config& config = setup.config();
@@ -181,8 +183,7 @@ void print_time(const TrainingSetup& setup, const PlanArguments& arguments, cons
     }
     fmt::print(
         "a rank computes {} micro-batch{} of {} in {:.2f} ms ({:.3f} TFLOP/s, {}); alpha = {:.1f} us, B = "
-        "{:.2f} GB/s "
-        "among {} ranks, {:.2f} GB/s beyond ({})\n",
+        "{:.2f} GB/s among {} ranks, {:.2f} GB/s beyond ({})\n",
         micro_batches, micro_batches == 1 ? "" : "es", config.train.micro_batch, compute.seconds * 1e3,
         flops / compute.seconds / 1e12, compute.source, links.alpha_s * 1e6, links.bytes_per_s / 1e9,
         links.node, links.bytes_per_s_beyond / 1e9,
@@ -226,7 +227,7 @@ int plan(const PlanArguments& arguments) {
                                                   arguments.gbytes_beyond * 1e9, arguments.node};
     if (!comm->is_root()) return 0;
 
-    fmt::print("{} {}: {:.2f} M parameters, {:.3f} GFLOP a token, {:.2f} TFLOP a step of {} sequences\n",
+    fmt::print("{} {}: {:.2f} M parameters, {:.3f} GFLOP per token, {:.2f} TFLOP per step of {} sequences\n",
                config.model.preset, name_of(config.attention.variant),
                static_cast<double>(size.parameters) / 1e6, size.flops_per_token / 1e9, step_flops / 1e12,
                config.train.global_batch);
@@ -240,16 +241,16 @@ int plan(const PlanArguments& arguments) {
 
 void add_plan_command(CLI::App& app, std::function<int()>& run) {
     CLI::App* command =
-        app.add_subcommand("plan", "Memory, FLOPs, step time and scaling of a recipe, without running it");
+        app.add_subcommand("plan", "Memory, FLOPs, step time and scaling of a recipe without running it");
     const auto arguments = std::make_shared<PlanArguments>();
     command->add_option("recipe", arguments->recipe, "Recipe (TOML)")->required()->type_name("RECIPE.toml");
-    command->add_option("--gpus", arguments->gpus, "Ranks, one a GPU")
+    command->add_option("--gpus", arguments->gpus, "Number of ranks, one per GPU")
         ->capture_default_str()
         ->check(CLI::Range(1, 1 << 16));
     command
         ->add_option("--device", arguments->device, "auto, cpu or cuda: cpu plans for fp32 on this machine")
         ->capture_default_str();
-    command->add_option("--comm", arguments->comm, "With --measure: as of `pastur train`")
+    command->add_option("--comm", arguments->comm, "With --measure: as for `pastur train`")
         ->capture_default_str();
     const auto positive = CLI::PositiveNumber;
     command
@@ -264,10 +265,11 @@ void add_plan_command(CLI::App& app, std::function<int()>& run) {
     command->add_option("--gbytes", arguments->gbytes, "Bandwidth of a GPU within its host, in GB/s")
         ->capture_default_str()
         ->check(positive);
-    command->add_option("--gbytes-beyond", arguments->gbytes_beyond, "The same between hosts, in GB/s")
+    command
+        ->add_option("--gbytes-beyond", arguments->gbytes_beyond, "Bandwidth of a GPU between hosts, in GB/s")
         ->capture_default_str()
         ->check(positive);
-    command->add_option("--node", arguments->node, "GPUs a host")
+    command->add_option("--node", arguments->node, "GPUs per host")
         ->capture_default_str()
         ->check(CLI::Range(1, 1024));
     command->add_flag("--measure", arguments->measure,

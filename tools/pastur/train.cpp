@@ -1,4 +1,4 @@
-// pastur train: one run, alone or as one rank of several.
+// pastur train: one run, on one rank or several.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -26,8 +26,8 @@ struct TrainArguments {
     std::vector<Override> overrides;
 };
 
-/// The run is done whatever becomes of its report: a failure is a line and no exit code, but for an I/O
-/// error, which no part of a run passes over.
+/// The run is complete even without its report, so a failure is only printed, except an I/O error, which
+/// fails the run.
 void report_on(const std::filesystem::path& run_dir) {
     const std::filesystem::path page = run_dir / "report.html";
     try {
@@ -41,7 +41,7 @@ void report_on(const std::filesystem::path& run_dir) {
     }
 }
 
-/// The run folder that `given` means: itself, or where it is the config.toml in one; empty: it is a recipe.
+/// The run folder that `given` means: itself, or that of a run's config.toml; empty for a recipe.
 std::filesystem::path run_folder_of(const std::filesystem::path& given) {
     if (std::filesystem::is_directory(given)) {
         if (!is_run_folder(given))
@@ -63,13 +63,13 @@ struct TrainRequest {
     std::filesystem::path run_dir;
 };
 
-/// What to train and where: a recipe and its run folder, or a run to go on with.
+/// A recipe and its run folder, or those of a run to continue.
 TrainRequest read_request(const TrainArguments& arguments, const World& world) {
     const int ranks = world.size();
     const std::filesystem::path run = run_folder_of(arguments.recipe);
     const std::string recipe = run.empty() ? arguments.recipe : (run / kConfigFile).string();
     Config config = load_recipe(recipe, arguments.overrides, ranks, world.rank());
-    // A run's own config.toml holds the micro-batch chosen for the ranks it began on.
+    // A run's config.toml holds the micro-batch for the number of ranks at its start.
     if (!run.empty() && !overrides_key(arguments, "train.micro_batch") &&
         config.train.global_batch % (config.train.micro_batch * ranks) != 0) {
         std::vector<Override> overrides = arguments.overrides;
@@ -108,7 +108,7 @@ int train_as_rank(const TrainArguments& arguments) {
         return train(arguments, world, comm);
     } catch (const std::exception& error) {
         if (world.size() == 1) throw;
-        // The other ranks wait in a collective: end them too, and say which rank it was.
+        // The other ranks wait in a collective: end them, and name the rank that failed.
         const auto* ours = dynamic_cast<const Error*>(&error);
         const auto code = static_cast<int>(ours ? ours->code() : ExitCode::kOther);
         Console::out().flush();
@@ -135,7 +135,7 @@ void add_train_command(CLI::App& app, std::function<int()>& run) {
                      "Run folder (default: run.dir of the recipe, else runs/<name>)")
         ->type_name("DIR");
     command->add_flag("--resume", arguments->resume,
-                      "Go on from the run folder's newest intact checkpoint, if any");
+                      "Continue from the newest intact checkpoint in the run folder, if any");
     command
         ->add_option(
             "--max-time", arguments->max_time,

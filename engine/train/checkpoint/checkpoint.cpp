@@ -76,18 +76,18 @@ Config read_checkpoint_config(const std::filesystem::path& folder) {
     const SafetensorsFile file(path);
     const auto recipe = file.metadata().find(kRecipeKey);
     if (recipe == file.metadata().end())
-        fail(ExitCode::kCorruptData, "{}: no \"{}\" in its metadata: not a checkpoint of pastur",
+        fail(ExitCode::kCorruptData, "{}: expected a checkpoint of pastur, with \"{}\" in its metadata",
              path.string(), kRecipeKey);
     try {
         return parse_config(recipe->second, path.string(), {});
-    } catch (const Error& error) {  // nobody's usage now
+    } catch (const Error& error) {  // not the fault of the command line
         fail(ExitCode::kCorruptData, "{}", error.what());
     }
 }
 
 namespace {
 
-/// "`lr = 0.1` is now `lr = 0.2`" for every line in which two configs with the same keys differ; "": none.
+/// "`lr = 0.1` is now `lr = 0.2`" for every line in which the two configs differ; "": none.
 std::string differences(const Config& then, const Config& now) {
     const std::string a = to_toml(then), b = to_toml(now);
     std::string text;
@@ -103,7 +103,7 @@ std::string differences(const Config& then, const Config& now) {
     return text;
 }
 
-/// What must stay the same in every part of a run: all but where things are and how often they are reported.
+/// The settings that must not change during a run: all except paths and how often to report.
 Config comparable(Config config) {
     config.run = {};
     config.hw = {};
@@ -152,14 +152,16 @@ void check_same_model(const Config& weights, const Config& model) {
         only.model = config.model;
         only.attention = config.attention;
         only.model.preset = "custom";
-        // A new run may rotate or normalise differently: these are in no tensor's shape.
+        // These may change, because no tensor's shape depends on them.
         only.model.rope_theta = ModelConfig().rope_theta;
         only.model.norm_eps = ModelConfig().norm_eps;
         return only;
     };
     const std::string changes = differences(architecture(weights), architecture(model));
     if (!changes.empty())
-        fail(ExitCode::kUsage, "give the recipe the model of the checkpoint that train.init_from names: {}",
+        fail(ExitCode::kUsage,
+             "change [model] and [attention] to those of the checkpoint that "
+             "train.init_from names: {}",
              changes);
 }
 

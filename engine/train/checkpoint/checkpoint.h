@@ -1,7 +1,7 @@
 #pragma once
-// What is in a checkpoint folder: model.safetensors (fp32 master weights under their Hugging Face names, the
-// recipe as metadata), optimizer.rank*.safetensors (both Adam moments: optimizer_files.h), state.json
-// (counters, data fingerprint).
+// The files of a checkpoint folder: model.safetensors (fp32 master weights under their Hugging Face names,
+// the recipe as metadata), optimizer.rank*.safetensors (both Adam moments: optimizer_files.h) and state.json
+// (counters, fingerprints of the data).
 #include <filesystem>
 
 #include "engine/train/checkpoint/checkpoint_image.h"
@@ -14,26 +14,27 @@ namespace pastur {
 void write_checkpoint_files(const std::filesystem::path& folder, const Config& config,
                             const CheckpointImage& image, const TrainState& state);
 
-/// The reverse. Every tensor must be there with its shape; throws (kCorruptData, kMissingInput).
+/// Reads what write_checkpoint_files() and the other ranks wrote. Throws (kCorruptData, kMissingInput) if a
+/// tensor is missing or has another shape.
 void read_checkpoint_files(const std::filesystem::path& folder, Context& ctx, Parameters& params,
                            AdamW& optimizer, TrainState& state);
 
-/// The recipe a checkpoint was trained with, from model.safetensors' metadata.
+/// The recipe of a checkpoint, from the metadata of model.safetensors.
 Config read_checkpoint_config(const std::filesystem::path& folder);
 /// The counters of a checkpoint, from state.json. Throws (kCorruptData, kMissingInput).
 TrainState read_checkpoint_state(const std::filesystem::path& folder);
-/// Throws (kCorruptData) unless the checkpoint holds every weight of a model of this table, in its shape.
+/// Throws (kCorruptData) unless the checkpoint holds every weight of the table with its shape.
 void check_checkpoint_weights(const std::filesystem::path& folder, const ParamTable& table);
-/// The weights alone, for evaluation.
+/// Reads only the weights.
 void read_checkpoint_weights(const std::filesystem::path& folder, Context& ctx, Parameters& params);
 
-/// Throws (kUsage) when training under `now` would not continue what `then` trained for `step` steps: one
-/// line with every differing key of [model], [attention] and of the keys of [data] and [train] that change
-/// the losses. train.steps may grow; returns a line about what that changes, or "".
+/// Throws (kUsage) unless training with `now` continues the run that `then` trained for `step` steps. The
+/// message names every differing key of [model] and [attention] and of those keys of [data] and [train] that
+/// change the losses. train.steps may grow; returns a line about what that changes, or "".
 std::string check_same_run(const Config& then, const Config& now, int64_t step);
 
-/// Throws (kUsage) unless the weights of a model of `weights` are those of a model of `model`: one line with
-/// every differing key of [model] and [attention].
+/// Throws (kUsage) unless weights of the recipe `weights` fit the recipe `model`. The message names every
+/// differing key of [model] and [attention].
 void check_same_model(const Config& weights, const Config& model);
 
 }  // namespace pastur

@@ -7,7 +7,7 @@
 namespace pastur {
 namespace {
 
-/// The numbers of a [rows, columns] tensor whose rows are apart, packed into `packed`.
+/// Copies a [rows, columns] tensor whose rows are not contiguous to `packed`.
 std::span<const std::byte> pack_rows(ConstTensor tensor, std::vector<float>& packed) {
     packed.resize(static_cast<size_t>(tensor.numel()));
     const auto columns = static_cast<size_t>(tensor.size(1));

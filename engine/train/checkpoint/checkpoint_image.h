@@ -1,5 +1,5 @@
 #pragma once
-// A rank's share of a checkpoint in host memory: plain tensors by name, as the file writers take them.
+// A rank's share of a checkpoint in host memory: named tensors for the file writers.
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -9,7 +9,7 @@
 
 namespace pastur {
 
-/// f32 in host memory; rows are apart where the model pads them.
+/// f32 in host memory; if the model pads rows, they are not contiguous.
 struct HostTensor {
     std::string name;
     ConstTensor values;
@@ -21,22 +21,21 @@ void write_host_tensors(const std::filesystem::path& file, const std::vector<Hos
 
 class CheckpointImage {
   public:
-    /// Host memory of the image: rank 0 holds the master weights; every rank holds the Adam moments it owns,
-    /// except that ranks above 0 hold nothing where rank 0 owns all moments.
+    /// Host memory of the image. Rank 0 holds the master weights and its Adam moments; other ranks hold their
+    /// moments, or nothing if rank 0 owns all moments.
     static int64_t planned_bytes(const Parameters& params, const AdamW& optimizer, int rank);
 
     /// Lays the image out in `memory`, host memory of planned_bytes().
     CheckpointImage(const Parameters& params, const AdamW& optimizer, int rank, Buffer memory);
 
-    /// Copies weights and moments as they are now; params and optimizer are those of the constructor,
-    /// allocated.
+    /// Copies weights and moments. params and optimizer are those of the constructor and must be allocated.
     void take(Context& ctx, const Parameters& params, const AdamW& optimizer);
 
     /// Whether the moments are divided over the ranks.
     bool divided() const { return divided_; }
     /// The master weights under their Hugging Face names; empty on ranks above 0.
     const std::vector<HostTensor>& weights() const { return weights_; }
-    /// The moments of this rank, named as optimizer_files.h says.
+    /// The moments of this rank, with the names that optimizer_files.h describes.
     const std::vector<HostTensor>& moments() const { return moments_; }
 
   private:

@@ -29,7 +29,7 @@ json read_json(const fs::path& file) {
     return value;
 }
 
-/// The sizes in a config.json.
+/// Reads the sizes in a config.json.
 class HfConfig {
   public:
     explicit HfConfig(const fs::path& file) : file_(file.string()), json_(read_json(file)) {}
@@ -41,7 +41,7 @@ class HfConfig {
     int64_t size(const char* key, int64_t most) const {
         const auto found = json_.find(key);
         if (found == json_.end())
-            fail(ExitCode::kCorruptData, "{}: no \"{}\": expected a model of Llama or DeepSeek-V2/V3 shape",
+            fail(ExitCode::kCorruptData, "{}: expected a model of Llama or DeepSeek-V2/V3 shape, with \"{}\"",
                  file_, key);
         const bool valid = found->is_number_unsigned() && found->get<uint64_t>() >= 1 &&
                            found->get<uint64_t>() <= static_cast<uint64_t>(most);
@@ -92,13 +92,13 @@ Config config_of(const HfConfig& hf) {
     return config;
 }
 
-/// The safetensors files of a folder: the one, or those the index names.
+/// The safetensors files of a folder: model.safetensors, or the files that the index names.
 std::set<fs::path> weight_files(const fs::path& folder) {
     const fs::path index = folder / "model.safetensors.index.json", single = folder / "model.safetensors";
     if (!path_exists(index)) {
         if (path_exists(single)) return {single};
-        fail(ExitCode::kMissingInput, "{}: no model.safetensors or model.safetensors.index.json in it",
-             folder.string());
+        fail(ExitCode::kMissingInput,
+             "{}: expected a model.safetensors or model.safetensors.index.json in it", folder.string());
     }
     const json map = read_json(index).value("weight_map", json());
     if (!map.is_object() || map.empty())
@@ -107,7 +107,8 @@ std::set<fs::path> weight_files(const fs::path& folder) {
     for (const auto& [tensor, file] : map.items()) {
         const fs::path name = file.is_string() ? fs::path(file.get<std::string>()) : fs::path();
         if (name.empty() || name != name.filename() || name == "..")
-            fail(ExitCode::kCorruptData, "{}: weight_map: expected names of files beside it", index.string());
+            fail(ExitCode::kCorruptData, "{}: weight_map: expected names of files in the same folder",
+                 index.string());
         files.insert(folder / name);
     }
     return files;
@@ -153,7 +154,7 @@ ModelFolder::ModelFolder(const fs::path& path) {
         for (const auto& [name, entry] : file->entries())
             if (!owners_.emplace(name, file.get()).second)
                 fail(ExitCode::kCorruptData, "{}: tensor {} is in two files", path_.string(), name);
-    // Only shapes: nothing is allocated.
+    // For the shapes only; nothing is allocated.
     const Model model(config_, DType::kF32, {1, 1});
     for (const Param& param : model.params().table().params())
         if (param.name.find(".self_attn.") != std::string::npos) expected_.emplace(param.name, param.shape);
@@ -168,7 +169,8 @@ void ModelFolder::open_checkpoint(const fs::path& path) {
 
 namespace {
 
-/// Throws (kCorruptData) for a tensor that changes attention scores in a way no query-key form can have.
+/// Throws (kCorruptData) if the tensor changes attention scores in a way that a query-key form cannot
+/// express.
 void check_has_query_key_form(const fs::path& file, const std::string& tensor) {
     const size_t begin = tensor.find(".self_attn.");
     if (begin == std::string::npos) return;

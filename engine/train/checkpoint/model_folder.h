@@ -1,6 +1,6 @@
 #pragma once
-// The weights of a finished model, whoever wrote it: a checkpoint of ours, or a folder as Hugging Face
-// transformers writes it (config.json; model.safetensors, or shards with model.safetensors.index.json).
+// The weights of a finished model: a checkpoint of Pastur, or a folder of Hugging Face transformers
+// (config.json and model.safetensors, or shards with model.safetensors.index.json).
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -15,20 +15,20 @@ namespace pastur {
 
 class ModelFolder {
   public:
-    /// path: a checkpoint folder, a run folder or its checkpoints (the newest is taken), or a Hugging Face
-    /// folder of Llama shape (also grouped queries) or DeepSeek-V2/V3 shape. A checkpoint's bytes are
-    /// verified. Throws (kMissingInput, kCorruptData, kIo).
+    /// path: a checkpoint folder, a run folder or its checkpoints (the newest is opened), or a Hugging Face
+    /// folder of Llama shape (also with grouped queries) or DeepSeek-V2/V3 shape. Verifies the bytes of a
+    /// checkpoint. Throws (kMissingInput, kCorruptData, kIo).
     explicit ModelFolder(const std::filesystem::path& path);
 
-    /// What was opened.
+    /// The folder that was opened.
     const std::filesystem::path& path() const { return path_; }
-    /// [model] and [attention] of it; of a foreign folder the rest are defaults.
+    /// The model's config; for a Hugging Face folder only [model] and [attention] are set.
     const Config& config() const { return config_; }
     /// Every tensor of one or two dimensions that read() understands, and the attention's in any dtype.
     std::vector<NamedShape> shapes() const;
-    /// The tensor in fp32, which is exact: F32, BF16 and F16 are understood. It must have the shape that the
-    /// architecture gives it, where that names it. Throws (kCorruptData) with the nearest name when there is
-    /// none.
+    /// The tensor, converted exactly from F32, BF16 or F16 to fp32. If the architecture names it, it must
+    /// have the architecture's shape. Throws (kCorruptData), with the nearest name if the tensor does not
+    /// exist.
     std::vector<float> read(const std::string& name) const;
 
   private:
@@ -38,11 +38,11 @@ class ModelFolder {
     std::filesystem::path path_;
     Config config_;
     std::vector<std::unique_ptr<SafetensorsFile>> files_;
-    std::map<std::string, const SafetensorsFile*> owners_;  ///< of every tensor
+    std::map<std::string, const SafetensorsFile*> owners_;  ///< the file of every tensor
     std::map<std::string, Shape> expected_;
 };
 
-/// IEEE 754 binary16.
+/// Converts IEEE 754 binary16.
 float half_to_float(uint16_t bits);
 
 }  // namespace pastur

@@ -192,7 +192,7 @@ TEST_F(ModelFolderTest, SaysWhatIsWrong) {
     expect_error(ExitCode::kMissingInput, {"nowhere"}, [&] { ModelFolder folder(path() / "nowhere"); });
     expect_error(ExitCode::kMissingInput, {}, [&] { ModelFolder folder(path()); });
     write_config(llama());
-    expect_error(ExitCode::kMissingInput, {"no model.safetensors"}, [&] { ModelFolder folder(path()); });
+    expect_error(ExitCode::kMissingInput, {"expected a model.safetensors"}, [&] { ModelFolder folder(path()); });
     const std::vector<Stored> tensors = tensors_of(llama_config());
     write_tensors(path() / "model.safetensors", tensors, "F32");
 
@@ -202,7 +202,7 @@ TEST_F(ModelFolderTest, SaysWhatIsWrong) {
     };
     json config = llama();
     config.erase("hidden_size");
-    expect_bad_config(config, {"config.json", "no \"hidden_size\"", "Llama or DeepSeek"});
+    expect_bad_config(config, {"config.json", "with \"hidden_size\"", "Llama or DeepSeek"});
     for (const json& bad : {json(0), json(-3), json("12"), json(1.5), json(int64_t{1} << 40)}) {
         config = llama();
         config["hidden_size"] = bad;

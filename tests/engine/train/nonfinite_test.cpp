@@ -138,7 +138,7 @@ TEST_F(NonFinite, LossesAndGradientsAreSkippedOrEndTheRun) {
              for (size_t i = 0; i < head.size(); ++i)
                  head[i] = i % 16 != 0 ? 0.0f : i / 16 % 2 == 0 ? 5e35f : -5e35f;
          },
-         {"loss inf, gradient norm ", "every single gradient is finite"}},
+         {"loss inf, gradient norm ", "every gradient is finite"}},
         // As in "gradient", but the gradient of 1e25 is finite and only its square is not. Adam's v would
         // become infinite, and because m / sqrt(inf) is 0, the weight would silently stay constant for the
         // rest of the run.
@@ -149,7 +149,7 @@ TEST_F(NonFinite, LossesAndGradientsAreSkippedOrEndTheRun) {
              for (float& value : tensors["model.norm.weight"]) value = 1e-25f;
              for (size_t i = 0; i < head.size(); ++i) head[i] = i / 16 % 2 == 0 ? 3e25f : -3e25f;
          },
-         {"every single gradient is finite", "the sum of the gradients' squares in fp32"}},
+         {"every gradient is finite", "the fp32 sum of squared gradients"}},
     };
     train("mha");
     for (const Overflow& overflow : overflows) {

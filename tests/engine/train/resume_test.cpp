@@ -83,8 +83,8 @@ TEST_F(Resumes, NewValidationDataIsSaidAndNewTrainingDataRefused) {
     fs::resize_file(file("data/val_000000.bin"), 0);
     write_bytes(file("data/val_000000.bin"), shard_bytes(std::vector<uint16_t>(900, 7)));
     const Result other = expect_trained("run --resume --train.steps=5");
-    EXPECT_TRUE(says(other, "the validation data is not what it was up to step 4")) << other.out;
-    EXPECT_FALSE(says(expect_trained("run --resume --train.steps=6"), "validation data is not"))
+    EXPECT_TRUE(says(other, "the validation data changed after step 4")) << other.out;
+    EXPECT_FALSE(says(expect_trained("run --resume --train.steps=6"), "the validation data changed"))
         << "said once";
     write_bytes(file("data/train_000007.bin"), shard_bytes(std::vector<uint16_t>(6000, 7)));
     expect_failure("train run --resume --device cpu --train.steps=7", 65, {"training data"});
