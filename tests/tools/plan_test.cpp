@@ -63,7 +63,7 @@ TEST_F(CommandLine, PlansWithoutDataOrGpu) {
     ASSERT_EQ(one.code, 0) << one.err;
     ASSERT_EQ(eight.code, 0) << eight.err;
     for (const char* part :
-         {"TFLOP a step", "activations", "alpha = 4.0 us", "max(end_(i-1), ready_i)", "4096"})
+         {"TFLOP per step", "activations", "alpha = 4.0 us", "max(end_(i-1), ready_i)", "4096"})
         EXPECT_NE(eight.out.find(part), std::string::npos) << part << "\n" << eight.out;
     EXPECT_NE(one.out.find("Adam moments (fp32)"), std::string::npos);
     EXPECT_NE(eight.out.find("Adam moments, own parts"), std::string::npos);

@@ -94,7 +94,7 @@ TEST_F(Verify, WantsACheckpointOfPasturInIntactBytes) {
     const std::vector<TensorSource> norm = {
         {"model.norm.weight", DType::kF32, {4}, [&] { return std::as_bytes(std::span(values)); }}};
     write_safetensors(newest("model.safetensors"), norm, {});
-    expect_useless({"model.safetensors: no \"recipe\" in its metadata"});
+    expect_useless({"model.safetensors: expected a checkpoint of pastur, with \"recipe\" in its metadata"});
     write_safetensors(newest("model.safetensors"), norm, recipe);
     expect_useless({"model.safetensors: holds no tensor"});
     write_safetensors(newest("model.safetensors"), norm, {{"recipe", "[model]\nheads = 0\n"}});

@@ -59,7 +59,9 @@ void add_help_command(CLI::App& app, std::function<int()>& run) {
                 if (found.empty()) fail_unknown(*command, name);
                 command = found.front();
             }
-            fmt::print("{}", command->help());
+            app.clear();  // else every help would be that of the parsed command, `help`
+            fmt::print("{}", command->get_parent() ? command->help(full_name(*command->get_parent()))
+                                                   : command->help());
             return 0;
         };
     });

@@ -122,7 +122,7 @@ TEST(Config, AFolderOfShardsIsNotAPattern) {
 
 TEST(Config, ReadsBackWhatItWrites) {
     Overrides odd = {{"train.lr", "0.1"},
-                     {"train.eps", "1e-300"},
+                     {"train.eps", "1e-30"},
                      {"train.beta1", "0.30000000000000004"},
                      {"model.norm_eps", "3e-07"},
                      {"train.grad_clip", "1e22"},

@@ -192,7 +192,8 @@ TEST_F(ModelFolderTest, SaysWhatIsWrong) {
     expect_error(ExitCode::kMissingInput, {"nowhere"}, [&] { ModelFolder folder(path() / "nowhere"); });
     expect_error(ExitCode::kMissingInput, {}, [&] { ModelFolder folder(path()); });
     write_config(llama());
-    expect_error(ExitCode::kMissingInput, {"expected a model.safetensors"}, [&] { ModelFolder folder(path()); });
+    expect_error(ExitCode::kMissingInput, {"expected a model.safetensors"},
+                 [&] { ModelFolder folder(path()); });
     const std::vector<Stored> tensors = tensors_of(llama_config());
     write_tensors(path() / "model.safetensors", tensors, "F32");
 
