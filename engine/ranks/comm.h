@@ -17,6 +17,14 @@ enum class Transport : uint8_t {
     kNccl,  ///< between GPUs
 };
 
+/// What make_comm() uses. `choice`: mpi, nccl, or auto: NCCL between GPUs, MPI between CPUs. Throws (kUsage) with
+/// the reason if the choice is not possible.
+Transport choose_transport(const World& world, const Context& ctx, const std::string& choice);
+/// The transport of so many ranks under "auto".
+inline Transport usual_transport(int ranks, bool on_gpu) {
+    return ranks == 1 ? Transport::kNone : on_gpu ? Transport::kNccl : Transport::kMpi;
+}
+
 /// Exchanges over MPI that may be in progress at a time, each with a buffer of its tensor's size.
 inline constexpr int64_t kMpiExchanges = 4;
 
@@ -84,9 +92,8 @@ class Comm {
     std::unique_ptr<Watchdog> watchdog_;
 };
 
-/// `choice`: mpi, nccl, or auto: NCCL between GPUs, MPI between CPUs. Over MPI, which goes through host memory,
-/// ranks may share a GPU. Throws (kUsage, kNoDevice) with the reason if the choice is not possible. `world`
-/// outlives the result.
+/// By choose_transport(). Over MPI, which goes through host memory, ranks may share a GPU. Throws (kUsage,
+/// kNoDevice) with the reason if the choice is not possible. `world` outlives the result.
 std::unique_ptr<Comm> make_comm(World& world, Context& ctx, const std::string& choice);
 
 /// A single rank, whatever the environment says.

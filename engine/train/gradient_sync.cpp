@@ -1,5 +1,7 @@
 #include "engine/train/gradient_sync.h"
 
+#include <algorithm>
+
 #include "kernels/fill.h"
 #include "kernels/reduce.h"
 
@@ -36,10 +38,17 @@ GradientSync::GradientSync(const TrainConfig& config, Context& ctx, Comm& comm, 
     }
 }
 
-int64_t GradientSync::planned_bytes(const TrainConfig& config, const ParamTable& table, int ranks) {
+int64_t GradientSync::planned_bytes(const TrainConfig& config, const ParamTable& table, int ranks,
+                                    Transport transport, bool on_gpu) {
     if (ranks == 1 && !config.deterministic_comm) return 0;
     const int64_t squares = table.total_elements() / kSumPiece * size_of(DType::kF64);
-    return squares + (config.deterministic_comm ? table.total_elements() / ranks * size_of(DType::kF32) : 0);
+    const int64_t sums =
+        config.deterministic_comm ? table.total_elements() / ranks * size_of(DType::kF32) : 0;
+    int64_t longest = 0;
+    for (const FlatRange& bucket : GradientBuckets(table, ranks).ranges())
+        longest = std::max(longest, bucket.count);
+    return squares + sums +
+           exchange_bytes(transport, on_gpu, longest * size_of(DType::kF32), config.deterministic_comm);
 }
 
 void GradientSync::begin(int64_t micro, bool last) {

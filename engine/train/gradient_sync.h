@@ -32,8 +32,9 @@ class GradientSync {
                                         const ParamTable& table);
     /// params: after lay_out(), allocated.
     GradientSync(const TrainConfig& config, Context& ctx, Comm& comm, Parameters& params);
-    /// Bytes of device memory that the constructor allocates.
-    static int64_t planned_bytes(const TrainConfig& config, const ParamTable& table, int ranks);
+    /// Bytes of device memory that the sums and the exchange between ranks take. table: after lay_out().
+    static int64_t planned_bytes(const TrainConfig& config, const ParamTable& table, int ranks,
+                                 Transport transport, bool on_gpu);
 
     /// True on a single rank without a required order of summation: the functions below then do nothing.
     bool idle() const { return comm_.size() == 1 && !ordered_; }

@@ -38,7 +38,7 @@ Trainer::Trainer(const Config& config, Context& ctx, Comm& comm)
       micro_batches_(micro_batches_of(config, comm.size())),
       train_data_(open_data(config.data.train, config, "train")),
       val_data_(open_data(config.data.val, config, "val")),
-      setup_(config, compute_dtype(config.train, ctx), comm.rank(), comm.size()) {
+      setup_(config, compute_dtype(config.train, ctx), comm.rank(), comm.size(), comm.transport()) {
     state_.data_fingerprint = train_data_.fingerprint();
     state_.val_fingerprint = val_data_.fingerprint();
 }

@@ -6,9 +6,11 @@
 
 namespace pastur {
 
-TrainingSetup::TrainingSetup(const Config& config, DType compute_dtype, int rank, int ranks)
+TrainingSetup::TrainingSetup(const Config& config, DType compute_dtype, int rank, int ranks,
+                             Transport transport)
     : rank_(rank),
       ranks_(ranks),
+      transport_(transport),
       model_(config, compute_dtype, {config.train.micro_batch, config.data.seq_len}),
       optimizer_(config.train, model_.params()) {
     ParamTable& table = model_.params().table();
@@ -19,7 +21,8 @@ TrainingSetup::TrainingSetup(const Config& config, DType compute_dtype, int rank
 MemoryPlan TrainingSetup::plan(Context& ctx, Purpose purpose, bool ctx_is_target) {
     MemoryPlan plan = plan_memory(ctx, model_, purpose == Purpose::kEvaluate ? nullptr : &optimizer_);
     if (purpose == Purpose::kEvaluate) return plan;
-    if (const int64_t bytes = GradientSync::planned_bytes(config().train, table(), ranks_))
+    if (const int64_t bytes =
+            GradientSync::planned_bytes(config().train, table(), ranks_, transport_, is_cuda(ctx)))
         plan.entries.push_back({"gradient sums", bytes});
     if (purpose == Purpose::kSteps) return plan;
     if (config().diagnostics.every > 0)

@@ -1,6 +1,7 @@
 #pragma once
 // The parts of a training run on one rank, assembled once for train, bench, plan and eval.
 #include "engine/model/model.h"
+#include "engine/ranks/comm.h"
 #include "engine/train/memory_plan.h"
 #include "engine/train/optimizer.h"
 
@@ -10,7 +11,8 @@ namespace pastur {
 /// the optimizer owns the parts whose moments this rank keeps. The constructor allocates no device memory.
 class TrainingSetup {
   public:
-    TrainingSetup(const Config& config, DType compute_dtype, int rank = 0, int ranks = 1);
+    TrainingSetup(const Config& config, DType compute_dtype, int rank = 0, int ranks = 1,
+                  Transport transport = Transport::kNone);
 
     const Config& config() const { return model_.config(); }
     int rank() const { return rank_; }
@@ -38,6 +40,7 @@ class TrainingSetup {
 
   private:
     int rank_, ranks_;
+    Transport transport_;
     Model model_;
     AdamW optimizer_;
 };

@@ -70,7 +70,8 @@ void print_memory(Context& ctx, const Model& model, const MemoryPlan& memory,
 }
 
 /// Memory for other micro-batches; the largest that fits is the fastest by a few percent.
-void print_micro_batches(Context& ctx, Config config, DType dtype, int rank, int ranks, bool here) {
+void print_micro_batches(Context& ctx, Config config, DType dtype, int rank, int ranks, Transport transport,
+                         bool here) {
     const int64_t mine = config.train.micro_batch, share = config.train.global_batch / ranks;
     fmt::print("  {:<18}", "train.micro_batch");
     for (const Recompute level : kRecomputeLevels)
@@ -79,7 +80,7 @@ void print_micro_batches(Context& ctx, Config config, DType dtype, int rank, int
     for (int64_t micro = std::max<int64_t>(mine / 4, 1); micro <= mine * 8; micro *= 2) {
         if (share % micro != 0) continue;
         config.train.micro_batch = micro;
-        TrainingSetup setup(config, dtype, rank, ranks);
+        TrainingSetup setup(config, dtype, rank, ranks, transport);
         const MemoryPlan memory = setup.plan(ctx, TrainingSetup::Purpose::kRun, here);
         fmt::print("  {:<18}", micro);
         for (const RecomputeChoice& choice : recompute_choices(ctx, setup.model()))
@@ -210,12 +211,14 @@ int plan(const PlanArguments& arguments) {
     const DType dtype = here                                         ? compute_dtype(config.train, ctx)
                         : config.train.precision == Precision::kFp32 ? DType::kF32
                                                                      : DType::kBF16;
-    TrainingSetup setup(config, dtype, world.rank(), ranks);
+    const std::unique_ptr<Comm> comm = make_comm(world, ctx, arguments.comm);
+    const Transport transport =
+        arguments.measure ? comm->transport() : usual_transport(ranks, arguments.device != "cpu");
+    TrainingSetup setup(config, dtype, world.rank(), ranks, transport);
     const ModelSize size = setup.size();
     const double step_flops =
         size.flops_per_token * static_cast<double>(config.train.global_batch * config.data.seq_len);
 
-    const std::unique_ptr<Comm> comm = make_comm(world, ctx, arguments.comm);
     std::optional<MemoryInfo> device;
     if (here || is_cuda(ctx)) device = memory_info(ctx);
     MemoryPlan memory = setup.plan(ctx, TrainingSetup::Purpose::kRun, device.has_value());
@@ -232,7 +235,7 @@ int plan(const PlanArguments& arguments) {
                static_cast<double>(size.parameters) / 1e6, size.flops_per_token / 1e9, step_flops / 1e12,
                config.train.global_batch);
     print_memory(ctx, setup.model(), memory, device, ranks);
-    print_micro_batches(ctx, config, dtype, world.rank(), ranks, device.has_value());
+    print_micro_batches(ctx, config, dtype, world.rank(), ranks, transport, device.has_value());
     print_time(setup, arguments, links, micro_batches, compute, step_flops / ranks);
     return 0;
 }

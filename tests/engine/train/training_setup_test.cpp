@@ -62,6 +62,21 @@ TEST_F(Setup, DividesMomentsAndCountsTheSums) {
     }
 }
 
+TEST_F(Setup, CountsWhatTheExchangeBetweenRanksReceives) {
+    const auto sums = [&](const char* train, Transport transport) {
+        TrainingSetup setup(config(train), DType::kF32, 0, 2, transport);
+        return entries(setup, Purpose::kSteps).at("gradient sums");
+    };
+    const char *const ordered = "deterministic_comm = true\n", *const unordered = "";
+    const TrainingSetup two(config(), DType::kF32, 0, 2);
+    int64_t bucket = 0;
+    for (const FlatRange& range : GradientBuckets(two.table(), 2).ranges())
+        bucket = std::max(bucket, range.count * size_of(DType::kF32));
+    EXPECT_EQ(sums(ordered, Transport::kNccl) - sums(ordered, Transport::kNone), align_up(bucket));
+    EXPECT_EQ(sums(unordered, Transport::kNccl), sums(unordered, Transport::kNone)) << "in place";
+    EXPECT_EQ(sums(unordered, Transport::kMpi) - sums(unordered, Transport::kNone), kMpiExchanges * bucket);
+}
+
 /// Steps run on it, and an evaluation has no gradients.
 TEST_F(Setup, IsWhatAStepRunsOn) {
     TrainingSetup setup(config("deterministic_comm = true\n"), DType::kF32);
