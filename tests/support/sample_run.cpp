@@ -7,6 +7,8 @@
 #include <fstream>
 #include <numeric>
 
+#include "engine/io/step_name.h"
+
 namespace pastur::test {
 namespace {
 
@@ -106,7 +108,7 @@ void write_spectra(const std::filesystem::path& folder, const SampleRun& run) {
             for (int64_t head = -1; head < run.heads; ++head)
                 for (const char* null : {"product", "mp"}) summary << record(run, step, layer, head, null);
         }
-        std::ofstream(folder / fmt::format("step_{:08}.npz", step), std::ios::binary)
+        std::ofstream(folder / (step_name(step) + ".npz"), std::ios::binary)
             << make_npz(members, step % 20 == 0);
     }
 }

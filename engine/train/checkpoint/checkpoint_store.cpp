@@ -3,38 +3,24 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 
 #include "data/files.h"
 #include "data/output.h"
 #include "engine/io/manifest.h"
+#include "engine/io/step_name.h"
 #include "kernels/base/error.h"
 
 namespace pastur {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr const char* kPrefix = "step_";
 // Prefixes of folders that are not checkpoints: incomplete, being replaced, being removed.
 constexpr const char* kTemporary = ".tmp-";
 constexpr const char* kReplaced = ".old-";
 constexpr const char* kDropped = ".drop-";
 
-std::string folder_name(int64_t step) {
-    return fmt::format("{}{:08}", kPrefix, step);
-}
-
 bool starts_with(const std::string& text, const char* prefix) {
     return text.rfind(prefix, 0) == 0;
-}
-
-/// The step in a name such as "step_00000100"; -1 for any other name.
-int64_t step_of(const std::string& name) {
-    if (!starts_with(name, kPrefix)) return -1;
-    int64_t step = -1;
-    const char* const end = name.data() + name.size();
-    const auto [stop, error] = std::from_chars(name.data() + std::string(kPrefix).size(), end, step);
-    return error == std::errc() && stop == end && step >= 0 && folder_name(step) == name ? step : -1;
 }
 
 /// The names in a folder; empty if the folder does not exist.
@@ -78,11 +64,11 @@ void CheckpointStore::prepare(int64_t resumed) {
         if (starts_with(name, kTemporary) || starts_with(name, kDropped)) remove_if_possible(folder_ / name);
     }
     // The last write may have been interrupted just before `latest` was updated.
-    if (resumed >= 0) point_latest(folder_name(resumed));
+    if (resumed >= 0) point_latest(step_name(resumed));
 }
 
 fs::path CheckpointStore::temporary_folder(int64_t step) const {
-    return folder_ / (kTemporary + folder_name(step));
+    return folder_ / (kTemporary + step_name(step));
 }
 
 fs::path CheckpointStore::write(int64_t step, const std::function<void(const fs::path&)>& fill) {
@@ -108,7 +94,7 @@ void CheckpointStore::begin(int64_t step) {
 }
 
 fs::path CheckpointStore::complete(int64_t step, const std::function<void(const fs::path&)>& fill) {
-    const std::string name = folder_name(step);
+    const std::string name = step_name(step);
     const fs::path temporary = temporary_folder(step), final = folder_ / name,
                    replaced = folder_ / (kReplaced + name);
     try {
@@ -157,7 +143,7 @@ void CheckpointStore::prune(int64_t written) const {
 std::vector<CheckpointStore::Checkpoint> CheckpointStore::list() const {
     std::vector<Checkpoint> checkpoints;
     for (const std::string& name : names_in(folder_))
-        if (const int64_t step = step_of(name); step >= 0) checkpoints.push_back({step, folder_ / name});
+        if (const int64_t step = step_of_name(name); step >= 0) checkpoints.push_back({step, folder_ / name});
     std::sort(checkpoints.begin(), checkpoints.end(),
               [](const Checkpoint& a, const Checkpoint& b) { return a.step < b.step; });
     return checkpoints;
@@ -194,7 +180,7 @@ fs::path CheckpointStore::find(const fs::path& path) {
     if (std::error_code ignored; !fs::is_directory(path, ignored)) {
         std::string name = read_file(path, 4096);
         name.erase(name.find_last_not_of('\n') + 1);
-        if (path.filename() != "latest" || step_of(name) < 0)
+        if (path.filename() != "latest" || step_of_name(name) < 0)
             fail(ExitCode::kMissingInput,
                  "{}: expected a checkpoint folder, or the file `latest` in a folder of checkpoints",
                  path.string());
@@ -206,7 +192,7 @@ fs::path CheckpointStore::find(const fs::path& path) {
             return checkpoints.back().path;
     fail(ExitCode::kMissingInput,
          "{}: contains no checkpoint (expected {} and other files, or folders named {})", path.string(),
-         kManifestName, folder_name(100));
+         kManifestName, step_name(100));
 }
 
 }  // namespace pastur

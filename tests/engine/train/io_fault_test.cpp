@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "engine/io/step_name.h"
 #include "engine/train/checkpoint/checkpoint_store.h"
 #include "tests/support/training_line.h"
 
@@ -68,7 +69,7 @@ class IoFaults : public test::TrainingLine, public testing::WithParamInterface<F
         for (const nlohmann::json& event : metrics("run"))
             if (event["event"] == "checkpoint") announced.push_back(event["step"]);
         for (const int64_t step : announced)
-            EXPECT_TRUE(fs::exists(file(fmt::format("run/checkpoints/step_{:08}", step)))) << step;
+            EXPECT_TRUE(fs::exists(file("run/checkpoints/" + step_name(step)))) << step;
         // Every existing checkpoint must be intact.
         for (const auto& checkpoint : CheckpointStore(file("run/checkpoints"), 0).list())
             EXPECT_NO_THROW(CheckpointStore::verify(checkpoint.path)) << checkpoint.path;

@@ -4,6 +4,7 @@
 #include <set>
 #include <thread>
 
+#include "engine/io/step_name.h"
 #include "engine/model/batch.h"
 #include "tests/support/ranks.h"
 #include "tests/support/training_line.h"
@@ -52,7 +53,7 @@ class Stops : public test::TrainingLine {
         EXPECT_EQ(end["event"], "end");
         EXPECT_EQ(end["status"], "requeue");
         EXPECT_EQ(read_file(file("run/checkpoints/latest"), 100),
-                  fmt::format("step_{:08}\n", end["step"].get<int64_t>()));
+                  step_name(end["step"].get<int64_t>()) + "\n");
         const Result resumed = train(ranks, "run", true);
         EXPECT_EQ(resumed.code, 0) << resumed.err;
         EXPECT_TRUE(outcome("run") == expected);

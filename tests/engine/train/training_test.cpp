@@ -5,6 +5,7 @@
 
 #include "engine/config/schedule.h"
 #include "engine/io/safetensors.h"
+#include "engine/io/step_name.h"
 #include "engine/model/recipe.h"
 #include "engine/model/variants.h"
 #include "engine/ranks/comm.h"
@@ -69,7 +70,7 @@ class Training : public OpTest<RunCase> {
     /// All bytes of a run's last checkpoint.
     std::string final_bytes(const std::string& run, int64_t step) const {
         std::string bytes;
-        const fs::path checkpoint = folder_.path() / run / "checkpoints" / fmt::format("step_{:08}", step);
+        const fs::path checkpoint = folder_.path() / run / "checkpoints" / step_name(step);
         for (const char* name : {"model.safetensors", "optimizer.rank0.safetensors", "state.json"}) {
             std::ifstream file(checkpoint / name, std::ios::binary);
             EXPECT_TRUE(file) << (checkpoint / name);
@@ -91,8 +92,7 @@ class Training : public OpTest<RunCase> {
     std::string tensor_bytes(const std::string& run, int64_t step) const {
         std::string bytes;
         for (const char* name : {"model.safetensors", "optimizer.rank0.safetensors"}) {
-            const SafetensorsFile file(folder_.path() / run / "checkpoints" /
-                                       fmt::format("step_{:08}", step) / name);
+            const SafetensorsFile file(folder_.path() / run / "checkpoints" / step_name(step) / name);
             for (const auto& [tensor, entry] : file.entries())
                 bytes.append(reinterpret_cast<const char*>(entry.bytes.data()), entry.bytes.size());
         }
@@ -179,7 +179,7 @@ TEST_P(Training, ResumeKeepsSpectraAndEvents) {
         const std::string run = fmt::format("cut{}", point);
         fs::copy(folder_.path() / "whole", folder_.path() / run, fs::copy_options::recursive);
         for (int64_t step = point + 1; step <= 12; ++step)
-            fs::remove_all(folder_.path() / run / "checkpoints" / fmt::format("step_{:08}", step));
+            fs::remove_all(folder_.path() / run / "checkpoints" / step_name(step));
         EXPECT_EQ(train(config, run, /*resume=*/true), ExitCode::kOk);
         EXPECT_EQ(spectra(run), spectra("whole")) << "resumed after step " << point;
         EXPECT_EQ(spectral_events(run), spectral_events("whole")) << "resumed after step " << point;
@@ -216,7 +216,7 @@ TEST_P(Training, ResumesAtEveryPointWithTheSameBits) {
         const std::string run = fmt::format("cut{}", point);
         fs::copy(folder_.path() / "whole", folder_.path() / run, fs::copy_options::recursive);
         for (int64_t step = point + 1; step <= 12; ++step)
-            fs::remove_all(folder_.path() / run / "checkpoints" / fmt::format("step_{:08}", step));
+            fs::remove_all(folder_.path() / run / "checkpoints" / step_name(step));
         EXPECT_EQ(train(config, run, /*resume=*/true), ExitCode::kOk);
         EXPECT_EQ(final_bytes(run, 12), final_bytes("whole", 12)) << "resumed after step " << point;
         EXPECT_EQ(losses(run), losses("whole")) << "resumed after step " << point;
@@ -235,7 +235,7 @@ TEST_P(Training, ResumesInFp8WithTheSameBits) {
     EXPECT_NE(losses("whole"), losses("without"));
     fs::copy(folder_.path() / "whole", folder_.path() / "cut", fs::copy_options::recursive);
     for (const int64_t step : {8, 12})
-        fs::remove_all(folder_.path() / "cut" / "checkpoints" / fmt::format("step_{:08}", step));
+        fs::remove_all(folder_.path() / "cut" / "checkpoints" / step_name(step));
     EXPECT_EQ(train(config, "cut", /*resume=*/true), ExitCode::kOk);
     EXPECT_EQ(final_bytes("cut", 12), final_bytes("whole", 12));
     EXPECT_EQ(losses("cut"), losses("whole"));
@@ -255,7 +255,7 @@ TEST_P(Training, GoesOnWithGraphsAndWithoutOnTheSameBits) {
     // The first half was launched; the second is replayed.
     fs::copy(folder_.path() / "launched", folder_.path() / "half", fs::copy_options::recursive);
     for (int64_t step = 6; step <= 12; ++step)
-        fs::remove_all(folder_.path() / "half" / "checkpoints" / fmt::format("step_{:08}", step));
+        fs::remove_all(folder_.path() / "half" / "checkpoints" / step_name(step));
     EXPECT_EQ(train(config, "half", /*resume=*/true), ExitCode::kOk);
     EXPECT_EQ(losses("half"), losses("launched"));
     EXPECT_EQ(tensor_bytes("half", 12), tensor_bytes("launched", 12));
