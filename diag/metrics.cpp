@@ -33,12 +33,16 @@ void measure_ranks(std::span<const double> values, SpectrumMetrics& m) {
 }
 
 /// `rounding`: the level up to which an eigenvalue, or a null's edge, is zero.
-void measure_outliers(std::span<const double> values, double rounding, SpectrumMetrics& m) {
+void measure_outliers(std::span<const double> values, const Null& null, double rounding, SpectrumMetrics& m) {
     if (std::isnan(m.lambda_plus)) return;
     const double edge = m.lambda_plus > rounding ? m.lambda_plus : 0;
     m.mp_gap = m.lambda_max - m.lambda_plus;
     m.mp_gap_ratio = ratio(m.lambda_max, edge);
     m.mp_soft_rank = ratio(edge, m.lambda_max);
+    const double lower_edge = m.lambda_minus > rounding ? m.lambda_minus : 0;
+    const auto structural_zeros = values.begin() + std::min(null.count, std::ssize(values));
+    m.outliers_below = static_cast<double>(
+        std::count_if(values.begin(), structural_zeros, [&](double lambda) { return lambda < lower_edge; }));
     double all = 0, outliers = 0;
     m.outlier_count = 0;
     for (const double lambda : values) {
@@ -99,7 +103,7 @@ SpectrumMetrics measure(std::span<const double> eigenvalues, const Null& null) {
     for (double& lambda : values) lambda = std::max(lambda, 0.0);
     m.lambda_max = values[0];
     const double rounding = rounding_level(std::ssize(values), m.lambda_max);
-    measure_outliers(values, rounding, m);
+    measure_outliers(values, null, rounding, m);
     if (m.lambda_max == 0) {
         m.flags.push_back("zero");
         return m;

@@ -18,13 +18,14 @@ struct SpectrumMetrics {
     double lambda_minus;
     double bulk_edge;
     double sigma2;
-    double mp_gap;               ///< lambda_max - lambda_plus
-    double mp_gap_ratio;         ///< lambda_max / lambda_plus
-    double outlier_count;        ///< #{lambda_i > lambda_plus}
-    double outlier_fraction;     ///< of n
-    double outlier_energy;       ///< sum of outliers / sum of all
-    double mp_soft_rank;         ///< lambda_plus / lambda_max (Martin & Mahoney, arXiv 1810.01075)
-    double stable_rank;          ///< sum / lambda_max
+    double mp_gap;            ///< lambda_max - lambda_plus
+    double mp_gap_ratio;      ///< lambda_max / lambda_plus
+    double outlier_count;     ///< #{lambda_i > lambda_plus}
+    double outlier_fraction;  ///< of n
+    double outlier_energy;    ///< sum of outliers / sum of all
+    double outliers_below;    ///< #{lambda_i < lambda_minus} of the null's count; 0 where lambda_minus is 0
+    double mp_soft_rank;      ///< lambda_plus / lambda_max (Martin & Mahoney, arXiv 1810.01075)
+    double stable_rank;       ///< sum / lambda_max
     double participation_ratio;  ///< (sum)^2 / sum of squares
     double entropy_rank;         ///< exp(-sum p ln p), p = lambda / sum (Roy & Vetterli 2007)
     double alpha;                ///< exponent of the power-law tail (diag/power_law.h)
@@ -43,7 +44,7 @@ struct MetricField {
     std::string_view name;
     double SpectrumMetrics::*value;
 };
-inline constexpr std::array<MetricField, 20> kMetricFields = {{
+inline constexpr std::array<MetricField, 21> kMetricFields = {{
     {"lambda_max", &SpectrumMetrics::lambda_max},
     {"lambda_plus", &SpectrumMetrics::lambda_plus},
     {"lambda_minus", &SpectrumMetrics::lambda_minus},
@@ -54,6 +55,7 @@ inline constexpr std::array<MetricField, 20> kMetricFields = {{
     {"outlier_count", &SpectrumMetrics::outlier_count},
     {"outlier_fraction", &SpectrumMetrics::outlier_fraction},
     {"outlier_energy", &SpectrumMetrics::outlier_energy},
+    {"outliers_below", &SpectrumMetrics::outliers_below},
     {"mp_soft_rank", &SpectrumMetrics::mp_soft_rank},
     {"stable_rank", &SpectrumMetrics::stable_rank},
     {"participation_ratio", &SpectrumMetrics::participation_ratio},

@@ -41,11 +41,18 @@ Null mp_null(std::span<const double> eigenvalues, int64_t rows, int64_t cols, Va
 }
 
 Null product_null(const ProductLaw& law, double tw_quantile) {
-    return null_by("product", law, law.entry_variance(), tw_quantile);
+    Null null = null_by("product", law, law.entry_variance(), tw_quantile);
+    const auto rows = static_cast<double>(law.dims().front()),
+               columns = static_cast<double>(law.dims().back());
+    null.stable_rank = law.entry_variance() * rows * columns / law.mean_largest();
+    return null;
 }
 
 Null product_null(const ProductSumLaw& law, double tw_quantile) {
-    return null_by("product", law, law.entry_variance(), tw_quantile);
+    Null null = null_by("product", law, law.entry_variance(), tw_quantile);
+    const auto d = static_cast<double>(law.side());
+    null.stable_rank = law.entry_variance() * d * d / law.mean_largest();
+    return null;
 }
 
 namespace {

@@ -2,6 +2,7 @@
 // What a spectrum is compared with: the spectrum the same matrix would have, had it learned nothing.
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <span>
 #include <string>
 #include <vector>
@@ -24,6 +25,8 @@ struct Null {
     /// kept.
     std::function<double(double)> cdf;
     std::vector<std::string> flags = {};  ///< names of kSpectrumFlags, for every record against this null
+    /// Expected stable rank: the mean of the trace over the mean of the largest eigenvalue. Known for "product".
+    double stable_rank = std::numeric_limits<double>::quiet_NaN();
 };
 
 /// M as if its entries were independent, with the variance that `estimate` finds in its spectrum; flagged

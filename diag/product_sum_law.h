@@ -41,6 +41,8 @@ class ProductSumLaw {
 
     /// n = min(d, sum of the terms' ranks): how many eigenvalues are not zero.
     int64_t count() const { return count_; }
+    /// d: M is d x d.
+    int64_t side() const { return static_cast<int64_t>(d_); }
     /// Variance of an entry of M.
     double entry_variance() const { return entry_variance_; }
 

@@ -48,6 +48,32 @@ TEST(SpectrumMetrics, OfASmallSpectrumAreWhatTheirFormulasSay) {
     EXPECT_DOUBLE_EQ(m.ks, 0.5);  // F(6 -) = 1 where half of them lie below
 }
 
+TEST(SpectrumMetrics, CountOutliersBelowTheBulk) {
+    Null null = uniform_null(4);
+    EXPECT_EQ(measure(std::vector<double>{3, 2, 1, 0}, null).outliers_below, 0) << "the bulk begins at 0";
+    null.lambda_minus = 1.5;
+    EXPECT_EQ(measure(std::vector<double>{3, 2, 1, 0.5}, null).outliers_below, 2);
+    EXPECT_EQ(measure(std::vector<double>{3, 2, 1, 0.5, 0, 0}, null).outliers_below, 2) << "structural zeros";
+}
+
+TEST(ProductNull, ExpectsTheStableRankOfRandomProducts) {
+    std::mt19937_64 engine(2);
+    for (const std::vector<int64_t>& dims : {std::vector<int64_t>{60, 20, 60}, {60, 60, 60}, {40, 80}}) {
+        double trace = 0, largest = 0;
+        for (int draw = 0; draw < 200; ++draw) {
+            const std::vector<double> spectrum = test::product_spectrum(test::gaussian_chain(dims, engine));
+            trace += std::accumulate(spectrum.begin(), spectrum.end(), 0.0);
+            largest += spectrum.front();
+        }
+        EXPECT_NEAR(product_null(ProductLaw(dims, 1), 0.99).stable_rank / (trace / largest), 1, 0.03);
+    }
+    // A sum of one product is that product, and the sum of two Gaussian matrices is one.
+    EXPECT_NEAR(product_null(ProductSumLaw({{{60, 20, 60}, 3.0}}), 0.99).stable_rank,
+                product_null(ProductLaw({60, 20, 60}, 3), 0.99).stable_rank, 1e-8);
+    EXPECT_NEAR(product_null(ProductSumLaw({{{60, 60}, 2.0}, {{60, 60}, 3.0}}), 0.99).stable_rank,
+                product_null(ProductLaw({60, 60}, 5), 0.99).stable_rank, 1e-8);
+}
+
 TEST(SpectrumMetrics, OfEqualEigenvaluesAreTheirNumber) {
     const std::vector<double> spectrum(7, 3.0);
     const SpectrumMetrics m = measure(spectrum, uniform_null(7));
