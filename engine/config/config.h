@@ -92,8 +92,8 @@ struct DiagnosticsConfig {
     VarianceEstimate mp_variance = VarianceEstimate::kEntries;  ///< for the mp null
     bool spectra = true;             ///< also write the eigenvalues of every measurement
     double tw_quantile = 0.99;       ///< Tracy-Widom quantile at which a null's edge is drawn beyond its bulk
-    double spike_ratio = 1.2;        ///< event: lambda_max over the edge exceeds this, and grows
-    double collapse_fraction = 0.5;  ///< event: stable rank below this share of its first value
+    double spike_ratio = 1.2;        ///< lowest threshold of the event spike (spectral_events.h)
+    double collapse_fraction = 0.5;  ///< highest threshold of the event collapse
     int64_t permutations = 4;        ///< shuffles averaged by the permuted null
     bool operator==(const DiagnosticsConfig&) const = default;
 };
@@ -102,6 +102,7 @@ struct RunConfig {
     std::string name;  ///< empty: <preset>-<variant>
     std::string dir;   ///< empty: runs/<name>
     int64_t log_every = 10;
+    bool log_events = false;  ///< print every spike and collapse, not only one line per measurement
     bool tensorboard = true;  ///< also write events.out.tfevents.*
     bool operator==(const RunConfig&) const = default;
 };

@@ -192,13 +192,14 @@ std::vector<Field> make_config_fields(std::vector<std::string> variants) {
         diagnostics<&G::mp_variance>("mp_variance", "how the mp null estimates the variance of a matrix's entries"),
         diagnostics<&G::spectra>("spectra", "write every eigenvalue (spectra/step_*.npz)"),
         diagnostics<&G::tw_quantile>("tw_quantile", "Tracy-Widom quantile at which a null's edge is drawn beyond its bulk", kTracyWidom),
-        diagnostics<&G::spike_ratio>("spike_ratio", "event: largest eigenvalue over the edge, while it grows", kPositive),
-        diagnostics<&G::collapse_fraction>("collapse_fraction", "event: stable rank over its first value", kFraction),
+        diagnostics<&G::spike_ratio>("spike_ratio", "spike: lowest threshold of the largest eigenvalue over the edge (then 2, 10)", kPositive),
+        diagnostics<&G::collapse_fraction>("collapse_fraction", "collapse: highest threshold of the stable rank over its value at step 0 (then 0.25, 0.1)", kFraction),
         diagnostics<&G::permutations>("permutations", "shuffles averaged by the permuted null", from_to(1, 1024)),
 
         run<&R::name>("name", "name of the run (empty: <preset>-<variant>)"),
         run<&R::dir>("dir", "run folder (empty: runs/<name>)"),
         run<&R::log_every>("log_every", "steps between log lines", kCount),
+        run<&R::log_events>("log_events", "print every spike and collapse, not only one line per measurement"),
         run<&R::tensorboard>("tensorboard", "also write TensorBoard events"),
 
         hw<&H::peak_tflops>("peak_tflops", "TFLOP/s of a device, the denominator of MFU (0: measured with a large GEMM at the start on a GPU; unknown on the CPU)", kNonNegative),

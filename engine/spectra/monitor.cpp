@@ -93,7 +93,7 @@ Monitor::Monitor(Context& ctx, Comm& comm, const Config& config, const Parameter
         solver_ = parts_.make_solver(ctx, products);
         solver_->prepare(ctx, products);
     }
-    if (comm.is_root()) report_.messages = missing_nulls(config.diagnostics.nulls, matrices_);
+    if (comm.is_root()) report_.changes = missing_nulls(config.diagnostics.nulls, matrices_);
     worker_ = std::thread([this] { work(); });
 }
 
@@ -114,10 +114,9 @@ bool Monitor::due(const Config& config, int64_t step) {
 }
 
 void Monitor::open(int64_t step) {
-    files_.open(step, [this](const nlohmann::ordered_json& record) {
-        events_.feed(record);
-        const auto of = record.find("step");
-        if (of != record.end() && of->is_number_integer()) last_step_ = of->get<int64_t>();
+    files_.open(step, [this](LoggedRecord logged) {
+        events_.feed(logged.step, logged.record);
+        last_step_ = logged.step;
     });
 }
 
@@ -203,17 +202,20 @@ void Monitor::finish(const Measurement& measured) {
     const int64_t step = measured.step;
     report_failures(measured);
     if (config_.diagnostics.spectra) files_.write_spectra(step, matrices_, measured.spectra.spectra);
-    const std::vector<SpectrumRecord> judged = parts_.judge(matrices_, measured.spectra);
-    std::vector<nlohmann::ordered_json> records, events;
-    for (const SpectrumRecord& record : judged) {
-        records.push_back(to_json(record, step));
-        for (nlohmann::ordered_json& event : events_.feed(records.back())) events.push_back(std::move(event));
-    }
-    files_.append_summary(records);
+    std::vector<SpectrumRecord> records = parts_.judge(matrices_, measured.spectra);
+    std::vector<Onset> onsets;
+    for (SpectrumRecord& record : records)
+        for (Onset& onset : events_.feed(step, record)) onsets.push_back(std::move(onset));
+    files_.append_summary(step, records);
+    const std::vector<Scalar> scalars = spectral_scalars(step, records);
+    const std::string summary = events_.describe_measurement(step, records, onsets);
     const std::lock_guard<std::mutex> lock(mutex_);
-    report_.events.insert(report_.events.end(), events.begin(), events.end());
-    const std::vector<Scalar> scalars = spectral_scalars(step, judged);
     report_.scalars.insert(report_.scalars.end(), scalars.begin(), scalars.end());
+    if (!summary.empty()) report_.changes.push_back(summary);
+    for (const Onset& onset : onsets) {
+        report_.events.push_back(to_json(onset));
+        if (config_.run.log_events) report_.changes.push_back(describe(onset));
+    }
 }
 
 void Monitor::attempt(const std::function<void()>& part) {

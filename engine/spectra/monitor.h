@@ -73,8 +73,9 @@ class Monitor {
     bool idle();
 
     struct Report {
-        std::vector<nlohmann::ordered_json> events;  ///< for metrics.jsonl
+        std::vector<nlohmann::ordered_json> events;  ///< onsets, for metrics.jsonl
         std::vector<Scalar> scalars;                 ///< for TensorBoard
+        std::vector<std::string> changes;            ///< for the console: nulls without a law, then onsets
         std::vector<std::string> messages;           ///< failures
     };
     /// The results since the last call; on ranks other than 0, empty. Throws (kIo) when the files could not be

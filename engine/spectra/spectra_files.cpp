@@ -1,6 +1,5 @@
 #include "engine/spectra/spectra_files.h"
 
-#include <charconv>
 #include <fstream>
 #include <limits>
 #include <map>
@@ -8,19 +7,15 @@
 #include "diag/npz.h"
 #include "engine/io/json_text.h"
 #include "engine/io/logger.h"
+#include "engine/io/step_name.h"
 
 namespace pastur {
 namespace fs = std::filesystem;
 namespace {
 
-/// The step of step_00000100.npz; -1 of another name.
+/// The step of step_00000100.npz; -1 for another name.
 int64_t step_of(const fs::path& file) {
-    const std::string name = file.filename().string();
-    if (!name.starts_with("step_") || !name.ends_with(".npz")) return -1;
-    int64_t step = -1;
-    const char* end = name.data() + name.size() - 4;
-    const auto [parsed, error] = std::from_chars(name.data() + 5, end, step);
-    return error == std::errc() && parsed == end ? step : -1;
+    return file.extension() == ".npz" ? step_of_name(file.stem().string()) : -1;
 }
 
 void move_archives_aside(const fs::path& folder, int64_t step) {
@@ -39,7 +34,7 @@ void move_archives_aside(const fs::path& folder, int64_t step) {
 
 }  // namespace
 
-void SpectraFiles::open(int64_t step, const std::function<void(const nlohmann::ordered_json&)>& replay) {
+void SpectraFiles::open(int64_t step, const std::function<void(LoggedRecord)>& replay) {
     make_folders(folder_);
     move_archives_aside(folder_, step);
     const fs::path summary = folder_ / "summary.jsonl";
@@ -47,11 +42,8 @@ void SpectraFiles::open(int64_t step, const std::function<void(const nlohmann::o
     summary_ = std::make_unique<AppendFile>(summary);
     std::ifstream lines(summary, std::ios::binary);
     if (!lines) fail_io("cannot open", summary.string());
-    for (std::string line; std::getline(lines, line);) {
-        const auto record = parse_json<nlohmann::ordered_json>(line);
-        // A line that somebody else put there is left alone.
-        if (record.is_object() && record.contains("matrix") && record.contains("null")) replay(record);
-    }
+    for (std::string line; std::getline(lines, line);)
+        if (auto record = read_record(parse_json<nlohmann::ordered_json>(line))) replay(*std::move(record));
     if (lines.bad()) fail_io("cannot read", summary.string());
 }
 
@@ -87,12 +79,12 @@ std::string spectra_npz(const std::vector<SpectralMatrix>& matrices,
 
 void SpectraFiles::write_spectra(int64_t step, const std::vector<SpectralMatrix>& matrices,
                                  const std::vector<std::vector<Spectrum>>& spectra) const {
-    write_file_atomically(folder_ / fmt::format("step_{:08}.npz", step), spectra_npz(matrices, spectra));
+    write_file_atomically(folder_ / (step_name(step) + ".npz"), spectra_npz(matrices, spectra));
 }
 
-void SpectraFiles::append_summary(const std::vector<nlohmann::ordered_json>& records) {
+void SpectraFiles::append_summary(int64_t step, const std::vector<SpectrumRecord>& records) {
     std::string lines;
-    for (const nlohmann::ordered_json& record : records) lines += metrics_line(record) + "\n";
+    for (const SpectrumRecord& record : records) lines += metrics_line(to_json(record, step)) + "\n";
     summary_->write(lines);
 }
 

@@ -3,35 +3,34 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
-#include <nlohmann/json_fwd.hpp>
 #include <vector>
 
 #include "data/output.h"
-#include "engine/spectra/qk_factors.h"
+#include "engine/spectra/spectrum_records.h"
 
 namespace pastur {
 
-/// The bytes of an npz with `layers.<l>.<matrix>` (n) and `layers.<l>.<matrix>.heads` (H x n), `<matrix>`
-/// alone where it belongs to no layer; a matrix without a spectrum is NaN.
+/// The bytes of an npz with arrays `layers.<l>.<matrix>` (n) and `layers.<l>.<matrix>.heads` (H x n), named
+/// `<matrix>` alone if it belongs to no layer. A failed spectrum is NaN.
 std::string spectra_npz(const std::vector<SpectralMatrix>& matrices,
                         const std::vector<std::vector<Spectrum>>& spectra);
 
 class SpectraFiles {
   public:
-    /// Touches no file.
+    /// Touches no file until open().
     explicit SpectraFiles(std::filesystem::path folder) : folder_(std::move(folder)) {}
 
-    /// Makes the folder. What belongs to steps after `step` (-1: everything) is moved aside: lines to
-    /// summary.abandoned.jsonl, archives to abandoned/. `replay` sees every line that stays, in order. Throws
-    /// (kIo).
-    void open(int64_t step, const std::function<void(const nlohmann::ordered_json&)>& replay);
+    /// Makes the folder. Moves aside what belongs to steps after `step` (-1: everything): lines to
+    /// summary.abandoned.jsonl, archives to abandoned/. Calls `replay` with every record that remains, in order.
+    /// Throws (kIo).
+    void open(int64_t step, const std::function<void(LoggedRecord)>& replay);
 
-    /// step_XXXXXXXX.npz, complete or absent. Throws (kIo).
+    /// Writes step_XXXXXXXX.npz atomically. Throws (kIo).
     void write_spectra(int64_t step, const std::vector<SpectralMatrix>& matrices,
                        const std::vector<std::vector<Spectrum>>& spectra) const;
-    /// Appends to summary.jsonl by one write. Throws (kIo).
-    void append_summary(const std::vector<nlohmann::ordered_json>& records);
-    /// What was appended is durable. Throws (kIo).
+    /// Appends the records of one step to summary.jsonl with one write. Throws (kIo).
+    void append_summary(int64_t step, const std::vector<SpectrumRecord>& records);
+    /// Makes everything appended durable. Throws (kIo).
     void sync() { summary_->sync(); }
 
   private:

@@ -1,8 +1,11 @@
 #include "engine/spectra/spectrum_records.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
+
+#include "engine/io/json_text.h"
 
 namespace pastur {
 namespace {
@@ -42,6 +45,13 @@ std::vector<std::vector<double>> draws_of(const MeasuredSpectra& measured, size_
     return draws;
 }
 
+std::vector<int64_t> integers_of(const nlohmann::ordered_json& list) {
+    std::vector<int64_t> integers;
+    for (const auto& value : list)
+        if (value.is_number_integer()) integers.push_back(value.get<int64_t>());
+    return integers;
+}
+
 }  // namespace
 
 nlohmann::ordered_json to_json(const SpectrumRecord& record, std::optional<int64_t> step) {
@@ -66,7 +76,54 @@ nlohmann::ordered_json to_json(const SpectrumRecord& record, std::optional<int64
     for (const std::string& flag : record.flags) json["flag_meanings"].push_back(flag_meaning(flag));
     for (const MetricField& field : kMetricFields)
         json[std::string(field.name)] = record.metrics.*field.value;
+    if (record.kept_step0) json["kept_step0"] = *record.kept_step0;
+    if (record.kept_null) json["kept_null"] = *record.kept_null;
     return json;
+}
+
+std::optional<LoggedRecord> read_record(const nlohmann::ordered_json& line) {
+    const auto has = [&](const char* key, auto is) {
+        const auto found = line.find(key);
+        return found != line.end() && is(*found);
+    };
+    const auto text = [](const auto& value) { return value.is_string(); };
+    const auto integer = [](const auto& value) { return value.is_number_integer(); };
+    const auto list = [](const auto& value) { return value.is_array(); };
+    if (!line.is_object() || !has("step", integer) || !has("layer", integer) || !has("head", integer) ||
+        !has("matrix", text) || !has("null", text))
+        return {};
+    LoggedRecord logged{line["step"].get<int64_t>(), {}};
+    SpectrumRecord& record = logged.record;
+    record.layer = line["layer"].get<int64_t>();
+    record.head = line["head"].get<int64_t>();
+    record.matrix = line["matrix"].get<std::string>();
+    record.null = line["null"].get<std::string>();
+    record.n = integer_or_minus_one(line, "n");
+    if (has("dims", list))
+        record.dims = integers_of(line["dims"]);
+    else
+        record.dims = {integer_or_minus_one(line, "rows"), integer_or_minus_one(line, "cols")};
+    record.variance_product = number_or_nan(line, "variance_product");
+    if (has("terms", list))
+        for (const auto& term : line["terms"])
+            if (term.is_object() && term.contains("matrix") && term["matrix"].is_string() &&
+                term.contains("dims"))
+                record.terms.emplace_back(
+                    term["matrix"].get<std::string>(),
+                    GaussianChain{integers_of(term["dims"]), number_or_nan(term, "variance_product")});
+    if (has("flags", list))
+        for (const auto& flag : line["flags"])
+            if (flag.is_string()) record.flags.push_back(flag.get<std::string>());
+    record.metrics.flags = record.flags;
+    for (const MetricField& field : kMetricFields)
+        record.metrics.*field.value = number_or_nan(line, field.name);
+    const auto kept = [&](const char* key) {
+        const double value = number_or_nan(line, key);
+        return std::isfinite(value) ? std::optional(value) : std::nullopt;
+    };
+    record.kept_step0 = kept("kept_step0");
+    record.kept_null = kept("kept_null");
+    return logged;
 }
 
 MeasuredSpectra solve_spectra(SpectrumSolver& solver, const std::vector<SpectralMatrix>& matrices,
@@ -133,7 +190,11 @@ std::vector<SpectrumRecord> SpectrumJudge::judge(const std::vector<SpectralMatri
                 record.variance_product = product_of(spectrum.variances);
                 if (null == NullKind::kProduct) record.terms = terms;
                 record.n = matrix.product.count();
-                record.metrics = measure(eigenvalues, null_of(record, spectrum, draws_of(measured, m, i)));
+                const Null judged_by = null_of(record, spectrum, draws_of(measured, m, i));
+                record.metrics = measure(eigenvalues, judged_by);
+                if (const double kept = record.metrics.stable_rank / judged_by.stable_rank;
+                    std::isfinite(kept))
+                    record.kept_null = kept;
                 record.flags = record.metrics.flags;
                 if (spectrum.status == Spectrum::Status::kSolverFailed) record.flags = {"solver_failed"};
                 records.push_back(std::move(record));

@@ -181,10 +181,8 @@ bool RunLog::step(const TrainState& state, const TrainStep::Result& result, doub
 
 void RunLog::spectra(const Monitor::Report& report) {
     for (const std::string& message : report.messages) progress_.message(message);
-    for (const ordered_json& event : report.events) {
-        progress_.message(describe_event(event));
-        write(event);
-    }
+    for (const std::string& change : report.changes) progress_.message(change);
+    for (const ordered_json& event : report.events) write(event);
     draw(report.scalars);
 }
 
