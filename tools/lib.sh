@@ -5,7 +5,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+# A heading: bold on a terminal, unless NO_COLOR is set.
+say() {
+    local bold='' plain=''
+    if [[ -t 1 && -z ${NO_COLOR:-} ]]; then bold=$'\033[1m' plain=$'\033[0m'; fi
+    printf '\n%s%s%s\n' "$bold" "$*" "$plain"
+}
 
 die() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2

@@ -1,6 +1,7 @@
 #include "engine/io/console.h"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -8,19 +9,30 @@
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
+#include <cstdlib>
 #include <mutex>
 #include <thread>
 
 namespace pastur {
 namespace {
 
-/// What one write(2) is given: of a pipe that has room at all, it takes no longer than a page does.
+/// Bytes of one write(2): a page, which a pipe with any room takes at once.
 constexpr size_t kPiece = 4096;
 constexpr std::chrono::seconds kPatience(1);
 
 bool is_file(int descriptor) {
     struct stat status {};
     return ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
+}
+
+bool shows_status(int descriptor) {
+    const char* const terminal = std::getenv("TERM");
+    return ::isatty(descriptor) == 1 && terminal && std::string_view(terminal) != "dumb";
+}
+
+size_t terminal_width(int descriptor) {
+    winsize size{};
+    return ::ioctl(descriptor, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
 /// Returns the errno of a failure, else 0.
@@ -36,16 +48,18 @@ int write_all(int descriptor, std::string_view text) {
 
 }  // namespace
 
-/// Shared with the thread, which stays in write(2) when nobody ever reads again.
+/// Shared with the thread, which stays in write(2) for ever if nothing is read any more.
 struct Console::Queue {
     std::mutex mutex;
     std::condition_variable changed;
     std::string waiting;  ///< from `taken` on
     size_t taken = 0;
     int64_t left_out = 0;  ///< texts
+    std::string status;    ///< the line shown below what was written; empty: none
     bool writing = false, closing = false, has_thread = false;
     int error = 0;
 
+    std::string eraser() const { return status.empty() ? "" : "\r\033[K"; }
     bool idle() const { return taken == waiting.size() && !writing; }
     void work(int descriptor);
 };
@@ -72,7 +86,10 @@ void Console::Queue::work(int descriptor) {
 }
 
 Console::Console(int descriptor)
-    : descriptor_(descriptor), waits_(!is_file(descriptor)), queue_(std::make_shared<Queue>()) {}
+    : descriptor_(descriptor),
+      waits_(!is_file(descriptor)),
+      has_status_(shows_status(descriptor)),
+      queue_(std::make_shared<Queue>()) {}
 
 Console::~Console() {
     flush();
@@ -82,8 +99,36 @@ Console::~Console() {
 }
 
 void Console::write(std::string_view text) {
-    Queue& queue = *queue_;
-    const std::lock_guard<std::mutex> lock(queue.mutex);
+    const std::lock_guard<std::mutex> lock(queue_->mutex);
+    if (queue_->status.empty()) return put(*queue_, text);
+    put(*queue_, queue_->eraser() + std::string(text) + queue_->status);
+}
+
+void Console::set_status(const std::string& line) {
+    if (!has_status_) return;
+    const std::lock_guard<std::mutex> lock(queue_->mutex);
+    const std::string erased = queue_->eraser();
+    // The last column stays free: some terminals wrap as soon as it is filled.
+    queue_->status = line.substr(0, terminal_width(descriptor_) - 1);
+    put(*queue_, erased + queue_->status);
+}
+
+void Console::keep_status() {
+    const std::lock_guard<std::mutex> lock(queue_->mutex);
+    if (!queue_->status.empty()) put(*queue_, "\n");
+    queue_->status.clear();
+}
+
+void Console::report_error(const std::string& text) {
+    out().keep_status();
+    out().flush();
+    err().write(fmt::format("pastur: {}\n", text));
+    err().flush();
+}
+
+/// Called with the queue's mutex held.
+void Console::put(Queue& queue, std::string_view text) {
+    if (text.empty()) return;
     if (!waits_) {
         const int failure = write_all(descriptor_, text);
         if (queue.error == 0) queue.error = failure;
@@ -99,7 +144,8 @@ void Console::write(std::string_view text) {
         return;
     }
     if (queue.left_out > 0)
-        queue.waiting += fmt::format("({} lines are missing here: nobody read them)\n", queue.left_out);
+        queue.waiting +=
+            fmt::format("({} lines were dropped here: the output was not being read)\n", queue.left_out);
     queue.left_out = 0;
     queue.waiting += text;
     queue.changed.notify_all();

@@ -1,41 +1,57 @@
 #pragma once
-// Lines for people that never hold training up.
+// Console output that never blocks training.
 #include <memory>
 #include <string>
 #include <string_view>
 
 namespace pastur {
 
-/// Output to a terminal, a pipe or a file. A file takes every byte at once. Where somebody has to read, a
-/// thread writes what waits in a queue; once nobody has read for so long that the queue is full, whole texts
-/// are left out, and their number is said when there is room again. (mpirun reads no more of its ranks once
-/// it was told to end: a rank that waited for it would never come to its checkpoint.)
+/// Output to a terminal, a pipe or a file. A file takes every byte at once. Otherwise a thread writes from a
+/// queue; when the queue is full because nothing is read, whole texts are dropped, and their number is printed
+/// once there is room again. (mpirun stops reading its ranks' output when it is told to end; a rank that waited
+/// for it would not reach its checkpoint.)
 class Console {
   public:
     explicit Console(int descriptor);
-    /// As flush().
+    /// Waits as flush() does.
     ~Console();
     Console(const Console&) = delete;
     Console& operator=(const Console&) = delete;
 
-    int descriptor() const { return descriptor_; }
+    /// Whole lines, or anything if no status is set.
     void write(std::string_view text);
-    /// Waits while somebody reads, at most a second for each piece. False: not everything was written.
+
+    /// Whether a status can be shown: on a terminal that understands escape sequences (TERM is not "dumb").
+    bool has_status() const { return has_status_; }
+    /// Overrides the choice: pseudo-terminals that write to a file look like terminals.
+    void set_has_status(bool has_status) { has_status_ = has_status; }
+    /// Shows a line below everything written, in place of the one before, cut to the terminal's width; "":
+    /// removes it. Does nothing without has_status().
+    void set_status(const std::string& line);
+    /// Lets the status stand: what follows begins on a new line.
+    void keep_status();
+
+    /// "pastur: <text>" as a line on standard error, after everything on standard output. Waits for both.
+    static void report_error(const std::string& text);
+
+    /// Waits while output is being read, at most a second per piece. False: not everything was written.
     bool flush();
     /// The errno of the first write that failed; 0: none has.
     int error() const;
 
-    /// Of this process: standard output and standard error; never destroyed.
+    /// Standard output and standard error of this process; never destroyed.
     static Console& out();
     static Console& err();
 
-    /// What may wait in the queue.
+    /// Capacity of the queue.
     static constexpr size_t kQueueBytes = size_t{1} << 20;
 
   private:
     struct Queue;
+    void put(Queue& queue, std::string_view text);
     int descriptor_;
-    bool waits_;  ///< for somebody to read: not a file
+    bool waits_;  ///< writes may block: not a file
+    bool has_status_;
     std::shared_ptr<Queue> queue_;
 };
 

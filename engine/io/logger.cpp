@@ -1,8 +1,6 @@
 #include "engine/io/logger.h"
 
 #include <fmt/format.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -36,16 +34,9 @@ bool ends_in_cut_line(const fs::path& file) {
     return last != '\n';
 }
 
-/// A line's "step"; -1 where it has none or is no JSON object: such a line belongs to no step and stays.
+/// A line's "step". A line that has none, or is not a JSON object, belongs to no step and stays: -1.
 int64_t step_of(const nlohmann::json& event) {
-    if (!event.is_object()) return -1;
-    const auto step = event.find("step");
-    return step != event.end() && step->is_number_integer() ? step->get<int64_t>() : -1;
-}
-
-size_t terminal_width(int descriptor) {
-    winsize size{};
-    return ::ioctl(descriptor, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+    return event.is_object() ? integer_or_minus_one(event, "step") : -1;
 }
 
 }  // namespace
@@ -81,7 +72,7 @@ int64_t truncate_after(const fs::path& file, int64_t step) {
     AppendFile abandoned(abandoned_path);
     int64_t moved = 0;
     for (std::string line; std::getline(in, line);) {
-        if (in.eof()) break;  // no newline behind it: cut
+        if (in.eof()) break;  // a line without a newline was cut
         line += '\n';
         const bool later = step_of(parse_json(line)) > step;
         if (later) {
@@ -116,35 +107,27 @@ std::string format_progress(const Progress::Status& status, int64_t steps) {
     return text + "  ETA " + format_duration(left);
 }
 
-Progress::Progress(Console* out, int64_t steps)
-    : out_(out), steps_(steps), terminal_(out != nullptr && ::isatty(out->descriptor()) == 1) {}
+Progress::Progress(Console* out, int64_t steps) : out_(out), steps_(steps) {}
 
 Progress::~Progress() {
-    if (!shown_.empty()) out_->write("\n");
+    if (out_) out_->keep_status();
 }
 
 void Progress::step(const Status& status, bool logged) {
-    if (out_ == nullptr || !(terminal_ || logged)) return;
-    const std::string text = format_progress(status, steps_);
-    if (!terminal_) {
-        out_->write(text + "\n");
+    if (!out_) return;
+    if (logged) {
+        out_->set_status("");
+        out_->write(format_progress(status, steps_) + "\n");
         return;
     }
     const auto now = std::chrono::steady_clock::now();
-    if (!logged && now - last_drawn_ < std::chrono::milliseconds(100)) return;
+    if (!out_->has_status() || now - last_drawn_ < std::chrono::milliseconds(100)) return;
     last_drawn_ = now;
-    const std::string erased = eraser();
-    shown_ = text.substr(0, terminal_width(out_->descriptor()) - 1);
-    out_->write(erased + shown_);
+    out_->set_status(format_progress(status, steps_));
 }
 
 void Progress::message(const std::string& text) {
-    if (out_ == nullptr) return;
-    out_->write(eraser() + text + "\n" + shown_);
-}
-
-std::string Progress::eraser() const {
-    return shown_.empty() ? "" : "\r\033[K";
+    if (out_) out_->write(text + "\n");
 }
 
 }  // namespace pastur

@@ -1,5 +1,5 @@
 #pragma once
-// What a run says: metrics.jsonl for programs, a progress line for people.
+// The reports of a run: metrics.jsonl for programs, progress lines for the console.
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
@@ -12,17 +12,17 @@
 
 namespace pastur {
 
-/// metrics.jsonl: one JSON object a line, appended whole by one write(2), so that a killed run loses no line
-/// that it wrote and leaves at most the last one cut.
+/// metrics.jsonl: one JSON object per line, each appended by one write(2). A run that is killed loses no line
+/// that it wrote, and at most its last one is cut.
 class MetricsLog {
   public:
-    /// Opens for appending; ends a line that an earlier run left cut.
+    /// Opens for appending. Ends a line that an earlier run left cut.
     explicit MetricsLog(const std::filesystem::path& file);
 
     /// {"v":1, <fields of event in their order>}. Floats read back equal; non-finite ones are null, and
     /// "nonfinite" lists their names. Throws (kIo).
     void write(const nlohmann::ordered_json& event);
-    /// What was written is durable. Throws (kIo).
+    /// Makes everything written durable. Throws (kIo).
     void sync() { file_.sync(); }
 
   private:
@@ -32,12 +32,13 @@ class MetricsLog {
 /// The text of a line of metrics.jsonl, without the newline.
 std::string metrics_line(const nlohmann::ordered_json& event);
 
-/// Before a run goes on from `step`: appends the lines of later steps to metrics.abandoned.jsonl beside
-/// `file` and takes them out of it, with a last line that was cut. Returns the number of lines moved; no file
-/// is fine. A crash in between may leave moved lines in both files, never in neither.
+/// Before a run resumes from `step`: moves the lines of later steps to metrics.abandoned.jsonl next to `file`, and
+/// removes a last line that was cut. Returns the number of lines moved; `file` may be missing. A crash may leave
+/// moved lines in both files, never in neither.
 int64_t truncate_after(const std::filesystem::path& file, int64_t step);
 
-/// A progress line, rewritten in place on a terminal; plain lines elsewhere.
+/// Console lines of a run: one for each logged step, and below them, where the console can show a status, the
+/// latest step.
 class Progress {
   public:
     struct Status {
@@ -48,25 +49,21 @@ class Progress {
         std::optional<double> mfu = {};  ///< a fraction; absent: unknown
         double step_seconds = 0;         ///< recent mean, for the time left
     };
-    /// `out` null: silent, as every rank but 0 is.
+    /// `out` null: silent, as on every rank but 0.
     Progress(Console* out, int64_t steps);
-    /// Leaves the last progress line standing.
+    /// Lets the last status stand.
     ~Progress();
     Progress(const Progress&) = delete;
     Progress& operator=(const Progress&) = delete;
 
-    /// Every step. A terminal shows it, at most ten times a second; elsewhere only a `logged` step is a line.
+    /// Call it every step. A `logged` step is a line; another one is the status, at most ten times a second.
     void step(const Status& status, bool logged);
-    /// A line of its own, above the progress line.
+    /// A line of its own.
     void message(const std::string& text);
 
   private:
-    std::string eraser() const;  ///< takes the progress line off the terminal
-
     Console* out_;
     int64_t steps_;
-    bool terminal_;
-    std::string shown_;  ///< the progress line on the terminal; empty: none
     std::chrono::steady_clock::time_point last_drawn_{};
 };
 

@@ -69,10 +69,21 @@ std::string first_host(const std::string& nodelist) {
     return nodelist.substr(0, bracket) + nodelist.substr(bracket + 1, end - bracket - 1);
 }
 
+bool launched_by_mpi() {
+    for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"})
+        if (std::getenv(name)) return true;
+    return false;
+}
+
+int rank_of_merged_output() {
+    for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"})
+        if (const std::string rank = variable(name); !rank.empty()) return std::atoi(rank.c_str());
+    return 0;
+}
+
 Launch detect_launch() {
 #if defined(PASTUR_HAVE_MPI)
-    for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"})
-        if (std::getenv(name)) return {.kind = Launch::Kind::kMpi};
+    if (launched_by_mpi()) return {.kind = Launch::Kind::kMpi};
 #endif
     if (std::getenv("RANK") || std::getenv("WORLD_SIZE")) return from_variables();
     if (std::getenv("SLURM_PROCID") && !variable("SLURM_STEP_NUM_TASKS").empty() &&

@@ -25,6 +25,13 @@ struct Launch {
 /// missing or not a number.
 Launch detect_launch();
 
+/// Whether mpirun, or srun with MPI's plug-in, started this process.
+bool launched_by_mpi();
+
+/// This process's rank if mpirun or srun, which merge the output of all ranks, started it; else 0. Needs no
+/// connection to the other ranks, and never throws.
+int rank_of_merged_output();
+
 /// The first host of Slurm's list: "gpu[03-05,9],login" -> "gpu03".
 std::string first_host(const std::string& nodelist);
 

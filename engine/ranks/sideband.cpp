@@ -93,21 +93,22 @@ std::string receive_text(int socket, int from) {
 }
 
 /// A connected socket, or none.
-Socket connect_to(const std::string& address, int port, Clock::time_point deadline) {
+FileDescriptor connect_to(const std::string& address, int port, Clock::time_point deadline) {
     addrinfo hints{}, *found = nullptr;
     hints.ai_family = AF_INET;
     hints.ai_socktype = SOCK_STREAM;
-    if (getaddrinfo(address.c_str(), std::to_string(port).c_str(), &hints, &found) != 0) return Socket();
-    Socket made(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    if (getaddrinfo(address.c_str(), std::to_string(port).c_str(), &hints, &found) != 0)
+        return FileDescriptor();
+    FileDescriptor made(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     int error = connect(made.get(), found->ai_addr, found->ai_addrlen) == 0 ? 0 : errno;
     freeaddrinfo(found);
     if (error == EINPROGRESS) {
         pollfd ready{made.get(), POLLOUT, 0};
         socklen_t length = sizeof error;
-        if (poll(&ready, 1, std::min(milliseconds_to(deadline), 2000)) != 1) return Socket();
+        if (poll(&ready, 1, std::min(milliseconds_to(deadline), 2000)) != 1) return FileDescriptor();
         getsockopt(made.get(), SOL_SOCKET, SO_ERROR, &error, &length);
     }
-    if (error != 0) return Socket();
+    if (error != 0) return FileDescriptor();
     disable_delay(made.get());
     return made;
 }
@@ -122,7 +123,7 @@ void make_blocking(int socket) {
 /// A connection to rank 0 that has not said hello yet: a rank of this job or a stranger, such as a port
 /// scanner. A silent one delays no other and is dropped at its deadline.
 struct Guest {
-    Socket socket;
+    FileDescriptor socket;
     Clock::time_point deadline;
     Hello hello = {};
     size_t received = 0;  ///< bytes of hello
@@ -151,15 +152,6 @@ bool read_hello(Guest& guest) {
 
 }  // namespace
 
-Socket::~Socket() {
-    if (descriptor_ >= 0) close(descriptor_);
-}
-Socket::Socket(Socket&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
-Socket& Socket::operator=(Socket&& other) noexcept {
-    std::swap(descriptor_, other.descriptor_);
-    return *this;
-}
-
 Sideband::Listener::Listener(int port)
     : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
     const int one = 1;
@@ -184,15 +176,15 @@ Sideband Sideband::host(const Listener& listener, int size, uint64_t token, doub
     for (int there = 1; there < size;) {
         if (Clock::now() >= deadline) band.fail_missing(listener.port(), timeout_s);
         wait_for_guests(listener.socket(), guests, deadline);
-        Socket joined(accept4(listener.socket(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-        if (joined.get() >= 0) guests.push_back({std::move(joined), std::min(deadline, deadline_in(2))});
+        FileDescriptor joined(accept4(listener.socket(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+        if (joined) guests.push_back({std::move(joined), std::min(deadline, deadline_in(2))});
         std::erase_if(guests, [&](Guest& guest) {
             if (!read_hello(guest) || Clock::now() >= guest.deadline) return true;
             if (guest.received < sizeof(Hello)) return false;
             const Hello& hello = guest.hello;
             const bool rank_of_job = hello.magic == Hello{}.magic && hello.token == token &&
                                      hello.size == size && hello.rank >= 1 && hello.rank < size;
-            if (!rank_of_job || band.sockets_[static_cast<size_t>(hello.rank)].get() >= 0) return true;
+            if (!rank_of_job || band.sockets_[static_cast<size_t>(hello.rank)]) return true;
             disable_delay(guest.socket.get());
             make_blocking(guest.socket.get());
             send_all(guest.socket.get(), &hello, sizeof hello);  // the welcome
@@ -207,7 +199,7 @@ Sideband Sideband::host(const Listener& listener, int size, uint64_t token, doub
 void Sideband::fail_missing(int port, double timeout_s) const {
     std::vector<int> missing;
     for (int rank = 1; rank < size_; ++rank)
-        if (sockets_[static_cast<size_t>(rank)].get() < 0) missing.push_back(rank);
+        if (!sockets_[static_cast<size_t>(rank)]) missing.push_back(rank);
     fail(ExitCode::kRankLost, "{} of {} ranks did not connect to port {} of rank 0 within {} s: {}",
          missing.size(), size_, port, timeout_s, fmt::join(missing, ", "));
 }
@@ -218,9 +210,9 @@ Sideband Sideband::join(int rank, int size, const std::vector<std::string>& addr
     const Hello hello{.token = token, .rank = rank, .size = size};
     for (const Clock::time_point deadline = deadline_in(timeout_s); Clock::now() < deadline;) {
         for (const std::string& address : addresses) {
-            Socket made = connect_to(address, port, deadline);
+            FileDescriptor made = connect_to(address, port, deadline);
             Hello welcome;
-            if (made.get() < 0 || send(made.get(), &hello, sizeof hello, MSG_NOSIGNAL) != sizeof hello ||
+            if (!made || send(made.get(), &hello, sizeof hello, MSG_NOSIGNAL) != sizeof hello ||
                 !receive_all(made.get(), &welcome, sizeof welcome, std::min(deadline, deadline_in(5))) ||
                 std::memcmp(&welcome, &hello, sizeof hello) != 0)
                 continue;

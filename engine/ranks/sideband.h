@@ -6,20 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "data/file_descriptor.h"
+
 namespace pastur {
-
-/// A file descriptor, closed with the object.
-class Socket {
-  public:
-    explicit Socket(int descriptor = -1) : descriptor_(descriptor) {}
-    ~Socket();
-    Socket(Socket&& other) noexcept;
-    Socket& operator=(Socket&& other) noexcept;
-    int get() const { return descriptor_; }
-
-  private:
-    int descriptor_;
-};
 
 class Sideband {
   public:
@@ -32,7 +21,7 @@ class Sideband {
         int socket() const { return socket_.get(); }
 
       private:
-        Socket socket_;
+        FileDescriptor socket_;
         int port_ = 0;
     };
 
@@ -48,13 +37,13 @@ class Sideband {
     /// The `mine` of every rank, by rank. Every rank calls it.
     std::vector<std::string> all_gather(const std::string& mine);
     /// On rank 0: [r] is the connection to rank r, [0] is none. On other ranks: [0] is the one to rank 0.
-    const std::vector<Socket>& sockets() const { return sockets_; }
+    const std::vector<FileDescriptor>& sockets() const { return sockets_; }
 
   private:
     Sideband(int rank, int size) : rank_(rank), size_(size) {}
     [[noreturn]] void fail_missing(int port, double timeout_s) const;
     int rank_, size_;
-    std::vector<Socket> sockets_;
+    std::vector<FileDescriptor> sockets_;
 };
 
 /// This host's IPv4 addresses, by which other ranks may reach it; the loopback last.

@@ -56,8 +56,8 @@ Watchdog::Beat Watchdog::own_beat() const {
 
 /// Never waits: a rank whose connection is full or closed is found by judge() or hear().
 void Watchdog::tell(const Beat& beat) const {
-    for (const Socket& socket : band_.sockets())
-        if (socket.get() >= 0) send(socket.get(), &beat, sizeof beat, MSG_NOSIGNAL | MSG_DONTWAIT);
+    for (const FileDescriptor& socket : band_.sockets())
+        if (socket) send(socket.get(), &beat, sizeof beat, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 void Watchdog::watch() {
@@ -103,7 +103,7 @@ void Watchdog::judge() {
     Beat latest = own_beat();  // of the rank that has waited too long in the latest collective
     for (size_t i = 0; i < peers_.size(); ++i) {
         const Peer& peer = peers_[i];
-        if (peer.left || band_.sockets()[i].get() < 0) continue;
+        if (peer.left || !band_.sockets()[i]) continue;
         if (const double silent = now() - peer.heard; silent > timeout_s_)
             lost(peer,
                  fmt::format("no sign of life for {:.1f} s: it was stopped, or its host is down", silent));
@@ -125,10 +125,9 @@ void Watchdog::judge() {
 }
 
 void Watchdog::lost(const Peer& peer, const std::string& why) {
-    Console::err().write(fmt::format(
-        "pastur: {} is lost: {}; last seen in step {}, collective {} ({}): ending every rank\n",
+    Console::report_error(fmt::format(
+        "{} is lost: {}; last seen in step {}, collective {} ({}): ending every rank",
         names_[static_cast<size_t>(peer.rank)], why, peer.beat.step, peer.beat.collectives, peer.beat.last));
-    Console::err().flush();
     end_all(static_cast<int>(ExitCode::kRankLost));
 }
 

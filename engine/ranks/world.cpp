@@ -10,8 +10,10 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <utility>
 
+#include "engine/io/console.h"
 #include "kernels/base/error.h"
 
 namespace pastur {
@@ -34,6 +36,26 @@ World World::from_environment() {
     if (world.kind() == Launch::Kind::kPlain)
         world.sideband_.emplace(connect(world.launch_, {world.launch_.address}));
     return world;
+}
+
+void World::agree_on_failure(const std::string& failure, int code) {
+    const std::string mine = failure.empty() ? "" : fmt::format("{} {}", code, failure);
+    const std::vector<std::string> all = sideband().all_gather(mine);
+    std::map<std::string, std::vector<int>> ranks_of;
+    for (int other = 0; other < size(); ++other)
+        if (const std::string& text = all[static_cast<size_t>(other)]; !text.empty())
+            ranks_of[text].push_back(other);
+    if (ranks_of.empty()) return;
+    if (rank() == 0)
+        for (const auto& [text, ranks] : ranks_of) {
+            const std::string reason = text.substr(text.find(' ') + 1);
+            const bool everywhere = std::ssize(ranks) == size();
+            Console::report_error(everywhere ? reason
+                                             : fmt::format("rank{} {}: {}", ranks.size() == 1 ? "" : "s",
+                                                           fmt::join(ranks, ", "), reason));
+        }
+    sideband().all_gather("");  // no rank ends the job before rank 0 has printed
+    throw JobFailed{std::stoi(ranks_of.begin()->first)};
 }
 
 World::World(World&& other) noexcept

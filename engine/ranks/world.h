@@ -7,6 +7,11 @@
 
 namespace pastur {
 
+/// All ranks end with this exit code; the reason has been printed.
+struct JobFailed {
+    int code;
+};
+
 class World {
   public:
     /// A single process.
@@ -26,6 +31,11 @@ class World {
     int local_rank() const { return launch_.local_rank; }  ///< among the ranks of this host
     /// Only if there are several processes.
     Sideband& sideband() { return *sideband_; }
+    /// Of several processes, every rank calls it at a point where each has succeeded or failed by itself: `failure` is the error's text,
+    /// "" for none. If any failed, rank 0 prints each distinct text once, with its ranks unless all of them
+    /// failed alike, and JobFailed is thrown on every rank.
+    void agree_on_failure(const std::string& failure, int code);
+
     /// Ends every rank of the job with this exit code, or only this process if it was started without MPI.
     [[noreturn]] void abort(int code);
 

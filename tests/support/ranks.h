@@ -2,9 +2,11 @@
 // Runs the built program as several MPI ranks.
 #include <map>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <vector>
 
 #include "engine/io/safetensors.h"
+#include "engine/io/step_name.h"
 #include "tests/support/command_line.h"
 #include "tests/support/data_files.h"
 
@@ -49,7 +51,7 @@ class SmallRuns : public CommandLine {
         return values;
     }
     std::string checkpoint(const std::string& run, int64_t step) const {
-        return file(run + "/checkpoints/" + fmt::format("step_{:08}", step));
+        return file(run + "/checkpoints/" + step_name(step));
     }
     /// The bytes of the weights after the last step.
     std::string weights(const std::string& run, int64_t step = kSteps) const {
@@ -79,6 +81,14 @@ class Ranks : public SmallRuns {
     }
     Result train(int ranks, const std::string& run, const std::string& more = "") const {
         return shell(launcher(ranks) + train_line(run, more));
+    }
+    /// The lines on stderr that are pastur's, not mpirun's.
+    static std::vector<std::string> own_lines(const std::string& err) {
+        std::vector<std::string> lines;
+        std::istringstream in(err);
+        for (std::string line; std::getline(in, line);)
+            if (line.starts_with("pastur: ")) lines.push_back(line);
+        return lines;
     }
     void expect_trained(int ranks, const std::string& run, const std::string& more = "") const {
         const Result result = train(ranks, run, more);

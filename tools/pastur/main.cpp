@@ -3,12 +3,15 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <iostream>
 #include <new>
 #include <system_error>
+#include <thread>
 
 #include "engine/io/console.h"
+#include "engine/ranks/launch.h"
 #include "engine/train/environment.h"
 #include "kernels/base/error.h"
 #include "tools/pastur/commands.h"
@@ -98,6 +101,7 @@ int run_command_line(const std::vector<std::string>& arguments) {
 int check_output(int code) {
     const bool printed = std::cout.flush() && std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
     const int why = errno;
+    Console::out().keep_status();
     Console::out().flush();
     if (code != 0 || (printed && Console::out().error() == 0)) return code;
     errno = printed ? Console::out().error() : why;
@@ -107,9 +111,13 @@ int check_output(int code) {
 int report(ExitCode code, const char* what) {
     std::string line = what;
     std::replace(line.begin(), line.end(), '\n', ' ');
-    Console::out().flush();
-    Console::err().write(fmt::format("pastur: {}\n", line));
-    Console::err().flush();
+    // Ranks that mpirun or srun started fail alike here, such as on a misspelt option: rank 0 prints the line and
+    // its exit code makes the launcher end the others.
+    if (const int rank = rank_of_merged_output(); rank > 0) {
+        std::this_thread::sleep_for(std::chrono::seconds(2));
+        line = fmt::format("rank {}: {}", rank, line);
+    }
+    Console::report_error(line);
     return static_cast<int>(code);
 }
 

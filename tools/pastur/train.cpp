@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 #include <system_error>
 
 #include "engine/io/console.h"
@@ -20,7 +21,7 @@ namespace pastur {
 namespace {
 
 struct TrainArguments {
-    std::string recipe, run_dir, device = "auto", comm = "auto";
+    std::string recipe, run_dir, device = "auto", comm = "auto", log = "auto";
     bool resume = false, print_config = false;
     std::string max_time;
     std::vector<Override> overrides;
@@ -37,7 +38,7 @@ void report_on(const std::filesystem::path& run_dir) {
         fail(ExitCode::kIo, "no report was written: {}", error.what());
     } catch (const Error& error) {
         if (error.code() == ExitCode::kIo) fail(ExitCode::kIo, "no report was written: {}", error.what());
-        Console::err().write(fmt::format("pastur: no report was written: {}\n", error.what()));
+        Console::report_error(fmt::format("no report was written: {}", error.what()));
     }
 }
 
@@ -82,38 +83,71 @@ TrainRequest read_request(const TrainArguments& arguments, const World& world) {
     return {config, run_dir};
 }
 
+/// Runs what ranks prepare without each other, and ends the job with one line per error if any rank failed. A
+/// single rank's exceptions pass.
+template <typename Prepare>
+auto prepare_on_every_rank(World& world, const Prepare& prepare) {
+    if (world.size() == 1) return prepare();
+    std::optional<decltype(prepare())> result;
+    std::string failure;
+    ExitCode code = ExitCode::kOther;
+    try {
+        result.emplace(prepare());
+    } catch (const Error& error) {
+        failure = error.what();
+        code = error.code();
+    } catch (const std::exception& error) {
+        failure = error.what();
+    }
+    world.agree_on_failure(failure, static_cast<int>(code));
+    return *std::move(result);
+}
+
+/// auto: status lines on a terminal, but not on the one that Open MPI gives rank 0, also under `mpirun > log`.
+void choose_console_style(const std::string& log) {
+    if (log == "plain" || (log == "auto" && launched_by_mpi())) Console::out().set_has_status(false);
+    if (log == "tty") Console::out().set_has_status(true);
+}
+
 int train(const TrainArguments& arguments, World& world, std::unique_ptr<Comm>& comm) {
-    const auto [config, run_dir] = read_request(arguments, world);
+    const TrainRequest request = prepare_on_every_rank(world, [&] { return read_request(arguments, world); });
+    const Config& config = request.config;
     if (arguments.print_config) {
         if (world.rank() == 0) fmt::print("{}", to_toml(config));
         return 0;
     }
-    Context ctx = rank_context(arguments.device, world);
+    Context ctx = prepare_on_every_rank(world, [&] {
+        Context made = rank_context(arguments.device, world);
+        choose_transport(world, made, arguments.comm);
+        return made;
+    });
     comm = make_comm(world, ctx, arguments.comm);
+    const auto trainer =
+        prepare_on_every_rank(world, [&] { return std::make_unique<Trainer>(config, ctx, *comm); });
     comm->watch(config.train.comm_timeout_s);
-    Trainer trainer(config, ctx, *comm);
-    if (comm->is_root()) Console::out().write(trainer.describe());
-    const ExitCode code = trainer.run(run_dir, arguments.resume);
-    if (code == ExitCode::kOk && comm->is_root()) report_on(run_dir);
+    if (comm->is_root()) Console::out().write(trainer->describe());
+    const ExitCode code = trainer->run(request.run_dir, arguments.resume);
+    if (code == ExitCode::kOk && comm->is_root()) report_on(request.run_dir);
     return static_cast<int>(code);
 }
 
 int train_as_rank(const TrainArguments& arguments) {
     install_signal_handlers();  // before anything that takes time
+    choose_console_style(arguments.log);
     if (!arguments.max_time.empty())
         request_stop_after(parse_time_limit(arguments.max_time, "--max-time " + arguments.max_time));
     World world = World::from_environment();
     std::unique_ptr<Comm> comm;
     try {
         return train(arguments, world, comm);
+    } catch (const JobFailed& failed) {
+        return failed.code;
     } catch (const std::exception& error) {
         if (world.size() == 1) throw;
-        // The other ranks wait in a collective: end them, and name the rank that failed.
+        // The other ranks may wait in a collective: end them, and name the rank that failed.
         const auto* ours = dynamic_cast<const Error*>(&error);
         const auto code = static_cast<int>(ours ? ours->code() : ExitCode::kOther);
-        Console::out().flush();
-        Console::err().write(fmt::format("pastur: rank {}: {}\n", world.rank(), error.what()));
-        Console::err().flush();
+        Console::report_error(fmt::format("rank {}: {}", world.rank(), error.what()));
         if (comm) comm->abort(code);
         world.abort(code);
     }
@@ -151,6 +185,13 @@ void add_train_command(CLI::App& app, std::function<int()>& run) {
             "How ranks talk: nccl between GPUs, mpi through host memory (also where ranks share a GPU)")
         ->capture_default_str()
         ->type_name("auto|mpi|nccl");
+    command
+        ->add_option(
+            "--log", arguments->log,
+            "How the console shows progress: plain, lines alone; tty, also a status line that changes "
+            "in place; auto, tty on a terminal outside mpirun")
+        ->capture_default_str()
+        ->check(CLI::IsMember({"auto", "plain", "tty"}));
     command->allow_extras();
     command->footer("Any key of the recipe can be overridden by --section.key=value:\n" +
                     describe_config_keys());

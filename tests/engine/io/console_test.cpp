@@ -1,4 +1,4 @@
-// Lines for people: whoever reads gets them all, and whoever does not holds nobody up.
+// Console output: nothing that is read is lost, and output that is not read does not block the program.
 #include "engine/io/console.h"
 
 #include <fcntl.h>
@@ -7,6 +7,7 @@
 #include <chrono>
 #include <thread>
 
+#include "engine/io/step_name.h"
 #include "tests/support/training_line.h"
 
 namespace pastur {
@@ -25,7 +26,7 @@ struct Pipe {
         ::close(out);
         if (in >= 0) ::close(in);
     }
-    /// Everything, once nobody writes any more.
+    /// Everything until the last writer has closed its end.
     std::string read_all() {
         ::close(in);
         in = -1;
@@ -64,7 +65,7 @@ TEST(Console, LosesNothingThatIsRead) {
     EXPECT_TRUE(got == want);
 }
 
-TEST(Console, WaitsForNobodyWhoDoesNotRead) {
+TEST(Console, DropsLinesThatAreNotRead) {
     Pipe pipe;
     Console console(pipe.in);
     const auto begin = Clock::now();
@@ -73,8 +74,8 @@ TEST(Console, WaitsForNobodyWhoDoesNotRead) {
     for (int i = 1000; i < 30000; ++i) console.write(numbered(i));  // three queues
     EXPECT_FALSE(console.flush());
     EXPECT_LT(Clock::now() - begin, std::chrono::seconds(10));
-    EXPECT_EQ(console.error(), 0) << "not being read is no failure";
-    // Once somebody reads, everything but the lines that found no room comes, in order.
+    EXPECT_EQ(console.error(), 0) << "a full queue is not an error";
+    // When reading starts, the queued lines arrive in order, and then the number of dropped ones.
     std::string got, piece(1 << 16, '\0');
     std::thread reader([&] {
         while (got.find("the last") == std::string::npos) {
@@ -93,7 +94,8 @@ TEST(Console, WaitsForNobodyWhoDoesNotRead) {
         at += numbered(next).size();
     EXPECT_GT(at, Console::kQueueBytes - 200);
     EXPECT_EQ(got.substr(at), "(" + std::to_string(30000 - next) +
-                                  " lines are missing here: nobody read them)\n" + "the last\n");
+                                  " lines were dropped here: the output was not being read)\n" +
+                                  "the last\n");
 }
 
 TEST(Console, WritesFilesAtOnceAndKnowsFailures) {
@@ -113,21 +115,20 @@ TEST(Console, WritesFilesAtOnceAndKnowsFailures) {
 
 class UnreadOutput : public test::TrainingLine {};
 
-TEST_F(UnreadOutput, HoldsNoTrainingUp) {
-    // A thousand lines fill a pipe. The signal comes after half as many again.
+TEST_F(UnreadOutput, DoesNotBlockTraining) {
+    // A pipe holds about a thousand lines. The signal is sent after 1500.
     const test::Result result = shell(
-        "mkfifo pipe; lines() { cat run/metrics.jsonl 2> none | grep -c train; }; { sleep 600 < pipe & "
-        "reader=$!; '" +
+        "mkfifo pipe; lines() { cat run/metrics.jsonl 2> none | grep -c train; }; "
+        "{ sleep 600 < pipe & reader=$!; '" +
         binary().string() +
-        "' train r.toml --device cpu --run run --train.steps=1000000 --diagnostics.every=0 "
-        "--checkpoint.every=0 "
+        "' train r.toml --device cpu --run run --train.steps=1000000 --diagnostics.every=0 --checkpoint.every=0 "
         "> pipe 2>&1 & pastur=$!; for i in $(seq 3000); do [ $(lines) -lt 1500 ] || break; sleep 0.1; done; "
         "lines; kill -TERM $pastur; wait $pastur; code=$?; kill $reader; exit $code; }");
     EXPECT_EQ(result.code, 75) << result.err;
     EXPECT_GE(std::atoi(result.out.c_str()), 1500) << result.err;
     const nlohmann::json end = metrics("run").back();
     EXPECT_EQ(end["status"], "requeue");
-    EXPECT_TRUE(fs::exists(file(fmt::format("run/checkpoints/step_{:08}", end["step"].get<int64_t>()))));
+    EXPECT_TRUE(fs::exists(file("run/checkpoints/" + step_name(end["step"].get<int64_t>()))));
 }
 
 }  // namespace

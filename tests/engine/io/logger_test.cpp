@@ -1,17 +1,20 @@
-// metrics.jsonl and the progress line.
+// metrics.jsonl and the console lines of a run.
 #include "engine/io/logger.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <thread>
 #include <vector>
 
 #include "tests/support/expect_error.h"
@@ -112,7 +115,7 @@ TEST_F(Metrics, ResumeMovesLaterLinesAway) {
                                         "not json", R"({"v":1,"event":"note"})", R"({"v":1,"step":"30"})"}));
     EXPECT_EQ(lines(abandoned()), (std::vector<std::string>{R"({"v":1,"step":20})", R"({"v":1,"step":30})"}));
     MetricsLog(file()).write({{"step", 15}});
-    EXPECT_EQ(truncate_after(file(), 10), 1);  // added to what was abandoned before
+    EXPECT_EQ(truncate_after(file(), 10), 1);  // appended to the lines abandoned before
     EXPECT_EQ(lines(abandoned()).size(), 3u);
     EXPECT_EQ(truncate_after(file(), 10), 0);
     EXPECT_EQ(lines(file()).size(), 5u);
@@ -132,14 +135,90 @@ TEST(Progress, FormatsALine) {
               "step 0/2000  loss nan  lr 0.0e+00  2.50 M tok/s  ETA 1000:00:00");
 }
 
-/// What Progress prints to `out` in a short run.
-void play(Console* out) {
-    Progress progress(out, 3);
-    progress.step({.step = 1, .loss = 3}, true);
-    progress.message("a note");
-    progress.step({.step = 2, .loss = 2}, false);
-    progress.step({.step = 3, .loss = 1}, true);
+/// The lines that a terminal shows, which wraps and obeys \r, \n and "erase to the end of the line".
+class Screen {
+  public:
+    explicit Screen(size_t columns) : columns_(columns), rows_(1) {}
+    void feed(const std::string& bytes) {
+        for (size_t i = 0; i < bytes.size(); ++i) {
+            std::string& row = rows_.back();
+            if (bytes[i] == '\r') {
+                column_ = 0;
+            } else if (bytes[i] == '\n') {
+                rows_.emplace_back();
+            } else if (bytes.compare(i, 3, "\033[K") == 0) {
+                row.resize(std::min(row.size(), column_));
+                i += 2;
+            } else {
+                if (column_ == columns_) {
+                    rows_.emplace_back();
+                    column_ = 0;
+                }
+                rows_.back().resize(std::max(rows_.back().size(), column_ + 1), ' ');
+                rows_.back()[column_++] = bytes[i];
+            }
+        }
+    }
+    const std::vector<std::string>& rows() const { return rows_; }
+
+  private:
+    size_t columns_, column_ = 0;
+    std::vector<std::string> rows_;
+};
+
+/// A pseudo-terminal and what is written to it.
+class Terminal {
+  public:
+    explicit Terminal(unsigned short columns)
+        : columns_(columns), master_(::posix_openpt(O_RDWR | O_NOCTTY)) {
+        if (!master_ || ::grantpt(master_.get()) != 0 || ::unlockpt(master_.get()) != 0)
+            throw std::runtime_error("no pseudo-terminal");
+        slave_.reset(::open(::ptsname(master_.get()), O_RDWR | O_NOCTTY));
+        const winsize size{24, columns, 0, 0};
+        ::ioctl(slave_.get(), TIOCSWINSZ, &size);
+        ::setenv("TERM", "xterm", 1);
+    }
+    int descriptor() const { return slave_.get(); }
+    /// What the terminal shows after everything that was written.
+    std::vector<std::string> rows() const {
+        std::string all;
+        pollfd ready{master_.get(), POLLIN, 0};
+        while (::poll(&ready, 1, 200) == 1) {  // the kernel hands it over in pieces
+            std::array<char, 4096> piece;
+            const ssize_t got = ::read(master_.get(), piece.data(), piece.size());
+            if (got <= 0) break;
+            all.append(piece.data(), static_cast<size_t>(got));
+        }
+        Screen screen(columns_);
+        screen.feed(all);
+        return screen.rows();
+    }
+
+  private:
+    unsigned short columns_;
+    FileDescriptor master_, slave_;
+};
+
+Progress::Status status_of(int64_t step) {
+    return {
+        .step = step, .loss = 5.43211, .lr = 1e-3, .tokens_per_s = 415234, .mfu = 0.413, .step_seconds = 2};
 }
+
+/// Prints a short run to `out`: steps 2 and 4 are not logged.
+void play(Console* out) {
+    Progress progress(out, 5);
+    progress.step(status_of(1), true);
+    progress.message("a note");
+    progress.step(status_of(2), false);
+    progress.message("another note");
+    progress.step(status_of(3), true);
+    if (out) out->write("a line of another part\n");
+    std::this_thread::sleep_for(std::chrono::milliseconds(110));
+    progress.step(status_of(4), false);
+}
+
+const std::string kFirst = format_progress(status_of(1), 5), kThird = format_progress(status_of(3), 5),
+                  kFourth = format_progress(status_of(4), 5);
 
 TEST(Progress, PrintsPlainLinesOffATerminal) {
     const test::TempFolder folder;
@@ -150,35 +229,47 @@ TEST(Progress, PrintsPlainLinesOffATerminal) {
     std::fclose(file);
     std::ifstream in(path);
     const std::string all((std::istreambuf_iterator<char>(in)), {});
-    EXPECT_EQ(all,
-              "step 1/3  loss 3.0000  lr 0.0e+00  0 tok/s  ETA 0:00:00\n"
-              "a note\n"
-              "step 3/3  loss 1.0000  lr 0.0e+00  0 tok/s  ETA 0:00:00\n");
+    EXPECT_EQ(all, kFirst + "\na note\nanother note\n" + kThird + "\na line of another part\n");
     play(nullptr);  // other ranks
 }
 
-TEST(Progress, RewritesItsLineOnATerminal) {
-    const int master = ::posix_openpt(O_RDWR | O_NOCTTY);
-    if (master < 0 || ::grantpt(master) != 0 || ::unlockpt(master) != 0)
-        GTEST_SKIP() << "no pseudo-terminal here";
-    std::FILE* terminal = std::fopen(::ptsname(master), "w");
-    ASSERT_NE(terminal, nullptr);
-    Console console(fileno(terminal));
+TEST(Progress, KeepsEachLoggedStepOnATerminalAndTheLatestBelow) {
+    const Terminal terminal(100);
+    Console console(terminal.descriptor());
     play(&console);
-    const std::string first = "step 1/3  loss 3.0000  lr 0.0e+00  0 tok/s  ETA 0:00:00";
-    const std::string last = "step 3/3  loss 1.0000  lr 0.0e+00  0 tok/s  ETA 0:00:00";
-    const std::string want = first + "\r\033[Ka note\r\n" + first + "\r\033[K" + last + "\r\n";
-    std::string all;
-    pollfd ready{master, POLLIN, 0};
-    while (all.size() < want.size() && ::poll(&ready, 1, 5000) == 1) {  // the kernel hands it over in pieces
-        std::array<char, 4096> piece;
-        const ssize_t got = ::read(master, piece.data(), piece.size());
-        ASSERT_GT(got, 0);
-        all.append(piece.data(), static_cast<size_t>(got));
-    }
-    std::fclose(terminal);
-    ::close(master);
-    EXPECT_EQ(all, want);
+    console.write("what comes after the run\n");
+    console.flush();
+    EXPECT_EQ(terminal.rows(),
+              (std::vector<std::string>{kFirst, "a note", "another note", kThird, "a line of another part",
+                                        kFourth, "what comes after the run", ""}));
+}
+
+TEST(Progress, GluesNoLineToTheNextOnANarrowTerminal) {
+    const Terminal terminal(60);
+    Console console(terminal.descriptor());
+    play(&console);
+    console.write("what comes after the run\n");
+    console.flush();
+    ASSERT_GT(kFirst.size(), 60u);
+    EXPECT_EQ(terminal.rows(),
+              (std::vector<std::string>{kFirst.substr(0, 60), kFirst.substr(60), "a note", "another note",
+                                        kThird.substr(0, 60), kThird.substr(60), "a line of another part",
+                                        kFourth.substr(0, 59), "what comes after the run", ""}));
+}
+
+TEST(Progress, IsPlainOnATerminalWhereAskedFor) {
+    const Terminal terminal(100);
+    const std::vector<std::string> plain = {
+        kFirst, "a note", "another note", kThird, "a line of another part", ""};
+    Console console(terminal.descriptor());
+    EXPECT_TRUE(console.has_status());
+    console.set_has_status(false);
+    play(&console);
+    console.flush();
+    EXPECT_EQ(terminal.rows(), plain);
+    ::setenv("TERM", "dumb", 1);
+    Console dumb(terminal.descriptor());
+    EXPECT_FALSE(dumb.has_status());
 }
 
 }  // namespace

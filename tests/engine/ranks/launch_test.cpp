@@ -1,4 +1,4 @@
-// How ranks are told of each other without MPI: variables, and the sideband.
+// How ranks find each other without MPI: environment variables and the sideband.
 #include "engine/ranks/launch.h"
 
 #include <arpa/inet.h>
@@ -19,7 +19,7 @@
 namespace pastur::test {
 namespace {
 
-/// The variables of a launch, and no others, while it lives.
+/// Sets the variables of a launch, with all others unset.
 class Launches : public testing::Test {
   protected:
     void SetUp() override {
@@ -37,7 +37,7 @@ class Launches : public testing::Test {
 
 TEST_F(Launches, AreAloneWithoutVariables) {
     EXPECT_EQ(with({}).kind, Launch::Kind::kAlone);
-    // A batch script's own step, and a world of one.
+    // The step of a batch script itself, and a world of one rank.
     EXPECT_EQ(with({{"SLURM_PROCID", "0"}, {"SLURM_JOB_ID", "7"}}).kind, Launch::Kind::kAlone);
     EXPECT_EQ(with({{"RANK", "0"}, {"WORLD_SIZE", "1"}}).kind, Launch::Kind::kAlone);
 }
@@ -82,9 +82,9 @@ TEST_F(Launches, NameWhatIsMissingOrWrong) {
     });
 }
 
-/// A connection that says nothing.
-Socket connect_to_loopback(int port) {
-    Socket made(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+/// A connection that sends nothing.
+FileDescriptor connect_to_loopback(int port) {
+    FileDescriptor made(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_port = htons(static_cast<uint16_t>(port));
@@ -129,7 +129,7 @@ TEST(Sidebands, KeepTheirDeadlineHoweverManyStrangersConnect) {
     const Sideband::Listener listener(0);
     std::atomic<bool> done = false;
     auto strangers = std::async(std::launch::async, [&] {
-        std::vector<Socket> silent;
+        std::vector<FileDescriptor> silent;
         const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(12);
         while (!done && std::chrono::steady_clock::now() < end) {
             silent.push_back(connect_to_loopback(listener.port()));
@@ -145,7 +145,7 @@ TEST(Sidebands, KeepTheirDeadlineHoweverManyStrangersConnect) {
 
 TEST(Sidebands, LetNoStrangerDelayARank) {
     const Sideband::Listener listener(0);
-    std::vector<Socket> silent;
+    std::vector<FileDescriptor> silent;
     for (int i = 0; i < 5; ++i) silent.push_back(connect_to_loopback(listener.port()));
     auto member = std::async(std::launch::async, [&] {
         return Sideband::join(1, 2, {"127.0.0.1"}, listener.port(), 42, 4).rank();

@@ -1,4 +1,4 @@
-// Several ranks of one run: what they agree on, and to which bit.
+// Several ranks of one run agree: to rounding, or to the bit where that is promised.
 #if defined(PASTUR_HAVE_MPI)
 #include "tests/support/ranks.h"
 
@@ -19,7 +19,7 @@ TEST_F(Ranks, TrainToTheSameLossesToRounding) {
 }
 
 TEST_F(Ranks, ValidateTogether) {
-    // 56 sequences in batches of 2: 28 batches, which 3 ranks cannot share evenly.
+    // 56 sequences in 28 batches of 2, which 3 ranks cannot divide evenly.
     const std::string settings = "--train.global_batch=6";
     for (const int ranks : {1, 2, 3})
         expect_trained(ranks, fmt::format("run{}", ranks),
@@ -49,7 +49,7 @@ TEST_F(Ranks, GiveTheSameBitsUnderDeterministicComm) {
 }
 
 TEST_F(Ranks, DivideSpectra) {
-    // More ranks than layers, so that one has nothing to solve; every scope and null.
+    // Four ranks for two layers, so one may have nothing to solve; every scope and null.
     const std::string settings =
         "--train.deterministic_comm=true --attention.variant=mla-decoupled --checkpoint.every=2 "
         "--diagnostics.scopes=head,layer,content,rope,weights --diagnostics.nulls=product,mp,permuted";
@@ -108,10 +108,36 @@ TEST_F(Ranks, ResumeOnAnotherNumberOfThem) {
 TEST_F(Ranks, RefuseAnMpiWithoutSupportForThreads) {
     const Result result = shell("PASTUR_FAULT_MPI_THREADS=1 LD_PRELOAD='" +
                                 (binary().parent_path() / "libpastur_faults.so").string() + "' " +
-                                launcher(1) + train_line("run"));
+                                launcher(2) + train_line("run"));
     EXPECT_EQ(result.code, 1) << result.err;
+    EXPECT_EQ(own_lines(result.err).size(), 1u) << result.err;
     EXPECT_NE(result.err.find("pastur: this MPI grants MPI_THREAD_SINGLE"), std::string::npos) << result.err;
     EXPECT_FALSE(fs::exists(file("run")));
+}
+
+TEST_F(Ranks, TellAnErrorOfAllOnce) {
+    const auto expect_once = [&](const std::string& more, int code, const std::string& text) {
+        const Result result = train(3, "run", more);
+        EXPECT_EQ(result.code, code) << result.err;
+        ASSERT_EQ(own_lines(result.err).size(), 1u) << result.err;
+        EXPECT_NE(own_lines(result.err)[0].find(text), std::string::npos) << result.err;
+        EXPECT_EQ(own_lines(result.err)[0].find("pastur: rank"), std::string::npos) << result.err;
+    };
+    expect_once("--nonsense", 2, "--nonsense");
+    expect_once("--train.stepz=3", 2, "train.stepz");
+    expect_once("--comm nccl", 2, "--comm nccl needs GPUs");
+    expect_once("--data.dir=nowhere", 66, "nowhere");
+}
+
+TEST_F(Ranks, WriteNoEscapesUnlessAskedTo) {
+    const Result plain = train(2, "run");  // mpirun gives rank 0 a terminal
+    ASSERT_EQ(plain.code, 0) << plain.err;
+    EXPECT_EQ(plain.out.find('\033'), std::string::npos) << plain.out;
+    EXPECT_NE(plain.out.find(fmt::format("\nstep {}/{}  loss ", kSteps, kSteps)), std::string::npos)
+        << plain.out;
+    const Result status = train(2, "again", "--log tty --run.log_every=1000");
+    ASSERT_EQ(status.code, 0) << status.err;
+    EXPECT_NE(status.out.find("\r\033[K"), std::string::npos) << status.out;
 }
 
 TEST_F(Ranks, RefuseACheckpointThatLostAPart) {
