@@ -51,7 +51,7 @@ struct TensorRecord {
 struct FileRecord {
     uint64_t bytes = 0;
     std::string hash;
-    std::vector<TensorRecord> tensors;  ///< as they lie in the file; none unless it is a safetensors file
+    std::vector<TensorRecord> tensors;  ///< in the order of the file; empty unless it is a safetensors file
 };
 
 void in_file_order(std::vector<TensorRecord>& tensors) {
@@ -60,7 +60,7 @@ void in_file_order(std::vector<TensorRecord>& tensors) {
     });
 }
 
-/// Where the tensors of a safetensors file lie: behind its header without a hole, which its reader checks.
+/// The positions of a safetensors file's tensors. They follow its header without a gap, which its reader checks.
 std::vector<TensorRecord> tensors_of(const fs::path& path) {
     if (path.extension() != ".safetensors") return {};
     const SafetensorsFile file(path);
@@ -72,11 +72,11 @@ std::vector<TensorRecord> tensors_of(const fs::path& path) {
     return tensors;
 }
 
-/// Hashes the file, and in the same pass each of its `tensors`, which lie in it one behind the other.
+/// Hashes the file, and in the same pass each of its consecutive `tensors`.
 FileRecord hash_parts(const fs::path& path, std::vector<TensorRecord> tensors) {
     FileRecord file;
     Xxh3 whole, part;
-    for (TensorRecord& record : tensors) record.hash.clear();  // of one that is cut off none is found
+    for (TensorRecord& record : tensors) record.hash.clear();  // stays empty for a tensor that is cut off
     auto tensor = tensors.begin();
     read_in_chunks(path, [&](std::string_view chunk) {
         whole.update(chunk);
@@ -97,7 +97,7 @@ FileRecord hash_parts(const fs::path& path, std::vector<TensorRecord> tensors) {
     return file;
 }
 
-/// What a manifest ends in: the hash of all that is before.
+/// The end of a manifest: the hash of the text before it.
 std::string seal_of(std::string_view text) {
     Xxh3 hash;
     hash.update(text);
@@ -128,7 +128,7 @@ TensorRecord tensor_record(const fs::path& manifest, const std::string& name, co
 
 FileRecord file_record(const fs::path& manifest, const std::string& name, const json& record) {
     const json bytes = member(record, "bytes"), hash = member(record, "xxh3_128");
-    // A name with a folder in it would reach out of the checkpoint.
+    // A name with a folder in it could point outside the checkpoint.
     const bool plain = !name.empty() && name.find('/') == std::string::npos && name != "." && name != "..";
     if (!plain || !bytes.is_number_unsigned() || !hash.is_string())
         fail_manifest(manifest, "a file's name, \"bytes\" and \"xxh3_128\" in each record");
@@ -142,7 +142,7 @@ FileRecord file_record(const fs::path& manifest, const std::string& name, const 
         const bool last = i + 1 == file.tensors.size();
         const uint64_t end = last ? file.bytes : file.tensors[i + 1].begin;
         if (record.begin > end || end - record.begin != record.bytes)
-            fail_manifest(manifest, "tensors one behind the other up to the end of " + name);
+            fail_manifest(manifest, "consecutive tensors up to the end of " + name);
     }
     return file;
 }
@@ -156,7 +156,7 @@ std::map<std::string, FileRecord> read_manifest(const fs::path& manifest) {
     if ((version != 1 && version != 2) || !files.is_object())
         fail_manifest(manifest, "{\"version\": 2, \"files\": {...}}");
     if (version == 2 && !is_sealed(text))
-        fail_manifest(manifest, "the hash of the text before in its last line: the manifest is damaged");
+        fail_manifest(manifest, "the hash of the preceding text in its last line: the manifest is damaged");
     std::map<std::string, FileRecord> records;
     for (const auto& [name, record] : files.items()) records[name] = file_record(manifest, name, record);
     return records;
@@ -166,7 +166,7 @@ std::string quoted(const std::string& name) {
     return json(name).dump(-1, ' ', true, json::error_handler_t::replace);
 }
 
-/// Which part of a file is not as listed, to follow a problem; empty where the manifest does not know.
+/// The part of a file that is not as listed, as the end of a message; empty if the manifest lists no tensors.
 std::string damaged_part(const FileRecord& listed, const FileRecord& found) {
     if (listed.tensors.empty()) return "";
     if (found.bytes < listed.tensors.front().begin) return "; its header is cut short";

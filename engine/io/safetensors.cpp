@@ -18,9 +18,9 @@ namespace pastur {
 namespace {
 
 static_assert(std::endian::native == std::endian::little,
-              "the format is little endian, and is mapped as it is");
+              "the format is little endian and is mapped without conversion");
 
-constexpr uint64_t kMaxHeaderBytes = 16 << 20;  // some 100,000 tensors
+constexpr uint64_t kMaxHeaderBytes = 16 << 20;  // about 100,000 tensors
 constexpr int kMaxDepth = 3;                    // header -> tensor -> shape or data_offsets
 constexpr const char* kMetadata = "__metadata__";
 
@@ -43,7 +43,7 @@ const char* name_in_file(DType dtype) {
     return "";
 }
 
-/// Bytes of an element; 0 for a dtype that we do not know.
+/// Bytes per element; 0 for an unknown dtype.
 uint64_t element_bytes(const std::string& dtype) {
     static const std::map<std::string, uint64_t> bytes = {
         {"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E4M3", 1}, {"F8_E5M2", 1},
@@ -53,12 +53,12 @@ uint64_t element_bytes(const std::string& dtype) {
     return found == bytes.end() ? 0 : found->second;
 }
 
-/// A name out of a file that may be damaged: quoted, escaped, not longer than a line.
+/// A name from a file that may be damaged: quoted, escaped and cut to a line.
 std::string shown(const std::string& name) {
     return json(name.substr(0, 100)).dump(-1, ' ', true, json::error_handler_t::replace);
 }
 
-/// Parses a header, refusing what a JSON reader would silently accept: duplicate keys, and depth without end.
+/// Parses a header. Refuses what a JSON reader accepts silently: duplicate keys and unlimited nesting.
 json parse_checked(const std::string& file, std::string_view text) {
     std::vector<std::set<std::string>> keys;
     const auto check = [&](int depth, json::parse_event_t event, json& value) {
@@ -67,17 +67,18 @@ json parse_checked(const std::string& file, std::string_view text) {
         if (event == json::parse_event_t::object_start) keys.emplace_back();
         if (event == json::parse_event_t::object_end) keys.pop_back();
         if (event == json::parse_event_t::key && !keys.back().insert(value.get<std::string>()).second)
-            fail(ExitCode::kCorruptData, "{}: header holds {} twice", file, shown(value.get<std::string>()));
+            fail(ExitCode::kCorruptData, "{}: header contains {} twice", file,
+                 shown(value.get<std::string>()));
         return true;
     };
     try {
         return json::parse(text.begin(), text.end(), check);
     } catch (const json::parse_error& error) {
-        fail(ExitCode::kCorruptData, "{}: header is no JSON (byte {})", file, error.byte);
+        fail(ExitCode::kCorruptData, "{}: header is not JSON (byte {})", file, error.byte);
     }
 }
 
-/// One tensor of a header, with its checks.
+/// Reads and checks one tensor of a header.
 class EntryReader {
   public:
     EntryReader(const std::string& file, const std::string& name, const json& entry)
@@ -144,13 +145,13 @@ uint64_t bytes_of(const TensorSource& tensor) {
     return bytes;
 }
 
-/// The header with its length in front, padded with spaces so that the data starts on 8 bytes.
+/// The length and the header, padded with spaces to align the data to 8 bytes.
 std::string header_of(const std::vector<const TensorSource*>& tensors, const StringMap& metadata) {
     ordered_json header = ordered_json::object();
     if (!metadata.empty()) header[kMetadata] = metadata;
     uint64_t offset = 0;
     for (const TensorSource* tensor : tensors) {
-        PASTUR_CHECK(!header.contains(tensor->name), "tensor {} comes twice", tensor->name);
+        PASTUR_CHECK(!header.contains(tensor->name), "tensor {} is given twice", tensor->name);
         const uint64_t end = offset + bytes_of(*tensor);
         header[tensor->name] = {{"dtype", name_in_file(tensor->dtype)},
                                 {"shape", tensor->shape},
@@ -178,8 +179,7 @@ void write_safetensors(const std::filesystem::path& file, const std::vector<Tens
     out.write(header_of(ordered, metadata));
     for (const TensorSource* tensor : ordered) {
         const std::span<const std::byte> bytes = tensor->bytes();
-        PASTUR_CHECK(bytes.size() == bytes_of(*tensor), "tensor {} came with {} bytes", tensor->name,
-                     bytes.size());
+        PASTUR_CHECK(bytes.size() == bytes_of(*tensor), "tensor {} has {} bytes", tensor->name, bytes.size());
         out.write({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
     }
     out.finish();
@@ -233,7 +233,7 @@ void SafetensorsFile::check_tiling() const {
         if (bytes.data() != next)
             fail(ExitCode::kCorruptData, "{}: tensor {} starts at byte {}: expected {} ({})", path().string(),
                  shown(*name), bytes.data() - begin, next - begin,
-                 bytes.data() < next ? "tensors overlap" : "a hole");
+                 bytes.data() < next ? "tensors overlap" : "a gap");
         next = bytes.data() + bytes.size();
     }
     if (next != end)
@@ -246,7 +246,7 @@ ConstTensor SafetensorsFile::tensor(const std::string& name, DType dtype, const 
     if (found == entries_.end()) {
         std::vector<std::string> names;
         for (const auto& [known, entry] : entries_) names.push_back(known);
-        fail(ExitCode::kCorruptData, "{}: holds no tensor {}{}", path().string(), shown(name),
+        fail(ExitCode::kCorruptData, "{}: no tensor {}{}", path().string(), shown(name),
              names.empty() ? "" : fmt::format("; the nearest is {}", shown(nearest_name(name, names))));
     }
     const Entry& entry = found->second;
@@ -257,7 +257,7 @@ ConstTensor SafetensorsFile::tensor(const std::string& name, DType dtype, const 
              entry.dtype, fmt::join(entry.shape, ", "), name_in_file(dtype), fmt::join(expected, ", "));
     const auto address = reinterpret_cast<uintptr_t>(entry.bytes.data());
     if (address % static_cast<uintptr_t>(size_of(dtype)) != 0)
-        fail(ExitCode::kCorruptData, "{}: tensor {} is not aligned to its {} bytes an element",
+        fail(ExitCode::kCorruptData, "{}: tensor {} is not aligned to its {} bytes per element",
              path().string(), shown(name), size_of(dtype));
     return ConstTensor(entry.bytes.data(), dtype, shape);
 }

@@ -1,6 +1,6 @@
 #pragma once
-// The safetensors format: 8 bytes of header length (little endian), a JSON header that gives every tensor's
-// dtype, shape and byte range, then the bytes.
+// The safetensors format: 8 bytes of header length (little endian), a JSON header with every tensor's dtype,
+// shape and byte range, then the data.
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -16,8 +16,8 @@ namespace pastur {
 
 using StringMap = std::map<std::string, std::string>;
 
-/// A tensor to be written. `bytes` is called when its turn comes and its span need only live until the next
-/// call of any provider, so that device tensors can pass through one host buffer.
+/// A tensor to be written. `bytes` is called when the tensor is written. Its result need only live until the next
+/// call of any tensor's `bytes`, so device tensors can share one host buffer.
 struct TensorSource {
     std::string name;
     DType dtype = DType::kF32;
@@ -25,20 +25,20 @@ struct TensorSource {
     std::function<std::span<const std::byte>()> bytes;
 };
 
-/// Writes the file, then fsyncs it. Tensors lie by falling element size, so that all are aligned, else in the
-/// order given. Throws (kIo); a provider's exception passes through. The file is no atomic replacement: write
-/// it in a temporary folder.
+/// Writes and fsyncs the file. Tensors are sorted by descending element size, which aligns all of them, and are
+/// otherwise in the order given. Throws (kIo); an exception of `bytes` propagates. Does not replace an existing
+/// file atomically: write into a temporary folder.
 void write_safetensors(const std::filesystem::path& file, const std::vector<TensorSource>& tensors,
                        const StringMap& metadata);
 
-/// A safetensors file, mapped. Opening checks the whole header: lengths, names, dtypes, shapes, and that the
-/// tensors tile the data without a hole or an overlap. Throws (kCorruptData) naming file, tensor and what was
-/// expected; (kMissingInput, kIo) when it cannot be opened.
+/// A memory-mapped safetensors file. Opening checks the whole header: lengths, names, dtypes, shapes, and that
+/// the tensors tile the data without gap or overlap. Throws (kCorruptData) naming file, tensor and what was
+/// expected, and (kMissingInput, kIo) if the file cannot be opened.
 class SafetensorsFile {
   public:
     struct Entry {
-        std::string
-            dtype;  ///< as in the file: "F32", "BF16", "F64", "I32", or one only to be looked at: "F16" ...
+        /// As in the file: F32, BF16, F64, I32, or one that tensor() does not read, such as F16.
+        std::string dtype;
         std::vector<int64_t> shape;
         std::span<const std::byte> bytes;
     };
@@ -51,8 +51,8 @@ class SafetensorsFile {
     const StringMap& metadata() const { return metadata_; }
     const std::map<std::string, Entry>& entries() const { return entries_; }
     bool contains(const std::string& name) const { return entries_.count(name) != 0; }
-    /// The tensor, which must have this dtype and shape; throws (kCorruptData) with what the file holds
-    /// instead, or the nearest name when there is none.
+    /// The tensor, which must have this dtype and shape. Otherwise throws (kCorruptData) with what the file holds
+    /// instead, or with the nearest name.
     ConstTensor tensor(const std::string& name, DType dtype, const Shape& shape) const;
 
   private:

@@ -9,7 +9,7 @@
 
 namespace pastur {
 
-/// A folder of its own, gone with the object. Throws (kIo).
+/// A new temporary folder, removed with the object. Throws (kIo).
 class TempFolder {
   public:
     explicit TempFolder(const std::filesystem::path& parent = std::filesystem::temp_directory_path()) {

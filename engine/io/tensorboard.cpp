@@ -22,7 +22,7 @@ constexpr std::array<uint32_t, 256> kCrcTable = [] {
     return table;
 }();
 
-/// As TensorFlow stores them: a checksum of data that holds checksums would be weak unmasked.
+/// Masked as TensorFlow does, because an unmasked checksum of data that contains checksums is weak.
 uint32_t masked_crc(const std::string& bytes) {
     uint32_t crc = ~0u;
     for (const char c : bytes) crc = (crc >> 8) ^ kCrcTable[(crc ^ static_cast<unsigned char>(c)) & 0xff];
@@ -43,7 +43,7 @@ std::string varint(uint64_t value) {
     return bytes + static_cast<char>(value);
 }
 
-/// Fields of a protocol buffer by their wire types.
+/// Wire types of protocol buffer fields.
 enum WireType : uint32_t { kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32 = 5 };
 std::string key(uint32_t field, WireType type) {
     return varint(field << 3 | type);
@@ -80,7 +80,7 @@ std::string file_name() {
 TensorboardLog::TensorboardLog(const std::filesystem::path& folder, int64_t step)
     : file_(std::make_unique<AppendFile>(folder / file_name())) {
     append(event_header(0) + bytes_field(3, "brain.Event:2"));  // Event.file_version
-    // Event.session_log{status = START}: points of this step and later from before are not drawn.
+    // Event.session_log{status = START}: readers discard earlier points of this step and later ones.
     append(event_header(step + 1) + bytes_field(7, int_field(1, 1)));
 }
 
@@ -91,7 +91,7 @@ void TensorboardLog::append(const std::string& event) {
 
 void TensorboardLog::write(const std::vector<Scalar>& scalars) {
     for (size_t first = 0; first < scalars.size();) {
-        // Event.summary{value{tag = 1, simple_value = 2}...}, one event for neighbours of one step.
+        // Event.summary{value{tag = 1, simple_value = 2}...}: one event for consecutive scalars of one step.
         const int64_t step = scalars[first].step;
         std::string summary;
         for (; first < scalars.size() && scalars[first].step == step; ++first)

@@ -11,20 +11,20 @@ namespace pastur {
 struct Scalar {
     int64_t step;
     std::string tag;
-    double value;  ///< kept as float32; TensorBoard draws no point where it is not finite
+    double value;  ///< stored as float32; TensorBoard omits the point if it is not finite
 };
 
-/// One file of records, each [uint64 length | crc32c(length) | Event | crc32c(Event)], masked checksums
-/// (TensorFlow's record_writer.h); an Event is a protocol buffer (event.proto). Appended record by record, so
-/// that a killed run leaves at most its last one cut, which readers skip.
+/// One file of records [uint64 length | crc32c(length) | Event | crc32c(Event)] with masked checksums
+/// (TensorFlow's record_writer.h); an Event is a protocol buffer (event.proto). Records are appended one by one:
+/// a run that is killed leaves at most its last record cut, which readers skip.
 class TensorboardLog {
   public:
-    /// Starts a file of its own in `folder`, named after the second and the host, which tells readers to
-    /// forget what earlier files of the folder say of steps after `step` (-1: of all). Throws (kIo).
+    /// Starts a new file in `folder`, named after the time and the host. It tells readers to discard points of
+    /// steps after `step` (-1: all) in earlier files of the folder. Throws (kIo).
     TensorboardLog(const std::filesystem::path& folder, int64_t step);
     /// Throws (kIo).
     void write(const std::vector<Scalar>& scalars);
-    /// What was written is durable. Throws (kIo).
+    /// Makes everything written durable. Throws (kIo).
     void sync() { file_->sync(); }
 
   private:

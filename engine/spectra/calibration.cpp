@@ -10,7 +10,7 @@
 namespace pastur {
 namespace {
 
-/// One layer, and no more of a vocabulary than the scopes look at.
+/// One layer, with a vocabulary only if a scope measures the matrices that have it.
 Config one_layer(Config config) {
     config.model.layers = 1;
     DiagnosticsConfig& settings = config.diagnostics;

@@ -7,9 +7,9 @@
 
 namespace pastur {
 
-/// `spectral/L03/qk/product/<metric>` of a layer, or of a weight, and
-/// `spectral/L03/qk.heads/product/<metric>`, the mean over the layer's heads; the metrics that tell capacity
-/// from noise: mp_gap_ratio, outlier_count, outlier_energy, stable_rank, entropy_rank.
+/// `spectral/L03/qk/product/<metric>` of a layer's matrix or weight, and `spectral/L03/qk.heads/product/<metric>`,
+/// the mean over the layer's heads. Metrics: mp_gap_ratio, outlier_count, outlier_energy, stable_rank,
+/// entropy_rank.
 std::vector<Scalar> spectral_scalars(int64_t step, const std::vector<SpectrumRecord>& records);
 
 }  // namespace pastur

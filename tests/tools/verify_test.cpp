@@ -96,7 +96,7 @@ TEST_F(Verify, WantsACheckpointOfPasturInIntactBytes) {
     write_safetensors(newest("model.safetensors"), norm, {});
     expect_useless({"model.safetensors: expected a checkpoint of pastur, with \"recipe\" in its metadata"});
     write_safetensors(newest("model.safetensors"), norm, recipe);
-    expect_useless({"model.safetensors: holds no tensor"});
+    expect_useless({"model.safetensors: no tensor"});
     write_safetensors(newest("model.safetensors"), norm, {{"recipe", "[model]\nheads = 0\n"}});
     expect_useless({"model.safetensors", "heads"});
 }

@@ -1,4 +1,4 @@
-// safetensors: what is written reads back, and nothing damaged gets through.
+// safetensors files are read back as written, and damaged ones are refused.
 #include "engine/io/safetensors.h"
 
 #include <fmt/format.h>
@@ -22,7 +22,7 @@ class Safetensors : public testing::Test {
   protected:
     std::filesystem::path path() const { return folder_.path() / "x.safetensors"; }
 
-    /// A file of this header (with its length in front) and this many data bytes.
+    /// Writes the header's length, the header and this many data bytes.
     void write_raw(const std::string& header, size_t data_bytes) const {
         const uint64_t length = header.size();
         write_with_length(length, header, data_bytes);
@@ -95,7 +95,7 @@ TEST_F(Safetensors, WritesTheFormat) {
 }
 
 TEST_F(Safetensors, AsksForOneTensorAtATime) {
-    std::vector<float> buffer;  // the one host buffer that every tensor passes through
+    std::vector<float> buffer;  // shared by all tensors
     std::vector<TensorSource> tensors;
     for (int n = 1; n <= 50; ++n)
         tensors.push_back({fmt::format("t{}", n), DType::kF32, {n}, [&buffer, n] {
@@ -227,7 +227,7 @@ TEST_F(Safetensors, ChecksThatTensorsTileTheData) {
 
 TEST_F(Safetensors, RefusesDuplicates) {
     const std::string a = R"("a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]})";
-    expect_corrupt_header(fmt::format("{{{0},{0}}}", a), 4, {"holds \"a\" twice"});
+    expect_corrupt_header(fmt::format("{{{0},{0}}}", a), 4, {"contains \"a\" twice"});
     expect_corrupt_header(R"({"a":{"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 4,
                           {"\"dtype\" twice"});
     expect_corrupt_header(R"({"__metadata__":{"k":"1","k":"2"}})", 0, {"\"k\" twice"});
@@ -235,8 +235,8 @@ TEST_F(Safetensors, RefusesDuplicates) {
     expect_corrupt_header(R"({"__metadata__":"k"})", 0, {"__metadata__: expected an object"});
 }
 
-// Some hundred damaged files, always the same: each is read, and then every byte of every tensor can be, or
-// refused.
+// 600 files with up to three random edits from a fixed seed. Each is either refused or read, and then every byte of
+// every tensor is accessible.
 TEST_F(Safetensors, AnyMutationIsReadOrRefused) {
     std::vector<float> f(24);
     std::iota(f.begin(), f.end(), 0.0f);

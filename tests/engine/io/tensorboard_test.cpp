@@ -1,4 +1,4 @@
-// The events file read back by a reader of its own: lengths, checksums and protocol buffers.
+// The events file, read back by an independent reader of lengths, checksums and protocol buffers.
 #include "engine/io/tensorboard.h"
 
 #include <gtest/gtest.h>
@@ -15,7 +15,7 @@
 namespace pastur::test {
 namespace {
 
-/// Bit by bit.
+/// CRC-32C, bit by bit.
 uint32_t crc32c(const std::string& bytes) {
     uint32_t crc = 0xffffffff;
     for (const char c : bytes) {
@@ -53,7 +53,7 @@ std::string take_bytes(std::string& bytes, uint64_t count) {
     return result;
 }
 
-/// A message as its fields; fixed and varint values as the text of their number.
+/// The fields of a message; a fixed-size or varint value is its number as text.
 std::multimap<uint64_t, std::string> fields_of(std::string message) {
     std::multimap<uint64_t, std::string> fields;
     while (!message.empty()) {

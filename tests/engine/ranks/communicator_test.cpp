@@ -1,4 +1,4 @@
-// A communicator that failed is aborted before its error is thrown, and what owns one leaks none.
+// A communicator that failed is aborted before its error is thrown, and none is leaked.
 #include "engine/ranks/communicator.h"
 
 #include <gtest/gtest.h>
@@ -10,7 +10,7 @@
 namespace pastur::test {
 namespace {
 
-/// Notes its calls; `later` are the answers of async_error(), the last one for ever.
+/// Records its calls. async_error() returns the results in `later` one by one, and then the last one for ever.
 struct FakeLibrary {
     using Handle = int*;
     enum Result { kSuccess, kInProgress, kRemoteError };
@@ -37,7 +37,7 @@ using Calls = std::vector<std::string>;
 
 class Communicators : public testing::Test {
   protected:
-    /// What a communicator calls when `use` throws "ncclAllReduce: the network is gone", and afterwards.
+    /// `use` makes a communicator throw "ncclAllReduce: the network is gone".
     template <typename Use>
     void expect_aborted(Use use) {
         int memory = 0;
@@ -46,9 +46,9 @@ class Communicators : public testing::Test {
             *communicator.address() = &memory;
             expect_error(ExitCode::kRankLost, {"ncclAllReduce: the network is gone"},
                          [&] { use(communicator); });
-            EXPECT_EQ(library_.calls, (Calls{"explain", "abort"})) << "before the exception reaches anyone";
+            EXPECT_EQ(library_.calls, (Calls{"explain", "abort"})) << "before the exception is thrown";
         }
-        EXPECT_EQ(library_.calls, (Calls{"explain", "abort"})) << "once";
+        EXPECT_EQ(library_.calls, (Calls{"explain", "abort"})) << "only once";
         library_.calls.clear();
     }
     FakeLibrary library_;

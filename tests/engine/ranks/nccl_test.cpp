@@ -1,4 +1,4 @@
-// GPU ranks: over NCCL, started by plain variables, and over MPI where they share a GPU.
+// GPU ranks: over NCCL, started by environment variables, and over MPI, where they may share a GPU.
 #include "kernels/base/context.h"
 #include "tests/support/ranks.h"
 
@@ -7,7 +7,7 @@ namespace {
 
 class GpuRanks : public SmallRuns {
   protected:
-    /// Whether there are so many; then what runs read is there, too.
+    /// Whether there are this many GPUs; if so, sets up the data that runs read.
     bool have(int gpus) {
         if (cuda_device_count() < gpus) return false;
         SmallRuns::SetUp();
@@ -18,8 +18,8 @@ class GpuRanks : public SmallRuns {
     std::string train_line(const std::string& run, const std::string& more) const {
         return "'" + binary().string() + "' train r.toml --device cuda --run " + run + " " + more;
     }
-    /// Two ranks by variables alone; the result is rank 0's, and rank 1's is in files out1, err1 and code1.
-    /// `then` runs between with the processes in $p0 and $p1.
+    /// Starts two ranks by environment variables. Returns rank 0's result; rank 1's is in files out1, err1 and code1.
+    /// `then` runs meanwhile, with the process ids in $p0 and $p1.
     Result two(const std::string& run, const std::string& more, const std::string& then = "true") const {
         const std::string variables = "MASTER_ADDR=127.0.0.1 MASTER_PORT=29423 WORLD_SIZE=2 ";
         const auto rank = [&](int number) {
@@ -64,9 +64,7 @@ TEST_F(GpuRanks, MpiLetsTwoShareAGpu) {
     ASSERT_EQ(shell(train_line("one", kOrdered)).code, 0);
     const std::string mpirun =
         "CUDA_VISIBLE_DEVICES=0 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "
-        "OMPI_MCA_orte_tmpdir_base=\"$PWD\" mpirun -q "
-        "--oversubscribe "
-        "--bind-to none -np 2 ";
+        "OMPI_MCA_orte_tmpdir_base=\"$PWD\" mpirun -q --oversubscribe --bind-to none -np 2 ";
     for (const std::string zero : {"0", "1"}) {
         const std::string more = kOrdered + std::string("--comm mpi --train.zero=") + zero;
         const Result result = shell(mpirun + train_line("shared" + zero, more));
@@ -86,7 +84,7 @@ TEST_F(GpuRanks, TwoTrainAsOne) {
     expect_two("parts", "--train.zero=1");
     EXPECT_EQ(losses("parts"), losses("two"));
     EXPECT_EQ(weights("parts"), weights("two"));
-    // Of a rank's two micro-batches the first is replayed, the second launched between its buckets.
+    // In "two", a rank replays its first micro-batch as a graph and launches the kernels of the second one by one.
     expect_two("launched", "--train.cuda_graph=false");
     EXPECT_EQ(losses("launched"), losses("two"));
     EXPECT_EQ(weights("launched"), weights("two"));
@@ -106,9 +104,8 @@ TEST_F(GpuRanks, AStoppedOneEndsTheOther) {
     if (!have(2)) GTEST_SKIP() << "2 GPUs needed";
     const Result result =
         two("run", "--train.steps=1000000 --train.val_every=0 --diagnostics.every=0 --train.comm_timeout_s=3",
-            "until grep -qs '\"event\":\"train\",\"step\":3' run/metrics.jsonl; do sleep 0.1; done; kill "
-            "-STOP $p1; "
-            "date +%s > stopped; { (sleep 12; kill -KILL $p1) & }");
+            "until grep -qs '\"event\":\"train\",\"step\":3' run/metrics.jsonl; do sleep 0.1; done; "
+            "kill -STOP $p1; date +%s > stopped; { (sleep 12; kill -KILL $p1) & }");
     EXPECT_EQ(result.code, 71) << result.err;
     EXPECT_NE(result.err.find("rank 1 (host "), std::string::npos) << result.err;
     EXPECT_LE(std::stoll(read_file(file("ended"), 64)) - std::stoll(read_file(file("stopped"), 64)), 3 + 5);

@@ -1,4 +1,4 @@
-// Ranks that die, hang or are told to stop: how a job ends, and what it says.
+// How a job ends, and what it prints, when a rank dies, hangs or is told to stop.
 #if defined(PASTUR_HAVE_MPI)
 #include <chrono>
 #include <thread>
@@ -10,8 +10,8 @@ namespace {
 
 class RankLoss : public Ranks {
   protected:
-    /// Trains without end on `ranks` ranks and, after some steps, runs `then` with the process of mpirun in
-    /// $mp and those of the ranks in $1, $2, ... The result is mpirun's.
+    /// Trains endlessly on `ranks` ranks and, after the first step, runs `then` with mpirun's process id in $mp and
+    /// those of the ranks in $1, $2, ... Returns mpirun's result.
     Result train_until(int ranks, const std::string& then, const std::string& variables = "") const {
         return shell(
             "{ " + variables + launcher(ranks) + train_line("run", kEndless) +
@@ -19,7 +19,7 @@ class RankLoss : public Ranks {
             "done; set -- $(cat /proc/$mp/task/*/children); " +
             then + "; wait $mp; }");
     }
-    /// No process of the job is left, but for one that nobody has reaped yet.
+    /// No process of the job is left, except for zombies.
     void expect_no_orphan() const {
         size_t alive = 1;
         for (int tries = 0; alive > 0 && tries < 20; ++tries) {
@@ -33,7 +33,7 @@ class RankLoss : public Ranks {
         }
         EXPECT_EQ(alive, 0u);
     }
-    /// Few lines: once mpirun is told to end it reads none, and a rank that fills the terminal waits for it.
+    /// With few console lines, because mpirun reads none once it is told to end.
     const std::string kEndless =
         "--train.steps=1000000 --train.micro_batch=2 --train.global_batch=12 "
         "--train.val_every=0 --diagnostics.every=0 --train.comm_timeout_s=2 --run.log_every=1000";
@@ -43,7 +43,7 @@ TEST_F(RankLoss, AKilledRankEndsTheOthersAtOnce) {
     const auto begin = std::chrono::steady_clock::now();
     const Result result = train_until(3, "kill -KILL $2");
     EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(30));
-    // mpirun itself says 137 of a job that lost a rank to a signal, whatever the others say.
+    // mpirun itself exits with 137 if a signal killed a rank, whatever the exit codes of the others.
     EXPECT_TRUE(result.code == 71 || result.code == 137) << result.code;
     EXPECT_NE(result.err.find("rank 1 (host "), std::string::npos) << result.err;
     EXPECT_NE(result.err.find("its connection closed: it was killed or crashed; last seen in step "),
@@ -73,9 +73,9 @@ TEST_F(RankLoss, TermToMpirunSavesAndUsr1RequeuesToo) {
     EXPECT_TRUE(fs::exists(checkpoint("run", saved) + "/MANIFEST.json"));
 
     fs::remove_all(file("run"));
-    // mpirun's own code is 1: it was told to end. It kills a second later, which a busy disk may not keep.
+    // mpirun's own exit code is 1. Its default grace of one second may be too short on a busy disk.
     train_until(2, "kill -TERM $mp", "OMPI_MCA_odls_base_sigkill_timeout=5 ");
-    ASSERT_EQ(events("run", "end").size(), 1u) << "the grace of a second was too short";
+    ASSERT_EQ(events("run", "end").size(), 1u) << "the grace of five seconds was too short";
     EXPECT_EQ(events("run", "end")[0].at("status"), "requeue");
     expect_no_orphan();
 }

@@ -1,4 +1,4 @@
-// Ranks that are alive and yet do not come: two processes and their watchdogs, without MPI.
+// Ranks that are alive but do not enter a collective: two processes and their watchdogs, without MPI.
 #include "engine/ranks/watchdog.h"
 
 #include <gtest/gtest.h>
@@ -18,7 +18,7 @@ class Watchdogs : public testing::Test {
   protected:
     using Life = std::function<void(Whereabouts&, Watchdog&)>;
 
-    /// Both ranks live, then take leave and exit with 7; their exit codes.
+    /// Runs both ranks, which then leave the job and exit with 7. Returns their exit codes.
     std::pair<int, int> run(double timeout_s, const Life& first, const Life& second) const {
         const Sideband::Listener listener(0);
         pid_t ranks[2];
