@@ -248,7 +248,7 @@ TEST_F(RecomputePlan, NamesWhatAutoTakes) {
     // Without a GPU: the free memory of the one that is planned for is unknown.
     const Result gpu = run("plan " + recipe, "CUDA_VISIBLE_DEVICES=");
     ASSERT_EQ(gpu.code, 0) << gpu.err;
-    EXPECT_NE(gpu.out.find("at most 90 % of what a GPU has free"), std::string::npos) << gpu.out;
+    EXPECT_NE(gpu.out.find("at most 90 % of a GPU's free memory"), std::string::npos) << gpu.out;
     // On this machine's own memory: a small model recomputes nothing, and a huge batch fits no machine.
     const std::string nano = "plan " + recipe + " --device cpu --model.preset=nano --data.seq_len=16 ";
     const Result small = run(nano + "--train.global_batch=1");
