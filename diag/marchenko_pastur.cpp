@@ -14,7 +14,7 @@ namespace {
 using std::numbers::pi;
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-/// The root of f, which rises through zero between lo and hi; to the last bit or to `tolerance`.
+/// The root of f, which rises through zero between lo and hi, to the last bit or to `tolerance`.
 template <typename F>
 double bisect(double lo, double hi, double tolerance, F&& f) {
     while (hi - lo > tolerance) {
@@ -30,7 +30,8 @@ double bisect(double lo, double hi, double tolerance, F&& f) {
 MarchenkoPastur::MarchenkoPastur(int64_t rows, int64_t cols, double variance)
     : rows_(rows), cols_(cols), variance_(std::isfinite(variance) ? variance : kNaN) {
     if (rows < 1 || cols < 1 || variance < 0)
-        fail(ExitCode::kUsage, "Marchenko-Pastur law of a {} x {} matrix with variance {}", rows, cols,
+        fail(ExitCode::kUsage,
+             "Marchenko-Pastur law: expected sides >= 1 and a variance >= 0, got {} x {} and {}", rows, cols,
              variance);
     const double n = std::sqrt(static_cast<double>(std::min(rows, cols)));
     const double p = std::sqrt(static_cast<double>(std::max(rows, cols)));
@@ -42,9 +43,10 @@ int64_t MarchenkoPastur::count() const {
     return std::min(rows_, cols_);
 }
 
-// With r = sqrt((lambda_+ - lambda) / (lambda - lambda_-)) the integral of the density from the lower edge is
+// With r = sqrt((lambda_+ - lambda) / (lambda - lambda_-)) and s = sqrt(lambda_+ / lambda_-)
+// = (1 + sqrt(beta)) / (1 - sqrt(beta)), the integral of the density from the lower edge is
 //     (1 / (pi beta)) [sqrt(...) / (2 sigma^2 p) + (1 + beta) atan(1 / r) - (1 - beta) atan(s / r)],
-// s = sqrt(lambda_+ / lambda_-) = (1 + sqrt(beta)) / (1 - sqrt(beta)).
+// where sqrt(...) is the root in the density.
 double MarchenkoPastur::cdf(double lambda) const {
     if (std::isnan(variance_) || std::isnan(lambda)) return kNaN;
     if (lambda >= upper_) return 1;
@@ -59,7 +61,9 @@ double MarchenkoPastur::cdf(double lambda) const {
 }
 
 double MarchenkoPastur::quantile(double p) const {
-    if (!(p >= 0 && p <= 1)) fail(ExitCode::kUsage, "quantile {} of the Marchenko-Pastur law", p);
+    if (!(p >= 0 && p <= 1))
+        fail(ExitCode::kUsage,
+             "quantile of the Marchenko-Pastur law: expected a probability in [0, 1], got {}", p);
     if (std::isnan(variance_) || p == 0) return lower_;
     if (p == 1) return upper_;
     return bisect(lower_, upper_, 0, [&](double lambda) { return cdf(lambda) - p; });
@@ -73,9 +77,9 @@ SoftEdge MarchenkoPastur::soft_edge() const {
 
 namespace {
 
-/// The variance of least Kolmogorov-Smirnov distance, max(sup(F_n - F), sup(F - F_n)), for positive values. A larger
-/// variance lowers F everywhere, so the first supremum grows and the second falls: the least maximum is where they
-/// are equal.
+/// The variance of least Kolmogorov-Smirnov distance, max(sup(F_n - F), sup(F - F_n)), for positive values. A
+/// larger variance lowers F everywhere, so the first supremum grows and the second falls: the least maximum
+/// is where they are equal.
 double fit_variance(std::span<const double> ascending, const MarchenkoPastur& unit) {
     const double n = static_cast<double>(ascending.size());
     const auto excess = [&](double log_variance) {

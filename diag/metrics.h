@@ -86,14 +86,14 @@ inline constexpr std::array<SpectrumFlag, 8> kSpectrumFlags = {{
 /// `flag`: a name of kSpectrumFlags.
 std::string_view flag_meaning(std::string_view flag);
 
-/// All metrics. `eigenvalues`: descending, unless some are not finite; slightly negative ones (rounding) count as
-/// zero, and nothing at the rounding level is an outlier. About a millisecond for 768. Never throws for what a
-/// matrix can hold.
+/// All metrics. `eigenvalues`: descending, unless some are not finite; slightly negative ones (rounding)
+/// count as zero, and nothing at the rounding level is an outlier. About a millisecond for 768. Never throws
+/// for what a matrix can hold.
 SpectrumMetrics measure(std::span<const double> eigenvalues, const Null& null);
 
-/// sup |F_n - F| between the eigenvalues and a null's law. Zeros that the matrix has by construction are left out:
-/// where there are more eigenvalues than the null's count, the smallest ones; where there are fewer, n is their
-/// number, not the null's.
+/// sup |F_n - F| between the eigenvalues and a null's law. Zeros that the matrix has by construction are left
+/// out: where there are more eigenvalues than the null's count, the smallest ones; where there are fewer, n
+/// is their number, not the null's.
 double kolmogorov_smirnov(std::span<const double> eigenvalues, const Null& null);
 
 }  // namespace pastur

@@ -12,7 +12,7 @@
 namespace pastur {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "'<f8' is written as it lies in memory");
+static_assert(std::endian::native == std::endian::little, "'<f8' is the byte order in memory");
 
 // PKWARE's APPNOTE.TXT, sections 4.3.7, 4.3.12 and 4.3.16.
 constexpr uint32_t kLocalHeader = 0x04034b50, kCentralHeader = 0x02014b50, kEndOfCentral = 0x06054b50;
@@ -30,7 +30,7 @@ void append(std::string& out, Integers... values) {
     (one(values), ...);
 }
 
-/// The header is padded with spaces so that the numbers start on 64 bytes, as NumPy's own are.
+/// The .npy member of an array. Spaces pad its header to a multiple of 64 bytes, as NumPy does.
 std::string npy_bytes(const NpzArray& array) {
     int64_t count = 1;
     for (const int64_t extent : array.shape) count *= extent;
@@ -52,11 +52,11 @@ std::string npy_bytes(const NpzArray& array) {
 }  // namespace
 
 std::string npz_bytes(std::span<const NpzArray> arrays) {
-    PASTUR_CHECK(arrays.size() <= kMaxMembers, "an npz of {} arrays", arrays.size());
+    PASTUR_CHECK(arrays.size() <= kMaxMembers, "npz of {} arrays", arrays.size());
     std::string out, central;
     for (const NpzArray& array : arrays) {
         const std::string name = array.name + ".npy", content = npy_bytes(array);
-        PASTUR_CHECK(out.size() + content.size() < kMaxBytes, "an npz of 4 GiB");
+        PASTUR_CHECK(out.size() + content.size() < kMaxBytes, "npz of 4 GiB or more");
         const auto size = static_cast<uint32_t>(content.size());
         const auto crc =
             static_cast<uint32_t>(crc32_z(0, reinterpret_cast<const Bytef*>(content.data()), content.size()));

@@ -18,9 +18,9 @@ constexpr uint32_t kEndSignature = 0x06054b50, kEntrySignature = 0x02014b50, kLo
 constexpr size_t kEndSize = 22, kEntrySize = 46, kLocalSize = 30, kMaxComment = 65535;
 constexpr uint16_t kStored = 0, kDeflated = 8;
 constexpr std::string_view kNpyMagic = "\x93NUMPY";
-/// Deflate cannot pack more tightly than this, so that a short member cannot claim gigabytes.
+/// Deflate's largest compression ratio; a short member that claims more bytes is damaged.
 constexpr uint64_t kMaxDeflateRatio = 1032;
-/// Of a file, and of a member: memory stays bounded whatever the sizes in it claim.
+/// Of a file and of a member, so memory stays bounded whatever sizes a file claims.
 constexpr int64_t kMaxBytes = int64_t{256} << 20;
 /// Enough for the .npy header of any array here (numpy pads it to a multiple of 64).
 constexpr size_t kHeaderPrefix = 1024;
@@ -38,21 +38,22 @@ std::string read_bytes(const std::filesystem::path& path) {
     const auto size = std::filesystem::file_size(path, error);
     if (error) fail(ExitCode::kMissingInput, "{}: {}; expected an .npz file", path.string(), error.message());
     if (static_cast<int64_t>(size) > kMaxBytes)
-        fail(ExitCode::kCorruptData, "{}: {} bytes, more than an .npz of spectra holds", path.string(), size);
+        fail(ExitCode::kCorruptData, "{}: expected an .npz of spectra, which is smaller than {} bytes",
+             path.string(), size);
     std::string bytes(size, '\0');
     std::ifstream file(path, std::ios::binary);
     if (!file.read(bytes.data(), static_cast<std::streamsize>(size))) fail_io("cannot read", path.string());
     return bytes;
 }
 
-/// What a .npy header says, and where the values begin.
+/// A .npy header, and where the values begin.
 struct NpyHeader {
     std::vector<int64_t> shape;
     size_t item_size = 0, offset = 0;
     int64_t count = 1;
 };
 
-/// The text after `'key':` in the header's Python dictionary; empty when it is not there.
+/// The text after `'key':` in the header's Python dictionary; empty if the key is missing.
 std::string_view dictionary_value(std::string_view text, std::string_view key) {
     const std::string quoted = fmt::format("'{}':", key);
     const size_t at = text.find(quoted);
@@ -62,7 +63,7 @@ std::string_view dictionary_value(std::string_view text, std::string_view key) {
     return text;
 }
 
-/// "(12, 64)", "(5,)" or "()". False when it is something else, or so large that its count overflows.
+/// Reads "(12, 64)", "(5,)" or "()". False for any other text and for more elements than fit.
 bool parse_shape(std::string_view text, NpyHeader& header) {
     const size_t end = text.find(')');
     if (text.empty() || text.front() != '(' || end == std::string_view::npos) return false;
@@ -81,7 +82,7 @@ bool parse_shape(std::string_view text, NpyHeader& header) {
     return true;
 }
 
-/// False when these are not the first bytes of a .npy array of floats in C order.
+/// False unless `bytes` begin a .npy array of floats in C order.
 bool parse_npy_header(std::string_view bytes, NpyHeader& header) {
     if (bytes.size() < 12 || bytes.substr(0, kNpyMagic.size()) != kNpyMagic) return false;
     const int version = bytes[6];
@@ -98,7 +99,8 @@ bool parse_npy_header(std::string_view bytes, NpyHeader& header) {
            parse_shape(dictionary_value(text, "shape"), header);
 }
 
-/// Inflates into `out`; the number of bytes it got, or nothing where the stream is damaged.
+/// Inflates the first bytes of a stream, or the whole of it, into `out`. False if the stream is damaged or
+/// ends early.
 bool inflate_into(std::string_view packed, std::string& out, bool whole) {
     z_stream stream{};
     if (inflateInit2(&stream, -MAX_WBITS) != Z_OK) throw std::bad_alloc();
@@ -159,7 +161,8 @@ bool NpzReader::contains(std::string_view name) const {
 
 const NpzReader::Member& NpzReader::find(std::string_view name) const {
     const auto found = std::find(names_.begin(), names_.end(), name);
-    if (found == names_.end()) fail(ExitCode::kCorruptData, "{}: no array \"{}\" in it", path_, name);
+    if (found == names_.end())
+        fail(ExitCode::kCorruptData, "{}: expected an array \"{}\" in the archive", path_, name);
     return members_[static_cast<size_t>(found - names_.begin())];
 }
 
@@ -194,7 +197,7 @@ std::string NpzReader::unpack(const Member& member, std::string_view name, size_
 std::vector<int64_t> NpzReader::shape(std::string_view name) const {
     NpyHeader header;
     if (!parse_npy_header(unpack(find(name), name, kHeaderPrefix), header))
-        fail(ExitCode::kCorruptData, "{}: \"{}\" is no float array in C order", path_, name);
+        fail(ExitCode::kCorruptData, "{}: \"{}\" is not a float array in C order", path_, name);
     return header.shape;
 }
 
@@ -206,11 +209,11 @@ NpzContent NpzReader::read(std::string_view name) const {
     if (crc != member.crc) fail(ExitCode::kCorruptData, "{}: \"{}\" fails its checksum", path_, name);
     NpyHeader header;
     if (!parse_npy_header(data, header))
-        fail(ExitCode::kCorruptData, "{}: \"{}\" is no float array in C order", path_, name);
+        fail(ExitCode::kCorruptData, "{}: \"{}\" is not a float array in C order", path_, name);
     const auto count = static_cast<size_t>(header.count);
     if (data.size() - header.offset != count * header.item_size)
-        fail(ExitCode::kCorruptData, "{}: \"{}\" holds {} bytes, its header says {} values of {}", path_,
-             name, data.size() - header.offset, count, header.item_size);
+        fail(ExitCode::kCorruptData, "{}: \"{}\" holds {} bytes, but its header promises {} values of {}",
+             path_, name, data.size() - header.offset, count, header.item_size);
     NpzContent array{std::move(header.shape), std::vector<double>(count)};
     for (size_t i = 0; i < count; ++i)
         array.values[i] = header.item_size == 8 ? load<double>(data, header.offset + 8 * i)

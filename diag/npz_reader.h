@@ -1,8 +1,8 @@
 #pragma once
 // Reads the arrays of an .npz file, the zip archive of .npy members that numpy.savez and
-// numpy.savez_compressed write (PKWARE APPNOTE 6.3; numpy.lib.format). The bytes come from outside: every
-// size in them is checked before it is used, so that a damaged file is an error (kCorruptData) that names the
-// file and the member.
+// numpy.savez_compressed write (PKWARE APPNOTE 6.3; numpy.lib.format). The bytes are untrusted: every size in
+// them is checked before use, and a damaged file is an error (kCorruptData) that names the file and the
+// member.
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -11,27 +11,27 @@
 
 namespace pastur {
 
-/// An array in C order: shape and values, float32 widened.
+/// An array in C order; float32 values are widened.
 struct NpzContent {
     std::vector<int64_t> shape;
     std::vector<double> values;
 };
 
-/// An archive in memory. Members are stored or deflated, at most 256 MiB each, little-endian
-/// float32 or float64 in C order; what else numpy may write is an error of the member that is read.
+/// An archive in memory. Readable members are stored or deflated, of at most 256 MiB, and hold little-endian
+/// float32 or float64 in C order; reading any other member is an error.
 class NpzReader {
   public:
     /// Reads the whole file. Throws (kMissingInput, kIo, kCorruptData).
     explicit NpzReader(const std::filesystem::path& path);
-    /// The bytes of an archive; `name` stands for the path in messages.
+    /// `bytes`: the archive; `name` stands for its path in messages.
     NpzReader(std::string name, std::string bytes);
 
     /// Names of the arrays in the archive's order, without ".npy".
     const std::vector<std::string>& names() const { return names_; }
     bool contains(std::string_view name) const;
-    /// Throws (kCorruptData) when the member is damaged, fails its CRC or holds another type.
+    /// Throws (kCorruptData) if the member is missing, is damaged, fails its CRC or holds another type.
     NpzContent read(std::string_view name) const;
-    /// The shape alone: as cheap as the first bytes of the member.
+    /// Reads the first bytes of the member only. Throws (kCorruptData).
     std::vector<int64_t> shape(std::string_view name) const;
 
   private:

@@ -8,13 +8,13 @@
 namespace pastur {
 namespace {
 
-/// max_i |1 - (x_i / xmin)^(1 - alpha) - i / n| over logs[0 ... n) descending, xmin = logs[n - 1]; or, as
-/// soon as that is known, anything not below `bound`.
+/// max_i |1 - (x_i / xmin)^(1 - alpha) - i / n| for the logarithms of the tail, descending, the last one that
+/// of xmin. Stops as soon as the maximum is not below `bound`.
 double distance(std::span<const double> logs, double alpha, double bound) {
     const int n = static_cast<int>(logs.size());
     const double log_xmin = logs.back();
     double largest = 0;
-    // Every stride-th value first: a bad fit shows itself there, and few candidates are good ones.
+    // Every stride-th value comes first: most candidates are bad fits, and these show there.
     for (const int stride : {std::max(n / 16, 2), 1})
         for (int i = 0; i < n; i += stride) {
             const double below = static_cast<double>(n - 1 - i) / n;
@@ -32,10 +32,10 @@ PowerLawFit fit_power_law(std::span<const double> descending) {
     std::vector<double> logs;
     for (double x : descending) logs.push_back(std::log(x));
     PowerLawFit best{kNaN, kNaN, std::numeric_limits<double>::infinity(), 0, kNaN};
-    double sum = 0;  // of ln x over the tail
+    double sum = 0;  // sum of ln x over the tail
     for (size_t n = 1; n <= logs.size(); ++n) {
         sum += logs[n - 1];
-        // Equal values are one candidate, with all of them in the tail.
+        // Equal values are one candidate, whose tail holds all of them.
         if (n < logs.size() && descending[n] == descending[n - 1]) continue;
         const double excess = sum - static_cast<double>(n) * logs[n - 1];
         if (!(descending[n - 1] < descending[0]) || !(excess > 0)) continue;

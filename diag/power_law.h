@@ -4,7 +4,7 @@
 
 namespace pastur {
 
-/// p(x) = ((alpha - 1) / xmin) (x / xmin)^(-alpha) for x >= xmin.
+/// The density p(x) = ((alpha - 1) / xmin) (x / xmin)^(-alpha) for x >= xmin.
 struct PowerLawFit {
     double alpha;
     double xmin;
@@ -13,11 +13,12 @@ struct PowerLawFit {
     double error;     ///< standard error of alpha, (alpha - 1) / sqrt(count)
 };
 
-/// Clauset, Shalizi & Newman (SIAM Review 51, 2009): for each value as xmin, alpha = 1 + n / sum ln(x_i /
-/// xmin) by maximum likelihood over the n values from xmin up; that xmin is kept whose fit is nearest by
-///     max_i |1 - (x_i / xmin)^(1 - alpha) - i / n|,   i = 0 ... n - 1 in ascending order,
-/// as their own code, Python's powerlaw and WeightWatcher take it. `descending`: positive values; the largest
-/// is no candidate. NaN (count 0) when fewer than two different values are given.
+/// The fit of Clauset, Shalizi & Newman (SIAM Review 51, 2009). For each value as xmin, alpha = 1 + n / sum
+/// ln(x_i / xmin) is the maximum-likelihood estimate over the n values from xmin up. The result is the xmin
+/// whose fit has the least distance
+///     D = max_i |1 - (x_i / xmin)^(1 - alpha) - i / n|,   i = 0 ... n - 1 in ascending order,
+/// as the authors' code, Python's powerlaw and WeightWatcher compute it. `descending`: positive values, of
+/// which the largest is never xmin. Returns NaN and a count of 0 for fewer than two different values.
 PowerLawFit fit_power_law(std::span<const double> descending);
 
 }  // namespace pastur

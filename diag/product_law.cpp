@@ -22,7 +22,8 @@ ProductLaw::ProductLaw(std::vector<int64_t> dims, double variance_product)
 
 ProductLaw::ProductLaw(std::shared_ptr<const Unit> unit, double variance_product)
     : unit_(std::move(unit)), variance_product_(std::isfinite(variance_product) ? variance_product : kNaN) {
-    if (variance_product < 0) fail(ExitCode::kUsage, "product law with a variance of {}", variance_product);
+    if (variance_product < 0)
+        fail(ExitCode::kUsage, "product law: expected a variance of at least 0, got {}", variance_product);
 }
 
 ProductLaw ProductLaw::rescaled(double variance_product) const {
@@ -73,7 +74,7 @@ double ProductLaw::cdf(double lambda) const {
     return unit_->at_x(lambda / s).cdf;
 }
 
-// Around the edge x = x_+ + x''(u_+) (u - u_+)^2 / 2, and the density is -Im u / (pi x).
+// Near the edge x = x_+ + x''(u_+) (u - u_+)^2 / 2, and the density is -Im u / (pi x).
 SoftEdge ProductLaw::soft_edge() const {
     const double s = scale(), x = unit_->upper().x;
     const double a = std::sqrt(2 / unit_->upper_curvature()) / x;
@@ -87,7 +88,8 @@ std::vector<LawPoint> ProductLaw::curve(int points) const {
     std::vector<LawPoint> result;
     if (lower_edge() > 0) result.push_back({lower_edge(), 0, 0});
     for (int i = 1; i < points; ++i) {
-        // Near a diverging lower edge lambda goes like the k-th power of the angle: equal steps would be too long.
+        // Near a diverging lower edge lambda goes like the k-th power of the angle: equal steps would be too
+        // long.
         const double t = static_cast<double>(i) / points;
         const double lambda = s * unit_->at_angle(std::numbers::pi * t * t).x;
         result.push_back({lambda, density(lambda), cdf(lambda)});

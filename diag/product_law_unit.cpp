@@ -12,10 +12,10 @@ namespace pastur {
 namespace {
 
 using std::numbers::pi;
-constexpr int kCells = 256;  // a table that only starts the solver; its size sets how soon that is done
+constexpr int kCells = 256;  ///< of the table of first guesses; more cells save iterations, not accuracy
 
-/// delta with its sine and cosine. Beyond pi / 2 they come from phi = pi - delta, which is then the small
-/// angle: a relative error in it would be one in everything near the upper edge.
+/// delta with its sine and cosine. Beyond pi / 2 they are computed from phi = pi - delta, which is then the
+/// small angle: near the upper edge every result has phi's relative error.
 struct Angle {
     explicit Angle(double delta) : phi(pi - delta) {
         const double small = delta < pi / 2 ? delta : phi;
@@ -41,7 +41,7 @@ double ProductLaw::Unit::Point::density() const {
 }
 ProductLaw::Unit::Unit(std::vector<int64_t> dims) : dims_(std::move(dims)) {
     if (dims_.size() < 2 || *std::min_element(dims_.begin(), dims_.end()) < 1)
-        fail(ExitCode::kUsage, "product law of the dimensions {}: it takes two or more, each at least 1",
+        fail(ExitCode::kUsage, "product law: expected two or more dimensions of at least 1, got \"{}\"",
              fmt::join(dims_, " x "));
     const int64_t smallest = *std::min_element(dims_.begin(), dims_.end());
     for (int64_t dim : dims_) ratios_.push_back(static_cast<double>(smallest) / static_cast<double>(dim));
@@ -51,15 +51,15 @@ ProductLaw::Unit::Unit(std::vector<int64_t> dims) : dims_(std::move(dims)) {
     table_.push_back(upper_edge());
 }
 
-/// u_+ > 0: ln x is convex in ln u there, and its slope sum_j c_j u / (1 + c_j u) - 1 (c_b = 1 included) has
-/// one root.
+/// For u > 0 ln x is convex in ln u, so its slope sum_j c_j u / (1 + c_j u) - 1, which includes c_b = 1, has
+/// one root: u_+.
 ProductLaw::Unit::Point ProductLaw::Unit::upper_edge() const {
     const auto slope = [&](double log_u) {
         double sum = -1;
         for (double c : ratios_) sum += 1 / (1 + std::exp(-log_u) / c);
         return sum;
     };
-    // The term of c = 1 is 1/2 at u = 1, and the least ratio makes up for the rest by u = 1 / c.
+    // At u = 1 the term of c = 1 is 1/2; at u = 1 / c the term of the least ratio c adds the other 1/2.
     const double least = *std::min_element(ratios_.begin(), ratios_.end());
     const double u =
         std::exp(bisect(-std::log(static_cast<double>(ratios_.size())) - 1, 1 - std::log(least), slope));
@@ -69,13 +69,13 @@ ProductLaw::Unit::Point ProductLaw::Unit::upper_edge() const {
 }
 
 /// With a single smallest dimension u_- lies between -1 / (the largest other c) and -1, where ln x is
-/// concave; with ties x is 0 at u = -1.
+/// concave. With ties x is 0 at u = -1.
 ProductLaw::Unit::Point ProductLaw::Unit::lower_edge() const {
     if (tied_ > 1) return {0, 1, 0, 0, 0, 0};
     double largest = 0;
     for (double c : ratios_)
         if (c < 1) largest = std::max(largest, c);
-    const auto slope = [&](double excess) {  // of u = -1 - excess
+    const auto slope = [&](double excess) {  // at u = -1 - excess
         double sum = -1 / excess + 1 / (1 + excess);
         for (double c : ratios_)
             if (c < 1) sum += c / ((1 - c) - c * excess);
@@ -95,8 +95,8 @@ double ProductLaw::Unit::upper_curvature() const {
     return upper().x * second;
 }
 
-/// sum_j atan2(c_j rho sin delta, 1 - c_j rho cos delta), c_b = 1 included, rises with rho from 0 to more
-/// than phi; where it is phi. Newton's steps in ln rho, kept between the bounds known so far.
+/// The rho at which sum_j atan2(c_j rho sin delta, 1 - c_j rho cos delta), which includes c_b = 1 and rises
+/// with rho from 0 to more than phi, equals phi. Newton's method in ln rho within a bracket.
 double ProductLaw::Unit::rho_at(double delta, double guess) const {
     const Angle angle(delta);
     double lo = 0, hi = std::numeric_limits<double>::infinity(), rho = guess;
@@ -109,7 +109,7 @@ double ProductLaw::Unit::rho_at(double delta, double guess) const {
         }
         (sum < 0 ? lo : hi) = rho;
         const double step = -sum / slope;
-        // The step after this one would be about its square, over the width of the steepest term.
+        // The next step would be about this one squared, divided by the width of the steepest term.
         if (std::abs(step) <= 1e-9 * angle.sine) return rho + rho * step;
         rho *= std::exp(std::clamp(step, -2.0, 2.0));
         if (!(rho > lo && rho < hi)) rho = lo + (std::min(hi, 4 * lo + 1) - lo) / 2;
@@ -117,13 +117,13 @@ double ProductLaw::Unit::rho_at(double delta, double guess) const {
     return rho;
 }
 
-/// With W = du-derivative of ln x times u = sum_j c_j u / (1 + c_j u) - 1 and x kept real,
+/// With W = d ln x / d ln u = sum_j c_j u / (1 + c_j u) - 1 and real x,
 ///     d ln x / d delta = -|W|^2 / Im W,   d ln rho / d delta = -Re W / Im W.
 ProductLaw::Unit::Point ProductLaw::Unit::point(double delta, double rho_guess) const {
     const Angle angle(delta);
     const double rho = rho_at(delta, rho_guess);
     double x = 1 / rho, sum = delta, re_w = -1, im_w = 0;
-    bool smallest = true;  // the first c = 1 is N_b itself
+    bool smallest = true;  // the first c = 1 is that of N_b
     for (double c : ratios_) {
         const double re = 1 - c * rho * angle.cosine, im = c * rho * angle.sine;
         const double squared = re * re + im * im;
@@ -147,8 +147,8 @@ ProductLaw::Unit::Point ProductLaw::Unit::at_x(double x) const {
     const size_t cell = static_cast<size_t>(above - table_.begin()) - 1;
     const double h = pi / kCells, from = table_[cell].x, to = table_[cell + 1].x;
     double lo = h * static_cast<double>(cell), hi = h * static_cast<double>(cell + 1);
-    // x is smooth in cos delta at an edge where the density vanishes like a square root, and like delta^k at a
-    // lower edge where it diverges.
+    // x is smooth in cos delta at an edge where the density vanishes like a square root, and like delta^k at
+    // a lower edge where it diverges.
     double delta;
     if (cell == 0 && tied_ > 1)
         delta = h * std::pow(x / to, 1.0 / tied_);
@@ -158,7 +158,8 @@ ProductLaw::Unit::Point ProductLaw::Unit::at_x(double x) const {
     // acos can round to an end of the cell.
     delta = std::clamp(delta, 1e-300, pi * (1 - 1e-15));
 
-    // Newton's method on ln x(delta), which rises with delta; a step that leaves the bracket becomes a bisection.
+    // Newton's method on ln x(delta), which rises with delta; a step that leaves the bracket becomes a
+    // bisection.
     Point here = point(delta, table_[cell].rho);
     for (int i = 0; i < 100; ++i) {
         const double error = std::log(here.x / x);

@@ -1,5 +1,5 @@
 #pragma once
-// Inside ProductLaw: the law of x, whose mean is 1. See product_law.h for the equations.
+// The law of x within ProductLaw, whose mean is 1. product_law.h has the equations.
 #include <complex>
 #include <cstdint>
 #include <vector>
@@ -8,8 +8,8 @@
 
 namespace pastur {
 
-/// The spectrum's points are numbered by delta = pi - phi, which rises with x: u = -rho e^{i delta}, delta =
-/// 0 at the lower edge and pi at the upper.
+/// The spectrum is parametrised by delta = pi - phi, which rises with x from 0 at the lower edge to pi at the
+/// upper one; u = -rho e^{i delta}.
 class ProductLaw::Unit {
   public:
     struct Point {
@@ -26,8 +26,7 @@ class ProductLaw::Unit {
     explicit Unit(std::vector<int64_t> dims);
 
     const std::vector<int64_t>& dims() const { return dims_; }
-    /// The edges; rho is |u| there, and the slopes are zero or (at a diverging lower edge) not meant to be
-    /// read.
+    /// The edges. rho is |u| there; the slopes have no meaning.
     const Point& lower() const { return table_.front(); }
     const Point& upper() const { return table_.back(); }
     /// x''(u_+).
@@ -46,8 +45,8 @@ class ProductLaw::Unit {
 
     std::vector<int64_t> dims_;
     std::vector<double> ratios_;  ///< c_j of every dimension, 1 for N_b
-    int tied_ = 0;                ///< dimensions equal to N_b
-    std::vector<Point> table_;    ///< at equal steps of delta, edges included
+    int tied_ = 0;                ///< number of dimensions equal to N_b
+    std::vector<Point> table_;    ///< at equal steps of delta, including the edges
 };
 
 }  // namespace pastur

@@ -14,8 +14,8 @@ using Complex = std::complex<double>;
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr int kBisections = 200;
 
-/// Without std::abs's and operator/'s care for numbers near the largest double or the smallest, which cost
-/// half of an evaluation: everything here is in units of the spectrum.
+// std::abs and operator/ guard against overflow and underflow, which would take half of an evaluation; here
+// every number is in units of the spectrum.
 double modulus(Complex x) {
     return std::sqrt(std::norm(x));
 }
@@ -23,7 +23,7 @@ Complex quotient(Complex x, Complex y) {
     return x * std::conj(y) / std::norm(y);
 }
 
-/// h of a chain over its U: U / (K prod (1 + a_j U)).
+/// h of a chain as a function of its U: U / (K prod (1 + a_j U)).
 double h_of(double strength, const std::vector<double>& ratios, double u) {
     double h = u / strength;
     for (const double a : ratios) h /= 1 + a * u;
@@ -37,7 +37,7 @@ double growth(const std::vector<double>& ratios, double u) {
     return result;
 }
 
-/// Where `f` changes its sign between `from` and `to`, by halves.
+/// The point between `from` and `to` where `f` changes its sign.
 template <typename F>
 double bisect(double from, double to, F&& f) {
     const bool sign = f(from) > 0;
@@ -49,7 +49,7 @@ double bisect(double from, double to, F&& f) {
     return from + (to - from) / 2;
 }
 
-/// Beyond any U or h that matters: everything is in units where the strengths add up to 1.
+/// Beyond any U or h that matters, in units in which the strengths add up to 1.
 constexpr double kFar = 1e9;
 /// The closest approach to a pole of h, relative to the pole.
 constexpr double kLeastExcess = 1e-290;
@@ -59,8 +59,8 @@ double pole_of(const std::vector<double>& ratios) {
     return -1 / ratios.front();
 }
 
-/// h at U = pole (1 + excess). The factor that vanishes at the pole is exactly -excess, so h keeps its relative
-/// accuracy however close to the pole.
+/// h at U = pole (1 + excess). The factor that vanishes at the pole is exactly -excess, so h keeps its
+/// relative accuracy however close to the pole.
 double h_below_pole(double strength, const std::vector<double>& ratios, double excess) {
     double h = (1 + excess) / (ratios.front() * strength * excess);
     for (size_t j = 1; j < ratios.size(); ++j) {
@@ -85,8 +85,8 @@ double end_above(const std::vector<double>& ratios) {
     return ratios.size() < 2 ? kFar : bisect(0.0, kFar, [&](double u) { return growth(ratios, u); });
 }
 
-/// The excess at which the branch that leads down from the pole ends: where h stops falling, which is before the
-/// next pole; kFar if it never does. The two largest ratios differ.
+/// The excess at which the branch that leads down from the pole ends: where h stops falling, which is before
+/// the next pole; kFar if it never does. The two largest ratios differ.
 double end_below(const std::vector<double>& ratios) {
     if (ratios.size() < 2) return kFar;
     const double next_pole = ratios[0] / ratios[1] - 1;
@@ -102,17 +102,18 @@ Complex ProductSumLaw::Point::sum() const {
 }
 
 ProductSumLaw::ProductSumLaw(const std::vector<GaussianChain>& terms) : d_(0), scale_(0), count_(0) {
-    if (terms.empty()) fail(ExitCode::kUsage, "a sum law of no terms");
+    if (terms.empty()) fail(ExitCode::kUsage, "sum law: expected at least one term, got no terms");
     const int64_t d = terms[0].dims.empty() ? 0 : terms[0].dims.front();
     d_ = static_cast<double>(d);
     for (const GaussianChain& chain : terms) {
         const auto& dims = chain.dims;
         if (dims.size() < 2 || dims.front() != d || dims.back() != d ||
             *std::min_element(dims.begin(), dims.end()) < 1)
-            fail(ExitCode::kUsage, "sum law of {}, expected chains of dimensions from {} to {}",
-                 fmt::join(dims, "."), d, d);
+            fail(ExitCode::kUsage, "sum law: expected chains from {} to {}, got {}", d, d,
+                 fmt::join(dims, "."));
         if (chain.variance_product < 0)
-            fail(ExitCode::kUsage, "sum law with a variance of {}", chain.variance_product);
+            fail(ExitCode::kUsage, "sum law: expected a variance of at least 0, got {}",
+                 chain.variance_product);
         const int64_t rank = *std::min_element(dims.begin(), dims.end());
         Term term{chain.variance_product, {}, rank};
         for (size_t j = 1; j < dims.size(); ++j) {
@@ -207,8 +208,8 @@ void ProductSumLaw::find_lower_edge() {
         first = std::max(first, h_below_pole(term.strength, ratios, term.last_below));
     }
     if (static_cast<double>(ranks) >= d_) return;
-    // z rises towards the spectrum as h falls from infinity, up to the edge. slope() is ranks / d - 1 at infinity
-    // and plus infinity at `first`.
+    // z rises towards the spectrum as h falls from infinity, up to the edge. slope() is ranks / d - 1 at
+    // infinity and plus infinity at `first`.
     const auto slope_at = [&](double log_h) { return slope(std::exp(log_h), Branch::kBelowSpectrum); };
     const double begin = std::log(first) + 1e-12;
     double width = 1;
@@ -218,7 +219,7 @@ void ProductSumLaw::find_lower_edge() {
     lower_ = scale_ * z * z;
 }
 
-/// Towards the solution at z from one nearby; false when it does not get there.
+/// Newton's method from the solution at a nearby z to the one at this z. False if it does not converge.
 bool ProductSumLaw::newton(Point& point, Complex z, Steps& steps) const {
     for (int step = 0; step < 12; ++step) {
         const Complex h = point.g * point.g;
@@ -240,13 +241,13 @@ bool ProductSumLaw::newton(Point& point, Complex z, Steps& steps) const {
         point.g += move;
         for (size_t i = 0; i < terms_.size(); ++i) point.u[i] += steps[i].offset + steps[i].by_g * move;
         if (!std::isfinite(modulus(point.g))) return false;
-        // Converges quadratically: what is left is this squared, or rounding.
+        // Convergence is quadratic: the remaining error is about this one squared, or rounding.
         if (size < 1e-9 && modulus(move) < 1e-9 * modulus(point.g)) return true;
     }
     return false;
 }
 
-/// By how much the arguments of Point::angles turn in a short step.
+/// The change of Point::angles in a short step.
 double ProductSumLaw::turn(const Point& from, const Point& to) const {
     double angles = 0;
     for (size_t i = 0; i < terms_.size(); ++i)
@@ -257,14 +258,14 @@ double ProductSumLaw::turn(const Point& from, const Point& to) const {
 
 ProductSumLaw::Point ProductSumLaw::at(double lambda) const {
     const double z = std::sqrt(lambda / scale_);
-    // 1 / z is close enough at a hundred times the size of the spectrum.
+    // At a hundred times the size of the spectrum g = 1 / z is a good first guess.
     double height = 100 * std::sqrt(upper_ / scale_), ratio = 0.5;
     Point point{1.0 / Complex(z, height), std::vector<Complex>(terms_.size())};
     for (size_t i = 0; i < terms_.size(); ++i) point.u[i] = point.g * point.g * terms_[i].strength;
     Steps steps(terms_.size());
     newton(point, {z, height}, steps);
     point.angles = turn({0, std::vector<Complex>(terms_.size())}, point);
-    bool settles = false;  // g hardly changed in the last step: the rest is tried at once
+    bool settles = false;  // g hardly changed in the last step, so the next one goes all the way
     Point moved = point;
     while (height > 0) {
         const double next = settles || height < 1e-11 * z ? 0 : height * ratio;
@@ -312,8 +313,8 @@ std::vector<LawPoint> ProductSumLaw::curve(int points) const {
     if (lower_ > 0) result.push_back({lower_, 0, 0});
     const double low = std::sqrt(lower_), high = std::sqrt(upper_);
     for (int i = 1; i < points; ++i) {
-        // The steps are in z = sqrt(lambda) and shrink towards both ends, more so towards a lower edge of 0, where
-        // the density may diverge.
+        // The steps are in z = sqrt(lambda) and shrink towards both ends, more so towards a lower edge of 0,
+        // where the density may diverge.
         const double t = (1 - std::cos(std::numbers::pi * i / points)) / 2;
         const double lambda = std::pow(low + (high - low) * (lower_ > 0 ? t : t * t), 2);
         result.push_back({lambda, density(lambda), cdf(lambda)});

@@ -84,7 +84,7 @@ double variance_from_sums(double sum, double sum_of_squares, int64_t count) {
     if (count == 0) return 0;
     const double mean = sum / static_cast<double>(count);
     const double variance = sum_of_squares / static_cast<double>(count) - mean * mean;
-    return variance < 0 ? 0 : variance;  // NaN stays
+    return variance < 0 ? 0 : variance;  // passes NaN on
 }
 
 std::unique_ptr<SpectrumSolver> make_spectrum_solver(Context& ctx, std::span<const FactorProduct> products) {

@@ -1,14 +1,14 @@
 #pragma once
-// Eigenvalues of M M^T (squared singular values of M) for a matrix M that is known as a product of factors. M
+// Eigenvalues of M M^T (squared singular values of M) for a matrix M that is given as a product of factors. M
 // itself is formed only where no smaller problem exists.
 //
-// M = F_1 F_2 ... F_L is N_0 x N_L through dimensions N_0 ... N_L; its rank is at most n = min N_j. With b
-// where that minimum first lies, M = P^T S, P = (F_1 ... F_b)^T being n x N_0 and S = F_{b+1} ... F_L n x
-// N_L, so that the nonzero eigenvalues of M M^T are those of (P P^T)(S S^T). With the pivoted Cholesky
-// factorisation S S^T = B B^T, which exists for every rank, they are those of the symmetric n x n matrix B^T
-// (P P^T) B. Where b is an end of the chain one of the two Grams is the identity and the other is the matrix.
-// Everything is fp64 from the first conversion on; Grams square the condition, so that eigenvalues are good
-// to about 1e-15 |P|^2 |S|^2: relative to the largest, not to themselves.
+// M = F_1 F_2 ... F_L has dimensions N_0 ... N_L; its rank is at most n = min N_j. If b is the first index of
+// that minimum, M = P^T S with P = (F_1 ... F_b)^T of size n x N_0 and S = F_{b+1} ... F_L of size n x N_L,
+// so the nonzero eigenvalues of M M^T are those of (P P^T)(S S^T). With the pivoted Cholesky factorisation S
+// S^T = B B^T, which exists for every rank, they are those of the symmetric n x n matrix B^T (P P^T) B. Where
+// b is an end of the chain, one of the two Gram matrices is the identity and the other is the matrix. All
+// arithmetic is fp64. Gram matrices square the condition number, so the absolute error of every eigenvalue is
+// about 1e-15 |P|^2 |S|^2.
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -22,42 +22,41 @@
 
 namespace pastur {
 
-/// One factor of every item of a product: rows of fp32 numbers where the context computes, read as fp64.
+/// One factor of every item of a product: fp32 rows in the memory of the context, converted to fp64.
 struct Factor {
-    int64_t rows = 0;          ///< as stored; the product sees [columns, rows] when `transposed`
-    int64_t columns = 0;       ///< numbers of a stored row, then unit_columns more
+    int64_t rows = 0;          ///< as stored; the factor is [columns, rows] when `transposed`
+    int64_t columns = 0;       ///< length of a stored row plus unit_columns
     int64_t unit_columns = 0;  ///< U; 0 for an ordinary factor
-    int64_t terms = 1;         ///< a row is the sum of so many stored rows
+    int64_t terms = 1;         ///< number of stored rows that add up to a row
     bool transposed = false;
     bool shared = false;  ///< one copy serves a whole group of items
-    /// [copies][rows][terms], copies = items, or items / group when shared. Null (each term of the row): the
-    /// k-th such row of a copy is the unit vector of column columns - U + k mod U, which passes a number
-    /// through.
+    /// [copies][rows][terms], where copies = items, or items / group when shared. A row whose sources are
+    /// null is a unit vector: the k-th such row of a copy has its 1 in column columns - U + k mod U and
+    /// passes that number through.
     std::vector<const float*> sources = {};
-    /// [copies]: column j of the stored part is multiplied by gain[j]. Empty: none.
+    /// [copies] column j of the stored part is multiplied by gain[j]; empty: no gains.
     std::vector<const float*> gains = {};
 
     int64_t weight_columns() const { return columns - unit_columns; }
 };
 
-/// Which rows of one copy of a factor are stored and which are unit vectors; the same for every copy.
+/// Which rows of a factor are stored and which are unit vectors; equal for every copy.
 struct FactorRows {
     explicit FactorRows(const Factor& factor);
     std::vector<int32_t> stored;  ///< indices of the stored rows, in order
     std::vector<int32_t> slots;   ///< [rows] index into `stored`, or -1 - column of a unit vector
 };
 
-/// Products of one shape: an item each for, say, every head of every layer.
+/// Products of one shape, for example one item for every head of every layer.
 struct FactorProduct {
     int64_t items = 0;
-    int64_t group = 1;  ///< consecutive items that a shared factor serves; divides items
+    int64_t group = 1;  ///< number of consecutive items that a shared factor serves; divides items
     std::vector<Factor> factors;
 
     std::vector<int64_t> dims() const;  ///< N_0 ... N_L
     int64_t count() const;              ///< n = min N_j, the number of eigenvalues
-    /// Copies of a factor.
     int64_t copies(const Factor& factor) const { return factor.shared ? items / group : items; }
-    /// Throws (kOther) when sizes do not fit each other.
+    /// Throws (kOther) if sizes do not match.
     void check() const;
 };
 
@@ -66,26 +65,26 @@ struct Spectrum {
     enum class Status : uint8_t {
         kOk,
         kNonFinite,     ///< the factors hold NaN or infinity, or overflow fp64; no eigenvalues
-        kSolverFailed,  ///< the library reported it; no eigenvalues
+        kSolverFailed,  ///< the library reported an error; no eigenvalues
     };
     Status status = Status::kOk;
     std::vector<double> eigenvalues = {};  ///< [n] descending, none negative; empty unless kOk
-    std::string reason = {};               ///< of kSolverFailed
-    std::vector<double> variances =
-        {};  ///< [L] of each factor's entries (gain in, unit rows and columns out)
+    std::string reason = {};               ///< the library's error if kSolverFailed
+    /// [L] variance of each factor's entries, gains included, unit rows and columns excluded.
+    std::vector<double> variances = {};
 };
 
-/// Shuffles the stored numbers of every factor, for the permuted null: a keyed bijection that does not depend on the
-/// backend. Where a row is a sum of stored rows, these are shuffled before they are added up. Unit rows and columns
-/// stay.
+/// Shuffles the stored numbers of every factor, for the permuted null: a keyed bijection that does not depend
+/// on the backend. Where a row is a sum of stored rows, these are shuffled before they are added up. Unit
+/// rows and columns stay.
 struct ShuffleKey {
     uint64_t seed;
     uint64_t draw;
 };
 
-/// Where number i of the n stored numbers of a factor's copy, in the order of rows, terms and columns, comes from
-/// under `key`: swap_or_not(n, key, factor, i), a bijection of [0, n) (Hoang, Morris & Rogaway, "An Enciphering
-/// Scheme Based on a Card Shuffle", CRYPTO 2012).
+/// Where number i of the n stored numbers of a factor's copy, in the order of rows, terms and columns, comes
+/// from under `key`: swap_or_not(n, key, factor, i), a bijection of [0, n) (Hoang, Morris & Rogaway, "An
+/// Enciphering Scheme Based on a Card Shuffle", CRYPTO 2012).
 constexpr uint64_t shuffled_position(uint64_t n, const ShuffleKey& key, uint64_t factor, uint64_t i) {
     int bits = 0;
     while (bits < 64 && (n >> bits) != 0) ++bits;
@@ -100,26 +99,26 @@ constexpr uint64_t shuffled_position(uint64_t n, const ShuffleKey& key, uint64_t
     return i;
 }
 
-/// Solves on one device, in memory of its own and, on CUDA, on a low-priority stream and handles of its own:
-/// nothing that computes elsewhere changes by a bit. One thread at a time may call solve(), which need not be
-/// the one that uses the context.
+/// Solves on one device, in its own memory and, on CUDA, with its own handles on a low-priority stream, so no
+/// other computation changes by a bit. One thread at a time may call solve(); it need not be the one that
+/// uses the context.
 class SpectrumSolver {
   public:
     virtual ~SpectrumSolver() = default;
-    /// Makes what solve() of such products calls ready for use. CUDA loads a kernel at its first launch, for
-    /// which it waits until the device idles: beside training, for some twenty kernels, seconds. Reads none
-    /// of the sources. Throws (kNoDevice).
+    /// Loads the kernels that solve() of such products calls. CUDA would load each at its first launch, for
+    /// which it waits until the device is idle: during training that takes seconds for some twenty kernels.
+    /// Reads none of the sources. Throws (kNoDevice).
     virtual void prepare(Context& ctx, std::span<const FactorProduct> products) = 0;
-    /// What was queued on ctx until now happens before the next solve().
+    /// Orders the work queued on ctx so far before the next solve().
     virtual void follow(Context& ctx) = 0;
-    /// One Spectrum per item and product. A matrix that cannot be solved is a flagged Spectrum; throws
-    /// (kNoDevice) only when the device itself is lost.
+    /// One Spectrum per item of each product. A matrix that cannot be solved gives a flagged Spectrum; throws
+    /// (kNoDevice) only if the device itself is missing.
     virtual std::vector<std::vector<Spectrum>> solve(std::span<const FactorProduct> products,
                                                      const std::optional<ShuffleKey>& shuffle = {}) = 0;
 };
 
-/// Takes solver_bytes(ctx, products) of memory. The products given to solve() may be fewer, or have other
-/// sources, but not be larger.
+/// Allocates solver_bytes(ctx, products). The products that solve() gets may be fewer and have other sources,
+/// but they may not be larger.
 std::unique_ptr<SpectrumSolver> make_spectrum_solver(Context& ctx, std::span<const FactorProduct> products);
 int64_t solver_bytes(Context& ctx, std::span<const FactorProduct> products);
 
@@ -132,25 +131,24 @@ std::unique_ptr<SpectrumSolver> make_spectrum_solver(CudaContext& ctx,
 int64_t solver_bytes(CudaContext& ctx, std::span<const FactorProduct> products);
 #endif
 
-/// Doubles that the intermediate products and Grams of one item take beside its factors: walks the chain as
-/// the solvers do.
+/// The sizes of the intermediate products and Gram matrices of one item.
 struct ChainPlan {
     explicit ChainPlan(const FactorProduct& product);
     std::vector<int64_t> dims;
     size_t bottleneck;     ///< b
     int64_t n;             ///< N_b
-    int64_t widest_left;   ///< largest N_0 ... N_{b-1}: width of a partial product of P; 0 when b = 0
-    int64_t widest_right;  ///< likewise of S; 0 when b = L
+    int64_t widest_left;   ///< largest of N_0 ... N_{b-1}, the width of a partial product of P; 0 when b = 0
+    int64_t widest_right;  ///< largest of N_{b+1} ... N_L, the width of a partial product of S; 0 when b = L
 };
 
-/// The spectra that `solve` fills in, one per item of the product. An Error flags all of them (kSolverFailed), except
-/// kNoDevice, which is passed on: without its device a solver has no results at all.
+/// The spectra that `solve` fills in, one per item of the product. An Error flags all of them
+/// (kSolverFailed), except kNoDevice, which is passed on: without its device a solver has no results at all.
 std::vector<Spectrum> solve_or_flag(const FactorProduct& product,
                                     const std::function<void(std::vector<Spectrum>&)>& solve);
 
-/// Sorts descending, clamps to zero what rounding made negative.
+/// Reverses to descending order and clamps negative values, which are rounding errors, to zero.
 void finish_eigenvalues(std::vector<double>& ascending);
-/// Variance of entries from their sum and sum of squares.
+/// Variance of `count` entries from their sum and sum of squares.
 double variance_from_sums(double sum, double sum_of_squares, int64_t count);
 
 }  // namespace pastur

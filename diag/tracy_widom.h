@@ -6,14 +6,14 @@ namespace pastur {
 
 inline constexpr double kTracyWidomMean = -1.2065335745820;
 
-/// The s with F_1(s) = p; p in [0.01, 0.9999]; within 1e-4, from p = 0.9 on within 1e-5.
-/// F_1(s) = det(1 - B_s) on L^2(0, inf), B_s(x, y) = Ai(x + y + s) (Ferrari & Spohn, J. Phys. A 38 (2005)),
-/// tabulated by Bornemann's quadrature (Math. Comp. 79 (2010)) and interpolated in ln(p / (1 - p)).
-/// Throws (kUsage) for another p.
+/// The s with F_1(s) = p, within 1e-4, from p = 0.9 on within 1e-5. Throws (kUsage) unless p is in [0.01,
+/// 0.9999]. F_1(s) = det(1 - B_s) on L^2(0, inf) with B_s(x, y) = Ai(x + y + s) (Ferrari & Spohn, J. Phys. A
+/// 38 (2005)) is tabulated by Bornemann's quadrature (Math. Comp. 79 (2010)) and interpolated in ln(p / (1 -
+/// p)).
 double tracy_widom_quantile(double p);
 
-/// A sample of n eigenvalues whose density ends as (a / pi) sqrt(upper_edge - lambda) has its largest at
-/// upper_edge + (n a)^(-2/3) TW_1. This pair is what every law here gives of its upper edge.
+/// The upper edge of a law at finite size: the largest of n eigenvalues whose density ends as
+/// (a / pi) sqrt(edge - lambda) is distributed like edge + (n a)^(-2/3) TW_1.
 struct SoftEdge {
     double edge;   ///< where the density ends
     double scale;  ///< (n a)^(-2/3)

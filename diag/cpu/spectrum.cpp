@@ -1,5 +1,5 @@
-// Spectra by OpenBLAS and LAPACK: one matrix a thread, one OpenBLAS thread a matrix, so that the bits do not
-// depend on the number of threads.
+// Spectra by OpenBLAS and LAPACK: threads work on different matrices and OpenBLAS uses one thread per matrix,
+// so the bits do not depend on the number of threads.
 #include "diag/spectrum.h"
 
 #include <cblas.h>
@@ -13,14 +13,14 @@
 namespace pastur {
 namespace {
 
-/// Row-major doubles, seen as their transpose when `transposed`.
+/// Row-major doubles. op() of them is the transpose when `transposed`.
 struct Matrix {
     std::vector<double> values;
     int64_t rows = 0, columns = 0;
     bool transposed = false;
 
-    int64_t seen_rows() const { return transposed ? columns : rows; }
-    int64_t seen_columns() const { return transposed ? rows : columns; }
+    int64_t op_rows() const { return transposed ? columns : rows; }
+    int64_t op_columns() const { return transposed ? rows : columns; }
 };
 
 blasint narrow(int64_t value) {
@@ -31,20 +31,21 @@ CBLAS_TRANSPOSE operation(const Matrix& matrix) {
     return matrix.transposed ? CblasTrans : CblasNoTrans;
 }
 
+/// op(a) op(b).
 Matrix multiply(const Matrix& a, const Matrix& b) {
-    Matrix c{{}, a.seen_rows(), b.seen_columns()};
+    Matrix c{{}, a.op_rows(), b.op_columns()};
     c.values.resize(static_cast<size_t>(c.rows * c.columns));
     cblas_dgemm(CblasRowMajor, operation(a), operation(b), narrow(c.rows), narrow(c.columns),
-                narrow(a.seen_columns()), 1, a.values.data(), narrow(a.columns), b.values.data(),
+                narrow(a.op_columns()), 1, a.values.data(), narrow(a.columns), b.values.data(),
                 narrow(b.columns), 0, c.values.data(), narrow(c.columns));
     return c;
 }
 
-/// A A^T of the matrix as it is seen, both triangles.
+/// op(A) op(A)^T, both triangles.
 Matrix gram(const Matrix& a) {
-    const int64_t n = a.seen_rows();
+    const int64_t n = a.op_rows();
     Matrix g{std::vector<double>(static_cast<size_t>(n * n)), n, n};
-    cblas_dsyrk(CblasRowMajor, CblasLower, operation(a), narrow(n), narrow(a.seen_columns()), 1,
+    cblas_dsyrk(CblasRowMajor, CblasLower, operation(a), narrow(n), narrow(a.op_columns()), 1,
                 a.values.data(), narrow(a.columns), 0, g.values.data(), narrow(n));
     double* values = g.values.data();
     for (int64_t i = 0; i < n; ++i)
@@ -52,7 +53,7 @@ Matrix gram(const Matrix& a) {
     return g;
 }
 
-/// Copy `copy` of a factor in fp64, and the variance of its entries.
+/// A copy of a factor in fp64, and the variance of its entries.
 Matrix load(const Factor& factor, int64_t copy, uint64_t index, const std::optional<ShuffleKey>& shuffle,
             double& variance) {
     const int64_t width = factor.weight_columns();
@@ -94,7 +95,7 @@ Matrix load(const Factor& factor, int64_t copy, uint64_t index, const std::optio
     return out;
 }
 
-/// B with B B^T = G for a positive semidefinite G of any rank; what LAPACK reports.
+/// Computes root = B with B B^T = G for a positive semidefinite G of any rank. Returns LAPACK's info.
 lapack_int square_root(const Matrix& g, Matrix& root) {
     const int64_t n = g.rows;
     std::vector<double> factor = g.values;
@@ -102,7 +103,7 @@ lapack_int square_root(const Matrix& g, Matrix& root) {
     lapack_int rank = 0;
     double largest = 0;
     for (int64_t i = 0; i < n; ++i) largest = std::max(largest, factor[static_cast<size_t>(i * n + i)]);
-    // What is left behind a pivot this small is below the rounding of G.
+    // The Schur complement after a pivot this small is below the rounding of G.
     const double tolerance = std::numeric_limits<double>::epsilon() * largest;
     const lapack_int info = LAPACKE_dpstrf(LAPACK_COL_MAJOR, 'L', narrow(n), factor.data(), narrow(n),
                                            pivots.data(), &rank, tolerance);
@@ -116,8 +117,8 @@ lapack_int square_root(const Matrix& g, Matrix& root) {
     return 0;
 }
 
-/// Factors [begin, end) multiplied, from the left.
-Matrix walk(std::vector<Matrix>& factors, size_t begin, size_t end) {
+/// The product of factors [begin, end), from the left.
+Matrix multiply_chain(std::vector<Matrix>& factors, size_t begin, size_t end) {
     Matrix product = std::move(factors[begin]);
     for (size_t i = begin + 1; i < end; ++i) product = multiply(product, factors[i]);
     return product;
@@ -139,17 +140,17 @@ void check_info(const char* routine, lapack_int info) {
     if (info != 0) throw Unsolved{Spectrum::Status::kSolverFailed, fmt::format("{}: info {}", routine, info)};
 }
 
-/// The symmetric matrix whose eigenvalues are M M^T's.
+/// The symmetric matrix whose eigenvalues are the nonzero ones of M M^T.
 Matrix symmetric_form(std::vector<Matrix> factors, size_t bottleneck) {
     std::vector<Matrix> left;  // (F_1 ... F_b)^T = F_b^T ... F_1^T
     for (size_t i = bottleneck; i-- > 0;) {
         left.push_back(std::move(factors[i]));
         left.back().transposed = !left.back().transposed;
     }
-    if (left.empty()) return gram(walk(factors, 0, factors.size()));
-    const Matrix p = gram(walk(left, 0, left.size()));
+    if (left.empty()) return gram(multiply_chain(factors, 0, factors.size()));
+    const Matrix p = gram(multiply_chain(left, 0, left.size()));
     if (bottleneck == factors.size()) return p;
-    const Matrix s = gram(walk(factors, bottleneck, factors.size()));
+    const Matrix s = gram(multiply_chain(factors, bottleneck, factors.size()));
     check_finite(p);
     check_finite(s);
     Matrix root;
@@ -187,7 +188,7 @@ Spectrum solve_item(const FactorProduct& product, int64_t item, const std::optio
     return spectrum;
 }
 
-/// Doubles that solve_item() holds at once, at most.
+/// An upper bound of the doubles that solve_item() holds at once.
 int64_t item_doubles(const FactorProduct& product) {
     const ChainPlan plan(product);
     int64_t doubles = 4 * plan.n * plan.n + 2 * plan.n * (plan.widest_left + plan.widest_right);
@@ -216,7 +217,7 @@ class CpuSpectrumSolver final : public SpectrumSolver {
             for (int64_t i = 0; i < products[p].items; ++i)
                 items.push_back({p, i, item_doubles(products[p])});
         }
-        // The largest first, so that no thread is left with one at the end.
+        // The largest first, so no thread starts one at the end.
         std::stable_sort(items.begin(), items.end(),
                          [](const Item& a, const Item& b) { return a.cost > b.cost; });
 #pragma omp parallel for num_threads(threads_) schedule(dynamic)

@@ -7,8 +7,8 @@
 namespace pastur {
 namespace {
 
-/// Up to this size matrices that do not fit kSpread are solved in one batch: twelve of 768 delay a 130m training step by
-/// 14.8 ms batched, by 61 ms one by one (H100). A larger one fills the device by itself.
+/// Up to this size matrices that do not fit kSpread are solved in one batch: twelve of 768 delay a 130m
+/// training step by 14.8 ms batched, by 61 ms one by one (H100). A larger one fills the device by itself.
 constexpr int64_t kBatchedLimit = 1024;
 
 }  // namespace

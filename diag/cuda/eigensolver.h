@@ -1,5 +1,6 @@
 #pragma once
-// Eigenvalues of batches of symmetric fp64 matrices: by own kernels where a matrix fits on chip, otherwise by cuSOLVER.
+// Eigenvalues of batches of symmetric fp64 matrices: by own kernels where a matrix fits on chip, otherwise by
+// cuSOLVER.
 #include "diag/cuda/cusolver.h"
 
 namespace pastur {
@@ -10,8 +11,9 @@ class Eigensolver {
 
     /// Device memory that solve() of these sizes needs.
     int64_t workspace_bytes(int64_t n, int64_t count);
-    /// Queues eigenvalues [count, n] = the ascending eigenvalues of matrices [count, n, n], which it destroys, and
-    /// infos [count] = cuSOLVER's devInfo of each, 0 for success. Throws (kOther) for a call that cuSOLVER refuses.
+    /// Queues eigenvalues [count, n] = the ascending eigenvalues of matrices [count, n, n], which it
+    /// destroys, and infos [count] = cuSOLVER's devInfo of each, 0 for success. Throws (kOther) for a call
+    /// that cuSOLVER refuses.
     void solve(double* eigenvalues, int32_t* infos, double* matrices, int64_t n, int64_t count,
                void* workspace, int64_t workspace_bytes);
 

@@ -42,8 +42,8 @@ __device__ double load_scaled(Workspace& shared, const double* matrix, int n) {
     return largest;
 }
 
-/// The reflector that clears column k below the first subdiagonal; v goes to shared.v. Every warp computes the same
-/// values.
+/// The reflector that clears column k below the first subdiagonal; v goes to shared.v. Every warp computes
+/// the same values.
 __device__ Reflector reflect(Workspace& shared, int n, int k) {
     const int lane = static_cast<int>(threadIdx.x) % 32, rows = n - k - 1;
     const double alpha = shared.a[(k + 1) * kPitch + k];
@@ -59,8 +59,8 @@ __device__ Reflector reflect(Workspace& shared, int n, int k) {
     return h;
 }
 
-/// Replaces the trailing block B after row k by H B H = B - v w^T - w v^T with w = p - (tau / 2) (p^T v) v and
-/// p = tau B v.
+/// Replaces the trailing block B after row k by H B H = B - v w^T - w v^T with w = p - (tau / 2) (p^T v) v
+/// and p = tau B v.
 __device__ void apply_reflector(Workspace& shared, int n, int k, double tau) {
     const int rows = n - k - 1, lane = static_cast<int>(threadIdx.x) % 32;
     const int row = static_cast<int>(threadIdx.x) % kLargest, part = static_cast<int>(threadIdx.x) / kLargest;

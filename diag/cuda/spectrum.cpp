@@ -1,6 +1,6 @@
-// Spectra by cuBLAS and cuSOLVER in fp64, in the background of training: on a stream of the lowest priority, with its
-// own handles and memory. First the factors become symmetric matrices, as many groups (the heads of a layer) at once as
-// the scratch memory holds; then the matrices of all groups are solved at once.
+// Spectra by cuBLAS and cuSOLVER in fp64, in the background of training: on a stream of the lowest priority,
+// with its own handles and memory. First the factors become symmetric matrices, as many groups (the heads of
+// a layer) at once as the scratch memory holds; then the matrices of all groups are solved at once.
 #include "diag/spectrum.h"
 
 #include <cublas_v2.h>
@@ -23,8 +23,8 @@ struct Extent {
     int64_t items() const { return groups * group; }
 };
 
-/// Row-major doubles [rows, columns], one matrix per item or, when `shared`, per group. op() of them is the transpose
-/// when `transposed`.
+/// Row-major doubles [rows, columns], one matrix per item or, when `shared`, per group. op() of them is the
+/// transpose when `transposed`.
 struct Batch {
     double* data = nullptr;
     int64_t rows = 0, columns = 0;
@@ -209,8 +209,8 @@ class CudaSpectrumSolver final : public SpectrumSolver {
         return batches;
     }
 
-    /// matrices [items, n, n] = symmetric matrices with the eigenvalues of the items' M M^T; flags [items] = 1 where one
-    /// is not finite.
+    /// matrices [items, n, n] = symmetric matrices with the eigenvalues of the items' M M^T; flags [items] =
+    /// 1 where one is not finite.
     void form(const SpectrumScratch& scratch, const FactorProduct& product, const std::vector<Batch>& factors,
               const Extent& extent, double* matrices, int32_t* flags) {
         const ChainPlan plan(product);

@@ -11,8 +11,8 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kRootThreads = 512;
 
-/// One thread per entry. Rows are gathered through pointers, so heads, groups, sums over heads and the shared rotary
-/// key need one kernel only.
+/// One thread per entry. Rows are gathered through pointers, so heads, groups, sums over heads and the shared
+/// rotary key need one kernel only.
 __global__ void load_factor_kernel(double* __restrict__ out, DeviceFactor factor) {
     const int64_t per_copy = factor.rows * factor.columns;
     const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
@@ -41,9 +41,9 @@ __global__ void load_factor_kernel(double* __restrict__ out, DeviceFactor factor
     out[i] = value;
 }
 
-/// kMomentParts blocks per copy, each with every kMomentParts-th stored row: threads add up their columns, then a tree
-/// adds up the block; the bits depend on nothing else. One block per copy would occupy an SM for most of a
-/// millisecond, and training's kernels, which fill the device, wait for their last block.
+/// kMomentParts blocks per copy, each with every kMomentParts-th stored row: threads add up their columns,
+/// then a tree adds up the block; the bits depend on nothing else. One block per copy would occupy an SM for
+/// most of a millisecond, and training's kernels, which fill the device, wait for their last block.
 __global__ void moments_kernel(double* __restrict__ moments, const double* __restrict__ values,
                                DeviceFactor factor) {
     __shared__ double sums[kThreads / kWarp], squares[kThreads / kWarp];
@@ -121,12 +121,12 @@ __global__ void clear_upper_kernel(double* __restrict__ roots, const int32_t* __
         for (int64_t row = threadIdx.x; row < column; row += kThreads) mine[column * n + row] = 0;
 }
 
-/// Pivoted Cholesky of the matrices whose factorisation stopped. Column k of B is
-/// (G e_p - B_{<k} B_{<k}^T e_p) / sqrt(d_p), where d is the diagonal of the remaining Schur complement and p its
-/// largest entry. No remaining entry exceeds d_p, so stopping at d_p <= eps max d loses nothing above rounding (Higham,
+/// Pivoted Cholesky of the matrices whose factorisation stopped. Column k of B is (G e_p - B_{<k} B_{<k}^T
+/// e_p) / sqrt(d_p), where d is the diagonal of the remaining Schur complement and p its largest entry. No
+/// remaining entry exceeds d_p, so stopping at d_p <= eps max d loses nothing above rounding (Higham,
 /// "Accuracy and Stability of Numerical Algorithms", section 10.3). One block per matrix; a thread owns every
-/// kRootThreads-th row; B is stored transposed, so accesses of neighbouring threads coalesce. Left-looking: G is only
-/// read.
+/// kRootThreads-th row; B is stored transposed, so accesses of neighbouring threads coalesce. Left-looking: G
+/// is only read.
 __global__ void pivoted_roots_kernel(double* __restrict__ roots, double* __restrict__ diagonals,
                                      const double* __restrict__ grams, const int32_t* __restrict__ infos,
                                      int64_t n) {

@@ -22,21 +22,21 @@ struct DeviceFactor {
 
 inline constexpr int kMomentParts = 64;
 
-/// out [copies, rows, columns] = the factor in fp64. moments [copies, kMomentParts, 2] = sum and sum of squares of a
-/// part of the stored entries each, added in a fixed order.
+/// out [copies, rows, columns] = the factor in fp64. moments [copies, kMomentParts, 2] = sum and sum of
+/// squares of a part of the stored entries each, added in a fixed order.
 void load_factor(cudaStream_t stream, double* out, double* moments, const DeviceFactor& factor);
 
-/// flags [count] = 1 for each of the matrices [count, n, n] that holds NaN or infinity; other flags keep their value.
-/// Then matrices whose flag is 1 become zero.
+/// flags [count] = 1 for each of the matrices [count, n, n] that holds NaN or infinity; other flags keep
+/// their value. Then matrices whose flag is 1 become zero.
 void zero_nonfinite(cudaStream_t stream, double* matrices, int32_t* flags, int64_t count, int64_t n);
 
 /// pointers[i] = first + i * stride, for i below `count`.
 void point_at(cudaStream_t stream, double** pointers, double* first, int64_t stride, int64_t count);
 
-/// Completes roots [count, n, n], the Cholesky factors B of grams [count, n, n], stored as B^T row-major. Where infos
-/// [count] is 0 it clears the entries below the diagonal. Elsewhere the factorisation had stopped: it computes B again
-/// with complete pivoting, which works for every positive semidefinite matrix but takes n^3 steps of one block.
-/// diagonals: scratch [count, n].
+/// Completes roots [count, n, n], the Cholesky factors B of grams [count, n, n], stored as B^T row-major.
+/// Where infos [count] is 0 it clears the entries below the diagonal. Elsewhere the factorisation had
+/// stopped: it computes B again with complete pivoting, which works for every positive semidefinite matrix
+/// but takes n^3 steps of one block. diagonals: scratch [count, n].
 void finish_roots(cudaStream_t stream, double* roots, double* diagonals, const double* grams,
                   const int32_t* infos, int64_t count, int64_t n);
 

@@ -7,8 +7,8 @@
 namespace pastur {
 namespace {
 
-/// Groups are processed together up to this size: every launch waits for a gap between training's, so fewer launches
-/// are better.
+/// Groups are processed together up to this size: every launch waits for a gap between training's, so fewer
+/// launches are better.
 constexpr int64_t kTogetherBytes = int64_t{128} << 20;
 
 }  // namespace

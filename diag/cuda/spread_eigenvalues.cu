@@ -1,8 +1,9 @@
 // Householder reduction to a tridiagonal matrix (Golub and Van Loan, Matrix Computations, section 8.3), then
-// bisection. The lower triangle of a matrix lies in the shared memory of a team of blocks: row i belongs to member
-// i mod members, so every member keeps an equal share of the trailing block. A step has one barrier of the team:
-// each member publishes its part of p = A v and its entries of the next column, then every member computes the same
-// next reflector. One pass over the triangle applies a reflector and multiplies by the next.
+// bisection. The lower triangle of a matrix lies in the shared memory of a team of blocks: row i belongs to
+// member i mod members, so every member keeps an equal share of the trailing block. A step has one barrier of
+// the team: each member publishes its part of p = A v and its entries of the next column, then every member
+// computes the same next reflector. One pass over the triangle applies a reflector and multiplies by the
+// next.
 #include "diag/cuda/spread_eigenvalues.h"
 
 #include <algorithm>
@@ -37,8 +38,8 @@ struct Share {
     __device__ int first(int i) const { return (i - member + members - 1) / members; }
 };
 
-/// Device memory through which the members of a team exchange vectors. There are two of each, by the parity of the
-/// step, because a member may write the next step's while another still reads.
+/// Device memory through which the members of a team exchange vectors. There are two of each, by the parity
+/// of the step, because a member may write the next step's while another still reads.
 struct Exchange {
     double* base;
     unsigned* arrived;  ///< [members] barriers that each member has reached
@@ -117,8 +118,8 @@ struct Member {
     __device__ void bisect(double* eigenvalues, double scale);
 };
 
-/// Copies this member's rows, divided by the largest magnitude of the whole matrix, and returns that magnitude (1 for
-/// the zero matrix). Publishes its entries of column 0, which are not divided.
+/// Copies this member's rows, divided by the largest magnitude of the whole matrix, and returns that
+/// magnitude (1 for the zero matrix). Publishes its entries of column 0, which are not divided.
 __device__ double Member::load(const double* matrix) {
     double largest = 0;
     for (int row = 0; row < share.rows(); ++row) {
@@ -139,9 +140,9 @@ __device__ double Member::load(const double* matrix) {
     return largest;
 }
 
-/// Step k: replaces the trailing block after row k by A - v_last w_last^T - w_last v_last^T, where v and w are this
-/// column's entries, publishes its column k + 1, and returns the part of this column's p = A v, with the new v, that
-/// comes from entries below the diagonal.
+/// Step k: replaces the trailing block after row k by A - v_last w_last^T - w_last v_last^T, where v and w
+/// are this column's entries, publishes its column k + 1, and returns the part of this column's p = A v, with
+/// the new v, that comes from entries below the diagonal.
 __device__ double Member::apply_and_multiply(int k, double v, double w) {
     constexpr int kRows = 4;  // rows whose entries are read before the first is written
     const int rows = share.rows(), warp_begins = column / kWarp * kWarp;
@@ -185,8 +186,8 @@ __device__ void Member::multiply_rows(int k) {
 }
 
 /// Householder steps: H = 1 - tau v v^T turns column k below the diagonal into (beta, 0, ...); then A becomes
-/// H A H = A - v w^T - w v^T with w = p - (tau / 2) (p^T v) v and p = tau A v, which the next step applies. Every
-/// member computes the same v, w and p.
+/// H A H = A - v w^T - w v^T with w = p - (tau / 2) (p^T v) v and p = tau A v, which the next step applies.
+/// Every member computes the same v, w and p.
 __device__ void Member::reduce(double column_entry) {
     const int n = share.n;
     double v = 0, w = 0;  // the previous reflector at this column

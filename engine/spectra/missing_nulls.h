@@ -8,8 +8,8 @@
 
 namespace pastur {
 
-/// Why SpectrumJudge has no record of `matrix`, one of `measured`, against `null`; empty where it has one. A caller
-/// that follows one null per matrix takes the first of diagnostics.nulls for which this is empty.
+/// Why SpectrumJudge has no record of `matrix`, one of `measured`, against `null`; empty where it has one. A
+/// caller that follows one null per matrix takes the first of diagnostics.nulls for which this is empty.
 std::string why_no_null(NullKind null, const SpectralMatrix& matrix,
                         const std::vector<SpectralMatrix>& measured);
 

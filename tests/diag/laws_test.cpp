@@ -1,5 +1,5 @@
-// The laws against themselves and against what is known of them in closed form; diag_sampling_test.cpp holds
-// them against sampled matrices.
+// The laws against themselves and against closed forms. sampling_test.cpp compares them with sampled
+// matrices.
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -16,13 +16,13 @@ using Dims = std::vector<int64_t>;
 using test::chain_name;
 using test::Quadrature;
 
-/// In units where the law's mean is 1.
+/// The law in units in which its mean is 1.
 ProductLaw normalised(const Dims& dims) {
     const ProductLaw law(dims, 1);
     return law.rescaled(1 / law.scale());
 }
 
-/// Chains with lower edges at zero (of several orders), close to it and far from it.
+/// Chains with lower edges at zero (of several orders), close to zero and far from it.
 const Dims kChains[] = {{768, 768, 768},
                         {768, 64, 768},
                         {64, 768, 64},
@@ -39,7 +39,7 @@ const Dims kChains[] = {{768, 768, 768},
                         {1, 1},
                         {3, 1, 2}};
 
-/// int f(lambda) density(lambda) d lambda over [quantile(from), quantile(to)].
+/// The integral of f times the density over [quantile(from), quantile(to)].
 template <typename Law, typename F>
 double integrate(const Law& law, double from, double to, F&& f) {
     return Quadrature(24, test::quantile(law, from), test::quantile(law, to)).integrate([&](double lambda) {
@@ -47,8 +47,9 @@ double integrate(const Law& law, double from, double to, F&& f) {
     });
 }
 
-/// The same from edge to edge. lambda = lower + y^k makes a lower edge smooth where the density goes like
-/// y^(1 - k) (diverging) or y (k = 2, a square root), and y = top - t^2 the upper one.
+/// The integral of f times the density from edge to edge. lambda = lower + y^k makes the integrand smooth at
+/// a lower edge where the density goes like y^(1 - k) (diverging) or y (k = 2, a square root); y = top - t^2
+/// does so at the upper edge.
 double integrate_all(const ProductLaw& law, const std::function<double(double)>& f) {
     const auto ties = std::count(law.dims().begin(), law.dims().end(), law.count());
     const double k = ties > 1 ? static_cast<double>(ties) : 2, lower = law.lower_edge();
@@ -58,7 +59,7 @@ double integrate_all(const ProductLaw& law, const std::function<double(double)>&
         return k * std::pow(y, k - 1) * f(lambda) * law.density(lambda);
     };
     double sum = Quadrature(24, 0, std::ldexp(top, -19)).integrate(by_y);
-    // An edge that is close to zero but not there is nearly singular too: pieces that halve towards it.
+    // An edge close to zero is nearly singular: the pieces halve towards it.
     for (double from = top / 2; from > std::ldexp(top, -19); from /= 2)
         sum += Quadrature(24, from / 2, from).integrate(by_y);
     for (int piece = 0; piece < 4; ++piece) {
@@ -74,7 +75,7 @@ TEST(ProductLaw, ReproducesTheTableOfTheSpecification) {
     struct Row {
         Dims dims;
         int64_t count;
-        double lower, upper, largest_99, median;        // the product's, in units of its mean
+        double lower, upper, largest_99, median;        // of the product, in units of its mean
         double naive_edge, false_alarms, their_energy;  // Marchenko-Pastur's edge on the whole matrix
     };
     const Row rows[] = {{{768, 768, 768}, 768, 0, 6.750, 6.93, .318, 4, 47, .31},
@@ -90,7 +91,7 @@ TEST(ProductLaw, ReproducesTheTableOfTheSpecification) {
         EXPECT_NEAR(law.lower_edge(), row.lower, 0.0005);
         EXPECT_NEAR(law.upper_edge(), row.upper, 0.0005);
         EXPECT_NEAR(law.tracy_widom_quantile(0.99), row.largest_99, 0.005);
-        EXPECT_NEAR(test::quantile(law, 0.5), row.median, 0.0011);  // cut there, not rounded
+        EXPECT_NEAR(test::quantile(law, 0.5), row.median, 0.0011);  // the table truncates it
         const MarchenkoPastur naive(row.dims.front(), row.dims.back(), law.entry_variance());
         EXPECT_NEAR(naive.upper_edge(), row.naive_edge, 0.0005);
         const double below = law.cdf(naive.upper_edge());
@@ -134,12 +135,12 @@ TEST(ProductLaw, DensityIsTheSlopeOfTheCdf) {
         const ProductLaw law = normalised(dims);
         SCOPED_TRACE(chain_name(dims));
         for (int i = 0; i < 100; ++i) {
-            // The outermost hundredths, with their singular ends, are in the moments' integrals.
+            // The moments' integrals cover the outermost hundredths with their singular ends.
             if (i > 0 && i < 99) {
                 EXPECT_NEAR(integrate(law, i / 100.0, (i + 1) / 100.0, [](double) { return 1; }), 0.01, 1e-8)
                     << "between quantiles " << i << " and " << i + 1 << " %";
             }
-            // The five-point difference, close enough to the edge to see it and far enough not to cross it.
+            // The five-point difference, whose step shrinks towards the edges so as not to cross them.
             const double lambda = test::quantile(law, (i + 0.5) / 100);
             const double h = 2e-3 * std::min(lambda - law.lower_edge(), law.upper_edge() - lambda);
             const double slope = (8 * (law.cdf(lambda + h) - law.cdf(lambda - h)) -
@@ -172,8 +173,8 @@ TEST(ProductLaw, CdfReachesFromEdgeToEdge) {
 }
 
 TEST(ProductLaw, FallsTowardsADivergingLowerEdgeAsItsPowerSays) {
-    // density ~ x^(1/k - 1), so F ~ x^(1/k), with k dimensions of N_b; down to where eigenvalues are
-    // rounding.
+    // With k dimensions of N_b the density goes like x^(1/k - 1) and F like x^(1/k), down to the rounding
+    // level.
     const std::pair<Dims, double> chains[] = {
         {{9, 9}, 2}, {{9, 9, 9}, 3}, {{9, 30, 9}, 2}, {{9, 9, 9, 9}, 4}};
     for (const auto& [dims, k] : chains) {

@@ -1,5 +1,5 @@
-// Metrics by hand on small spectra, the tail fit, sigma estimates, nulls and shuffles, and every input that
-// is no spectrum.
+// Metrics computed by hand on small spectra, the tail fit, variance estimates, nulls, shuffles, and inputs
+// that are not a spectrum.
 #include "diag/metrics.h"
 
 #include <gtest/gtest.h>
@@ -19,7 +19,7 @@ namespace {
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-/// Uniform on [0, 4], edge 5.
+/// A null of the uniform law on [0, 4] with edge 5.
 Null uniform_null(int64_t count) {
     return {"mp", count, 5, 0, 4, 0.5, [](double lambda) { return std::clamp(lambda / 4, 0.0, 1.0); }};
 }
@@ -105,13 +105,13 @@ TEST(SpectrumMetrics, DoNotDependOnTheScale) {
 }
 
 TEST(SpectrumMetrics, KolmogorovSmirnovCountsTheEigenvaluesOfTheNull) {
-    // Quantile midpoints: half a step each.
+    // At the quantile midpoints the distance is half a step.
     std::vector<double> spectrum;
     for (int i = 9; i >= 0; --i) spectrum.push_back(4 * (i + 0.5) / 10);
     EXPECT_NEAR(kolmogorov_smirnov(spectrum, uniform_null(10)), 0.05, 1e-15);
     // Ten of the null's twenty are zero by construction and not among the eigenvalues.
     EXPECT_NEAR(kolmogorov_smirnov(spectrum, uniform_null(20)), 0.05, 1e-15);
-    // Structural zeros beyond the null's ten are no part of its law.
+    // Structural zeros beyond the null's ten do not belong to its law.
     spectrum.insert(spectrum.end(), 10, 0.0);
     EXPECT_NEAR(kolmogorov_smirnov(spectrum, uniform_null(10)), 0.05, 1e-15);
 }
@@ -150,14 +150,14 @@ TEST(SpectrumMetrics, FlagWhatIsNoSpectrum) {
     EXPECT_NEAR(deficient.stable_rank, 1.75, 1e-12);
     EXPECT_EQ(deficient.alpha_xmin, 1);
 
-    // A factor with a NaN: no edge, and no opinion on outliers, while the spectrum's own metrics stand.
+    // A NaN in a factor: the null has no edge and counts no outliers; metrics of the spectrum alone remain.
     const SpectrumMetrics blind = measure(std::vector<double>{4, 2}, product_null(law.rescaled(kNaN), 0.99));
     EXPECT_EQ(blind.flags, Flags{"null_nonfinite"});
     EXPECT_EQ(finite(blind),
               (std::set<std::string_view>{"lambda_max", "stable_rank", "participation_ratio", "entropy_rank",
                                           "alpha", "alpha_xmin", "alpha_ks", "alpha_tail", "alpha_error"}));
 
-    // One eigenvalue, as of a 1 x n matrix.
+    // A 1 x n matrix has one eigenvalue.
     const SpectrumMetrics one = measure(std::vector<double>{2}, mp_null({1, 9, 1}, 0.99));
     EXPECT_EQ(one.flags, Flags{});
     EXPECT_EQ(one.stable_rank, 1);
@@ -176,7 +176,7 @@ TEST(SpectrumMetrics, OfADegenerateNullMakeNoOutliersOfNothing) {
 }
 
 TEST(SpectrumMetrics, CountNoOutliersAmongRoundingErrors) {
-    // A rank-one matrix of constant factors: the product null's variance is the rounding of a difference.
+    // A rank-one matrix of constant factors: the product null's variance is a rounding error.
     const std::vector<double> spectrum = {4, 3e-16, 1e-16, 0, -1e-16};
     const SpectrumMetrics m = measure(spectrum, product_null(ProductLaw({5, 5, 5}, 1e-34), 0.99));
     EXPECT_EQ(m.flags, (Flags{"null_zero", "rank_deficient"}));
@@ -191,7 +191,7 @@ TEST(SpectrumMetrics, EveryFlagHasAMeaning) {
     EXPECT_THROW(flag_meaning("unheard_of"), Error);
 }
 
-/// By the definition, without a shortcut.
+/// The fit by its definition, without a shortcut.
 PowerLawFit slow_fit(const std::vector<double>& descending) {
     PowerLawFit best{kNaN, kNaN, kInfinity, 0, kNaN};
     for (double xmin : descending) {
@@ -246,7 +246,7 @@ TEST(SpectrumMetrics, AreFast) {
         test::product_spectrum(test::gaussian_chain({768, 768, 768}, engine));
     const Null null = product_null(ProductLaw({768, 768, 768}, 1), 0.99);
     const auto milliseconds_of = [](auto&& action) {
-        double best = kInfinity;  // of several: other processes cost time too
+        double best = kInfinity;  // of several runs, because other processes take time
         for (int i = 0; i < 7; ++i) {
             const auto start = std::chrono::steady_clock::now();
             action();
@@ -260,7 +260,7 @@ TEST(SpectrumMetrics, AreFast) {
     const double all = milliseconds_of([&] { measure(spectrum, null); });
     RecordProperty("fit_ms", std::to_string(fit));
     RecordProperty("measure_ms", std::to_string(all));
-    // Measured: 0.1 and 0.7 ms. The bounds leave room for sanitizers and slow machines, not for another order
+    // Measured: 0.1 and 0.7 ms. The bounds allow for sanitizers and slow machines, but not for another order
     // of n.
     EXPECT_LT(fit, 20);
     EXPECT_LT(all, 50);
@@ -276,7 +276,7 @@ TEST(VarianceEstimate, AllAgreeOnIndependentEntriesAndTwoResistOutliers) {
                     test::variance_of(m.values), 1e-4);
         EXPECT_NEAR(estimate_variance(VarianceEstimate::kMedian, clean, rows, cols), 0.09, 0.004);
         EXPECT_NEAR(estimate_variance(VarianceEstimate::kFit, clean, rows, cols), 0.09, 0.004);
-        for (int64_t i = 0; i < 5 * cols; ++i) m.values[static_cast<size_t>(i)] *= 10;  // five loud rows
+        for (int64_t i = 0; i < 5 * cols; ++i) m.values[static_cast<size_t>(i)] *= 10;  // five large rows
         const std::vector<double> loud = spectrum_of(m);
         EXPECT_GT(estimate_variance(VarianceEstimate::kEntries, loud, rows, cols), 0.3);
         EXPECT_NEAR(estimate_variance(VarianceEstimate::kMedian, loud, rows, cols), 0.09, 0.01);
@@ -312,7 +312,7 @@ TEST(VarianceEstimate, TakesTheMeanOutAndAnswersForEveryInput) {
 
 TEST(VarianceEstimate, OfALowRankMatrixIsThatOfItsNonzeroEigenvalues) {
     std::mt19937_64 engine(7);
-    // A head of rank 16 in a width of 96, with the zeros that its matrix has and without.
+    // A head of rank 16 in a width of 96, without and with its zero eigenvalues.
     std::vector<double> head = test::product_spectrum(test::gaussian_chain({96, 16, 96}, engine));
     for (const auto method : {VarianceEstimate::kMedian, VarianceEstimate::kFit}) {
         const double variance = estimate_variance(method, head, 96, 96);
@@ -338,8 +338,7 @@ TEST(Shuffle, KeepsTheEntriesAndForgetsTheirPlaces) {
     std::iota(original.begin(), original.end(), 0.0);
     const std::vector<double> entries = test::shuffled(original, {1, 2}, 0);
     EXPECT_NE(entries, original);
-    // The displacement is uniform: on average a third of the length, with a standard deviation of 0.0075 of
-    // it.
+    // The displacement is uniform: its mean is a third of the length, with a standard deviation of 0.0075.
     double displacement = 0;
     for (size_t i = 0; i < entries.size(); ++i)
         displacement += std::abs(entries[i] - static_cast<double>(i)) / 1e6;
@@ -381,7 +380,7 @@ TEST(PermutedNull, AnswersForEveryKindOfDraw) {
     EXPECT_EQ(null.cdf(3.5), 0.5);
     EXPECT_EQ(null.cdf(4), 0.625);
     EXPECT_EQ(null.cdf(6), 1);
-    // Spacing 2 between the first two, which are 2.06 scales apart in the Airy process.
+    // The first two are 2 apart; in the Airy process they are 2.06 scales apart.
     EXPECT_NEAR(null.lambda_plus, 4.5 + 2 / 2.056 * (2.0234 + 1.2065), 0.01);
 }
 

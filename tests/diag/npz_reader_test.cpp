@@ -1,4 +1,4 @@
-// The .npz reader: what numpy writes, and what damage makes of it.
+// The .npz reader on archives as numpy writes them, whole and damaged.
 #include "diag/npz_reader.h"
 
 #include <gtest/gtest.h>
@@ -69,14 +69,14 @@ TEST(NpzReader, NamesWhatIsWrong) {
                  [&] { NpzReader("x.npz", flipped).read("layers.0.qk"); });
 }
 
-/// An archive whose header text has `from` replaced by `to` (as long), in the data and not in the directory;
-/// the checksum stays out of it by asking for the shape.
+/// Expects the shape of an array to be refused after `from` is replaced by `to`, of equal length, in its
+/// header. The shape is read without the checksum.
 void expect_bad_header(const std::string& from, const std::string& to) {
     SCOPED_TRACE(to);
     ASSERT_EQ(from.size(), to.size());
     std::string bytes = make_npz(kMembers, false);
     bytes.replace(bytes.find(from), from.size(), to);
-    expect_error(ExitCode::kCorruptData, {"\"layers.0.qk\"", "no float array"},
+    expect_error(ExitCode::kCorruptData, {"\"layers.0.qk\"", "not a float array"},
                  [&] { NpzReader("x.npz", bytes).shape("layers.0.qk"); });
 }
 TEST(NpzReader, RefusesOtherTypesOrdersAndShapes) {
@@ -89,7 +89,7 @@ TEST(NpzReader, RefusesOtherTypesOrdersAndShapes) {
     expect_bad_header("NUMPY\x01", "NUMPY\x09");
 }
 
-/// Reads everything there is; only an Error of corrupt data may come out.
+/// Reads every array; an error may only be one of corrupt data.
 void read_all(const std::string& bytes) {
     try {
         const NpzReader reader("fuzz.npz", bytes);
@@ -127,14 +127,14 @@ TEST(NpzReader, SurvivesRandomDamage) {
 }
 
 TEST(NpzReader, RefusesSizesThatTheBytesCannotHold) {
-    // The uncompressed size in the directory, 24 bytes into the entry, of a deflated member: 3.9 GiB.
+    // The directory claims an uncompressed size of 3.9 GiB for a deflated member (24 bytes into the entry).
     std::string bytes = make_npz(kMembers, true);
     const size_t entry = bytes.find("PK\x01\x02");
     const uint32_t huge = 0xf0000000;
     std::memcpy(bytes.data() + entry + 24, &huge, 4);
     expect_error(ExitCode::kCorruptData, {"layers.0.qk"},
                  [&] { NpzReader("x.npz", bytes).read("layers.0.qk"); });
-    const uint32_t large = 200 << 20;  // below the limit, but not what so few bytes inflate to
+    const uint32_t large = 200 << 20;  // below the limit, but more than so few bytes can inflate to
     std::memcpy(bytes.data() + entry + 24, &large, 4);
     expect_error(ExitCode::kCorruptData, {"cannot be unpacked"},
                  [&] { NpzReader("x.npz", bytes).read("layers.0.qk"); });

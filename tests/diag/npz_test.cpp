@@ -1,4 +1,4 @@
-// NumPy archives: their bytes by the format's letter, and NumPy itself where it is installed.
+// NumPy archives: their bytes against the format, and NumPy itself where it is installed.
 #include "diag/npz.h"
 
 #include <fmt/format.h>
@@ -26,7 +26,7 @@ struct Member {
     std::string name, content;
 };
 
-/// Reads an archive through its central directory, as zip readers do, checking every field that they look at.
+/// Reads an archive through its central directory, as zip readers do, and checks every field that they use.
 std::vector<Member> members_of(const std::string& zip) {
     std::vector<Member> members;
     const size_t end = zip.size() - 22;

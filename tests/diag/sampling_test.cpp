@@ -15,7 +15,7 @@ using test::gaussian_chain;
 using test::multiply;
 using test::product_spectrum;
 
-/// sup |F_n - F| of the draws' eigenvalues together.
+/// The Kolmogorov-Smirnov distance of the eigenvalues of all draws together.
 double pooled_distance(const Dims& dims, int draws, std::mt19937_64& engine) {
     std::vector<double> pool;
     for (int draw = 0; draw < draws; ++draw) {
@@ -30,8 +30,8 @@ double pooled_distance(const Dims& dims, int draws, std::mt19937_64& engine) {
 
 TEST(LawSampling, SpectraFollowTheProductLaw) {
     std::mt19937_64 engine(1);
-    // One spectrum of n eigenvalues is a few 1 / n away; where n is small, draws are pooled until what
-    // remains is the law's own distance from a finite n (.007 at n = 32).
+    // The distance of one spectrum of n eigenvalues is a few 1 / n. For small n draws are pooled until the
+    // distance is that between the law and a finite n (.007 at n = 32).
     const std::pair<Dims, int> chains[] = {
         {{768, 768, 768}, 1}, {{768, 64, 768}, 64}, {{768, 32, 768}, 128}, {{768, 768, 384, 768}, 1}};
     for (const auto& [dims, draws] : chains) {
@@ -39,7 +39,7 @@ TEST(LawSampling, SpectraFollowTheProductLaw) {
         RecordProperty("ks_" + chain_name(dims), fmt::format("{:.4f}", distance));
         EXPECT_LE(distance, 0.013) << chain_name(dims);
     }
-    // The bound can fail: neighbouring laws are farther away than that.
+    // The bound can fail: a neighbouring law is farther away.
     const ProductLaw law({768, 64, 768}, 1), near({768, 70, 768}, 64.0 / 70);
     double apart = 0;
     for (double p = 0.01; p < 1; p += 0.01)
@@ -91,7 +91,7 @@ TEST(LawSampling, TheProductNullRaisesNoFalseAlarms) {
         const FalseAlarms product = false_alarms(dims, 300, engine, product_null(ProductLaw(dims, 1), 0.99));
         EXPECT_NEAR(product.mean, 0, 0.5);
         EXPECT_LE(product.draws_with_any, 0.03);
-        // The naive null does, wherever the chain is narrower than its ends or square.
+        // The naive null raises them wherever the chain is square or narrower than its ends.
         if (dims.size() == 2 || dims == Dims{16, 96, 16}) continue;
         const double variance = ProductLaw(dims, 1).entry_variance();
         const FalseAlarms naive =
@@ -114,13 +114,12 @@ TEST(LawSampling, AnIndependentMatrixRaisesNoFalseAlarmsUnderMarchenkoPastur) {
 
 TEST(LawSampling, TheNaiveNullFlagsARandomLayer) {
     std::mt19937_64 engine(5);
-    // Layer 768.768.768: 47 of 768 and 31 % of the energy. Variance from the entries, as the naive null takes
-    // it.
+    // Layer 768.768.768, with the variance of the entries: 47 of 768 eigenvalues and 31 % of the energy.
     const std::vector<double> layer = product_spectrum(gaussian_chain({768, 768, 768}, engine));
     const double variance = estimate_variance(VarianceEstimate::kEntries, layer, 768, 768);
     EXPECT_NEAR(variance, 768, 8);
     const SpectrumMetrics naive = measure(layer, mp_null({768, 768, variance}, 0.99));
-    // 47.2 beyond the bulk's edge as the law has it, 45.4 beyond the largest eigenvalue's 99 % quantile.
+    // The law has 47.2 beyond the bulk's edge and 45.4 beyond the largest eigenvalue's 99 % quantile.
     EXPECT_NEAR(naive.outlier_count, 45.4, 3);
     const auto beyond =
         std::count_if(layer.begin(), layer.end(), [&](double l) { return l > naive.bulk_edge; });
@@ -128,7 +127,7 @@ TEST(LawSampling, TheNaiveNullFlagsARandomLayer) {
     EXPECT_NEAR(static_cast<double>(beyond), 47.2, 3);
     EXPECT_NEAR(naive.outlier_energy, 0.31, 0.02);
     EXPECT_EQ(measure(layer, product_null(ProductLaw({768, 768, 768}, 1), 0.99)).outlier_count, 0);
-    // Every eigenvalue of a head 768.64.768, under an edge of .333 where its law begins at .378.
+    // Every eigenvalue of a head 768.64.768: the edge is .333 and the law begins at .378.
     const std::vector<double> head = product_spectrum(gaussian_chain({768, 64, 768}, engine));
     const Null head_null = mp_null({768, 768, 64}, 0.99);
     EXPECT_NEAR(head_null.bulk_edge / (768.0 * 768), 1.0 / 3, 1e-12);
@@ -145,7 +144,7 @@ TEST(LawSampling, ThePermutedNullAgreesWithTheProductNull) {
         double edge_ratio = 0;
         for (int matrix = 0; matrix < kMatrices; ++matrix) {
             std::vector<test::Matrix> factors = gaussian_chain(dims, engine);
-            // A spike in the first factor: the product's spectrum shows it, the shuffled ones do not.
+            // A spike in the first factor shows in the product's spectrum and not in the shuffled ones.
             for (int64_t i = 0; i < factors[0].cols; ++i)
                 factors[0].values[static_cast<size_t>(i)] += matrix % 2 ? 0 : 6;
             std::vector<std::vector<double>> spectra;

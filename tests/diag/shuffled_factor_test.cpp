@@ -1,4 +1,4 @@
-// The permuted null's shuffle of one factor, against numbers shuffled on the host.
+// The permuted null's shuffle of one factor against numbers shuffled on the host.
 #include "tests/support/harness.h"
 #include "tests/support/random_matrices.h"
 

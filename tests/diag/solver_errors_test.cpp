@@ -1,4 +1,4 @@
-// What a solver makes of an error of its library or its device.
+// How a solver reports an error of its library or of its device.
 #include <gtest/gtest.h>
 
 #include "diag/spectrum.h"

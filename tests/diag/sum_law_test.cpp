@@ -45,7 +45,7 @@ TEST(ProductSumLaw, OfTwoWholeMatricesIsOneOfBothVariances) {
 }
 
 TEST(ProductSumLaw, DensityAndDistributionBelongTogether) {
-    // A bulk that splits in two, one with a gap at 0, one without.
+    // A bulk with a gap at 0, one that is split in two, and one that reaches down to 0.
     for (const Chains& chains :
          {Chains{{{96, 8, 24, 96}, 1}, {{96, 8, 96}, 40}}, Chains{{{96, 48, 48, 96}, 1}, {{96, 4, 96}, 900}},
           Chains{{{64, 64, 64}, 1}, {{64, 64}, 10}, {{64, 16, 64}, 2}}}) {
@@ -56,7 +56,7 @@ TEST(ProductSumLaw, DensityAndDistributionBelongTogether) {
             const auto lambda = [&](double t) { return std::pow(low + (high - low) * t, 2); };
             const double from = (i - 1) / 12.0, to = i / 12.0, cdf = law.cdf(lambda(to));
             EXPECT_GE(cdf, previous - 1e-12);
-            // Not across the edges, where the density is no polynomial, nor those of a gap.
+            // Not across the edges of the bulk, where the density is not close to a polynomial.
             if (i > 2 && i < 12) {
                 constexpr int kPieces = 40;
                 double mass = 0;
@@ -93,7 +93,7 @@ TEST(ProductSumLaw, SampledSumsFollowIt) {
         Chains chains;
         int draws;
     };
-    // Heads and a layer of mla-decoupled, the latter with its rotary part standing out as 12 heads make it.
+    // Heads and a layer of mla-decoupled; in the layer 12 heads add up to a rotary part outside the bulk.
     for (const auto& [chains, draws] :
          {Case{{{{256, 32, 128, 256}, 1}, {{256, 32, 256}, 128}}, 30},
           Case{{{{256, 16, 128, 256}, 1}, {{256, 16, 256}, 900}}, 30},
@@ -123,7 +123,7 @@ TEST(ProductSumLaw, SampledSumsFollowIt) {
         Null null = product_null(law, 0.99);
         null.count = std::ssize(pool);
         EXPECT_LE(kolmogorov_smirnov(pool, null), 0.02);
-        EXPECT_NEAR(mean / law.mean_largest(), 1, 0.03);  // the outer bulk of the last holds 16
+        EXPECT_NEAR(mean / law.mean_largest(), 1, 0.03);  // the outer bulk of the last case holds 16
         EXPECT_LE(with_outliers, 2);
     }
 }
@@ -180,7 +180,8 @@ TEST(ProductSumLaw, HasTheLowerEdgeOfSampledHeadsAtEveryStrength) {
             Null null = product_null(law, 0.99);
             null.count = std::ssize(pool);
             EXPECT_LE(kolmogorov_smirnov(pool, null), 0.03);
-            // At a finite size the smallest of n eigenvalues lies above the edge, for n = 32 up to a third.
+            // At a finite size the smallest of n eigenvalues lies above the edge, by up to a third for n =
+            // 32.
             EXPECT_GT(smallest, law.lower_edge());
             EXPECT_LT(smallest, (law.count() > 32 ? 1.2 : 1.4) * law.lower_edge());
         }
@@ -204,7 +205,7 @@ TEST(ProductSumLaw, TakesVariancesOfEveryKind) {
     refuse({{{8, 8}, -1}}, "-1");
 }
 
-/// Every scope with a product null at sizes in the proportions of 130m.
+/// Every scope with a product null, at sizes in the proportions of 130m.
 TEST(Calibration, TheProductNullRaisesNoFalseAlarmsInAnyScope) {
     for (const char* attention :
          {"variant = \"mha\"", "variant = \"mla-prerope\"\nk_rank = 24\nv_rank = 24",
@@ -227,7 +228,7 @@ TEST(Calibration, TheProductNullRaisesNoFalseAlarmsInAnyScope) {
             EXPECT_LE(line.most_outliers, 2);
         }
         EXPECT_GE(naive_alarms, 2) << "the naive null does not raise the alarms that this is about";
-        // qk of heads and layers, for decoupled content and rope too, and every weight.
+        // qk of heads and layers, content and rope of mla-decoupled, and every weight.
         EXPECT_GE(products, variant_of(config).has_scope(Scope::kContent) ? 14 : 12);
     }
 }

@@ -1,4 +1,4 @@
-// The Tracy-Widom table, computed anew: F_1 as a Fredholm determinant by Gauss-Legendre quadrature.
+// The Tracy-Widom table against F_1 as a Fredholm determinant, by Gauss-Legendre quadrature.
 #include "diag/tracy_widom.h"
 
 #include <gtest/gtest.h>
@@ -9,7 +9,7 @@
 namespace pastur {
 namespace {
 
-/// Ai by Bessel functions of order 1/3.
+/// The Airy function by Bessel functions of order 1/3.
 double airy(double x) {
     constexpr double kOrder = 1.0 / 3;
     const double z = 2.0 / 3 * std::pow(std::abs(x), 1.5);
@@ -29,7 +29,7 @@ double tracy_widom_cdf(double s) {
         for (size_t j = 0; j < n; ++j)
             a[i * n + j] = (i == j ? 1 : 0) - std::sqrt(rule.weights[i] * rule.weights[j]) *
                                                   airy(rule.nodes[i] + rule.nodes[j] + s);
-    double determinant = 1;  // the matrix is positive definite: no pivoting
+    double determinant = 1;  // the matrix is positive definite, so no pivoting is needed
     for (size_t k = 0; k < n; ++k) {
         determinant *= a[k * n + k];
         for (size_t i = k + 1; i < n; ++i) {

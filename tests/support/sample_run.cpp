@@ -5,12 +5,15 @@
 
 #include <cmath>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "engine/io/step_name.h"
 
 namespace pastur::test {
 namespace {
+
+using Json = nlohmann::ordered_json;
 
 template <typename T>
 void put(std::string& bytes, T value) {
@@ -54,41 +57,52 @@ std::vector<double> eigenvalues(int64_t n, int64_t step, int64_t layer) {
     return values;
 }
 
-/// What a record says of its null's law, whose bulk ends at 1 for the product null. mla-decoupled has the law of a
-/// sum, with a ratio of its terms' strengths that grows with the step.
-std::string law_fields(const SampleRun& run, int64_t step, int64_t n, const std::string& null) {
+/// The fields of a record that describe its null's law. The bulk of the product null ends at 1. mla-decoupled has the
+/// law of a sum, and the ratio of its terms' strengths grows with the step.
+Json law_fields(const SampleRun& run, int64_t step, int64_t n, const std::string& null) {
     const int64_t width = run.heads * run.head_dim;
-    if (null == "mp") return fmt::format("\"rows\":{0},\"cols\":{0},\"bulk_edge\":0.55,", width);
-    if (run.variant == "mla-decoupled")
-        return fmt::format(
-            "\"dims\":[{0},{1},{0}],\"bulk_edge\":1.0,\"terms\":["
-            "{{\"matrix\":\"qk_content\",\"dims\":[{0},{2},{0}],\"variance_product\":0.5}},"
-            "{{\"matrix\":\"qk_rope\",\"dims\":[{0},{2},{0}],\"variance_product\":{3}}}],",
-            width, n, n / 2, 1 + static_cast<double>(step) / 10);
-    // The product law of factors d x n and n x d ends near 6.75 d^2 for a layer, 3.9 d^2 for a head below.
-    return fmt::format("\"dims\":[{0},{1},{0}],\"variance_product\":{2},\"bulk_edge\":1.0,", width, n,
-                       1 / ((n == width ? 6.75 : 3.9) * static_cast<double>(width * width)));
+    if (null == "mp") return {{"rows", width}, {"cols", width}, {"bulk_edge", 0.55}};
+    Json fields = {{"dims", {width, n, width}}, {"bulk_edge", 1.0}};
+    if (run.variant == "mla-decoupled") {
+        const Json dims = {width, n / 2, width};
+        fields["terms"] = {{{"matrix", "qk_content"}, {"dims", dims}, {"variance_product", 0.5}},
+                           {{"matrix", "qk_rope"},
+                            {"dims", dims},
+                            {"variance_product", 1 + static_cast<double>(step) / 10}}};
+    } else {
+        // The product law of factors d x n and n x d ends near 6.75 d^2 for a layer, 3.9 d^2 for a head below.
+        fields["variance_product"] = 1 / ((n == width ? 6.75 : 3.9) * static_cast<double>(width * width));
+    }
+    return fields;
 }
 
 std::string record(const SampleRun& run, int64_t step, int64_t layer, int64_t head, const char* null) {
-    const int64_t width = run.heads * run.head_dim, n = head < 0 ? width : run.head_dim;
+    const int64_t n = head < 0 ? run.heads * run.head_dim : run.head_dim;
     const std::vector<double> values = eigenvalues(n, step, layer);
     const double trace = std::accumulate(values.begin(), values.end(), 0.0);
     double squares = 0;
     for (const double value : values) squares += value * value;
     const double edge = std::string(null) == "product" ? 1.05 : 0.6;
     const auto outliers = static_cast<int64_t>(values.front() > edge);
-    return fmt::format(
-        "{{\"v\":1,\"step\":{},\"layer\":{},\"head\":{},\"matrix\":\"qk\",\"null\":\"{}\",\"n\":{},{}"
-        "\"flags\":[{}],"
-        "\"lambda_max\":{},\"lambda_plus\":{},\"lambda_minus\":0.0,\"sigma2\":0.01,\"outlier_count\":{},"
-        "\"outlier_energy\":{},\"stable_rank\":{},\"participation_ratio\":{},\"entropy_rank\":{},\"alpha\":2."
-        "5,"
-        "\"alpha_xmin\":0.1,\"ks\":0.05,\"not_known_yet\":[1,2]}}\n",
-        step, layer, head, null, n, law_fields(run, step, n, null),
-        step == 20 && head == 0 ? "\"rank_deficient\"" : "", values.front(), edge, outliers,
-        static_cast<double>(outliers) * values.front() / trace, trace / values.front(),
-        trace * trace / squares, trace * trace / squares * 1.2);
+    Json json = {{"v", 1},         {"step", step}, {"layer", layer}, {"head", head},
+                 {"matrix", "qk"}, {"null", null}, {"n", n}};
+    json.update(law_fields(run, step, n, null));
+    json["flags"] = Json::array();
+    if (step == 20 && head == 0) json["flags"].push_back("rank_deficient");
+    json.update({{"lambda_max", values.front()},
+                 {"lambda_plus", edge},
+                 {"lambda_minus", 0.0},
+                 {"sigma2", 0.01},
+                 {"outlier_count", outliers},
+                 {"outlier_energy", static_cast<double>(outliers) * values.front() / trace},
+                 {"stable_rank", trace / values.front()},
+                 {"participation_ratio", trace * trace / squares},
+                 {"entropy_rank", trace * trace / squares * 1.2},
+                 {"alpha", 2.5},
+                 {"alpha_xmin", 0.1},
+                 {"ks", 0.05},
+                 {"not_known_yet", {1, 2}}});
+    return json.dump() + "\n";
 }
 
 void write_spectra(const std::filesystem::path& folder, const SampleRun& run) {
@@ -165,34 +179,52 @@ void write_sample_run(const std::filesystem::path& folder, const SampleRun& run)
         run.layers, run.heads, run.variant, run.steps);
     std::ofstream(folder / "env.json") << R"({"device": "CPU </script>", "libraries": {"openblas": "0.3"}})";
     std::ofstream metrics(folder / "metrics.jsonl");
-    metrics << fmt::format(
-        "{{\"v\":1,\"event\":\"start\",\"step\":0,\"variant\":\"{}\",\"parameters\":1000000,"
-        "\"cache_bytes_per_token\":512,\"device\":\"CPU\",\"ranks\":1}}\n",
-        run.variant);
+    const auto log = [&](const char* event, int64_t step, const Json& fields) {
+        Json json = {{"v", 1}, {"event", event}, {"step", step}};
+        json.update(fields);
+        metrics << json.dump() << "\n";
+    };
+    log("start", 0,
+        {{"variant", run.variant},
+         {"parameters", 1'000'000},
+         {"cache_bytes_per_token", 512},
+         {"device", "CPU"},
+         {"ranks", 1}});
     for (int64_t step = 1; step <= run.steps; ++step) {
         const double loss = 2 + 6 / (1 + static_cast<double>(step) / 10);
-        metrics << fmt::format(
-            "{{\"v\":1,\"event\":\"train\",\"step\":{},\"loss\":{},\"lr\":0.001,\"grad_norm\":null,"
-            "\"nonfinite\":"
-            "[\"grad_norm\"],\"tokens\":{},\"tokens_per_s\":1000.5,\"mfu\":null,\"step_ms\":12.5,\"data_ms\":"
-            "0.1,"
-            "\"mem_gib\":0.5,\"skipped\":0}}\n",
-            step, loss, step * 2048);
-        if (step % 20 == 0)
-            metrics << fmt::format("{{\"v\":1,\"event\":\"val\",\"step\":{},\"loss\":{},\"ppl\":{}}}\n", step,
-                                   loss + 0.1, std::exp(loss + 0.1));
+        log("train", step,
+            {{"loss", loss},
+             {"lr", 0.001},
+             {"grad_norm", nullptr},
+             {"nonfinite", {"grad_norm"}},
+             {"tokens", step * 2048},
+             {"tokens_per_s", 1000.5},
+             {"mfu", nullptr},
+             {"step_ms", 12.5},
+             {"data_ms", 0.1},
+             {"mem_gib", 0.5},
+             {"skipped", 0}});
+        if (step % 20 == 0) log("val", step, {{"loss", loss + 0.1}, {"ppl", std::exp(loss + 0.1)}});
     }
     if (!run.measured.empty()) {
         write_spectra(folder / "spectra", run);
-        metrics
-            << "{\"v\":1,\"event\":\"spike\",\"step\":20,\"layer\":1,\"head\":2,\"matrix\":\"qk\",\"null\":"
-               "\"product\",\"lambda_max\":5.0,\"lambda_plus\":1.05}\n"
-               "{\"v\":1,\"event\":\"collapse\",\"step\":40,\"layer\":0,\"head\":-1,\"matrix\":\"qk\","
-               "\"null\":"
-               "\"product\",\"stable_rank\":1.5,\"initial_stable_rank\":8.0}\n";
+        log("spike", 20,
+            {{"layer", 1},
+             {"head", 2},
+             {"matrix", "qk"},
+             {"null", "product"},
+             {"lambda_max", 5.0},
+             {"lambda_plus", 1.05}});
+        log("collapse", 40,
+            {{"layer", 0},
+             {"head", -1},
+             {"matrix", "qk"},
+             {"null", "product"},
+             {"stable_rank", 1.5},
+             {"initial_stable_rank", 8.0}});
     }
     if (run.ended)
-        metrics << fmt::format("{{\"v\":1,\"event\":\"end\",\"step\":{},\"status\":\"done\"}}\n", run.steps);
+        log("end", run.steps, {{"status", "done"}});
     else
         metrics << "{\"v\":1,\"event\":\"train\",\"st";  // the run was killed while it wrote this line
 }

@@ -1,5 +1,5 @@
-// The page in a browser: headless Chromium uses every control of it (tools/report/selftest.js) and must find
-// nothing to complain about. PASTUR_SCREENSHOTS=DIR keeps a picture of each way of looking at it.
+// The page in a browser: headless Chromium uses every control of the page (tools/report/selftest.js) and must
+// find no failure. PASTUR_SCREENSHOTS=DIR keeps a picture of each test.
 #include <gtest/gtest.h>
 
 #include "tests/support/command_line.h"
@@ -20,7 +20,7 @@ class ReportPage : public test::CommandLine {
         write_sample_run(file("plain"), {.measured = {}});
     }
 
-    /// stdout of Chromium with these options; what it logs goes to the file "log".
+    /// The standard output of Chromium with these options. Its messages go to the file "log".
     std::string chromium(const std::string& options, const std::string& page) const {
         const std::string command =
             "HOME='" + folder_.path().string() +
@@ -31,7 +31,7 @@ class ReportPage : public test::CommandLine {
         return read_file(file("dom"), 1 << 26);
     }
 
-    /// Opens the page and lets it test itself.
+    /// Opens the page, which tests itself.
     void expect_flawless(const std::string& name, const std::string& options) const {
         SCOPED_TRACE(name + " " + options);
         const std::string dom = chromium(options + " --dump-dom", name + "#selftest");

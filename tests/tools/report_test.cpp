@@ -1,4 +1,4 @@
-// `pastur report`: what it reads, what it leaves out, what the page may hold.
+// `pastur report`: what it reads, what it leaves out, and the limits of its page.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -89,7 +89,7 @@ TEST_F(ReportCommand, FailsWithTheCodeOfWhatIsWrong) {
 }
 
 TEST_F(ReportCommand, ThinsUntilThePageFits) {
-    // Some 8 MB of eigenvalues, had it all of them.
+    // All eigenvalues would take some 8 MB.
     SampleRun sample{.steps = 4000, .layers = 8, .heads = 12, .head_dim = 64, .measured = {}};
     for (int64_t step = 0; step <= 4000; step += 25) sample.measured.push_back(step);
     write_sample_run(file("big"), sample);
@@ -184,7 +184,7 @@ TEST(ReportPayload, HoldsTheEigenvaluesOfTheFiles) {
     EXPECT_TRUE(heads.per_head);
     const std::vector<double> values = files.read(heads, 40);
     ASSERT_EQ(values.size(), 2u * 3 * 8);
-    // The largest of layer 1 at step 40, as sample_run.cpp makes it: (1 - 1/16)^2 (1 + 40 * 2 / 10).
+    // sample_run.cpp makes the largest of layer 1 at step 40 (1 - 1/16)^2 (1 + 40 * 2 / 10).
     EXPECT_DOUBLE_EQ(values[1 * 3 * 8], std::pow(15.0 / 16, 2) * 9);
 
     const nlohmann::ordered_json payload = report_payload({folder.path()}, kRoom);
@@ -220,7 +220,8 @@ TEST(ReportPayload, CarriesTheLawOfEveryNullOnce) {
     write_sample_run(folder.path() / "c", {});
     const auto payload =
         report_payload({folder.path() / "a", folder.path() / "b", folder.path() / "c"}, kRoom);
-    // mha's layer and head, mp's 24 x 24; of the sum the ratios at four steps, of layer and head.
+    // One for the layers of mha, one for its heads, one for mp at 24 x 24; four ratios each for layers and
+    // heads of the sum.
     ASSERT_EQ(payload["laws"].size(), 3u + 2 * 4);
     const auto grid = [&](int run, const char* null, bool per_head) {
         for (const auto& candidate : payload["runs"][static_cast<size_t>(run)]["metrics"])
@@ -298,7 +299,7 @@ TEST(ReportPayload, BoundsTheNumberOfLaws) {
     EXPECT_GE(laws.curves().size(), 200u);
 }
 
-/// What the page makes of pack_spectra() (tools/report/data.js), in C++.
+/// The inverse of pack_spectra(), as in tools/report/data.js.
 std::vector<double> unpack_spectra(const std::string& bytes, int64_t n) {
     std::vector<double> values;
     for (size_t at = 0; at < bytes.size();) {

@@ -96,7 +96,7 @@ function drawHistory(body, output) {
 }
 
 function addHistory(section) {
-  const figure = new Figure(section, 'history', 'Over training, beside the loss', drawHistory);
+  const figure = new Figure(section, 'history', 'Over training, with the loss', drawHistory);
   figure.controls.append(
       picker('Metric', 'metric', availableMetrics.map((id) => [id, metrics[id].name])),
       picker('View', 'view', [['raw', 'as measured'], ['excess', 'excess over the null']]),

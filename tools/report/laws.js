@@ -1,5 +1,5 @@
-// The laws of the nulls: curves that `pastur report` computed, in units of the upper edge of their bulk. `band`
-// holds the 1 % and 99 % quantiles of the largest eigenvalue.
+// The laws of the nulls: curves that `pastur report` computed, in units of the upper edge of their bulk.
+// `band` holds the 1 % and 99 % quantiles of the largest eigenvalue.
 const laws = payload.laws.map(({count, lower, band, points}) => {
   const values = floats(points), n = values.length / 3;
   return {
@@ -13,7 +13,8 @@ const laws = payload.laws.map(({count, lower, band, points}) => {
 
 // The law of a record's null; undefined where there is none.
 function lawOf(grid, step, layer, head) {
-  return laws[grid.lawByRecord === undefined ? grid.law : grid.at(floats(grid.lawByRecord), step, layer, head)];
+  const byRecord = grid.lawByRecord;
+  return laws[byRecord === undefined ? grid.law : grid.at(floats(byRecord), step, layer, head)];
 }
 
 // The law's p-quantile, linear between the points of its curve.
@@ -32,8 +33,8 @@ function quantile(law, p) {
   return a.x + t * (b.x - a.x);
 }
 
-// The null of a record in units of eigenvalues: {law, unit, edge, bulk, band}, where `unit` scales the law's curve.
-// `law` is null where the null has no law, as the permuted one; null without a grid.
+// The null of a record in units of eigenvalues: {law, unit, edge, bulk, band}, where `unit` scales the law's
+// curve. `law` is null where the null has no law, as the permuted one; null without a grid.
 function nullOf(grid, step, layer, head) {
   if (!grid) return null;
   const edge = grid.get('lambda_plus', step, layer, head);
@@ -43,8 +44,8 @@ function nullOf(grid, step, layer, head) {
   return {law, unit: bulk, edge, bulk, band: law.band.map((x) => x * bulk)};
 }
 
-// The spectrum that n eigenvalues of pure noise have on average: the law's quantiles, descending, in units of the
-// law.
+// The spectrum that n eigenvalues of pure noise have on average: the law's quantiles, descending, in units of
+// the law.
 function noiseSpectrum(law, n) {
   const key = `noise ${n}`;
   if (!law[key]) law[key] = Array.from({length: n}, (_, i) => quantile(law, (n - i - 0.5) / n));

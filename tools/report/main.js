@@ -3,7 +3,7 @@ function addAllSpectra(section) {
   if (!hasMetrics && !hasSpectra) {
     section.append(element(
         'p', {class: 'notice'},
-        'No spectra were measured in these runs. To watch them, set diagnostics.every in the recipe.'));
+        'No spectra were measured in these runs. To measure them, set diagnostics.every in the recipe.'));
     return;
   }
   section.append(sharedControls());
@@ -43,8 +43,8 @@ addRecipes(byId('recipes'));
 for (const {name, help} of Object.values(metrics))
   byId('glossary').append(element('dt', {}, name), element('dd', {}, help));
 byId('footer').textContent = `Written by pastur ${payload.version}. ` +
-    'Eigenvalues here are rounded to 2e-4 of themselves, metrics to float32; the files of the runs hold all digits. ' +
-    'This page loads nothing.';
+    'Eigenvalues on this page are rounded to a relative 2e-4, metrics to float32; the run folders hold all ' +
+    'digits. This page loads nothing from the network.';
 drawAll();
 const testing = location.hash === '#selftest';
 readAddress();

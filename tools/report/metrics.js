@@ -1,13 +1,14 @@
-// What is measured of a spectrum, its value at a place, and its excess over noise.
+// The metrics of a spectrum, their values at a place, and their excess over noise.
 
-// value(get): from the record's fields; noise(spectrum, edge): the same of a spectrum of noise, falling.
+// value(get) computes a metric from a record's fields, noise(spectrum, edge) from a descending spectrum of
+// noise.
 const sum = (values) => values.reduce((total, v) => total + v, 0);
 const above = (values, edge) => values.filter((v) => v > edge);
 const metrics = {
   mp_gap_ratio: {
     name: 'λmax / λ₊',
     log: true,
-    help: 'largest eigenvalue over the null’s edge; above 1 it sticks out',
+    help: 'largest eigenvalue over the null’s edge; an outlier above 1',
     value: (get) => get('lambda_max') / get('lambda_plus'),
     noise: (s, edge) => s[0] / edge
   },
@@ -103,17 +104,17 @@ const availableMetrics = Object.keys(metrics).filter(
         (g) => Number.isFinite(rawValue(g, id, last(g.steps), g.layers[0], g.heads[0])) ||
             Number.isFinite(rawValue(g, id, g.steps[0], last(g.layers), last(g.heads)))));
 
-// The grid of the same matrix whose null is the law of its noise: `product`, or `mp` for a single weight, which is
-// not a product. Not a sum of products: its laws are rounded to the ratio of its terms, close enough for a curve
-// but not for an excess.
+// Returns the grid of the same matrix whose null is the law of its noise: `product`, or `mp` for a single
+// weight, which is not a product. A sum of products has none: its laws here are rounded to the ratio of its
+// terms, close enough for a curve but not for an excess.
 function noiseRecord(run, matrix, perHead) {
   const product = gridOf(run, matrix, 'product', perHead);
   if (product && product.law !== undefined) return product;
   return matrix.startsWith('qk') ? null : gridOf(run, matrix, 'mp', perHead) || null;
 }
 
-// The metric on noise of the same sizes and variances, NaN where no law is known or the metric has no such
-// value.
+// Returns the metric on noise of the same sizes and variances; NaN where no law is known or the metric has no
+// such value.
 function noiseValue(run, grid, metric, step, layer, head) {
   const definition = metrics[metric];
   const source = definition.noise && noiseRecord(run, grid.matrix, grid.perHead);
@@ -122,7 +123,7 @@ function noiseValue(run, grid, metric, step, layer, head) {
   const n = Math.round(source.get('n', step, layer, head));
   if (!(n > 0)) return NaN;
   const edge = grid.get('lambda_plus', step, layer, head) / noise.unit;
-  // Most metrics need a sum over the spectrum: remember them by law, as the edge in its units rarely changes.
+  // Most metrics sum over the spectrum, so they are kept by law: the edge in units of the law rarely changes.
   const law = noise.law, key = `${metric} ${n} ${edge.toPrecision(5)}`;
   if (!(key in law)) law[key] = definition.noise(noiseSpectrum(law, n), edge, 1);
   return definition.noise.length === 3 ? law[key] * noise.unit : law[key];
@@ -138,12 +139,12 @@ function metricValue(run, grid, metric, view, step, layer, head) {
                           excessValue(run, grid, metric, step, layer, head);
 }
 
-// What the excess is taken over, in words.
+// Says what the excess is measured from.
 function excessMeaning(metric, matrix) {
   const lawful = metrics[metric].noise &&
       runs.some((run) => noiseRecord(run, matrix, false) || noiseRecord(run, matrix, true));
-  return lawful ? 'Excess: minus the same on noise of the same sizes and variances.' :
-                  'Excess: minus the first measurement, as there is no law for it on noise.';
+  return lawful ? 'Excess: the metric minus its value on noise of the same sizes and variances.' :
+                  'Excess: the metric minus its first measurement, because no law of its noise is known.';
 }
 
 function metricLabel(metric, view = 'raw') {

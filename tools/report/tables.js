@@ -66,13 +66,13 @@ function addRuns(section) {
   const prominence = !hasMetrics ?
       '' :
       ` λmax / λ₊: ${matrixLabel(matrices[0])} against ${
-          nulls[0]} (where a run has it, else its next null) at the last measurement, where it is largest.` +
+          nulls[0]} (or the run’s next null) at the last measurement, for the layer where it is largest.` +
           ' ▲ spikes, ▼ collapses.';
   section.append(table(columns, rows, [2, 3, 5, 6, 7, 8, 9, 10, 11, 12]));
   section.append(element(
       'p', {class: 'caption'},
-      'Losses in nats a token, the last of each. tokens/s: median of the logged steps. Memory: the last ' +
-          'logged. Cache: bytes of an inference cache a token, bf16.' + prominence));
+      'Losses: the last of each, in nats per token. tokens/s: median of the logged steps. Memory: at the ' +
+          'last logged step. Cache: bytes per token of a bf16 inference cache.' + prominence));
   const about = new Map();  // note -> the runs to which it applies
   for (const run of runs)
     for (const note of run.notes) about.set(note, [...(about.get(note) || []), run.name]);
@@ -93,7 +93,7 @@ function addEvents(section) {
     section.append(element(
         'p', {},
         hasMetrics ? 'No spike and no collapse was recorded.' :
-                     'Spectra were not measured in these runs, so no events were looked for.'));
+                     'No spectra were measured in these runs, so there are no events.'));
     return;
   }
   const figure = new Figure(section, 'events', 'Spikes and collapses', (body) => {
@@ -162,7 +162,7 @@ const bars = {
   mfu: {name: 'Model FLOPs utilisation', unit: '%', of: (run) => 100 * median(run.train.mfu)},
   mem_gib: {name: 'Memory in training', unit: 'GiB', of: (run) => last(run.train.mem_gib)},
   cache: {
-    name: 'Inference cache a token',
+    name: 'Inference cache per token',
     unit: 'bytes',
     of: (run) => (run.start && run.start.cache_bytes_per_token) ?? NaN
   },
@@ -227,7 +227,7 @@ function addRecipes(section) {
           differing.map((key) => [element('code', {}, key), ...sources.map((map) => map.get(key) ?? '–')]);
       body.append(
           rows.length ? table(['setting', ...runs.map((run) => run.name)], rows) :
-                        element('p', {}, 'Nowhere: same recipe, same environment.'));
+                        element('p', {}, 'The recipes and environments are equal.'));
       return {
         header: ['setting', ...runs.map((run) => run.name)],
         rows: differing.map((key) => [key, ...sources.map((map) => map.get(key))]),

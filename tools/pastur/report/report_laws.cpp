@@ -13,7 +13,8 @@ constexpr double kLow = 0.01, kHigh = 0.99;  ///< quantiles of the largest eigen
 constexpr int kProductPoints = 256, kSumPoints = 96;
 constexpr double kLogStep = 1.0 / 32;  ///< of a ratio of strengths: 3 %
 constexpr double kMostSteps = 256;
-/// Beyond this ratio of strengths the weaker term's eigenvalues are rounding errors of the stronger one's.
+/// Beyond this ratio of strengths the eigenvalues of the weaker term are below the rounding of the stronger
+/// term's.
 const double kMaxLogRatio = std::log(1e12);
 constexpr int64_t kMaxDimension = 1'000'000'000;
 constexpr size_t kMaxLength = 16;  ///< dimensions of a chain, and terms of a sum
@@ -39,7 +40,7 @@ bool is_chain(const std::vector<int64_t>& dims) {
                        [](int64_t dim) { return dim >= 1 && dim <= kMaxDimension; });
 }
 
-/// Chains that ProductSumLaw can add: all d x d.
+/// Whether ProductSumLaw can add the chains: all are d x d.
 bool is_sum(const std::vector<std::vector<int64_t>>& chains) {
     return chains.size() <= kMaxLength &&
            std::all_of(chains.begin(), chains.end(), [&](const std::vector<int64_t>& dims) {
@@ -54,7 +55,7 @@ double log_strength(const std::vector<int64_t>& dims, double variance_product) {
     return result;
 }
 
-/// False for NaN, too.
+/// Whether a ratio of strengths has a curve; a NaN has none.
 bool has_curve(double log_ratio) {
     return std::abs(log_ratio) <= kMaxLogRatio;
 }

@@ -1,5 +1,5 @@
 #pragma once
-// The curves that the page draws of the nulls' laws.
+// The laws of the nulls as curves for the page.
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -18,25 +18,25 @@ struct LawCurve {
     std::vector<float> points;         ///< [3][points]: lambda, ascending; density; distribution function
 };
 
-/// The law of every record of a grid, as indices into LawCurves::curves().
+/// The laws of a grid's records, as indices into LawCurves::curves(). Neither: the null has no law.
 struct GridLaws {
-    std::optional<size_t> shared;  ///< the law of all records, where it depends on the dimensions alone
-    std::vector<float> by_record;  ///< steps x layers x heads, else; NaN: no law. Empty: the null has no law
+    std::optional<size_t> shared;  ///< one law for all records
+    std::vector<float> by_record;  ///< [steps][layers][heads] a law for each record; NaN: no law
 };
 
-/// The laws of several grids, each computed once. What sets the scale of a law is left to the page: a law of one
-/// product depends on its dimensions alone, a law of a sum also on the ratios of its terms' strengths
-/// (variance_product N_1 ... N_L). The logarithms of those ratios are rounded to multiples of 1/32, or coarser where
-/// a grid spans more than 256 of them.
+/// The laws of several grids, each computed once and without its scale, which the page takes from the record.
+/// The law of one product is determined by its dimensions, that of a sum also by the ratios of its terms'
+/// strengths (variance_product N_1 ... N_L). The logarithms of these ratios are rounded to multiples of 1/32,
+/// or of a larger step if a grid spans more than 256 of those.
 class LawCurves {
   public:
-    /// Never throws for what a run's files can hold: a grid whose chains are not valid has no law.
+    /// A grid whose chains are not valid has no law, so a damaged file is not an error.
     GridLaws add(const MetricGrid& grid);
     const std::vector<LawCurve>& curves() const { return curves_; }
 
   private:
     using Chains = std::vector<std::vector<int64_t>>;
-    /// Dimensions of the terms, and the rounded logarithm of each term's strength over the first one's.
+    /// The terms' dimensions and the rounded logarithms of each term's strength over that of the first.
     using Key = std::pair<Chains, std::vector<double>>;
     size_t index_of(const Key& key);
 

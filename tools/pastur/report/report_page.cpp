@@ -8,7 +8,7 @@
 namespace pastur {
 namespace {
 
-/// Scripts in the order in which they depend on each other.
+/// The scripts, each after those it uses.
 constexpr std::string_view kScripts[] = {"data.js",     "laws.js",   "draw.js",     "heatmap.js",
                                          "controls.js", "loss.js",   "metrics.js",  "spectrum.js",
                                          "history.js",  "tables.js", "selftest.js", "main.js"};
@@ -25,7 +25,7 @@ void replace(std::string& text, std::string_view mark, std::string_view by) {
     text.replace(at, mark.size(), by);
 }
 
-/// JSON that cannot end the script element it stands in.
+/// JSON that cannot end the script element around it.
 std::string embed(const nlohmann::ordered_json& payload) {
     const std::string text =
         payload.dump(-1, ' ', /*ensure_ascii=*/false, nlohmann::json::error_handler_t::replace);
@@ -51,7 +51,7 @@ std::string make_report(const std::vector<std::filesystem::path>& folders) {
     page.reserve(kMaxReportBytes);
     replace(page, "/*DATA*/", embed(report_payload(folders, kMaxReportBytes - page.size() - kSlack)));
     if (page.size() > kMaxReportBytes)
-        fail(ExitCode::kUsage, "{} runs make a page of {} bytes, more than {}; report fewer at once",
+        fail(ExitCode::kUsage, "report fewer runs at once: {} runs make a page of {} bytes, more than {}",
              folders.size(), page.size(), kMaxReportBytes);
     return page;
 }

@@ -15,20 +15,19 @@ struct ReportAsset {
 };
 std::span<const ReportAsset> report_assets();
 
-/// The page is never larger.
+/// The limit of the page's size.
 constexpr size_t kMaxReportBytes = 5'000'000;
 
-/// Reads the run folders and returns the page. Where not everything fits, steps are left out (the first and
-/// the last never) and the page says so. Throws what the readers throw, and (kUsage) when the runs are too
-/// many for one page.
+/// Reads the run folders and returns the page. If not everything fits, it leaves out steps, but never the
+/// first or the last one, and says so. Throws what the readers throw, and (kUsage) for too many runs.
 std::string make_report(const std::vector<std::filesystem::path>& folders);
 
-/// make_report() into a file, which is complete or absent.
+/// Writes make_report() to a file, which is complete or absent.
 void write_report(const std::vector<std::filesystem::path>& folders, const std::filesystem::path& file);
 
-/// What of the runs goes into the page, as JSON: {"version", "runs": [...], "blobs": [base64, ...]}, at most
-/// about `budget` bytes of text. Metrics name blobs of little-endian float32 by index, eigenvalues what
-/// pack_spectra() makes.
+/// The page's data as JSON of at most about `budget` bytes: {"version", "flags": {name: meaning}, "runs":
+/// [...], "laws": [...], "blobs": [base64, ...]}. Metrics and laws refer by index to blobs of little-endian
+/// float32, eigenvalues to blobs of pack_spectra().
 nlohmann::ordered_json report_payload(const std::vector<std::filesystem::path>& folders, size_t budget);
 
 /// RFC 4648, with padding.

@@ -1,4 +1,4 @@
-// What goes into the page of `pastur report`, and what must stay out of it to keep its size.
+// The data of the page of `pastur report`, thinned to the size of the page.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -21,11 +21,11 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr size_t kCurveRows = 8000;    ///< logged steps, over all runs
-constexpr size_t kMaxEvents = 2000;    ///< a run
-constexpr double kMetricShare = 0.45;  ///< of the budget, at most; eigenvalues get what is left
+constexpr size_t kCurveRows = 8000;    ///< logged steps of all runs together
+constexpr size_t kMaxEvents = 2000;    ///< events per run
+constexpr double kMetricShare = 0.45;  ///< the metrics' largest share of the budget; eigenvalues get the rest
 
-/// Arrays as base64, each distinct one once: metrics of the eigenvalues alone are the same for every null.
+/// Arrays as base64, each distinct one once: metrics of the eigenvalues alone are equal for every null.
 class Blobs {
   public:
     size_t add(std::span<const std::byte> bytes) {
@@ -50,7 +50,7 @@ class Blobs {
     size_t bytes_ = 0;
 };
 
-/// Seven digits, so that a number takes no more room than a picture can show.
+/// A number rounded to seven digits, which are more than a figure can show.
 Json short_number(double value) {
     if (!std::isfinite(value)) return nullptr;
     if (value == std::floor(value) && std::abs(value) < 9e15) return static_cast<int64_t>(value);
@@ -111,8 +111,7 @@ std::vector<Json> grids_json(const std::vector<std::vector<MetricGrid>>& runs, s
     return list;
 }
 
-/// Adds "metrics" to every run, at as many steps as `budget` allows; returns the steps of each run that are
-/// kept.
+/// Adds "metrics" to every run, at as many steps as `budget` allows, and returns the kept steps of each run.
 std::vector<std::vector<int64_t>> add_metrics(Json& runs, const std::vector<std::vector<MetricGrid>>& grids,
                                               size_t budget, Blobs& blobs, std::vector<ReportRun>& sources) {
     size_t most = 0;
@@ -142,8 +141,8 @@ std::vector<std::vector<int64_t>> add_metrics(Json& runs, const std::vector<std:
     return kept;
 }
 
-/// Adds to every grid of the page the law of its null: "law", an index into the list of laws that is returned, or
-/// "lawByRecord", a blob of such indices.
+/// Adds to every grid of the page the law of its null: "law", an index into the list of laws that is
+/// returned, or "lawByRecord", a blob of such indices.
 Json add_laws(Json& runs, const std::vector<std::vector<MetricGrid>>& grids, Blobs& blobs) {
     LawCurves laws;
     for (size_t run = 0; run < grids.size(); ++run)
@@ -163,8 +162,8 @@ Json add_laws(Json& runs, const std::vector<std::vector<MetricGrid>>& grids, Blo
     return list;
 }
 
-/// The steps with eigenvalues that also have metrics on the page, which hold the edge of their null; all
-/// where there are none.
+/// The steps with eigenvalues that also have metrics on the page, which hold the null's edge; if there are
+/// none, all steps with eigenvalues.
 std::vector<int64_t> steps_to_show(const EigenvalueFiles& files, const std::vector<int64_t>& measured) {
     std::vector<int64_t> both;
     std::set_intersection(files.steps().begin(), files.steps().end(), measured.begin(), measured.end(),
@@ -172,21 +171,21 @@ std::vector<int64_t> steps_to_show(const EigenvalueFiles& files, const std::vect
     return both.empty() ? files.steps() : both;
 }
 
-/// One group of one run, packed: bytes of every step.
+/// The packed spectra of one group of one run, by step.
 struct PackedGroup {
     const EigenvalueGroup* group;
     std::vector<int64_t> steps;
     std::map<int64_t, std::string> bytes;  ///< by step
 };
 
-/// One kind of matrix, in whole layers and heads of all runs: how many of its steps go on the page is decided
-/// for all of them at once, so that they stay comparable.
+/// One kind of matrix, as whole layers and as heads, in all runs. The number of its steps on the page is one
+/// for all of them, so they stay comparable.
 struct Share {
     double weight = 1;
-    size_t steps = 0;  ///< at most, of every run
+    size_t steps = 0;  ///< largest number of steps of a run
     std::vector<std::vector<PackedGroup>> runs;
 
-    /// As base64.
+    /// The size as base64.
     size_t bytes() const {
         size_t sum = 0;
         for (const auto& groups : runs)
@@ -198,32 +197,33 @@ struct Share {
 };
 using Shares = std::map<std::string, Share>;
 
-/// The query-key form is what the page is for; single weights are its small print.
+/// The query-key form matters most on the page, single weights least.
 double weight_of(const std::string& matrix) {
     if (matrix == "qk") return 4;
     return matrix.starts_with("qk") ? 2 : 1;
 }
 
-/// Takes steps from the greediest kind until all fit; when every kind is down to two steps, the least goes.
+/// Takes steps from the kind with the most bytes per weight until all fit. When every kind is down to two
+/// steps, it drops the kind of the least weight.
 void fit(Shares& shares, size_t budget) {
     for (;;) {
         size_t total = 0;
-        double most_greed = 0;
-        Share* greediest = nullptr;
+        double most_bytes_per_weight = 0;
+        Share* largest = nullptr;
         Share* least = nullptr;
         for (auto& [matrix, share] : shares) {
             const size_t bytes = share.bytes();
             total += bytes;
-            const double greed = static_cast<double>(bytes) / share.weight;
-            if (share.steps > 2 && greed > most_greed) {
-                greediest = &share;
-                most_greed = greed;
+            const double bytes_per_weight = static_cast<double>(bytes) / share.weight;
+            if (share.steps > 2 && bytes_per_weight > most_bytes_per_weight) {
+                largest = &share;
+                most_bytes_per_weight = bytes_per_weight;
             }
             if (share.steps > 0 && (!least || share.weight < least->weight)) least = &share;
         }
         if (total <= budget) return;
-        if (greediest)
-            greediest->steps -= std::max<size_t>(1, greediest->steps / 16);
+        if (largest)
+            largest->steps -= std::max<size_t>(1, largest->steps / 16);
         else
             least->steps = 0;
     }
@@ -273,15 +273,15 @@ void add_spectra(Json& runs, const std::vector<EigenvalueFiles>& files,
             const size_t all = files[run].steps().size();
             if (steps.size() < all)
                 sources[run].notes.push_back(
-                    fmt::format("eigenvalues of {} at {} of {} measured steps are on this page; all are in "
-                                "spectra/step_*.npz",
-                                matrix, steps.size(), all));
+                    fmt::format("eigenvalues of {} at {} of {} measured steps are on this page", matrix,
+                                steps.size(), all) +
+                    "; all are in spectra/step_*.npz");
             for (const PackedGroup& packed : share.runs[run])
                 if (!steps.empty()) runs[run]["spectra"].push_back(packed_json(packed, steps, blobs));
         }
 }
 
-/// Folders of the same name get the parts of their paths that tell them apart.
+/// Runs whose folders have the same name are called by their paths.
 void make_names_unique(std::vector<ReportRun>& runs) {
     std::map<std::string, int> count;
     for (const ReportRun& run : runs) ++count[run.name];
@@ -310,7 +310,7 @@ nlohmann::ordered_json report_payload(const std::vector<std::filesystem::path>& 
     const auto measured = add_metrics(
         runs, grids, static_cast<size_t>(kMetricShare * static_cast<double>(budget)), blobs, sources);
     Json laws = add_laws(runs, grids, blobs);
-    // The notes are not written yet: leave them, and the indices of the grids, some room.
+    // The notes, which are added last, and the indices of the grids need some room.
     const size_t used = runs.dump(-1, ' ', false, Json::error_handler_t::replace).size() +
                         laws.dump().size() + blobs.bytes() + folders.size() * 4096;
     add_spectra(runs, files, measured, budget > used ? budget - used : 0, blobs, sources);

@@ -14,7 +14,7 @@
 namespace pastur {
 namespace {
 
-constexpr int64_t kMaxTextFile = 1 << 20;  ///< config.toml and env.json are some KiB
+constexpr int64_t kMaxTextFile = 1 << 20;  ///< config.toml and env.json have a few KiB
 
 Table make_table(std::vector<std::string> names) {
     Table table;
@@ -23,7 +23,8 @@ Table make_table(std::vector<std::string> names) {
     return table;
 }
 
-/// Appends the event; one that goes back (a run resumed without its log cut) replaces what came after.
+/// Appends the event. An event at an earlier step, of a run that was resumed, replaces the rows from that
+/// step on.
 void append(Table& table, const nlohmann::json& event) {
     const double step = number_of(event, "step");
     if (!std::isfinite(step)) return;
@@ -39,7 +40,7 @@ void read_event(const nlohmann::json& event, ReportRun& run) {
     if (kind == event.end() || !kind->is_string()) return;
     if (*kind == "start") {
         run.start = event;
-        run.end = nullptr;  // it was resumed since
+        run.end = nullptr;  // the run was resumed after its end
     } else if (*kind == "train") {
         append(run.train, event);
     } else if (*kind == "val") {

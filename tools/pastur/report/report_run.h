@@ -1,5 +1,5 @@
 #pragma once
-// A run folder as `pastur report` shows it: what its files say, whatever state the run was left in.
+// The contents of a run folder for `pastur report`, complete or not.
 #include <filesystem>
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -8,7 +8,7 @@
 
 namespace pastur {
 
-/// Named columns of equal length; a value that is missing or not finite is NaN.
+/// Named columns of equal length. A missing or non-finite value is NaN.
 struct Table {
     std::vector<std::string> names;
     std::vector<std::vector<double>> columns;  ///< parallel to names
@@ -22,30 +22,30 @@ struct ReportRun {
     std::string name;                    ///< the folder's, made unique among the runs of a report
     std::string config_text;             ///< config.toml; empty: absent
     nlohmann::json environment;          ///< env.json; null: absent
-    nlohmann::json start, end;           ///< events; null: the run has not said so
+    nlohmann::json start, end;           ///< the events of that name; null: not logged
     Table train, val;                    ///< by step, ascending
-    std::vector<nlohmann::json> events;  ///< spikes and collapses, as they came
-    std::vector<std::string> notes;      ///< what could not be read, for the reader of the page
+    std::vector<nlohmann::json> events;  ///< spikes and collapses, in the order of the log
+    std::vector<std::string> notes;      ///< what could not be read, in words for the page
 };
 
-/// Reads everything but the spectra. Lines that are no JSON object (a killed run leaves its last one cut) are
-/// counted in the notes; unknown events and fields are passed over. Throws (kMissingInput) when this is no
-/// run folder, (kCorruptData) when metrics.jsonl has lines but not one that can be read.
+/// Reads everything but the spectra. The notes count lines that are not a JSON object, such as the last line
+/// of a killed run; unknown events and fields are skipped. Throws (kMissingInput) if the folder is not a run
+/// folder, and (kCorruptData) if metrics.jsonl has lines but none of them can be read.
 ReportRun read_report_run(const std::filesystem::path& folder);
 
-/// Calls `use` with every line of the file that is a JSON object; returns the number of the others. A file
-/// that is not there has no lines.
+/// Calls `use` with every line of the file that is a JSON object and returns the number of other lines. A
+/// missing file has no lines.
 int64_t read_json_lines(const std::filesystem::path& file,
                         const std::function<void(const nlohmann::json&)>& use);
 
 /// A run as people call it: the last name in its folder's absolute path.
 std::string run_name(const std::filesystem::path& folder);
 
-/// The number under `key`, NaN where there is none.
+/// The number under `key`; NaN if there is none.
 double number_of(const nlohmann::json& object, const char* key);
 
-/// At most about `most` rows: in every stretch of rows the ones with the lowest and highest value of
-/// `column`, so that a curve keeps its spikes; the first and last row always.
+/// At most about `most` rows: the first, the last, and in every stretch of rows those with the lowest and
+/// highest value of `column`, so a curve keeps its spikes.
 Table thin_table(const Table& table, const std::string& column, size_t most);
 
 }  // namespace pastur

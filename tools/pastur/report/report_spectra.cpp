@@ -18,8 +18,7 @@
 namespace pastur {
 namespace {
 
-/// Fields of a record that the page draws. Those that follow from them (gap, ratio, soft rank, fraction) it
-/// computes itself.
+/// Fields of a record that the page draws. It computes gap, ratio, soft rank and fraction from these.
 constexpr const char* kMetricNames[] = {"lambda_max",
                                         "lambda_plus",
                                         "lambda_minus",
@@ -76,7 +75,7 @@ std::vector<int64_t> integers_of(const nlohmann::json& object, const char* key) 
     return list;
 }
 
-/// Where a record says which law its null has. Keeps what is there: LawCurves checks it.
+/// Reads the dimensions of the null's law and its variances. LawCurves checks them.
 void read_law(const nlohmann::json& json, const std::string& null, Records& records, Record& record) {
     const auto terms = json.find("terms");
     if (null == "mp") {
@@ -92,7 +91,7 @@ void read_law(const nlohmann::json& json, const std::string& null, Records& reco
     }
 }
 
-/// False when the record lacks one of the keys that say what it is about.
+/// False if the record lacks a key of its identity: step, layer, head, matrix or null.
 bool add_record(const nlohmann::json& json, std::map<GridKey, Records>& grids) {
     const auto step = integer_of(json, "step"), layer = integer_of(json, "layer"),
                head = integer_of(json, "head");
@@ -159,7 +158,7 @@ MetricGrid make_grid(const GridKey& key, Records& records, const std::filesystem
     return grid;
 }
 
-/// The number between `prefix` and the next character that is no digit; `rest` is what follows it.
+/// The number that follows `prefix`; `rest` is the text after it. None if there is no such number.
 std::optional<int64_t> number_after(std::string_view text, std::string_view prefix, std::string_view& rest) {
     if (!text.starts_with(prefix)) return std::nullopt;
     int64_t number = 0;
@@ -174,7 +173,7 @@ std::string array_name(const EigenvalueGroup& group, int64_t layer) {
     return fmt::format("layers.{}.{}{}", layer, group.matrix, group.per_head ? ".heads" : "");
 }
 
-/// The groups of a file: arrays `layers.<l>.<matrix>` (n) and `layers.<l>.<matrix>.heads` (H x n).
+/// The groups of a file, whose arrays are `layers.<l>.<matrix>` [n] and `layers.<l>.<matrix>.heads` [H][n].
 std::vector<EigenvalueGroup> read_groups(const NpzReader& file) {
     std::map<std::pair<std::string, bool>, EigenvalueGroup> groups;
     for (const std::string& name : file.names()) {

@@ -9,30 +9,30 @@
 
 namespace pastur {
 
-/// The metrics of one matrix against one null, of layers or of single heads.
+/// The metrics of one matrix against one null, for whole layers or for heads.
 struct MetricGrid {
     std::string matrix, null;
     bool per_head = false;
-    /// Dimensions of the products whose sum the null is the law of; {rows, cols} for mp; none: no law in closed form.
+    /// The null is the law of a sum of products with these dimensions; {rows, cols} for mp. Empty: no closed
+    /// law.
     std::vector<std::vector<int64_t>> chains;
     std::vector<int64_t> steps, layers, heads;          ///< ascending; heads: {-1} unless per_head
-    std::map<std::string, std::vector<float>> metrics;  ///< steps x layers x heads; NaN: no such record
-    /// The variance product of each chain: steps x layers x heads. Empty where there is only one chain.
+    std::map<std::string, std::vector<float>> metrics;  ///< [steps][layers][heads]; NaN: no such record
+    /// The variance product of each chain, [steps][layers][heads]. Empty if there is only one chain.
     std::vector<std::vector<float>> variances;
-    std::vector<nlohmann::ordered_json>
-        flagged;  ///< {step, layer, head, flags} of the records that have flags
+    std::vector<nlohmann::ordered_json> flagged;  ///< {step, layer, head, flags} of records with flags
 };
 
-/// Reads summary.jsonl; no file, no grids. Of two records of the same cell the later holds. Unreadable lines
-/// and records without their keys are counted in `notes`. Throws (kCorruptData) when the records are too
-/// scattered to be a grid.
+/// Reads summary.jsonl; a missing file has no grids. Of two records of one cell the later one counts. `notes`
+/// gets the number of unreadable lines and of records without their keys. Throws (kCorruptData) if the
+/// records are too scattered for a grid.
 std::vector<MetricGrid> read_metric_grids(const std::filesystem::path& spectra,
                                           std::vector<std::string>& notes);
 
-/// The same grid at these of its steps.
+/// The grid at some of its steps.
 MetricGrid at_steps(const MetricGrid& grid, const std::vector<int64_t>& steps);
 
-/// Where the eigenvalues of one matrix lie, and how many there are.
+/// The eigenvalues of one matrix in a step's file.
 struct EigenvalueGroup {
     std::string matrix;
     bool per_head = false;
@@ -43,12 +43,13 @@ struct EigenvalueGroup {
 
 class EigenvalueFiles {
   public:
-    /// Looks at the folder and at its newest file; no folder, no steps. Throws (kCorruptData).
+    /// Lists the folder and reads the names in its newest file; a missing folder has no steps. Throws
+    /// (kCorruptData).
     explicit EigenvalueFiles(const std::filesystem::path& spectra);
 
     const std::vector<int64_t>& steps() const { return steps_; }
     const std::vector<EigenvalueGroup>& groups() const { return groups_; }
-    /// The group at a step: layers x heads x n, NaN where the file lacks an array. Throws (kCorruptData).
+    /// The group at a step, [layers][heads][n]; NaN where the file lacks an array. Throws (kCorruptData).
     std::vector<double> read(const EigenvalueGroup& group, int64_t step) const;
 
   private:
@@ -57,13 +58,14 @@ class EigenvalueFiles {
     std::vector<EigenvalueGroup> groups_;
 };
 
-/// Spectra of n eigenvalues each, at about a byte a value: the largest as float32 (NaN for a spectrum that is
-/// not finite, which has nothing more), then n - 1 distances between the levels of neighbours as LEB128.
-/// Level round(65535 (1 + ln(lambda / largest) / ln 1e12)), 0 where lambda is at most 1e-12 of the largest:
-/// the values are within 2.2e-4 of themselves.
+/// Packs spectra of n eigenvalues each into about a byte per value: the largest one as float32, then n - 1
+/// differences between the levels of neighbours as LEB128. A level is round(65535 (1 + ln(lambda / largest) /
+/// ln 1e12)), or 0 where lambda is at most 1e-12 of the largest, so the relative error is at most 2.2e-4. A
+/// spectrum that is not finite is a NaN alone.
 std::string pack_spectra(const std::vector<double>& values, int64_t n);
 
-/// `count` of the values, evenly spread, the first and the last among them; all when there are no more.
+/// `count` of the values, evenly spread and including the first and the last; all of them if there are no
+/// more.
 std::vector<int64_t> spread(const std::vector<int64_t>& values, size_t count);
 
 }  // namespace pastur
