@@ -116,7 +116,8 @@ AttentionPaths causal_attention_paths(Context& ctx, const AttentionInputs& in) {
 
 std::string causal_attention_kernels(Context& ctx, const AttentionInputs& in) {
     const AttentionPaths paths = causal_attention_paths(ctx, in);
-    const std::string &forward = paths.forward.front(), &backward = paths.backward.front();
+    const std::string forward = in.path.empty() ? paths.forward.front() : in.path;
+    const std::string backward = in.path.empty() ? paths.backward.front() : in.path;
     if (forward == backward) return fmt::format("attention: {}", forward);
     return fmt::format("attention: {} forward, {} backward", forward, backward);
 }

@@ -137,6 +137,7 @@ TEST_F(Life, LeavesACompleteRunFolder) {
     EXPECT_EQ(first.err, "");
     // The run prints the level that it chose; its config.toml keeps "auto", so a resume chooses again.
     EXPECT_NE(first.out.find("train.recompute = \"none\" (auto)"), std::string::npos) << first.out;
+    EXPECT_NE(first.out.find("attention: cpu\n"), std::string::npos) << first.out;
     EXPECT_EQ(metrics("run").front().at("recompute"), "none");
     EXPECT_NE(read_file(file("run/config.toml"), 1 << 20).find("recompute = \"auto\""), std::string::npos);
     for (const char* name :

@@ -105,7 +105,7 @@ void forward(CudaContext& ctx, Tensor out, Tensor lse, const AttentionInputs& in
     const Call call{sizes_of(in), in.q.dtype(), inputs_aligned(in) && rows_aligned(out)};
     const Path& path = path_for<&Path::forward>(ctx, call, in);
     ForwardParams<T> params = forward_params<T>(out, lse, in);
-    // A key that several heads read cannot be rotated by one of them.
+    // Of several heads that read one key, none can rotate it in place.
     const bool inside = path.forward.rotates && !rotary.table.empty() && allows_vectors(rotary.table) &&
                         (call.sizes.rotary > 0 || call.sizes.group() == 1 || rotary.k.empty());
     if (inside) {
@@ -219,7 +219,7 @@ int64_t causal_attention_backward_scratch_bytes(CudaContext& ctx, const Attentio
     attention::Call call{attention::sizes_of(in), in.q.dtype(), attention::inputs_aligned(in)};
     const int64_t bytes = attention::scratch_bytes(ctx, call, in);
     if (!call.aligned || !in.path.empty()) return bytes;
-    call.aligned = false;  // the gradients may be, which only the call itself can tell
+    call.aligned = false;  // gradients may be less aligned than the inputs, and run on another path
     return std::max(bytes, attention::scratch_bytes(ctx, call, in));
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// The table of attention paths. A path is a pair of kernel families, one a pass; the first row of the table
-// that takes a pass runs it. README.md of this folder lists them.
+// The table of attention paths. A path is a pair of kernel families, one per pass. A pass runs on the first
+// row of the table that takes it. README.md of this folder lists the paths.
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,7 +15,7 @@ struct Call {
     DType dtype;
     bool aligned;  ///< rows of all tensors are whole units of 16 bytes at addresses that are multiples of 16
 
-    /// Whether the tensor cores' kernels can read and write its rows.
+    /// Whether tensor-core kernels can read and write the rows.
     bool bf16_vectors() const { return dtype == DType::kBF16 && aligned; }
 };
 
@@ -31,7 +31,7 @@ struct BackwardScratch {
 template <template <typename> typename Params>
 struct Pass {
     bool (*takes)(CudaContext&, const Call&);
-    bool rotates;  ///< whether its kernels have the rotary embedding inside
+    bool rotates;  ///< whether its kernels include the rotary embedding
     void (*run)(CudaContext&, const Params<bf16>&);
     void (*run_f32)(CudaContext&, const Params<float>&) = nullptr;  ///< null: bf16 alone
 
@@ -86,7 +86,7 @@ void forward(CudaContext& ctx, const ForwardParams<bf16>& params);
 void backward(CudaContext& ctx, const BackwardParams<bf16>& params);
 }  // namespace wgmma_streaming
 
-/// mma.sync, a whole (sequence, head) of up to 256 tokens on chip: 64 columns, of a key also 32 + 32 shared.
+/// mma.sync, a whole (sequence, head) of up to 256 tokens on chip: 64 columns, a key also 32 + 32 shared ones.
 namespace mma_resident {
 bool takes_forward(CudaContext& ctx, const Call& call);
 bool takes_backward(CudaContext& ctx, const Call& call);

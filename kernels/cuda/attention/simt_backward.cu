@@ -1,5 +1,5 @@
 // Causal attention backward on CUDA cores in fp32; simt_forward.cu says for which inputs. The formulas are
-// those of mma_streaming_backward.cu.
+// those of mma/streaming_backward.cu.
 #include "kernels/cuda/attention/paths.h"
 #include "kernels/cuda/attention/simt.cuh"
 

@@ -84,6 +84,7 @@ TEST_P(Bench, MeasuresThroughputAndMemory) {
     ASSERT_EQ(bench.step_seconds.size(), 5u);
     EXPECT_EQ(bench.tokens, 8 * 48);
     EXPECT_GT(bench.median(), 0);
+    EXPECT_NE(bench.kernels.find(on_cuda() ? "attention: " : "attention: cpu\n"), std::string::npos);
     EXPECT_GE(bench.p95(), bench.median());
     EXPECT_DOUBLE_EQ(bench.tokens_per_s(), 384 / bench.median());
     EXPECT_GT(bench.planned_bytes, 16 * bench.size.parameters);

@@ -4,7 +4,7 @@
 // With P = softmax(S), S = scale q k^T, out = P v:
 //     dv = P^T dout;  dP = dout v^T;  dS = P (dP - delta), delta = rowsum(P dP) = rowsum(dout out);
 //     dq = scale dS k;  dk = scale dS^T q.
-// Unlike mma_streaming_backward.cu this computes S and dP once instead of twice and reads every input from
+// Unlike mma/streaming_backward.cu this computes S and dP once instead of twice and reads every input from
 // memory once. The price is shared memory: q, dout, two generations of k, and the lower triangle of dS, 214
 // KB for 256 tokens.
 #include "kernels/cuda/attention/mma/resident.cuh"

@@ -1,5 +1,5 @@
 // Causal attention backward for 193 to 256 tokens on Hopper: wgmma over a whole (sequence, head) that TMA
-// copies to shared memory, one pass over everything as in mma_resident_backward.cu.
+// copies to shared memory, one pass over everything as in mma/resident_backward.cu.
 //
 // Two consumer warpgroups. Of the 64-token blocks, the first has keys 3 and 0, the second keys 2 and 1: five
 // pairs of blocks each. A warpgroup walks the queries of its keys from the last down: P^T and dS^T stay in

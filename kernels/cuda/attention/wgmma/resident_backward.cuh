@@ -1,5 +1,5 @@
 #pragma once
-// Shared memory of wgmma_resident_backward.cu, and the warps of its producer warpgroup, which copy rows and
+// Shared memory of wgmma/resident_backward.cu, and the warps of its producer warpgroup, which copy rows and
 // prepare row statistics.
 #include "kernels/cuda/attention/wgmma/resident.cuh"
 

@@ -1,5 +1,5 @@
 #pragma once
-// Shared memory of wgmma_resident_forward.cu, and the warps of its producer warpgroup, which copy and rotate.
+// Shared memory of wgmma/resident_forward.cu, and the warps of its producer warpgroup, which copy and rotate.
 #include "kernels/cuda/attention/wgmma/resident.cuh"
 
 namespace pastur::attention::wgmma_resident {

@@ -1,4 +1,4 @@
-// Causal attention backward on Hopper, described in wgmma_streaming_backward.cuh: the kernel and its launch.
+// Causal attention backward on Hopper, described in wgmma/streaming_backward.cuh: the kernel and its launch.
 #include "kernels/cuda/attention/paths.h"
 #include "kernels/cuda/attention/wgmma/streaming.cuh"
 #include "kernels/cuda/attention/wgmma/streaming_backward_copies.cuh"

@@ -16,8 +16,8 @@
 // earlier head from its sums while these are in L2 (tile_order.h).
 //
 // This header has the shared memory and the order of work. The threads that copy are in
-// wgmma_streaming_backward_copies.cuh, those that multiply in wgmma_streaming_backward_keys.cuh and
-// wgmma_streaming_backward_queries.cuh.
+// wgmma/streaming_backward_copies.cuh, those that multiply in wgmma/streaming_backward_keys.cuh and
+// wgmma/streaming_backward_queries.cuh.
 #include "kernels/cuda/attention/ring.cuh"
 #include "kernels/cuda/attention/tensor_maps.cuh"
 #include "kernels/cuda/attention/tile_order.h"

@@ -1,5 +1,5 @@
 #pragma once
-// The producer warpgroup of wgmma_streaming_backward.cu: one thread fills the ring, three send pieces of dq.
+// The producer warpgroup of wgmma/streaming_backward.cu: one thread fills the ring, three send pieces of dq.
 #include "kernels/cuda/attention/wgmma/streaming_backward.cuh"
 
 namespace pastur::attention::wgmma_streaming {

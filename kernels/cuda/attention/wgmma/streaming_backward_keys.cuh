@@ -1,5 +1,5 @@
 #pragma once
-// What the consumer warpgroups of wgmma_streaming_backward.cu compute for a key tile.
+// What the consumer warpgroups of wgmma/streaming_backward.cu compute for a key tile.
 #include "kernels/cuda/attention/score_gradients.cuh"
 #include "kernels/cuda/attention/wgmma/streaming_backward_queries.cuh"
 

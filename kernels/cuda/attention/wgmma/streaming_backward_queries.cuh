@@ -1,5 +1,5 @@
 #pragma once
-// The consumer warpgroups of wgmma_streaming_backward.cu, and what they compute for queries between two key
+// The consumer warpgroups of wgmma/streaming_backward.cu, and what they compute for queries between two key
 // tiles: row_stats, and dq from its sums.
 #include "kernels/cuda/attention/rotation.cuh"
 #include "kernels/cuda/attention/wgmma/streaming_backward.cuh"

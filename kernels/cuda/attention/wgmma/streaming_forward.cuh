@@ -1,5 +1,5 @@
 #pragma once
-// Order of work and shared memory of wgmma_streaming_forward.cu.
+// Order of work and shared memory of wgmma/streaming_forward.cu.
 #include <algorithm>
 
 #include "kernels/cuda/attention/ring.cuh"
