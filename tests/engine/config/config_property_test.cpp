@@ -4,19 +4,14 @@
 #include <random>
 
 #include "engine/config/nearest_name.h"
-#include "engine/model/recipe.h"
-#include "kernels/base/error.h"
+#include "tests/engine/config/parse_recipe.h"
 
-namespace pastur {
+namespace pastur::test {
 namespace {
-
-Config parse(const std::string& toml) {
-    return parse_config(toml, "recipe.toml", {});
-}
 
 // A fixed set of damaged recipes: each is read or refused, and what is read can be written.
 TEST(ConfigProperty, AnyMutationIsReadOrRefused) {
-    std::string whole = to_toml(parse("[attention]\nvariant = \"mla-decoupled\"\n[data]\ndir = \"d\"\n"));
+    std::string whole = to_toml(parse(variant("mla-decoupled"), {{"data.dir", "d"}}));
     const std::string alphabet = "\"'[]{}=.,#\\\n\t -+_019aeEftx\xff\x80\xc3";
     std::mt19937 random(20);
     const auto below = [&](size_t n) { return std::uniform_int_distribution<size_t>(0, n - 1)(random); };
@@ -62,4 +57,4 @@ TEST(NearestName, CountsEdits) {
 }
 
 }  // namespace
-}  // namespace pastur
+}  // namespace pastur::test

@@ -105,6 +105,16 @@ TEST_F(Ranks, ResumeOnAnotherNumberOfThem) {
     }
 }
 
+TEST_F(Ranks, SayOnceWhichSettingTheVariantIgnores) {
+    const Result result =
+        train(2, "run", "--attention.kv_rank=8 --train.steps=2 --train.warmup_steps=1 --diagnostics.every=0");
+    EXPECT_EQ(result.code, 0) << result.err;
+    const size_t first = result.err.find("pastur: --attention.kv_rank: [attention] kv_rank = 8 is ignored");
+    ASSERT_NE(first, std::string::npos) << result.err;
+    EXPECT_EQ(result.err.find("is ignored", result.err.find("is ignored", first) + 1), std::string::npos)
+        << result.err;
+}
+
 TEST_F(Ranks, RefuseAnMpiWithoutSupportForThreads) {
     const Result result = shell("PASTUR_FAULT_MPI_THREADS=1 LD_PRELOAD='" +
                                 (binary().parent_path() / "libpastur_faults.so").string() + "' " +
