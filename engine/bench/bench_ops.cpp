@@ -176,7 +176,8 @@ void OpBencher::fp8_matmul(const std::string& shape, int64_t rows, const Shape& 
     const auto empty_rows = [](TensorPool& pool, int64_t count, int64_t width) {
         return Fp8Rows{pool.empty(DType::kF8E4M3, {count, width}), pool.empty(DType::kF32, {count})};
     };
-    const auto rounded = [this, empty_rows](TensorPool& pool, int64_t count, int64_t width) -> ConstFp8Rows {
+    const auto quantized = [this, empty_rows](TensorPool& pool, int64_t count,
+                                              int64_t width) -> ConstFp8Rows {
         const Fp8Rows copy = empty_rows(pool, count, width);
         quantize_rows(ctx_, copy, pool.normal(dtype_, {count, width}, 0.02f));
         return copy;
@@ -195,14 +196,14 @@ void OpBencher::fp8_matmul(const std::string& shape, int64_t rows, const Shape& 
     add("fp8 forward", shape, fp8_linear_scratch_bytes(ctx_, rows, out, in, false),
         [&](TensorPool& pool) -> Call {
             const Tensor x = pool.normal(dtype_, {rows, in});
-            return [this, x, w = rounded(pool, out, in), y = pool.empty(dtype_, {rows, out})] {
+            return [this, x, w = quantized(pool, out, in), y = pool.empty(dtype_, {rows, out})] {
                 linear_forward(ctx_, y, x, w);
             };
         });
     add("fp8 dgrad", shape, fp8_linear_scratch_bytes(ctx_, rows, in, out, false),
         [&](TensorPool& pool) -> Call {
             const Tensor dy = pool.normal(dtype_, {rows, out});
-            return [this, dy, w = rounded(pool, in, out), dx = pool.empty(dtype_, {rows, in})] {
+            return [this, dy, w = quantized(pool, in, out), dx = pool.empty(dtype_, {rows, in})] {
                 linear_backward_input(ctx_, dx, dy, w, Update::kAssign);
             };
         });

@@ -16,7 +16,7 @@ enum class PreropeSite : uint8_t { kKeys, kInput };
 /// train.schedule: the learning rate after the warm-up (schedule.h).
 enum class Schedule : uint8_t { kCosine, kConstant, kWsd };
 
-/// train.precision: of matrix products. kAuto: bf16 on CUDA, fp32 on the CPU.
+/// train.precision: the number format of GEMMs. kAuto: bf16 on CUDA, fp32 on the CPU.
 enum class Precision : uint8_t { kAuto, kBf16, kFp32, kFp8 };
 
 /// Which activations the backward pass recomputes (Chen et al., arXiv 1604.06174). Each level recomputes what
@@ -24,11 +24,11 @@ enum class Precision : uint8_t { kAuto, kBf16, kFp32, kFp8 };
 /// operands.
 enum class Recompute : uint8_t {
     kNone,
-    kNorms,  ///< what a pass over memory makes: the layers' normalised inputs, the product in SwiGLU
+    kNorms,  ///< what costs one pass over memory: normalised inputs, the product in SwiGLU
     kFfn,    ///< also gate and up, by their GEMM
-    kBlock,  ///< also the attention half: of a layer, only its input is kept
+    kBlock,  ///< also the attention half: only a layer's input is kept
 };
-/// train.recompute; empty: `auto`, the device's memory decides.
+/// train.recompute; empty: `auto`, which decides by the device's memory.
 using RecomputeSetting = std::optional<Recompute>;
 
 /// train.nonfinite: what happens on a non-finite loss or gradient.

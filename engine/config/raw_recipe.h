@@ -18,15 +18,15 @@ struct Origin {
 
 class RawRecipe {
   public:
-    /// Every key with its default. `fields` outlives the recipe.
+    /// Gives every key its default. `fields` must outlive the recipe.
     explicit RawRecipe(std::span<const Field> fields) : fields_(fields), origins_(fields.size()) {}
 
-    // In this order; each throws (kUsage): file:line, the key, what was expected, and for an unknown key the
-    // nearest valid one.
-    /// TOML text; `where` names it in errors.
+    // These three are called in this order. Each throws (kUsage): place, key, what was expected, and for an
+    // unknown key the nearest valid one.
+    /// Takes values from TOML text; `where` names it in messages.
     void read(const std::string& toml, const std::string& where);
     void apply(const Override& override);
-    /// Sizes of model.preset where neither the recipe nor an override gives them.
+    /// Takes sizes of model.preset where neither the recipe nor an override gives them.
     void apply_preset();
 
     Config config;
@@ -52,17 +52,18 @@ class RawRecipe {
     std::vector<Origin> origins_;  ///< parallel to fields_
 };
 
-/// value = derived where it is 0, which asks for that.
+/// Replaces a value of 0 by the derived one.
 inline void fill(int64_t& value, int64_t derived) {
     if (value == 0) value = derived;
 }
 
-// Derived fields and checks that concern more than one key, of every variant. Each throws (kUsage).
-/// Widths and counts of heads.
+// Derived fields and checks that concern more than one key, whatever the attention variant.
+/// Fills and checks widths and counts of heads. Throws (kUsage).
 void derive_model(RawRecipe& recipe);
-/// Micro-batches and paths, once the model and run.name are complete.
+/// Fills and checks micro-batches and paths, once the model and run.name are complete. Throws (kUsage).
 void derive_run(RawRecipe& recipe, int ranks);
-/// A recipe's text. Throws (kMissingInput, kUsage).
+
+/// The text of a recipe. Throws (kMissingInput, kUsage).
 std::string read_recipe_file(const std::string& path);
 
 }  // namespace pastur

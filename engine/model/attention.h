@@ -18,11 +18,11 @@ namespace pastur {
 class Attention {
   public:
     virtual ~Attention() = default;
-    /// Scratch is planned for xn and dout quantised as reads_rounded() says.
+    /// Scratch is planned for xn and dout quantised as reads_quantized() says.
     virtual void plan(Context& ctx, Planner& planner, const BatchShape& shape) = 0;
     /// Whether GEMMs read xn (as x) and dout (as dy) quantised.
-    LinearInputs reads_rounded() const {
-        return {.x = in_proj_.reads_rounded().x, .dy = o_proj_.reads_rounded().dy};
+    LinearInputs reads_quantized() const {
+        return {.x = in_proj_.reads_quantized().x, .dy = o_proj_.reads_quantized().dy};
     }
     /// out = residual + Attention(xn) [N, C]. xn [N, C] is the RMS-normalised input; rope_table as in rope.h,
     /// of VariantInfo::rope_width.
@@ -44,14 +44,14 @@ class Attention {
     Attention(const Config& config, Parameters& params);
     /// Adds the output projection to the parameter table.
     void add_o_proj(const std::string& prefix);
-    /// After the memory of the core's operands is planned.
+    /// Plans o, its gradient and scratch, after the memory of the core's operands is planned.
     void plan_core(Context& ctx, Planner& planner, Planner::Temporaries& temporaries,
                    const BatchShape& shape);
-    /// How in_proj_, whose first columns are heads to be rotated, rotates them (Linear::forward_rotating).
+    /// Adds to fallback() what Linear::forward_rotating() of in_proj_ has no kernel for.
     void plan_rotation(Context& ctx);
-    /// out = residual + o_proj(core(inputs())). rotary: what the core rotates first.
+    /// out = residual + o_proj(core(inputs())). rotary: columns that the core rotates in place first.
     void forward_core(Context& ctx, Tensor out, ConstTensor residual, const RotaryColumns& rotary);
-    /// Gradients of o_proj and of the core's operands.
+    /// Gradients of o_proj (= or +=) and of the core's operands (grads).
     void backward_core(Context& ctx, const AttentionGrads& grads, const LinearInput& dout, Update update);
 
     /// The core's operands, as forward() left them.

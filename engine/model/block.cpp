@@ -50,17 +50,17 @@ void Block::plan_kept(Context& ctx, Planner& planner, const BatchShape& shape) {
     mlp_.plan(ctx, planner, shape.tokens(), level_);
 }
 
-LinearInputs Block::reads_rounded() const {
-    const LinearInputs attention = attention_->reads_rounded(), mlp = mlp_.reads_rounded();
+LinearInputs Block::reads_quantized() const {
+    const LinearInputs attention = attention_->reads_quantized(), mlp = mlp_.reads_quantized();
     return {.x = attention.x || mlp.x, .dy = attention.dy || mlp.dy};
 }
 
 void Block::forward_norm(Context& ctx, const Norm& norm, ConstTensor x, LinearInputs half) {
-    rmsnorm_forward(ctx, norm.xn, norm.rstd, x, params_.value(norm.weight), eps_, rounded_xn(half));
+    rmsnorm_forward(ctx, norm.xn, norm.rstd, x, params_.value(norm.weight), eps_, quantized_xn(half));
 }
 
 void Block::backward_norm(Context& ctx, const Norm& norm, Tensor dx, Tensor recomputed_xn, ConstTensor x,
-                          Update update, const Fp8Rows& rounded_dx) {
+                          Update update, const Fp8Rows& quantized_dx) {
     rmsnorm_backward(ctx, {.dx = dx,
                            .dweight = params_.grad(norm.weight),
                            .dweight_update = update,
@@ -70,36 +70,37 @@ void Block::backward_norm(Context& ctx, const Norm& norm, Tensor dx, Tensor reco
                            .weight = params_.value(norm.weight),
                            .dresidual = dx,
                            .out = recomputed_xn,
-                           .quantized_dx = rounded_dx});
+                           .quantized_dx = quantized_dx});
 }
 
 void Block::forward_attention_half(Context& ctx, ConstTensor rope_table) {
-    const LinearInputs attention = attention_->reads_rounded();
+    const LinearInputs attention = attention_->reads_quantized();
     forward_norm(ctx, attention_norm_, x_, attention);
-    attention_->forward(ctx, x_mid_, {attention_norm_.xn, rounded_xn(attention)}, x_, rope_table);
-    forward_norm(ctx, mlp_norm_, x_mid_, mlp_.reads_rounded());
+    attention_->forward(ctx, x_mid_, {attention_norm_.xn, quantized_xn(attention)}, x_, rope_table);
+    forward_norm(ctx, mlp_norm_, x_mid_, mlp_.reads_quantized());
 }
 
 void Block::forward(Context& ctx, Tensor out, ConstTensor rope_table) {
     forward_attention_half(ctx, rope_table);
-    mlp_.forward(ctx, out, {mlp_norm_.xn, rounded_xn(mlp_.reads_rounded())}, x_mid_);
+    mlp_.forward(ctx, out, {mlp_norm_.xn, quantized_xn(mlp_.reads_quantized())}, x_mid_);
 }
 
 void Block::backward(Context& ctx, Tensor dx, ConstTensor rope_table, Update update) {
-    const LinearInputs attention = attention_->reads_rounded(), mlp = mlp_.reads_rounded();
+    const LinearInputs attention = attention_->reads_quantized(), mlp = mlp_.reads_quantized();
     // Layers share the memory of their activations; the last layer's are still in it.
     if (level_ == Recompute::kBlock && !last_) forward_attention_half(ctx, rope_table);
     // The MLP's backward recomputes gate and up from the MLP's input, so that input comes first. At the other
     // levels only the weight gradients read it; backward_norm() recomputes it for them where it was not kept.
     const bool recompute_mlp_input = level_ == Recompute::kFfn;
     if (recompute_mlp_input) forward_norm(ctx, mlp_norm_, x_mid_, mlp);
-    mlp_.backward(ctx, shared_.dxn, {dx, rounded_dx(mlp)}, {mlp_norm_.xn, rounded_xn(mlp)}, update);
+    mlp_.backward(ctx, shared_.dxn, {dx, quantized_dx(mlp)}, {mlp_norm_.xn, quantized_xn(mlp)}, update);
     backward_norm(ctx, mlp_norm_, dx, recompute_mlp_input ? Tensor() : shared_.xn, x_mid_, update,
-                  rounded_dx(attention));
+                  quantized_dx(attention));
     mlp_.backward_input_weights(ctx, mlp_norm_.xn, update);
-    attention_->backward(ctx, shared_.dxn, {dx, rounded_dx(attention)}, rope_table, update);
+    attention_->backward(ctx, shared_.dxn, {dx, quantized_dx(attention)}, rope_table, update);
     // The next reader of dx is the MLP half of the layer below; below the first layer it is the embedding.
-    backward_norm(ctx, attention_norm_, dx, shared_.xn, x_, update, layer_ > 0 ? rounded_dx(mlp) : Fp8Rows());
+    backward_norm(ctx, attention_norm_, dx, shared_.xn, x_, update,
+                  layer_ > 0 ? quantized_dx(mlp) : Fp8Rows());
     attention_->backward_input_weights(ctx, attention_norm_.xn, rope_table, update);
 }
 

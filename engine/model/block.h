@@ -10,7 +10,7 @@ struct SharedActivations {
     Tensor dxn;  ///< [N, C]: its gradient
     /// [N, C]: a normalised input and the residual stream's gradient, quantised; empty where no GEMM reads
     /// them quantised.
-    Fp8Rows rounded_xn, rounded_dx;
+    Fp8Rows quantized_xn, quantized_dx;
 };
 
 class Block {
@@ -22,14 +22,14 @@ class Block {
               const SharedActivations& shared, bool last);
     /// Whether a half of the layer reads its normalised input (as x) or the residual stream's gradient (as
     /// dy) quantised.
-    LinearInputs reads_rounded() const;
+    LinearInputs reads_quantized() const;
     /// From here backward() reads its dx on entry, quantised: the caller fills it, unless it is empty.
-    Fp8Rows rounded_output_gradient() const { return rounded_dx(mlp_.reads_rounded()); }
+    Fp8Rows quantized_output_gradient() const { return quantized_dx(mlp_.reads_quantized()); }
     /// The layer's input [N, C]: the previous layer (or the embedding) writes it here.
     Tensor input() const { return x_; }
     void forward(Context& ctx, Tensor out, ConstTensor rope_table);
     /// dx [N, C]: gradient of the output on entry, of the input on return. Where GEMMs read it quantised,
-    /// that is in rounded_output_gradient() of this layer on entry, of the layer below on return. Once per
+    /// that is in quantized_output_gradient() of this layer on entry, of the layer below on return. Once per
     /// forward().
     void backward(Context& ctx, Tensor dx, ConstTensor rope_table, Update update);
     const Attention& attention() const { return *attention_; }
@@ -49,11 +49,12 @@ class Block {
     void forward_attention_half(Context& ctx, ConstTensor rope_table);
     /// half: what the half that reads this norm reads quantised.
     void forward_norm(Context& ctx, const Norm& norm, ConstTensor x, LinearInputs half);
-    /// recomputed_xn: receives xn, unless it is empty. rounded_dx: receives dx quantised, unless it is empty.
+    /// recomputed_xn: receives xn, unless it is empty. quantized_dx: receives dx quantised, unless it is
+    /// empty.
     void backward_norm(Context& ctx, const Norm& norm, Tensor dx, Tensor recomputed_xn, ConstTensor x,
-                       Update update, const Fp8Rows& rounded_dx);
-    Fp8Rows rounded_xn(LinearInputs half) const { return half.x ? shared_.rounded_xn : Fp8Rows(); }
-    Fp8Rows rounded_dx(LinearInputs half) const { return half.dy ? shared_.rounded_dx : Fp8Rows(); }
+                       Update update, const Fp8Rows& quantized_dx);
+    Fp8Rows quantized_xn(LinearInputs half) const { return half.x ? shared_.quantized_xn : Fp8Rows(); }
+    Fp8Rows quantized_dx(LinearInputs half) const { return half.dy ? shared_.quantized_dx : Fp8Rows(); }
 
     Parameters& params_;
     int64_t layer_, width_;

@@ -6,11 +6,11 @@
 
 namespace pastur {
 
-Fp8Rows Linear::take_rounded_x(Planner::Temporaries& temporaries, int64_t tokens) const {
+Fp8Rows Linear::take_quantized_x(Planner::Temporaries& temporaries, int64_t tokens) const {
     return fp8().forward() ? temporaries.take_fp8(tokens, shape()[1]) : Fp8Rows();
 }
 
-Fp8Rows Linear::take_rounded_dy(Planner::Temporaries& temporaries, int64_t tokens) const {
+Fp8Rows Linear::take_quantized_dy(Planner::Temporaries& temporaries, int64_t tokens) const {
     return fp8().backward_input() ? temporaries.take_fp8(tokens, shape()[0]) : Fp8Rows();
 }
 
@@ -26,10 +26,10 @@ void Linear::plan(Context& ctx, Planner& planner, int64_t tokens, LinearInputs g
 void Linear::forward(Context& ctx, Tensor y, const LinearInput& x, ConstTensor residual) const {
     if (!fp8().forward() || !fp8_writes(y) || !(residual.empty() || fp8_writes(residual)))
         return linear_forward(ctx, y, x.numbers, params_->value(matrix_), residual);
-    if (x.rounded.empty())
+    if (x.quantized.empty())
         linear_forward(ctx, y, x.numbers, fp8().rows, residual);
     else
-        linear_forward(ctx, y, x.rounded, fp8().rows, residual);
+        linear_forward(ctx, y, x.quantized, fp8().rows, residual);
 }
 
 bool Linear::forward_rotating(Context& ctx, Tensor y, const LinearInput& x,
@@ -51,26 +51,26 @@ std::string Linear::rotating_fallback(Context& ctx, int64_t head) const {
 void Linear::backward_input(Context& ctx, Tensor dx, const LinearInput& dy, Update update) const {
     if (!fp8().backward_input() || !fp8_writes(dx))
         return linear_backward_input(ctx, dx, dy.numbers, params_->value(matrix_), update);
-    if (dy.rounded.empty())
+    if (dy.quantized.empty())
         linear_backward_input(ctx, dx, dy.numbers, fp8().columns, update);
     else
-        linear_backward_input(ctx, dx, dy.rounded, fp8().columns, update);
+        linear_backward_input(ctx, dx, dy.quantized, fp8().columns, update);
 }
 
 void Linear::forward_swiglu(Context& ctx, Tensor out, Tensor gu, const LinearInput& x,
-                            const Fp8Rows& rounded) const {
-    if (!fp8().forward() && rounded.empty())
+                            const Fp8Rows& quantized) const {
+    if (!fp8().forward() && quantized.empty())
         return linear_swiglu_forward(ctx, out, gu, x.numbers, params_->value(matrix_));
     forward(ctx, gu, x);
-    swiglu_forward(ctx, out, gu, rounded);
+    swiglu_forward(ctx, out, gu, quantized);
 }
 
 void Linear::backward_input_swiglu(Context& ctx, Tensor dgu, Tensor out, Tensor dout, const LinearInput& dy,
-                                   ConstTensor gu, const Fp8Rows& rounded) const {
-    if (!fp8().backward_input() && rounded.empty())
+                                   ConstTensor gu, const Fp8Rows& quantized) const {
+    if (!fp8().backward_input() && quantized.empty())
         return linear_swiglu_backward(ctx, dgu, out, dout, dy.numbers, params_->value(matrix_), gu);
     backward_input(ctx, dout, dy);
-    swiglu_backward(ctx, dgu, out, dout, gu, rounded);
+    swiglu_backward(ctx, dgu, out, dout, gu, quantized);
 }
 
 void Linear::backward_weight(Context& ctx, ConstTensor dy, ConstTensor x, Update update) const {

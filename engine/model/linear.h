@@ -11,8 +11,8 @@ namespace pastur {
 /// them, the quantised rows.
 struct LinearInput {
     ConstTensor numbers;
-    ConstFp8Rows rounded;
-    LinearInput(ConstTensor numbers, ConstFp8Rows rounded = {}) : numbers(numbers), rounded(rounded) {}
+    ConstFp8Rows quantized;
+    LinearInput(ConstTensor numbers, ConstFp8Rows quantized = {}) : numbers(numbers), quantized(quantized) {}
     LinearInput(Tensor numbers) : numbers(numbers) {}  // NOLINT
 };
 
@@ -30,10 +30,10 @@ class Linear {
         : params_(&params), matrix_(matrix), number_(params.offer_to_fp8(matrix)) {}
 
     /// The inputs that GEMMs read quantised. Given as numbers alone, they are quantised by the GEMM.
-    LinearInputs reads_rounded() const { return {fp8().forward(), fp8().backward_input()}; }
+    LinearInputs reads_quantized() const { return {fp8().forward(), fp8().backward_input()}; }
     /// Memory for quantised inputs; empty where they are not read quantised.
-    Fp8Rows take_rounded_x(Planner::Temporaries& temporaries, int64_t tokens) const;
-    Fp8Rows take_rounded_dy(Planner::Temporaries& temporaries, int64_t tokens) const;
+    Fp8Rows take_quantized_x(Planner::Temporaries& temporaries, int64_t tokens) const;
+    Fp8Rows take_quantized_dy(Planner::Temporaries& temporaries, int64_t tokens) const;
     /// Plans scratch. given: the inputs that will be passed quantised, where they are read quantised.
     void plan(Context& ctx, Planner& planner, int64_t tokens, LinearInputs given = {}) const;
 
@@ -48,10 +48,10 @@ class Linear {
                         Update update = Update::kAssign) const;
     /// forward(), then swiglu_forward() (arguments: swiglu.h), in one kernel where there is one.
     void forward_swiglu(Context& ctx, Tensor out, Tensor gu, const LinearInput& x,
-                        const Fp8Rows& rounded) const;
+                        const Fp8Rows& quantized) const;
     /// backward_input() into dout, which may be out, then swiglu_backward().
     void backward_input_swiglu(Context& ctx, Tensor dgu, Tensor out, Tensor dout, const LinearInput& dy,
-                               ConstTensor gu, const Fp8Rows& rounded) const;
+                               ConstTensor gu, const Fp8Rows& quantized) const;
     /// Gradient of W = or += dy^T x.
     void backward_weight(Context& ctx, ConstTensor dy, ConstTensor x, Update update) const;
 

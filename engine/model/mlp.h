@@ -15,11 +15,11 @@ inline int64_t stored_ffn(int64_t ffn) {
 class Mlp {
   public:
     Mlp(const Config& config, Parameters& params, const std::string& prefix);
-    /// Scratch is planned for xn and dout quantised as reads_rounded() says.
+    /// Scratch is planned for xn and dout quantised as reads_quantized() says.
     void plan(Context& ctx, Planner& planner, int64_t tokens, Recompute level);
     /// Whether GEMMs read xn (as x) and dout (as dy) quantised.
-    LinearInputs reads_rounded() const {
-        return {.x = gate_up_proj_.reads_rounded().x, .dy = down_proj_.reads_rounded().dy};
+    LinearInputs reads_quantized() const {
+        return {.x = gate_up_proj_.reads_quantized().x, .dy = down_proj_.reads_quantized().dy};
     }
     /// After plan(): what linear_swiglu_fallback says of the layer.
     const std::string& fallback() const { return fallback_; }
@@ -41,8 +41,8 @@ class Mlp {
     Tensor gate_up_;     ///< [N, 2 F]; backward() overwrites it with its gradient; kept below kFfn
     Tensor activation_;  ///< [N, F]; kept at kNone; at other levels it shares memory with dactivation_
     Tensor dactivation_;
-    Fp8Rows rounded_activation_,
-        rounded_dgate_up_;  ///< quantised, within one call; empty where no GEMM reads them
+    /// Within one call; empty where no GEMM reads them.
+    Fp8Rows quantized_activation_, quantized_dgate_up_;
 };
 
 }  // namespace pastur

@@ -51,9 +51,9 @@ void Model::plan(Context& ctx, Planner& planner) {
     const bool shared_norms = recompute_ == Recompute::kNorms || recompute_ == Recompute::kFfn;
     shared_.xn = shared_norms ? planner.keep(dtype, stream) : Tensor();
     shared_.dxn = planner.keep(dtype, stream);
-    const LinearInputs rounded = blocks_.front().reads_rounded();
-    shared_.rounded_xn = rounded.x ? planner.keep_fp8(tokens, width) : Fp8Rows();
-    shared_.rounded_dx = rounded.dy ? planner.keep_fp8(tokens, width) : Fp8Rows();
+    const LinearInputs quantized = blocks_.front().reads_quantized();
+    shared_.quantized_xn = quantized.x ? planner.keep_fp8(tokens, width) : Fp8Rows();
+    shared_.quantized_dx = quantized.dy ? planner.keep_fp8(tokens, width) : Fp8Rows();
     dx_ = planner.keep(dtype, stream);
     for (Block& block : blocks_) block.plan_input(planner, shape_);
     for (Block& block : blocks_)
@@ -115,7 +115,7 @@ void Model::backward_body(Context& ctx, Tensor dx, ConstTensor tokens, Update up
                            .x = x_final_,
                            .rstd = rstd_final_,
                            .weight = params_.value(final_norm_),
-                           .quantized_dx = blocks_.back().rounded_output_gradient()});
+                           .quantized_dx = blocks_.back().quantized_output_gradient()});
     for (auto block = blocks_.rbegin(); block != blocks_.rend(); ++block) {
         block->backward(ctx, dx, rope_table_, update);
         if (ready) ready(block->first_matrix_offset());

@@ -11,8 +11,8 @@ namespace pastur {
 
 /// Rows of a matrix that belong to one head.
 struct QkRows {
-    /// Empty: rows of a unit matrix. They pass the head's own matrix by and pick the last columns of its
-    /// input.
+    /// Empty: rows of a unit matrix instead, which select the last columns of what the links make. (A rotary
+    /// key that is not up-projected bypasses the up-projection by them.)
     std::string weight;
     int64_t rows;        ///< of a head
     int64_t first = 0;   ///< row of head 0
@@ -26,10 +26,10 @@ struct QkLink {
     int64_t rows = 0;  ///< 0: all
 };
 
-/// The chain of matrices that makes the queries or the keys. The effective map of a head is its own rows
-/// times the links, in order; the last matrix of the chain reads the layer's input.
+/// The chain of matrices that makes the queries or the keys. The effective map of a head is the product of
+/// its own rows and the links, in order; the last of these matrices reads the layer's input.
 struct QkSide {
-    int64_t heads;             ///< of keys fewer than of queries where groups of heads, or all, share one
+    int64_t heads;             ///< fewer for keys than for queries where heads share keys
     std::vector<QkRows> head;  ///< stacked
     std::string gain = {};  ///< weight of the norm that `head` reads, which scales its columns; empty: none
     std::vector<QkLink> links = {};

@@ -1,5 +1,5 @@
 #pragma once
-// Recipes with everything that they leave to presets and attention variants.
+// Resolved recipes: every setting that a recipe leaves to its preset and attention variant is filled.
 #include <span>
 #include <string>
 #include <string_view>
@@ -20,7 +20,7 @@ Config load_config(const std::string& path, const std::vector<Override>& overrid
 /// load_config() of TOML text; `where` names it in errors.
 Config parse_config(const std::string& toml, const std::string& where, const std::vector<Override>& overrides,
                     int ranks = 1, std::vector<std::string>* ignored = nullptr);
-/// `config`'s model under another attention variant, whose own keys and scopes take their defaults.
+/// The same model with another attention variant; the variant's keys and scopes take their defaults.
 Config with_variant(Config config, Variant variant);
 /// Every key with its resolved value: parse_config of it gives the same Config back.
 std::string to_toml(const Config& config);

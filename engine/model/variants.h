@@ -26,13 +26,14 @@ struct CoreWidths {
 struct VariantKey {
     const char* section;
     const char* key;
-    const char* condition = nullptr;  ///< as messages name it: `prerope_site = "input"`; null: read always
-    bool (*is_read)(const Config&) = nullptr;
+    const char* condition =
+        nullptr;  ///< when it is read, for messages: `prerope_site = "input"`; null: always
+    bool (*is_read)(const Config&) = nullptr;  ///< that condition
 };
 
 struct VariantInfo {
-    const char* name;  ///< as attention.variant has it
-    std::initializer_list<VariantKey> keys;
+    const char* name;                        ///< the value of attention.variant
+    std::initializer_list<VariantKey> keys;  ///< that the variant reads
     /// Fills the keys' default sizes (where they are 0) and checks them. Throws (kUsage).
     void (*fill)(RawRecipe& recipe);
     /// One layer's attention; adds its tensors under `prefix` ("model.layers.3.self_attn.").
@@ -43,15 +44,15 @@ struct VariantInfo {
     /// Values that an inference cache holds per token and layer.
     int64_t (*cache_values)(const Config& config);
     QkForm (*qk_form)(const Config& config);
-    std::initializer_list<Scope> scopes;          ///< that diagnostics.scopes can name
-    std::initializer_list<Scope> default_scopes;  ///< what an empty diagnostics.scopes stands for
+    std::initializer_list<Scope> scopes;          ///< that diagnostics.scopes may name
+    std::initializer_list<Scope> default_scopes;  ///< for an empty diagnostics.scopes
 
-    /// Null when it has no such key.
+    /// Null if the field is not among `keys`.
     const VariantKey* find_key(const Field& field) const;
     bool has_scope(Scope scope) const;
 };
 
-/// The table; Variant counts its rows.
+/// The table. A Variant is the index of a row.
 std::span<const VariantInfo* const> variants();
 std::vector<std::string> variant_names();
 const VariantInfo& variant_of(const Config& config);
@@ -59,10 +60,10 @@ const char* name_of(Variant variant);
 /// The variant of this name. Throws (kUsage) "<where>: expected one of ...; did you mean ...?".
 Variant variant_named(const std::string& name, const std::string& where = "attention.variant");
 
-// For VariantInfo::fill. Each throws (kUsage).
-/// Rotary embeddings rotate pairs.
+// For VariantInfo::fill.
+/// Throws (kUsage) for an odd width, because rotary embeddings rotate pairs.
 void check_even(const RawRecipe& recipe, const char* section, const char* key, int64_t width);
-/// 1 <= rank <= width; `of`: where the width comes from, as messages say it.
+/// Throws (kUsage) unless 1 <= rank <= width. `of` says in the message where the width comes from.
 void check_rank(const RawRecipe& recipe, const char* key, int64_t rank, int64_t width, const std::string& of);
 
 }  // namespace pastur

@@ -77,25 +77,25 @@ double distance(const NamedValues& a, const NamedValues& b) {
 
 TEST_P(Fp8Model, GradientsAreThoseOfFullPrecisionToRounding) {
     ModelUnderTest exact(recipe(shape(), ""), ctx(), dtype(), kShape);
-    ModelUnderTest rounded(recipe(shape(), "16"), ctx(), dtype(), kShape);
+    ModelUnderTest in_fp8(recipe(shape(), "16"), ctx(), dtype(), kShape);
     const NamedValues weights = exact.random_weights(random_, dtype());
     exact.set_weights(weights);
-    rounded.set_weights(weights);
+    in_fp8.set_weights(weights);
     const TokenBatch batch = random_batch(random_, kShape, 61);
-    const double loss = exact.forward_backward(batch), loss_in_fp8 = rounded.forward_backward(batch);
+    const double loss = exact.forward_backward(batch), loss_in_fp8 = in_fp8.forward_backward(batch);
     EXPECT_NEAR(loss_in_fp8, loss, 0.05 * loss);
-    const double difference = distance(rounded.gradients(), exact.gradients());
+    const double difference = distance(in_fp8.gradients(), exact.gradients());
     // e4m3 has a mantissa of 4 bits: each of about ten GEMMs in a row adds 2 to 4 %.
     EXPECT_LT(difference, 0.35);
     EXPECT_GT(difference, 0.01) << "nothing was quantised";
 }
 
 TEST_P(Fp8Model, LearnsAsInFullPrecision) {
-    const Outcome exact = train(recipe(shape(), ""), 40), rounded = train(recipe(shape(), "16"), 40);
+    const Outcome exact = train(recipe(shape(), ""), 40), in_fp8 = train(recipe(shape(), "16"), 40);
     const double gain = exact.losses.front() - exact.losses.back();
     EXPECT_GT(gain, 0.5);
-    EXPECT_NE(rounded.losses, exact.losses);
-    EXPECT_NEAR(rounded.losses.back(), exact.losses.back(), 0.15 * gain);
+    EXPECT_NE(in_fp8.losses, exact.losses);
+    EXPECT_NEAR(in_fp8.losses.back(), exact.losses.back(), 0.15 * gain);
 }
 
 TEST_P(Fp8Model, RecomputingChangesNoBit) {
