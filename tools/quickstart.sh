@@ -9,7 +9,7 @@ Usage: tools/quickstart.sh [--input FILES...] [--steps N] [--out DIR] [--cuda]
 Builds Pastur, makes a small corpus, trains a transformer of 1.3 M parameters with each of three attention
 variants (mha, mla-prerope, mla-decoupled) and compares them. Run it again to continue where it stopped.
 
-  --input FILES...  your own text (.txt, .jsonl, also .gz or .zst) instead of synthetic stories
+  --input FILES...  your own text or JSON lines (also gzip or Zstandard) instead of synthetic stories
   --steps N         training steps of each variant (default: as in the recipes)
   --out DIR         output folder (default: quickstart-out)
   --cuda            compile the CUDA code even if this machine has no GPU
@@ -55,6 +55,29 @@ while (($# > 0)); do
         *) die "unknown option $option (see tools/quickstart.sh --help)" ;;
     esac
 done
+
+# check_input PATH: refuses before the build what `pastur data prepare` would refuse after it.
+check_input() {
+    local path=$1 is=""
+    [[ -e $path ]] || compgen -G "$path" >/dev/null || die "--input $path: no such file, folder or pattern"
+    [[ -e $path && ! -d $path ]] || return 0
+    [[ -f $path ]] || die "--input $path: expected a regular file: the tokenizer's training reads it twice"
+    [[ -r $path ]] || die "--input $path: permission denied"
+    [[ -s $path ]] || die "--input $path: the file is empty"
+    case $(head -c 6 "$path" | od -An -tx1 | tr -d ' \n') in
+        50415231*) is="a Parquet file: write its text column as JSON lines" ;;
+        504b0304*) is="a zip archive: unpack it and give the folder" ;;
+        255044462d*) is="a PDF: extract its text (pdftotext)" ;;
+        fffe* | feff*) is="UTF-16: convert it (iconv -f UTF-16 -t UTF-8)" ;;
+        fd377a585a00 | 425a68*) is="compressed with xz or bzip2: expected plain text, gzip or Zstandard" ;;
+    esac
+    [[ -z $is ]] || die "--input $path: $is"
+}
+
+for input in "${inputs[@]}"; do check_input "$input"; done
+((${#inputs[@]} != 1)) || [[ ! -f ${inputs[0]} || ${inputs[0]} == *.gz || ${inputs[0]} == *.zst ]] ||
+    (($(stat -c %s "${inputs[0]}") >= 20000)) ||
+    die "--input ${inputs[0]}: expected at least 20 kB of text: the tokenizer has 2048 pieces"
 
 say "1/4  Dependencies and build (minutes the first time, seconds afterwards)"
 tools/install_deps.sh
