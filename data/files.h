@@ -13,8 +13,9 @@
 
 namespace pastur {
 
-/// The paths that `path` names: itself when it exists, whatever characters it holds; otherwise those that match it
-/// as a shell pattern (braces and ~ are expanded), sorted by name. Empty when there are none. Throws (kIo).
+/// The paths that `path` names: itself when it exists, whatever characters it holds; otherwise those that
+/// match it as a shell pattern (braces and ~ are expanded), sorted by name. Empty when there are none. Throws
+/// (kIo).
 std::vector<std::string> expand_paths(const std::string& path);
 /// A pattern that matches `path` alone.
 std::string escape_glob(const std::string& path);
@@ -25,7 +26,8 @@ bool path_exists(const std::filesystem::path& path);
 /// Throws "<what> <path>: <strerror(errno)>": kMissingInput when the path does not exist, otherwise kIo.
 [[noreturn]] void fail_input(const std::string& what, const std::filesystem::path& path);
 
-/// open(2) with `flags` and O_CLOEXEC, repeated when a signal interrupts it. Empty on failure, with errno set.
+/// open(2) with `flags` and O_CLOEXEC, repeated when a signal interrupts it. Empty on failure, with errno
+/// set.
 FileDescriptor open_descriptor(const std::filesystem::path& path, int flags);
 
 /// Opens a file for reading. Throws (kMissingInput, kIo).

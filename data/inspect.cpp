@@ -16,7 +16,7 @@ namespace {
 
 constexpr int64_t kBlockTokens = 1 << 16;
 
-/// "train" of "train_000012.bin"; a name without a number is its own group.
+/// "train" for "train_000012.bin"; a name without a number is a group of its own.
 std::string group_of(const std::string& path) {
     std::string name = fs::path(path).stem();
     const size_t end = name.find_last_not_of("0123456789");
@@ -48,7 +48,7 @@ ShardGroup describe(const std::string& name, const std::vector<Shard>& shards, i
         shard.read(0, head);
         group.head.insert(group.head.end(), head.begin(), head.end());
     }
-    // Ids of damaged shards may be anything below 2^32, so counts are kept for those that occur.
+    // Ids of damaged shards can be anything below 2^32: large ones are counted in a map.
     std::vector<std::map<uint32_t, int64_t>> rare(shards.size());
     constexpr uint32_t kCommon = 1 << 18;
     std::vector<std::vector<int64_t>> common(shards.size());

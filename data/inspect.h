@@ -1,5 +1,5 @@
 #pragma once
-// What token shards hold, from their bytes alone.
+// What token shards hold, read from the shards alone.
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -11,15 +11,15 @@ struct ShardGroup {
     std::string name;
     int64_t shards = 0;
     int64_t tokens = 0;
-    int bits = 16;            ///< a token is stored in
-    int64_t largest_id = -1;  ///< -1: no token
+    int bits = 16;            ///< of a stored token
+    int64_t largest_id = -1;  ///< -1: there is no token
     int64_t distinct_ids = 0;
     double unigram_entropy = 0;  ///< nats
     std::vector<int32_t> head;   ///< the first tokens
 };
 
-/// Reads every token of the shards `where` names: a folder (its *.bin), a file or a glob. Groups are sorted
-/// by name. Throws (kMissingInput, kCorruptData, kIo).
+/// Reads every token of the shards that `where` names: a folder (its *.bin), a file or a glob. Sorts the
+/// groups by name. Throws (kMissingInput, kCorruptData, kIo).
 std::vector<ShardGroup> inspect_shards(const std::string& where, int64_t head_tokens);
 
 }  // namespace pastur

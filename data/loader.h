@@ -8,9 +8,9 @@
 
 namespace pastur {
 
-/// The sample that `rank` of `ranks` reads as its i-th, with i counted over all steps of the run. Micro-batches of
-/// consecutive samples are dealt to the ranks in turn: rank r gets micro-batches r, r + ranks, r + 2 ranks ... So
-/// a step's samples are the same on any number of ranks.
+/// The sample that `rank` of `ranks` reads as its i-th, with i counted over all steps of the run.
+/// Micro-batches of consecutive samples are dealt to the ranks in turn: rank r gets micro-batches r, r +
+/// ranks, r + 2 ranks ... So a step's samples are the same on any number of ranks.
 constexpr int64_t sample_of_rank(int64_t i, int64_t rank, int64_t ranks, int64_t micro_batch) {
     return (i / micro_batch * ranks + rank) * micro_batch + i % micro_batch;
 }
@@ -18,9 +18,10 @@ constexpr int64_t sample_of_rank(int64_t i, int64_t rank, int64_t ranks, int64_t
 /// A stream of tokens: shards in llm.c's public format, in the order of their names.
 ///
 /// A training sequence is seq_len + 1 consecutive tokens of the stream (the last one is a target only);
-/// sequence i starts at token i * seq_len. Sequences may cross shard borders. sample() visits each of them once
-/// per epoch, in an order that is a pure function of (seed, epoch, index) through a keyed permutation. There is
-/// no state, so a resumed run, or one on another number of ranks, sees the same samples. Reading is thread-safe.
+/// sequence i starts at token i * seq_len. Sequences may cross shard borders. sample() visits each of them
+/// once per epoch, in an order that is a pure function of (seed, epoch, index) through a keyed permutation.
+/// There is no state, so a resumed run, or one on another number of ranks, sees the same samples. Reading is
+/// thread-safe.
 class TokenLoader {
   public:
     /// Maps the shards that match `glob` and scans each once. Throws (kMissingInput) when none matches, and

@@ -13,7 +13,7 @@ using Json = nlohmann::ordered_json;
 constexpr int kVersion = 1;
 constexpr int64_t kMaxMetaBytes = 1 << 20;
 
-// 64-bit hashes are written as hexadecimal text: many JSON readers keep 53 bits of a number.
+// 64-bit hashes are hexadecimal text: many JSON readers keep 53 bits of a number.
 std::string hex(uint64_t value) {
     return fmt::format("{:016x}", value);
 }
@@ -65,6 +65,8 @@ std::string to_json(const DataMeta& meta) {
         {"val_fraction", meta.val_fraction},
         {"seed", meta.seed},
         {"repaired_documents", meta.repaired_documents},
+        {"skipped_lines", meta.skipped_lines},
+        {"val_tail_tokens", meta.val_tail_tokens},
         {"splits", {{"train", split_to_json(meta.train)}, {"val", split_to_json(meta.val)}}},
     };
     return json.dump(2) + "\n";
@@ -84,6 +86,8 @@ DataMeta read_meta(const std::filesystem::path& folder) {
         json.at("val_fraction").get_to(meta.val_fraction);
         json.at("seed").get_to(meta.seed);
         json.at("repaired_documents").get_to(meta.repaired_documents);
+        meta.skipped_lines = json.value("skipped_lines", int64_t{0});  // not in folders of earlier versions
+        meta.val_tail_tokens = json.value("val_tail_tokens", int64_t{0});
         meta.train = split_from_json(json.at("splits").at("train"));
         meta.val = split_from_json(json.at("splits").at("val"));
     } catch (const Error&) {

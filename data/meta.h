@@ -1,6 +1,5 @@
 #pragma once
-// What `data prepare` says about the shards it wrote: meta.json.
-#include <array>
+// meta.json: what `data prepare` says about the shards it wrote.
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -14,10 +13,10 @@ inline constexpr const char* kTokenizerFile = "tokenizer.model";
 struct SplitMeta {
     int64_t shards = 0;
     int64_t documents = 0;
-    int64_t tokens = 0;          ///< an EOS for each document included
+    int64_t tokens = 0;          ///< with the EOS of each document
     int64_t bytes = 0;           ///< of UTF-8 text
-    double unigram_entropy = 0;  ///< of the tokens, nats: the loss of a model that knows frequencies alone
-    /// Tokens a document (EOS included): shortest, median, 90th percentile, longest, mean.
+    double unigram_entropy = 0;  ///< of the tokens, in nats: the loss of a model of their frequencies alone
+    /// Tokens per document (with its EOS): shortest, median, 90th percentile, longest, mean.
     int64_t shortest = 0, median = 0, p90 = 0, longest = 0;
     double mean = 0;
     uint64_t fingerprint = 0;  ///< TokenLoader::fingerprint() of the split's shards
@@ -33,7 +32,9 @@ struct DataMeta {
     int64_t eos_id = 0;
     double val_fraction = 0;
     uint64_t seed = 0;
-    int64_t repaired_documents = 0;  ///< held bytes that are not UTF-8
+    int64_t repaired_documents = 0;  ///< held something that is not UTF-8, now U+FFFD
+    int64_t skipped_lines = 0;       ///< of JSON, without a usable text
+    int64_t val_tail_tokens = 0;  ///< of the validation split: the end of the corpus, for want of documents
     SplitMeta train, val;
 };
 

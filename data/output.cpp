@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <utility>
+#include <vector>
 
 #include "data/files.h"
 #include "kernels/base/error.h"
@@ -49,24 +50,12 @@ fs::path with_suffix(const fs::path& path, const char* suffix) {
     return path.string() + suffix;
 }
 
-/// "DIR/" and "DIR" name the same folder; only the latter has a sibling.
-fs::path without_trailing_slash(const fs::path& path) {
+/// The folder itself, under a name that has a sibling: "DIR/" has none, and a link's is elsewhere.
+fs::path resolved(const fs::path& path) {
+    std::error_code ignored;
+    if (fs::is_symlink(path, ignored) && fs::exists(path, ignored)) return fs::canonical(path);
     const fs::path clean = path.lexically_normal();
     return clean.has_filename() ? clean : clean.parent_path();
-}
-
-/// Puts `staging` in the place of `path`, in one step where the file system can exchange names.
-void replace_folder(const fs::path& staging, const fs::path& path) {
-    if (::renameat2(AT_FDCWD, staging.c_str(), AT_FDCWD, path.c_str(), RENAME_EXCHANGE) == 0) {
-        fs::remove_all(staging);
-        return;
-    }
-    if (errno != EINVAL && errno != ENOSYS) fail_io("cannot rename to", path.string());
-    const fs::path old = with_suffix(path, ".old");
-    fs::remove_all(old);
-    if (::rename(path.c_str(), old.c_str()) != 0) fail_io("cannot rename", path.string());
-    if (::rename(staging.c_str(), path.c_str()) != 0) fail_io("cannot rename to", path.string());
-    fs::remove_all(old);
 }
 
 }  // namespace
@@ -150,33 +139,75 @@ void OutputFile::commit() {
     committed_ = true;
 }
 
-OutputFolder::OutputFolder(const fs::path& path, bool replace)
-    : path_(without_trailing_slash(path)), staging_(with_suffix(path_, ".partial")), replace_(replace) {
-    if (path_exists(path_) && !replace)
-        fail(ExitCode::kUsage, "{} exists already; --force replaces it", path_.string());
+OutputFolder::OutputFolder(const fs::path& path, bool replace, IsOwnName is_own_name)
+    : path_(resolved(path)),
+      staging_(with_suffix(path_, ".partial")),
+      replace_(replace),
+      is_own_name_(std::move(is_own_name)) {
+    if (path_exists(path_)) {
+        if (!fs::is_directory(path_))
+            fail(ExitCode::kUsage, "{} is not a folder: give another one", path_.string());
+        if (!fs::is_empty(path_) && !replace)
+            fail(ExitCode::kUsage, "{} exists already; --force replaces it", path_.string());
+        check_own(path_);
+    }
     make_folders(path_.parent_path());
     if (::mkdir(staging_.c_str(), 0777) != 0 && errno != EEXIST) fail_io("cannot create", staging_.string());
     lock_ = open_descriptor(staging_, O_RDONLY | O_DIRECTORY);
     if (!lock_) fail_io("cannot open", staging_.string());
     if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0)
         fail(ExitCode::kIo, "{} is being written by another process", staging_.string());
-    for (const fs::directory_entry& left : fs::directory_iterator(staging_)) fs::remove_all(left.path());
+    check_own(staging_);
+    remove_own(staging_);
 }
 
 OutputFolder::~OutputFolder() {
-    std::error_code ignored;
-    if (!committed_) fs::remove_all(staging_, ignored);
+    if (committed_) return;
+    remove_own(staging_);
+    ::rmdir(staging_.c_str());
 }
 
 void OutputFolder::commit() {
     sync_path(staging_);
-    if (replace_ && path_exists(path_)) {
-        replace_folder(staging_, path_);
+    if (replace_ && path_exists(path_) && !fs::is_empty(path_)) {
+        exchange();
     } else if (::rename(staging_.c_str(), path_.c_str()) != 0) {
         fail_io("cannot rename to", path_.string());
     }
     committed_ = true;
     sync_path(path_.parent_path());
+}
+
+void OutputFolder::check_own(const fs::path& folder) const {
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+        const std::string name = entry.path().filename();
+        if (!entry.is_regular_file() || !is_own_name_(name))
+            fail(ExitCode::kUsage, "{} holds {}, which would be lost: move it, or give another folder",
+                 folder.string(), name);
+    }
+}
+
+void OutputFolder::remove_own(const fs::path& folder) const {
+    std::error_code ignored;
+    std::vector<fs::path> own;
+    for (fs::directory_iterator it(folder, ignored), end; it != end; it.increment(ignored))
+        if (is_own_name_(it->path().filename())) own.push_back(it->path());
+    for (const fs::path& path : own) fs::remove(path, ignored);
+}
+
+/// Puts the staging folder in the place of the one that is there, in one step where the file system can
+/// exchange names, and removes the latter.
+void OutputFolder::exchange() {
+    check_own(path_);
+    fs::path old = staging_;
+    if (::renameat2(AT_FDCWD, staging_.c_str(), AT_FDCWD, path_.c_str(), RENAME_EXCHANGE) != 0) {
+        if (errno != EINVAL && errno != ENOSYS) fail_io("cannot rename to", path_.string());
+        old = with_suffix(path_, ".old");
+        if (::rename(path_.c_str(), old.c_str()) != 0) fail_io("cannot rename to", old.string());
+        if (::rename(staging_.c_str(), path_.c_str()) != 0) fail_io("cannot rename to", path_.string());
+    }
+    remove_own(old);
+    ::rmdir(old.c_str());
 }
 
 }  // namespace pastur

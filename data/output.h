@@ -1,8 +1,9 @@
 #pragma once
-// Output files and folders that are complete or absent. Every failure throws (kIo) with the path and the system's
-// reason; a folder of the path that does not exist is such a failure, not a missing input.
+// Output files and folders that are complete or absent. Every failure throws (kIo) with the path and the
+// system's reason; a folder of the path that does not exist is such a failure, not a missing input.
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -53,7 +54,8 @@ class AppendFile {
     FileDescriptor file_;
 };
 
-/// A file that appears under its name only when commit() has made it complete and durable. Makes the parent folders.
+/// A file that appears under its name only when commit() has made it complete and durable. Makes the parent
+/// folders.
 class OutputFile {
   public:
     explicit OutputFile(const std::filesystem::path& path);
@@ -67,13 +69,16 @@ class OutputFile {
     bool committed_ = false;
 };
 
-/// A folder that appears under its name only when commit() renames it there. Until then it is the sibling
-/// `<name>.partial`: the remains of an interrupted run there are removed; one that another process is writing is
-/// refused.
+/// A folder of files that appears under its name only when commit() renames it there. Until then it is the
+/// sibling `<name>.partial`. Deletes files with names of its own alone: those of the folder that it replaces,
+/// and those that an interrupted run left in the sibling.
 class OutputFolder {
   public:
-    /// An existing `path` throws (kUsage) unless `replace`.
-    OutputFolder(const std::filesystem::path& path, bool replace);
+    using IsOwnName = std::function<bool(const std::string&)>;
+    /// Throws (kUsage) when `path` exists, unless it is an empty folder or to be replaced, and when it or the
+    /// sibling holds anything but files with names of its own; (kIo) when another process is writing the
+    /// sibling.
+    OutputFolder(const std::filesystem::path& path, bool replace, IsOwnName is_own_name);
     ~OutputFolder();
     OutputFolder(const OutputFolder&) = delete;
     OutputFolder& operator=(const OutputFolder&) = delete;
@@ -82,8 +87,13 @@ class OutputFolder {
     void commit();
 
   private:
+    void check_own(const std::filesystem::path& folder) const;
+    void remove_own(const std::filesystem::path& folder) const;
+    void exchange();
+
     std::filesystem::path path_, staging_;
     bool replace_;
+    IsOwnName is_own_name_;
     FileDescriptor lock_;
     bool committed_ = false;
 };

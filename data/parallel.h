@@ -1,5 +1,5 @@
 #pragma once
-// Threads for the data layer: a loop of independent iterations, and a pipeline that keeps the order.
+// Threads: a loop of independent iterations, and a pipeline that keeps the order.
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -20,8 +20,7 @@ inline int hardware_threads() {
     return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
-/// body(i) for i in [0, n), handed out in order to at most `threads` threads. One of the exceptions is
-/// rethrown.
+/// Calls body(i) for i in [0, n), in order, on at most `threads` threads. One of the exceptions is rethrown.
 inline void parallel_for(int64_t n, int threads, const std::function<void(int64_t)>& body) {
     std::atomic<int64_t> next{0};
     const auto work = [&] {
@@ -34,16 +33,16 @@ inline void parallel_for(int64_t n, int threads, const std::function<void(int64_
     for (std::future<void>& helper : helpers) helper.get();
 }
 
-/// produce -> work -> consume, with one producing thread, `threads` working threads, and consume on the
-/// calling thread, in the order of production. Items in flight cost at most `budget` together (one alone may
-/// cost more), so memory does not grow with the stream. What a stage throws is rethrown when the item's turn
-/// comes: the outcome does not depend on the number of threads.
+/// produce -> work -> consume: one thread produces, `threads` threads work, and the calling thread consumes,
+/// in the order of production. Items in flight cost at most `budget` together (a single one may cost more),
+/// so memory does not grow with the stream. An exception of a stage is rethrown when the item's turn comes,
+/// so the outcome does not depend on the number of threads.
 template <typename Item, typename Result>
 class OrderedPipeline {
   public:
-    using Produce = std::function<int64_t(Item&)>;  ///< fills the item, returns its cost; 0 at the end
+    using Produce = std::function<int64_t(Item&)>;  ///< fills the item and returns its cost; 0 at the end
     using Work = std::function<Result(Item&)>;
-    using MakeWork = std::function<Work()>;  ///< called once on each working thread: its own caches
+    using MakeWork = std::function<Work()>;  ///< called once on each working thread, which may keep caches
     using Consume = std::function<void(Result&)>;
 
     static void run(int threads, int64_t budget, const Produce& produce, const MakeWork& make_work,
@@ -126,7 +125,7 @@ class OrderedPipeline {
         }
     }
 
-    /// The next result in order, when it is there; null at the end.
+    /// Waits for the next result in order; null at the end.
     std::shared_ptr<Slot> next_done() {
         std::unique_lock lock(mutex_);
         changed_.wait(lock, [&] { return order_.empty() ? ended_ : order_.front()->done; });
@@ -147,8 +146,8 @@ class OrderedPipeline {
     std::condition_variable changed_;
     std::deque<std::shared_ptr<Slot>> order_, todo_;
     int64_t in_flight_ = 0;
-    bool ended_ = false;    ///< everything was produced
-    bool stopped_ = false;  ///< everyone goes home
+    bool ended_ = false;    ///< the last item was produced
+    bool stopped_ = false;  ///< threads return without finishing
     std::vector<std::thread> threads_;
 };
 

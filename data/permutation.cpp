@@ -20,7 +20,7 @@ uint64_t Permutation::operator()(uint64_t x) const {
         const uint64_t word = mix64(counter += kGoldenGamma);
         const uint64_t pivot = scale_below(word, n_);
         const uint64_t partner = pivot >= x ? pivot - x : pivot + n_ - x;
-        // The same word for both of the pair; its top bit decides.
+        // Both of the pair get the same word; its top bit decides.
         if (mix64(std::max(x, partner) ^ (word * kGoldenGamma)) >> 63) x = partner;
     }
     return x;

@@ -5,14 +5,14 @@ namespace pastur {
 
 /// A keyed bijection of [0, n), evaluated point by point: a shuffle without a table.
 ///
-/// Swap-or-not (Hoang, Morris, Rogaway 2012): round r pairs x with K_r - x mod n and swaps the pair where a
-/// keyed bit of it says so. Each round is its own inverse, so the whole is a bijection for every n, unlike a
-/// Feistel network, which needs a power of two and cycle walking. Some four rounds a bit of n mix well.
+/// Swap-or-not (Hoang, Morris, Rogaway 2012): round r pairs x with K_r - x mod n and swaps the pair if a
+/// keyed bit of it is set. Each round is its own inverse, so the whole is a bijection for every n; a Feistel
+/// network needs a power of two and cycle walking. About four rounds per bit of n mix well.
 class Permutation {
   public:
     /// n >= 1.
     Permutation(uint64_t n, uint64_t key);
-    /// Image of x; x < n.
+    /// The image of x < n.
     uint64_t operator()(uint64_t x) const;
 
   private:

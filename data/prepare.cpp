@@ -1,16 +1,17 @@
 #include "data/prepare.h"
 
-#include <xxhash.h>
-
 #include <charconv>
-#include <cmath>
-#include <optional>
 
+#include "data/corpus/corpus_files.h"
+#include "data/corpus/utf8.h"
+#include "data/files.h"
 #include "data/output.h"
 #include "data/parallel.h"
 #include "data/split_writer.h"
-#include "data/tokenizer.h"
-#include "data/train_tokenizer.h"
+#include "data/splitter.h"
+#include "data/tokenizer/tokenizer.h"
+#include "data/tokenizer/train_tokenizer.h"
+#include "data/tokenizer_sample.h"
 #include "kernels/base/error.h"
 
 namespace fs = std::filesystem;
@@ -23,85 +24,40 @@ using Stage = PrepareProgress::Stage;
 
 constexpr int64_t kBatchBytes = 256 << 10;
 constexpr int64_t kInFlightBytes = 64 << 20;
-/// Text a tokenizer is trained on: more hardly changes the pieces, and costs memory and time.
-constexpr int64_t kSampleBytes = 32 << 20;
-
-bool only_white_space(std::string_view text) {
-    return text.find_first_not_of(" \t\r\n\v\f") == text.npos;
-}
-
-/// Which documents are held out: a pure function of text, seed and fraction.
-class Holdout {
-  public:
-    Holdout(double fraction, uint64_t seed)
-        : threshold_(fraction >= 1 ? UINT64_MAX : static_cast<uint64_t>(std::ldexp(fraction, 64))),
-          seed_(seed) {}
-    bool operator()(std::string_view text) const {
-        return XXH3_64bits_withSeed(text.data(), text.size(), seed_) < threshold_;
-    }
-
-  private:
-    uint64_t threshold_, seed_;
-};
 
 // --- the tokenizer ---
 
-/// The front of every file, in proportion to its size, without the documents that will be held out.
-class Sample {
-  public:
-    Sample(const std::vector<std::string>& files, const PrepareOptions& options, const Report& report)
-        : reader_(files, options.format),
-          parser_(options.format),
-          holdout_(options.val_fraction, options.seed),
-          report_(report) {
-        double total = 1;
-        for (const std::string& path : files) {
-            if (!fs::is_regular_file(path))
-                fail(ExitCode::kUsage,
-                     "{}: training a tokenizer reads the input twice, which a pipe cannot be", path);
-            total += static_cast<double>(fs::file_size(path));
-            quota_.push_back(total);
+std::string train(const std::vector<std::string>& files, int64_t vocab, const PrepareOptions& options,
+                  const Report& report) {
+    PrepareProgress progress{Stage::kSample, 0, total_bytes(files)};
+    const auto read = [&](int64_t bytes) {
+        progress.bytes_read = bytes;
+        report(progress);
+    };
+    const Holdout holdout(options.val_fraction, options.seed);
+    const bool skip_bad = options.skip_bad > 0;
+    auto sample = std::make_unique<TokenizerSample>(files, options.format, holdout, read);
+    std::string first;
+    if (!sample->next(first, skip_bad)) {
+        // Every document is held out. The splitter will find it a place in the training split.
+        const auto nothing = [](std::string_view) { return false; };
+        sample = std::make_unique<TokenizerSample>(files, options.format, nothing, read);
+        if (!sample->next(first, skip_bad))
+            fail(ExitCode::kCorruptData, "the input holds no document with text in it");
+    }
+    bool any = false;
+    return train_tokenizer(vocab, [&](std::string& text) {
+        if (!any) {
+            any = true;
+            text = std::move(first);
+            return true;
         }
-        for (double& quota : quota_) quota *= static_cast<double>(kSampleBytes) / total;
-        progress_ = {Stage::kSample, 0, total_bytes(files)};
-    }
-
-    bool next(std::string& text) {
-        while (true) {
-            for (; at_ < batch_.documents.size(); ++at_) {
-                const Document document = parser_.parse(batch_, batch_.documents[at_]);
-                if (only_white_space(document.text) || holdout_(document.text)) continue;
-                text = document.text;
-                taken_ += static_cast<double>(text.size());
-                ++at_;
-                return true;
-            }
-            if (!next_batch()) return false;
-        }
-    }
-
-  private:
-    bool next_batch() {
-        if (file_ < quota_.size() && taken_ >= quota_[file_]) reader_.skip_file();
-        at_ = 0;
-        const bool more = reader_.next(batch_, kBatchBytes);
-        if (reader_.file() < quota_.size()) file_ = reader_.file();
-        progress_.bytes_read = reader_.consumed();
-        if (!more) progress_.stage = Stage::kTrain;
-        report_(progress_);
-        return more;
-    }
-    CorpusReader reader_;
-    DocumentParser parser_;
-    Holdout holdout_;
-    const Report& report_;
-    std::vector<double> quota_;  ///< bytes of text taken at most by the end of each file
-    double taken_ = 0;
-    size_t file_ = 0;
-    RawDocuments batch_;
-    size_t at_ = 0;
-    PrepareProgress progress_{};
-};
+        if (sample->next(text, skip_bad)) return true;
+        progress.stage = Stage::kTrain;
+        report(progress);
+        return false;
+    });
+}
 
 std::shared_ptr<const Tokenizer> make_tokenizer(const std::vector<std::string>& files,
                                                 const PrepareOptions& options, const Report& report) {
@@ -109,7 +65,7 @@ std::shared_ptr<const Tokenizer> make_tokenizer(const std::vector<std::string>& 
     const std::string& name = options.tokenizer;
     if (name == "bytes") return byte_tokenizer();
     if (!name.starts_with(kTrain)) {
-        if (!fs::exists(name))
+        if (!path_exists(name))
             fail(ExitCode::kMissingInput, "no tokenizer {}: expected bytes, train:VOCAB or a tokenizer.model",
                  name);
         return load_tokenizer(name);
@@ -119,10 +75,7 @@ std::shared_ptr<const Tokenizer> make_tokenizer(const std::vector<std::string>& 
     const auto [parsed, error] = std::from_chars(name.data() + kTrain.size(), end, vocab);
     if (error != std::errc{} || parsed != end || vocab < 1 || vocab > (1 << 24))
         fail(ExitCode::kUsage, "--tokenizer {}: expected train:VOCAB with VOCAB a number of pieces", name);
-    Sample sample(files, options, report);
-    return sentencepiece_tokenizer(
-        train_tokenizer(vocab, [&](std::string& text) { return sample.next(text); }),
-        "the trained tokenizer");
+    return sentencepiece_tokenizer(train(files, vocab, options, report), "the trained tokenizer");
 }
 
 // --- the encoding ---
@@ -140,6 +93,7 @@ struct EncodedBatch {
     };
     std::vector<int32_t> tokens;  ///< of all documents, an EOS after each
     std::vector<Document> documents;
+    std::vector<std::string> problems;  ///< of lines without text
     int64_t consumed = 0;
 };
 
@@ -153,7 +107,8 @@ Pipeline::Work make_worker(const Tokenizer& tokenizer, const CorpusFormat& forma
         result.consumed = batch.consumed;
         for (const RawDocuments::Span& raw : batch.raw.documents) {
             const Document document = parser->parse(batch.raw, raw);
-            if (only_white_space(document.text)) continue;
+            if (!document.problem.empty()) result.problems.push_back(document.problem);
+            if (document.is_blank()) continue;
             const size_t begin = result.tokens.size();
             encoder->encode(document.text, result.tokens);
             result.tokens.push_back(tokenizer.eos_id());
@@ -164,62 +119,30 @@ Pipeline::Work make_worker(const Tokenizer& tokenizer, const CorpusFormat& forma
     };
 }
 
-/// Deals documents to the splits in order. Until each has one, the last document dealt is held back, so that
-/// it can still go to the other.
-class Splitter {
-  public:
-    Splitter(SplitWriter& train, SplitWriter& val, bool want_val)
-        : writers_{&train, &val}, settled_(!want_val) {}
-
-    void add(bool val, std::span<const int32_t> tokens, int64_t bytes) {
-        if (settled_) return writers_[val]->write(tokens, bytes);
-        release();
-        if (writers_[!val]->documents() > 0) {
-            settled_ = true;
-            writers_[val]->write(tokens, bytes);
-        } else {
-            held_ = {val, {tokens.begin(), tokens.end()}, bytes};
-        }
-    }
-    /// Returns what the user should know of; empty when the hash alone decided.
-    std::string finish() {
-        if (!held_) return {};
-        const bool only_one = writers_[held_->val]->documents() == 0;
-        const bool moved_to_val = !only_one && !held_->val;
-        held_->val = moved_to_val;
-        release();
-        if (only_one) return "the input is one document: there is no validation split";
-        return moved_to_val
-                   ? "no document was hashed to the validation split: the last one was moved there"
-                   : "every document was hashed to the validation split: the last one was moved to training";
-    }
-
-  private:
-    struct Held {
-        bool val;
-        std::vector<int32_t> tokens;
-        int64_t bytes;
-    };
-    void release() {
-        if (held_) writers_[held_->val]->write(held_->tokens, held_->bytes);
-        held_.reset();
-    }
-    SplitWriter* writers_[2];
-    bool settled_;
-    std::optional<Held> held_;
-};
-
 struct Encoded {
-    int64_t repaired = 0;
-    std::string note;
+    int64_t repaired = 0, skipped = 0;
+    std::string first_problem;
+    Splitter::Outcome split;
 };
+
+/// Counts lines without text; the first one above the limit ends the job.
+void skip_bad_lines(Encoded& encoded, const std::vector<std::string>& problems, int64_t limit) {
+    for (const std::string& problem : problems) {
+        if (encoded.skipped == limit)
+            fail(ExitCode::kCorruptData, "{}{}", problem,
+                 limit == 0 ? " (--skip-bad N passes over N such lines)"
+                            : fmt::format("; more than --skip-bad {} such lines, the first: {}", limit,
+                                          encoded.first_problem));
+        if (encoded.skipped++ == 0) encoded.first_problem = problem;
+    }
+}
 
 Encoded encode_corpus(const std::vector<std::string>& files, const PrepareOptions& options, int threads,
                       const Tokenizer& tokenizer, SplitWriter& train, SplitWriter& val,
                       const Report& report) {
     CorpusReader reader(files, options.format);
     const Holdout holdout(options.val_fraction, options.seed);
-    Splitter splitter(train, val, options.val_fraction > 0);
+    Splitter splitter(train, val, options.val_fraction > 0 ? options.val_tokens : 0);
     PrepareProgress progress{Stage::kEncode, 0, total_bytes(files)};
     Encoded encoded;
     const auto produce = [&](RawBatch& batch) -> int64_t {
@@ -228,6 +151,7 @@ Encoded encode_corpus(const std::vector<std::string>& files, const PrepareOption
         return 1 + std::ssize(batch.raw.bytes);
     };
     const auto consume = [&](const EncodedBatch& batch) {
+        skip_bad_lines(encoded, batch.problems, options.skip_bad);
         std::span<const int32_t> tokens(batch.tokens);
         for (const EncodedBatch::Document& document : batch.documents) {
             splitter.add(document.val, tokens.first(document.tokens), document.bytes);
@@ -242,8 +166,26 @@ Encoded encode_corpus(const std::vector<std::string>& files, const PrepareOption
     Pipeline::run(
         threads, kInFlightBytes, produce, [&] { return make_worker(tokenizer, options.format, holdout); },
         consume);
-    encoded.note = splitter.finish();
+    encoded.split = splitter.finish();
     return encoded;
+}
+
+// --- the folder ---
+
+/// Names of the files that prepare() writes.
+bool is_own_name(const std::string& name) {
+    const auto is_shard = [&](std::string_view prefix) {
+        return name.size() == prefix.size() + 10 && name.starts_with(prefix) && name.ends_with(".bin") &&
+               name.find_first_not_of("0123456789", prefix.size()) == name.size() - 4;
+    };
+    return name == kMetaFile || name == kTokenizerFile || is_shard("train_") || is_shard("val_");
+}
+
+/// --force replaces folders of prepare() alone: OutputFolder refuses those with other files in it.
+void check_replaceable(const fs::path& out) {
+    if (fs::is_directory(out) && !fs::is_empty(out) && !path_exists(out / kMetaFile))
+        fail(ExitCode::kUsage, "{} was not made by `data prepare` (it has no {}): not replacing it",
+             out.string(), kMetaFile);
 }
 
 void write_file(const fs::path& path, std::string_view bytes) {
@@ -252,11 +194,37 @@ void write_file(const fs::path& path, std::string_view bytes) {
     file.finish();
 }
 
-/// --force must not delete a folder that holds something else.
-void check_replaceable(const fs::path& out) {
-    if (fs::exists(out) && !fs::exists(out / kMetaFile) && !(fs::is_directory(out) && fs::is_empty(out)))
-        fail(ExitCode::kUsage, "{} was not made by `data prepare` (no {}): not replacing it", out.string(),
-             kMetaFile);
+/// The front of the first training document, from its tokens.
+std::string first_document(const fs::path& folder, const Tokenizer& tokenizer) {
+    constexpr size_t kTokens = 200, kBytes = 160;
+    const Shard shard = std::move(open_shards(shard_glob(folder, "train")).front());
+    std::vector<int32_t> tokens(std::min(kTokens, static_cast<size_t>(shard.tokens())));
+    shard.read(0, tokens);
+    tokens.erase(std::find(tokens.begin(), tokens.end(), tokenizer.eos_id()), tokens.end());
+    const std::string text = tokenizer.decode(tokens);
+    const std::string_view front = utf8_prefix(text, kBytes);
+    return front.size() < text.size() ? std::string(front) + "..." : text;
+}
+
+std::vector<std::string> describe(const Encoded& encoded, const DataMeta& meta) {
+    std::vector<std::string> notes;
+    if (encoded.split.last_to_train)
+        notes.push_back("every document was hashed to the validation split: the last one went to training");
+    if (encoded.split.tail_tokens > 0)
+        notes.push_back(fmt::format(
+            "the documents hashed to the validation split have too few tokens: the last {} tokens of the "
+            "corpus were held out as well (--val-tokens)",
+            encoded.split.tail_tokens));
+    if (meta.val_fraction > 0 && meta.val.tokens == 0)
+        notes.push_back(
+            fmt::format("there is no validation split: the input has {} tokens", meta.train.tokens));
+    if (encoded.repaired > 0)
+        notes.push_back(fmt::format("documents with something that is not UTF-8, each time now U+FFFD: {}",
+                                    encoded.repaired));
+    if (encoded.skipped > 0)
+        notes.push_back(fmt::format("lines without a usable text: {}; the first: {}", encoded.skipped,
+                                    encoded.first_problem));
+    return notes;
 }
 
 }  // namespace
@@ -270,7 +238,7 @@ PrepareResult prepare(const PrepareOptions& options, const Report& report) {
     if (options.force) check_replaceable(options.out);
     const int threads = options.threads > 0 ? options.threads : hardware_threads();
     const std::vector<std::string> files = corpus_files(options.inputs);
-    OutputFolder folder(options.out, options.force);
+    OutputFolder folder(options.out, options.force, is_own_name);
 
     const std::shared_ptr<const Tokenizer> tokenizer = make_tokenizer(files, options, report);
     SplitWriter train(folder.staging(), "train", tokenizer->vocab_size(), options.shard_tokens);
@@ -280,12 +248,18 @@ PrepareResult prepare(const PrepareOptions& options, const Report& report) {
 
     PrepareResult result;
     DataMeta& meta = result.meta;
-    meta = {tokenizer->kind(), tokenizer->vocab_size(), tokenizer->eos_id(),   options.val_fraction,
-            options.seed,      encoded.repaired,        train.finish(threads), val.finish(threads)};
-    if (!encoded.note.empty()) result.notes.push_back(encoded.note);
-    if (encoded.repaired > 0)
-        result.notes.push_back(
-            fmt::format("documents with bytes that are not UTF-8, each now U+FFFD: {}", encoded.repaired));
+    meta.tokenizer = tokenizer->kind();
+    meta.vocab_size = tokenizer->vocab_size();
+    meta.eos_id = tokenizer->eos_id();
+    meta.val_fraction = options.val_fraction;
+    meta.seed = options.seed;
+    meta.repaired_documents = encoded.repaired;
+    meta.skipped_lines = encoded.skipped;
+    meta.val_tail_tokens = encoded.split.tail_tokens;
+    meta.train = train.finish(threads);
+    meta.val = val.finish(threads);
+    result.notes = describe(encoded, meta);
+    result.sample = first_document(folder.staging(), *tokenizer);
     const std::string model = tokenizer->serialized();
     if (!model.empty()) write_file(folder.staging() / kTokenizerFile, model);
     write_file(folder.staging() / kMetaFile, to_json(meta));

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "data/corpus.h"
+#include "data/corpus/corpus.h"
 #include "data/meta.h"
 
 namespace pastur {
@@ -16,11 +16,13 @@ struct PrepareOptions {
     CorpusFormat format;
     std::string tokenizer;  ///< "bytes", "train:<vocab>", a tokenizer.model, or a folder made by prepare()
     std::filesystem::path out;
-    double val_fraction = 0.01;          ///< of the documents, by keyed hash of their text
-    uint64_t seed = 1;                   ///< of that hash
-    int threads = 0;                     ///< 0: as many as the machine has
-    int64_t shard_tokens = 100'000'000;  ///< at most, in one shard
-    bool force = false;                  ///< replace an existing folder
+    double val_fraction = 0.01;  ///< of the documents, by keyed hash of their text; 0: no validation split
+    int64_t val_tokens = 4097;   ///< of the validation split, at least; or a tenth of all tokens
+    uint64_t seed = 1;           ///< of the hash
+    int64_t skip_bad = 0;        ///< lines of JSON without a usable text that are passed over
+    int threads = 0;             ///< 0: as many as the machine has
+    int64_t shard_tokens = 100'000'000;  ///< in one shard, at most
+    bool force = false;                  ///< replace a folder that prepare() made
 };
 
 struct PrepareProgress {
@@ -34,15 +36,16 @@ struct PrepareProgress {
 
 struct PrepareResult {
     DataMeta meta;
+    std::string sample;              ///< the front of the first training document, decoded from its tokens
     std::vector<std::string> notes;  ///< what the user should know, a line each
 };
 
-/// Writes the folder options.out: complete or absent. Documents keep the order of the input; the outcome does
-/// not depend on the number of threads. Memory does not grow with the corpus. `report` is called now and then
-/// from the calling thread.
+/// Writes the folder options.out: complete or absent. Documents keep the order of the input; the result does
+/// not depend on the number of threads. Memory does not grow with the corpus. `report` is called now and
+/// then, on the calling thread.
 ///
-/// Each split has at least one document where there are two: if none was hashed to a split, the last of the
-/// other moves there. Throws (kMissingInput, kCorruptData, kIo, kUsage).
+/// Where the documents hashed to validation have fewer than options.val_tokens tokens, the end of the corpus
+/// is held out as well (splitter.h). Throws (kMissingInput, kCorruptData, kIo, kUsage).
 PrepareResult prepare(const PrepareOptions& options,
                       const std::function<void(const PrepareProgress&)>& report);
 

@@ -14,7 +14,7 @@
 namespace pastur {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "shards are little-endian and mapped as they are");
+static_assert(std::endian::native == std::endian::little, "shards are little-endian and read as they are");
 
 struct Header {
     int32_t words[256];
@@ -23,7 +23,7 @@ constexpr int64_t kHeaderBytes = sizeof(Header);
 constexpr int32_t kMagicU16 = 20240520, kVersionU16 = 1;
 constexpr int32_t kMagicU32 = 20240801, kVersionU32 = 7;
 
-/// Checks the first three words against the size of the file; returns the width.
+/// Checks the header against the size of the file and returns the width of a token.
 TokenWidth validate(const Header& header, int64_t file_bytes, const std::string& path) {
     const auto [magic, version, count] = std::array{header.words[0], header.words[1], header.words[2]};
     if (magic != kMagicU16 && magic != kMagicU32)
@@ -56,7 +56,8 @@ void narrow(std::string& out, std::span<const int32_t> tokens) {
     }
 }
 
-/// Position of the first id >= vocab in a block of tokens, or -1. The maximum first: it vectorises.
+/// Position of the first id >= vocab in a block of tokens, or -1. Takes the maximum first, because that
+/// vectorises.
 template <typename T>
 int64_t first_beyond(std::span<const std::byte> block, int64_t vocab) {
     const T* tokens = reinterpret_cast<const T*>(block.data());
@@ -67,8 +68,7 @@ int64_t first_beyond(std::span<const std::byte> block, int64_t vocab) {
     return std::find_if(tokens, tokens + n, [&](T id) { return int64_t{id} >= vocab; }) - tokens;
 }
 
-/// A piece of one shard that a thread scans by itself. The hash depends on kBlockBytes: part of the
-/// fingerprint.
+/// The part of a shard that one thread scans. The fingerprint depends on kBlockBytes.
 struct Block {
     const Shard* shard;
     int64_t begin;  ///< byte
@@ -153,8 +153,7 @@ uint64_t scan_shards(const std::vector<Shard>& shards, int64_t vocab, int thread
             int32_t id = 0;
             block.shard->read(position, {&id, 1});
             fail(ExitCode::kCorruptData,
-                 "{}: token {} has id {}, but the vocabulary has {} entries: tokenizer and model.vocab do "
-                 "not fit",
+                 "{}: token {} has id {}: expected ids below model.vocab = {}, the tokenizer's size",
                  block.shard->path(), position, static_cast<uint32_t>(id), vocab);
         }
         append(block.hash);

@@ -12,15 +12,14 @@
 
 namespace pastur {
 
-enum class TokenWidth : int { kU16 = 2, kU32 = 4 };  ///< bytes a token
+enum class TokenWidth : int { kU16 = 2, kU32 = 4 };  ///< bytes per token
 
-/// uint16 as long as every id fits.
+/// uint16 if every id fits.
 constexpr TokenWidth width_for(int64_t vocab) {
     return vocab <= 65536 ? TokenWidth::kU16 : TokenWidth::kU32;
 }
 
-/// A shard, mapped and validated: what it says of its length is true. Movable; the tokens stay where they
-/// are.
+/// A mapped shard whose header was checked against the size of the file. Movable: the tokens stay in place.
 class Shard {
   public:
     /// Throws (kMissingInput, kIo), and (kCorruptData) for a wrong magic, version or length.
@@ -48,15 +47,15 @@ std::string shard_glob(const std::string& folder, const std::string& prefix);
 
 /// Maps the shards, in this order.
 std::vector<Shard> open_shards(const std::vector<std::string>& paths);
-/// Maps the shard of this name, or the shards that match it as a glob, sorted by name. Throws as Shard does, and
-/// (kMissingInput) when none matches.
+/// Maps the shard of this name, or the shards that match it as a glob, sorted by name. Throws as Shard does,
+/// and (kMissingInput) when none matches.
 std::vector<Shard> open_shards(const std::string& glob);
 
 /// Reads every token once, on `threads` threads, and returns a hash of the shards' file names, sizes and
-/// tokens. Throws (kCorruptData) naming the first id that is not below `vocab`.
+/// tokens. Throws (kCorruptData), with the position, for the first id that is not below `vocab`.
 uint64_t scan_shards(const std::vector<Shard>& shards, int64_t vocab, int threads);
 
-/// Writes `<prefix>_000000.bin`, `<prefix>_000001.bin` ...: at most `shard_tokens` tokens each.
+/// Writes `<prefix>_000000.bin`, `<prefix>_000001.bin` ... of at most `shard_tokens` tokens each.
 class ShardWriter {
   public:
     ShardWriter(const std::filesystem::path& folder, const std::string& prefix, TokenWidth width,
@@ -65,7 +64,7 @@ class ShardWriter {
     void write(std::span<const int32_t> tokens);
     /// Completes the last shard.
     void finish();
-    /// The shards so far, in order.
+    /// The paths of the shards so far, in order.
     const std::vector<std::string>& paths() const { return paths_; }
 
   private:

@@ -46,8 +46,8 @@ uint64_t hash_of(std::string_view word) {
     return hash;
 }
 
-/// Words keep company: of three draws, the one that goes best with the word drawn before. Which pairs go well
-/// is arbitrary but fixed, something to learn that frequencies alone do not tell.
+/// Draws three words and returns the one with the largest affinity to the word drawn before. Affinities are
+/// arbitrary but fixed: a model can learn them, and cannot from frequencies alone.
 std::string_view draw_word(const std::vector<std::string_view>& words, Grammar::Scene& scene) {
     std::string_view best;
     uint64_t best_affinity = 0;

@@ -3,13 +3,14 @@
 //
 // One rule a line: `Name: alternative | 3* alternative three times as likely | ...`; a line that begins with
 // white space continues the rule. An alternative is text with slots:
-//     {Rule}           an expansion of the rule           {Rule_@var}   of the rule named after the
-//     variable's value {var}            the value bound to the variable {pl noun}        a form of a word,
-//     which may be a variable: pl er est ly {v verb}         a verb in the tense of the story, third person
-//     singular; {vp verb} plural; {ed verb} {ing verb} {past verb}   its participles, and its past whatever
-//     the tense {class}          a word of an open class, frequent ones and old companions more often; {pl
-//     class}, {v class} ... its forms
-// `^` after the opening brace capitalises what the slot gives.
+//     {Rule}                  an expansion of the rule
+//     {Rule_@var}             an expansion of the rule Rule_value, with the value of the variable
+//     {var}                   the value of the variable
+//     {class}                 a word of an open class; frequent ones, and companions of the last, more often
+//     {pl x} {er x} {est x}   plural, comparative, superlative of a word, or of a variable's or class's
+//     {v x} {vp x}            a verb in the tense of the story, third person singular and plural
+//     {ed x} {ing x} {past x} past participle, present participle, past tense whatever the tense of the story
+// `^` after the opening brace capitalises the first letter.
 #include <functional>
 #include <map>
 #include <string>
@@ -23,10 +24,10 @@ namespace pastur {
 
 class Grammar {
   public:
-    /// The text of the rules; a mistake in it is a bug of ours.
+    /// `text` holds the rules. A mistake in it fails a PASTUR_CHECK.
     explicit Grammar(std::string_view text);
 
-    /// What one text is told with.
+    /// The state of one text.
     struct Scene {
         explicit Scene(SplitMix source) : random(source) {}
         SplitMix random;
@@ -44,7 +45,7 @@ class Grammar {
         bool slot = false;
         bool capital = false;
         std::string form;         ///< empty, or one of the forms
-        std::string by_variable;  ///< of {Rule_@var}
+        std::string by_variable;  ///< the variable of {Rule_@var}
     };
     struct Alternative {
         uint64_t weight;
@@ -56,7 +57,7 @@ class Grammar {
     std::unordered_map<std::string, std::vector<Alternative>> rules_;
 };
 
-/// Draws an index of [0, n) with probability proportional to 1 / (index + 4): Zipf's law in integers alone.
+/// Draws an index of [0, n) with a probability proportional to 1 / (index + 4): Zipf's law, in integers.
 size_t draw_zipf(SplitMix& random, size_t n);
 
 }  // namespace pastur

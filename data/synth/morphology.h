@@ -1,5 +1,5 @@
 #pragma once
-// English word forms by rule, with the irregular ones of the stories' lexicon.
+// English word forms by rule, and the irregular ones of the stories' lexicon.
 #include <string>
 #include <string_view>
 

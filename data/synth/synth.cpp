@@ -1,6 +1,6 @@
 #include "data/synth/synth.h"
 
-#include "data/output.h"
+#include "data/corpus/text_output.h"
 #include "data/synth/grammar.h"
 #include "data/synth/morphology.h"
 #include "data/synth/synth_grammar.h"
@@ -21,7 +21,7 @@ std::string_view draw(SplitMix& random, const Words& words) {
     return words[draw_zipf(random, words.size())];
 }
 
-/// Any of them but `other`.
+/// A word other than `other`.
 std::string_view draw_other(SplitMix& random, const Words& words, std::string_view other) {
     std::string_view word = other;
     while (word == other) word = draw(random, words);
@@ -43,7 +43,7 @@ void cast_people(Grammar::Scene& scene, const Topic& topic) {
     SplitMix& random = scene.random;
     const bool hero_is_woman = random.chance(50);
     const bool friend_is_woman =
-        random.chance(80) ? !hero_is_woman : hero_is_woman;  // mostly tellable by pronoun
+        random.chance(80) ? !hero_is_woman : hero_is_woman;  // mostly, pronouns tell the two apart
     cast_person(scene, "hero", "", hero_is_woman, {});
     cast_person(scene, "friend", "f", friend_is_woman, scene.variables["hero"]);
     auto& variables = scene.variables;
@@ -60,7 +60,7 @@ void choose_things(Grammar::Scene& scene, const Topic& topic) {
     SplitMix& random = scene.random;
     auto& variables = scene.variables;
     variables["place"] = draw(random, topic.places);
-    // Some stories travel into another setting.
+    // Some stories lead into another setting.
     const Topic& elsewhere = random.chance(40) ? lex.topics[random.below(lex.topics.size())] : topic;
     variables["far"] = draw_other(random, elsewhere.places, variables["place"]);
     variables["obj"] = draw(random, lex.treasures);
@@ -113,7 +113,7 @@ std::string synthetic_story(uint64_t seed, uint64_t index) {
 
 int64_t write_synthetic_corpus(int64_t documents, uint64_t seed, const std::filesystem::path& path,
                                const std::function<void(int64_t, int64_t)>& report) {
-    OutputFile file(path);
+    TextOutput file(path);
     int64_t bytes = 0;
     const auto write = [&](std::string_view text) {
         file.write(text);

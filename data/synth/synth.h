@@ -1,10 +1,10 @@
 #pragma once
-// Synthetic English stories: the corpus that is there before any download.
+// Synthetic English stories: a corpus that needs no download.
 //
-// A story has a setting, a hero, a friend, an animal, a treasure and a problem; they are named once and recur
-// to its end, each setting has its own words, words follow Zipf's law, and the tense holds throughout. So a
-// model finds something to learn at every range, from agreement to who owned the silver key four paragraphs
-// ago.
+// A story has a setting, a hero, a friend, an animal, a treasure and a problem, which are named once and
+// recur to its end. Each setting has words of its own, words follow Zipf's law, and the tense holds
+// throughout. So there is something to learn at every range, from agreement to who owned the silver key four
+// paragraphs earlier.
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -15,8 +15,9 @@ namespace pastur {
 /// Story number `index` of the stream `seed`: the same bytes on every machine.
 std::string synthetic_story(uint64_t seed, uint64_t index);
 
-/// Writes `documents` stories to a text file, a line `<|doc|>` between them; complete or absent. Calls
-/// report(documents written, bytes written) now and then. Returns the bytes. Throws (kIo).
+/// Writes `documents` stories to a text file, a line `<|doc|>` between them; complete or absent, compressed
+/// for a name in .gz or .zst. Calls report(documents written, bytes of text written) for each. Returns the
+/// bytes of text. Throws (kIo).
 int64_t write_synthetic_corpus(int64_t documents, uint64_t seed, const std::filesystem::path& path,
                                const std::function<void(int64_t, int64_t)>& report);
 

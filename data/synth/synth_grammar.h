@@ -2,7 +2,7 @@
 
 namespace pastur {
 
-/// The rules the synthetic stories are made by, in the notation of data/synth/grammar.h.
+/// The rules of the synthetic stories, in the notation of data/synth/grammar.h.
 extern const char* const kStoryGrammar;
 
 }  // namespace pastur

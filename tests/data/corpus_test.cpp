@@ -1,8 +1,11 @@
-// Documents out of text and JSONL, plain and compressed.
-#include "data/corpus.h"
+// Documents out of text and JSON lines, plain and compressed.
+#include "data/corpus/corpus.h"
 
 #include <gtest/gtest.h>
+#include <zstd.h>
 
+#include "data/corpus/text_output.h"
+#include "data/corpus/utf8.h"
 #include "tests/support/data_files.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_folder.h"
@@ -19,21 +22,22 @@ class Corpus : public testing::Test {
   protected:
     std::string put(const std::string& name, std::string_view bytes) {
         const fs::path path = folder_.path() / name;
-        fs::create_directories(path.parent_path());
         write_bytes(path, bytes);
         return path;
     }
-    /// All documents that are not empty.
-    Texts read(const std::vector<std::string>& inputs, int64_t batch_bytes = 1 << 16) {
-        CorpusReader reader(corpus_files(inputs), format_);
+    /// All documents that are not empty. The problems of lines without text go to problems_.
+    Texts read(const std::vector<std::string>& files, int64_t batch_bytes = 1 << 16) {
+        CorpusReader reader(files, format_);
         DocumentParser parser(format_);
         RawDocuments batch;
         Texts texts;
         repaired_ = 0;
+        problems_.clear();
         while (reader.next(batch, batch_bytes))
             for (const RawDocuments::Span& raw : batch.documents) {
                 const Document document = parser.parse(batch, raw);
                 repaired_ += document.repaired;
+                if (!document.problem.empty()) problems_.push_back(document.problem);
                 if (!document.text.empty()) texts.emplace_back(document.text);
             }
         return texts;
@@ -43,6 +47,7 @@ class Corpus : public testing::Test {
     test::TempFolder folder_;
     CorpusFormat format_;
     int repaired_ = 0;
+    Texts problems_;
 };
 
 TEST_F(Corpus, SeparatesTextAtSeparatorLines) {
@@ -75,21 +80,39 @@ TEST_F(Corpus, ReadsJsonLines) {
 }
 
 TEST_F(Corpus, NamesTheBrokenLine) {
-    const auto refuses = [&](const std::string& line, std::initializer_list<std::string> parts) {
-        const std::string path =
-            put("bad.jsonl", "{\"text\": \"fine\"}\n\n" + line + "\n{\"text\": \"fine\"}\n");
-        SCOPED_TRACE(line);
-        expect_error(ExitCode::kCorruptData, {"bad.jsonl:3"}, [&] { read({path}); });
-        expect_error(ExitCode::kCorruptData, parts, [&] { read({path}); });
-    };
-    refuses("{\"text\": \"cut", {"not a JSON object"});
-    refuses("{\"text\": \"a\"} {\"text\": \"b\"}", {"not a JSON object"});
-    refuses("{\"text\": \"a\", \"more\": [1, 2}", {"not a JSON object"});
-    refuses("{\"body\": \"a\"}", {"\"text\""});
-    refuses("{\"text\": 7}", {"\"text\""});
-    refuses("[\"text\"]", {"\"text\""});
-    refuses("\"text\"", {"\"text\""});
-    refuses("{\"text\": \"\xff\"}", {"not a JSON object"});
+    const std::string path = put("bad.jsonl",
+                                 "{\"text\": \"fine\"}\n\n{\"text\": 7}\n{\"text\": NaN}\nbroken\n"
+                                 "{\"text\": \"lone \\ud800\", \"score\": NaN}\n");
+    EXPECT_EQ(read({path}), (Texts{"fine", "lone \ufffd"}));
+    EXPECT_EQ(repaired_, 1);
+    ASSERT_EQ(problems_.size(), 3u);
+    EXPECT_EQ(problems_[0], path + ":3: expected a string in field \"text\"");
+    EXPECT_EQ(problems_[1], path + ":4: expected a string in field \"text\"");
+    EXPECT_EQ(problems_[2], path + ":5: not a JSON object on one line");
+}
+
+// The content decides; --format overrides it.
+TEST_F(Corpus, ReadsJsonLinesUnderAnyName) {
+    const std::string json = "{\"text\": \"one\"}\n{\"text\": \"two\"}\n";
+    for (const char* name : {"a.json", "a.ndjson", "a.JSONL", "a.txt", "noname"})
+        EXPECT_EQ(read({put(name, json)}), (Texts{"one", "two"})) << name;
+    EXPECT_EQ(read({put("c4.json.gz", test::gzip(json))}), (Texts{"one", "two"}));
+    EXPECT_EQ(read({put("c4.json.zst", test::zstd(json))}), (Texts{"one", "two"}));
+    format_.format = DocumentFormat::kText;
+    EXPECT_EQ(read({put("a.jsonl", "{\"text\": \"one\"}\n")}), (Texts{"{\"text\": \"one\"}"}));
+    format_.format = DocumentFormat::kJsonLines;
+    EXPECT_EQ(read({put("a.txt", "one\n")}), Texts{});
+    EXPECT_EQ(problems_.size(), 1u);
+}
+
+TEST_F(Corpus, ReadsAPipe) {
+    const std::string path = folder_.path() / "pipe";
+    ASSERT_EQ(std::system(("mkfifo '" + path +
+                           "' && (for i in 1 2 3; do echo '{\"text\": \"'$i'\"}'; sleep 0.05; done > '" +
+                           path + "') &")
+                              .c_str()),
+              0);
+    EXPECT_EQ(read({path}), (Texts{"1", "2", "3"}));
 }
 
 TEST_F(Corpus, CompressionChangesNothing) {
@@ -128,11 +151,44 @@ TEST_F(Corpus, RefusesDamagedStreams) {
         expect_error(ExitCode::kCorruptData, {name}, [&] { read({put(name, flipped)}); });
         expect_error(ExitCode::kCorruptData, {name, "neither"}, [&] { read({put(name, "plain text")}); });
     }
-    expect_error(ExitCode::kCorruptData, {"compressed with xz", "gzip or Zstandard"}, [&] {
-        read({put("a.txt", std::string("\xfd"
-                                       "7zXZ\0rest",
-                                       10))});
-    });
+    expect_error(ExitCode::kCorruptData, {"a.txt", "Parquet"},
+                 [&] { read({put("a.txt", "PAR1 and so on")}); });
+    expect_error(ExitCode::kCorruptData, {"a.txt.gz", "zip"},
+                 [&] { read({put("a.txt.gz", test::gzip("PK\x03\x04 and so on"))}); });
+}
+
+TEST_F(Corpus, ReadsGzipWithZerosBehind) {
+    const std::string zeros(100'000, '\0'), one = test::gzip("one\n"), two = test::gzip("two\n");
+    EXPECT_EQ(read({put("a.txt.gz", one + zeros)}), (Texts{"one"}));
+    EXPECT_EQ(read({put("a.txt.gz", one + zeros + two + std::string(7, '\0'))}), (Texts{"one\ntwo"}));
+    expect_error(ExitCode::kCorruptData, {"damaged"}, [&] { read({put("a.txt.gz", one + zeros + "x")}); });
+}
+
+// The header of a frame of `zstd --long=31`: a window of 2^31 bytes. Then one raw block.
+TEST_F(Corpus, ReadsZstandardWithLongWindows) {
+    const std::string text = "one\n";
+    for (const int window_log : {28, 31}) {
+        std::string frame = "\x28\xb5\x2f\xfd";
+        frame += '\0';
+        frame += static_cast<char>((window_log - 10) << 3);
+        const uint32_t block = static_cast<uint32_t>(text.size()) << 3 | 1;
+        frame += {static_cast<char>(block), static_cast<char>(block >> 8), static_cast<char>(block >> 16)};
+        EXPECT_EQ(read({put("a.txt.zst", frame + text)}), (Texts{"one"})) << window_log;
+    }
+}
+
+TEST_F(Corpus, ReadsBackWhatIsWrittenCompressed) {
+    std::string text;
+    for (int i = 0; i < 50'000; ++i) text += "line " + std::to_string(i * 7919) + "\n";
+    for (const char* name : {"a.txt", "a.txt.gz", "a.txt.zst"}) {
+        const fs::path path = folder_.path() / name;
+        TextOutput out(path);
+        for (size_t at = 0; at < text.size(); at += 9999) out.write(std::string_view(text).substr(at, 9999));
+        EXPECT_FALSE(fs::exists(path));
+        out.commit();
+        EXPECT_EQ(read({path}), (Texts{text.substr(0, text.size() - 1)})) << name;
+        EXPECT_EQ(fs::file_size(path) < text.size() / 2, path.extension() != ".txt") << name;
+    }
 }
 
 TEST_F(Corpus, RepairsWhatIsNotUtf8) {
@@ -147,23 +203,6 @@ TEST_F(Corpus, RepairsWhatIsNotUtf8) {
     EXPECT_EQ(repair_utf8("\xf4\x90\x80\x80"), "\ufffd\ufffd\ufffd\ufffd") << "beyond U+10FFFF";
     const std::string valid = "a\u00e9\u20ac\ud7ff\ue000\U0001F600\U0010FFFF";
     EXPECT_EQ(repair_utf8(valid), valid);
-}
-
-TEST_F(Corpus, FindsFiles) {
-    put("tree/b.txt", "b");
-    put("tree/a.jsonl.gz", test::gzip("{\"text\":\"a\"}"));
-    put("tree/deep/er/c.txt.zst", test::zstd("c"));
-    put("tree/readme.md", "not this");
-    put("tree/d.txt.bak", "nor this");
-    const std::string root = folder_.path();
-    EXPECT_EQ(read({root + "/tree"}), (Texts{"a", "b", "c"}));
-    EXPECT_EQ(read({root + "/tree/*.txt", root + "/tree"}), (Texts{"b", "a", "c"})) << "each file once";
-    EXPECT_EQ(read({root + "/tree/readme.md"}), (Texts{"not this"})) << "named by the user";
-    EXPECT_EQ(read({root + "/tree/{b,d}.txt*"}), (Texts{"b", "nor this"}));
-    expect_error(ExitCode::kMissingInput, {"nowhere"}, [&] { read({root + "/nowhere.txt"}); });
-    expect_error(ExitCode::kMissingInput, {"*.csv"}, [&] { read({root + "/tree/*.csv"}); });
-    fs::create_directory(folder_.path() / "empty");
-    expect_error(ExitCode::kMissingInput, {"empty", ".jsonl"}, [&] { read({root + "/empty"}); });
 }
 
 TEST_F(Corpus, KeepsFilesApart) {

@@ -23,6 +23,10 @@ bool is_open(int descriptor) {
     return ::fcntl(descriptor, F_GETFD) >= 0;
 }
 
+bool is_own(const std::string& name) {
+    return name == "f";
+}
+
 std::string text_of(const MappedFile& file) {
     return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
 }
@@ -136,7 +140,7 @@ TEST(Output, AFolderThatVanishesIsAnIoError) {
         file.commit();
     });
     expect_error(ExitCode::kIo, {"out", "No such file"}, [&] {
-        OutputFolder output(folder, false);
+        OutputFolder output(folder, false, is_own);
         fs::remove_all(output.staging());
         output.commit();
     });
@@ -146,12 +150,12 @@ TEST(Output, FolderIsCompleteOrAbsent) {
     const test::TempFolder parent;
     const fs::path folder = parent.path() / "out";
     {
-        const OutputFolder output(folder, false);
+        const OutputFolder output(folder, false, is_own);
         write_bytes(output.staging() / "f", "half");
-        expect_error(ExitCode::kIo, {"another process"}, [&] { OutputFolder(folder, false); });
+        expect_error(ExitCode::kIo, {"another process"}, [&] { OutputFolder(folder, false, is_own); });
     }
     EXPECT_TRUE(fs::is_empty(parent.path())) << "without commit() nothing is left";
-    OutputFolder output(folder, false);
+    OutputFolder output(folder, false, is_own);
     write_bytes(output.staging() / "f", "whole");
     output.commit();
     EXPECT_EQ(read_file(folder / "f", 10), "whole");

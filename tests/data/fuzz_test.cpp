@@ -1,12 +1,13 @@
 // Bytes from outside, damaged in a few thousand ways: the outcome is a result or an Error, never a crash, an
-// endless loop or a great deal of memory. Worth most under -fsanitize=address,undefined.
+// endless loop or much memory. Most useful under -fsanitize=address,undefined.
 #include "tests/support/fuzz.h"
-#include "data/corpus.h"
+#include "data/corpus/corpus.h"
+#include "data/corpus/utf8.h"
 #include "data/inspect.h"
 #include "data/loader.h"
 #include "data/meta.h"
-#include "data/sentencepiece_model.h"
 #include "data/synth/synth.h"
+#include "data/tokenizer/sentencepiece_model.h"
 #include "tests/support/data_files.h"
 
 namespace pastur {
@@ -57,7 +58,7 @@ TEST_F(Fuzz, Shards) {
                     });
 }
 
-// Most mutations leave the header of a shard alone; these are about nothing else.
+// Most mutations miss the header of a shard; these change nothing else.
 TEST_F(Fuzz, ShardHeaders) {
     const std::string good = test::shard_bytes(std::vector<uint16_t>(40, 1));
     SplitMix random(7);
@@ -98,7 +99,7 @@ TEST_F(Fuzz, Meta) {
                     [](const std::string& path) { read_meta(std::filesystem::path(path).parent_path()); });
 }
 
-// Text is never refused: whatever the bytes, what comes out is valid UTF-8 (nlohmann's writer insists on it).
+// Text given as text is never refused: any bytes become valid UTF-8.
 TEST_F(Fuzz, TextIsAlwaysRepaired) {
     SplitMix random(5);
     for (int i = 0; i < 2000; ++i) {
@@ -113,7 +114,7 @@ TEST_F(Fuzz, TextIsAlwaysRepaired) {
     }
 }
 
-// A small file that expands a thousandfold is read through the same small buffers.
+// A small file that expands a thousandfold is read through small buffers.
 TEST_F(Fuzz, BombsStayInBounds) {
     const int64_t before = resident_mib();
     const std::string line = std::string(1 << 20, 'a');

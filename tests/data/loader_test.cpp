@@ -1,4 +1,4 @@
-// Token shards and the loader: format, order, borders, and every way a shard can be wrong.
+// Token shards and the loader: format, order, borders, damaged shards.
 #include "data/loader.h"
 
 #include <gtest/gtest.h>
@@ -197,7 +197,7 @@ TEST_F(Loader, RefusesIdsBeyondTheVocabulary) {
                  {"train_000001.bin", "token 37", "id 500", "500 entries", "model.vocab"},
                  [&] { TokenLoader(glob(), 4, 500, 1); });
     EXPECT_EQ(TokenLoader(glob(), 4, 501, 1).tokens(), 200);
-    // As a signed number this id would be negative.
+    // This id is negative as a signed number.
     put("train_000001.bin", std::vector<uint32_t>{1, 2, 0xffffffffu});
     expect_error(ExitCode::kCorruptData, {"token 2", "4294967295"}, [&] { TokenLoader(glob(), 4, 500, 1); });
 }

@@ -1,4 +1,4 @@
-// The keyed permutation that orders training sequences, and the integer random numbers below it.
+// The keyed permutation that orders training sequences, and the random integers it is made of.
 #include "data/permutation.h"
 
 #include <gtest/gtest.h>
@@ -41,8 +41,8 @@ TEST(Permutation, ReachesEveryOrderOfThree) {
     EXPECT_EQ(orders.size(), 6u);
 }
 
-// Over many keys, where an element lands is uniform: chi-square of 64 cells, 63 degrees of freedom, mean 63
-// and standard deviation 11; 130 is six of them away.
+// Over many keys the image of an element is uniform: chi-square of 64 cells has 63 degrees of freedom, mean
+// 63 and standard deviation 11; 130 is six of them away.
 TEST(Permutation, SpreadsEachPlaceEvenly) {
     constexpr uint64_t kN = 64, kKeys = 6400;
     for (const uint64_t place : {0, 1, 31, 63}) {
@@ -55,7 +55,7 @@ TEST(Permutation, SpreadsEachPlaceEvenly) {
     }
 }
 
-// A shuffle leaves about one place where it was, and about half of the neighbours in ascending order.
+// A shuffle leaves about one element in place and about half of the neighbours in ascending order.
 TEST(Permutation, LeavesNoTraceOfTheOldOrder) {
     constexpr uint64_t kN = 10000;
     const std::vector<uint64_t> values = images(kN, 3);
@@ -81,7 +81,7 @@ TEST(Permutation, WorksBeyondThirtyTwoBits) {
     EXPECT_GT(*seen.rbegin() - *seen.begin(), kN / 2);
 }
 
-// The finaliser and gamma of SplitMix64: first outputs of the public reference generator for state 1234567.
+// The first outputs of the public reference generator SplitMix64 for state 1234567.
 TEST(SplitMix, MatchesItsReference) {
     uint64_t state = 1234567;
     const auto next = [&] { return mix64(state += kGoldenGamma); };

@@ -14,7 +14,7 @@ namespace {
 
 using Pipeline = OrderedPipeline<int, int>;
 
-/// Produces 1, 2, ... n, each at this cost.
+/// Produces 1, 2, ... n, each with this cost.
 Pipeline::Produce numbers(int n, int64_t cost = 1) {
     return [=, next = 0](int& item) mutable -> int64_t {
         if (next == n) return 0;
@@ -23,7 +23,7 @@ Pipeline::Produce numbers(int n, int64_t cost = 1) {
     };
 }
 
-/// Squares, later items often before earlier ones.
+/// Squares the items, later ones often before earlier ones.
 Pipeline::MakeWork uneven_squares() {
     return [] {
         return [](int& item) {
@@ -59,7 +59,7 @@ TEST(OrderedPipeline, BoundsWhatIsInFlight) {
     };
     Pipeline::run(4, 35, produce, uneven_squares(), [&](int&) {
         std::this_thread::sleep_for(std::chrono::microseconds(50));
-        // One more is produced before it learns that it has to wait.
+        // The producer waits only after it has produced one more.
         most = std::max<int>(most, produced - consumed++);
     });
     EXPECT_EQ(consumed, 200);
@@ -72,7 +72,7 @@ TEST(OrderedPipeline, LetsASingleItemExceedTheBudget) {
     EXPECT_EQ(results, 10);
 }
 
-// Item 20 fails at once and item 10 late: the one that comes first in order is reported, whatever the timing.
+// Item 20 fails at once and item 10 late: the first in order is reported, whatever the timing.
 TEST(OrderedPipeline, RethrowsTheFirstFailureInOrder) {
     for (const int threads : {1, 4}) {
         std::vector<int> results;

@@ -1,4 +1,4 @@
-// `data prepare` from end to end: what lands in the folder, and that a failure leaves nothing behind.
+// `data prepare` from end to end: what it reads and what it writes.
 #include "data/prepare.h"
 
 #include <gtest/gtest.h>
@@ -10,10 +10,10 @@
 #include "data/inspect.h"
 #include "data/loader.h"
 #include "data/synth/synth.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
+#include "tests/data/prepare_fixture.h"
 #include "tests/support/data_files.h"
 #include "tests/support/expect_error.h"
-#include "tests/support/temp_folder.h"
 
 namespace pastur {
 namespace {
@@ -23,48 +23,7 @@ using test::expect_error;
 using test::read_bytes;
 using test::write_bytes;
 
-class Prepare : public testing::Test {
-  protected:
-    Prepare() {
-        options_.tokenizer = "bytes";
-        options_.out = folder_.path() / "out";
-        options_.threads = 2;
-    }
-    std::string put(const std::string& name, std::string_view bytes) {
-        write_bytes(folder_.path() / name, bytes);
-        return folder_.path() / name;
-    }
-    std::string put_stories(int n) {
-        const fs::path path = folder_.path() / "stories.txt";
-        write_synthetic_corpus(n, 11, path, [](int64_t, int64_t) {});
-        return path;
-    }
-    PrepareResult run() {
-        return prepare(options_, [](const PrepareProgress&) {});
-    }
-    PrepareResult run(const std::string& input) {
-        options_.inputs = {input};
-        return run();
-    }
-    PrepareResult run_again(const std::string& input) {
-        options_.force = true;
-        return run(input);
-    }
-    /// The folder's files, by name.
-    std::map<std::string, std::string> files() const {
-        std::map<std::string, std::string> all;
-        for (const auto& entry : fs::directory_iterator(options_.out))
-            all[entry.path().filename()] = read_bytes(entry.path());
-        return all;
-    }
-    std::vector<int32_t> tokens(const std::string& split) const {
-        return inspect_shards(options_.out / (split + "_*.bin"), 1 << 30).at(0).head;
-    }
-    std::string glob(const std::string& split) const { return options_.out / (split + "_*.bin"); }
-
-    test::TempFolder folder_;
-    PrepareOptions options_;
-};
+using Prepare = test::PrepareFixture;
 
 TEST_F(Prepare, WritesBytesOfTextByHand) {
     options_.val_fraction = 0;
@@ -85,6 +44,7 @@ TEST_F(Prepare, WritesBytesOfTextByHand) {
 }
 
 TEST_F(Prepare, MetaSurvivesTheFile) {
+    options_.val_fraction = 0.1;
     const DataMeta written = run(put_stories(50)).meta;
     const DataMeta read = read_meta(options_.out);
     EXPECT_EQ(to_json(read), to_json(written));
@@ -150,61 +110,9 @@ TEST_F(Prepare, FormOfTheInputDoesNotMatter) {
     const auto expected = files();
     for (const std::string& other :
          {put("a.txt.gz", test::gzip(text)), put("a.txt.zst", test::zstd(text)), put("a.jsonl", json),
-          put("b.jsonl.gz", test::gzip(json)), put("b.jsonl.zst", test::zstd(json))}) {
+          put("b.json.gz", test::gzip(json)), put("b.ndjson.zst", test::zstd(json)), put("c.txt", json)}) {
         run_again(other);
         EXPECT_EQ(files(), expected) << other;
-    }
-}
-
-TEST_F(Prepare, SplitIsAFunctionOfTextAndSeed) {
-    const std::string input = put_stories(1000);
-    options_.val_fraction = 0.1;
-    const DataMeta meta = run(input).meta;
-    EXPECT_NEAR(static_cast<double>(meta.val.documents), 100, 50);  // standard deviation 9.5
-    EXPECT_EQ(meta.train.documents + meta.val.documents, 1000);
-    const auto before = files();
-
-    // More documents do not move those that are there: the validation stream begins as before.
-    run_again(put_stories(1200));
-    const std::string longer = files().at("val_000000.bin").substr(1024);
-    EXPECT_EQ(longer.substr(0, before.at("val_000000.bin").size() - 1024),
-              before.at("val_000000.bin").substr(1024));
-
-    options_.seed = 2;
-    run_again(put_stories(1000));
-    EXPECT_NE(files().at("val_000000.bin"), before.at("val_000000.bin"));
-}
-
-TEST_F(Prepare, EachSplitHasADocument) {
-    options_.val_fraction = 1e-9;
-    PrepareResult result = run(put("a.txt", "one\n<|doc|>\ntwo\n<|doc|>\nthree\n"));
-    EXPECT_EQ(result.meta.train.documents, 2);
-    EXPECT_EQ(tokens("val"), (std::vector<int32_t>{'t', 'h', 'r', 'e', 'e', 256}));
-    ASSERT_EQ(result.notes.size(), 1u);
-    EXPECT_NE(result.notes[0].find("last one was moved"), std::string::npos);
-
-    options_.val_fraction = 1 - 1e-9;
-    result = run_again(put("a.txt", "one\n<|doc|>\ntwo\n<|doc|>\nthree\n"));
-    EXPECT_EQ(result.meta.val.documents, 2);
-    EXPECT_EQ(tokens("train"), (std::vector<int32_t>{'t', 'h', 'r', 'e', 'e', 256}));
-    EXPECT_EQ(result.notes.size(), 1u);
-
-    result = run_again(put("a.txt", "only one"));
-    EXPECT_EQ(result.meta.train.documents, 1);
-    EXPECT_EQ(result.meta.val.documents, 0);
-    EXPECT_EQ(result.notes.size(), 1u);
-    EXPECT_FALSE(files().count("val_000000.bin"));
-
-    options_.val_fraction = 0.5;  // in order, whatever is held back in between
-    result = run_again(put_stories(50));
-    EXPECT_TRUE(result.notes.empty());
-    const auto tokenizer = byte_tokenizer();
-    std::string train = tokenizer->decode(tokens("train")), val = tokenizer->decode(tokens("val"));
-    for (uint64_t i = 0; i < 50; ++i) {
-        const std::string story = synthetic_story(11, i);
-        std::string& split = train.starts_with(story) ? train : val;
-        ASSERT_TRUE(split.starts_with(story)) << "story " << i;
-        split.erase(0, story.size());
     }
 }
 
@@ -230,67 +138,37 @@ TEST_F(Prepare, TakesATokenizerThatExists) {
     EXPECT_EQ(files(), trained);
 }
 
-TEST_F(Prepare, RefusesToReplaceUnlessForced) {
-    const std::string input = put("a.txt", "one\n<|doc|>\ntwo\n");
-    run(input);
-    const auto before = files();
-    expect_error(ExitCode::kUsage, {"out", "--force"}, [&] { run(put("b.txt", "three")); });
-    EXPECT_EQ(files(), before);
-    run_again(put("b.txt", "three\n<|doc|>\nfour"));
-    EXPECT_NE(files(), before);
-    // --force is for folders like this one, not for whatever a typo names.
-    fs::create_directory(folder_.path() / "precious");
-    put("precious/thesis.txt", "!");
-    options_.out = folder_.path() / "precious";
-    expect_error(ExitCode::kUsage, {"precious", "not replacing"}, [&] { run_again(input); });
-    EXPECT_TRUE(fs::exists(folder_.path() / "precious/thesis.txt"));
-}
-
-TEST_F(Prepare, FailureLeavesNothing) {
-    const auto leaves_nothing = [&](ExitCode code, std::initializer_list<std::string> parts,
-                                    const std::string& input) {
-        expect_error(code, parts, [&] { run(input); });
-        EXPECT_FALSE(fs::exists(options_.out)) << *parts.begin();
-        EXPECT_FALSE(fs::exists(options_.out.string() + ".partial")) << *parts.begin();
-    };
-    leaves_nothing(ExitCode::kMissingInput, {"nowhere"}, "nowhere.txt");
-    leaves_nothing(ExitCode::kCorruptData, {"no document"}, put("empty.txt", ""));
-    leaves_nothing(ExitCode::kCorruptData, {"no document"}, put("blank.txt", " \n\t\n<|doc|>\n\n"));
+TEST_F(Prepare, SkipsBadLinesUpToALimit) {
     std::string json;
-    for (int i = 0; i < 100'000; ++i) json += "{\"text\": \"line\"}\n";
-    leaves_nothing(ExitCode::kCorruptData, {"bad.jsonl:100001"}, put("bad.jsonl", json + "{\"text\": 1}\n"));
-    const std::string good = put("good.txt", "one\n<|doc|>\ntwo");
-    options_.tokenizer = "nowhere.model";
-    leaves_nothing(ExitCode::kMissingInput, {"nowhere.model", "train:VOCAB"}, good);
-    for (const char* bad : {"train:", "train:x", "train:12x", "train:-5", "train:0"}) {
-        options_.tokenizer = bad;
-        leaves_nothing(ExitCode::kUsage, {bad, "VOCAB"}, good);
+    for (int i = 1; i <= 1000; ++i)
+        json += i % 400 ? "{\"text\": \"line " + std::to_string(i) + "\"}\n" : "{\"text\": null}\n";
+    const std::string input = put("a.jsonl", json);
+    for (const std::string tokenizer : {"bytes", "train:280"}) {
+        options_.tokenizer = tokenizer;
+        options_.skip_bad = 0;
+        expect_error(ExitCode::kCorruptData, {"a.jsonl:400:", "\"text\""}, [&] { run_again(input); });
+        options_.skip_bad = 1;
+        expect_error(ExitCode::kCorruptData, {"a.jsonl:800:", "more than --skip-bad 1", "a.jsonl:400:"},
+                     [&] { run_again(input); });
+        options_.skip_bad = 2;
+        const PrepareResult result = run_again(input);
+        EXPECT_EQ(result.meta.train.documents + result.meta.val.documents, 998);
+        EXPECT_EQ(result.meta.skipped_lines, 2);
+        EXPECT_EQ(read_meta(options_.out).skipped_lines, 2);
+        ASSERT_FALSE(result.notes.empty());
+        EXPECT_NE(result.notes.back().find("2; the first: " + input + ":400:"), std::string::npos)
+            << result.notes.back();
     }
-    options_.tokenizer = "train:9000";
-    leaves_nothing(ExitCode::kUsage, {"9000"}, good);
-    options_.tokenizer = "bytes";
-    for (const double fraction : {-0.1, 1.0, std::nan("")}) {
-        options_.val_fraction = fraction;
-        leaves_nothing(ExitCode::kUsage, {"--val-fraction"}, good);
-    }
+}
+
+TEST_F(Prepare, ShowsTheFirstDocument) {
     options_.val_fraction = 0;
-    options_.shard_tokens = 0;
-    leaves_nothing(ExitCode::kUsage, {"--shard-tokens"}, good);
-}
-
-TEST_F(Prepare, ReplacesWhatAnInterruptedRunLeft) {
-    const std::string input = put("a.txt", "one\n<|doc|>\ntwo\n");
-    fs::create_directory(options_.out.string() + ".partial");
-    write_bytes(options_.out.string() + ".partial/train_000007.bin", "half a shard");
-    run(input);
-    EXPECT_FALSE(files().count("train_000007.bin"));
-    EXPECT_FALSE(fs::exists(options_.out.string() + ".partial"));
-}
-
-TEST_F(Prepare, OutputWithATrailingSlash) {
-    options_.out = folder_.path().string() + "/deep/er/out/";
-    run(put("a.txt", "one\n<|doc|>\ntwo\n"));
-    EXPECT_EQ(read_meta(folder_.path() / "deep/er/out").train.documents, 1);
+    EXPECT_EQ(run(put("a.txt", "caf\u00e9\n<|doc|>\ntwo\n")).sample, "caf\u00e9");
+    EXPECT_EQ(run_again(put("a.jsonl", "{\"text\": \"one \\ud83d\\ude00\"}\n")).sample, "one \U0001F600");
+    EXPECT_EQ(run_again(put("a.txt", std::string(500, 'x'))).sample, std::string(160, 'x') + "...");
+    options_.tokenizer = "train:400";
+    const std::string story = synthetic_story(11, 0);
+    EXPECT_TRUE(run_again(put_stories(40)).sample.starts_with(story.substr(0, 100)));
 }
 
 TEST_F(Prepare, TrainsOnAPartOfEveryFileAndNotOnValidation) {
@@ -301,7 +179,7 @@ TEST_F(Prepare, TrainsOnAPartOfEveryFileAndNotOnValidation) {
     options_.tokenizer = "bytes";
     run(put("a.txt", text));
     const std::string val = byte_tokenizer()->decode(tokens("val"));
-    std::string marked;  // the same split is drawn again for texts that are the same
+    std::string marked;  // the same texts are held out again
     for (int i = 0; i < 400; ++i) {
         const std::string document = "xylophone" + std::to_string(i) + " plays";
         if (val.find(document) != std::string::npos) marked += document + "\n<|doc|>\n";

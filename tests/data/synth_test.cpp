@@ -1,4 +1,4 @@
-// The synthetic stories: the same everywhere, English in form, and with something to learn at every range.
+// The synthetic stories are the same everywhere, English in form, and hold something to learn at every range.
 #include "data/synth/synth.h"
 
 #include <gtest/gtest.h>
@@ -64,7 +64,7 @@ TEST(Synth, SameBytesEverywhere) {
     EXPECT_EQ(write(200, 1), text);
     EXPECT_NE(write(200, 2), text);
     EXPECT_TRUE(write(300, 1).starts_with(text)) << "more stories begin with the same ones";
-    // Changes when grammar, lexicon or generator change; then every corpus made before is another one.
+    // This hash changes with grammar, lexicon and generator, and then so does every synthetic corpus.
     EXPECT_EQ(XXH3_64bits(text.data(), text.size()), 4645555401655232195ull);
 }
 
@@ -104,7 +104,7 @@ TEST(Synth, LooksLikeEnglish) {
     }
 }
 
-// Most stories keep to their hero and treasure from the beginning to the last paragraph.
+// Most stories name their hero and treasure from the first to the last paragraph.
 TEST(Synth, CharactersAndThingsRecur) {
     std::set<std::string> names;
     for (const auto& list : {lexicon().women, lexicon().men}) names.insert(list.begin(), list.end());
@@ -149,7 +149,7 @@ TEST(Synth, HasWordsToLearnAndContextToLearnThemFrom) {
     std::vector<int64_t> counts;
     for (const auto& [word, count] : words) counts.push_back(count);
     std::sort(counts.rbegin(), counts.rend());
-    // log-log slope of frequency over rank between ranks 10 and 1000: Zipf says -1.
+    // The log-log slope of frequency over rank between ranks 10 and 1000 is -1 by Zipf's law.
     const double slope =
         std::log(static_cast<double>(counts[1000]) / static_cast<double>(counts[10])) / std::log(100.);
     EXPECT_NEAR(slope, -1, 0.3);

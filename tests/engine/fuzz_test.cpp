@@ -3,8 +3,8 @@
 // -fsanitize=address,undefined.
 #include "tests/support/fuzz.h"
 #include "data/synth/synth.h"
-#include "data/tokenizer.h"
-#include "data/train_tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
+#include "data/tokenizer/train_tokenizer.h"
 #include "diag/npz_reader.h"
 #include "engine/io/json_text.h"
 #include "engine/io/manifest.h"

@@ -3,7 +3,7 @@
 namespace pastur {
 
 void add_data_commands(CLI::App& app, std::function<int()>& run) {
-    CLI::App& data = *app.add_subcommand("data", "Make token shards, and see what is in them");
+    CLI::App& data = *app.add_subcommand("data", "Make token shards and show what is in them");
     data.require_subcommand(1);
     add_data_prepare(data, run);
     add_data_synth(data, run);

@@ -1,4 +1,4 @@
-// pastur data info: what is in a folder of token shards.
+// pastur data info: shows what is in a folder of token shards.
 #include <fmt/format.h>
 
 #include <optional>
@@ -8,7 +8,7 @@
 
 #include "data/inspect.h"
 #include "data/meta.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 #include "kernels/base/error.h"
 #include "tools/pastur/data_command.h"
 
@@ -20,10 +20,10 @@ namespace fs = std::filesystem;
 struct InfoOptions {
     std::string where;
     bool json = false;
-    int64_t sample = 120;  ///< tokens shown of each split
+    int64_t sample = 120;  ///< tokens shown per split
 };
 
-/// The sample as text; as ids where there is no tokenizer.
+/// The sample as text, or as ids where there is no tokenizer.
 std::string show_sample(const ShardGroup& group, const Tokenizer* tokenizer) {
     if (!tokenizer) return fmt::format("ids {}", fmt::join(group.head, " "));
     std::string text = tokenizer->decode(group.head);
@@ -45,7 +45,7 @@ const SplitMeta* split_of(const std::optional<DataMeta>& meta, const std::string
     return name == "train" ? &meta->train : name == "val" ? &meta->val : nullptr;
 }
 
-/// The shards themselves are the truth; meta.json has to agree with them.
+/// Throws (kCorruptData) when meta.json does not agree with the shards.
 void check_against(const SplitMeta& meta, const ShardGroup& group, const std::string& where) {
     if (meta.tokens != group.tokens || meta.shards != group.shards)
         fail(ExitCode::kCorruptData, "{}: {} holds {} tokens in {} shards, but {} says {} in {}", where,
@@ -106,8 +106,8 @@ void add_data_info(CLI::App& data, std::function<int()>& run) {
     command
         .add_option("DIR", options->where, "Folder made by `data prepare`, or shards: a folder, file or glob")
         ->required();
-    command.add_flag("--json", options->json, "Machine-readable");
-    command.add_option("--sample", options->sample, "Tokens to show of each split")
+    command.add_flag("--json", options->json, "Print one JSON object");
+    command.add_option("--sample", options->sample, "Tokens to show per split")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
     command.callback([&run, options] { run = [options] { return run_info(*options); }; });

@@ -1,8 +1,9 @@
-// pastur data prepare: text to token shards.
+// pastur data prepare: turns text into token shards.
 #include "data/prepare.h"
 
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "tools/pastur/data_command.h"
@@ -11,7 +12,7 @@
 namespace pastur {
 namespace {
 
-/// Turns the library's reports into the progress line.
+/// Shows the reports of prepare() as a progress line.
 class PrepareDisplay {
   public:
     void operator()(const PrepareProgress& progress) {
@@ -44,7 +45,7 @@ class PrepareDisplay {
 
 void print_split(const char* name, const SplitMeta& split) {
     fmt::print(
-        "  {:5}  {} documents, {} tokens in {} shards, {:.2f} bytes a token, unigram entropy {:.3f} nats\n",
+        "  {:5}  {} documents, {} tokens in {} shards, {:.2f} bytes per token, unigram entropy {:.3f} nats\n",
         name, split.documents, split.tokens, split.shards, split.bytes_per_token(), split.unigram_entropy);
 }
 
@@ -62,6 +63,10 @@ int run_prepare(const PrepareOptions& options) {
                meta.vocab_size, seconds);
     print_split("train", meta.train);
     print_split("val", meta.val);
+    // A quoted string on one line shows control characters and markup as they are.
+    const nlohmann::json sample = result.sample;
+    fmt::print("  first document: {}\n",
+               sample.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
     return 0;
 }
 
@@ -71,30 +76,53 @@ void add_data_prepare(CLI::App& data, std::function<int()>& run) {
     CLI::App& command = *data.add_subcommand("prepare", "Turn text into token shards");
     const auto options = std::make_shared<PrepareOptions>();
     command
-        .add_option(
-            "--input", options->inputs,
-            "Text or JSONL, plain, .gz or .zst: files, globs, or folders (.txt and .jsonl below them)")
+        .add_option("--input", options->inputs,
+                    "Text or JSON lines, plain, gzip or Zstandard: files, globs or folders")
         ->required();
     command
-        .add_option("--tokenizer", options->tokenizer,
-                    "bytes, train:VOCAB (SentencePiece BPE trained on the input), a tokenizer.model, or a "
-                    "folder made "
-                    "by this command")
+        .add_option(
+            "--tokenizer", options->tokenizer,
+            "bytes, train:VOCAB (SentencePiece BPE of the input), a tokenizer.model, or a folder made before")
         ->required();
     command.add_option("--out", options->out, "Folder to make")->required();
-    command.add_option("--val-fraction", options->val_fraction, "Documents held out, as a fraction")
+    command
+        .add_option_function<std::string>(
+            "--format",
+            [options](const std::string& name) {
+                options->format.format = name == "text"    ? DocumentFormat::kText
+                                         : name == "jsonl" ? DocumentFormat::kJsonLines
+                                                           : DocumentFormat::kAuto;
+            },
+            "auto: the content of each file decides; text; jsonl: JSON lines")
+        ->check(CLI::IsMember({"auto", "text", "jsonl"}))
+        ->default_str("auto");
+    command
+        .add_option("--val-fraction", options->val_fraction,
+                    "Fraction of the documents held out for validation")
         ->capture_default_str();
-    command.add_option("--seed", options->seed, "Of the choice of held-out documents")->capture_default_str();
-    command.add_option("--separator", options->format.separator, "Line between the documents of a text file")
-        ->capture_default_str();
-    command.add_option("--field", options->format.field, "Field of a JSONL object that holds the text")
-        ->capture_default_str();
-    command.add_option("--shard-tokens", options->shard_tokens, "Tokens a shard, at most")
-        ->capture_default_str();
-    command.add_option("--threads", options->threads, "Threads that encode (0: all of the machine)")
+    command
+        .add_option(
+            "--val-tokens", options->val_tokens,
+            "Validation tokens, at least: where documents are too few, the end of the corpus is held out")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
-    command.add_flag("--force", options->force, "Replace an existing folder");
+    command.add_option("--seed", options->seed, "Seed of the choice of held-out documents")
+        ->capture_default_str();
+    command.add_option("--separator", options->format.separator, "Line between the documents of a text file")
+        ->capture_default_str();
+    command.add_option("--field", options->format.field, "Field of a JSON object that holds the text")
+        ->capture_default_str();
+    command
+        .add_option("--skip-bad", options->skip_bad,
+                    "Lines of JSON without a usable text to pass over, at most")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    command.add_option("--shard-tokens", options->shard_tokens, "Tokens per shard, at most")
+        ->capture_default_str();
+    command.add_option("--threads", options->threads, "Encoding threads (0: one per hardware thread)")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    command.add_flag("--force", options->force, "Replace a folder made by this command");
     command.callback([&run, options] { run = [options] { return run_prepare(*options); }; });
 }
 

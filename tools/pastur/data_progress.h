@@ -5,21 +5,21 @@
 
 namespace pastur {
 
-/// Progress of a long command on stderr: one line rewritten in place on a terminal, a plain line now and then
-/// otherwise.
+/// Progress of a long command on stderr: on a terminal one line that is rewritten in place, otherwise a line
+/// every ten seconds.
 class ProgressLine {
   public:
     ProgressLine();
     ~ProgressLine();
-    /// True when the line is due again; only then does the caller compose it.
+    /// True when the line is due again. The caller composes it only then.
     bool due();
-    /// `done` of `total` (0: unknown), then `text`.
+    /// Shows the share `done` of `total` (0: unknown), then `text` and the time left.
     void show(double done, double total, const std::string& text);
-    /// A message that stays.
+    /// Prints a message that stays.
     void note(const std::string& text);
-    /// Starts the clock of speed and ETA again, for the next stage.
+    /// Restarts the clock of speed and ETA for the next stage.
     void restart();
-    /// Since the last restart.
+    /// Since the last restart().
     double seconds() const;
 
   private:
@@ -30,7 +30,7 @@ class ProgressLine {
     Clock::time_point start_, last_;
 };
 
-/// "12.3 M", "4.56 k": three figures and a decimal prefix.
+/// Three figures and a decimal prefix: "12.3 M", "4.56 k".
 std::string with_prefix(double value);
 /// "1h02m", "3m07s", "12s".
 std::string duration(double seconds);

@@ -1,4 +1,4 @@
-// pastur data synth: stories to train on before any download.
+// pastur data synth: writes stories, to train on before any download.
 #include "data/synth/synth.h"
 
 #include <fmt/format.h>
@@ -37,11 +37,14 @@ int run_synth(const SynthOptions& options) {
 void add_data_synth(CLI::App& data, std::function<int()>& run) {
     CLI::App& command = *data.add_subcommand("synth", "Write synthetic English stories");
     const auto options = std::make_shared<SynthOptions>();
-    command.add_option("--docs", options->documents, "Stories (each some 1.2 kB)")
+    command.add_option("--docs", options->documents, "Number of stories (about 1.2 kB each)")
         ->required()
         ->check(CLI::PositiveNumber);
     command.add_option("--seed", options->seed, "The same seed gives the same bytes")->capture_default_str();
-    command.add_option("--out", options->out, "Text file, a line <|doc|> between stories")->required();
+    command
+        .add_option("--out", options->out,
+                    "Text file with a line <|doc|> between stories; compressed for a name in .gz or .zst")
+        ->required();
     command.callback([&run, options] { run = [options] { return run_synth(*options); }; });
 }
 

@@ -1,4 +1,4 @@
-#include "data/sentencepiece_model.h"
+#include "data/tokenizer/sentencepiece_model.h"
 
 #include <cstdint>
 #include <functional>
@@ -67,6 +67,15 @@ SentencePieceSpec read_sentencepiece_spec(std::string_view serialized) {
         if (field == 3) for_each_field(bytes, normalizer_field);
     });
     return spec;
+}
+
+std::string sentencepiece_reason(std::string_view message) {
+    // "./src/trainer_interface.cc(660) [condition] Vocabulary size too high (20000)."
+    const size_t place = message.find(".cc("), condition = message.rfind(']');
+    if (place != message.npos)
+        message.remove_prefix(condition == message.npos ? message.size() : condition + 1);
+    const size_t first = message.find_first_not_of(' ');
+    return first == message.npos ? std::string() : std::string(message.substr(first));
 }
 
 }  // namespace pastur

@@ -1,11 +1,13 @@
 #include <sentencepiece_processor.h>
 #include <xxhash.h>
 
+#include <algorithm>
 #include <bitset>
 #include <unordered_map>
 
-#include "data/sentencepiece_model.h"
-#include "data/tokenizer.h"
+#include "data/corpus/utf8.h"
+#include "data/tokenizer/sentencepiece_model.h"
+#include "data/tokenizer/tokenizer.h"
 #include "kernels/base/error.h"
 
 namespace pastur {
@@ -15,12 +17,14 @@ using sentencepiece::SentencePieceProcessor;
 
 void load(SentencePieceProcessor& processor, const std::string& serialized, const std::string& origin) {
     const auto status = processor.LoadFromSerializedProto(serialized);
-    if (!status.ok())
-        fail(ExitCode::kCorruptData, "{}: not a SentencePiece model: {}", origin, status.ToString());
+    if (status.ok()) return;
+    const std::string reason = sentencepiece_reason(status.message());
+    fail(ExitCode::kCorruptData, "{}: not a SentencePiece model{}{}", origin, reason.empty() ? "" : ": ",
+         reason);
 }
 
-/// Where text may be cut without changing its tokens: between two bytes that no piece holds side by side.
-/// Both BPE merges and Viterbi paths are made of pieces alone, so none can reach across.
+/// Where text may be cut without changing its tokens: between two bytes that are not adjacent in any piece.
+/// Both BPE merges and Viterbi paths consist of pieces, so none reaches across such a place.
 class CutTable {
   public:
     explicit CutTable(const SentencePieceProcessor& processor) {
@@ -36,17 +40,18 @@ class CutTable {
             forbid_within(piece);
         }
     }
-    /// Length of the first part of `text`, which is not empty.
-    size_t first_part(std::string_view text) const {
-        size_t i = 1;
-        for (; i < text.size(); ++i) {
+    /// The first part of `text`, which is not empty; at most kLongestPart, cut between any two characters.
+    std::string_view first_part(std::string_view text) const {
+        for (size_t i = 1; i < std::min(text.size(), kLongestPart); ++i) {
             const bool inside_character = (static_cast<uint8_t>(text[i]) & 0xc0) == 0x80;
-            if (!inside_character && !joined_[pair(text[i - 1], text[i])]) break;
+            if (!inside_character && !joined_[pair(text[i - 1], text[i])]) return text.substr(0, i);
         }
-        return i;
+        return utf8_prefix(text, kLongestPart);
     }
 
   private:
+    /// The library takes some 130 bytes for each byte that it encodes at once.
+    static constexpr size_t kLongestPart = 64 << 10;
     static size_t pair(char a, char b) {
         return static_cast<uint8_t>(a) * size_t{256} + static_cast<uint8_t>(b);
     }
@@ -64,14 +69,14 @@ class SentencePieceTokenizer final : public Tokenizer {
         if (processor_.eos_id() < 0)
             fail(ExitCode::kCorruptData, "{} has no end-of-sentence piece, which separates documents",
                  origin);
-        // Runs of unknown characters become one token, across any cut, unless they fall back to bytes.
+        // Without byte fallback a run of unknown characters becomes one token, across any cut.
         const bool byte_fallback = processor_.IsByte(processor_.PieceToId("<0x00>"));
         cuttable_ = byte_fallback && !spec_.charsmap && !spec_.remove_extra_whitespaces &&
                     spec_.escape_whitespaces && !spec_.whitespace_as_suffix;
         if (!cuttable_) return;
         cuts_ = std::make_unique<CutTable>(processor_);
-        // Concatenated messages merge: normalizer_spec { add_dummy_prefix: false }. The prefix belongs to the
-        // text, not to each part; encode() adds it.
+        // Concatenated protocol buffer messages merge; this one is normalizer_spec { add_dummy_prefix: false
+        // }. The prefix belongs to the text, not to each part: encode() adds it.
         load(part_processor_, serialized_ + std::string("\x1a\x02\x18\x00", 4), origin);
     }
 
@@ -87,7 +92,8 @@ class SentencePieceTokenizer final : public Tokenizer {
                      "token id {} is not below {}, the size of the tokenizer's vocabulary", id, vocab_size());
         std::string text;
         const auto status = processor_.Decode(std::vector<int>(ids.begin(), ids.end()), &text);
-        if (!status.ok()) fail(ExitCode::kOther, "SentencePiece cannot decode: {}", status.ToString());
+        if (!status.ok())
+            fail(ExitCode::kOther, "SentencePiece cannot decode: {}", sentencepiece_reason(status.message()));
         return text;
     }
     std::unique_ptr<Encoder> make_encoder() const override;
@@ -98,7 +104,8 @@ class SentencePieceTokenizer final : public Tokenizer {
     static void append(const SentencePieceProcessor& processor, std::string_view text,
                        std::vector<int>& scratch, std::vector<int32_t>& out) {
         const auto status = processor.Encode({text.data(), text.size()}, &scratch);
-        if (!status.ok()) fail(ExitCode::kOther, "SentencePiece cannot encode: {}", status.ToString());
+        if (!status.ok())
+            fail(ExitCode::kOther, "SentencePiece cannot encode: {}", sentencepiece_reason(status.message()));
         out.insert(out.end(), scratch.begin(), scratch.end());
     }
     std::string serialized_;
@@ -108,28 +115,35 @@ class SentencePieceTokenizer final : public Tokenizer {
     std::unique_ptr<CutTable> cuts_;
 };
 
-/// For models that normalise across the whole text: the library's own way, a line at a time where the text is
-/// long, because its memory is some hundred times the text.
+/// For models that normalise across the whole text: the library's own way. Long text is cut, because the
+/// library takes some 130 bytes for each byte that it encodes at once.
 class WholeEncoder final : public Tokenizer::Encoder {
   public:
     explicit WholeEncoder(const SentencePieceTokenizer& tokenizer) : tokenizer_(tokenizer) {}
     void encode(std::string_view text, std::vector<int32_t>& out) override {
         while (!text.empty()) {
-            const size_t newline = text.size() <= kLongText ? text.npos : text.find('\n', kLongText);
-            const std::string_view part = text.substr(0, newline == text.npos ? newline : newline + 1);
+            const std::string_view part = first_part(text);
             SentencePieceTokenizer::append(tokenizer_.processor_, part, scratch_, out);
             text.remove_prefix(part.size());
         }
     }
 
   private:
-    static constexpr size_t kLongText = 1 << 20;
+    static constexpr size_t kLongestPart = 256 << 10;
+    /// Up to the last line break, for want of one to the last space, for want of both to the last character.
+    static std::string_view first_part(std::string_view text) {
+        if (text.size() <= kLongestPart) return text;
+        const size_t newline = text.rfind('\n', kLongestPart - 1), space = text.rfind(' ', kLongestPart - 1);
+        if (newline != text.npos) return text.substr(0, newline + 1);
+        if (space != text.npos && space > 0) return text.substr(0, space);
+        return utf8_prefix(text, kLongestPart);
+    }
     const SentencePieceTokenizer& tokenizer_;
     std::vector<int> scratch_;
 };
 
-/// Cuts the text into parts, mostly words, and remembers what they became: text repeats its words, and
-/// looking one up is some hundred times faster than merging it again.
+/// Cuts the text into parts, mostly words, and remembers their tokens: text repeats its words, and a look-up
+/// is some hundred times faster than merging.
 class CachedEncoder final : public Tokenizer::Encoder {
   public:
     explicit CachedEncoder(const SentencePieceTokenizer& tokenizer) : tokenizer_(tokenizer) {}
@@ -141,7 +155,7 @@ class CachedEncoder final : public Tokenizer::Encoder {
             text = prefixed_;
         }
         while (!text.empty()) {
-            const std::string_view part = text.substr(0, tokenizer_.cuts_->first_part(text));
+            const std::string_view part = tokenizer_.cuts_->first_part(text);
             encode_part(part, out);
             text.remove_prefix(part.size());
         }

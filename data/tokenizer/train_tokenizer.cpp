@@ -1,10 +1,15 @@
-#include "data/train_tokenizer.h"
+#include "data/tokenizer/train_tokenizer.h"
 
 #include <sentencepiece_trainer.h>
 
+#include <algorithm>
+#include <charconv>
 #include <exception>
+#include <optional>
 #include <unordered_map>
 
+#include "data/corpus/utf8.h"
+#include "data/tokenizer/sentencepiece_model.h"
 #include "kernels/base/error.h"
 
 namespace pastur {
@@ -12,8 +17,8 @@ namespace {
 
 constexpr size_t kLongestSentence = 4096;
 
-/// Feeds the trainer line by line, long lines in parts. Line breaks and tabs (the trainer's own separator)
-/// cut, so both are left to the byte pieces.
+/// Feeds the trainer line by line, long lines in parts. Lines end at line breaks and at tabs, the trainer's
+/// own separator; both are left to the byte pieces.
 class Sentences final : public sentencepiece::SentenceIterator {
   public:
     explicit Sentences(const NextText& next) : next_(next) { Next(); }
@@ -27,7 +32,7 @@ class Sentences final : public sentencepiece::SentenceIterator {
             cut();
         } while (sentence_.empty() && !done_);
     }
-    /// What the source threw: it must not fly through the library.
+    /// What the source threw: the library does not let exceptions through.
     std::exception_ptr error() const { return error_; }
 
   private:
@@ -41,17 +46,11 @@ class Sentences final : public sentencepiece::SentenceIterator {
         rest_ = done_ ? std::string_view{} : text_;
     }
     void cut() {
-        size_t size = std::min(rest_.find_first_of("\n\r\t"), rest_.size());
+        const size_t size = std::min(rest_.find_first_of("\n\r\t"), rest_.size());
         const bool at_break = size < rest_.size();
-        if (size > kLongestSentence) {
-            size = kLongestSentence;
-            while (size > 0 && (static_cast<uint8_t>(rest_[size]) & 0xc0) == 0x80) --size;
-            sentence_ = rest_.substr(0, size);
-        } else {
-            sentence_ = rest_.substr(0, size);
-            size += at_break;
-        }
-        rest_.remove_prefix(size);
+        sentence_ = utf8_prefix(rest_.substr(0, size), kLongestSentence);
+        const bool whole = sentence_.size() == size;
+        rest_.remove_prefix(sentence_.size() + (whole && at_break));
     }
     const NextText& next_;
     std::string text_, sentence_;
@@ -59,6 +58,29 @@ class Sentences final : public sentencepiece::SentenceIterator {
     bool done_ = false;
     std::exception_ptr error_;
 };
+
+/// The number behind `words` in the library's message.
+std::optional<int64_t> number_after(const std::string& message, const char* words) {
+    const size_t at = message.find(words);
+    if (at == message.npos) return {};
+    int64_t value = 0;
+    const char* begin = message.data() + at + std::string_view(words).size();
+    const auto [end, error] = std::from_chars(begin, message.data() + message.size(), value);
+    return error == std::errc{} ? std::optional(value) : std::nullopt;
+}
+
+[[noreturn]] void fail_training(int64_t vocab, const std::string& message) {
+    if (const auto most = number_after(message, "a value <= "))
+        fail(ExitCode::kUsage,
+             "--tokenizer train:{}: this text has pieces for a vocabulary of {}: expected {} or less", vocab,
+             *most, *most);
+    if (const auto least = number_after(message, " vs "))
+        fail(ExitCode::kUsage,
+             "--tokenizer train:{}: the characters of this text alone take {} pieces: expected more", vocab,
+             *least);
+    fail(ExitCode::kUsage, "--tokenizer train:{}: SentencePiece cannot train on this text: {}", vocab,
+         sentencepiece_reason(message));
+}
 
 }  // namespace
 
@@ -78,12 +100,12 @@ std::string train_tokenizer(int64_t vocab, const NextText& next) {
         {"minloglevel", "2"},  // the library would print its progress
     };
     Sentences sentences(next);
+    if (sentences.error()) std::rethrow_exception(sentences.error());
+    if (sentences.done()) fail(ExitCode::kCorruptData, "no text to train a tokenizer on");
     std::string model;
     const auto status = sentencepiece::SentencePieceTrainer::Train(options, &sentences, &model);
     if (sentences.error()) std::rethrow_exception(sentences.error());
-    if (!status.ok())
-        fail(ExitCode::kUsage, "cannot train a tokenizer of {} pieces on this text: {}", vocab,
-             status.ToString());
+    if (!status.ok()) fail_training(vocab, status.message());
     return model;
 }
 

@@ -16,18 +16,17 @@ class Tokenizer {
     virtual std::string kind() const = 0;  ///< "bytes" or "sentencepiece"
     virtual int64_t vocab_size() const = 0;
     virtual int32_t eos_id() const = 0;
-    /// Text of the tokens; EOS and other control tokens have none. Throws (kCorruptData) for ids beyond the
+    /// Text of the tokens; EOS and other control tokens have none. Throws (kCorruptData) for ids outside the
     /// vocabulary.
     virtual std::string decode(std::span<const int32_t> ids) const = 0;
-    /// The bytes of `tokenizer.model`; empty where there is nothing to store.
+    /// The bytes of `tokenizer.model`; empty when the tokenizer needs no such file.
     virtual std::string serialized() const = 0;
 
-    /// Encodes with a cache of its own: one a thread.
+    /// Encodes with a cache of its own. One a thread.
     class Encoder {
       public:
         virtual ~Encoder() = default;
-        /// Appends the ids of valid UTF-8 text, without EOS. The result does not depend on what was encoded
-        /// before.
+        /// Appends the ids of valid UTF-8 text, without EOS. The result does not depend on earlier calls.
         virtual void encode(std::string_view text, std::vector<int32_t>& out) = 0;
     };
     virtual std::unique_ptr<Encoder> make_encoder() const = 0;
@@ -35,14 +34,15 @@ class Tokenizer {
     std::vector<int32_t> encode(std::string_view text) const;
 };
 
-/// 256 bytes and EOS = 256.
+/// Ids 0 to 255 are bytes, 256 is EOS.
 std::shared_ptr<const Tokenizer> byte_tokenizer();
 
 /// From a SentencePiece model; `origin` names it in messages. Throws (kCorruptData) when it is damaged or has
-/// no end-of-sentence piece.
+/// no end-of-sentence piece. The memory an encoder takes does not grow with the text: parts of 64 KiB (models
+/// that normalise: 256 KiB) that have no better place to cut are cut between characters.
 std::shared_ptr<const Tokenizer> sentencepiece_tokenizer(std::string serialized, const std::string& origin);
 
-/// The tokenizer of a folder made by `data prepare`, or of its tokenizer.model itself. Throws (kMissingInput,
+/// The tokenizer of a folder made by `data prepare`, or of a tokenizer.model. Throws (kMissingInput,
 /// kCorruptData).
 std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& path);
 
