@@ -131,7 +131,7 @@ TEST_F(Fuzz, SpectraSummary) {
     for (int i = 0; i < 1000; ++i) {
         write_bytes(folder_.path() / "summary.jsonl", test::mutate(lines, random));
         int replayed = 0;
-        SpectraFiles(folder_.path()).open(2, [&](const nlohmann::ordered_json&) { ++replayed; });
+        SpectraFiles(folder_.path()).open(2, [&](const LoggedRecord&) { ++replayed; });
         EXPECT_LE(replayed, 12);
     }
 }

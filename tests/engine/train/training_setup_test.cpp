@@ -69,8 +69,9 @@ TEST_F(Setup, CountsWhatTheExchangeBetweenRanksReceives) {
     };
     const char *const ordered = "deterministic_comm = true\n", *const unordered = "";
     const TrainingSetup two(config(), DType::kF32, 0, 2);
+    const GradientBuckets buckets(two.table(), 2);
     int64_t bucket = 0;
-    for (const FlatRange& range : GradientBuckets(two.table(), 2).ranges())
+    for (const FlatRange& range : buckets.ranges())
         bucket = std::max(bucket, range.count * size_of(DType::kF32));
     EXPECT_EQ(sums(ordered, Transport::kNccl) - sums(ordered, Transport::kNone), align_up(bucket));
     EXPECT_EQ(sums(unordered, Transport::kNccl), sums(unordered, Transport::kNone)) << "in place";
