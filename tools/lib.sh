@@ -40,6 +40,9 @@ nvcc_path() { command -v nvcc || { [[ -x /usr/local/cuda/bin/nvcc ]] && echo /us
 
 have_gpu() { have nvidia-smi && nvidia-smi -L 2>/dev/null | grep -q GPU; }
 
+# Builds in different folders share ccache's objects: their include folders differ in the build folder's name only.
+export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
+
 # configure FOLDER [-DKEY=VALUE...]: configures with Ninja, and with ccache for host code if it is installed.
 # Device code is not cached: ccache hashes the preprocessor's output for the host, which lacks everything
 # under __CUDA_ARCH__, and would return stale objects.

@@ -2,6 +2,7 @@
 #include "data/corpus/corpus.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <zstd.h>
 
 #include "data/corpus/text_output.h"
@@ -107,11 +108,10 @@ TEST_F(Corpus, ReadsJsonLinesUnderAnyName) {
 
 TEST_F(Corpus, ReadsAPipe) {
     const std::string path = folder_.path() / "pipe";
-    ASSERT_EQ(std::system(("mkfifo '" + path +
-                           "' && (for i in 1 2 3; do echo '{\"text\": \"'$i'\"}'; sleep 0.05; done > '" +
-                           path + "') &")
-                              .c_str()),
-              0);
+    ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+    const std::string writer =
+        "for i in 1 2 3; do echo '{\"text\": \"'$i'\"}'; sleep 0.05; done > '" + path + "' &";
+    ASSERT_EQ(std::system(writer.c_str()), 0);
     EXPECT_EQ(read({path}), (Texts{"1", "2", "3"}));
 }
 
@@ -161,7 +161,8 @@ TEST_F(Corpus, ReadsGzipWithZerosBehind) {
     const std::string zeros(100'000, '\0'), one = test::gzip("one\n"), two = test::gzip("two\n");
     EXPECT_EQ(read({put("a.txt.gz", one + zeros)}), (Texts{"one"}));
     EXPECT_EQ(read({put("a.txt.gz", one + zeros + two + std::string(7, '\0'))}), (Texts{"one\ntwo"}));
-    expect_error(ExitCode::kCorruptData, {"damaged"}, [&] { read({put("a.txt.gz", one + zeros + "x")}); });
+    expect_error(ExitCode::kCorruptData, {"damaged"},
+                 [&] { read({put("a.txt.gz", one + zeros + "not gzip")}); });
 }
 
 // The header of a frame of `zstd --long=31`: a window of 2^31 bytes. Then one raw block.

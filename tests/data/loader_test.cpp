@@ -194,7 +194,7 @@ TEST_F(Loader, RefusesIdsBeyondTheVocabulary) {
     tokens[37] = 500;
     put("train_000001.bin", tokens);
     expect_error(ExitCode::kCorruptData,
-                 {"train_000001.bin", "token 37", "id 500", "500 entries", "model.vocab"},
+                 {"train_000001.bin", "token 37", "id 500", "expected ids below model.vocab = 500"},
                  [&] { TokenLoader(glob(), 4, 500, 1); });
     EXPECT_EQ(TokenLoader(glob(), 4, 501, 1).tokens(), 200);
     // This id is negative as a signed number.

@@ -58,6 +58,7 @@ TEST_F(Prepare, ForceDeletesOnlyItsOwnFiles) {
     fs::create_directory(folder_.path() / "shards");  // made by something else
     put("shards/train_000000.bin", "precious");
     refuses("shards", "shards/train_000000.bin");
+    options_.out = folder_.path() / "out";
     run(input);
     for (const char* name : {"notes.txt", "train_1.bin", "other_000000.bin", "train_000000.bin.bak"}) {
         put(std::string("out/") + name, "precious");

@@ -63,6 +63,7 @@ TEST_F(Prepare, MetaSurvivesTheFile) {
 TEST_F(Prepare, DecodesToTheDocuments) {
     for (const std::string tokenizer : {"bytes", "train:400"}) {
         options_.tokenizer = tokenizer;
+        options_.val_fraction = 0.2;
         run_again(put_stories(40));
         const auto loaded = load_tokenizer(options_.out);
         std::multiset<std::string> expected, got;

@@ -114,7 +114,7 @@ int report(ExitCode code, const char* what) {
     // Ranks that mpirun or srun started fail alike here, such as on a misspelt option: rank 0 prints the line and
     // its exit code makes the launcher end the others.
     if (const int rank = rank_of_merged_output(); rank > 0) {
-        std::this_thread::sleep_for(std::chrono::seconds(2));
+        std::this_thread::sleep_for(std::chrono::seconds(5));
         line = fmt::format("rank {}: {}", rank, line);
     }
     Console::report_error(line);

@@ -175,9 +175,9 @@ TEST_F(Safetensors, BoundsTheHeader) {
     expect_corrupt({"header of 18446744073709551615 bytes"});
     write_raw(std::string((16 << 20) + 1, ' '), 0);
     expect_corrupt({"expected at most 16777216"});
-    expect_corrupt_header("", 0, {"no JSON"});
-    expect_corrupt_header("{\"a\":", 0, {"no JSON"});
-    expect_corrupt_header("{} x", 0, {"no JSON"});
+    expect_corrupt_header("", 0, {"not JSON"});
+    expect_corrupt_header("{\"a\":", 0, {"not JSON"});
+    expect_corrupt_header("{} x", 0, {"not JSON"});
     expect_corrupt_header("[]", 0, {"expected an object"});
     expect_corrupt_header(std::string(1 << 20, '['), 0, {"deeper than 3"});
     std::string objects;
@@ -199,7 +199,7 @@ TEST_F(Safetensors, ChecksEveryTensor) {
     for (const char* shape :
          {"[-1]", "[1.0]", "[\"1\"]", "1", "{}", "[18446744073709551615]", "[1e99]", "[null]"})
         expect_corrupt_header(f32(shape, "[0,4]"), 4, {"shape: expected a list of non-negative integers"});
-    expect_corrupt_header(f32(fmt::format("[1{:,>80}]", ""), "[0,4]"), 4, {"no JSON"});
+    expect_corrupt_header(f32(fmt::format("[1{:,>80}]", ""), "[0,4]"), 4, {"not JSON"});
     expect_corrupt_header(f32("[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]", "[0,4]"),
                           4, {"shape"});
     expect_corrupt_header(f32("[4294967296,4294967296]", "[0,0]"), 0, {"overflows"});
@@ -219,8 +219,8 @@ TEST_F(Safetensors, ChecksThatTensorsTileTheData) {
     EXPECT_EQ(SafetensorsFile(path()).entries().size(), 2u);
     expect_corrupt_header(two("[0,4]", "[0,4]"), 4, {"tensor \"b\"", "overlap"});
     expect_corrupt_header(two("[0,4]", "[2,6]"), 6, {"tensor \"b\" starts at byte 2: expected 4", "overlap"});
-    expect_corrupt_header(two("[0,4]", "[6,10]"), 10, {"tensor \"b\" starts at byte 6: expected 4", "hole"});
-    expect_corrupt_header(two("[2,6]", "[6,10]"), 10, {"tensor \"a\" starts at byte 2: expected 0", "hole"});
+    expect_corrupt_header(two("[0,4]", "[6,10]"), 10, {"tensor \"b\" starts at byte 6: expected 4", "gap"});
+    expect_corrupt_header(two("[2,6]", "[6,10]"), 10, {"tensor \"a\" starts at byte 2: expected 0", "gap"});
     expect_corrupt_header(two("[0,4]", "[4,8]"), 9, {"9 bytes of data: expected 8"});
     expect_corrupt_header("{}", 1, {"1 bytes of data: expected 0"});
 }

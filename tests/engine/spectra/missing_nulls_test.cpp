@@ -62,7 +62,8 @@ TEST(MissingNulls, AreAMessageOfTheMonitorOnOneRank) {
         std::vector<std::string>& mine = messages[static_cast<size_t>(comm.rank())];
         for (const int64_t step : {0, 10}) {
             EXPECT_TRUE(monitor.observe(step, [] { return false; }));
-            for (const std::string& message : monitor.drain().changes) mine.push_back(message);
+            for (const std::string& message : monitor.drain().changes)
+                if (message.find("spectra:") == std::string::npos) mine.push_back(message);
         }
     });
     for (const std::string& failure : failures) EXPECT_EQ(failure, "");

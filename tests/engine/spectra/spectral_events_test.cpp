@@ -140,7 +140,7 @@ TEST(SpectralEvents, NumbersThatAreNotFiniteChangeNothing) {
 TEST(SpectralEvents, ReplayedRecordsLeaveTheSameState) {
     std::vector<Measured> run;
     for (int64_t step = 0; step < 300; step += 10)
-        run.push_back({step, record(static_cast<double>(step * 37 % 290) / 20,
+        run.push_back({step, record(static_cast<double>(step * 37 % 290) / 18,
                                     10 * std::exp(-static_cast<double>(step * 13 % 90) / 30))});
     SpectralEvents whole(settings());
     const Times all = onsets(whole, run, Kind::kSpike);
