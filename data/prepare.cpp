@@ -219,7 +219,8 @@ std::vector<std::string> describe(const Encoded& encoded, const DataMeta& meta) 
         notes.push_back(
             fmt::format("there is no validation split: the input has {} tokens", meta.train.tokens));
     if (encoded.repaired > 0)
-        notes.push_back(fmt::format("invalid UTF-8 replaced by U+FFFD; documents: {}", encoded.repaired));
+        notes.push_back(
+            fmt::format("documents with invalid UTF-8, replaced by U+FFFD: {}", encoded.repaired));
     if (encoded.skipped > 0)
         notes.push_back(fmt::format("lines skipped because they have no usable text: {}; the first: {}",
                                     encoded.skipped, encoded.first_problem));

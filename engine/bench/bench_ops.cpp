@@ -6,10 +6,10 @@
 
 #include "engine/bench/core_operands.h"
 #include "engine/config/nearest_name.h"
+#include "engine/model/attention/variants.h"
 #include "engine/model/lm_head.h"
 #include "engine/model/mlp.h"
 #include "engine/model/model.h"
-#include "engine/model/variants.h"
 #include "kernels/adamw.h"
 #include "kernels/cross_entropy.h"
 #include "kernels/embedding.h"

@@ -9,7 +9,7 @@
 
 namespace pastur {
 
-/// An attention variant: a row of the table in engine/model/variants.h.
+/// An attention variant: a row of the table in engine/model/attention/variants.h.
 enum class Variant : uint8_t {};
 
 struct ModelConfig {

@@ -1,7 +1,7 @@
 #pragma once
 // Final norm's output -> logits -> cross-entropy -> gradient, one slice of tokens at a time: the logits of a
 // whole batch are never in memory, in any precision.
-#include "engine/model/attention.h"
+#include "engine/model/attention/attention.h"
 
 namespace pastur {
 

@@ -1,6 +1,6 @@
 #pragma once
 // The feed-forward half of a layer: down(silu(gate x) * up x).
-#include "engine/model/attention.h"
+#include "engine/model/attention/attention.h"
 #include "engine/model/recompute.h"
 
 namespace pastur {

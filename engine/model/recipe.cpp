@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "engine/model/variants.h"
+#include "engine/model/attention/variants.h"
 #include "kernels/base/error.h"
 
 namespace pastur {

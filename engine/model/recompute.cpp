@@ -1,6 +1,6 @@
 #include "engine/model/recompute.h"
 
-#include "engine/model/variants.h"
+#include "engine/model/attention/variants.h"
 
 namespace pastur {
 namespace {

@@ -4,8 +4,8 @@
 #include <nlohmann/json.hpp>
 #include <tuple>
 
+#include "engine/model/attention/variants.h"
 #include "engine/model/model.h"
-#include "engine/model/variants.h"
 
 namespace pastur {
 namespace {

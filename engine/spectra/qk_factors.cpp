@@ -5,7 +5,7 @@
 #include <map>
 #include <tuple>
 
-#include "engine/model/variants.h"
+#include "engine/model/attention/variants.h"
 
 namespace pastur {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "data/files.h"
 #include "engine/io/json_text.h"
-#include "engine/model/variants.h"
+#include "engine/model/attention/variants.h"
 #include "engine/train/stop_request.h"
 #include "kernels/base/device_info.h"
 

@@ -5,8 +5,8 @@
 
 #include "engine/config/schedule.h"
 #include "engine/io/console.h"
+#include "engine/model/attention/variants.h"
 #include "engine/model/measure.h"
-#include "engine/model/variants.h"
 #include "engine/spectra/monitor.h"
 #include "engine/train/checkpoint/checkpoint.h"
 #include "engine/train/environment.h"

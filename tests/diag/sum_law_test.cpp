@@ -3,8 +3,8 @@
 
 #include "diag/metrics.h"
 #include "diag/product_sum_law.h"
+#include "engine/model/attention/variants.h"
 #include "engine/model/recipe.h"
-#include "engine/model/variants.h"
 #include "engine/spectra/calibration.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/random_matrices.h"

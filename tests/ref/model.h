@@ -4,7 +4,7 @@
 #include <map>
 #include <string>
 
-#include "engine/model/variants.h"
+#include "engine/model/attention/variants.h"
 #include "tests/ref/causal_attention.h"
 #include "tests/ref/cross_entropy.h"
 #include "tests/ref/embedding.h"

@@ -2,7 +2,7 @@
 
 #include <lapacke.h>
 
-#include "engine/model/variants.h"
+#include "engine/model/attention/variants.h"
 
 namespace pastur::test {
 

@@ -6,8 +6,8 @@
 
 #include "data/output.h"
 #include "engine/config/nearest_name.h"
+#include "engine/model/attention/variants.h"
 #include "engine/model/recipe.h"
-#include "engine/model/variants.h"
 #include "tools/pastur/bench_report.h"
 #include "tools/pastur/commands.h"
 #include "tools/pastur/overrides.h"

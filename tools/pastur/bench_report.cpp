@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "engine/model/attention/variants.h"
 #include "engine/model/recipe.h"
-#include "engine/model/variants.h"
 #include "engine/train/environment.h"
 
 namespace pastur {

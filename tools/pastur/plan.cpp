@@ -5,9 +5,9 @@
 
 #include "engine/bench/bench.h"
 #include "engine/bench/scaling_model.h"
+#include "engine/model/attention/variants.h"
 #include "engine/model/measure.h"
 #include "engine/model/recipe.h"
-#include "engine/model/variants.h"
 #include "engine/train/train_step.h"
 #include "engine/train/training_setup.h"
 #include "kernels/fill.h"

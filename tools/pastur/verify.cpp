@@ -4,8 +4,8 @@
 
 #include "engine/io/manifest.h"
 #include "engine/io/safetensors.h"
+#include "engine/model/attention/variants.h"
 #include "engine/model/model.h"
-#include "engine/model/variants.h"
 #include "engine/train/checkpoint/checkpoint.h"
 #include "engine/train/checkpoint/checkpoint_store.h"
 #include "tools/pastur/commands.h"

@@ -9,8 +9,8 @@
 #include "data/files.h"
 #include "engine/config/nearest_name.h"
 #include "engine/io/json_text.h"
+#include "engine/model/attention/variants.h"
 #include "engine/model/model.h"
-#include "engine/model/variants.h"
 #include "engine/train/checkpoint/checkpoint.h"
 #include "engine/train/checkpoint/checkpoint_store.h"
 

@@ -10,9 +10,9 @@
 #include <sstream>
 
 #include "engine/bench/bench_ops.h"
+#include "engine/model/attention/variants.h"
 #include "engine/model/measure.h"
 #include "engine/model/recipe.h"
-#include "engine/model/variants.h"
 #include "kernels/fill.h"
 #include "kernels/matmul.h"
 #include "tests/support/model_harness.h"

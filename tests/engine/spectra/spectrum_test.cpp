@@ -6,8 +6,8 @@
 #include <limits>
 #include <numeric>
 
+#include "engine/model/attention/variants.h"
 #include "engine/model/recipe.h"
-#include "engine/model/variants.h"
 #include "engine/spectra/qk_factors.h"
 #include "tests/support/spectrum_reference.h"
 

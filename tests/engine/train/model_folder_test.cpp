@@ -6,7 +6,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
-#include "engine/model/variants.h"
+#include "engine/model/attention/variants.h"
 #include "tests/support/data_files.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/spectrum_reference.h"

@@ -1,4 +1,4 @@
-#include "engine/model/variants.h"
+#include "engine/model/attention/variants.h"
 
 #include <fmt/format.h>
 

@@ -2,7 +2,7 @@
 // A latent vector per token, with or without an RMS norm between down- and up-projection.
 #include <string>
 
-#include "engine/model/attention.h"
+#include "engine/model/attention/attention.h"
 
 namespace pastur {
 

@@ -1,4 +1,4 @@
-#include "engine/model/attention.h"
+#include "engine/model/attention/attention.h"
 
 #include <cmath>
 

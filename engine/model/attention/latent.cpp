@@ -1,4 +1,4 @@
-#include "engine/model/latent.h"
+#include "engine/model/attention/latent.h"
 
 #include "kernels/rmsnorm.h"
 

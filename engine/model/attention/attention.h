@@ -4,9 +4,9 @@
 #include <string>
 
 #include "engine/config/config.h"
+#include "engine/model/attention/variants.h"
 #include "engine/model/batch_shape.h"
 #include "engine/model/linear.h"
-#include "engine/model/variants.h"
 #include "kernels/base/context.h"
 #include "kernels/causal_attention.h"
 

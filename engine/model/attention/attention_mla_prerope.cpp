@@ -1,8 +1,8 @@
 // Latent attention with rotary before compression (VARIANTS: `mla-prerope`): the cached latent carries
 // position. attention.prerope_site: "keys" rotates the full-width keys, then compresses them; "input" rotates
 // the layer's input, then compresses it into one joint latent.
-#include "engine/model/attention.h"
-#include "engine/model/latent.h"
+#include "engine/model/attention/attention.h"
+#include "engine/model/attention/latent.h"
 #include "kernels/rope.h"
 
 namespace pastur {

@@ -1,7 +1,7 @@
 // Latent attention with one rotary sub-vector shared by all heads (VARIANTS: `mla-decoupled`; DeepSeek-V2,
 // arXiv 2405.04434, section 2.1).
-#include "engine/model/attention.h"
-#include "engine/model/latent.h"
+#include "engine/model/attention/attention.h"
+#include "engine/model/attention/latent.h"
 
 namespace pastur {
 namespace {

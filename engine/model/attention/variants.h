@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "engine/config/raw_recipe.h"
-#include "engine/model/qk_form.h"
+#include "engine/model/attention/qk_form.h"
 
 namespace pastur {
 

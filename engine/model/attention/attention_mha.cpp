@@ -1,5 +1,5 @@
 // Multi-head attention as in Llama; kv_heads < heads gives grouped queries (VARIANTS: `mha`).
-#include "engine/model/attention.h"
+#include "engine/model/attention/attention.h"
 
 namespace pastur {
 namespace {
