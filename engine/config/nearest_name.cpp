@@ -14,6 +14,19 @@ char folded(char c) {
     return static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
 }
 
+/// The words of a name such as "learning_rate", in lower case.
+std::vector<std::string> words_of(std::string_view name) {
+    std::vector<std::string> words(1);
+    for (const char c : name.substr(0, kMaxCompared)) {
+        if (c != '_' && c != '-' && c != '.')
+            words.back() += folded(c);
+        else if (!words.back().empty())
+            words.emplace_back();
+    }
+    if (words.back().empty()) words.pop_back();
+    return words;
+}
+
 }  // namespace
 
 int edit_distance(std::string_view a, std::string_view b) {
@@ -37,21 +50,30 @@ int edit_distance(std::string_view a, std::string_view b) {
     return last[b.size()];
 }
 
+int name_distance(std::string_view name, std::string_view candidate) {
+    int distance = edit_distance(name, candidate);
+    const size_t common = std::min(name.size(), candidate.size());
+    // "warmup" is nearest to warmup_steps, whatever the number of missing letters.
+    const bool abbreviated =
+        common >= 3 && edit_distance(name.substr(0, common), candidate.substr(0, common)) == 0;
+    const std::vector<std::string> words = words_of(name);
+    std::string initials;
+    for (const std::string& word : words) initials += word[0];
+    if (abbreviated || (words.size() > 1 && initials == candidate)) distance = std::min(1, distance);
+    for (const std::string& word : words_of(candidate))
+        if (word.size() >= 4 && std::find(words.begin(), words.end(), word) != words.end())
+            distance = std::min(2, distance);
+    return distance;
+}
+
 std::string nearest_name(std::string_view name, const std::vector<std::string>& candidates) {
     std::string best;
     int fewest = std::numeric_limits<int>::max();
-    for (const std::string& candidate : candidates) {
-        const size_t common = std::min(name.size(), candidate.size());
-        // "warmup" is nearest to warmup_steps, whatever the number of missing letters.
-        const bool abbreviated =
-            common >= 3 && edit_distance(name.substr(0, common), candidate.substr(0, common)) == 0;
-        const int edits =
-            abbreviated ? std::min(1, edit_distance(name, candidate)) : edit_distance(name, candidate);
-        if (edits < fewest) {
-            fewest = edits;
+    for (const std::string& candidate : candidates)
+        if (const int distance = name_distance(name, candidate); distance < fewest) {
+            fewest = distance;
             best = candidate;
         }
-    }
     return best;
 }
 

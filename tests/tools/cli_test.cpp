@@ -73,6 +73,10 @@ TEST_F(CommandLine, NamesTheNearestCommandAndOption) {
     expect_failure("train --resum r.toml", 2,
                    {"`pastur train`: unknown option \"--resum\"", "\"--resume\"?"});
     expect_failure("eval --checkpiont x --data y", 2, {"\"--checkpiont\"; did you mean \"--checkpoint\"?"});
+    expect_failure("train r.toml --nonsense", 2,
+                   {"unknown option \"--nonsense\" (see `pastur train --help`)"});
+    expect_failure("train r.toml ---", 2, {"unknown option \"---\""});
+    expect_failure("train r.toml --learning-rate 3", 2, {"did you mean \"--train.lr=value\"?"});
     expect_failure("train r.toml --lr=3", 2, {"unknown option \"--lr\"; did you mean \"--train.lr=value\"?"});
     expect_failure("train r.toml extra", 2, {"unexpected argument \"extra\""});
     expect_failure("train", 2, {"recipe is required", "--help"});

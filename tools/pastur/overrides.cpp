@@ -26,18 +26,24 @@ std::vector<std::string> option_names(const CLI::App& command) {
     return names;
 }
 
-/// The option nearest to `name`; for a command that takes overrides, "--lr" suggests --train.lr.
-std::string nearest_option(const CLI::App& command, const std::string& name) {
+/// `; did you mean "--help"?`, or where to look if no option is near. For a command that takes overrides, "--lr"
+/// suggests --train.lr.
+std::string suggest_option(const CLI::App& command, const std::string& command_name,
+                           const std::string& name) {
     std::string nearest = nearest_name(name, option_names(command));
-    if (!command.get_allow_extras()) return nearest;
     int fewest = edit_distance(name, nearest);
-    for (const Field& field : config_fields()) {
-        const int edits = edit_distance(name, std::string("--") + field.key);
-        if (edits >= fewest) continue;
-        fewest = edits;
-        nearest = "--" + field.path() + "=value";
-    }
-    return nearest;
+    bool near = is_near(fewest, nearest);
+    const std::string bare = name.substr(std::min(name.size(), name.find_first_not_of('-')));
+    if (command.get_allow_extras())
+        for (const Field& field : config_fields()) {
+            const int distance = name_distance(bare, field.key);
+            if (distance >= fewest) continue;
+            fewest = distance;
+            near = is_near(distance, field.key);
+            nearest = "--" + field.path() + "=value";
+        }
+    if (!near) return fmt::format(" (see `{} --help`)", command_name);
+    return fmt::format("; did you mean \"{}\"?", nearest);
 }
 
 }  // namespace
@@ -100,8 +106,8 @@ void fail_unknown(const CLI::App& command, const std::string& argument) {
     if (!override_name(argument).empty())
         fail(ExitCode::kUsage, "`{}` does not take --section.key=value: {}", command_name, argument);
     if (argument.size() > 1 && argument[0] == '-')
-        fail(ExitCode::kUsage, "`{}`: unknown option \"{}\"; did you mean \"{}\"?", command_name, name,
-             nearest_option(command, name));
+        fail(ExitCode::kUsage, "`{}`: unknown option \"{}\"{}", command_name, name,
+             suggest_option(command, command_name, name));
     const std::vector<std::string> commands = subcommand_names(command);
     if (commands.empty()) fail(ExitCode::kUsage, "`{}`: unexpected argument \"{}\"", command_name, argument);
     fail(ExitCode::kUsage, "`{}`: unknown command \"{}\"; did you mean \"{}\"?", command_name, name,

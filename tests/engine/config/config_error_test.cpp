@@ -25,6 +25,13 @@ TEST(ConfigError, NamesTheNearestKeyOrSection) {
     expect_usage("[train]\nsteps = 3\nlrr = 1\n",
                  {"recipe.toml:3:", "unknown key \"lrr\" in [train]", "\"lr\"?"});
     expect_usage("[train]\nwarmup = 1\n", {"recipe.toml:2:", "\"warmup_steps\"?"});
+    expect_usage("[train]\nlearning_rate = 1\n",
+                 {"unknown key \"learning_rate\" in [train]", "did you mean \"lr\"?"});
+    expect_usage("[train]\nbatch_size = 1\n", {"did you mean \"global_batch\"?"});
+    expect_usage("[train]\nmax_steps = 1\n", {"did you mean \"steps\"?"});
+    expect_usage("[model]\nhidden_size = 1\n", {"did you mean \"d_model\"?"});
+    expect_usage("[train]\nxyzzy = 1\n",
+                 {"unknown key \"xyzzy\" in [train]; its keys are steps, global_batch, "});
     expect_usage("[trian]\nlr = 1\n", {"recipe.toml:1: unknown section [trian]", "[train]?"});
     expect_usage("[model]\nlr = 1\n", {"recipe.toml:2:", "\"lr\" belongs to [train]"});
     expect_usage("lr = 1\n", {"recipe.toml:1:", "[train] lr?"});

@@ -52,6 +52,9 @@ TEST(NearestName, CountsEdits) {
     EXPECT_EQ(edit_distance("trian", "train"), 1);  // neighbours swapped
     EXPECT_EQ(edit_distance("kitten", "sitting"), 3);
     EXPECT_EQ(edit_distance("LR", "lr"), 0);
+    EXPECT_EQ(nearest_name("learning_rate", {"nonfinite", "final_lr_fraction", "lr"}), "lr");
+    EXPECT_EQ(nearest_name("num_layers", {"heads", "layers"}), "layers");
+    EXPECT_EQ(nearest_name("__", {"lr"}), "lr");
     EXPECT_EQ(nearest_name("step", {"lr", "steps", "stops"}), "steps");
     EXPECT_EQ(nearest_name("x", {}), "");
 }
