@@ -1,16 +1,15 @@
 #include "data/output.h"
 
 #include <fcntl.h>
-#include <stdio.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <utility>
-#include <vector>
 
 #include "data/files.h"
+#include "data/temporary_name.h"
 #include "kernels/base/error.h"
 
 namespace pastur {
@@ -40,22 +39,55 @@ void sync_descriptor(const FileDescriptor& file, const fs::path& path) {
     if (::fsync(file.get()) != 0 && errno != EINVAL) fail_io("cannot fsync", path.string());
 }
 
-FileDescriptor open_output(const fs::path& path, int flags) {
-    FileDescriptor file = open_descriptor(path, O_WRONLY | O_CREAT | flags);
-    if (!file) fail_io("cannot write", path.string());
+/// Creates the file, or opens the device or the pipe of this name.
+FileDescriptor open_output(const fs::path& path) {
+    FileDescriptor file = open_descriptor(path, O_WRONLY | O_CREAT | O_EXCL);
+    if (file) return file;
+    struct stat status {};
+    if (errno == EEXIST && ::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode))
+        file = open_descriptor(path, O_WRONLY | O_NOCTTY);
+    if (!file) fail_io("cannot create", path.string());
     return file;
 }
 
-fs::path with_suffix(const fs::path& path, const char* suffix) {
-    return path.string() + suffix;
+bool same_file(const struct stat& a, const struct stat& b) {
+    return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
-/// The folder itself, under a name that has a sibling: "DIR/" has none, and a link's is elsewhere.
-fs::path resolved(const fs::path& path) {
-    std::error_code ignored;
-    if (fs::is_symlink(path, ignored) && fs::exists(path, ignored)) return fs::canonical(path);
-    const fs::path clean = path.lexically_normal();
-    return clean.has_filename() ? clean : clean.parent_path();
+/// The descriptor to write to if `path` names something that cannot be replaced by a file; empty: it can be.
+FileDescriptor open_directly(const fs::path& path) {
+    struct stat named {
+    }, target{};
+    if (::lstat(path.c_str(), &named) != 0 || S_ISREG(named.st_mode)) return {};
+    if (::stat(path.c_str(), &target) != 0)
+        fail(ExitCode::kUsage, "{} is a symbolic link to nothing: give the name of a file", path.string());
+    for (const int standard : {STDOUT_FILENO, STDERR_FILENO}) {
+        struct stat open {};
+        if (::fstat(standard, &open) != 0 || !same_file(open, target)) continue;
+        std::fflush(nullptr);  // keeps the order of printed text and output
+        return FileDescriptor(::fcntl(standard, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+    }
+    if (S_ISREG(target.st_mode))
+        fail(ExitCode::kUsage, "{} is a symbolic link: give the name of a file", path.string());
+    return open_output(path);
+}
+
+/// Creates a temporary file for `output` and locks it.
+FileWriter make_temporary(const fs::path& output, FileDescriptor& lock) {
+    make_folders(output.parent_path());
+    remove_abandoned_files(output);
+    constexpr int kTries = 100;
+    for (int i = 0; i < kTries; ++i) {
+        const fs::path path = temporary_name(output);
+        FileDescriptor file = open_descriptor(path, O_WRONLY | O_CREAT | O_EXCL);
+        if (!file && errno != EEXIST) fail_io("cannot write", path.string());
+        if (!file || !lock_temporary(file)) continue;
+        // The lock belongs to the open file, so a duplicate keeps it when the writer closes its own.
+        lock.reset(::fcntl(file.get(), F_DUPFD_CLOEXEC, 0));
+        return FileWriter(path, std::move(file));
+    }
+    errno = EEXIST;
+    fail_io("cannot create a temporary file for", output.string());
 }
 
 }  // namespace
@@ -87,7 +119,9 @@ void write_file_atomically(const fs::path& path, std::string_view content) {
     file.commit();
 }
 
-FileWriter::FileWriter(const fs::path& path) : path_(path), file_(open_output(path, O_TRUNC)) {
+FileWriter::FileWriter(const fs::path& path) : FileWriter(path, open_output(path)) {}
+
+FileWriter::FileWriter(fs::path path, FileDescriptor file) : path_(std::move(path)), file_(std::move(file)) {
     buffer_.reserve(kBufferBytes);
 }
 
@@ -116,98 +150,55 @@ void FileWriter::finish() {
     if (::close(file_.release()) != 0) fail_io("cannot close", path_.string());
 }
 
-AppendFile::AppendFile(fs::path path) : path_(std::move(path)), file_(open_output(path_, O_APPEND)) {}
+AppendFile::AppendFile(fs::path path) : path_(std::move(path)) {
+    constexpr int kFlags =
+        O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK;  // a pipe is refused, not waited for
+    file_ = open_descriptor(path_, kFlags);
+    if (!file_ && errno == ENOENT) {
+        file_ = open_descriptor(path_, kFlags | O_CREAT | O_EXCL);
+        if (file_) sync_path(path_.parent_path());
+    }
+    if (!file_) fail_io("cannot write", path_.string());
+    struct stat status {};
+    if (::fstat(file_.get(), &status) != 0) fail_io("cannot examine", path_.string());
+    if (!S_ISREG(status.st_mode)) fail(ExitCode::kIo, "cannot write {}: not a regular file", path_.string());
+}
+
+/// Without this check, bytes for a file that was removed, or whose folder was, would be lost silently.
+void AppendFile::check_name() const {
+    struct stat open {
+    }, named{};
+    if (::fstat(file_.get(), &open) != 0) fail_io("cannot examine", path_.string());
+    if (::lstat(path_.c_str(), &named) != 0) fail_io("lost the file", path_.string());
+    if (!same_file(open, named))
+        fail(ExitCode::kIo, "lost the file {}: another one has its name", path_.string());
+}
 
 void AppendFile::write(std::string_view bytes) {
+    check_name();
     write_all(file_, bytes, -1, path_);
 }
 
 void AppendFile::sync() {
+    check_name();
     sync_descriptor(file_, path_);
 }
 
 OutputFile::OutputFile(const fs::path& path)
-    : path_(path), writer_((make_folders(path.parent_path()), with_suffix(path, ".partial"))) {}
+    : path_(path), writer_([&] {
+          FileDescriptor file = open_directly(path);
+          direct_ = static_cast<bool>(file);
+          return direct_ ? FileWriter(path, std::move(file)) : make_temporary(path, lock_);
+      }()) {}
 
 OutputFile::~OutputFile() {
-    if (!committed_) ::unlink(writer_.path().c_str());
+    if (!committed_ && !direct_) ::unlink(writer_.path().c_str());
 }
 
 void OutputFile::commit() {
     writer_.finish();
-    rename_durably(writer_.path(), path_);
+    if (!direct_) rename_durably(writer_.path(), path_);
     committed_ = true;
-}
-
-OutputFolder::OutputFolder(const fs::path& path, bool replace, IsOwnName is_own_name)
-    : path_(resolved(path)),
-      staging_(with_suffix(path_, ".partial")),
-      replace_(replace),
-      is_own_name_(std::move(is_own_name)) {
-    if (path_exists(path_)) {
-        if (!fs::is_directory(path_))
-            fail(ExitCode::kUsage, "{} is not a folder: give another one", path_.string());
-        if (!fs::is_empty(path_) && !replace)
-            fail(ExitCode::kUsage, "{} exists already; --force replaces it", path_.string());
-        check_own(path_);
-    }
-    make_folders(path_.parent_path());
-    if (::mkdir(staging_.c_str(), 0777) != 0 && errno != EEXIST) fail_io("cannot create", staging_.string());
-    lock_ = open_descriptor(staging_, O_RDONLY | O_DIRECTORY);
-    if (!lock_) fail_io("cannot open", staging_.string());
-    if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0)
-        fail(ExitCode::kIo, "{} is being written by another process", staging_.string());
-    check_own(staging_);
-    remove_own(staging_);
-}
-
-OutputFolder::~OutputFolder() {
-    if (committed_) return;
-    remove_own(staging_);
-    ::rmdir(staging_.c_str());
-}
-
-void OutputFolder::commit() {
-    sync_path(staging_);
-    if (replace_ && path_exists(path_) && !fs::is_empty(path_)) {
-        exchange();
-    } else if (::rename(staging_.c_str(), path_.c_str()) != 0) {
-        fail_io("cannot rename to", path_.string());
-    }
-    committed_ = true;
-    sync_path(path_.parent_path());
-}
-
-void OutputFolder::check_own(const fs::path& folder) const {
-    for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-        const std::string name = entry.path().filename();
-        if (!entry.is_regular_file() || !is_own_name_(name))
-            fail(ExitCode::kUsage, "{} holds {}, which would be lost: move it, or give another folder",
-                 folder.string(), name);
-    }
-}
-
-void OutputFolder::remove_own(const fs::path& folder) const {
-    std::error_code ignored;
-    std::vector<fs::path> own;
-    for (fs::directory_iterator it(folder, ignored), end; it != end; it.increment(ignored))
-        if (is_own_name_(it->path().filename())) own.push_back(it->path());
-    for (const fs::path& path : own) fs::remove(path, ignored);
-}
-
-/// Puts the staging folder in the place of the one that is there, in one step where the file system can
-/// exchange names, and removes the latter.
-void OutputFolder::exchange() {
-    check_own(path_);
-    fs::path old = staging_;
-    if (::renameat2(AT_FDCWD, staging_.c_str(), AT_FDCWD, path_.c_str(), RENAME_EXCHANGE) != 0) {
-        if (errno != EINVAL && errno != ENOSYS) fail_io("cannot rename to", path_.string());
-        old = with_suffix(path_, ".old");
-        if (::rename(path_.c_str(), old.c_str()) != 0) fail_io("cannot rename to", old.string());
-        if (::rename(staging_.c_str(), path_.c_str()) != 0) fail_io("cannot rename to", path_.string());
-    }
-    remove_own(old);
-    ::rmdir(old.c_str());
 }
 
 }  // namespace pastur

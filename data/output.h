@@ -1,6 +1,7 @@
 #pragma once
 // Output files and folders that are complete or absent. Every failure throws (kIo) with the path and the
-// system's reason; a folder of the path that does not exist is such a failure, not a missing input.
+// system's reason; a folder of the path that does not exist is such a failure, not a missing input. New files are
+// created exclusively; no symbolic link is followed to one.
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -20,10 +21,13 @@ void rename_durably(const std::filesystem::path& from, const std::filesystem::pa
 /// Replaces `path` by `content`, durably. Makes the parent folders.
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
 
-/// Writes one new file through a buffer of 1 MiB.
+/// Writes one file through a buffer of 1 MiB.
 class FileWriter {
   public:
+    /// Creates the file. If the name exists, symbolic links included, it must be that of a device or a pipe.
     explicit FileWriter(const std::filesystem::path& path);
+    /// Writes to an open file. Messages name it `path`.
+    FileWriter(std::filesystem::path path, FileDescriptor file);
 
     void write(std::string_view bytes);
     /// Overwrites bytes already written.
@@ -39,25 +43,29 @@ class FileWriter {
     std::string buffer_;
 };
 
-/// A file that grows at its end; created where it is missing. Unbuffered.
+/// A regular file that grows at its end; created, durably, where it is missing. Follows no symbolic link.
+/// Unbuffered.
 class AppendFile {
   public:
     explicit AppendFile(std::filesystem::path path);
 
-    /// One write(2), unless the system takes less.
+    /// One write(2), unless the system takes less. Throws (kIo) if the file no longer has its name.
     void write(std::string_view bytes);
-    /// fsync.
+    /// fsync. Throws (kIo) if the file no longer has its name.
     void sync();
 
   private:
+    void check_name() const;
     std::filesystem::path path_;
     FileDescriptor file_;
 };
 
-/// A file that appears under its name only when commit() has made it complete and durable. Makes the parent
-/// folders.
+/// A file that appears under its name only when commit() has made it complete and durable. Until then it has a
+/// random name next to it (data/temporary_name.h). Makes the parent folders. Replaces a regular file. Bytes for a
+/// device, a pipe or the file behind standard output (/dev/stdout) are written to it directly.
 class OutputFile {
   public:
+    /// Throws (kUsage) if `path` is a symbolic link to a file.
     explicit OutputFile(const std::filesystem::path& path);
     ~OutputFile();
     void write(std::string_view bytes) { writer_.write(bytes); }
@@ -65,19 +73,20 @@ class OutputFile {
 
   private:
     std::filesystem::path path_;
+    bool direct_ = false;
+    FileDescriptor lock_;  ///< of the temporary file
     FileWriter writer_;
     bool committed_ = false;
 };
 
-/// A folder of files that appears under its name only when commit() renames it there. Until then it is the
-/// sibling `<name>.partial`. Deletes files with names of its own alone: those of the folder that it replaces,
-/// and those that an interrupted run left in the sibling.
+/// A folder of files that appears under its name only when commit() renames it there. Until then it has a random
+/// name next to it (data/temporary_name.h). Deletes only files with names of its own: those of the folder that it
+/// replaces, and those of temporary folders that killed processes left.
 class OutputFolder {
   public:
     using IsOwnName = std::function<bool(const std::string&)>;
-    /// Throws (kUsage) when `path` exists, unless it is an empty folder or to be replaced, and when it or the
-    /// sibling holds anything but files with names of its own; (kIo) when another process is writing the
-    /// sibling.
+    /// Throws (kUsage) when `path` exists, unless it is an empty folder or to be replaced, and when it holds
+    /// anything but files with names of its own; (kIo) when another process is writing the folder.
     OutputFolder(const std::filesystem::path& path, bool replace, IsOwnName is_own_name);
     ~OutputFolder();
     OutputFolder(const OutputFolder&) = delete;
@@ -87,6 +96,9 @@ class OutputFolder {
     void commit();
 
   private:
+    void make_staging();
+    void remove_abandoned() const;
+    std::string foreign_name_in(const std::filesystem::path& folder) const;
     void check_own(const std::filesystem::path& folder) const;
     void remove_own(const std::filesystem::path& folder) const;
     void exchange();

@@ -1,6 +1,7 @@
 #include "data/prepare.h"
 
 #include <charconv>
+#include <optional>
 
 #include "data/corpus/corpus_files.h"
 #include "data/corpus/utf8.h"
@@ -181,11 +182,33 @@ bool is_own_name(const std::string& name) {
     return name == kMetaFile || name == kTokenizerFile || is_shard("train_") || is_shard("val_");
 }
 
-/// --force replaces folders of prepare() alone: OutputFolder refuses those with other files in it.
+/// The meta.json that prepare() wrote; none: something else wrote the folder.
+std::optional<DataMeta> own_meta(const fs::path& folder) {
+    try {
+        return read_meta(folder);
+    } catch (const Error&) {
+        return std::nullopt;
+    }
+}
+
+/// --force replaces folders of prepare() alone, with the shards that their meta.json lists. OutputFolder refuses
+/// those with other files in it.
 void check_replaceable(const fs::path& out) {
-    if (fs::is_directory(out) && !fs::is_empty(out) && !path_exists(out / kMetaFile))
-        fail(ExitCode::kUsage, "{} was not made by `data prepare` (it has no {}): not replacing it",
+    if (!fs::is_directory(out) || fs::is_empty(out)) return;
+    const std::optional<DataMeta> meta = own_meta(out);
+    if (!meta)
+        fail(ExitCode::kUsage, "{} was not made by `data prepare` (it has no {} of it): not replacing it",
              out.string(), kMetaFile);
+    for (const fs::directory_entry& entry : fs::directory_iterator(out)) {
+        const std::string name = entry.path().filename();
+        if (!is_own_name(name) || !name.ends_with(".bin")) continue;
+        const std::string first_unlisted = name.starts_with("train_")
+                                               ? fmt::format("train_{:06}.bin", meta->train.shards)
+                                               : fmt::format("val_{:06}.bin", meta->val.shards);
+        if (name >= first_unlisted)
+            fail(ExitCode::kUsage, "{} holds {}, which its {} does not list: move it, or give another folder",
+                 out.string(), name, kMetaFile);
+    }
 }
 
 void write_file(const fs::path& path, std::string_view bytes) {

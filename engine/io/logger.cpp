@@ -65,10 +65,9 @@ int64_t truncate_after(const fs::path& file, int64_t step) {
         if (errno == ENOENT) return 0;
         fail_io("cannot open", file.string());
     }
-    fs::path kept_path = file, abandoned_path = file;
-    kept_path += ".tmp";
+    fs::path abandoned_path = file;
     abandoned_path.replace_extension(".abandoned" + file.extension().string());
-    FileWriter kept(kept_path);
+    OutputFile kept(file);
     AppendFile abandoned(abandoned_path);
     int64_t moved = 0;
     for (std::string line; std::getline(in, line);) {
@@ -84,8 +83,7 @@ int64_t truncate_after(const fs::path& file, int64_t step) {
     }
     if (in.bad()) fail_io("cannot read", file.string());
     abandoned.sync();
-    kept.finish();
-    rename_durably(kept_path, file);
+    kept.commit();
     return moved;
 }
 

@@ -117,6 +117,9 @@ TEST(Output, AppendsAndOverwrites) {
     AppendFile(file).write("one");
     AppendFile(file).write("two");
     EXPECT_EQ(read_file(file, 10), "onetwo");
+    expect_error(ExitCode::kIo, {"f", "File exists"}, [&] { FileWriter{file}; });
+    EXPECT_EQ(read_file(file, 10), "onetwo");
+    fs::remove(file);
     FileWriter writer(file);
     writer.write("headbody");
     writer.write_at(0, "HEAD");

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "data/temporary_name.h"
 #include "tests/data/prepare_fixture.h"
 #include "tests/support/data_files.h"
 #include "tests/support/expect_error.h"
@@ -74,10 +75,6 @@ TEST_F(Prepare, ForceDeletesOnlyItsOwnFiles) {
     expect_error(ExitCode::kUsage, {"out", "input.txt"}, [&] { run_again(inside); });
     EXPECT_EQ(read_bytes(inside), "precious");
     fs::remove(inside);
-    fs::create_directory(options_.out.string() + ".partial");
-    const std::string beside = put("out.partial/input.txt", "precious");
-    expect_error(ExitCode::kUsage, {"out.partial", "input.txt"}, [&] { run_again(beside); });
-    EXPECT_EQ(read_bytes(beside), "precious");
     options_.out = input;
     expect_error(ExitCode::kUsage, {"a.txt", "not a folder"}, [&] { run_again(input); });
     EXPECT_TRUE(fs::exists(input));
@@ -88,7 +85,7 @@ TEST_F(Prepare, FailureLeavesNothing) {
                                     const std::string& input) {
         expect_error(code, parts, [&] { run(input); });
         EXPECT_FALSE(fs::exists(options_.out)) << *parts.begin();
-        EXPECT_FALSE(fs::exists(options_.out.string() + ".partial")) << *parts.begin();
+        EXPECT_TRUE(temporaries_of(options_.out).empty()) << *parts.begin();
     };
     leaves_nothing(ExitCode::kMissingInput, {"nowhere"}, "nowhere.txt");
     leaves_nothing(ExitCode::kCorruptData, {"no document"}, put("empty.txt", ""));
@@ -117,11 +114,45 @@ TEST_F(Prepare, FailureLeavesNothing) {
 
 TEST_F(Prepare, ReplacesWhatAnInterruptedRunLeft) {
     const std::string input = put("a.txt", "one\n<|doc|>\ntwo\n");
-    fs::create_directory(options_.out.string() + ".partial");
-    write_bytes(options_.out.string() + ".partial/train_000007.bin", "half a shard");
+    const fs::path left = temporary_name(options_.out);
+    fs::create_directory(left);
+    write_bytes(left / "train_000007.bin", "half a shard");
     run(input);
     EXPECT_FALSE(files().count("train_000007.bin"));
-    EXPECT_FALSE(fs::exists(options_.out.string() + ".partial"));
+    EXPECT_FALSE(fs::exists(left));
+}
+
+// Names that only resemble temporary ones belong to the user, and so does what was put into a temporary folder.
+TEST_F(Prepare, LeavesWhatItDidNotMake) {
+    const std::string input = put("a.txt", "one\n<|doc|>\ntwo\n");
+    const fs::path left = temporary_name(options_.out);
+    for (const std::string& folder : {options_.out.string() + ".partial", options_.out.string() + ".old",
+                                      options_.out.string() + ".pastur-partial-x", left.string()})
+        fs::create_directory(folder);
+    const std::vector<std::string> kept = {put("out.partial/train_000000.bin", "precious"),
+                                           put("out.partial/meta.json", "precious"),
+                                           put("out.old/train_000000.bin", "precious"),
+                                           put("out.pastur-partial-x/meta.json", "precious"),
+                                           put(left.filename().string() + "/notes.txt", "precious"),
+                                           put(left.filename().string() + "/train_000000.bin", "precious")};
+    run(input);
+    run_again(input);
+    for (const std::string& file : kept) EXPECT_EQ(read_bytes(file), "precious") << file;
+}
+
+// A folder is replaced if its meta.json says that `data prepare` made it, and only with the shards that it lists.
+TEST_F(Prepare, ForceNeedsItsOwnMarker) {
+    const std::string input = put("a.txt", "one\n<|doc|>\ntwo\n");
+    fs::create_directory(options_.out);
+    put("out/meta.json", "{\"vocab_size\": 65}");
+    put("out/train_000000.bin", "precious");
+    expect_error(ExitCode::kUsage, {"out", "meta.json"}, [&] { run_again(input); });
+    EXPECT_EQ(read_bytes(options_.out / "train_000000.bin"), "precious");
+    fs::remove_all(options_.out);
+    run(input);
+    put("out/train_000001.bin", "precious");
+    expect_error(ExitCode::kUsage, {"out", "train_000001.bin"}, [&] { run_again(input); });
+    EXPECT_EQ(read_bytes(options_.out / "train_000001.bin"), "precious");
 }
 
 TEST_F(Prepare, OutputWithATrailingSlash) {

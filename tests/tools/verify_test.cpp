@@ -93,11 +93,15 @@ TEST_F(Verify, WantsACheckpointOfPasturInIntactBytes) {
     const StringMap recipe = SafetensorsFile(newest("model.safetensors")).metadata();
     const std::vector<TensorSource> norm = {
         {"model.norm.weight", DType::kF32, {4}, [&] { return std::as_bytes(std::span(values)); }}};
-    write_safetensors(newest("model.safetensors"), norm, {});
+    const auto replace_weights = [&](const StringMap& metadata) {
+        fs::remove(newest("model.safetensors"));
+        write_safetensors(newest("model.safetensors"), norm, metadata);
+    };
+    replace_weights({});
     expect_useless({"model.safetensors: expected a checkpoint of pastur, with \"recipe\" in its metadata"});
-    write_safetensors(newest("model.safetensors"), norm, recipe);
+    replace_weights(recipe);
     expect_useless({"model.safetensors: no tensor"});
-    write_safetensors(newest("model.safetensors"), norm, {{"recipe", "[model]\nheads = 0\n"}});
+    replace_weights({{"recipe", "[model]\nheads = 0\n"}});
     expect_useless({"model.safetensors", "heads"});
 }
 

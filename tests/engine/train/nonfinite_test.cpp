@@ -48,6 +48,7 @@ class NonFinite : public test::TrainingLine {
         for (const auto& [name, values] : tensors)
             sources.push_back({name, DType::kF32, shapes[name],
                                [&values = values] { return std::as_bytes(std::span(values)); }});
+        fs::remove(folder / "model.safetensors");
         write_safetensors(folder / "model.safetensors", sources, metadata);
         write_manifest(folder);
     }
