@@ -10,6 +10,9 @@
 #include <limits>
 #include <new>
 
+#include "kernels/base/threads.h"
+#include "kernels/cpu/blas_memory.h"
+
 namespace pastur {
 namespace {
 
@@ -198,7 +201,12 @@ int64_t item_doubles(const FactorProduct& product) {
 
 class CpuSpectrumSolver final : public SpectrumSolver {
   public:
-    explicit CpuSpectrumSolver(int threads) : threads_(threads) {}
+    /// The thread that calls solve() may get threads of its own from OpenMP, next to those of other ops.
+    explicit CpuSpectrumSolver(int threads) : threads_(threads) {
+        constexpr int kOthers = 2;  // that training starts later, to read data and to write checkpoints
+        check_threads(threads + kOthers);
+        reserve_blas_buffers(2 * threads);
+    }
 
     void prepare(Context&, std::span<const FactorProduct>) override {}
     void follow(Context&) override {}  // ops have finished when they return

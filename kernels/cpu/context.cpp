@@ -9,6 +9,8 @@
 #include <cstring>
 #include <fstream>
 
+#include "kernels/base/threads.h"
+#include "kernels/cpu/blas_memory.h"
 #include "kernels/cpu/parallel.h"
 
 extern "C" void openblas_set_num_threads(int threads);
@@ -21,6 +23,8 @@ CpuContext::CpuContext(int threads) {
         threads = omp_get_max_threads();
     }
     threads_ = threads;
+    check_threads(threads - 1);
+    reserve_blas_buffers(threads);
     omp_set_num_threads(threads);
     // OpenBLAS runs one thread per call, inside parallel regions: it has no second thread pool that competes
     // for the cores, and the bits of a GEMM do not depend on how OpenBLAS would divide it.
@@ -41,31 +45,6 @@ std::string device_name(CpuContext& ctx) {
         }
     }
     return fmt::format("{} ({} threads)", model, ctx.threads());
-}
-
-namespace {
-int64_t read_number(const char* path) {
-    std::ifstream file(path);
-    int64_t value = 0;
-    return file >> value ? value : -1;
-}
-}  // namespace
-
-MemoryInfo host_memory_info() {
-    std::ifstream info("/proc/meminfo");
-    std::string key, unit;
-    int64_t value = 0, total = 0, available = 0;
-    while (info >> key >> value >> unit) {
-        if (key == "MemTotal:") total = value * 1024;
-        if (key == "MemAvailable:") available = value * 1024;
-    }
-    const int64_t limit = read_number("/sys/fs/cgroup/memory.max");
-    const int64_t used = read_number("/sys/fs/cgroup/memory.current");
-    if (limit > 0 && used >= 0) {
-        total = std::min(total, limit);
-        available = std::min(available, limit - used);
-    }
-    return {available, total};
 }
 
 MemoryInfo memory_info(CpuContext&) {
