@@ -11,7 +11,10 @@
 #include <condition_variable>
 #include <cstdlib>
 #include <mutex>
+#include <system_error>
 #include <thread>
+
+#include "kernels/base/printable.h"
 
 namespace pastur {
 namespace {
@@ -99,9 +102,10 @@ Console::~Console() {
 }
 
 void Console::write(std::string_view text) {
+    const std::string safe = printable_lines(text);
     const std::lock_guard<std::mutex> lock(queue_->mutex);
-    if (queue_->status.empty()) return put(*queue_, text);
-    put(*queue_, queue_->eraser() + std::string(text) + queue_->status);
+    if (queue_->status.empty()) return put(*queue_, safe);
+    put(*queue_, queue_->eraser() + safe + queue_->status);
 }
 
 void Console::set_status(const std::string& line) {
@@ -109,7 +113,7 @@ void Console::set_status(const std::string& line) {
     const std::lock_guard<std::mutex> lock(queue_->mutex);
     const std::string erased = queue_->eraser();
     // The last column stays free: some terminals wrap as soon as it is filled.
-    queue_->status = line.substr(0, terminal_width(descriptor_) - 1);
+    queue_->status = printable(line).substr(0, terminal_width(descriptor_) - 1);
     put(*queue_, erased + queue_->status);
 }
 
@@ -122,21 +126,28 @@ void Console::keep_status() {
 void Console::report_error(const std::string& text) {
     out().keep_status();
     out().flush();
-    err().write(fmt::format("pastur: {}\n", text));
+    err().write(fmt::format("pastur: {}\n", printable(text)));
     err().flush();
+}
+
+/// Called with the queue's mutex held. Without a thread, such as at the limit of processes, writes wait.
+void Console::start_thread(Queue& queue) {
+    try {
+        std::thread([shared = queue_, to = descriptor_] { shared->work(to); }).detach();
+        queue.has_thread = true;
+    } catch (const std::system_error&) {
+        waits_ = false;
+    }
 }
 
 /// Called with the queue's mutex held.
 void Console::put(Queue& queue, std::string_view text) {
     if (text.empty()) return;
+    if (waits_ && !queue.has_thread) start_thread(queue);
     if (!waits_) {
         const int failure = write_all(descriptor_, text);
         if (queue.error == 0) queue.error = failure;
         return;
-    }
-    if (!queue.has_thread) {
-        std::thread([shared = queue_, to = descriptor_] { shared->work(to); }).detach();
-        queue.has_thread = true;
     }
     const size_t bytes = queue.waiting.size() - queue.taken;
     if (bytes + text.size() > kQueueBytes) {

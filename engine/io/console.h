@@ -18,7 +18,8 @@ class Console {
     Console(const Console&) = delete;
     Console& operator=(const Console&) = delete;
 
-    /// Whole lines, or anything if no status is set.
+    /// Whole lines, or anything if no status is set. Control characters, such as those of a name from a file, are
+    /// escaped; see printable_lines().
     void write(std::string_view text);
 
     /// Whether a status can be shown: on a terminal that understands escape sequences (TERM is not "dumb").
@@ -31,7 +32,7 @@ class Console {
     /// Lets the status stand: what follows begins on a new line.
     void keep_status();
 
-    /// "pastur: <text>" as a line on standard error, after everything on standard output. Waits for both.
+    /// "pastur: <text>" as one line on standard error, with line feeds escaped, after everything on standard output. Waits for both.
     static void report_error(const std::string& text);
 
     /// Waits while output is being read, at most a second per piece. False: not everything was written.
@@ -49,8 +50,9 @@ class Console {
   private:
     struct Queue;
     void put(Queue& queue, std::string_view text);
+    void start_thread(Queue& queue);
     int descriptor_;
-    bool waits_;  ///< writes may block: not a file
+    bool waits_;  ///< a thread writes, because writes may block
     bool has_status_;
     std::shared_ptr<Queue> queue_;
 };

@@ -11,6 +11,7 @@
 #include "tools/pastur/bench_report.h"
 #include "tools/pastur/commands.h"
 #include "tools/pastur/overrides.h"
+#include "tools/pastur/print.h"
 
 namespace pastur {
 namespace {
@@ -84,19 +85,19 @@ int bench(const BenchArguments& arguments) {
     report.options.apart = std::min<int64_t>(report.options.steps, 5);
     report.options.diagnostics = true;
     report.ceilings = measure_ceilings(ctx, dtype);
-    fmt::print("{}", ceilings_text(report));
-    if (!arguments.ops.empty()) fmt::print("{}", ops_header(report.ceilings));
+    print_text("{}", ceilings_text(report));
+    if (!arguments.ops.empty()) print_text("{}", ops_header(report.ceilings));
     for (const Config& config : configs) {
         if (!arguments.ops.empty()) {
             const std::string only = arguments.ops == "true" ? "" : arguments.ops;
             bench_ops(ctx, config, only, report.ops, [&](const OpBench& op) {
-                fmt::print("{}", op_text(op, report.ceilings));
+                print_text("{}", op_text(op, report.ceilings));
                 std::fflush(stdout);
             });
             continue;
         }
         report.variants.push_back(bench_variant(ctx, config, report.options));
-        fmt::print("{}", variant_text(report.variants.back(), report.ceilings));
+        print_text("{}", variant_text(report.variants.back(), report.ceilings));
         std::fflush(stdout);
     }
     if (!arguments.json.empty()) write_file_atomically(arguments.json, to_json(report).dump(2) + "\n");

@@ -8,6 +8,7 @@
 #include "engine/config/nearest_name.h"
 #include "kernels/base/error.h"
 #include "tools/pastur/commands.h"
+#include "tools/pastur/print.h"
 #include "tools/pastur/run_summary.h"
 
 namespace pastur {
@@ -119,7 +120,7 @@ std::string table(const std::vector<RunSummary>& runs) {
     for (const Column& column : columns()) {
         if (!column.head) continue;
         std::vector<std::string> cells = {column.head};
-        for (const RunSummary& run : runs) cells.push_back(column.text(run));
+        for (const RunSummary& run : runs) cells.push_back(printable(column.text(run)));
         size_t width = 0;
         for (const std::string& cell : cells) width = std::max(width, cell.size());
         for (size_t i = 0; i < cells.size(); ++i)
@@ -193,14 +194,14 @@ int compare(const CompareArguments& arguments) {
         if (has_run_log(folder))
             runs.push_back(summarise_run(folder));
         else
-            fmt::print(stderr, "pastur: {} is passed over: not a run folder (no metrics.jsonl in it)\n",
-                       folder);
+            print_note("pastur: {} is passed over: not a run folder (no metrics.jsonl in it)\n",
+                       printable(folder));
     }
     if (runs.empty())
         fail(ExitCode::kMissingInput, "expected run folders of pastur train; none of the {} paths is one",
              arguments.folders.size());
     if (order) sort_by(runs, *order);
-    fmt::print("{}", table(runs));
+    print_text("{}", table(runs));
     if (!arguments.json.empty()) write_file_atomically(arguments.json, to_json(runs).dump(2) + "\n");
     if (!arguments.csv.empty()) write_file_atomically(arguments.csv, to_csv(runs));
     return 0;

@@ -11,6 +11,7 @@
 #include "data/tokenizer/tokenizer.h"
 #include "kernels/base/error.h"
 #include "tools/pastur/data_command.h"
+#include "tools/pastur/print.h"
 
 namespace pastur {
 namespace {
@@ -32,12 +33,12 @@ std::string show_sample(const ShardGroup& group, const Tokenizer* tokenizer) {
 }
 
 void print_group(const ShardGroup& group, const SplitMeta* meta) {
-    fmt::print("{:12} {:>7} {:>15} {:>5} {:>9} {:>9} {:>9.4f}", group.name, group.shards, group.tokens,
-               group.bits, group.distinct_ids, group.largest_id, group.unigram_entropy);
+    print_text("{:12} {:>7} {:>15} {:>5} {:>9} {:>9} {:>9.4f}", printable(group.name), group.shards,
+               group.tokens, group.bits, group.distinct_ids, group.largest_id, group.unigram_entropy);
     if (meta)
-        fmt::print(" {:>11} {:>8.3f} {:>8} {:>8.0f}", meta->documents, meta->bytes_per_token(), meta->median,
+        print_text(" {:>11} {:>8.3f} {:>8} {:>8.0f}", meta->documents, meta->bytes_per_token(), meta->median,
                    meta->mean);
-    fmt::print("\n");
+    print_text("\n");
 }
 
 const SplitMeta* split_of(const std::optional<DataMeta>& meta, const std::string& name) {
@@ -68,15 +69,15 @@ nlohmann::ordered_json describe(const std::vector<ShardGroup>& groups, const std
 void print_table(const std::vector<ShardGroup>& groups, const std::optional<DataMeta>& meta,
                  const Tokenizer* tokenizer) {
     if (meta)
-        fmt::print("tokenizer {}, vocabulary {}, EOS {}, validation fraction {} (seed {})\n\n",
+        print_text("tokenizer {}, vocabulary {}, EOS {}, validation fraction {} (seed {})\n\n",
                    meta->tokenizer, meta->vocab_size, meta->eos_id, meta->val_fraction, meta->seed);
-    fmt::print("{:12} {:>7} {:>15} {:>5} {:>9} {:>9} {:>9}", "split", "shards", "tokens", "bits", "ids used",
+    print_text("{:12} {:>7} {:>15} {:>5} {:>9} {:>9} {:>9}", "split", "shards", "tokens", "bits", "ids used",
                "largest", "nats/tok");
-    if (meta) fmt::print(" {:>11} {:>8} {:>8} {:>8}", "documents", "bytes/tok", "med. len", "mean len");
-    fmt::print("\n");
+    if (meta) print_text(" {:>11} {:>8} {:>8} {:>8}", "documents", "bytes/tok", "med. len", "mean len");
+    print_text("\n");
     for (const ShardGroup& group : groups) print_group(group, split_of(meta, group.name));
     for (const ShardGroup& group : groups)
-        fmt::print("\n{} begins:\n    {}\n", group.name, show_sample(group, tokenizer));
+        print_text("\n{} begins:\n    {}\n", printable(group.name), show_sample(group, tokenizer));
 }
 
 int run_info(const InfoOptions& options) {
@@ -91,7 +92,7 @@ int run_info(const InfoOptions& options) {
                 check_against(*split, group, options.where);
     }
     if (options.json) {
-        fmt::print("{}\n", describe(groups, meta).dump(2));
+        print_text("{}\n", describe(groups, meta).dump(2));
     } else {
         print_table(groups, meta, tokenizer.get());
     }

@@ -8,6 +8,7 @@
 
 #include "tools/pastur/data_command.h"
 #include "tools/pastur/data_progress.h"
+#include "tools/pastur/print.h"
 
 namespace pastur {
 namespace {
@@ -44,7 +45,7 @@ class PrepareDisplay {
 };
 
 void print_split(const char* name, const SplitMeta& split) {
-    fmt::print(
+    print_text(
         "  {:5}  {} documents, {} tokens in {} shards, {:.2f} bytes per token, unigram entropy {:.3f} nats\n",
         name, split.documents, split.tokens, split.shards, split.bytes_per_token(), split.unigram_entropy);
 }
@@ -57,15 +58,15 @@ int run_prepare(const PrepareOptions& options) {
         result = prepare(options, std::ref(display));
     }
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    for (const std::string& note : result.notes) fmt::print(stderr, "note: {}\n", note);
+    for (const std::string& note : result.notes) print_note("note: {}\n", printable(note));
     const DataMeta& meta = result.meta;
-    fmt::print("{}: {} tokenizer, vocabulary {}, {:.1f} s\n", options.out.string(), meta.tokenizer,
+    print_text("{}: {} tokenizer, vocabulary {}, {:.1f} s\n", printable(options.out.string()), meta.tokenizer,
                meta.vocab_size, seconds);
     print_split("train", meta.train);
     print_split("val", meta.val);
     // A quoted string on one line shows control characters and markup as they are.
     const nlohmann::json sample = result.sample;
-    fmt::print("  first document: {}\n",
+    print_text("  first document: {}\n",
                sample.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
     return 0;
 }

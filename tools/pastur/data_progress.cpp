@@ -7,6 +7,8 @@
 #include <cmath>
 #include <cstdio>
 
+#include "tools/pastur/print.h"
+
 namespace pastur {
 
 ProgressLine::ProgressLine() : terminal_(::isatty(STDERR_FILENO)), start_(Clock::now()), last_(start_) {}
@@ -39,7 +41,7 @@ void ProgressLine::show(double done, double total, const std::string& text) {
         if (terminal_) line = fmt::format("[{:#<{}}{:.<{}}] ", "", filled, "", kWidth - filled);
         line += fmt::format("{:3.0f} %  ", 100 * fraction);
     }
-    line += text;
+    line += printable(text);
     if (fraction > 0.01) line += fmt::format("  ETA {}", duration(seconds() * (1 - fraction) / fraction));
     fmt::print(stderr, "{}{}{}", terminal_ ? "\r\033[K" : "", line, terminal_ ? "" : "\n");
     std::fflush(stderr);
@@ -48,7 +50,7 @@ void ProgressLine::show(double done, double total, const std::string& text) {
 
 void ProgressLine::note(const std::string& text) {
     clear();
-    fmt::print(stderr, "{}\n", text);
+    print_note("{}\n", text);
 }
 
 void ProgressLine::clear() {

@@ -5,6 +5,7 @@
 
 #include "tools/pastur/data_command.h"
 #include "tools/pastur/data_progress.h"
+#include "tools/pastur/print.h"
 
 namespace pastur {
 namespace {
@@ -27,7 +28,7 @@ int run_synth(const SynthOptions& options) {
                     fmt::format("{} stories  {}B", documents, with_prefix(static_cast<double>(so_far))));
             });
     }
-    fmt::print("{}: {} stories, {}B (seed {})\n", options.out, options.documents,
+    print_text("{}: {} stories, {}B (seed {})\n", printable(options.out), options.documents,
                with_prefix(static_cast<double>(bytes)), options.seed);
     return 0;
 }

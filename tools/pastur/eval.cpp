@@ -9,6 +9,7 @@
 #include "engine/train/evaluate.h"
 #include "engine/train/training_setup.h"
 #include "tools/pastur/commands.h"
+#include "tools/pastur/print.h"
 
 namespace pastur {
 namespace {
@@ -48,10 +49,10 @@ int eval(const EvalArguments& arguments) {
                                              {"loss", result.loss},
                                              {"ppl", result.perplexity()},
                                              {"tokens", result.tokens}};
-        fmt::print("{}\n", json.dump());
+        print_text("{}\n", json.dump());
     } else {
-        fmt::print("{}: loss {:.6f} nats per token, perplexity {:.3f}, over {} tokens\n", folder.string(),
-                   result.loss, result.perplexity(), result.tokens);
+        print_text("{}: loss {:.6f} nats per token, perplexity {:.3f}, over {} tokens\n",
+                   printable(folder.string()), result.loss, result.perplexity(), result.tokens);
     }
     return 0;
 }

@@ -13,6 +13,7 @@
 #include "kernels/fill.h"
 #include "tools/pastur/commands.h"
 #include "tools/pastur/overrides.h"
+#include "tools/pastur/print.h"
 #include "tools/pastur/rank_context.h"
 
 namespace pastur {
@@ -49,43 +50,43 @@ std::string describe_auto(Context& ctx, const MemoryPlan& memory, const std::opt
 void print_memory(Context& ctx, const Model& model, const MemoryPlan& memory,
                   const std::optional<MemoryInfo>& device, int ranks) {
     const Config& config = model.config();
-    fmt::print("memory of each of {} rank{}, {}, train.recompute = \"{}\":\n", ranks, ranks == 1 ? "" : "s",
+    print_text("memory of each of {} rank{}, {}, train.recompute = \"{}\":\n", ranks, ranks == 1 ? "" : "s",
                name_of(model.params().compute_dtype()), name_of(model.recompute()));
     for (const MemoryPlan::Entry& entry : memory.entries)
-        fmt::print("  {:<24}{:>12.1f} MiB\n", entry.name, mib(entry.bytes));
-    fmt::print("  {:<24}{:>12.1f} MiB{}\n", "total", mib(memory.total()),
+        print_text("  {:<24}{:>12.1f} MiB\n", entry.name, mib(entry.bytes));
+    print_text("  {:<24}{:>12.1f} MiB{}\n", "total", mib(memory.total()),
                device ? "" : " (scratch and diagnostics as on this CPU; a GPU's differ)");
     const double step_flops = size_of_model(config, model.params().table()).flops_per_token;
     const bool chosen = device || config.train.recompute;
-    fmt::print("  {:<18}{:>18}{:>20}{:>14}\n", "train.recompute", "activations MiB", "total per rank MiB",
+    print_text("  {:<18}{:>18}{:>20}{:>14}\n", "train.recompute", "activations MiB", "total per rank MiB",
                "extra FLOPs");
     for (const RecomputeChoice& choice : recompute_choices(ctx, model))
-        fmt::print("  {:<18}{:>18.1f}{:>20.1f}{:>12.1f} %{}\n", name_of(choice.level),
+        print_text("  {:<18}{:>18.1f}{:>20.1f}{:>12.1f} %{}\n", name_of(choice.level),
                    mib(choice.activations.bytes() + choice.activations.scratch_bytes()),
                    mib(memory.total_with(choice.activations)),
                    choice.extra_flops_per_token / step_flops * 100,
                    chosen && choice.level == model.recompute() ? "  <- this recipe" : "");
     if (!config.train.recompute)
-        fmt::print("  train.recompute = \"auto\" {}\n", describe_auto(ctx, memory, device));
+        print_text("  train.recompute = \"auto\" {}\n", describe_auto(ctx, memory, device));
 }
 
 /// Memory for other micro-batches; the largest that fits is the fastest by a few percent.
 void print_micro_batches(Context& ctx, Config config, DType dtype, int rank, int ranks, Transport transport,
                          bool here) {
     const int64_t mine = config.train.micro_batch, share = config.train.global_batch / ranks;
-    fmt::print("  {:<18}", "train.micro_batch");
+    print_text("  {:<18}", "train.micro_batch");
     for (const Recompute level : kRecomputeLevels)
-        fmt::print("{:>14}", fmt::format("{} MiB", name_of(level)));
-    fmt::print("\n");
+        print_text("{:>14}", fmt::format("{} MiB", name_of(level)));
+    print_text("\n");
     for (int64_t micro = std::max<int64_t>(mine / 4, 1); micro <= mine * 8; micro *= 2) {
         if (share % micro != 0) continue;
         config.train.micro_batch = micro;
         TrainingSetup setup(config, dtype, rank, ranks, transport);
         const MemoryPlan memory = setup.plan(ctx, TrainingSetup::Purpose::kRun, here);
-        fmt::print("  {:<18}", micro);
+        print_text("  {:<18}", micro);
         for (const RecomputeChoice& choice : recompute_choices(ctx, setup.model()))
-            fmt::print("{:>14.1f}", mib(memory.total_with(choice.activations)));
-        fmt::print("{}\n", micro == mine ? "  <- this recipe" : "");
+            print_text("{:>14.1f}", mib(memory.total_with(choice.activations)));
+        print_text("{}\n", micro == mine ? "  <- this recipe" : "");
     }
 }
 
@@ -133,7 +134,7 @@ double measured_compute(Context& ctx, Comm& comm, Config config, Recompute level
 }
 
 void print_row(const char* kind, int ranks, int64_t sequences, const StepTime& time, int64_t seq_len) {
-    fmt::print("  {:<6}{:>7}{:>12}{:>12.2f}{:>12.2f}{:>12.2f}{:>9.1f} %{:>14.0f}\n", kind, ranks, sequences,
+    print_text("  {:<6}{:>7}{:>12}{:>12.2f}{:>12.2f}{:>12.2f}{:>9.1f} %{:>14.0f}\n", kind, ranks, sequences,
                time.compute_s * 1e3, time.exposed_s * 1e3, time.total() * 1e3, time.efficiency() * 100,
                static_cast<double>(sequences * seq_len) / time.total());
 }
@@ -142,7 +143,7 @@ void print_row(const char* kind, int ranks, int64_t sequences, const StepTime& t
 /// `base` ranks.
 void print_scaling(const Config& config, DType dtype, const Links& links, int base, double compute_s) {
     const int64_t share = config.train.global_batch / base, micro = config.train.micro_batch;
-    fmt::print("  {:<6}{:>7}{:>12}{:>12}{:>12}{:>12}{:>11}{:>14}\n", "", "ranks", "sequences", "compute ms",
+    print_text("  {:<6}{:>7}{:>12}{:>12}{:>12}{:>12}{:>11}{:>14}\n", "", "ranks", "sequences", "compute ms",
                "exposed ms", "step ms", "efficiency", "tokens/s");
     const auto at = [&](int ranks, int64_t sequences) {
         const TrainingSetup setup(config, dtype, 0, ranks);
@@ -179,10 +180,10 @@ void print_time(const TrainingSetup& setup, const PlanArguments& arguments, cons
     const Config& config = setup.config();
     const int ranks = setup.ranks();
     if (compute.seconds == 0) {
-        fmt::print("step time: unknown on this CPU; --measure runs some steps, --tflops assumes a rate\n");
+        print_text("step time: unknown on this CPU; --measure runs some steps, --tflops assumes a rate\n");
         return;
     }
-    fmt::print(
+    print_text(
         "a rank computes {} micro-batch{} of {} in {:.2f} ms ({:.3f} TFLOP/s, {}); alpha = {:.1f} us, B = "
         "{:.2f} GB/s among {} ranks, {:.2f} GB/s beyond ({})\n",
         micro_batches, micro_batches == 1 ? "" : "es", config.train.micro_batch, compute.seconds * 1e3,
@@ -190,10 +191,10 @@ void print_time(const TrainingSetup& setup, const PlanArguments& arguments, cons
         links.node, links.bytes_per_s_beyond / 1e9,
         arguments.measure && ranks > 1 ? "measured between these ranks"
                                        : "assumed: --alpha-us, --gbytes, --node, --gbytes-beyond");
-    fmt::print("{}", kScalingFormula);
+    print_text("{}", kScalingFormula);
     const StepTime step =
         predict_step(config.train, setup.table(), links, ranks, micro_batches, compute.seconds);
-    fmt::print(
+    print_text(
         "predicted step on {} rank{}: {:.2f} ms, of which {:.2f} ms wait for gradients; {} steps: {:.2f} "
         "hours\n",
         ranks, ranks == 1 ? "" : "s", step.total() * 1e3, step.exposed_s * 1e3, config.train.steps,
@@ -230,7 +231,7 @@ int plan(const PlanArguments& arguments) {
                                                   arguments.gbytes_beyond * 1e9, arguments.node};
     if (!comm->is_root()) return 0;
 
-    fmt::print("{} {}: {:.2f} M parameters, {:.3f} GFLOP per token, {:.2f} TFLOP per step of {} sequences\n",
+    print_text("{} {}: {:.2f} M parameters, {:.3f} GFLOP per token, {:.2f} TFLOP per step of {} sequences\n",
                config.model.preset, name_of(config.attention.variant),
                static_cast<double>(size.parameters) / 1e6, size.flops_per_token / 1e9, step_flops / 1e12,
                config.train.global_batch);

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "tools/pastur/commands.h"
+#include "tools/pastur/print.h"
 #include "tools/pastur/report/report_page.h"
 
 namespace pastur {
@@ -20,7 +21,7 @@ int report(const ReportArguments& arguments) {
                                       : folders.size() == 1  ? folders.front() / "report.html"
                                                              : std::filesystem::path("report.html");
     write_report(folders, out);
-    fmt::print("{}: {:.2f} MB, {} run{}\n", out.string(),
+    print_text("{}: {:.2f} MB, {} run{}\n", printable(out.string()),
                static_cast<double>(std::filesystem::file_size(out)) / 1e6, folders.size(),
                folders.size() == 1 ? "" : "s");
     return 0;

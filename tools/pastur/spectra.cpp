@@ -17,6 +17,7 @@
 #include "tools/pastur/commands.h"
 #include "tools/pastur/data_progress.h"
 #include "tools/pastur/overrides.h"
+#include "tools/pastur/print.h"
 #include "tools/pastur/spectra_text.h"
 
 namespace pastur {
@@ -93,7 +94,7 @@ Result decompose(Context& ctx, const ModelFolder& folder, const SpectraArguments
     const auto solver = make_spectrum_solver(ctx, products_of(result.matrices));
     solver->follow(ctx);
     for (const std::string& line : missing_nulls(settings.nulls, result.matrices))
-        fmt::print(stderr, "{}: {}\n", folder.path().string(), line);
+        print_note("{}: {}\n", printable(folder.path().string()), line);
     result.measured = solve_spectra(*solver, result.matrices, settings, config.train.seed);
     result.records = SpectrumJudge(settings).judge(result.matrices, result.measured);
     return result;
@@ -131,7 +132,7 @@ int calibrate(Context& ctx, const SpectraArguments& arguments) {
                     progress.show(static_cast<double>(done), static_cast<double>(arguments.draws),
                                   fmt::format("{} of {} initialisations", done, arguments.draws));
             });
-        fmt::print("{}: {} random initialisations of a layer of {}\n{}", path, arguments.draws,
+        print_text("{}: {} random initialisations of a layer of {}\n{}", printable(path), arguments.draws,
                    name_of(config.attention.variant), calibration_table(lines));
         for (const NullCalibration& line : lines) {
             nlohmann::ordered_json json = {{"recipe", path}};
@@ -162,10 +163,10 @@ int spectra(SpectraArguments arguments) {
         const ModelFolder folder(path);
         const ModelConfig& model = folder.config().model;
         const Result result = decompose(ctx, folder, arguments);
-        fmt::print("{}: {}, {} layers of {} heads, width {}\n{}", folder.path().string(),
+        print_text("{}: {}, {} layers of {} heads, width {}\n{}", printable(folder.path().string()),
                    name_of(folder.config().attention.variant), model.layers, model.heads, model.d_model,
                    spectrum_table(result.records, arguments.heads));
-        if (arguments.text) fmt::print("{}", histograms(result));
+        if (arguments.text) print_text("{}", histograms(result));
         for (const SpectrumRecord& record : result.records) {
             nlohmann::ordered_json line = {{"path", folder.path().string()}};
             line.update(to_json(record, {}));

@@ -9,6 +9,7 @@
 #include "engine/train/checkpoint/checkpoint.h"
 #include "engine/train/checkpoint/checkpoint_store.h"
 #include "tools/pastur/commands.h"
+#include "tools/pastur/print.h"
 
 namespace pastur {
 namespace {
@@ -17,7 +18,7 @@ namespace fs = std::filesystem;
 
 std::string describe(const FileReport& file) {
     const std::string tensors = file.tensors == 0 ? "" : fmt::format("{} tensors", file.tensors);
-    return fmt::format("  {:<32}{:>16} bytes  {:<14}{}\n", file.name, file.bytes, tensors,
+    return fmt::format("  {:<32}{:>16} bytes  {:<14}{}\n", printable(file.name), file.bytes, tensors,
                        file.problem.empty() ? "ok" : "DAMAGED");
 }
 
@@ -33,19 +34,19 @@ void check_content(const fs::path& folder, const std::vector<FileReport>& files)
     check_checkpoint_weights(folder, model.params().table());
     const TrainState state = read_checkpoint_state(folder);
     const ModelSize size = size_of_model(config, model.params().table());
-    fmt::print("intact: step {} of {}, {} tokens, {} of {:.2f} M parameters\n", state.step,
+    print_text("intact: step {} of {}, {} tokens, {} of {:.2f} M parameters\n", state.step,
                config.train.steps, state.tokens, name_of(config.attention.variant),
                static_cast<double>(size.parameters) / 1e6);
 }
 
 int verify(const std::string& path) {
     const fs::path folder = CheckpointStore::find(path);
-    fmt::print("{}\n", folder.string());
+    print_text("{}\n", printable(folder.string()));
     const std::vector<FileReport> files = inspect_manifest(folder);
     std::string first_problem;
     size_t damaged = 0;
     for (const FileReport& file : files) {
-        fmt::print("{}", describe(file));
+        print_text("{}", describe(file));
         if (file.problem.empty()) continue;
         ++damaged;
         if (first_problem.empty()) first_problem = file.problem;
