@@ -30,6 +30,10 @@ void install_signal_handlers() {
     action.sa_flags = SA_RESTART;  // a signal must not turn a write into an I/O error
     action.sa_handler = on_stop;
     for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) sigaction(signal, &action, nullptr);
+    struct sigaction hangup {};
+    sigaction(SIGHUP, nullptr, &hangup);
+    if (hangup.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, nullptr);
+    std::signal(SIGPIPE, SIG_IGN);
     action.sa_handler = on_checkpoint;
     sigaction(SIGUSR2, &action, nullptr);
 }
@@ -56,6 +60,7 @@ std::string stop_reason(const std::filesystem::path& run_dir) {
     if (has_stop_file(run_dir)) return "the file " + (run_dir / kStopFile).string();
     if (stop_signal == SIGINT) return "SIGINT";
     if (stop_signal == SIGTERM) return "SIGTERM";
+    if (stop_signal == SIGHUP) return "SIGHUP";
     if (stop_signal != 0) return "SIGUSR1";
     return Clock::now() >= stop_time ? "--max-time" : "";
 }

@@ -5,8 +5,9 @@
 
 namespace pastur {
 
-/// Installs handlers for SIGINT, SIGTERM and SIGUSR1 (finish the step, checkpoint, exit 75) and SIGUSR2
-/// (checkpoint and continue). A second SIGINT ends the process at once.
+/// Installs handlers for SIGINT, SIGTERM, SIGHUP and SIGUSR1 (finish the step, checkpoint, exit 75) and SIGUSR2
+/// (checkpoint and continue), and ignores SIGPIPE: a write to a pipe that nothing reads fails. A SIGHUP that is
+/// ignored, as by nohup, stays so. A second SIGINT ends the process at once. May be called before main().
 void install_signal_handlers();
 
 /// Requests a stop that many seconds from now.

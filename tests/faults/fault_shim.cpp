@@ -9,11 +9,16 @@
 //                         stop: from this operation on, a file STOP exists; only checks for STOP are counted
 //     PASTUR_FAULT_LOG    file to which "<operation> <path>" is appended when the fault happens
 //
+// PASTUR_FAULT_SIGNAL=<number> raises a signal before main(). PASTUR_FAULT_THREADS=<n> lets n threads run at the same
+// time, next to the main thread; starting another one fails with EAGAIN, as at the limit of processes.
+//
 // eio counts open (also fopen and openat), read, write, pwrite, fsync, rename, mkdir, and close of a file
 // that was written since its last fsync, because no other close can lose data. full counts open that may
 // create a file, write, pwrite and mkdir. nothing counts write and pwrite.
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -151,9 +156,41 @@ FILE* fopen_or_fail(const char* name, const char* path, const char* mode) {
     return file;
 }
 
+std::atomic<int> threads{0};
+
+struct Start {
+    void* (*body)(void*);
+    void* argument;
+};
+void* run_counted(void* given) {
+    const Start start = *static_cast<Start*>(given);
+    delete static_cast<Start*>(given);
+    void* const result = start.body(start.argument);
+    --threads;
+    return result;
+}
+
+[[gnu::constructor]] void raise_signal() {
+    if (const char* number = std::getenv("PASTUR_FAULT_SIGNAL")) raise(std::atoi(number));
+}
+
 }  // namespace
 
 extern "C" {
+
+int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*body)(void*),
+                   void* argument) {
+    const auto create = next<decltype(::pthread_create)>("pthread_create");
+    const char* const most = std::getenv("PASTUR_FAULT_THREADS");
+    if (!most) return create(thread, attributes, body, argument);
+    if (++threads > std::atoi(most)) {
+        --threads;
+        return EAGAIN;
+    }
+    const int status = create(thread, attributes, run_counted, new Start{body, argument});
+    if (status != 0) --threads;
+    return status;
+}
 
 int open(const char* path, int flags, ...) {
     va_list arguments;

@@ -6,8 +6,6 @@
 #include <chrono>
 #include <cstdio>
 #include <iostream>
-#include <new>
-#include <system_error>
 #include <thread>
 
 #include "engine/io/console.h"
@@ -16,6 +14,8 @@
 #include "kernels/base/error.h"
 #include "tools/pastur/commands.h"
 #include "tools/pastur/data_command.h"
+#include "tools/pastur/early_start.h"
+#include "tools/pastur/failure.h"
 #include "tools/pastur/overrides.h"
 
 namespace pastur {
@@ -103,13 +103,15 @@ int check_output(int code) {
     const int why = errno;
     Console::out().keep_status();
     Console::out().flush();
-    if (code != 0 || (printed && Console::out().error() == 0)) return code;
-    errno = printed ? Console::out().error() : why;
+    const int error = printed ? Console::out().error() : why;
+    // Only `train` ignores SIGPIPE. Its results are complete, whoever has stopped reading its output.
+    if (code != 0 || error == EPIPE || (printed && error == 0)) return code;
+    errno = error;
     fail_io("cannot write", "standard output");
 }
 
-int report(ExitCode code, const char* what) {
-    std::string line = what;
+int report(const Failure& failure) {
+    std::string line = failure.text;
     std::replace(line.begin(), line.end(), '\n', ' ');
     // Ranks that mpirun or srun started fail alike here, such as on a misspelt option: rank 0 prints the line and
     // its exit code makes the launcher end the others.
@@ -118,23 +120,17 @@ int report(ExitCode code, const char* what) {
         line = fmt::format("rank {}: {}", rank, line);
     }
     Console::report_error(line);
-    return static_cast<int>(code);
+    return static_cast<int>(failure.code);
 }
 
 }  // namespace
 }  // namespace pastur
 
 int main(int argc, char** argv) {
-    using pastur::ExitCode;
+    pastur::finish_early_start();
     try {
         return pastur::check_output(pastur::run_command_line({argv + 1, argv + argc}));
-    } catch (const pastur::Error& error) {
-        return pastur::report(error.code(), error.what());
-    } catch (const std::bad_alloc&) {
-        return pastur::report(ExitCode::kNoDevice, "out of host memory");
-    } catch (const std::system_error& error) {  // of std::filesystem, and of {fmt} printing to a full disk
-        return pastur::report(ExitCode::kIo, error.what());
-    } catch (const std::exception& error) {
-        return pastur::report(ExitCode::kOther, error.what());
+    } catch (const std::exception&) {
+        return pastur::report(pastur::current_failure());
     }
 }

@@ -12,7 +12,9 @@
 #include "engine/train/stop_request.h"
 #include "engine/train/trainer.h"
 #include "tools/pastur/commands.h"
+#include "tools/pastur/failure.h"
 #include "tools/pastur/overrides.h"
+#include "tools/pastur/print.h"
 #include "tools/pastur/rank_context.h"
 #include "tools/pastur/report/report_page.h"
 #include "tools/pastur/time_limit.h"
@@ -37,7 +39,9 @@ void report_on(const std::filesystem::path& run_dir) {
     } catch (const std::system_error& error) {  // of std::filesystem
         fail(ExitCode::kIo, "no report was written: {}", error.what());
     } catch (const Error& error) {
-        if (error.code() == ExitCode::kIo) fail(ExitCode::kIo, "no report was written: {}", error.what());
+        // What is missing is a file of this run.
+        if (error.code() == ExitCode::kIo || error.code() == ExitCode::kMissingInput)
+            fail(ExitCode::kIo, "no report was written: {}", error.what());
         Console::report_error(fmt::format("no report was written: {}", error.what()));
     }
 }
@@ -93,11 +97,10 @@ auto prepare_on_every_rank(World& world, const Prepare& prepare) {
     ExitCode code = ExitCode::kOther;
     try {
         result.emplace(prepare());
-    } catch (const Error& error) {
-        failure = error.what();
-        code = error.code();
-    } catch (const std::exception& error) {
-        failure = error.what();
+    } catch (const std::exception&) {
+        const Failure found = current_failure();
+        failure = found.text;
+        code = found.code;
     }
     world.agree_on_failure(failure, static_cast<int>(code));
     return *std::move(result);
@@ -113,7 +116,7 @@ int train(const TrainArguments& arguments, World& world, std::unique_ptr<Comm>& 
     const TrainRequest request = prepare_on_every_rank(world, [&] { return read_request(arguments, world); });
     const Config& config = request.config;
     if (arguments.print_config) {
-        if (world.rank() == 0) fmt::print("{}", to_toml(config));
+        if (world.rank() == 0) print_text("{}", to_toml(config));
         return 0;
     }
     Context ctx = prepare_on_every_rank(world, [&] {
@@ -132,7 +135,6 @@ int train(const TrainArguments& arguments, World& world, std::unique_ptr<Comm>& 
 }
 
 int train_as_rank(const TrainArguments& arguments) {
-    install_signal_handlers();  // before anything that takes time
     choose_console_style(arguments.log);
     if (!arguments.max_time.empty())
         request_stop_after(parse_time_limit(arguments.max_time, "--max-time " + arguments.max_time));
@@ -142,12 +144,12 @@ int train_as_rank(const TrainArguments& arguments) {
         return train(arguments, world, comm);
     } catch (const JobFailed& failed) {
         return failed.code;
-    } catch (const std::exception& error) {
+    } catch (const std::exception&) {
         if (world.size() == 1) throw;
         // The other ranks may wait in a collective: end them, and name the rank that failed.
-        const auto* ours = dynamic_cast<const Error*>(&error);
-        const auto code = static_cast<int>(ours ? ours->code() : ExitCode::kOther);
-        Console::report_error(fmt::format("rank {}: {}", world.rank(), error.what()));
+        const Failure failure = current_failure();
+        const auto code = static_cast<int>(failure.code);
+        Console::report_error(fmt::format("rank {}: {}", world.rank(), failure.text));
         if (comm) comm->abort(code);
         world.abort(code);
     }
