@@ -3,8 +3,6 @@
 #include <memory>
 #include <string>
 
-#include "engine/ranks/watchdog.h"
-#include "engine/ranks/whereabouts.h"
 #include "engine/ranks/world.h"
 #include "kernels/base/context.h"
 
@@ -69,27 +67,17 @@ class Comm {
     /// Everything begun is complete for work queued on ctx from here on.
     virtual void finish(Context& ctx) = 0;
 
-    /// From here on the loss of a rank ends the job (watchdog.h). Every rank calls it.
-    void watch(double timeout_s) {
-        if (size() > 1)
-            watchdog_ = std::make_unique<Watchdog>(std::move(world_.sideband()), where_, timeout_s);
-    }
     /// The step to report if this rank is lost.
     void at_step(int64_t step) { where_.at_step(step); }
-    /// Ends every rank of the job with this exit code.
-    [[noreturn]] void abort(int code) {
-        if (watchdog_) watchdog_->end_all(code);
-        world_.abort(code);
-    }
 
   protected:
-    Comm(World& world, Transport transport) : world_(world), transport_(transport) {}
+    Comm(World& world, Transport transport)
+        : world_(world), where_(world.whereabouts()), transport_(transport) {}
     World& world_;
-    Whereabouts where_;
+    Whereabouts& where_;
 
   private:
     Transport transport_;
-    std::unique_ptr<Watchdog> watchdog_;
 };
 
 /// By choose_transport(). Over MPI, which goes through host memory, ranks may share a GPU. Throws (kUsage,

@@ -53,7 +53,7 @@ Launch from_slurm() {
     launch.address = variable("MASTER_ADDR");
     if (launch.address.empty()) launch.address = first_host(needed("SLURM_STEP_NODELIST", "SLURM_PROCID"));
     const int64_t job = number("SLURM_JOB_ID", needed("SLURM_JOB_ID", "SLURM_PROCID"), 0, INT64_MAX);
-    launch.token = static_cast<uint64_t>(job);
+    launch.job = static_cast<uint64_t>(job);
     // Each job gets its own port, since jobs may share a host.
     launch.port = variable("MASTER_PORT").empty() ? static_cast<int>(20000 + job % 10000)
                                                   : integer("MASTER_PORT", "SLURM_PROCID", 1, 65535);

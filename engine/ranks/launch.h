@@ -16,7 +16,7 @@ struct Launch {
     int rank = 0, size = 1, local_rank = 0;
     std::string address = {};
     int port = 0;
-    uint64_t token = 0;  ///< identifies the job
+    uint64_t job = 0;  ///< Slurm's number of the job
 };
 
 /// Reads the environment: a variable set by mpirun (in a build with MPI); RANK, WORLD_SIZE, LOCAL_RANK,

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -22,18 +21,13 @@ double now() {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-std::string own_name(int rank) {
-    utsname system{};
-    uname(&system);
-    return fmt::format("rank {} (host {}, process {})", rank, system.nodename, getpid());
-}
-
 }  // namespace
 
-Watchdog::Watchdog(Sideband band, const Whereabouts& where, double timeout_s)
-    : band_(std::move(band)), where_(where), timeout_s_(timeout_s) {
-    names_ = band_.all_gather(own_name(band_.rank()));
-    for (size_t i = 0; i < band_.sockets().size(); ++i) peers_.push_back({static_cast<int>(i), {}, now()});
+Watchdog::Watchdog(int rank, std::vector<FileDescriptor> sockets, const std::vector<std::string>& places,
+                   const Whereabouts& where, double timeout_s)
+    : rank_(rank), sockets_(std::move(sockets)), where_(where), timeout_s_(timeout_s) {
+    for (size_t i = 0; i < places.size(); ++i) names_.push_back(fmt::format("rank {} ({})", i, places[i]));
+    for (size_t i = 0; i < sockets_.size(); ++i) peers_.push_back({static_cast<int>(i), {}, now()});
     thread_ = std::thread([this] { watch(); });
 }
 
@@ -56,7 +50,7 @@ Watchdog::Beat Watchdog::own_beat() const {
 
 /// Never waits: a rank whose connection is full or closed is found by judge() or hear().
 void Watchdog::tell(const Beat& beat) const {
-    for (const FileDescriptor& socket : band_.sockets())
+    for (const FileDescriptor& socket : sockets_)
         if (socket) send(socket.get(), &beat, sizeof beat, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
@@ -75,7 +69,7 @@ void Watchdog::watch() {
 void Watchdog::listen(int milliseconds) {
     std::vector<pollfd> ready;
     for (size_t i = 0; i < peers_.size(); ++i)
-        ready.push_back({peers_[i].left ? -1 : band_.sockets()[i].get(), POLLIN, 0});
+        ready.push_back({peers_[i].left ? -1 : sockets_[i].get(), POLLIN, 0});
     if (poll(ready.data(), ready.size(), milliseconds) <= 0) return;
     for (size_t i = 0; i < ready.size(); ++i)
         if (ready[i].revents != 0) hear(peers_[i], ready[i].fd);
@@ -103,14 +97,14 @@ void Watchdog::judge() {
     Beat latest = own_beat();  // of the rank that has waited too long in the latest collective
     for (size_t i = 0; i < peers_.size(); ++i) {
         const Peer& peer = peers_[i];
-        if (peer.left || !band_.sockets()[i]) continue;
+        if (peer.left || !sockets_[i]) continue;
         if (const double silent = now() - peer.heard; silent > timeout_s_)
             lost(peer,
                  fmt::format("no sign of life for {:.1f} s: it was stopped, or its host is down", silent));
         if (peer.beat.waiting_seconds > timeout_s_ && peer.beat.collectives >= latest.collectives)
             latest = peer.beat;
     }
-    if (band_.rank() != 0 || latest.waiting_seconds <= timeout_s_) return;
+    if (rank_ != 0 || latest.waiting_seconds <= timeout_s_) return;
     const std::string waited = fmt::format("other ranks have waited {:.1f} s for it in collective {} ({})",
                                            latest.waiting_seconds, latest.collectives, latest.last);
     Peer self{0, own_beat(), now()};

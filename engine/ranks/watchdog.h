@@ -1,7 +1,7 @@
 #pragma once
 // Ends a job whose ranks cannot continue: a thread in each rank that knows the progress of the others.
 //
-// Twice a second every rank sends its progress to rank 0 over the sideband, and rank 0 sends its own to every
+// Twice a second every rank sends its progress to rank 0 over a connection of its own, and rank 0 sends its own to every
 // rank. A rank is lost if its connection closes (it was killed or crashed; noticed at once), if nothing arrives
 // from it for timeout_s (it was stopped, or its host is down), or if another rank has waited timeout_s in a
 // collective that it has not entered (it hangs elsewhere). Rank 0 then prints its host, process, step and last
@@ -12,20 +12,23 @@
 #include <thread>
 #include <vector>
 
-#include "engine/ranks/sideband.h"
+#include "data/file_descriptor.h"
 #include "engine/ranks/whereabouts.h"
 
 namespace pastur {
 
 class Watchdog {
   public:
-    /// Every rank constructs one before it enters a collective that may hang.
-    Watchdog(Sideband band, const Whereabouts& where, double timeout_s);
+    /// Every rank constructs one as soon as it is connected. sockets, places: those of Channel::kWatchdog and the
+    /// ranks' places (rendezvous.h).
+    Watchdog(int rank, std::vector<FileDescriptor> sockets, const std::vector<std::string>& places,
+             const Whereabouts& where, double timeout_s);
     /// Tells the other ranks that this one leaves, so its closing connection is not taken for a loss.
     ~Watchdog();
     Watchdog(const Watchdog&) = delete;
     Watchdog& operator=(const Watchdog&) = delete;
 
+    void set_timeout(double seconds) { timeout_s_ = seconds; }
     /// Ends every rank with this code. The other ranks print nothing: this one has reported the cause.
     [[noreturn]] void end_all(int code);
 
@@ -54,11 +57,12 @@ class Watchdog {
     void judge();
     [[noreturn]] void lost(const Peer& peer, const std::string& why);
 
-    Sideband band_;
+    int rank_;
+    std::vector<FileDescriptor> sockets_;
     const Whereabouts& where_;
-    double timeout_s_;
+    std::atomic<double> timeout_s_;
     std::vector<std::string> names_;  ///< "rank 3 (host n1, process 77)", by rank
-    std::vector<Peer> peers_;         ///< parallel to band_.sockets()
+    std::vector<Peer> peers_;         ///< parallel to sockets_
     std::atomic<bool> leaving_{false};
     std::thread thread_;
 };

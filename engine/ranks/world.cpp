@@ -7,8 +7,6 @@
 #endif
 #include <unistd.h>
 
-#include <chrono>
-#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <utility>
@@ -22,10 +20,11 @@ namespace {
 /// Nodes of one job may start minutes apart.
 constexpr double kStartSeconds = 300;
 
-Sideband connect(const Launch& launch, const std::vector<std::string>& addresses) {
+Connections connect(const Launch& launch) {
+    const JobKey key{job_secret(), launch.job};
     if (launch.rank == 0)
-        return Sideband::host(Sideband::Listener(launch.port), launch.size, launch.token, kStartSeconds);
-    return Sideband::join(launch.rank, launch.size, addresses, launch.port, launch.token, kStartSeconds);
+        return host_rendezvous(Listener(launch.address, launch.port), launch.size, key, kStartSeconds);
+    return join_rendezvous(launch.rank, launch.size, {launch.address}, launch.port, key, kStartSeconds);
 }
 
 }  // namespace
@@ -33,9 +32,14 @@ Sideband connect(const Launch& launch, const std::vector<std::string>& addresses
 World World::from_environment() {
     World world(detect_launch());
     if (world.kind() == Launch::Kind::kMpi) world.join_mpi();
-    if (world.kind() == Launch::Kind::kPlain)
-        world.sideband_.emplace(connect(world.launch_, {world.launch_.address}));
+    if (world.kind() == Launch::Kind::kPlain) world.take(connect(world.launch_));
     return world;
+}
+
+void World::take(Connections made) {
+    sideband_.emplace(made.rank, made.size, std::move(made.of(Channel::kSideband)));
+    watchdog_ = std::make_unique<Watchdog>(made.rank, std::move(made.of(Channel::kWatchdog)), made.places,
+                                           *where_, kStartSeconds);
 }
 
 void World::agree_on_failure(const std::string& failure, int code) {
@@ -61,40 +65,42 @@ void World::agree_on_failure(const std::string& failure, int code) {
 World::World(World&& other) noexcept
     : launch_(std::move(other.launch_)),
       mpi_(std::exchange(other.mpi_, false)),
-      sideband_(std::move(other.sideband_)) {}
+      sideband_(std::move(other.sideband_)),
+      where_(std::move(other.where_)),
+      watchdog_(std::move(other.watchdog_)) {}
 
 #if defined(PASTUR_HAVE_MPI)
 namespace {
 
-/// How the other ranks reach rank 0 for the sideband.
+/// How the other ranks reach rank 0, and the secret of the job: both go through MPI.
 struct Invitation {
-    uint64_t token = 0;
+    char secret[80] = {};
     int port = 0;
     char addresses[1024] = {};  ///< consecutive, each terminated by a 0
 };
 
-Sideband connect_over_mpi(int rank, int size) {
+Connections connect_over_mpi(int rank, int size, bool one_host) {
     Invitation invitation;
-    std::optional<Sideband::Listener> listener;
+    std::optional<Listener> listener;
     if (rank == 0) {
-        listener.emplace(0);
+        listener.emplace(one_host ? "127.0.0.1" : "", 0);
         invitation.port = listener->port();
-        invitation.token =
-            static_cast<uint64_t>(std::chrono::system_clock::now().time_since_epoch().count()) ^
-            static_cast<uint64_t>(getpid()) << 48;
+        random_secret().copy(invitation.secret, sizeof invitation.secret - 1);
         size_t used = 0;
-        for (const std::string& address : own_addresses()) {
+        for (const std::string& address :
+             one_host ? std::vector<std::string>{"127.0.0.1"} : own_addresses()) {
             if (used + address.size() + 2 > sizeof invitation.addresses) break;
             std::memcpy(invitation.addresses + used, address.c_str(), address.size() + 1);
             used += address.size() + 1;
         }
     }
     check_mpi(MPI_Bcast(&invitation, sizeof invitation, MPI_BYTE, 0, MPI_COMM_WORLD), "MPI_Bcast");
-    if (rank == 0) return Sideband::host(*listener, size, invitation.token, kStartSeconds);
+    const JobKey key{invitation.secret};
+    if (rank == 0) return host_rendezvous(*listener, size, key, kStartSeconds);
     std::vector<std::string> addresses;
     for (const char* next = invitation.addresses; *next != 0; next += addresses.back().size() + 1)
         addresses.emplace_back(next);
-    return Sideband::join(rank, size, addresses, invitation.port, invitation.token, kStartSeconds);
+    return join_rendezvous(rank, size, addresses, invitation.port, key, kStartSeconds);
 }
 
 }  // namespace
@@ -110,9 +116,11 @@ void World::join_mpi() {
     MPI_Comm host;
     check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, launch_.rank, MPI_INFO_NULL, &host),
               "MPI_Comm_split_type");
+    int ranks_here = 0;
     check_mpi(MPI_Comm_rank(host, &launch_.local_rank), "MPI_Comm_rank");
+    check_mpi(MPI_Comm_size(host, &ranks_here), "MPI_Comm_size");
     MPI_Comm_free(&host);
-    if (launch_.size > 1) sideband_.emplace(connect_over_mpi(launch_.rank, launch_.size));
+    if (launch_.size > 1) take(connect_over_mpi(launch_.rank, launch_.size, ranks_here == launch_.size));
 }
 
 World::~World() {
@@ -120,6 +128,7 @@ World::~World() {
 }
 
 void World::abort(int code) {
+    if (watchdog_) watchdog_->end_all(code);
     if (mpi_) MPI_Abort(MPI_COMM_WORLD, code);
     _exit(code);
 }
@@ -128,6 +137,7 @@ void World::abort(int code) {
 void World::join_mpi() {}
 World::~World() = default;
 void World::abort(int code) {
+    if (watchdog_) watchdog_->end_all(code);
     _exit(code);
 }
 #endif

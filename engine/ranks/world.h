@@ -1,9 +1,13 @@
 #pragma once
 // The processes of this job, before they have agreed on how to move tensors.
+#include <memory>
 #include <optional>
 
 #include "engine/ranks/launch.h"
+#include "engine/ranks/rendezvous.h"
 #include "engine/ranks/sideband.h"
+#include "engine/ranks/watchdog.h"
+#include "engine/ranks/whereabouts.h"
 
 namespace pastur {
 
@@ -18,8 +22,9 @@ class World {
     World() = default;
     /// The place that `launch` names, without a connection to the other processes.
     explicit World(Launch launch) : launch_(std::move(launch)) {}
-    /// Follows detect_launch(): initialises MPI or connects to rank 0, then sets up the sideband. Call it once,
-    /// early in main: the destructor finalises MPI. Throws (kUsage, kRankLost, kOther).
+    /// Follows detect_launch(): initialises MPI or reads the job's secret, connects to rank 0, and starts the
+    /// watchdog: from here on the loss of a rank ends the job. Call it once, early in main: the destructor finalises
+    /// MPI. Throws (kUsage, kRankLost, kIo, kOther).
     static World from_environment();
     ~World();
     World(World&& other) noexcept;
@@ -31,19 +36,28 @@ class World {
     int local_rank() const { return launch_.local_rank; }  ///< among the ranks of this host
     /// Only if there are several processes.
     Sideband& sideband() { return *sideband_; }
+    /// Where this rank is, for the watchdog.
+    Whereabouts& whereabouts() { return *where_; }
+    /// Of several processes: silence and waits longer than this end the job from here on (watchdog.h).
+    void set_timeout(double seconds) {
+        if (watchdog_) watchdog_->set_timeout(seconds);
+    }
     /// Of several processes, every rank calls it at a point where each has succeeded or failed by itself: `failure` is the error's text,
     /// "" for none. If any failed, rank 0 prints each distinct text once, with its ranks unless all of them
     /// failed alike, and JobFailed is thrown on every rank.
     void agree_on_failure(const std::string& failure, int code);
 
-    /// Ends every rank of the job with this exit code, or only this process if it was started without MPI.
+    /// Ends every rank of the job with this exit code.
     [[noreturn]] void abort(int code);
 
   private:
     void join_mpi();
+    void take(Connections made);
     Launch launch_;
     bool mpi_ = false;  ///< MPI is to be finalised
     std::optional<Sideband> sideband_;
+    std::unique_ptr<Whereabouts> where_ = std::make_unique<Whereabouts>();
+    std::unique_ptr<Watchdog> watchdog_;  ///< also watches MPI_Finalize
 };
 
 }  // namespace pastur

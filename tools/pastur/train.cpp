@@ -119,6 +119,7 @@ int train(const TrainArguments& arguments, World& world, std::unique_ptr<Comm>& 
         if (world.rank() == 0) print_text("{}", to_toml(config));
         return 0;
     }
+    world.set_timeout(config.train.comm_timeout_s);
     Context ctx = prepare_on_every_rank(world, [&] {
         Context made = rank_context(arguments.device, world);
         choose_transport(world, made, arguments.comm);
@@ -127,7 +128,6 @@ int train(const TrainArguments& arguments, World& world, std::unique_ptr<Comm>& 
     comm = make_comm(world, ctx, arguments.comm);
     const auto trainer =
         prepare_on_every_rank(world, [&] { return std::make_unique<Trainer>(config, ctx, *comm); });
-    comm->watch(config.train.comm_timeout_s);
     if (comm->is_root()) Console::out().write(trainer->describe());
     const ExitCode code = trainer->run(request.run_dir, arguments.resume);
     if (code == ExitCode::kOk && comm->is_root()) report_on(request.run_dir);
@@ -150,7 +150,6 @@ int train_as_rank(const TrainArguments& arguments) {
         const Failure failure = current_failure();
         const auto code = static_cast<int>(failure.code);
         Console::report_error(fmt::format("rank {}: {}", world.rank(), failure.text));
-        if (comm) comm->abort(code);
         world.abort(code);
     }
 }

@@ -1,18 +1,11 @@
-// How ranks find each other without MPI: environment variables and the sideband.
+// How ranks learn from environment variables what they are.
 #include "engine/ranks/launch.h"
 
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
-#include <sys/socket.h>
 
-#include <atomic>
-#include <chrono>
 #include <cstdlib>
-#include <future>
 #include <map>
-#include <thread>
 
-#include "engine/ranks/sideband.h"
 #include "tests/support/command_line.h"
 #include "tests/support/expect_error.h"
 
@@ -82,84 +75,11 @@ TEST_F(Launches, NameWhatIsMissingOrWrong) {
     });
 }
 
-/// A connection that sends nothing.
-FileDescriptor connect_to_loopback(int port) {
-    FileDescriptor made(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(static_cast<uint16_t>(port));
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    EXPECT_EQ(connect(made.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-    return made;
-}
-
-TEST(Sidebands, GatherFromEveryRank) {
-    constexpr int kSize = 4;
-    const Sideband::Listener listener(0);
-    const auto gather = [](Sideband band) {
-        return band.all_gather(std::string(band.rank() * 1000, 'a' + band.rank()));
-    };
-    std::vector<std::future<std::vector<std::string>>> others;
-    for (int rank = 1; rank < kSize; ++rank)
-        others.push_back(std::async(std::launch::async, [&, rank] {
-            return gather(Sideband::join(rank, kSize, {"192.0.2.1", "127.0.0.1"}, listener.port(), 42, 20));
-        }));
-    const std::vector<std::string> at_root = gather(Sideband::host(listener, kSize, 42, 20));
-    ASSERT_EQ(at_root.size(), 4u);
-    EXPECT_EQ(at_root[3], std::string(3000, 'd'));
-    for (auto& other : others) EXPECT_EQ(other.get(), at_root);
-}
-
-TEST(Sidebands, KnowTheirJobAndNameWhoIsMissing) {
-    const Sideband::Listener listener(0);
-    auto stranger = std::async(std::launch::async, [&] {
-        expect_error(ExitCode::kRankLost, {"rank 1 of 3 found no rank 0", "127.0.0.1"},
-                     [&] { Sideband::join(1, 3, {"127.0.0.1"}, listener.port(), 7, 1); });
-    });
-    auto member = std::async(std::launch::async, [&] {
-        return Sideband::join(2, 3, {"127.0.0.1"}, listener.port(), 42, 10).rank();
-    });
-    expect_error(ExitCode::kRankLost, {"1 of 3 ranks did not connect", ": 1"},
-                 [&] { Sideband::host(listener, 3, 42, 2); });
-    stranger.wait();
-    EXPECT_EQ(member.get(), 2);
-}
-
-TEST(Sidebands, KeepTheirDeadlineHoweverManyStrangersConnect) {
-    const Sideband::Listener listener(0);
-    std::atomic<bool> done = false;
-    auto strangers = std::async(std::launch::async, [&] {
-        std::vector<FileDescriptor> silent;
-        const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(12);
-        while (!done && std::chrono::steady_clock::now() < end) {
-            silent.push_back(connect_to_loopback(listener.port()));
-            std::this_thread::sleep_for(std::chrono::milliseconds(50));
-        }
-    });
-    const auto begin = std::chrono::steady_clock::now();
-    expect_error(ExitCode::kRankLost, {"1 of 2 ranks did not connect"},
-                 [&] { Sideband::host(listener, 2, 42, 1.5); });
-    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(4));
-    done = true;
-}
-
-TEST(Sidebands, LetNoStrangerDelayARank) {
-    const Sideband::Listener listener(0);
-    std::vector<FileDescriptor> silent;
-    for (int i = 0; i < 5; ++i) silent.push_back(connect_to_loopback(listener.port()));
-    auto member = std::async(std::launch::async, [&] {
-        return Sideband::join(1, 2, {"127.0.0.1"}, listener.port(), 42, 4).rank();
-    });
-    const auto begin = std::chrono::steady_clock::now();
-    EXPECT_EQ(Sideband::host(listener, 2, 42, 4).size(), 2);
-    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(2)) << "5 strangers of 2 s each";
-    EXPECT_EQ(member.get(), 1);
-}
-
 TEST_F(CommandLine, CpuRanksNeedMpi) {
     write("r.toml", "[data]\ndir = \"nowhere\"\n");
-    const std::string line = "MASTER_ADDR=127.0.0.1 MASTER_PORT=29417 WORLD_SIZE=2 '" + binary().string() +
-                             "' train r.toml --device cpu";
+    const std::string line =
+        "PASTUR_SECRET=0123456789abcdef MASTER_ADDR=127.0.0.1 MASTER_PORT=29417 WORLD_SIZE=2 '" +
+        binary().string() + "' train r.toml --device cpu";
     const Result result = shell("{ RANK=1 LOCAL_RANK=1 " + line + " 2> other & RANK=0 LOCAL_RANK=0 " + line +
                                 "; code=$?; wait; exit $code; }");
     EXPECT_EQ(result.code, 2) << result.err;

@@ -21,7 +21,8 @@ class GpuRanks : public SmallRuns {
     /// Starts two ranks by environment variables. Returns rank 0's result; rank 1's is in files out1, err1 and code1.
     /// `then` runs meanwhile, with the process ids in $p0 and $p1.
     Result two(const std::string& run, const std::string& more, const std::string& then = "true") const {
-        const std::string variables = "MASTER_ADDR=127.0.0.1 MASTER_PORT=29423 WORLD_SIZE=2 ";
+        const std::string variables =
+            "PASTUR_SECRET=0123456789abcdef MASTER_ADDR=127.0.0.1 MASTER_PORT=29423 WORLD_SIZE=2 ";
         const auto rank = [&](int number) {
             return fmt::format("{}RANK={} LOCAL_RANK={} {}", variables, number, number,
                                train_line(run, more));

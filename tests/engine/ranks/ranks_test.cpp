@@ -127,7 +127,7 @@ TEST_F(Ranks, RefuseAnMpiWithoutSupportForThreads) {
 
 TEST_F(Ranks, TellAnErrorOfAllOnce) {
     const auto expect_once = [&](const std::string& more, int code, const std::string& text) {
-        const Result result = train(2, "run", more);
+        const Result result = train(3, "run", "--train.global_batch=6 " + more);
         EXPECT_EQ(result.code, code) << result.err;
         ASSERT_EQ(own_lines(result.err).size(), 1u) << result.err;
         EXPECT_NE(own_lines(result.err)[0].find(text), std::string::npos) << result.err;

@@ -9,6 +9,7 @@
 #include <functional>
 
 #include "data/files.h"
+#include "engine/ranks/rendezvous.h"
 #include "tests/support/temp_folder.h"
 
 namespace pastur::test {
@@ -20,7 +21,8 @@ class Watchdogs : public testing::Test {
 
     /// Runs both ranks, which then leave the job and exit with 7. Returns their exit codes.
     std::pair<int, int> run(double timeout_s, const Life& first, const Life& second) const {
-        const Sideband::Listener listener(0);
+        const Listener listener("127.0.0.1", 0);
+        const JobKey key{"a secret of 16 or more characters"};
         pid_t ranks[2];
         for (const int rank : {0, 1}) {
             ranks[rank] = fork();
@@ -28,9 +30,9 @@ class Watchdogs : public testing::Test {
             if (!std::freopen(said_by(rank).c_str(), "w", stderr)) _exit(1);
             {
                 Whereabouts where;
-                Watchdog dog(rank == 0 ? Sideband::host(listener, 2, 1, 10)
-                                       : Sideband::join(1, 2, {"127.0.0.1"}, listener.port(), 1, 10),
-                             where, timeout_s);
+                Connections made = rank == 0 ? host_rendezvous(listener, 2, key, 10)
+                                             : join_rendezvous(1, 2, {"127.0.0.1"}, listener.port(), key, 10);
+                Watchdog dog(rank, std::move(made.of(Channel::kWatchdog)), made.places, where, timeout_s);
                 (rank == 0 ? first : second)(where, dog);
             }
             _exit(7);
