@@ -113,6 +113,9 @@ std::string place_of(const CudaHandles& handles) {
     return fmt::format("{} {}", host, bus);
 }
 
+/// Seconds that ranks may need for NCCL's initialisation, from the moment when every rank has its id.
+constexpr double kStartPatience = 60;
+
 class NcclComm final : public Comm {
   public:
     NcclComm(World& world, CudaContext& ctx)
@@ -124,8 +127,9 @@ class NcclComm final : public Comm {
         flag_ = allocate(ctx, size_of(DType::kI32));
         ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
         config.blocking = 0;
-        comm_.check(nccl_.init_rank(comm_.address(), size(), shared_id(), rank(), &config),
-                    "ncclCommInitRankConfig");
+        const ncclUniqueId id = shared_id();
+        const Whereabouts::Collective here(where_, "initialisation of NCCL", kStartPatience);
+        comm_.check(nccl_.init_rank(comm_.address(), size(), id, rank(), &config), "ncclCommInitRankConfig");
     }
 
     void all_reduce_sum(Context& ctx, Tensor x) override {

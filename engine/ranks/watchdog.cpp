@@ -15,7 +15,9 @@
 namespace pastur {
 namespace {
 
-constexpr int kBeatMilliseconds = 500;
+constexpr double kBeatSeconds = 0.5;
+/// The loop ticks twenty times a second. A longer gap than this means that the process did not run.
+constexpr double kLongestTick = 1;
 
 double now() {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -27,7 +29,8 @@ Watchdog::Watchdog(int rank, std::vector<FileDescriptor> sockets, const std::vec
                    const Whereabouts& where, double timeout_s)
     : rank_(rank), sockets_(std::move(sockets)), where_(where), timeout_s_(timeout_s) {
     for (size_t i = 0; i < places.size(); ++i) names_.push_back(fmt::format("rank {} ({})", i, places[i]));
-    for (size_t i = 0; i < sockets_.size(); ++i) peers_.push_back({static_cast<int>(i), {}, now()});
+    for (size_t i = 0; i < sockets_.size(); ++i) peers_.push_back({static_cast<int>(i)});
+    last_tick_ = now();
     thread_ = std::thread([this] { watch(); });
 }
 
@@ -43,7 +46,7 @@ Watchdog::Beat Watchdog::own_beat() const {
     Beat beat;
     beat.step = where_.step();
     beat.collectives = where_.collectives();
-    beat.waiting_seconds = where_.waiting_seconds();
+    beat.waiting_seconds = std::max(waited_, 0.0);
     std::strncpy(beat.last, where_.last(), sizeof beat.last - 1);
     return beat;
 }
@@ -57,13 +60,24 @@ void Watchdog::tell(const Beat& beat) const {
 void Watchdog::watch() {
     double next = 0;
     while (!leaving_) {
-        if (now() >= next) {
+        tick();
+        if (awake_ >= next) {
             tell(own_beat());
-            next = now() + kBeatMilliseconds * 1e-3;
+            next = awake_ + kBeatSeconds;
         }
         listen(50);
         judge();
     }
+}
+
+void Watchdog::tick() {
+    const double time = now(), gap = std::min(time - last_tick_, kLongestTick);
+    last_tick_ = time;
+    awake_ += gap;
+    const int64_t collectives = where_.collectives();
+    const bool same = where_.is_waiting() && collectives == collectives_;
+    waited_ = same ? waited_ + gap : -where_.patience_seconds();
+    collectives_ = collectives;
 }
 
 void Watchdog::listen(int milliseconds) {
@@ -84,7 +98,7 @@ void Watchdog::hear(Peer& peer, int socket) {
     while (peer.partial.size() >= sizeof(Beat)) {
         std::memcpy(&peer.beat, peer.partial.data(), sizeof(Beat));
         peer.partial.erase(0, sizeof(Beat));
-        peer.heard = now();
+        peer.heard = awake_;
         peer.left = peer.left || peer.beat.kind == Beat::Kind::kLeaving;
         if (peer.beat.kind == Beat::Kind::kFailed) {
             tell(peer.beat);
@@ -98,7 +112,7 @@ void Watchdog::judge() {
     for (size_t i = 0; i < peers_.size(); ++i) {
         const Peer& peer = peers_[i];
         if (peer.left || !sockets_[i]) continue;
-        if (const double silent = now() - peer.heard; silent > timeout_s_)
+        if (const double silent = awake_ - peer.heard; silent > timeout_s_)
             lost(peer,
                  fmt::format("no sign of life for {:.1f} s: it was stopped, or its host is down", silent));
         if (peer.beat.waiting_seconds > timeout_s_ && peer.beat.collectives >= latest.collectives)
@@ -107,7 +121,7 @@ void Watchdog::judge() {
     if (rank_ != 0 || latest.waiting_seconds <= timeout_s_) return;
     const std::string waited = fmt::format("other ranks have waited {:.1f} s for it in collective {} ({})",
                                            latest.waiting_seconds, latest.collectives, latest.last);
-    Peer self{0, own_beat(), now()};
+    Peer self{0, own_beat()};
     if (self.beat.collectives < latest.collectives) lost(self, waited);
     const auto late = std::min_element(peers_.begin() + 1, peers_.end(), [](const Peer& a, const Peer& b) {
         return a.beat.collectives < b.beat.collectives;

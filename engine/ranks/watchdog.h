@@ -7,6 +7,9 @@
 // collective that it has not entered (it hangs elsewhere). Rank 0 then prints its host, process, step and last
 // collective on stderr, and every rank exits with code 71. The other ranks watch rank 0 in the same way. None
 // of this depends on the training thread, which may be blocked inside a library.
+//
+// Times are those of a clock that stands still while this process does: a job that was stopped (SIGSTOP, Ctrl-Z, a
+// suspended machine) and continues does not take its own absence for the silence of others.
 #include <atomic>
 #include <string>
 #include <thread>
@@ -45,11 +48,12 @@ class Watchdog {
     struct Peer {
         int rank;
         Beat beat{};
-        double heard = 0;  ///< time of its last beat, on this process's clock
+        double heard = 0;  ///< awake_ at its last beat
         bool left = false;
         std::string partial = {};  ///< the bytes so far of an incomplete beat
     };
     void watch();
+    void tick();
     void listen(int milliseconds);
     void hear(Peer& peer, int socket);
     void tell(const Beat& beat) const;
@@ -63,6 +67,10 @@ class Watchdog {
     std::atomic<double> timeout_s_;
     std::vector<std::string> names_;  ///< "rank 3 (host n1, process 77)", by rank
     std::vector<Peer> peers_;         ///< parallel to sockets_
+    double last_tick_ = 0;            ///< on the system's clock
+    double awake_ = 0;                ///< seconds that this process has run for
+    double waited_ = 0;               ///< seconds of awake_ in the present collective, less its patience
+    int64_t collectives_ = -1;        ///< the collective that waited_ belongs to
     std::atomic<bool> leaving_{false};
     std::thread thread_;
 };

@@ -1,7 +1,6 @@
 #pragma once
 // The progress of a rank: written by its training thread, read by its watchdog.
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 
 namespace pastur {
@@ -13,21 +12,22 @@ class Whereabouts {
     /// Number of collectives entered so far. A collective has the same number on every rank.
     int64_t collectives() const { return collectives_; }
     const char* last() const { return last_; }
-    /// Seconds since this rank entered the collective it is in; 0: it is in none.
-    double waiting_seconds() const {
-        const int64_t since = waiting_since_;
-        return since == 0 ? 0 : static_cast<double>(now() - since) * 1e-9;
-    }
+    /// Whether this rank is in a collective now.
+    bool is_waiting() const { return waiting_; }
+    /// Seconds for which a wait in the last collective means nothing.
+    double patience_seconds() const { return patience_seconds_; }
 
-    /// Exists while the training thread may wait for other ranks. `name` is a string literal.
+    /// Exists while the training thread may wait for other ranks. `name` is a string literal. patience_s: the time that
+    /// the collective may take by itself.
     class Collective {
       public:
-        Collective(Whereabouts& where, const char* name) : where_(where) {
+        Collective(Whereabouts& where, const char* name, double patience_s = 0) : where_(where) {
             where_.last_ = name;
-            where_.waiting_since_ = now();
+            where_.patience_seconds_ = patience_s;
             ++where_.collectives_;
+            where_.waiting_ = true;
         }
-        ~Collective() { where_.waiting_since_ = 0; }
+        ~Collective() { where_.waiting_ = false; }
         Collective(const Collective&) = delete;
         Collective& operator=(const Collective&) = delete;
 
@@ -36,8 +36,9 @@ class Whereabouts {
     };
 
   private:
-    static int64_t now() { return std::chrono::steady_clock::now().time_since_epoch().count(); }
-    std::atomic<int64_t> step_{0}, collectives_{0}, waiting_since_{0};
+    std::atomic<int64_t> step_{0}, collectives_{0};
+    std::atomic<bool> waiting_{false};
+    std::atomic<double> patience_seconds_{0};
     std::atomic<const char*> last_{"start-up"};
 };
 

@@ -65,6 +65,14 @@ TEST_F(RankLoss, AStoppedRankEndsTheOthersWithinTheTimeout) {
     }
 }
 
+TEST_F(RankLoss, AJobThatWasStoppedAndContinuesLosesNoRank) {
+    const Result result = train_until(
+        2, "kill -STOP $@; sleep 4; kill -CONT $@; sleep 3; touch run/STOP; kill -0 $mp || echo ended >&2");
+    EXPECT_EQ(result.code, 75) << result.err;
+    EXPECT_EQ(result.err.find("ended"), std::string::npos) << result.err;
+    EXPECT_EQ(result.err.find("is lost"), std::string::npos) << result.err;
+}
+
 TEST_F(RankLoss, TermToMpirunSavesAndUsr1RequeuesToo) {
     const Result asked = train_until(2, "kill -USR1 $mp");
     EXPECT_EQ(asked.code, 75) << asked.err;

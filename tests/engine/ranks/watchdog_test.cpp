@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
 #include <functional>
 
@@ -19,8 +20,11 @@ class Watchdogs : public testing::Test {
   protected:
     using Life = std::function<void(Whereabouts&, Watchdog&)>;
 
-    /// Runs both ranks, which then leave the job and exit with 7. Returns their exit codes.
-    std::pair<int, int> run(double timeout_s, const Life& first, const Life& second) const {
+    /// Runs both ranks, which then leave the job and exit with 7, and `meanwhile` with their process ids. Returns their
+    /// exit codes.
+    std::pair<int, int> run(
+        double timeout_s, const Life& first, const Life& second,
+        const std::function<void(const pid_t*)>& meanwhile = [](const pid_t*) {}) const {
         const Listener listener("127.0.0.1", 0);
         const JobKey key{"a secret of 16 or more characters"};
         pid_t ranks[2];
@@ -37,6 +41,7 @@ class Watchdogs : public testing::Test {
             }
             _exit(7);
         }
+        meanwhile(ranks);
         int codes[2] = {};
         for (const int rank : {0, 1}) {
             int status = 0;
@@ -91,6 +96,53 @@ TEST_F(Watchdogs, TakeEveryRankAlongWhenOneFails) {
     EXPECT_EQ(run(30, waits, fails), std::pair(74, 74));
     EXPECT_EQ(run(30, fails, waits), std::pair(74, 74));
     EXPECT_EQ(said(), "") << "the rank that failed has said why";
+}
+
+TEST_F(Watchdogs, DoNotCountTheirOwnAbsence) {
+    const auto stop_both = [](const pid_t* ranks) {
+        wait(0.5);
+        for (const int rank : {0, 1}) kill(ranks[rank], SIGSTOP);
+        wait(3);
+        for (const int rank : {1, 0}) kill(ranks[rank], SIGCONT);
+    };
+    const auto waits = [](Whereabouts& where, Watchdog&) { wait_in_collective(where, 4); };
+    EXPECT_EQ(run(2, waits, waits, stop_both), std::pair(7, 7)) << said();
+    EXPECT_EQ(said(), "");
+}
+
+TEST_F(Watchdogs, HavePatienceWithWhatTakesLongByItself) {
+    const auto starts = [](Whereabouts& where, Watchdog&) {
+        const Whereabouts::Collective here(where, "initialisation", 2);
+        wait(2);
+    };
+    EXPECT_EQ(run(1, starts, starts), std::pair(7, 7)) << said();
+    EXPECT_EQ(said(), "");
+}
+
+// As in NCCL's initialisation: the training thread polls for ever.
+TEST_F(Watchdogs, EndARankWhoseTrainingThreadIsBlockedInALibrary) {
+    const auto blocked = [](Whereabouts& where, Watchdog&) {
+        const Whereabouts::Collective here(where, "initialisation", 60);
+        wait(30);
+    };
+    const auto dies = [](Whereabouts&, Watchdog&) { _exit(9); };
+    EXPECT_EQ(run(30, blocked, dies), std::pair(71, 9));
+    EXPECT_NE(said().find("its connection closed"), std::string::npos) << said();
+    const auto stops = [](Whereabouts& where, Watchdog&) {
+        const Whereabouts::Collective here(where, "initialisation", 60);
+        kill(getpid(), SIGSTOP);
+    };
+    const auto end_stopped = [](const pid_t* ranks) {
+        waitpid(ranks[1], nullptr, WUNTRACED);
+        int status = 0;
+        siginfo_t ended{};
+        waitid(P_PID, static_cast<id_t>(ranks[0]), &ended, WEXITED | WNOWAIT);
+        EXPECT_EQ(waitpid(ranks[1], &status, WNOHANG), 0) << "still stopped";
+        kill(ranks[1], SIGKILL);
+    };
+    EXPECT_EQ(run(1, blocked, stops, end_stopped).first, 71);
+    EXPECT_NE(said().find("rank 1 (host "), std::string::npos) << said();
+    EXPECT_NE(said().find("no sign of life for 1"), std::string::npos) << said();
 }
 
 }  // namespace
