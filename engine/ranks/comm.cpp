@@ -11,23 +11,27 @@ int64_t exchange_bytes(Transport transport, bool on_gpu, int64_t bucket_bytes, b
             return ordered ? align_up(bucket_bytes) : 0;
         case Transport::kMpi:
             return on_gpu ? 0 : kMpiExchanges * bucket_bytes;
+        case Transport::kTcp:  // the parts that arrived, and on rank 0 those that it forwards
+            return 2 * bucket_bytes;
     }
     return 0;
 }
 
 Transport choose_transport(const World& world, const Context& ctx, const std::string& choice) {
-    if (choice != "auto" && choice != "mpi" && choice != "nccl")
-        fail(ExitCode::kUsage, "--comm {}: expected auto, mpi or nccl", choice);
+    if (choice != "auto" && choice != "mpi" && choice != "nccl" && choice != "tcp")
+        fail(ExitCode::kUsage, "--comm {}: expected auto, mpi, nccl or tcp", choice);
     if (choice == "nccl" && !is_cuda(ctx))
         fail(ExitCode::kUsage, "--comm nccl needs GPUs: this run computes on the CPU");
+    if (choice == "tcp" && is_cuda(ctx))
+        fail(ExitCode::kUsage, "--comm tcp is for ranks on CPUs: this run computes on a GPU");
     if (choice == "nccl" || (choice == "auto" && is_cuda(ctx) && world.size() > 1)) return Transport::kNccl;
-    if (world.kind() == Launch::Kind::kMpi) return Transport::kMpi;
-    if (world.size() > 1)
+    if (world.kind() == Launch::Kind::kMpi && choice != "tcp") return Transport::kMpi;
+    if (world.size() == 1) return Transport::kNone;
+    if (choice == "mpi")
         fail(ExitCode::kUsage,
-             "{} ranks were started by variables alone, which only NCCL between GPUs supports; {} need MPI: "
-             "start them with mpirun or srun --mpi=pmix",
-             world.size(), is_cuda(ctx) ? "ranks over --comm mpi" : "ranks that compute on the CPU");
-    return Transport::kNone;
+             "--comm mpi needs ranks that mpirun or srun --mpi=pmix started; variables started these {}",
+             world.size());
+    return Transport::kTcp;
 }
 
 std::unique_ptr<Comm> make_comm(World& world, Context& ctx, const std::string& choice) {
@@ -36,6 +40,8 @@ std::unique_ptr<Comm> make_comm(World& world, Context& ctx, const std::string& c
             return make_single_comm();
         case Transport::kMpi:
             return make_mpi_comm(world);
+        case Transport::kTcp:
+            return make_tcp_comm(world);
         case Transport::kNccl:
             break;
     }

@@ -12,11 +12,12 @@ namespace pastur {
 enum class Transport : uint8_t {
     kNone,  ///< a single rank
     kMpi,   ///< through host memory
+    kTcp,   ///< between CPU ranks, through rank 0
     kNccl,  ///< between GPUs
 };
 
-/// What make_comm() uses. `choice`: mpi, nccl, or auto: NCCL between GPUs, MPI between CPUs. Throws (kUsage) with
-/// the reason if the choice is not possible.
+/// What make_comm() uses. `choice`: mpi, nccl, tcp, or auto: NCCL between GPUs; between CPUs MPI if it started the ranks,
+/// else TCP. Throws (kUsage) with the reason if the choice is not possible.
 Transport choose_transport(const World& world, const Context& ctx, const std::string& choice);
 /// The transport of so many ranks under "auto".
 inline Transport usual_transport(int ranks, bool on_gpu) {
@@ -89,6 +90,8 @@ std::unique_ptr<Comm> make_single_comm();
 
 /// Over MPI; null in a build without it.
 std::unique_ptr<Comm> make_mpi_comm(World& world);
+/// Over TCP, on CPUs. Works in every build.
+std::unique_ptr<Comm> make_tcp_comm(World& world);
 /// Over NCCL, on ctx's CUDA device, which no other rank may use; null in a build without NCCL.
 std::unique_ptr<Comm> make_nccl_comm(World& world, Context& ctx);
 

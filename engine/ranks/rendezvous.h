@@ -23,8 +23,9 @@ namespace pastur {
 enum class Channel : uint8_t {
     kSideband,  ///< what MPI or NCCL need to start
     kWatchdog,  ///< signs of life
+    kData,      ///< tensors, without MPI and NCCL
 };
-inline constexpr size_t kChannels = 2;
+inline constexpr size_t kChannels = 3;
 
 /// The connections of one rank.
 struct Connections {

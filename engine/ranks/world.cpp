@@ -38,6 +38,7 @@ World World::from_environment() {
 
 void World::take(Connections made) {
     sideband_.emplace(made.rank, made.size, std::move(made.of(Channel::kSideband)));
+    data_sockets_ = std::move(made.of(Channel::kData));
     watchdog_ = std::make_unique<Watchdog>(made.rank, std::move(made.of(Channel::kWatchdog)), made.places,
                                            *where_, kStartSeconds);
 }
@@ -66,6 +67,7 @@ World::World(World&& other) noexcept
     : launch_(std::move(other.launch_)),
       mpi_(std::exchange(other.mpi_, false)),
       sideband_(std::move(other.sideband_)),
+      data_sockets_(std::move(other.data_sockets_)),
       where_(std::move(other.where_)),
       watchdog_(std::move(other.watchdog_)) {}
 

@@ -36,6 +36,8 @@ class World {
     int local_rank() const { return launch_.local_rank; }  ///< among the ranks of this host
     /// Only if there are several processes.
     Sideband& sideband() { return *sideband_; }
+    /// Those of Channel::kData (rendezvous.h).
+    const std::vector<FileDescriptor>& data_sockets() const { return data_sockets_; }
     /// Where this rank is, for the watchdog.
     Whereabouts& whereabouts() { return *where_; }
     /// Of several processes: silence and waits longer than this end the job from here on (watchdog.h).
@@ -56,6 +58,7 @@ class World {
     Launch launch_;
     bool mpi_ = false;  ///< MPI is to be finalised
     std::optional<Sideband> sideband_;
+    std::vector<FileDescriptor> data_sockets_;
     std::unique_ptr<Whereabouts> where_ = std::make_unique<Whereabouts>();
     std::unique_ptr<Watchdog> watchdog_;  ///< also watches MPI_Finalize
 };

@@ -183,9 +183,10 @@ void add_train_command(CLI::App& app, std::function<int()>& run) {
     command
         ->add_option(
             "--comm", arguments->comm,
-            "How ranks talk: nccl between GPUs, mpi through host memory (also where ranks share a GPU)")
+            "How ranks communicate: nccl between GPUs; mpi through host memory, also where ranks share a GPU; tcp "
+            "between CPU ranks, without MPI")
         ->capture_default_str()
-        ->type_name("auto|mpi|nccl");
+        ->type_name("auto|mpi|nccl|tcp");
     command
         ->add_option(
             "--log", arguments->log,

@@ -6,7 +6,6 @@
 #include <cstdlib>
 #include <map>
 
-#include "tests/support/command_line.h"
 #include "tests/support/expect_error.h"
 
 namespace pastur::test {
@@ -73,19 +72,6 @@ TEST_F(Launches, NameWhatIsMissingOrWrong) {
     expect_error(ExitCode::kUsage, {"MASTER_PORT=x"}, [] {
         with({{"RANK", "0"}, {"LOCAL_RANK", "0"}, {"MASTER_ADDR", "n1"}, {"MASTER_PORT", "x"}});
     });
-}
-
-TEST_F(CommandLine, CpuRanksNeedMpi) {
-    write("r.toml", "[data]\ndir = \"nowhere\"\n");
-    const std::string line =
-        "PASTUR_SECRET=0123456789abcdef MASTER_ADDR=127.0.0.1 MASTER_PORT=29417 WORLD_SIZE=2 '" +
-        binary().string() + "' train r.toml --device cpu";
-    const Result result = shell("{ RANK=1 LOCAL_RANK=1 " + line + " 2> other & RANK=0 LOCAL_RANK=0 " + line +
-                                "; code=$?; wait; exit $code; }");
-    EXPECT_EQ(result.code, 2) << result.err;
-    EXPECT_NE(result.err.find("2 ranks were started by variables alone"), std::string::npos) << result.err;
-    expect_failure("train r.toml --device cpu --comm nccl", 2, {"--comm nccl needs GPUs"});
-    expect_failure("train r.toml --device cpu --comm tcp", 2, {"--comm tcp", "auto, mpi or nccl"});
 }
 
 }  // namespace

@@ -1,0 +1,124 @@
+// CPU ranks that were started by variables alone: no mpirun, tensors over TCP.
+#include <future>
+
+#include "engine/ranks/handshake.h"
+#include "engine/ranks/rendezvous.h"
+#include "tests/support/ranks.h"
+
+namespace pastur::test {
+namespace {
+
+class PlainRanks : public SmallRuns {
+  protected:
+    static std::string variables(int rank, int ranks, int port, const std::string& secret = kSecret) {
+        return fmt::format(
+            "OMP_NUM_THREADS=1 PASTUR_SECRET={} MASTER_ADDR=127.0.0.1 MASTER_PORT={} WORLD_SIZE={} RANK={} "
+            "LOCAL_RANK={} ",
+            secret, port, ranks, rank, rank);
+    }
+    std::string train_line(const std::string& run, const std::string& more = "") const {
+        return "'" + binary().string() + "' train r.toml --device cpu --run " + run + " " + more;
+    }
+    /// A port that no process listens on.
+    static int free_port() { return Listener("127.0.0.1", 0).port(); }
+    /// Returns rank 0's result; the exit codes of all ranks are in the file codes.
+    Result train(int ranks, const std::string& run, const std::string& more = "") const {
+        const int port = free_port();
+        std::string line;
+        for (int rank = ranks - 1; rank > 0; --rank)
+            line += fmt::format("{{ {}{} > out{} 2> err{}; echo $? > code{}; }} & ",
+                                variables(rank, ranks, port), train_line(run, more), rank, rank, rank);
+        return shell("{ " + line + variables(0, ranks, port) + train_line(run, more) +
+                     "; code=$?; wait; exit $code; }");
+    }
+    static constexpr const char* kSecret = "0123456789abcdef";
+};
+
+TEST_F(PlainRanks, TrainToTheBitsOfOneUnderDeterministicComm) {
+    const std::string ordered = "--train.deterministic_comm=true --train.global_batch=12 ";
+    ASSERT_EQ(train(1, "one", ordered).code, 0);
+    for (const auto& [ranks, more] : {std::pair(2, ""), std::pair(3, ""), std::pair(3, "--train.zero=1")}) {
+        const std::string run = fmt::format("run{}{}", ranks, more);
+        const Result result = train(ranks, run, ordered + more);
+        ASSERT_EQ(result.code, 0) << result.err;
+        EXPECT_EQ(losses(run), losses("one")) << run;
+        EXPECT_EQ(weights(run), weights("one")) << run;
+    }
+}
+
+#if defined(PASTUR_HAVE_MPI)
+TEST_F(PlainRanks, TrainToTheBitsOfMpiRanks) {
+    for (const std::string more : {"", "--train.zero=1"}) {
+        ASSERT_EQ(train(2, "tcp" + more, more).code, 0);
+        ASSERT_EQ(shell(Ranks::launcher(2) + train_line("mpi" + more, more)).code, 0);
+        EXPECT_EQ(losses("tcp" + more), losses("mpi" + more));
+        EXPECT_EQ(weights("tcp" + more), weights("mpi" + more));
+        EXPECT_EQ(losses("tcp" + more, "val"), losses("mpi" + more, "val"));
+    }
+}
+#endif
+
+TEST_F(PlainRanks, StartAndEndRightAmongIdleAndLyingConnections) {
+    const int port = free_port();
+    auto root =
+        std::async(std::launch::async, [&] { return shell(variables(0, 2, port) + train_line("run")).code; });
+    std::vector<FileDescriptor> strangers;
+    std::string why;
+    const auto end = deadline_in(60);
+    while (strangers.size() < 5 && Clock::now() < end) {
+        FileDescriptor made = connect_to("127.0.0.1", port, 1, why);
+        if (made)
+            strangers.push_back(std::move(made));
+        else
+            std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    ASSERT_EQ(strangers.size(), 5u) << why;
+    Claim lie;
+    lie.rank = 1;
+    lie.size = 2;
+    ASSERT_TRUE(send_all(strangers[4].get(), &lie, sizeof lie, deadline_in(5)));
+    // A rank with another secret ends at once; rank 0 keeps waiting for its own.
+    const auto rank_1 = [&](const std::string& secret) {
+        const std::string line = "cd '" + folder_.path().string() + "' && " + variables(1, 2, port, secret) +
+                                 train_line("run") + " > out1 2> err1";
+        return WEXITSTATUS(std::system(line.c_str()));
+    };
+    const auto begin = Clock::now();
+    EXPECT_EQ(rank_1("another-secret-of-16"), 2);
+    EXPECT_LT(Clock::now() - begin, std::chrono::seconds(5));
+    const std::string said = read_file(file("err1"), 4096);
+    EXPECT_NE(said.find("rank 1 of 2 was refused by rank 0 at 127.0.0.1"), std::string::npos) << said;
+    EXPECT_NE(said.find("wrong secret"), std::string::npos) << said;
+    EXPECT_EQ(rank_1(kSecret), 0) << read_file(file("err1"), 4096);
+    EXPECT_EQ(root.get(), 0) << read_file(file("err"), 4096);
+    EXPECT_EQ(losses("run").size(), static_cast<size_t>(kSteps));
+}
+
+TEST_F(PlainRanks, EndAtOnceWhenOneIsKilled) {
+    const int port = free_port();
+    const std::string endless =
+        "--train.steps=1000000 --train.val_every=0 --diagnostics.every=0 --run.log_every=1000";
+    const Result result =
+        shell("{ " + variables(1, 2, port) + train_line("run", endless) + " > out1 2> err1 & p1=$!; " +
+              variables(0, 2, port) + train_line("run", endless) +
+              " & p0=$!; until grep -qs '\"event\":\"train\",\"step\":1,' "
+              "run/metrics.jsonl; do sleep 0.1; done; kill -KILL $p1; wait $p0; }");
+    EXPECT_EQ(result.code, 71) << result.err;
+    EXPECT_NE(result.err.find("rank 1 (" + own_place().substr(0, own_place().find(','))), std::string::npos)
+        << result.err;
+}
+
+TEST_F(PlainRanks, KnowWhatTheyCanUse) {
+    const auto expect_usage = [&](const std::string& more, const std::string& text) {
+        const Result result = train(2, "run", more);
+        EXPECT_EQ(result.code, 2) << result.err;
+        EXPECT_NE(result.err.find(text), std::string::npos) << result.err;
+        EXPECT_EQ(read_file(file("code1"), 16), "2\n");
+    };
+    expect_usage("--comm mpi", "--comm mpi needs ranks that mpirun or srun --mpi=pmix started");
+    expect_usage("--comm nccl", "--comm nccl needs GPUs");
+    expect_usage("--comm udp", "--comm udp: expected auto, mpi, nccl or tcp");
+}
+
+}  // namespace
+}  // namespace pastur::test
