@@ -164,16 +164,38 @@ TEST_F(Rendezvous, KeepsItsDeadlineHoweverManyStrangersConnect) {
     done = true;
 }
 
+TEST_F(Rendezvous, IsAtTheAddressThatItIsTold) {
+    std::string why;
+    const Listener told("127.0.0.2", 0);
+    EXPECT_TRUE(connect_to("127.0.0.2", told.port(), 5, why)) << why;
+    EXPECT_FALSE(connect_to("127.0.0.1", told.port(), 5, why));
+    EXPECT_EQ(why, "Connection refused");
+    const Listener local("localhost", 0);
+    EXPECT_FALSE(connect_to("127.0.0.2", local.port(), 5, why));
+    const Listener any("", 0);
+    for (const std::string& address : own_addresses())
+        EXPECT_TRUE(connect_to(address, any.port(), 5, why)) << address << ": " << why;
+    // 192.0.2.0/24 is reserved for documentation.
+    expect_error(ExitCode::kUsage,
+                 {"rank 0 cannot listen at 192.0.2.1, which is not an address of its host", "127.0.0.1"},
+                 [] { Listener("192.0.2.1", 0); });
+    expect_error(ExitCode::kUsage, {"rank 0 cannot listen at no.such.host.invalid"},
+                 [] { Listener("no.such.host.invalid", 0); });
+    expect_error(ExitCode::kRankLost, {fmt::format("port {} of 127.0.0.2", told.port()), "in use"},
+                 [&] { Listener("127.0.0.2", told.port()); });
+}
+
 TEST_F(Rendezvous, ProvesItselfToRanks) {
     // A stranger listens on rank 0's port and welcomes every rank without the secret.
+    std::atomic<bool> done = false;
     auto liar = in_background([&] {
-        while (true) {
-            FileDescriptor made;
-            for (int i = 0; i < 300 && !made; ++i) {
-                made.reset(accept4(listener_.socket(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-                if (!made) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        while (!done) {
+            const FileDescriptor made(
+                accept4(listener_.socket(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+            if (!made) {
+                std::this_thread::sleep_for(std::chrono::milliseconds(10));
+                continue;
             }
-            if (!made) return;
             const Challenge challenge;
             Claim claim;
             const Answer answer;
@@ -187,6 +209,7 @@ TEST_F(Rendezvous, ProvesItselfToRanks) {
     expect_error(ExitCode::kRankLost,
                  {"rank 1 of 2 found no rank 0", "127.0.0.1: what answers is not rank 0 of this job"},
                  [&] { join(1, 2, 1); });
+    done = true;
 }
 
 }  // namespace
