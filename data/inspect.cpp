@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 
+#include "data/files.h"
 #include "data/parallel.h"
 #include "data/shard.h"
 #include "data/split_writer.h"

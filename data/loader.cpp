@@ -1,7 +1,11 @@
 #include "data/loader.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <string_view>
 
+#include "data/files.h"
+#include "data/meta.h"
 #include "data/parallel.h"
 #include "data/permutation.h"
 #include "data/shard.h"
@@ -10,10 +14,12 @@
 
 namespace pastur {
 
+namespace fs = std::filesystem;
+
 struct TokenLoader::Impl {
     std::vector<Shard> shards;
     std::vector<int64_t> starts;  ///< position in the stream of each shard's first token, then of the end
-    int64_t seq_len;
+    int64_t seq_len, vocab;
     uint64_t seed;
     int64_t sequences = 0;
     uint64_t fingerprint = 0;
@@ -25,15 +31,53 @@ struct TokenLoader::Impl {
         for (; !out.empty(); ++s) {
             const int64_t offset = begin - starts[s];
             const size_t n = std::min(out.size(), static_cast<size_t>(shards[s].tokens() - offset));
-            shards[s].read(offset, out.first(n));
+            const std::span<int32_t> part = out.first(n);
+            shards[s].read(offset, part);
+            // A changed block keeps its 32-bit hash once in 2^32 times, or if somebody meant it to.
+            for (const int32_t id : part)
+                if (id < 0 || id >= vocab)
+                    fail(ExitCode::kCorruptData, "{}: changed while it was in use: id {} is not below {}",
+                         shards[s].path(), static_cast<uint32_t>(id), vocab);
             out = out.subspan(n);
             begin += static_cast<int64_t>(n);
         }
     }
 };
 
+namespace {
+
+bool same_names(const std::vector<Shard>& shards, const std::vector<std::string>& paths) {
+    return std::equal(shards.begin(), shards.end(), paths.begin(), paths.end(),
+                      [](const Shard& shard, const std::string& path) {
+                          return fs::path(shard.path()).filename() == fs::path(path).filename();
+                      });
+}
+
+/// If the shards are a whole split of a folder of `data prepare`, they must be those that it wrote.
+void check_against_meta(const std::vector<Shard>& shards, uint64_t fingerprint) {
+    const fs::path first = shards.front().path();
+    const fs::path folder = first.has_parent_path() ? first.parent_path() : fs::path(".");
+    if (!path_exists(folder / kMetaFile)) return;
+    for (const char* const split : {"train", "val"}) {
+        if (!same_names(shards, expand_paths(shard_glob(folder, split)))) continue;
+        const DataMeta meta = read_meta(folder);
+        const SplitMeta& written = std::string_view(split) == "train" ? meta.train : meta.val;
+        int64_t tokens = 0;
+        for (const Shard& shard : shards) tokens += shard.tokens();
+        if (fingerprint != written.fingerprint)
+            fail(
+                ExitCode::kCorruptData,
+                "{}: the shards {}_*.bin ({} with {} tokens) are not those that {} describes ({} with {} tokens): "
+                "restore them, or remove {} if they were changed on purpose",
+                folder.string(), split, shards.size(), tokens, kMetaFile, written.shards, written.tokens,
+                kMetaFile);
+    }
+}
+
+}  // namespace
+
 TokenLoader::TokenLoader(const std::string& glob, int64_t seq_len, int64_t vocab, uint64_t seed)
-    : impl_(new Impl{open_shards(glob), {0}, seq_len, seed}) {
+    : impl_(new Impl{open_shards(glob), {0}, seq_len, vocab, seed}) {
     PASTUR_CHECK(seq_len >= 1 && vocab >= 1, "seq_len {}, vocab {}", seq_len, vocab);
     Impl& stream = *impl_;
     for (const Shard& shard : stream.shards) stream.starts.push_back(stream.starts.back() + shard.tokens());
@@ -42,8 +86,7 @@ TokenLoader::TokenLoader(const std::string& glob, int64_t seq_len, int64_t vocab
         fail(ExitCode::kCorruptData, "{} holds {} tokens, but one sequence of data.seq_len = {} needs {}",
              glob, tokens(), seq_len, seq_len + 1);
     stream.fingerprint = scan_shards(stream.shards, vocab, hardware_threads());
-    // From here on whole sequences are read in random order: read-ahead beyond them would be thrown away.
-    for (const Shard& shard : stream.shards) shard.advise_random();
+    check_against_meta(stream.shards, stream.fingerprint);
 }
 
 TokenLoader::~TokenLoader() = default;

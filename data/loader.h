@@ -1,5 +1,5 @@
 #pragma once
-// Deterministic, memory-mapped access to token shards.
+// Deterministic access to token shards.
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -24,8 +24,9 @@ constexpr int64_t sample_of_rank(int64_t i, int64_t rank, int64_t ranks, int64_t
 /// thread-safe.
 class TokenLoader {
   public:
-    /// Maps the shards that match `glob` and scans each once. Throws (kMissingInput) when none matches, and
-    /// (kCorruptData) for a wrong magic, version or length and for a token id that is not below `vocab`.
+    /// Opens the shards that match `glob` and reads each once. Throws (kMissingInput) when none matches, (kIo),
+    /// and (kCorruptData) for a wrong magic, version or length, for a token id that is not below `vocab`, and for
+    /// all shards of a split in a folder of `data prepare` if they are not those that its meta.json describes.
     TokenLoader(const std::string& glob, int64_t seq_len, int64_t vocab, uint64_t seed);
     ~TokenLoader();
     TokenLoader(TokenLoader&&) noexcept;
@@ -35,7 +36,8 @@ class TokenLoader {
     int64_t sequences() const;  ///< (tokens - 1) / seq_len, at least 1, or construction throws (kCorruptData)
     /// Hash of the shards' names, sizes and contents. A checkpoint stores it; resuming checks it.
     uint64_t fingerprint() const;
-    /// out [seq_len + 1] = training sequence number `sample`, counted over all epochs.
+    /// out [seq_len + 1] = training sequence number `sample`, counted over all epochs. Throws (kIo), and
+    /// (kCorruptData) if the shards are no longer those that the constructor read; so does sequence().
     void sample(int64_t sample, std::span<int32_t> out) const;
     /// out [seq_len + 1] = sequence i of the stream in storage order: for validation.
     void sequence(int64_t i, std::span<int32_t> out) const;

@@ -1,13 +1,17 @@
 #include "data/shard.h"
 
+#include <sys/stat.h>
 #include <xxhash.h>
 
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cerrno>
 #include <climits>
 #include <cstring>
+#include <new>
 
+#include "data/files.h"
 #include "data/parallel.h"
 #include "kernels/base/error.h"
 
@@ -43,8 +47,11 @@ TokenWidth validate(const Header& header, int64_t file_bytes, const std::string&
 
 template <typename T>
 void widen(std::span<int32_t> out, const std::byte* in) {
-    const T* tokens = reinterpret_cast<const T*>(in);
-    std::transform(tokens, tokens + out.size(), out.begin(), [](T id) { return static_cast<int32_t>(id); });
+    for (size_t i = 0; i < out.size(); ++i) {
+        T id;
+        std::memcpy(&id, in + i * sizeof(T), sizeof(T));
+        out[i] = static_cast<int32_t>(id);
+    }
 }
 
 template <typename T>
@@ -70,48 +77,103 @@ int64_t first_beyond(std::span<const std::byte> block, int64_t vocab) {
 
 /// The part of a shard that one thread scans. The fingerprint depends on kBlockBytes.
 struct Block {
-    const Shard* shard;
-    int64_t begin;  ///< byte
-    std::span<const std::byte> bytes;
-    uint64_t hash;
-    int64_t beyond;
+    size_t shard;
+    int64_t begin, size;  ///< bytes of the tokens
+    uint64_t hash = 0;
+    int64_t beyond = -1;  ///< position in the shard of the first id that is too large
 };
 constexpr int64_t kBlockBytes = 16 << 20;
+constexpr int64_t kPieceBytes = 1 << 20;  ///< read at once
+static_assert(kBlockBytes % kPieceBytes == 0 && kPieceBytes % Shard::kSealBytes == 0);
 
 std::vector<Block> cut_into_blocks(const std::vector<Shard>& shards) {
     std::vector<Block> blocks;
-    for (const Shard& shard : shards) {
-        const int64_t size = static_cast<int64_t>(shard.bytes().size());
-        for (int64_t begin = 0; begin < size; begin += kBlockBytes) {
-            const int64_t length = std::min(kBlockBytes, size - begin);
-            blocks.push_back({&shard, begin, shard.bytes().subspan(begin, length), 0, -1});
-        }
-    }
+    for (size_t s = 0; s < shards.size(); ++s)
+        for (int64_t begin = 0; begin < shards[s].bytes(); begin += kBlockBytes)
+            blocks.push_back({s, begin, std::min(kBlockBytes, shards[s].bytes() - begin)});
     return blocks;
+}
+
+void scan_block(const Shard& shard, Block& block, int64_t vocab, std::span<uint32_t> seals) {
+    const std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state(XXH3_createState(),
+                                                                                XXH3_freeState);
+    if (!state) throw std::bad_alloc();
+    XXH3_64bits_reset(state.get());
+    std::vector<std::byte> buffer(static_cast<size_t>(std::min(kPieceBytes, block.size)));
+    const auto width = static_cast<int>(shard.width());
+    for (int64_t begin = 0; begin < block.size; begin += kPieceBytes) {
+        const auto piece =
+            std::span(buffer).first(static_cast<size_t>(std::min(kPieceBytes, block.size - begin)));
+        shard.read_bytes(block.begin + begin, piece);
+        XXH3_64bits_update(state.get(), piece.data(), piece.size());
+        for (size_t at = 0; at < piece.size(); at += Shard::kSealBytes)
+            seals[(static_cast<size_t>(block.begin + begin) + at) / Shard::kSealBytes] =
+                Shard::seal_of(piece.subspan(at, std::min<size_t>(Shard::kSealBytes, piece.size() - at)));
+        const int64_t beyond = shard.width() == TokenWidth::kU16 ? first_beyond<uint16_t>(piece, vocab)
+                                                                 : first_beyond<uint32_t>(piece, vocab);
+        if (beyond >= 0 && block.beyond < 0) block.beyond = (block.begin + begin) / width + beyond;
+    }
+    block.hash = XXH3_64bits_digest(state.get());
+}
+
+/// Reads exactly out.size() bytes from `offset` on.
+void read_at(const FileDescriptor& file, int64_t offset, std::span<std::byte> out, const std::string& path) {
+    while (!out.empty()) {
+        const ssize_t count = ::pread(file.get(), out.data(), out.size(), offset);
+        if (count < 0 && errno == EINTR) continue;
+        if (count < 0) fail_io("cannot read", path);
+        if (count == 0)
+            fail(ExitCode::kCorruptData, "{}: cut short while it was in use (byte {} is beyond its end)",
+                 path, offset);
+        out = out.subspan(static_cast<size_t>(count));
+        offset += count;
+    }
 }
 
 }  // namespace
 
-Shard::Shard(const std::string& path) : path_(path), file_(path) {
-    const int64_t bytes = std::ssize(file_.bytes());
-    if (bytes < kHeaderBytes)
-        fail(ExitCode::kCorruptData, "{}: cut short ({} bytes, a shard's header alone is {})", path, bytes,
-             kHeaderBytes);
+Shard::Shard(const std::string& path, std::shared_ptr<OpenFiles> files)
+    : path_(path), files_(std::move(files)) {
+    if (!path_exists(path)) fail(ExitCode::kMissingInput, "{}: no such shard", path);
+    const std::shared_ptr<const FileDescriptor> file = files_->open(path);
+    struct stat status {};
+    if (::fstat(file->get(), &status) != 0) fail_io("cannot examine", path);
+    if (!S_ISREG(status.st_mode)) fail(ExitCode::kCorruptData, "{}: not a regular file", path);
+    if (status.st_size < kHeaderBytes)
+        fail(ExitCode::kCorruptData, "{}: cut short ({} bytes, a shard's header alone is {})", path,
+             status.st_size, kHeaderBytes);
     Header header;
-    std::memcpy(&header, file_.bytes().data(), sizeof(header));
-    width_ = validate(header, bytes, path);
+    read_at(*file, 0, std::as_writable_bytes(std::span(&header, 1)), path);
+    width_ = validate(header, status.st_size, path);
     tokens_ = header.words[2];
 }
 
-std::span<const std::byte> Shard::bytes() const {
-    return file_.bytes().subspan(kHeaderBytes);
+uint32_t Shard::seal_of(std::span<const std::byte> block) {
+    return static_cast<uint32_t>(XXH3_64bits(block.data(), block.size()));
+}
+
+void Shard::read_bytes(int64_t begin, std::span<std::byte> out) const {
+    if (!out.empty()) read_at(*files_->open(path_), kHeaderBytes + begin, out, path_);
 }
 
 void Shard::read(int64_t begin, std::span<int32_t> out) const {
     PASTUR_CHECK(begin >= 0 && begin + std::ssize(out) <= tokens_, "tokens {} + {} of {} in {}", begin,
                  out.size(), tokens_, path_);
-    const std::byte* first = bytes().data() + begin * static_cast<int>(width_);
-    width_ == TokenWidth::kU16 ? widen<uint16_t>(out, first) : widen<uint32_t>(out, first);
+    const auto width = static_cast<int64_t>(width_);
+    const int64_t first = begin * width, end = first + std::ssize(out) * width;
+    const int64_t unit = seals_.empty() ? 1 : kSealBytes;
+    const int64_t from = first / unit * unit, to = std::min((end + unit - 1) / unit * unit, bytes());
+    std::vector<std::byte> stored(static_cast<size_t>(to - from));
+    read_bytes(from, stored);
+    for (int64_t block = from; !seals_.empty() && block < to; block += kSealBytes) {
+        const auto part = std::span<const std::byte>(stored).subspan(
+            static_cast<size_t>(block - from), static_cast<size_t>(std::min(kSealBytes, to - block)));
+        if (seal_of(part) != seals_[static_cast<size_t>(block / kSealBytes)])
+            fail(ExitCode::kCorruptData, "{}: changed while it was in use (tokens {} to {})", path_,
+                 block / width, (block + std::ssize(part)) / width - 1);
+    }
+    const std::byte* const in = stored.data() + (first - from);
+    width_ == TokenWidth::kU16 ? widen<uint16_t>(out, in) : widen<uint32_t>(out, in);
 }
 
 std::string shard_glob(const std::string& folder, const std::string& prefix) {
@@ -120,8 +182,9 @@ std::string shard_glob(const std::string& folder, const std::string& prefix) {
 }
 
 std::vector<Shard> open_shards(const std::vector<std::string>& paths) {
+    const auto files = std::make_shared<OpenFiles>();
     std::vector<Shard> shards;
-    for (const std::string& path : paths) shards.emplace_back(path);
+    for (const std::string& path : paths) shards.emplace_back(path, files);
     return shards;
 }
 
@@ -131,13 +194,14 @@ std::vector<Shard> open_shards(const std::string& glob) {
     return open_shards(paths);
 }
 
-uint64_t scan_shards(const std::vector<Shard>& shards, int64_t vocab, int threads) {
+uint64_t scan_shards(std::vector<Shard>& shards, int64_t vocab, int threads) {
     std::vector<Block> blocks = cut_into_blocks(shards);
+    std::vector<std::vector<uint32_t>> seals;
+    for (const Shard& shard : shards)
+        seals.emplace_back(static_cast<size_t>((shard.bytes() + Shard::kSealBytes - 1) / Shard::kSealBytes));
     parallel_for(std::ssize(blocks), threads, [&](int64_t i) {
-        Block& block = blocks[i];
-        block.hash = XXH3_64bits(block.bytes.data(), block.bytes.size());
-        block.beyond = block.shard->width() == TokenWidth::kU16 ? first_beyond<uint16_t>(block.bytes, vocab)
-                                                                : first_beyond<uint32_t>(block.bytes, vocab);
+        Block& block = blocks[static_cast<size_t>(i)];
+        scan_block(shards[block.shard], block, vocab, seals[block.shard]);
     });
     std::string summary;
     const auto append = [&](const auto& value) {
@@ -148,16 +212,15 @@ uint64_t scan_shards(const std::vector<Shard>& shards, int64_t vocab, int thread
         append(static_cast<int64_t>(shard.width()));
     }
     for (const Block& block : blocks) {
-        if (block.beyond >= 0) {
-            const int64_t position = block.begin / static_cast<int>(block.shard->width()) + block.beyond;
-            int32_t id = 0;
-            block.shard->read(position, {&id, 1});
-            fail(ExitCode::kCorruptData,
-                 "{}: token {} has id {}: expected ids below model.vocab = {}, the tokenizer's size",
-                 block.shard->path(), position, static_cast<uint32_t>(id), vocab);
-        }
         append(block.hash);
+        if (block.beyond < 0) continue;
+        int32_t id = 0;
+        shards[block.shard].read(block.beyond, {&id, 1});
+        fail(ExitCode::kCorruptData,
+             "{}: token {} has id {}: expected ids below model.vocab = {}, the tokenizer's size",
+             shards[block.shard].path(), block.beyond, static_cast<uint32_t>(id), vocab);
     }
+    for (size_t s = 0; s < shards.size(); ++s) shards[s].seal(std::move(seals[s]));
     return XXH3_64bits(summary.data(), summary.size());
 }
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "data/files.h"
+#include "data/open_files.h"
 #include "data/output.h"
 
 namespace pastur {
@@ -19,41 +19,52 @@ constexpr TokenWidth width_for(int64_t vocab) {
     return vocab <= 65536 ? TokenWidth::kU16 : TokenWidth::kU32;
 }
 
-/// A mapped shard whose header was checked against the size of the file. Movable: the tokens stay in place.
+/// A shard whose header was checked against the size of the file. It is read with pread(2), never mapped: a file
+/// that is cut short while it is read is then an error instead of a signal. Reading is thread-safe.
 class Shard {
   public:
+    /// Tokens are hashed in blocks of so many bytes, the unit in which a sealed shard is read.
+    static constexpr int64_t kSealBytes = 16 << 10;
+
     /// Throws (kMissingInput, kIo), and (kCorruptData) for a wrong magic, version or length.
-    explicit Shard(const std::string& path);
+    explicit Shard(const std::string& path, std::shared_ptr<OpenFiles> files = std::make_shared<OpenFiles>());
 
     const std::string& path() const { return path_; }
     int64_t tokens() const { return tokens_; }
     TokenWidth width() const { return width_; }
-    /// The tokens as stored, little-endian.
-    std::span<const std::byte> bytes() const;
-    /// out = tokens [begin, begin + out.size()).
+    /// Size of all tokens.
+    int64_t bytes() const { return tokens_ * static_cast<int>(width_); }
+    /// out = tokens [begin, begin + out.size()). Throws (kIo), and (kCorruptData) if the file has become shorter
+    /// or, of a sealed shard, a block that holds these tokens has changed.
     void read(int64_t begin, std::span<int32_t> out) const;
-    /// Tells the kernel that reads come in random order: no read-ahead.
-    void advise_random() const { file_.advise_random(); }
+    /// out = bytes [begin, begin + out.size()) of the tokens as stored, little-endian, unchecked. Throws (kIo),
+    /// and (kCorruptData) if the file has become shorter.
+    void read_bytes(int64_t begin, std::span<std::byte> out) const;
+    /// From now on read() accepts only blocks with these hashes, seal_of() of each.
+    void seal(std::vector<uint32_t> seals) { seals_ = std::move(seals); }
+    static uint32_t seal_of(std::span<const std::byte> block);
 
   private:
     std::string path_;
-    MappedFile file_;
+    std::shared_ptr<OpenFiles> files_;
     int64_t tokens_ = 0;
     TokenWidth width_ = TokenWidth::kU16;
+    std::vector<uint32_t> seals_;  ///< empty: not sealed
 };
 
 /// Glob of the shards that ShardWriter(folder, prefix) writes. The folder's own name is never a pattern.
 std::string shard_glob(const std::string& folder, const std::string& prefix);
 
-/// Maps the shards, in this order.
+/// Opens the shards, in this order.
 std::vector<Shard> open_shards(const std::vector<std::string>& paths);
-/// Maps the shard of this name, or the shards that match it as a glob, sorted by name. Throws as Shard does,
+/// Opens the shard of this name, or the shards that match it as a glob, sorted by name. Throws as Shard does,
 /// and (kMissingInput) when none matches.
 std::vector<Shard> open_shards(const std::string& glob);
 
-/// Reads every token once, on `threads` threads, and returns a hash of the shards' file names, sizes and
-/// tokens. Throws (kCorruptData), with the position, for the first id that is not below `vocab`.
-uint64_t scan_shards(const std::vector<Shard>& shards, int64_t vocab, int threads);
+/// Reads every token once, on `threads` threads, seals the shards and returns a hash of their sizes and tokens.
+/// Throws as Shard::read() does, and (kCorruptData), with the position, for the first id that is not below
+/// `vocab`.
+uint64_t scan_shards(std::vector<Shard>& shards, int64_t vocab, int threads);
 
 /// Writes `<prefix>_000000.bin`, `<prefix>_000001.bin` ... of at most `shard_tokens` tokens each.
 class ShardWriter {

@@ -50,8 +50,10 @@ SplitMeta SplitWriter::finish(int threads) {
     meta_.shards = std::ssize(writer_.paths());
     meta_.unigram_entropy = entropy_of(counts_);
     describe_lengths();
-    if (meta_.shards > 0)
-        meta_.fingerprint = scan_shards(open_shards(writer_.paths()), std::ssize(counts_), threads);
+    if (meta_.shards > 0) {
+        std::vector<Shard> shards = open_shards(writer_.paths());
+        meta_.fingerprint = scan_shards(shards, std::ssize(counts_), threads);
+    }
     return meta_;
 }
 

@@ -17,20 +17,42 @@ TokenBatch read_batch(const ReadSequence& read, int64_t first, const BatchShape&
     return batch;
 }
 
-BatchStream::BatchStream(ReadSequence read, int64_t first, const BatchShape& shape)
-    : read_(std::move(read)), next_(first), shape_(shape) {
+BatchStream::BatchStream(ReadSequence read, int64_t first, int64_t batches, const BatchShape& shape)
+    : read_(std::move(read)), next_(first), batches_(batches), shape_(shape) {
     prefetch();
+}
+
+BatchStream::Step BatchStream::read_step(int64_t first) const {
+    Step step;
+    try {
+        for (int64_t i = 0; i < batches_; ++i)
+            step.batches.push_back(read_batch(read_, first + i * shape_.batch, shape_));
+        std::reverse(step.batches.begin(), step.batches.end());
+    } catch (...) {
+        step.failure = std::current_exception();
+    }
+    return step;
 }
 
 void BatchStream::prefetch() {
-    pending_ =
-        std::async(std::launch::async, [this, first = next_] { return read_batch(read_, first, shape_); });
-    next_ += shape_.batch;
+    pending_ = std::async(std::launch::async, [this, first = next_] { return read_step(first); });
+    next_ += batches_ * shape_.batch;
+}
+
+std::exception_ptr BatchStream::failure() {
+    if (!next_step_) next_step_ = pending_.get();
+    return next_step_->failure;
 }
 
 TokenBatch BatchStream::next() {
-    TokenBatch batch = pending_.get();
-    prefetch();
+    if (step_.empty()) {
+        if (const std::exception_ptr failed = failure()) std::rethrow_exception(failed);
+        step_ = std::move(next_step_->batches);
+        next_step_.reset();
+        prefetch();
+    }
+    TokenBatch batch = std::move(step_.back());
+    step_.pop_back();
     return batch;
 }
 

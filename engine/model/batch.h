@@ -1,8 +1,10 @@
 #pragma once
 // Token batches on their way from shards to the device.
 #include <chrono>
+#include <exception>
 #include <functional>
 #include <future>
+#include <optional>
 #include <vector>
 
 #include "data/loader.h"
@@ -23,24 +25,36 @@ using ReadSequence = std::function<void(int64_t, std::span<int32_t>)>;
 /// Reads one batch: sequences [first, first + B).
 TokenBatch read_batch(const ReadSequence& read, int64_t first, const BatchShape& shape);
 
-/// Returns consecutive batches; the next one is read in the background while the device works.
+/// Returns the micro-batches of consecutive steps. Those of the next step are read in the background while the
+/// device works, all of them before the step begins: what cannot be read is known between steps.
 class BatchStream {
   public:
-    BatchStream(ReadSequence read, int64_t first, const BatchShape& shape);
+    /// A step reads `batches` micro-batches, the first one from sequence `first` on.
+    BatchStream(ReadSequence read, int64_t first, int64_t batches, const BatchShape& shape);
     BatchStream(const BatchStream&) = delete;  // the background read refers to this object
     BatchStream& operator=(const BatchStream&) = delete;
-    TokenBatch next();
-    /// Waits at most `time`; whether next() will then return at once.
+    /// Waits at most `time`. Returns whether the next step's batches were read or reading them failed.
     bool ready_within(std::chrono::milliseconds time) const {
-        return pending_.wait_for(time) == std::future_status::ready;
+        return next_step_ || pending_.wait_for(time) == std::future_status::ready;
     }
+    /// What reading the next step's batches threw; null: nothing. Waits for them.
+    std::exception_ptr failure();
+    /// The next micro-batch. The first one of a step throws failure().
+    TokenBatch next();
 
   private:
+    struct Step {
+        std::vector<TokenBatch> batches;
+        std::exception_ptr failure;
+    };
+    Step read_step(int64_t first) const;
     void prefetch();
     ReadSequence read_;
-    int64_t next_;
+    int64_t next_, batches_;
     BatchShape shape_;
-    std::future<TokenBatch> pending_;
+    std::vector<TokenBatch> step_;  ///< the rest of the present step's, the next one at the end
+    std::optional<Step> next_step_;
+    std::future<Step> pending_;  ///< last: its thread uses the members above
 };
 
 /// The device's copy of one batch, and the losses computed from it.

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
+
+#include "engine/train/data_failure.h"
 
 namespace pastur {
 
@@ -22,10 +25,19 @@ std::optional<Evaluation> evaluate(Context& ctx, Comm& comm, Model& model, Devic
         data.sequence(std::min(i, sequences - 1), out);
     };
     for (int64_t round = 0; round < sequences; round += comm.size() * shape.batch) {
-        if (comm.all_reduce_max(give_up()) != 0) return std::nullopt;
         const int64_t first = round + comm.rank() * shape.batch;
+        TokenBatch tokens;
+        std::exception_ptr failure;
+        try {
+            if (first < sequences) tokens = read_batch(read, first, shape);
+        } catch (...) {
+            failure = std::current_exception();
+        }
+        const int status = comm.all_reduce_max(failure ? failure_status(failure) : give_up());
+        if (status > 1) fail_data(status, failure);
+        if (status == 1) return std::nullopt;
         if (first >= sequences) continue;
-        batch.upload(ctx, read_batch(read, first, shape));
+        batch.upload(ctx, tokens);
         model.forward(ctx, batch.losses(), batch.tokens(), batch.targets());
         download(ctx, as_tensor(std::span(losses)), batch.losses());
         const int64_t counted = std::min(shape.batch, sequences - first) * shape.time;

@@ -17,7 +17,7 @@ struct Evaluation {
 
 /// Loss on the first sequences of `data` in storage order, at most max_tokens tokens (0: all). Batches are
 /// divided over the ranks; every rank returns the same result. give_up() is called before each round of
-/// batches; once it is true on any rank, all ranks return nothing.
+/// batches; once it is true on any rank, all ranks return nothing. Throws DataFailure on every rank.
 std::optional<Evaluation> evaluate(Context& ctx, Comm& comm, Model& model, DeviceBatch& batch,
                                    const TokenLoader& data, int64_t max_tokens,
                                    const std::function<bool()>& give_up);

@@ -48,8 +48,8 @@ class RunLog {
     /// Whether the log holds the validation after `step`.
     bool has_validation(int64_t step) const;
     void checkpoint(const std::optional<CheckpointWriter::Written>& written);
-    /// The last event. status: "done", "requeue" or "nonfinite"; with "requeue" what requested the stop
-    /// (stop_reason).
+    /// The last event. status: "done", "requeue", "nonfinite" or "data" (it could not be read); with "requeue"
+    /// what requested the stop (stop_reason).
     void end(const TrainState& state, const std::string& status, const std::string& reason = "");
     /// Makes durable what was written.
     void sync();

@@ -130,7 +130,8 @@ void Trainer::start_or_resume(bool resume) {
     const ReadSequence read = [this, micro_batch, ranks, rank](int64_t i, std::span<int32_t> out) {
         train_data_.sample(sample_of_rank(i, rank, ranks, micro_batch), out);
     };
-    batches_ = std::make_unique<BatchStream>(read, state_.step * per_rank, setup_.model().shape());
+    batches_ =
+        std::make_unique<BatchStream>(read, state_.step * per_rank, micro_batches_, setup_.model().shape());
 }
 
 void Trainer::initialise() {
@@ -155,11 +156,22 @@ void Trainer::open_run(bool restored) {
 
 bool Trainer::stop_before_next_step(bool last) {
     constexpr std::chrono::milliseconds kBetweenPolls(100);
-    return agreed(clock_.data([&] {
-        while (!stop_requested(run_dir_))
-            if (last || batches_->ready_within(kBetweenPolls)) return false;
-        return true;
+    std::exception_ptr failure;
+    const int status = comm_.all_reduce_max(clock_.data([&] {
+        while (!stop_requested(run_dir_)) {
+            if (last) return 0;
+            if (!batches_->ready_within(kBetweenPolls)) continue;
+            failure = batches_->failure();
+            return failure_status(failure);
+        }
+        return 1;
     }));
+    try {
+        if (status > 1) fail_data(status, failure);
+    } catch (const DataFailure& failed) {
+        data_failure_ = failed;
+    }
+    return status > 0;
 }
 
 bool Trainer::validation_due() const {
@@ -173,9 +185,9 @@ bool Trainer::catch_up() {
 }
 
 ExitCode Trainer::train() {
-    if (!catch_up()) {
+    if (!catch_up() || (state_.step < config_.train.steps && stop_before_next_step(false))) {
         save_checkpoint();
-        return finish("requeue", ExitCode::kRequeue);
+        return stop();
     }
     while (state_.step < config_.train.steps) {
         const double lr = learning_rate(config_.train, state_.step);
@@ -186,17 +198,25 @@ ExitCode Trainer::train() {
         state_.tokens += config_.train.global_batch * config_.data.seq_len;
         if (!result.updated) handle_nonfinite(result);
         const bool last = state_.step == config_.train.steps;
-        bool stop = stop_before_next_step(last);
-        stop = stop || !measure_spectra();
+        bool early = stop_before_next_step(last);
+        early = early || !measure_spectra();
         clock_.end_step();
         log_->checkpoint(checkpoints_->poll());
         if (log_->step(state_, result, lr, clock_.means())) clock_.restart();
-        stop = stop || (validation_due() && !validate());
+        early = early || (validation_due() && !validate());
         const bool asked = agreed(take_checkpoint_request());
-        if (last || stop || asked || due(config_.checkpoint.every)) save_checkpoint();
-        if (stop) return finish("requeue", ExitCode::kRequeue);
+        if (last || early || asked || due(config_.checkpoint.every)) save_checkpoint();
+        if (early) return stop();
     }
     return finish("done", ExitCode::kOk);
+}
+
+ExitCode Trainer::stop() {
+    if (!data_failure_) return finish("requeue", ExitCode::kRequeue);
+    finish("data", data_failure_->code());
+    const std::string what = data_failure_->what();
+    throw DataFailure(data_failure_->code(),
+                      what.empty() ? "" : fmt::format("{}; step {} has a checkpoint", what, state_.step));
 }
 
 ExitCode Trainer::finish(const std::string& status, ExitCode code) {
@@ -256,12 +276,15 @@ std::string Trainer::diagnose_nonfinite() {
     return "every gradient is finite, but the loss or the fp32 sum of squared gradients is not";
 }
 
-bool Trainer::validate() {
+bool Trainer::validate() try {
     const std::optional<Evaluation> evaluation =
         evaluate(ctx_, comm_, setup_.model(), step_->batch(), val_data_, config_.train.val_tokens,
                  [this] { return stop_requested(run_dir_); });
     if (evaluation) log_->validation(state_, *evaluation);
     return evaluation.has_value();
+} catch (const DataFailure& failed) {
+    data_failure_ = failed;
+    return false;
 }
 
 void Trainer::save_checkpoint() {

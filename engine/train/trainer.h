@@ -2,12 +2,14 @@
 // The training loop: batches -> forward and backward -> clip and update -> log, validate, checkpoint.
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "data/loader.h"
 #include "engine/model/batch.h"
 #include "engine/ranks/comm.h"
 #include "engine/train/checkpoint/train_state.h"
+#include "engine/train/data_failure.h"
 #include "engine/train/step_clock.h"
 #include "engine/train/train_step.h"
 #include "engine/train/training_setup.h"
@@ -31,7 +33,8 @@ class Trainer {
     /// Allocates memory, restores (resume) or initialises, and trains to the last step. If a stop is
     /// requested (SIGINT, SIGTERM, SIGUSR1, --max-time, or a file STOP in the run folder), writes a
     /// checkpoint and returns kRequeue; spectra and validation that the stop skipped are done on resume.
-    /// Throws (kNoDevice) if the plan does not fit, (kNonFinite), (kIo), (kCorruptData).
+    /// Throws (kNoDevice) if the plan does not fit, (kNonFinite), (kIo), (kCorruptData), and DataFailure on every
+    /// rank, after a checkpoint, if the data of a step or of a validation cannot be read on any.
     ExitCode run(const std::filesystem::path& run_dir, bool resume);
 
   private:
@@ -50,16 +53,19 @@ class Trainer {
     std::string first_nonfinite(Tensor flat);
     std::string diagnose_nonfinite();
     bool agreed(bool here) { return comm_.all_reduce_max(here) != 0; }
-    /// Waits for the data of the next step. True if a stop was requested on any rank, which ends the wait.
+    /// Waits for the data of the next step. True if a stop was requested on any rank, which ends the wait, or if
+    /// any rank's data cannot be read.
     bool stop_before_next_step(bool last);
     bool due(int64_t every) const { return every > 0 && state_.step % every == 0; }
     bool validation_due() const;
-    /// False, as for the next two functions, if a stop interrupted it; nothing was logged then.
+    /// False, as for the next two functions, if a stop or its data interrupted it; nothing was logged then.
     bool validate();
     bool measure_spectra();
     /// Measures and validates before the first step, or as skipped by the stop before a resume.
     bool catch_up();
     void save_checkpoint();
+    /// The end of a run that stops early, after its checkpoint: returns kRequeue or throws data_failure_.
+    ExitCode stop();
     ExitCode finish(const std::string& status, ExitCode code);
 
     Config config_;
@@ -79,6 +85,7 @@ class Trainer {
     std::unique_ptr<TrainStep> step_;
     std::unique_ptr<Monitor> monitor_;  ///< null: no diagnostics
     std::unique_ptr<BatchStream> batches_;
+    std::optional<DataFailure> data_failure_;  ///< why the run stops, if not on request
 };
 
 }  // namespace pastur

@@ -10,8 +10,9 @@ namespace pastur {
 /// Numbers that a run does not have are NaN, steps -1.
 struct RunSummary {
     std::string name, variant;
-    std::string
-        status;  ///< "done", "requeue", "nonfinite", "running", or "died": silent for ten minutes without an end
+    /// "done", "requeue", "nonfinite", "data" (it could not be read), "running", or "died": silent for ten
+    /// minutes without an end.
+    std::string status;
     int64_t resumes = 0;
     double parameters = NAN, cache_bytes_per_token = NAN;
     int64_t step = -1, steps = -1;  ///< reached, and to be reached

@@ -8,6 +8,7 @@
 #include "engine/io/console.h"
 #include "engine/model/recipe.h"
 #include "engine/ranks/comm.h"
+#include "engine/train/data_failure.h"
 #include "engine/train/run_folder.h"
 #include "engine/train/stop_request.h"
 #include "engine/train/trainer.h"
@@ -112,6 +113,19 @@ void choose_console_style(const std::string& log) {
     if (log == "tty") Console::out().set_has_status(true);
 }
 
+/// Trains. On several ranks a DataFailure, which every rank throws, is printed by those whose data it is.
+ExitCode run_on_every_rank(Trainer& trainer, const TrainRequest& request, bool resume, Comm& comm) {
+    try {
+        return trainer.run(request.run_dir, resume);
+    } catch (const DataFailure& failed) {
+        if (comm.size() == 1) throw;
+        const std::string what = failed.what();
+        if (!what.empty()) Console::report_error(fmt::format("rank {}: {}", comm.rank(), what));
+        comm.barrier();  // no rank ends the job before each has printed
+        return failed.code();
+    }
+}
+
 int train(const TrainArguments& arguments, World& world, std::unique_ptr<Comm>& comm) {
     const TrainRequest request = prepare_on_every_rank(world, [&] { return read_request(arguments, world); });
     const Config& config = request.config;
@@ -129,7 +143,7 @@ int train(const TrainArguments& arguments, World& world, std::unique_ptr<Comm>& 
     const auto trainer =
         prepare_on_every_rank(world, [&] { return std::make_unique<Trainer>(config, ctx, *comm); });
     if (comm->is_root()) Console::out().write(trainer->describe());
-    const ExitCode code = trainer->run(request.run_dir, arguments.resume);
+    const ExitCode code = run_on_every_rank(*trainer, request, arguments.resume, *comm);
     if (code == ExitCode::kOk && comm->is_root()) report_on(request.run_dir);
     return static_cast<int>(code);
 }

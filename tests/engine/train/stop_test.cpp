@@ -101,7 +101,7 @@ TEST_F(Stops, ATimeIsOneToo) {
 TEST(BatchStream, SaysWhetherTheNextBatchIsThere) {
     std::promise<void> release;
     const std::shared_future<void> released = release.get_future().share();
-    BatchStream batches([&](int64_t, std::span<int32_t>) { released.wait(); }, 0, {1, 4});
+    BatchStream batches([&](int64_t, std::span<int32_t>) { released.wait(); }, 0, 1, {1, 4});
     EXPECT_FALSE(batches.ready_within(std::chrono::milliseconds(10)));
     release.set_value();
     EXPECT_TRUE(batches.ready_within(std::chrono::seconds(10)));
