@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "data/files.h"
+#include "engine/io/safetensors_header.h"
 #include "kernels/base/tensor.h"
 
 namespace pastur {
@@ -36,12 +37,7 @@ void write_safetensors(const std::filesystem::path& file, const std::vector<Tens
 /// expected, and (kMissingInput, kIo) if the file cannot be opened.
 class SafetensorsFile {
   public:
-    struct Entry {
-        /// As in the file: F32, BF16, F64, I32, or one that tensor() does not read, such as F16.
-        std::string dtype;
-        std::vector<int64_t> shape;
-        std::span<const std::byte> bytes;
-    };
+    using Entry = SafetensorsEntry;
 
     explicit SafetensorsFile(const std::filesystem::path& file);
 
