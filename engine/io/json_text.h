@@ -10,10 +10,14 @@ namespace pastur {
 /// of some MiB of brackets would crash the program.
 inline constexpr int kMaxJsonDepth = 32;
 
-/// The value of a text. If it is not JSON, or nests deeper than kMaxJsonDepth, the value is a discarded one:
-/// is_discarded(), and of no type.
+/// Longer than any text that Pastur writes as one value. A value takes up to 30 times the memory of its text.
+inline constexpr size_t kMaxJsonBytes = 1 << 20;
+
+/// The value of a text. If it is not JSON, longer than max_bytes or nested deeper than kMaxJsonDepth, the value is a
+/// discarded one: is_discarded(), and of no type.
 template <typename Json = nlohmann::json>
-Json parse_json(std::string_view text) {
+Json parse_json(std::string_view text, size_t max_bytes = kMaxJsonBytes) {
+    if (text.size() > max_bytes) return Json(nlohmann::json::value_t::discarded);
     bool deep = false;
     const auto check = [&](int depth, typename Json::parse_event_t, Json&) {
         deep = deep || depth > kMaxJsonDepth;

@@ -151,7 +151,7 @@ FileRecord file_record(const fs::path& manifest, const std::string& name, const 
 /// "xxh3_128": "..."}}}}, "xxh3_128": "..."}; version 1 had no tensors and no hash of its own.
 std::map<std::string, FileRecord> read_manifest(const fs::path& manifest) {
     const std::string text = read_file(manifest, kMaxManifestBytes);
-    const json content = parse_json(text);
+    const json content = parse_json(text, kMaxManifestBytes);
     const json version = member(content, "version"), files = member(content, "files");
     if ((version != 1 && version != 2) || !files.is_object())
         fail_manifest(manifest, "{\"version\": 2, \"files\": {...}}");

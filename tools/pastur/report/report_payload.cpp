@@ -22,7 +22,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr size_t kCurveRows = 8000;    ///< logged steps of all runs together
-constexpr size_t kMaxEvents = 2000;    ///< events per run
 constexpr double kMetricShare = 0.45;  ///< the metrics' largest share of the budget; eigenvalues get the rest
 
 /// Arrays as base64, each distinct one once: metrics of the eigenvalues alone are equal for every null.
@@ -73,11 +72,9 @@ Json run_json(ReportRun& run, size_t curve_rows) {
         run.notes.push_back(
             fmt::format("{} of {} logged steps are on this page, the extremes of the loss among them",
                         train.rows(), run.train.rows()));
-    if (run.events.size() > kMaxEvents) {
+    if (run.event_count > std::ssize(run.events))
         run.notes.push_back(
-            fmt::format("the first {} of {} events are on this page", kMaxEvents, run.events.size()));
-        run.events.resize(kMaxEvents);
-    }
+            fmt::format("the first {} of {} events are on this page", run.events.size(), run.event_count));
     return {{"name", run.name},
             {"config", run.config_text},
             {"env", run.environment},

@@ -3,18 +3,18 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
-#include <fstream>
 
 #include "data/files.h"
 #include "engine/io/json_text.h"
+#include "engine/io/text_lines.h"
 #include "kernels/base/error.h"
 
 namespace pastur {
 namespace {
 
 constexpr int64_t kMaxTextFile = 1 << 20;  ///< config.toml and env.json have a few KiB
+constexpr size_t kMaxEvents = 2000;        ///< kept of a run
 
 Table make_table(std::vector<std::string> names) {
     Table table;
@@ -48,7 +48,8 @@ void read_event(const nlohmann::json& event, ReportRun& run) {
     } else if (*kind == "end") {
         run.end = event;
     } else if (*kind == "spike" || *kind == "collapse") {
-        run.events.push_back(event);
+        ++run.event_count;
+        if (run.events.size() < kMaxEvents) run.events.push_back(event);
     }
 }
 
@@ -73,19 +74,17 @@ double number_of(const nlohmann::json& object, const char* key) {
 
 int64_t read_json_lines(const std::filesystem::path& file,
                         const std::function<void(const nlohmann::json&)>& use) {
-    std::ifstream in(file);
-    if (!in && errno != ENOENT) fail_io("cannot open", file.string());
+    if (!path_exists(file)) return 0;
     int64_t unreadable = 0;
-    for (std::string line; std::getline(in, line);) {
-        if (line.empty()) continue;
+    const int64_t too_long = for_each_line(file, kMaxJsonBytes, [&](std::string_view line) {
+        if (line.empty()) return;
         const nlohmann::json object = parse_json(line);
         if (object.is_object())
             use(object);
         else
             ++unreadable;
-    }
-    if (in.bad()) fail_io("cannot read", file.string());
-    return unreadable;
+    });
+    return unreadable + too_long;
 }
 
 std::string run_name(const std::filesystem::path& folder) {

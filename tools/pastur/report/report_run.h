@@ -24,7 +24,8 @@ struct ReportRun {
     nlohmann::json environment;          ///< env.json; null: absent
     nlohmann::json start, end;           ///< the events of that name; null: not logged
     Table train, val;                    ///< by step, ascending
-    std::vector<nlohmann::json> events;  ///< spikes and collapses, in the order of the log
+    std::vector<nlohmann::json> events;  ///< the first 2000 spikes and collapses, in the order of the log
+    int64_t event_count = 0;             ///< all of them
     std::vector<std::string> notes;      ///< what could not be read, in words for the page
 };
 
@@ -33,8 +34,8 @@ struct ReportRun {
 /// folder, and (kCorruptData) if metrics.jsonl has lines but none of them can be read.
 ReportRun read_report_run(const std::filesystem::path& folder);
 
-/// Calls `use` with every line of the file that is a JSON object and returns the number of other lines. A
-/// missing file has no lines.
+/// Calls `use` with every line of the file that is a JSON object of at most kMaxJsonBytes and returns the number of
+/// other lines. A missing file has no lines.
 int64_t read_json_lines(const std::filesystem::path& file,
                         const std::function<void(const nlohmann::json&)>& use);
 

@@ -82,7 +82,9 @@ void read_law(const nlohmann::json& json, const std::string& null, Records& reco
         records.chains = {{integer_of(json, "rows").value_or(0), integer_of(json, "cols").value_or(0)}};
     } else if (null == "product" && terms != json.end() && terms->is_array()) {
         records.chains.clear();
+        constexpr size_t kMostTerms = 16;  // LawCurves draws no law of more
         for (const nlohmann::json& term : *terms) {
+            if (records.chains.size() > kMostTerms) break;
             records.chains.push_back(integers_of(term, "dims"));
             record.variances.push_back(static_cast<float>(number_of(term, "variance_product")));
         }
@@ -91,20 +93,35 @@ void read_law(const nlohmann::json& json, const std::string& null, Records& reco
     }
 }
 
-/// False if the record lacks a key of its identity: step, layer, head, matrix or null.
+/// The texts in a record's list of flags, which are a few short ones.
+nlohmann::json flags_of(const nlohmann::json& json) {
+    constexpr size_t kMost = 16, kLongest = 64;
+    nlohmann::json flags = nlohmann::json::array();
+    if (const auto given = json.find("flags"); given != json.end() && given->is_array())
+        for (const nlohmann::json& flag : *given)
+            if (flags.size() < kMost && flag.is_string() &&
+                flag.get_ref<const std::string&>().size() <= kLongest)
+                flags.push_back(flag);
+    return flags;
+}
+
+/// False if the record lacks a key of its identity (step, layer, head, matrix or null), or has one matrix or null too
+/// many.
 bool add_record(const nlohmann::json& json, std::map<GridKey, Records>& grids) {
     const auto step = integer_of(json, "step"), layer = integer_of(json, "layer"),
                head = integer_of(json, "head");
     const GridKey key{text_of(json, "matrix"), text_of(json, "null"), head.value_or(-1) >= 0};
     if (!step || !layer || !head || key.matrix.empty() || key.null.empty()) return false;
+    constexpr size_t kMaxGrids = 256, kLongestName = 100;
+    if (key.matrix.size() > kLongestName || key.null.size() > kLongestName) return false;
+    if (grids.size() >= kMaxGrids && !grids.contains(key)) return false;
     Records& records = grids[key];
     Record& record = records.cells[{*step, *layer, *head}];
     record = {};
     read_law(json, key.null, records, record);
     for (size_t i = 0; i < kMetricCount; ++i)
         record.metrics[i] = static_cast<float>(number_of(json, kMetricNames[i]));
-    const auto flags = json.find("flags");
-    record.flags = flags != json.end() && flags->is_array() ? *flags : nlohmann::json::array();
+    record.flags = flags_of(json);
     return true;
 }
 
