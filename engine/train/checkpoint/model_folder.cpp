@@ -20,11 +20,11 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int64_t kJsonLimit = 64 << 20;
+constexpr int64_t kIndexLimit = 16 << 20;
 constexpr int64_t kWidest = 1 << 20, kMost = 1 << 16;
 
 json read_json(const fs::path& file) {
-    json value = parse_json(read_file(file, kJsonLimit));
+    json value = parse_json(read_file(file, kMaxJsonBytes));
     if (!value.is_object()) fail(ExitCode::kCorruptData, "{}: expected a JSON object", file.string());
     return value;
 }
@@ -92,6 +92,51 @@ Config config_of(const HfConfig& hf) {
     return config;
 }
 
+/// Takes the names of files from an index, {"weight_map": {tensor: file, ...}, ...}, as the parser meets them: a value
+/// of the whole text would take many times its memory.
+class IndexReader : public nlohmann::json_sax<json> {
+  public:
+    static constexpr size_t kMaxFiles = 10'000;
+    /// Empty if there is no such map, or one of other things than texts.
+    const std::set<std::string>& names() const { return names_; }
+
+    bool null() override { return other(); }
+    bool boolean(bool) override { return other(); }
+    bool number_integer(int64_t) override { return other(); }
+    bool number_unsigned(uint64_t) override { return other(); }
+    bool number_float(double, const std::string&) override { return other(); }
+    bool binary(binary_t&) override { return false; }
+    bool string(std::string& value) override {
+        if (!in_map()) return other();
+        names_.insert(std::move(value));
+        return names_.size() <= kMaxFiles;
+    }
+    bool start_object(size_t) override { return begin(/*is_object=*/true); }
+    bool start_array(size_t) override { return begin(/*is_object=*/false); }
+    bool end_object() override { return end(); }
+    bool end_array() override { return end(); }
+    bool key(std::string& key) override {
+        if (depth_ == 1) at_map_ = key == "weight_map";
+        return true;
+    }
+    bool parse_error(size_t, const std::string&, const nlohmann::detail::exception&) override {
+        return false;
+    }
+
+  private:
+    bool in_map() const { return at_map_ && depth_ == 2; }
+    /// A value that is no text. Such a map is not one.
+    bool other() const { return depth_ >= 1 && !at_map_; }
+    bool begin(bool is_object) {
+        const bool fits = depth_ == 0 || (at_map_ && depth_ == 1) ? is_object : !at_map_;
+        return ++depth_ <= kMaxJsonDepth && fits;
+    }
+    bool end() { return --depth_, true; }
+    int depth_ = 0;
+    bool at_map_ = false;
+    std::set<std::string> names_;
+};
+
 /// The safetensors files of a folder: model.safetensors, or the files that the index names.
 std::set<fs::path> weight_files(const fs::path& folder) {
     const fs::path index = folder / "model.safetensors.index.json", single = folder / "model.safetensors";
@@ -100,12 +145,15 @@ std::set<fs::path> weight_files(const fs::path& folder) {
         fail(ExitCode::kMissingInput,
              "{}: expected a model.safetensors or model.safetensors.index.json in it", folder.string());
     }
-    const json map = read_json(index).value("weight_map", json());
-    if (!map.is_object() || map.empty())
-        fail(ExitCode::kCorruptData, "{}: expected a \"weight_map\" of tensors to files", index.string());
+    const std::string text = read_file(index, kIndexLimit);
+    IndexReader reader;
+    const bool is_json = json::sax_parse(text.begin(), text.end(), &reader, json::input_format_t::json);
+    if (!is_json || reader.names().empty())
+        fail(ExitCode::kCorruptData, "{}: expected a \"weight_map\" of tensors to at most {} files",
+             index.string(), IndexReader::kMaxFiles);
     std::set<fs::path> files;
-    for (const auto& [tensor, file] : map.items()) {
-        const fs::path name = file.is_string() ? fs::path(file.get<std::string>()) : fs::path();
+    for (const std::string& file : reader.names()) {
+        const fs::path name = file;
         if (name.empty() || name != name.filename() || name == "..")
             fail(ExitCode::kCorruptData, "{}: weight_map: expected names of files in the same folder",
                  index.string());
@@ -154,10 +202,17 @@ ModelFolder::ModelFolder(const fs::path& path) {
         for (const auto& [name, entry] : file->entries())
             if (!owners_.emplace(name, file.get()).second)
                 fail(ExitCode::kCorruptData, "{}: tensor {} is in two files", path_.string(), name);
+    // Every layer has a tensor, so a config cannot make the program build more layers than the files hold.
+    if (config_.model.layers > std::ssize(owners_))
+        fail(ExitCode::kCorruptData, "{}: the config names {} layers: expected at most one per tensor, {}",
+             path_.string(), config_.model.layers, owners_.size());
     // For the shapes only; nothing is allocated.
     const Model model(config_, DType::kF32, {1, 1});
     for (const Param& param : model.params().table().params())
         if (param.name.find(".self_attn.") != std::string::npos) expected_.emplace(param.name, param.shape);
+    // Nothing is sized by the config before it has been compared with the tensors.
+    for (const auto& [name, shape] : expected_)
+        if (owners_.contains(name)) check_shape(name);
 }
 
 void ModelFolder::open_checkpoint(const fs::path& path) {
@@ -207,6 +262,17 @@ std::vector<NamedShape> ModelFolder::shapes() const {
     return shapes;
 }
 
+void ModelFolder::check_shape(const std::string& name) const {
+    const SafetensorsFile& file = *owners_.at(name);
+    const SafetensorsFile::Entry& entry = file.entries().at(name);
+    const auto expected = expected_.find(name);
+    if (entry.shape.size() > 2 ||
+        (expected != expected_.end() && !(shape_of(entry.shape) == expected->second)))
+        fail(ExitCode::kCorruptData, "{}: tensor {} is {}[{}]: expected {}", file.path().string(), name,
+             entry.dtype, fmt::join(entry.shape, ", "),
+             expected != expected_.end() ? to_string(expected->second) : "one or two dimensions");
+}
+
 std::vector<float> ModelFolder::read(const std::string& name) const {
     const auto owner = owners_.find(name);
     if (owner == owners_.end()) {
@@ -215,18 +281,13 @@ std::vector<float> ModelFolder::read(const std::string& name) const {
         fail(ExitCode::kCorruptData, "{}: holds no tensor \"{}\"{}", path_.string(), name,
              names.empty() ? "" : fmt::format("; the nearest is \"{}\"", nearest_name(name, names)));
     }
+    check_shape(name);
     const SafetensorsFile::Entry& entry = owner->second->entries().at(name);
-    const std::string file = owner->second->path().string();
-    const auto expected = expected_.find(name);
-    if (entry.shape.size() > 2 ||
-        (expected != expected_.end() && !(shape_of(entry.shape) == expected->second)))
-        fail(ExitCode::kCorruptData, "{}: tensor {} is {}[{}]: expected {}", file, name, entry.dtype,
-             fmt::join(entry.shape, ", "),
-             expected != expected_.end() ? to_string(expected->second) : "one or two dimensions");
     if (entry.dtype == "F32") return converted<float>(entry.bytes, [](float x) { return x; });
     if (entry.dtype == "BF16") return converted<Bf16>(entry.bytes, [](Bf16 x) { return to_float(x); });
     if (entry.dtype == "F16") return converted<uint16_t>(entry.bytes, half_to_float);
-    fail(ExitCode::kCorruptData, "{}: tensor {} is {}: expected F32, BF16 or F16", file, name, entry.dtype);
+    fail(ExitCode::kCorruptData, "{}: tensor {} is {}: expected F32, BF16 or F16",
+         owner->second->path().string(), name, entry.dtype);
 }
 
 }  // namespace pastur

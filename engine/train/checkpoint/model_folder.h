@@ -17,7 +17,7 @@ class ModelFolder {
   public:
     /// path: a checkpoint folder, a run folder or its checkpoints (the newest is opened), or a Hugging Face
     /// folder of Llama shape (also with grouped queries) or DeepSeek-V2/V3 shape. Verifies the bytes of a
-    /// checkpoint. Throws (kMissingInput, kCorruptData, kIo).
+    /// checkpoint, and compares the shapes of the attention with the config. Throws (kMissingInput, kCorruptData, kIo).
     explicit ModelFolder(const std::filesystem::path& path);
 
     /// The folder that was opened.
@@ -33,6 +33,8 @@ class ModelFolder {
 
   private:
     void open_checkpoint(const std::filesystem::path& path);
+    /// Throws (kCorruptData) if a tensor has more than two dimensions or not the architecture's shape.
+    void check_shape(const std::string& name) const;
     void open_hugging_face(const std::filesystem::path& path);
 
     std::filesystem::path path_;

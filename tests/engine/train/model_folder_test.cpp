@@ -220,8 +220,17 @@ TEST_F(ModelFolderTest, SaysWhatIsWrong) {
     config["hidden_size"] = 16;  // the tensors have 12
     config["head_dim"] = 6;
     write_config(config);
-    expect_error(ExitCode::kCorruptData, {"q_proj", "[24, 12]", "expected [24, 16]"},
-                 [&] { ModelFolder(path()).read("model.layers.0.self_attn.q_proj.weight"); });
+    expect_error(ExitCode::kCorruptData, {"layers.0.self_attn.k_proj", "[12, 12]: expected [12, 16]"},
+                 [&] { ModelFolder folder(path()); });
+    config = llama();  // nothing is made for heads and layers that the tensors do not have
+    config["num_attention_heads"] = config["num_key_value_heads"] = 65536;
+    write_config(config);
+    expect_error(ExitCode::kCorruptData, {"k_proj", "[12, 12]: expected [393216, 12]"},
+                 [&] { ModelFolder folder(path()); });
+    config = llama();
+    config["num_hidden_layers"] = 65536;
+    write_config(config);
+    expect_error(ExitCode::kCorruptData, {"65536 layers"}, [&] { ModelFolder folder(path()); });
     write_config(llama());
     expect_error(ExitCode::kCorruptData, {"no tensor \"model.layers.2.self_attn.q_proj.weight\"", "nearest"},
                  [&] { ModelFolder(path()).read("model.layers.2.self_attn.q_proj.weight"); });
