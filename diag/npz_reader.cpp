@@ -22,6 +22,7 @@ constexpr std::string_view kNpyMagic = "\x93NUMPY";
 constexpr uint64_t kMaxDeflateRatio = 1032;
 /// Of a file and of a member, so memory stays bounded whatever sizes a file claims.
 constexpr int64_t kMaxBytes = int64_t{256} << 20;
+constexpr size_t kMaxDimensions = 32;  // numpy's own limit
 /// Enough for the .npy header of any array here (numpy pads it to a multiple of 64).
 constexpr size_t kHeaderPrefix = 1024;
 
@@ -74,6 +75,7 @@ bool parse_shape(std::string_view text, NpyHeader& header) {
         const auto [next, error] = std::from_chars(at, last, extent);
         if (error != std::errc() || extent < 0) return false;
         if (extent > 0 && header.count > kMaxBytes / extent) return false;
+        if (header.shape.size() == kMaxDimensions) return false;
         header.shape.push_back(extent);
         header.count *= extent;
         at = next;
@@ -147,23 +149,31 @@ void NpzReader::read_directory() {
         const std::string_view name = bytes.substr(at + kEntrySize, name_size);
         if (name.ends_with(".npy")) {
             names_.emplace_back(name.substr(0, name.size() - 4));
+            index_.emplace(names_.back(), members_.size());
             members_.push_back({load<uint32_t>(bytes, at + 16), load<uint32_t>(bytes, at + 20),
                                 load<uint32_t>(bytes, at + 24), load<uint32_t>(bytes, at + 42),
                                 load<uint16_t>(bytes, at + 10)});
         }
         at += kEntrySize + rest;
     }
+    // Members may share their bytes, so each alone says little about the work that they cause together.
+    int64_t total = 0;
+    for (const Member& member : members_)
+        if (member.size <= kMaxBytes) total += member.size;
+    if (total > kMaxBytes)
+        fail(ExitCode::kCorruptData, "{}: its arrays claim {} bytes: expected an .npz of spectra, at most {}",
+             path_, total, kMaxBytes);
 }
 
 bool NpzReader::contains(std::string_view name) const {
-    return std::find(names_.begin(), names_.end(), name) != names_.end();
+    return index_.contains(name);
 }
 
 const NpzReader::Member& NpzReader::find(std::string_view name) const {
-    const auto found = std::find(names_.begin(), names_.end(), name);
-    if (found == names_.end())
+    const auto found = index_.find(name);
+    if (found == index_.end())
         fail(ExitCode::kCorruptData, "{}: expected an array \"{}\" in the archive", path_, name);
-    return members_[static_cast<size_t>(found - names_.begin())];
+    return members_[found->second];
 }
 
 std::string_view NpzReader::packed_bytes(const Member& member, std::string_view name) const {

@@ -5,6 +5,8 @@
 // member.
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,8 +19,8 @@ struct NpzContent {
     std::vector<double> values;
 };
 
-/// An archive in memory. Readable members are stored or deflated, of at most 256 MiB, and hold little-endian
-/// float32 or float64 in C order; reading any other member is an error.
+/// An archive in memory, of at most 256 MiB packed and unpacked. Readable members are stored or deflated and hold
+/// little-endian float32 or float64 in C order, of at most 32 dimensions; reading any other member is an error.
 class NpzReader {
   public:
     /// Reads the whole file. Throws (kMissingInput, kIo, kCorruptData).
@@ -47,7 +49,8 @@ class NpzReader {
 
     std::string path_, bytes_;
     std::vector<std::string> names_;
-    std::vector<Member> members_;  ///< parallel to names_
+    std::vector<Member> members_;                       ///< parallel to names_
+    std::map<std::string, size_t, std::less<>> index_;  ///< of the first member with a name
 };
 
 }  // namespace pastur
