@@ -10,6 +10,7 @@
 #include "data/parallel.h"
 #include "data/split_writer.h"
 #include "data/splitter.h"
+#include "data/tokenizer/sentencepiece_model.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/train_tokenizer.h"
 #include "data/tokenizer_sample.h"
@@ -74,7 +75,7 @@ std::shared_ptr<const Tokenizer> make_tokenizer(const std::vector<std::string>& 
     int64_t vocab = 0;
     const char* end = name.data() + name.size();
     const auto [parsed, error] = std::from_chars(name.data() + kTrain.size(), end, vocab);
-    if (error != std::errc{} || parsed != end || vocab < 1 || vocab > (1 << 24))
+    if (error != std::errc{} || parsed != end || vocab < 1 || vocab > kMaxPieces)
         fail(ExitCode::kUsage, "--tokenizer {}: expected train:VOCAB with VOCAB a number of pieces", name);
     return sentencepiece_tokenizer(train(files, vocab, options, report), "the trained tokenizer");
 }
@@ -258,6 +259,9 @@ PrepareResult prepare(const PrepareOptions& options, const Report& report) {
              options.val_fraction);
     if (options.shard_tokens < 1 || options.shard_tokens > INT32_MAX)
         fail(ExitCode::kUsage, "--shard-tokens {}: expected 1 to {}", options.shard_tokens, INT32_MAX);
+    if (options.format.max_document < 1 || options.format.max_document > kLargestDocument)
+        fail(ExitCode::kUsage, "--max-document {}: expected 1 to {} bytes", options.format.max_document,
+             kLargestDocument);
     if (options.force) check_replaceable(options.out);
     const int threads = options.threads > 0 ? options.threads : hardware_threads();
     const std::vector<std::string> files = corpus_files(options.inputs);

@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -16,6 +17,14 @@ struct SentencePieceSpec {
 
 /// Reads the fields above. Damaged bytes end the reading early: the library itself judges the model.
 SentencePieceSpec read_sentencepiece_spec(std::string_view serialized);
+
+/// The most pieces of a model. The library takes some 300 bytes for each.
+inline constexpr int64_t kMaxPieces = 1 << 20;
+
+/// Why the library must not be given this model; empty: it may judge the rest. Checks what the library takes as it is:
+/// the number of pieces and fields, scores and texts of pieces, and the tables of the normalisers, whose offsets it
+/// follows anywhere.
+std::string sentencepiece_problem(std::string_view serialized);
 
 /// The message of a SentencePiece status without the place in the library's source; empty when that is all
 /// there is.

@@ -16,9 +16,12 @@ namespace {
 using sentencepiece::SentencePieceProcessor;
 
 void load(SentencePieceProcessor& processor, const std::string& serialized, const std::string& origin) {
-    const auto status = processor.LoadFromSerializedProto(serialized);
-    if (status.ok()) return;
-    const std::string reason = sentencepiece_reason(status.message());
+    std::string reason = sentencepiece_problem(serialized);
+    if (reason.empty()) {
+        const auto status = processor.LoadFromSerializedProto(serialized);
+        if (status.ok()) return;
+        reason = sentencepiece_reason(status.message());
+    }
     fail(ExitCode::kCorruptData, "{}: not a SentencePiece model{}{}", origin, reason.empty() ? "" : ": ",
          reason);
 }

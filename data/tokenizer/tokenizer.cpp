@@ -38,7 +38,7 @@ class ByteTokenizer final : public Tokenizer {
     }
 };
 
-constexpr int64_t kMaxModelBytes = int64_t{256} << 20;
+constexpr int64_t kMaxModelBytes = 64 << 20;
 
 }  // namespace
 
