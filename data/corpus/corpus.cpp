@@ -15,6 +15,11 @@ std::string_view trim_line_breaks(std::string_view text) {
     return text.substr(first, text.find_last_not_of("\r\n") - first + 1);
 }
 
+/// Bytes of a batch; documents count as well, because they may be empty.
+int64_t cost_of(const RawDocuments& batch) {
+    return static_cast<int64_t>(batch.bytes.size() + batch.documents.size() * sizeof(RawDocuments::Span));
+}
+
 }  // namespace
 
 CorpusReader::CorpusReader(std::vector<std::string> files, const CorpusFormat& format)
@@ -46,8 +51,9 @@ bool CorpusReader::open_next() {
 }
 
 void CorpusReader::fail_too_large() const {
-    fail(ExitCode::kCorruptData, "{}:{}: document larger than {} MiB; {}", *path_, line_,
-         kMaxDocumentBytes >> 20,
+    const int64_t most = format_.max_document;
+    fail(ExitCode::kCorruptData, "{}:{}: document larger than {} (--max-document); {}", *path_, line_,
+         most % (1 << 20) == 0 ? fmt::format("{} MiB", most >> 20) : fmt::format("{} bytes", most),
          json_ ? "expected one JSON object a line"
                : fmt::format("expected lines \"{}\" between documents (--separator)", format_.separator));
 }
@@ -64,7 +70,7 @@ bool CorpusReader::read_line(std::string& out) {
         }
         const size_t newline = rest_.find('\n');
         out.append(rest_.substr(0, newline));
-        if (static_cast<int64_t>(out.size() - before) > kMaxDocumentBytes) fail_too_large();
+        if (static_cast<int64_t>(out.size() - before) > format_.max_document) fail_too_large();
         if (newline != rest_.npos) {
             rest_.remove_prefix(newline + 1);
             return true;
@@ -75,7 +81,7 @@ bool CorpusReader::read_line(std::string& out) {
 
 void CorpusReader::read_text(RawDocuments& batch, int64_t target_bytes) {
     bool more = true;
-    while (more && static_cast<int64_t>(batch.bytes.size()) < target_bytes) {
+    while (more && cost_of(batch) < target_bytes) {
         const size_t begin = batch.bytes.size();
         const int64_t first_line = line_ + 1;
         while (true) {
@@ -88,7 +94,7 @@ void CorpusReader::read_text(RawDocuments& batch, int64_t target_bytes) {
                 break;
             }
             batch.bytes += '\n';
-            if (static_cast<int64_t>(batch.bytes.size() - begin) > kMaxDocumentBytes) fail_too_large();
+            if (static_cast<int64_t>(batch.bytes.size() - begin) > format_.max_document) fail_too_large();
         }
         batch.documents.push_back({begin, batch.bytes.size() - begin, first_line});
     }
@@ -96,7 +102,7 @@ void CorpusReader::read_text(RawDocuments& batch, int64_t target_bytes) {
 }
 
 void CorpusReader::read_json(RawDocuments& batch, int64_t target_bytes) {
-    while (static_cast<int64_t>(batch.bytes.size()) < target_bytes) {
+    while (cost_of(batch) < target_bytes) {
         const size_t begin = batch.bytes.size();
         if (!read_line(batch.bytes)) return skip_file();
         batch.documents.push_back({begin, batch.bytes.size() - begin, line_});
@@ -115,8 +121,7 @@ bool CorpusReader::next(RawDocuments& batch, int64_t target_bytes) {
     return true;
 }
 
-DocumentParser::DocumentParser(const CorpusFormat& format)
-    : json_(format.field, static_cast<size_t>(kMaxDocumentBytes)) {}
+DocumentParser::DocumentParser(const CorpusFormat& format) : json_(format.field) {}
 
 Document DocumentParser::parse(const RawDocuments& batch, const RawDocuments::Span& raw) {
     std::string_view text = std::string_view(batch.bytes).substr(raw.begin, raw.size);

@@ -17,14 +17,16 @@
 
 namespace pastur {
 
+/// The largest CorpusFormat::max_document.
+inline constexpr int64_t kLargestDocument = int64_t{4} << 30;
+
 struct CorpusFormat {
     DocumentFormat format = DocumentFormat::kAuto;
     std::string separator = "<|doc|>";
     std::string field = "text";
+    /// Bytes of the longest document, or of the longest line of JSON. Memory must hold a few of them.
+    int64_t max_document = int64_t{256} << 20;
 };
-
-/// The longest document, in bytes. Memory must hold a few of them.
-inline constexpr int64_t kMaxDocumentBytes = int64_t{256} << 20;
 
 /// Documents of one file as they came: neither parsed nor validated.
 struct RawDocuments {
@@ -45,7 +47,7 @@ class CorpusReader {
     CorpusReader(std::vector<std::string> files, const CorpusFormat& format);
     ~CorpusReader();
 
-    /// Fills `batch` with documents of one file, until it holds `target_bytes` or the file ends. False at the
+    /// Fills `batch` with documents of one file, until it takes `target_bytes` or the file ends. False at the
     /// end of the last file. Throws as open_source(), ByteSource::read() and detect_format() do, and
     /// (kCorruptData) for a document over the limit.
     bool next(RawDocuments& batch, int64_t target_bytes);

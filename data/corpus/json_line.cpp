@@ -160,11 +160,12 @@ std::string printable(std::string_view key) {
 JsonText scan(std::string_view line, const std::string& field, std::string& out) {
     JsonText result;
     bool found = false, is_string = false;
-    std::vector<std::string> strings;  // other fields that hold one
+    constexpr size_t kShown = 8;
+    std::vector<std::string> strings;  // names of other fields that hold one
     Scanner scanner(line);
     const bool object = scanner.object([&](const std::string& key) {
         if (key != field || found) {
-            if (scanner.at_string()) strings.push_back(key);
+            if (scanner.at_string() && strings.size() < kShown) strings.push_back(printable(key));
             return scanner.value();
         }
         found = true;
@@ -177,9 +178,6 @@ JsonText scan(std::string_view line, const std::string& field, std::string& out)
         result.problem = fmt::format("expected a string in field \"{}\"", field);
     } else if (!found) {
         result.problem = fmt::format("expected a field \"{}\"", field);
-        constexpr size_t kShown = 8;
-        strings.resize(std::min(strings.size(), kShown));
-        for (std::string& key : strings) key = printable(key);
         if (!strings.empty())
             result.problem += fmt::format("; --field takes another, here: {}", fmt::join(strings, ", "));
     }
@@ -194,13 +192,15 @@ JsonText scan(std::string_view line, const std::string& field, std::string& out)
 
 }  // namespace
 
+namespace {
+constexpr size_t kMaxSimdjsonBytes = 1 << 20;
+}
+
 struct JsonLineParser::Simdjson {
-    explicit Simdjson(size_t max_bytes) : parser(max_bytes + 1) {}
-    simdjson::dom::parser parser;
+    simdjson::dom::parser parser{kMaxSimdjsonBytes};
 };
 
-JsonLineParser::JsonLineParser(std::string field, size_t max_bytes)
-    : simdjson_(new Simdjson(max_bytes)), field_(std::move(field)) {}
+JsonLineParser::JsonLineParser(std::string field) : simdjson_(new Simdjson), field_(std::move(field)) {}
 JsonLineParser::~JsonLineParser() = default;
 
 JsonText JsonLineParser::parse(std::string_view line) {

@@ -8,7 +8,7 @@ namespace {
 
 /// The text of a line, or "! " and the problem; "~ " in front of a repaired one.
 std::string read(std::string line, const std::string& field = "text") {
-    JsonLineParser parser(field, 1 << 20);
+    JsonLineParser parser(field);
     line.reserve(line.size() + kJsonPadding);
     const JsonText result = parser.parse(line);
     if (!result.problem.empty()) return "! " + result.problem;

@@ -114,6 +114,12 @@ void add_data_prepare(CLI::App& data, std::function<int()>& run) {
     command.add_option("--field", options->format.field, "Field of a JSON object that holds the text")
         ->capture_default_str();
     command
+        .add_option(
+            "--max-document", options->format.max_document,
+            "Bytes of the longest document or line of JSON, such as 64MiB; memory holds a few per thread")
+        ->transform(CLI::AsSizeValue(false))
+        ->capture_default_str();
+    command
         .add_option("--skip-bad", options->skip_bad,
                     "Lines of JSON without a usable text to pass over, at most")
         ->check(CLI::NonNegativeNumber)
