@@ -4,8 +4,8 @@
 
 namespace pastur {
 
-RunCheckpoints::RunCheckpoints(const std::filesystem::path& folder, const Config& config)
-    : config_(config), store_(folder, config.checkpoint.keep), writer_(store_, config) {}
+RunCheckpoints::RunCheckpoints(const std::filesystem::path& folder, const Config& config, int owner)
+    : config_(config), store_(folder, config.checkpoint.keep, owner), writer_(store_, config) {}
 
 bool RunCheckpoints::restore(Context& ctx, TrainingSetup& setup, TrainState& state, const Say& say) {
     std::vector<std::string> warnings;

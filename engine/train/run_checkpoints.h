@@ -16,8 +16,8 @@ class RunCheckpoints {
     using Written = CheckpointWriter::Written;
     using Say = std::function<void(const std::string&)>;
 
-    /// Accesses no file.
-    RunCheckpoints(const std::filesystem::path& folder, const Config& config);
+    /// `owner` is the same on all ranks (RunOwner::token). Accesses no file.
+    RunCheckpoints(const std::filesystem::path& folder, const Config& config, int owner);
 
     /// Loads the newest intact checkpoint; false when there is none. Says which, and why not a newer one.
     /// Throws (kUsage) when it belongs to another recipe, (kCorruptData, kIo) when none is intact.

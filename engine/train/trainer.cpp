@@ -94,11 +94,17 @@ void Trainer::allocate() {
         monitor_ = std::make_unique<Monitor>(ctx_, comm_, config_, setup_.params(), run_dir_ / "spectra");
 }
 
-ExitCode Trainer::run(const std::filesystem::path& run_dir, bool resume) {
-    if (comm_.is_root()) check_run_folder(run_dir, resume);
+ExitCode Trainer::run(const std::filesystem::path& run_dir, bool resume, std::unique_ptr<RunOwner> owner) {
     run_dir_ = run_dir;
+    owner_ = std::move(owner);
+    if (comm_.is_root()) {
+        if (!owner_) owner_ = std::make_unique<RunOwner>(run_dir);
+        check_run_folder(run_dir, resume);
+    }
+    // Also a barrier: no rank looks at the folder before it is claimed.
+    const int token = comm_.all_reduce_max(owner_ ? owner_->token() : 0);
     log_ = std::make_unique<RunLog>(run_dir, config_, ctx_, comm_.is_root());
-    checkpoints_ = std::make_unique<RunCheckpoints>(run_dir / "checkpoints", config_);
+    checkpoints_ = std::make_unique<RunCheckpoints>(run_dir / "checkpoints", config_, token);
     allocate();
     start_or_resume(resume);
     return train();
@@ -156,6 +162,7 @@ void Trainer::open_run(bool restored) {
 
 bool Trainer::stop_before_next_step(bool last) {
     constexpr std::chrono::milliseconds kBetweenPolls(100);
+    if (owner_) owner_->check_last_beat();
     std::exception_ptr failure;
     const int status = comm_.all_reduce_max(clock_.data([&] {
         while (!stop_requested(run_dir_)) {
@@ -290,6 +297,7 @@ bool Trainer::validate() try {
 void Trainer::save_checkpoint() {
     // Spectra and events are durable before the checkpoint is, because a resumed run does not write them
     // again.
+    if (owner_) owner_->check();
     if (monitor_) log_->spectra(monitor_->drain());
     // No step may have read some weights since they became non-finite, such as the embedding of a rare token.
     if (const std::string weight = first_nonfinite(setup_.params().flat_master()); !weight.empty())

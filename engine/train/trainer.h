@@ -10,6 +10,7 @@
 #include "engine/ranks/comm.h"
 #include "engine/train/checkpoint/train_state.h"
 #include "engine/train/data_failure.h"
+#include "engine/train/run_owner.h"
 #include "engine/train/step_clock.h"
 #include "engine/train/train_step.h"
 #include "engine/train/training_setup.h"
@@ -33,9 +34,12 @@ class Trainer {
     /// Allocates memory, restores (resume) or initialises, and trains to the last step. If a stop is
     /// requested (SIGINT, SIGTERM, SIGUSR1, --max-time, or a file STOP in the run folder), writes a
     /// checkpoint and returns kRequeue; spectra and validation that the stop skipped are done on resume.
-    /// Throws (kNoDevice) if the plan does not fit, (kNonFinite), (kIo), (kCorruptData), and DataFailure on every
-    /// rank, after a checkpoint, if the data of a step or of a validation cannot be read on any.
-    ExitCode run(const std::filesystem::path& run_dir, bool resume);
+    /// `owner` is rank 0's claim on the run folder; without one, run() claims it before the first look. The claim
+    /// lasts as long as the object. Throws (kUsage) if another process uses the folder, (kNoDevice) if the plan
+    /// does not fit, (kNonFinite), (kIo), (kCorruptData), and DataFailure on every rank, after a checkpoint, if the
+    /// data of a step or of a validation cannot be read on any.
+    ExitCode run(const std::filesystem::path& run_dir, bool resume,
+                 std::unique_ptr<RunOwner> owner = nullptr);
 
   private:
     /// Peak rate of a rank's device, for MFU; 0 if unknown and on all ranks but the root.
@@ -79,6 +83,7 @@ class Trainer {
     int64_t planned_bytes_ = 0;
 
     std::filesystem::path run_dir_;
+    std::unique_ptr<RunOwner> owner_;  ///< on rank 0; destroyed after all members that write to the folder
     std::unique_ptr<RunLog> log_;
     std::unique_ptr<RunCheckpoints> checkpoints_;
     StepClock clock_;

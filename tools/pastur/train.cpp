@@ -69,6 +69,14 @@ struct TrainRequest {
     std::filesystem::path run_dir;
 };
 
+/// The run folder that the arguments continue, known before any of its files but env.json is read; else empty.
+std::filesystem::path continued_run(const TrainArguments& arguments) {
+    const std::filesystem::path run = run_folder_of(arguments.recipe);
+    const bool elsewhere = !arguments.run_dir.empty() || overrides_key(arguments, "run.dir") ||
+                           overrides_key(arguments, "run.name");
+    return elsewhere ? std::filesystem::path() : run;
+}
+
 /// A recipe and its run folder, or those of a run to continue.
 TrainRequest read_request(const TrainArguments& arguments, const World& world) {
     const int ranks = world.size();
@@ -83,8 +91,8 @@ TrainRequest read_request(const TrainArguments& arguments, const World& world) {
         config = load_config(recipe, overrides, ranks);
     }
     std::filesystem::path run_dir = arguments.run_dir;
-    const bool elsewhere = overrides_key(arguments, "run.dir") || overrides_key(arguments, "run.name");
-    if (run_dir.empty()) run_dir = run.empty() || elsewhere ? std::filesystem::path(config.run.dir) : run;
+    if (run_dir.empty()) run_dir = continued_run(arguments);
+    if (run_dir.empty()) run_dir = config.run.dir;
     return {config, run_dir};
 }
 
@@ -114,9 +122,10 @@ void choose_console_style(const std::string& log) {
 }
 
 /// Trains. On several ranks a DataFailure, which every rank throws, is printed by those whose data it is.
-ExitCode run_on_every_rank(Trainer& trainer, const TrainRequest& request, bool resume, Comm& comm) {
+ExitCode run_on_every_rank(Trainer& trainer, const TrainRequest& request, bool resume, Comm& comm,
+                           std::unique_ptr<RunOwner> owner) {
     try {
-        return trainer.run(request.run_dir, resume);
+        return trainer.run(request.run_dir, resume, std::move(owner));
     } catch (const DataFailure& failed) {
         if (comm.size() == 1) throw;
         const std::string what = failed.what();
@@ -127,6 +136,11 @@ ExitCode run_on_every_rank(Trainer& trainer, const TrainRequest& request, bool r
 }
 
 int train(const TrainArguments& arguments, World& world, std::unique_ptr<Comm>& comm) {
+    auto owner = prepare_on_every_rank(world, [&] {
+        const std::filesystem::path run = continued_run(arguments);
+        const bool claims = world.rank() == 0 && !run.empty() && !arguments.print_config;
+        return claims ? std::make_unique<RunOwner>(run) : nullptr;
+    });
     const TrainRequest request = prepare_on_every_rank(world, [&] { return read_request(arguments, world); });
     const Config& config = request.config;
     if (arguments.print_config) {
@@ -143,7 +157,7 @@ int train(const TrainArguments& arguments, World& world, std::unique_ptr<Comm>& 
     const auto trainer =
         prepare_on_every_rank(world, [&] { return std::make_unique<Trainer>(config, ctx, *comm); });
     if (comm->is_root()) Console::out().write(trainer->describe());
-    const ExitCode code = run_on_every_rank(*trainer, request, arguments.resume, *comm);
+    const ExitCode code = run_on_every_rank(*trainer, request, arguments.resume, *comm, std::move(owner));
     if (code == ExitCode::kOk && comm->is_root()) report_on(request.run_dir);
     return static_cast<int>(code);
 }

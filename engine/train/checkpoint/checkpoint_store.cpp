@@ -48,7 +48,8 @@ void sync_files(const fs::path& folder) {
 
 }  // namespace
 
-CheckpointStore::CheckpointStore(fs::path folder, int64_t keep) : folder_(std::move(folder)), keep_(keep) {
+CheckpointStore::CheckpointStore(fs::path folder, int64_t keep, int owner)
+    : folder_(std::move(folder)), keep_(keep), owner_(owner) {
     PASTUR_CHECK(keep >= 0, "keep = {} checkpoints", keep);
 }
 
@@ -68,7 +69,7 @@ void CheckpointStore::prepare(int64_t resumed) {
 }
 
 fs::path CheckpointStore::temporary_folder(int64_t step) const {
-    return folder_ / (kTemporary + step_name(step));
+    return folder_ / fmt::format("{}{}-{}", kTemporary, step_name(step), owner_);
 }
 
 fs::path CheckpointStore::write(int64_t step, const std::function<void(const fs::path&)>& fill) {

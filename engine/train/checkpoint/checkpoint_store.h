@@ -11,7 +11,7 @@ namespace pastur {
 
 /// Folders named step_00000100 in one parent, and a text file `latest` with the name of the newest.
 ///
-/// A checkpoint is written to .tmp-step_00000100. Its files are fsynced, MANIFEST.json is added, the folder
+/// A checkpoint is written to .tmp-step_00000100-<owner>. Its files are fsynced, MANIFEST.json is added, the folder
 /// is renamed and the parent is fsynced. Only then is `latest` updated and are old checkpoints removed; one
 /// that cannot be removed yet (another host may read it over NFS) is removed later. A crash at any point
 /// leaves the last good checkpoint, and the next start removes incomplete ones.
@@ -22,11 +22,12 @@ class CheckpointStore {
         std::filesystem::path path;
     };
 
-    /// Keeps the newest `keep` checkpoints; 0: all. Accesses no file.
-    CheckpointStore(std::filesystem::path folder, int64_t keep);
+    /// Keeps the newest `keep` checkpoints; 0: all. `owner` is part of the names of temporary folders: ranks
+    /// that outlive their job cannot write into a folder of the next one. Accesses no file.
+    CheckpointStore(std::filesystem::path folder, int64_t keep, int owner = 0);
 
     /// Creates the folder and removes what an interrupted write or removal left. The writing process calls it
-    /// once. resumed: the step from which the run continues, to which `latest` is set; -1: none.
+    /// once, while it owns the run folder. resumed: the step from which the run continues, to which `latest` is set; -1: none.
     void prepare(int64_t resumed = -1);
 
     /// Calls `fill` with the temporary folder, completes the checkpoint and returns its path. Replaces a
@@ -61,6 +62,7 @@ class CheckpointStore {
 
     std::filesystem::path folder_;
     int64_t keep_;
+    int owner_;
 };
 
 }  // namespace pastur
