@@ -23,6 +23,7 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 
 constexpr int64_t kMaxManifestBytes = 16 << 20;
+constexpr int kVersion = 2;
 
 class Xxh3 {
   public:
@@ -148,17 +149,19 @@ FileRecord file_record(const fs::path& manifest, const std::string& name, const 
 }
 
 /// {"version": 2, "files": {name: {"bytes": n, "xxh3_128": "...", "tensors": {name: {"begin": n, "bytes": n,
-/// "xxh3_128": "..."}}}}, "xxh3_128": "..."}; version 1 had no tensors and no hash of its own.
+/// "xxh3_128": "..."}}}}, "xxh3_128": "..."}. Version 1 had no hash of its own, so damage to it stays unnoticed.
 std::map<std::string, FileRecord> read_manifest(const fs::path& manifest) {
     const std::string text = read_file(manifest, kMaxManifestBytes);
     const json content = parse_json(text, kMaxManifestBytes);
     const json version = member(content, "version"), files = member(content, "files");
-    if ((version != 1 && version != 2) || !files.is_object())
+    if (version.is_number_integer() && version != kVersion)
+        fail_manifest(manifest, fmt::format("version {}, not {}", kVersion, version.dump()));
+    if (version != kVersion || !files.is_object())
         fail_manifest(manifest, "{\"version\": 2, \"files\": {...}}");
-    if (version == 2 && !is_sealed(text))
-        fail_manifest(manifest, "the hash of the preceding text in its last line: the manifest is damaged");
     std::map<std::string, FileRecord> records;
     for (const auto& [name, record] : files.items()) records[name] = file_record(manifest, name, record);
+    if (!is_sealed(text))
+        fail_manifest(manifest, "the hash of the preceding text in its last line: the manifest is damaged");
     return records;
 }
 
@@ -218,17 +221,34 @@ void write_manifest(const fs::path& folder) {
             files[name]["tensors"][tensor.name] = {
                 {"begin", tensor.begin}, {"bytes", tensor.bytes}, {"xxh3_128", tensor.hash}};
     }
-    std::string text = ordered_json{{"version", 2}, {"files", files}}.dump(2);
+    std::string text = ordered_json{{"version", kVersion}, {"files", files}}.dump(2);
     text.resize(text.size() - std::string_view("\n}").size());
     write_file_atomically(folder / kManifestName, text + seal_of(text));
 }
+
+namespace {
+
+void check_nothing_unlisted(const fs::path& folder, const std::map<std::string, FileRecord>& records) {
+    std::error_code error;
+    for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+        const std::string name = entry->path().filename().string();
+        if (name != kManifestName && !records.contains(name))
+            fail(ExitCode::kCorruptData, "{}: expected only files that {} lists", entry->path().string(),
+                 kManifestName);
+    }
+    if (error) fail(ExitCode::kIo, "cannot list {}: {}", folder.string(), error.message());
+}
+
+}  // namespace
 
 std::vector<FileReport> inspect_manifest(const fs::path& folder) {
     if (!path_exists(folder)) fail(ExitCode::kMissingInput, "{}: no such folder", folder.string());
     const fs::path manifest = folder / kManifestName;
     if (!path_exists(manifest)) fail_manifest(manifest, "a manifest: the checkpoint is incomplete");
+    const std::map<std::string, FileRecord> records = read_manifest(manifest);
+    check_nothing_unlisted(folder, records);
     std::vector<FileReport> reports;
-    for (const auto& [name, record] : read_manifest(manifest))
+    for (const auto& [name, record] : records)
         reports.push_back({name, record.bytes, record.tensors.size(), inspect_file(folder / name, record)});
     return reports;
 }

@@ -22,8 +22,9 @@ struct FileReport {
     std::string problem;  ///< the path and the damage in one line; empty: every byte is as listed
 };
 
-/// Reads every byte of the listed files and ignores other files in the folder. Throws (kCorruptData) if the
-/// manifest is missing, damaged, or not a manifest; (kMissingInput) if the folder does not exist; (kIo).
+/// Reads every byte of the listed files. Throws (kCorruptData) if the manifest is missing, damaged, of another
+/// version or not a manifest, or if the folder holds anything that it does not list; (kMissingInput) if the
+/// folder does not exist; (kIo).
 std::vector<FileReport> inspect_manifest(const std::filesystem::path& folder);
 
 /// Calls inspect_manifest() and throws (kCorruptData) the first problem.

@@ -1,31 +1,85 @@
 #include "engine/train/run_checkpoints.h"
 
+#include <optional>
+
+#include "engine/io/console.h"
 #include "engine/train/checkpoint/checkpoint.h"
+#include "engine/train/checkpoint/checkpoint_check.h"
 
 namespace pastur {
 
 RunCheckpoints::RunCheckpoints(const std::filesystem::path& folder, const Config& config, int owner)
     : config_(config), store_(folder, config.checkpoint.keep, owner), writer_(store_, config) {}
 
-bool RunCheckpoints::restore(Context& ctx, TrainingSetup& setup, TrainState& state, const Say& say) {
-    std::vector<std::string> warnings;
-    const auto checkpoint = store_.newest_intact(warnings);
-    for (const std::string& warning : warnings) say(warning);
-    if (!checkpoint) {
-        say("no checkpoint to resume from: starting at step 0");
-        return false;
+namespace {
+
+/// Rank 0's value, from 0 on.
+int64_t value_of_root(Comm& comm, int64_t value) {
+    constexpr int64_t kHalf = int64_t{1} << 31;
+    const bool root = comm.is_root();
+    const int64_t high = comm.all_reduce_max(root ? static_cast<int>(value / kHalf) : 0);
+    const int64_t low = comm.all_reduce_max(root ? static_cast<int>(value % kHalf) : 0);
+    return high * kHalf + low;
+}
+
+/// Calls `load`, and throws on every rank if it failed on any.
+void load_on_every_rank(Comm& comm, const std::function<void()>& load) {
+    std::optional<Error> failure;
+    try {
+        load();
+    } catch (const Error& error) {
+        failure = error;
     }
-    const Config before = read_checkpoint_config(checkpoint->path);
-    const int64_t step = read_checkpoint_state(checkpoint->path).step;
-    if (const std::string growth = check_same_run(before, config_, step); !growth.empty()) say(growth);
+    const bool failed = comm.all_reduce_max(failure.has_value()) != 0;
+    if (failure && !comm.is_root())
+        Console::err().write(fmt::format("pastur: rank {}: {}\n", comm.rank(), failure->what()));
+    if (failure) throw Error(*failure);
+    if (failed) fail(ExitCode::kCorruptData, "another rank could not load it");
+}
+
+}  // namespace
+
+/// The steps that rank 0 lists: another host's view of a shared folder may be older.
+std::vector<int64_t> RunCheckpoints::steps_on_root(Comm& comm) const {
+    std::vector<int64_t> steps;
+    if (comm.is_root())
+        for (const CheckpointStore::Checkpoint& checkpoint : store_.list()) steps.push_back(checkpoint.step);
+    steps.resize(static_cast<size_t>(value_of_root(comm, static_cast<int64_t>(steps.size()))));
+    for (int64_t& step : steps) step = value_of_root(comm, step);
+    return steps;
+}
+
+void RunCheckpoints::load(const std::filesystem::path& path, Context& ctx, TrainingSetup& setup,
+                          TrainState& state, const Say& say) const {
+    const auto [before, saved] = check_checkpoint(path);
+    if (const std::string growth = check_same_run(before, config_, saved.step); !growth.empty()) say(growth);
     if (before.train.micro_batch != config_.train.micro_batch)
         say(fmt::format(
             "micro-batches were of {} sequences and are of {}: gradients are summed in another order, so "
             "bits may differ",
             before.train.micro_batch, config_.train.micro_batch));
-    read_checkpoint_files(checkpoint->path, ctx, setup.params(), setup.optimizer(), state);
-    say(fmt::format("resuming after step {} from {}", state.step, checkpoint->path.string()));
-    return true;
+    read_checkpoint_files(path, ctx, setup.params(), setup.optimizer(), state);
+}
+
+bool RunCheckpoints::restore(Context& ctx, Comm& comm, TrainingSetup& setup, TrainState& state,
+                             const Say& say) {
+    if (comm.is_root()) store_.recover();
+    std::vector<std::string> messages, warnings;
+    std::filesystem::path loaded;
+    const auto load_together = [&](const std::filesystem::path& path) {
+        messages.clear();
+        const Say note = [&](const std::string& text) { messages.push_back(text); };
+        load_on_every_rank(comm, [&] { load(path, ctx, setup, state, note); });
+        loaded = path;
+    };
+    const auto step = store_.newest_that_loads(steps_on_root(comm), load_together, warnings);
+    for (const std::string& warning : warnings) say(warning);
+    for (const std::string& message : messages) say(message);
+    if (step)
+        say(fmt::format("resuming after step {} from {}", *step, loaded.string()));
+    else
+        say("no checkpoint to resume from: starting at step 0");
+    return step.has_value();
 }
 
 void RunCheckpoints::allocate(Context& ctx, TrainingSetup& setup, const Say& say) {

@@ -19,9 +19,10 @@ class RunCheckpoints {
     /// `owner` is the same on all ranks (RunOwner::token). Accesses no file.
     RunCheckpoints(const std::filesystem::path& folder, const Config& config, int owner);
 
-    /// Loads the newest intact checkpoint; false when there is none. Says which, and why not a newer one.
-    /// Throws (kUsage) when it belongs to another recipe, (kCorruptData, kIo) when none is intact.
-    bool restore(Context& ctx, TrainingSetup& setup, TrainState& state, const Say& say);
+    /// Loads the newest checkpoint that every rank can check and load; false when there is none. Says which, and
+    /// why not a newer one. Every rank calls it; rank 0 owns the run folder. Throws (kUsage) when it belongs to
+    /// another recipe, (kCorruptData, kIo) when none can be loaded.
+    bool restore(Context& ctx, Comm& comm, TrainingSetup& setup, TrainState& state, const Say& say);
 
     /// Allocates the host memory that checkpoints are written from; reports if it is not page-locked.
     void allocate(Context& ctx, TrainingSetup& setup, const Say& say);
@@ -40,6 +41,10 @@ class RunCheckpoints {
     std::optional<Written> drain() { return writer_.drain(); }
 
   private:
+    std::vector<int64_t> steps_on_root(Comm& comm) const;
+    void load(const std::filesystem::path& path, Context& ctx, TrainingSetup& setup, TrainState& state,
+              const Say& say) const;
+
     Config config_;
     CheckpointStore store_;
     CheckpointWriter writer_;

@@ -221,17 +221,20 @@ void RunOwner::keep_beating() {
     }
 }
 
-void RunOwner::release() {
-    if (file_ && is_at(path_, file_)) {
-        std::error_code ignored;
-        std::string record;
-        try {
-            record = read_record();
-        } catch (const Error&) {
-            record = "unreadable";
-        }
-        if (record.empty() || OwnerRecord::parse(record).claim == token_) fs::remove(path_, ignored);
+/// Whether the file at the name is this claim's to remove.
+bool RunOwner::may_remove() const {
+    if (!file_ || !is_at(path_, file_)) return false;
+    if (locked_ && !shared_) return true;
+    try {
+        const std::string record = read_record();
+        return record.empty() || OwnerRecord::parse(record).claim == token_;
+    } catch (const Error&) {
+        return false;
     }
+}
+
+void RunOwner::release() {
+    if (may_remove()) ::unlink(path_.c_str());
     file_.reset();
     if (made_folder_) ::rmdir(folder_.c_str());
 }

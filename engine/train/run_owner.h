@@ -58,6 +58,7 @@ class RunOwner {
     [[noreturn]] void refuse(const std::string& record) const;
     void wait_for_signs_of_life();
     void write_record();
+    bool may_remove() const;
     void release();
     void keep_beating();
     std::string read_record() const;

@@ -9,6 +9,7 @@
 #include "engine/model/measure.h"
 #include "engine/spectra/monitor.h"
 #include "engine/train/checkpoint/checkpoint.h"
+#include "engine/train/checkpoint/checkpoint_check.h"
 #include "engine/train/environment.h"
 #include "engine/train/run_checkpoints.h"
 #include "engine/train/run_folder.h"
@@ -113,7 +114,7 @@ ExitCode Trainer::run(const std::filesystem::path& run_dir, bool resume, std::un
 void Trainer::start_or_resume(bool resume) {
     const TrainState data = state_;  // fingerprints of the present data
     const auto say = [this](const std::string& text) { log_->message(text); };
-    const bool restored = resume && checkpoints_->restore(ctx_, setup_, state_, say);
+    const bool restored = resume && checkpoints_->restore(ctx_, comm_, setup_, state_, say);
     if (restored && state_.data_fingerprint != data.data_fingerprint)
         fail(ExitCode::kCorruptData,
              "resume with the training data of the checkpoint of step {}: the present data is different",
@@ -143,8 +144,7 @@ void Trainer::start_or_resume(bool resume) {
 void Trainer::initialise() {
     if (config_.train.init_from.empty()) return setup_.params().initialise(ctx_, config_.train.seed);
     const std::filesystem::path checkpoint = CheckpointStore::find(config_.train.init_from);
-    CheckpointStore::verify(checkpoint);
-    check_same_model(read_checkpoint_config(checkpoint), config_);
+    check_same_model(check_checkpoint(checkpoint).config, config_);
     read_checkpoint_weights(checkpoint, ctx_, setup_.params());
     log_->message(fmt::format("starting from the weights of {}", checkpoint.string()));
 }

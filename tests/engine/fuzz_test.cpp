@@ -64,16 +64,13 @@ TEST_F(Fuzz, CheckpointState) {
                     [](const std::string& path) { read_checkpoint_state(fs::path(path).parent_path()); });
 }
 
-// Includes a manifest of version 1: it has no hash of itself, so damage reaches the parser.
+// The hash is compared after the parser has read everything, so damage reaches the parser.
 TEST_F(Fuzz, Manifest) {
     write_bytes(folder_.path() / "a.safetensors", safetensors_bytes(folder_.path()));
     write_bytes(folder_.path() / "state.json", "{}");
     write_manifest(folder_.path());
     const std::string sealed = read_bytes(folder_.path() / kManifestName);
-    auto content = nlohmann::ordered_json::parse(sealed);
-    content["version"] = 1;
-    content.erase("xxh3_128");
-    mutate_and_read(kManifestName, {sealed, content.dump(1)}, 1500,
+    mutate_and_read(kManifestName, {sealed}, 1500,
                     [](const std::string& path) { inspect_manifest(fs::path(path).parent_path()); });
 }
 

@@ -5,6 +5,7 @@
 
 #include "data/shard.h"
 #include "engine/train/checkpoint/checkpoint.h"
+#include "engine/train/checkpoint/checkpoint_check.h"
 #include "engine/train/checkpoint/checkpoint_store.h"
 #include "engine/train/evaluate.h"
 #include "engine/train/training_setup.h"
@@ -23,8 +24,7 @@ struct EvalArguments {
 int eval(const EvalArguments& arguments) {
     const Device device = parse_device(arguments.device);
     const std::filesystem::path folder = CheckpointStore::find(arguments.checkpoint);
-    CheckpointStore::verify(folder);
-    Config config = read_checkpoint_config(folder);
+    Config config = check_checkpoint(folder).config;
     config.train.precision =
         parse_choice<Precision>(arguments.precision, "--precision " + arguments.precision);
     config.train.recompute = Recompute::kBlock;  // needs the least memory; there is no backward pass

@@ -1,10 +1,12 @@
 #include "engine/train/checkpoint/checkpoint.h"
 
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "data/files.h"
 #include "data/output.h"
 #include "engine/config/schedule.h"
+#include "engine/io/json_text.h"
 #include "engine/io/safetensors.h"
 #include "engine/model/recipe.h"
 #include "engine/train/checkpoint/optimizer_files.h"
@@ -12,9 +14,6 @@
 namespace pastur {
 namespace {
 
-constexpr const char* kModelFile = "model.safetensors";
-constexpr const char* kOptimizerFile = "optimizer.rank0.safetensors";
-constexpr const char* kStateFile = "state.json";
 constexpr const char* kRecipeKey = "recipe";
 constexpr int64_t kStateLimit = 1 << 20;
 
@@ -31,7 +30,7 @@ void write_checkpoint_files(const std::filesystem::path& folder, const Config& c
     if (image.divided())
         write_moment_parts(folder, image, 0, state.step);
     else
-        write_host_tensors(folder / kOptimizerFile, image.moments(), {{"step", std::to_string(state.step)}});
+        write_host_tensors(moments_file(folder, 0), image.moments(), {{"step", std::to_string(state.step)}});
     const nlohmann::ordered_json json = {{"v", 1},
                                          {"step", state.step},
                                          {"tokens", state.tokens},
@@ -60,15 +59,33 @@ void read_checkpoint_files(const std::filesystem::path& folder, Context& ctx, Pa
     state = read_checkpoint_state(folder);
 }
 
+namespace {
+
+/// A counter or a hash. A number that is negative, a fraction or too large is refused by name.
+uint64_t whole_number(const nlohmann::json& state, const char* key, uint64_t most, const std::string& path) {
+    const auto found = state.find(key);
+    if (found == state.end()) fail(ExitCode::kCorruptData, "{}: expected \"{}\"", path, key);
+    if (!found->is_number_unsigned() || found->get<uint64_t>() > most)
+        fail(ExitCode::kCorruptData, "{}: \"{}\" is {}: expected a whole number from 0 to {}", path, key,
+             found->dump(-1, ' ', true, nlohmann::json::error_handler_t::replace).substr(0, 40), most);
+    return found->get<uint64_t>();
+}
+
+}  // namespace
+
 TrainState read_checkpoint_state(const std::filesystem::path& folder) {
     const std::filesystem::path path = folder / kStateFile;
-    try {
-        const auto json = nlohmann::json::parse(read_file(path, kStateLimit));
-        return {json.at("step"), json.at("tokens"), json.at("skipped"), json.at("data_fingerprint"),
-                json.value("val_fingerprint", uint64_t{0})};
-    } catch (const nlohmann::json::exception& error) {
-        fail(ExitCode::kCorruptData, "{}: {}", path.string(), error.what());
-    }
+    const nlohmann::json json = parse_json(read_file(path, kStateLimit));
+    if (!json.is_object()) fail(ExitCode::kCorruptData, "{}: expected a JSON object", path.string());
+    const auto hash = [&](const char* key) {
+        return whole_number(json, key, std::numeric_limits<uint64_t>::max(), path.string());
+    };
+    const auto counter = [&](const char* key) {
+        constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+        return static_cast<int64_t>(whole_number(json, key, kMost, path.string()));
+    };
+    return {counter("step"), counter("tokens"), counter("skipped"), hash("data_fingerprint"),
+            json.contains("val_fingerprint") ? hash("val_fingerprint") : 0};
 }
 
 Config read_checkpoint_config(const std::filesystem::path& folder) {

@@ -9,6 +9,9 @@
 
 namespace pastur {
 
+inline constexpr const char* kModelFile = "model.safetensors";
+inline constexpr const char* kStateFile = "state.json";
+
 /// Writes rank 0's files into `folder`: everything except the other ranks' parts of the moments. Throws
 /// (kIo).
 void write_checkpoint_files(const std::filesystem::path& folder, const Config& config,
@@ -21,7 +24,7 @@ void read_checkpoint_files(const std::filesystem::path& folder, Context& ctx, Pa
 
 /// The recipe of a checkpoint, from the metadata of model.safetensors.
 Config read_checkpoint_config(const std::filesystem::path& folder);
-/// The counters of a checkpoint, from state.json. Throws (kCorruptData, kMissingInput).
+/// The counters of a checkpoint, from state.json. Throws (kCorruptData, kMissingInput, kIo).
 TrainState read_checkpoint_state(const std::filesystem::path& folder);
 /// Throws (kCorruptData) unless the checkpoint holds every weight of the table with its shape.
 void check_checkpoint_weights(const std::filesystem::path& folder, const ParamTable& table);

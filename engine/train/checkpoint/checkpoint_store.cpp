@@ -53,8 +53,7 @@ CheckpointStore::CheckpointStore(fs::path folder, int64_t keep, int owner)
     PASTUR_CHECK(keep >= 0, "keep = {} checkpoints", keep);
 }
 
-void CheckpointStore::prepare(int64_t resumed) {
-    make_folders(folder_);
+void CheckpointStore::recover() {
     for (const std::string& name : names_in(folder_)) {
         if (starts_with(name, kReplaced)) {
             // Interrupted between the two renames of a replacement: only the old checkpoint is left.
@@ -64,6 +63,11 @@ void CheckpointStore::prepare(int64_t resumed) {
         }
         if (starts_with(name, kTemporary) || starts_with(name, kDropped)) remove_if_possible(folder_ / name);
     }
+}
+
+void CheckpointStore::prepare(int64_t resumed) {
+    make_folders(folder_);
+    recover();
     // The last write may have been interrupted just before `latest` was updated.
     if (resumed >= 0) point_latest(step_name(resumed));
 }
@@ -150,30 +154,29 @@ std::vector<CheckpointStore::Checkpoint> CheckpointStore::list() const {
     return checkpoints;
 }
 
-std::optional<CheckpointStore::Checkpoint> CheckpointStore::newest_intact(
-    std::vector<std::string>& warnings) const {
-    std::vector<Checkpoint> checkpoints = list();
+std::optional<int64_t> CheckpointStore::newest_that_loads(std::vector<int64_t> steps,
+                                                          const std::function<void(const fs::path&)>& load,
+                                                          std::vector<std::string>& warnings) const {
     std::string first_problem;
     bool unreadable = false;
-    for (; !checkpoints.empty(); checkpoints.pop_back()) {
+    for (; !steps.empty(); steps.pop_back()) {
+        const std::string name = step_name(steps.back());
         try {
-            verify(checkpoints.back().path);
-            return checkpoints.back();
+            load(folder_ / name);
+            return steps.back();
         } catch (const Error& error) {
+            const ExitCode code = error.code();
+            if (code != ExitCode::kCorruptData && code != ExitCode::kMissingInput && code != ExitCode::kIo)
+                throw;
             if (first_problem.empty()) first_problem = error.what();
-            unreadable = unreadable || error.code() == ExitCode::kIo;
-            warnings.push_back(fmt::format("checkpoint {} is damaged and skipped: {}",
-                                           checkpoints.back().path.filename().string(), error.what()));
+            unreadable = unreadable || code == ExitCode::kIo;
+            warnings.push_back(fmt::format("checkpoint {} is damaged and skipped: {}", name, error.what()));
         }
     }
     if (!first_problem.empty())
         fail(unreadable ? ExitCode::kIo : ExitCode::kCorruptData,
              "{}: no checkpoint is intact; of the newest: {}", folder_.string(), first_problem);
     return std::nullopt;
-}
-
-void CheckpointStore::verify(const fs::path& checkpoint) {
-    verify_manifest(checkpoint);
 }
 
 fs::path CheckpointStore::find(const fs::path& path) {

@@ -26,8 +26,11 @@ class CheckpointStore {
     /// that outlive their job cannot write into a folder of the next one. Accesses no file.
     CheckpointStore(std::filesystem::path folder, int64_t keep, int owner = 0);
 
-    /// Creates the folder and removes what an interrupted write or removal left. The writing process calls it
-    /// once, while it owns the run folder. resumed: the step from which the run continues, to which `latest` is set; -1: none.
+    /// Puts back a checkpoint whose replacement was interrupted and removes what an interrupted write or removal
+    /// left. Only the process that owns the run folder may call it: to others, a checkpoint being written looks
+    /// the same.
+    void recover();
+    /// Creates the folder and calls recover(). The writing process calls it once. resumed: the step from which the run continues, to which `latest` is set; -1: none.
     void prepare(int64_t resumed = -1);
 
     /// Calls `fill` with the temporary folder, completes the checkpoint and returns its path. Replaces a
@@ -44,13 +47,13 @@ class CheckpointStore {
     /// By ascending step; judged by their names, not verified.
     std::vector<Checkpoint> list() const;
 
-    /// The newest checkpoint whose every byte verifies, or nothing when there is no checkpoint. Appends a
-    /// line to `warnings` for each newer one that is damaged. Throws when there are checkpoints but none is
-    /// intact: (kIo) if one could not be read, else (kCorruptData).
-    std::optional<Checkpoint> newest_intact(std::vector<std::string>& warnings) const;
-
-    /// Checks every byte of a checkpoint folder; throws (kCorruptData, kMissingInput, kIo).
-    static void verify(const std::filesystem::path& checkpoint);
+    /// Calls `load` with the path of each of `steps`, from the last to the first, until it does not throw, and
+    /// returns that step; nothing if there are no steps. Appends a line to `warnings` for each (kCorruptData,
+    /// kMissingInput, kIo) of `load`; other errors pass. Throws if every step failed: (kIo) if one could not be
+    /// read, else (kCorruptData).
+    std::optional<int64_t> newest_that_loads(std::vector<int64_t> steps,
+                                             const std::function<void(const std::filesystem::path&)>& load,
+                                             std::vector<std::string>& warnings) const;
 
     /// The checkpoint folder that a user's path means: itself, the one that a file `latest` names, or the
     /// newest in a folder of checkpoints or of a run. Throws (kMissingInput).

@@ -12,6 +12,7 @@
 #include "engine/model/attention/variants.h"
 #include "engine/model/model.h"
 #include "engine/train/checkpoint/checkpoint.h"
+#include "engine/train/checkpoint/checkpoint_check.h"
 #include "engine/train/checkpoint/checkpoint_store.h"
 
 namespace pastur {
@@ -217,8 +218,7 @@ ModelFolder::ModelFolder(const fs::path& path) {
 
 void ModelFolder::open_checkpoint(const fs::path& path) {
     path_ = CheckpointStore::find(path);
-    CheckpointStore::verify(path_);
-    config_ = read_checkpoint_config(path_);
+    config_ = check_checkpoint(path_).config;
     files_.push_back(std::make_unique<SafetensorsFile>(path_ / "model.safetensors"));
 }
 

@@ -83,10 +83,32 @@ void write_moment_parts(const fs::path& folder, const CheckpointImage& image, in
     rename_durably(unfinished, file);
 }
 
-void read_moments(const fs::path& folder, Context& ctx, const ParamTable& table, AdamW& optimizer) {
-    std::deque<SafetensorsFile> files;  // a deque does not move its elements
+namespace {
+
+/// A deque, because pieces refer to its elements.
+std::deque<SafetensorsFile> open_moments(const fs::path& folder) {
+    std::deque<SafetensorsFile> files;
     do files.emplace_back(moments_file(folder, static_cast<int64_t>(files.size())));
     while (path_exists(moments_file(folder, static_cast<int64_t>(files.size()))));
+    return files;
+}
+
+}  // namespace
+
+void check_moments(const fs::path& folder, const ParamTable& table, int64_t step) {
+    const std::deque<SafetensorsFile> files = open_moments(folder);
+    for (const SafetensorsFile& file : files) {
+        const auto written = file.metadata().find("step");
+        const std::string found = written == file.metadata().end() ? "no step" : "step " + written->second;
+        if (found != "step " + std::to_string(step))
+            fail(ExitCode::kCorruptData, "{}: {}: expected step {}, as in state.json", file.path().string(),
+                 found, step);
+    }
+    for (const char* moment : kMomentNames) pieces_of(files, table, moment, folder);
+}
+
+void read_moments(const fs::path& folder, Context& ctx, const ParamTable& table, AdamW& optimizer) {
+    const std::deque<SafetensorsFile> files = open_moments(folder);
     const Tensor all[] = {optimizer.first_moments(), optimizer.second_moments()};
     for (size_t moment = 0; moment < std::size(all); ++moment)
         for (const Piece& piece : pieces_of(files, table, kMomentNames[moment], folder))

@@ -31,6 +31,10 @@ std::filesystem::path moments_file(const std::filesystem::path& folder, int64_t 
 void write_moment_parts(const std::filesystem::path& folder, const CheckpointImage& image, int rank,
                         int64_t step);
 
+/// Throws (kCorruptData) unless the files hold every moment of the table exactly once and were written at `step`;
+/// (kMissingInput, kIo). Reads headers only.
+void check_moments(const std::filesystem::path& folder, const ParamTable& table, int64_t step);
+
 /// Reads the moments that the optimizer owns, from any number of files. Throws (kCorruptData) unless the
 /// files hold every moment exactly once.
 void read_moments(const std::filesystem::path& folder, Context& ctx, const ParamTable& table,

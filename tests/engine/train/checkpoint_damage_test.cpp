@@ -53,7 +53,7 @@ class CheckpointDamage : public testing::Test {
     /// Expects verify() to fail and name this file and tensor ("": any or none).
     void expect_found(const fs::path& file, const std::string& tensor) const {
         try {
-            CheckpointStore::verify(checkpoint_);
+            verify_manifest(checkpoint_);
             ADD_FAILURE() << "the damage was not detected";
         } catch (const Error& error) {
             const std::string text = error.what();
@@ -118,7 +118,7 @@ TEST_F(CheckpointDamage, EveryFlippedBitIsFoundAndNamed) {
         expect_found(files_[f], tensor);
     }
     EXPECT_GT(in_tensors, 4000);
-    CheckpointStore::verify(checkpoint_);
+    verify_manifest(checkpoint_);
 }
 
 TEST_F(CheckpointDamage, EveryLostEndIsFoundAndNamed) {
@@ -139,7 +139,7 @@ TEST_F(CheckpointDamage, EveryLostEndIsFoundAndNamed) {
         }
     }
     EXPECT_GT(cuts, 15);
-    CheckpointStore::verify(checkpoint_);
+    verify_manifest(checkpoint_);
 }
 
 /// Tensors that begin and end within, at and beyond the pieces in which a file is read, and an empty tensor.

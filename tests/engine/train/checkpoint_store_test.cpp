@@ -11,6 +11,7 @@
 #include "data/files.h"
 #include "data/output.h"
 #include "engine/io/manifest.h"
+#include "engine/io/step_name.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_folder.h"
 
@@ -37,6 +38,12 @@ class Store : public testing::Test {
         for (const auto& entry : fs::directory_iterator(dir())) all.insert(entry.path().filename().string());
         return all;
     }
+    /// The step of the newest checkpoint whose manifest verifies; -1: there is no checkpoint.
+    int64_t newest(std::vector<std::string>& warnings) const {
+        std::vector<int64_t> steps;
+        for (const auto& checkpoint : store_.list()) steps.push_back(checkpoint.step);
+        return store_.newest_that_loads(steps, verify_manifest, warnings).value_or(-1);
+    }
     static std::string content(const fs::path& file) { return read_file(file, 1 << 20); }
     static void damage(const fs::path& file) {
         std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
@@ -57,7 +64,7 @@ TEST_F(Store, WritesACompleteFolderAndPointsToIt) {
     EXPECT_EQ(manifest["files"].size(), 2u);
     EXPECT_EQ(manifest["files"]["weights.bin"]["bytes"], 7);
     EXPECT_EQ(manifest["files"]["state.json"]["xxh3_128"], hash_file(path / "state.json"));
-    CheckpointStore::verify(path);
+    verify_manifest(path);
     std::ofstream(path / "empty");
     EXPECT_EQ(hash_file(path / "empty"), "99aa06d3014798d86001c324468d497f");  // as xxh128sum prints it
 }
@@ -102,7 +109,7 @@ TEST_F(Store, AnExceptionWhileWritingLeavesTheEarlierOnes) {
         EXPECT_EQ(names(), (std::set<std::string>{"latest", "step_00000100"}));
     }
     std::vector<std::string> warnings;
-    EXPECT_EQ(store_.newest_intact(warnings)->step, 100);
+    EXPECT_EQ(newest(warnings), 100);
     EXPECT_EQ(content(dir() / "step_00000100" / "weights.bin"), "good");
     EXPECT_TRUE(warnings.empty());
 }
@@ -142,14 +149,13 @@ TEST_F(Store, RecoversFromAKillAtAnyPoint) {
     };
     const auto expect_recovered = [&](int64_t step, const std::string& weights) {
         CheckpointStore next(dir(), 2);
-        next.prepare();
+        next.recover();
         std::vector<std::string> warnings;
-        const auto found = next.newest_intact(warnings);
-        ASSERT_TRUE(found);
-        EXPECT_EQ(found->step, step);
-        next.prepare(found->step);
-        EXPECT_EQ(CheckpointStore::find(dir() / "latest"), found->path);
-        EXPECT_EQ(content(found->path / "weights.bin"), weights);
+        ASSERT_EQ(newest(warnings), step);
+        next.prepare(step);
+        const fs::path found = dir() / step_name(step);
+        EXPECT_EQ(CheckpointStore::find(dir() / "latest"), found);
+        EXPECT_EQ(content(found / "weights.bin"), weights);
         for (const std::string& name : names()) EXPECT_NE(name[0], '.') << name;
     };
     write(100, "good");
@@ -175,47 +181,58 @@ TEST_F(Store, FallsBackFromDamageAndSaysSo) {
     write(200);
     damage(dir() / "step_00000200" / "weights.bin");
     expect_error(ExitCode::kCorruptData, {"step_00000200/weights.bin", "XXH3", "expected"},
-                 [&] { CheckpointStore::verify(dir() / "step_00000200"); });
+                 [&] { verify_manifest(dir() / "step_00000200"); });
     std::vector<std::string> warnings;
-    EXPECT_EQ(store_.newest_intact(warnings)->step, 100);
+    EXPECT_EQ(newest(warnings), 100);
     ASSERT_EQ(warnings.size(), 1u);
     EXPECT_NE(warnings[0].find("step_00000200"), std::string::npos);
     EXPECT_NE(warnings[0].find("weights.bin"), std::string::npos);
     fs::remove(dir() / "step_00000100" / "state.json");
     warnings.clear();
     expect_error(ExitCode::kCorruptData, {"no checkpoint is intact", "step_00000200"},
-                 [&] { store_.newest_intact(warnings); });
+                 [&] { newest(warnings); });
     EXPECT_EQ(warnings.size(), 2u);
 }
 
 TEST_F(Store, FindsNothingInAnEmptyRun) {
     std::vector<std::string> warnings;
-    EXPECT_FALSE(store_.newest_intact(warnings));
-    EXPECT_FALSE(CheckpointStore(folder_.path() / "absent", 2).newest_intact(warnings));
+    EXPECT_EQ(newest(warnings), -1);
+    EXPECT_TRUE(CheckpointStore(folder_.path() / "absent", 2).list().empty());
+    EXPECT_NO_THROW(CheckpointStore(folder_.path() / "absent", 2).recover());
+    EXPECT_FALSE(fs::exists(folder_.path() / "absent"));
 }
 
 TEST_F(Store, VerifyNoticesEveryKindOfDamage) {
     const fs::path path = write(100), manifest = path / kManifestName, model = path / "weights.bin";
     const auto expect_corrupt = [&](std::initializer_list<std::string> parts) {
-        expect_error(ExitCode::kCorruptData, parts, [&] { CheckpointStore::verify(path); });
+        expect_error(ExitCode::kCorruptData, parts, [&] { verify_manifest(path); });
     };
     fs::resize_file(model, 3);
     expect_corrupt({"weights.bin: 3 bytes: expected 7"});
     fs::remove(model);
     expect_corrupt({"weights.bin", "No such file"});
+    std::ofstream(path / "stray") << "x";
+    expect_corrupt({"step_00000100/stray: expected only files that MANIFEST.json lists"});
+    fs::remove(path / "stray");
+    fs::create_directory(path / "folder");
+    expect_corrupt({"step_00000100/folder: expected only files"});
+    fs::remove(path / "folder");
+    for (const char* version : {"1", "3", "-2"}) {
+        std::ofstream(manifest) << "{\"version\":" << version << ",\"files\":{}}";
+        expect_corrupt({std::string("MANIFEST.json: expected version 2, not ") + version});
+    }
     for (const char* text :
-         {"", "{", "[]", "{}", R"({"version":3,"files":{}})", R"({"version":1,"files":[]})",
-          R"({"version":1,"files":{"../x":{"bytes":1,"xxh3_128":""}}})",
-          R"({"version":1,"files":{"x":{"bytes":-1,"xxh3_128":""}}})",
-          R"({"version":1,"files":{"x":{"bytes":1}}})", R"({"version":1,"files":{"x":3}})",
+         {"", "{", "[]", "{}", R"({"version":2.5,"files":{}})", R"({"version":2,"files":[]})",
+          R"({"version":2,"files":{"../x":{"bytes":1,"xxh3_128":""}}})",
+          R"({"version":2,"files":{"x":{"bytes":-1,"xxh3_128":""}}})",
+          R"({"version":2,"files":{"x":{"bytes":1}}})", R"({"version":2,"files":{"x":3}})",
           R"({"version":2,"files":{}})"}) {
         std::ofstream(manifest) << text;
         expect_corrupt({"MANIFEST.json: expected"});
     }
     fs::remove(manifest);
     expect_corrupt({"MANIFEST.json", "incomplete"});
-    expect_error(ExitCode::kMissingInput, {"no such folder"},
-                 [&] { CheckpointStore::verify(dir() / "none"); });
+    expect_error(ExitCode::kMissingInput, {"no such folder"}, [&] { verify_manifest(dir() / "none"); });
 }
 
 TEST_F(Store, FindsACheckpointByAnyOfItsNames) {

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/io/step_name.h"
+#include "engine/train/checkpoint/checkpoint_check.h"
 #include "engine/train/checkpoint/checkpoint_store.h"
 #include "tests/support/training_line.h"
 
@@ -72,7 +73,7 @@ class IoFaults : public test::TrainingLine, public testing::WithParamInterface<F
             EXPECT_TRUE(fs::exists(file("run/checkpoints/" + step_name(step)))) << step;
         // Every existing checkpoint must be intact.
         for (const auto& checkpoint : CheckpointStore(file("run/checkpoints"), 0).list())
-            EXPECT_NO_THROW(CheckpointStore::verify(checkpoint.path)) << checkpoint.path;
+            EXPECT_NO_THROW(check_checkpoint(checkpoint.path)) << checkpoint.path;
     }
 };
 
