@@ -7,6 +7,10 @@
 //                         first of them is a write, it writes half of its bytes, as on a disk that fills up
 //                         nothing: this write and all later ones write no byte and set no error
 //                         stop: from this operation on, a file STOP exists; only checks for STOP are counted
+//                         kill: the process is killed (SIGKILL) before this operation; if it is a write, after
+//                         half of its bytes
+//                         record: no fault; every change and every fsync is appended to the log, and written
+//                         bytes with it, for a replay of what a power loss may leave
 //     PASTUR_FAULT_LOG    file to which "<operation> <path>" is appended when the fault happens
 //
 // PASTUR_FAULT_SIGNAL=<number> raises a signal before main(). PASTUR_FAULT_THREADS=<n> lets n threads run at the same
@@ -14,7 +18,8 @@
 //
 // eio counts open (also fopen and openat), read, write, pwrite, fsync, rename, mkdir, and close of a file
 // that was written since its last fsync, because no other close can lose data. full counts open that may
-// create a file, write, pwrite and mkdir. nothing counts write and pwrite.
+// create a file, write, pwrite and mkdir. nothing counts write and pwrite. kill counts what changes a file or a
+// folder: open that creates or empties a file, write, pwrite, ftruncate, rename, unlink, rmdir, mkdir.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -27,9 +32,11 @@
 #include <atomic>
 #include <cerrno>
 #include <climits>
+#include <csignal>
 #include <cstdarg>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <string>
 
 namespace {
@@ -45,7 +52,7 @@ using OpenAt = int(int, const char*, int, ...);
 struct Plan {
     std::string under, log;
     long at = 0;
-    bool full = false, nothing = false, stop = false;
+    bool full = false, nothing = false, stop = false, kill = false, record = false;
 };
 /// The settings. They are never destroyed, because files are still closed while the program exits.
 const Plan& plan() {
@@ -59,7 +66,9 @@ const Plan& plan() {
                         std::atol(text("PASTUR_FAULT_AT").c_str()),
                         text("PASTUR_FAULT_KIND") == "full",
                         text("PASTUR_FAULT_KIND") == "nothing",
-                        text("PASTUR_FAULT_KIND") == "stop"};
+                        text("PASTUR_FAULT_KIND") == "stop",
+                        text("PASTUR_FAULT_KIND") == "kill",
+                        text("PASTUR_FAULT_KIND") == "record"};
     }();
     return *kPlan;
 }
@@ -112,10 +121,38 @@ long count(const char* operation, const std::string& path) {
 
 /// Counts an operation. Returns whether it is to fail, and sets errno.
 bool fails(const char* operation, const std::string& path, bool takes_space) {
-    if (plan().at <= 0 || plan().stop || plan().nothing || (plan().full && !takes_space)) return false;
+    const bool other = plan().stop || plan().nothing || plan().kill || plan().record;
+    if (plan().at <= 0 || other || (plan().full && !takes_space)) return false;
     const long number = count(operation, path);
     errno = plan().full ? ENOSPC : EIO;
     return plan().full ? number >= plan().at : number == plan().at;
+}
+
+void append_to_log(const std::string& text) {
+    static const int log =
+        next<Open>("open")(plan().log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    for (size_t at = 0; at < text.size();) {
+        const ssize_t count = next<decltype(::write)>("write")(log, text.data() + at, text.size() - at);
+        if (count < 0) abort();
+        at += static_cast<size_t>(count);
+    }
+}
+
+std::mutex recording;
+
+/// Performs a change of a file or folder. Under `kill`, ends the process instead; under `record`, logs it in the
+/// order in which changes happen: fields separated by tabs and, for a write, the bytes after the line.
+template <typename Call>
+auto change(const std::string& operation, const std::string& path, Call call, const std::string& more = "",
+            const std::string& bytes = "") {
+    if (plan().kill && count(operation.c_str(), path) == plan().at) ::kill(::getpid(), SIGKILL);
+    if (!plan().record) return call();
+    const std::lock_guard guard(recording);
+    const auto result = call();
+    const int error = errno;
+    if (result >= 0) append_to_log(operation + "\t" + path + "\t" + more + "\n" + bytes);
+    errno = error;
+    return result;
 }
 
 mode_t mode_of(int flags, va_list arguments) {
@@ -126,15 +163,37 @@ template <typename Call>
 int open_or_fail(const std::string& path, int flags, Call call) {
     const bool under = is_under(path);
     if (under && fails("open", path, (flags & O_CREAT) != 0)) return -1;
-    const int descriptor = call();
+    struct stat status {};
+    const bool writes = (flags & O_ACCMODE) != O_RDONLY, exists = ::stat(path.c_str(), &status) == 0;
+    const bool creates = writes && (flags & O_CREAT) && !exists,
+               empties = writes && (flags & O_TRUNC) && exists;
+    const int descriptor = under && creates   ? change("create", path, call)
+                           : under && empties ? change("truncate", path, call, "0")
+                                              : call();
     set_kind(descriptor, under ? kClean : kElsewhere);
     return descriptor;
 }
 
+/// Writes at `offset` (-1: at the end or the current position), as planned by `kill` and `record`.
+template <typename Call>
+ssize_t write_or_die(int descriptor, const void* buffer, size_t bytes, off_t offset, Call call) {
+    const std::string path = path_of(descriptor);
+    struct stat status {};
+    if (offset < 0)
+        offset = (::fcntl(descriptor, F_GETFL) & O_APPEND) != 0 && ::fstat(descriptor, &status) == 0
+                     ? status.st_size
+                     : ::lseek(descriptor, 0, SEEK_CUR);
+    if (plan().kill && operations + 1 == plan().at) call(bytes / 2);
+    return change(
+        "write", path, [&] { return call(bytes); }, std::to_string(offset) + "\t" + std::to_string(bytes),
+        plan().record ? std::string(static_cast<const char*>(buffer), bytes) : "");
+}
+
 /// Writes, or fails as planned: returns -1 or, for the first write on a full disk, writes half of the bytes.
 template <typename Call>
-ssize_t write_or_fail(int descriptor, size_t bytes, Call call) {
+ssize_t write_or_fail(int descriptor, const void* buffer, size_t bytes, off_t offset, Call call) {
     if (kind_of(descriptor) == kElsewhere) return call(bytes);
+    if (plan().kill || plan().record) return write_or_die(descriptor, buffer, bytes, offset, call);
     set_kind(descriptor, kDirty);
     if (plan().nothing && count("write", path_of(descriptor)) >= plan().at) {
         errno = ENOENT;  // left behind by an earlier call
@@ -227,17 +286,17 @@ ssize_t read(int descriptor, void* buffer, size_t bytes) {
     return next<decltype(::read)>("read")(descriptor, buffer, bytes);
 }
 ssize_t write(int descriptor, const void* buffer, size_t bytes) {
-    return write_or_fail(descriptor, bytes, [&](size_t count) {
+    return write_or_fail(descriptor, buffer, bytes, -1, [&](size_t count) {
         return next<decltype(::write)>("write")(descriptor, buffer, count);
     });
 }
 ssize_t pwrite(int descriptor, const void* buffer, size_t bytes, off_t offset) {
-    return write_or_fail(descriptor, bytes, [&](size_t count) {
+    return write_or_fail(descriptor, buffer, bytes, offset, [&](size_t count) {
         return next<decltype(::pwrite)>("pwrite")(descriptor, buffer, count, offset);
     });
 }
 ssize_t pwrite64(int descriptor, const void* buffer, size_t bytes, off64_t offset) {
-    return write_or_fail(descriptor, bytes, [&](size_t count) {
+    return write_or_fail(descriptor, buffer, bytes, offset, [&](size_t count) {
         return next<decltype(::pwrite64)>("pwrite64")(descriptor, buffer, count, offset);
     });
 }
@@ -245,6 +304,9 @@ int fsync(int descriptor) {
     if (kind_of(descriptor) != kElsewhere) {
         if (fails("fsync", path_of(descriptor), false)) return -1;
         set_kind(descriptor, kClean);
+        if (plan().record)
+            return change("fsync", path_of(descriptor),
+                          [&] { return next<decltype(::fsync)>("fsync")(descriptor); });
     }
     return next<decltype(::fsync)>("fsync")(descriptor);
 }
@@ -257,8 +319,37 @@ int close(int descriptor) {
 }
 int rename(const char* from, const char* to) {
     const std::string path = absolute(AT_FDCWD, to);
-    if (is_under(path) && fails("rename", path, false)) return -1;
-    return next<decltype(::rename)>("rename")(from, to);
+    if (!is_under(path)) return next<decltype(::rename)>("rename")(from, to);
+    if (fails("rename", path, false)) return -1;
+    return change(
+        "rename", absolute(AT_FDCWD, from), [&] { return next<decltype(::rename)>("rename")(from, to); },
+        path);
+}
+int ftruncate(int descriptor, off_t size) noexcept {
+    const auto call = [&] { return next<decltype(::ftruncate)>("ftruncate")(descriptor, size); };
+    return kind_of(descriptor) == kElsewhere
+               ? call()
+               : change("truncate", path_of(descriptor), call, std::to_string(size));
+}
+int unlink(const char* path) noexcept {
+    const auto call = [&] { return next<decltype(::unlink)>("unlink")(path); };
+    const std::string full = absolute(AT_FDCWD, path);
+    return is_under(full) ? change("remove", full, call) : call();
+}
+int unlinkat(int folder, const char* path, int flags) noexcept {
+    const auto call = [&] { return next<decltype(::unlinkat)>("unlinkat")(folder, path, flags); };
+    const std::string full = absolute(folder, path);
+    return is_under(full) ? change("remove", full, call) : call();
+}
+int rmdir(const char* path) noexcept {
+    const auto call = [&] { return next<decltype(::rmdir)>("rmdir")(path); };
+    const std::string full = absolute(AT_FDCWD, path);
+    return is_under(full) ? change("remove", full, call) : call();
+}
+int remove(const char* path) noexcept {
+    const auto call = [&] { return next<decltype(::remove)>("remove")(path); };
+    const std::string full = absolute(AT_FDCWD, path);
+    return is_under(full) ? change("remove", full, call) : call();
 }
 int access(const char* path, int mode) noexcept {
     const std::string full = absolute(AT_FDCWD, path);
@@ -268,8 +359,9 @@ int access(const char* path, int mode) noexcept {
 }
 int mkdir(const char* path, mode_t mode) noexcept {
     const std::string full = absolute(AT_FDCWD, path);
-    if (is_under(full) && fails("mkdir", full, true)) return -1;
-    return next<decltype(::mkdir)>("mkdir")(path, mode);
+    if (!is_under(full)) return next<decltype(::mkdir)>("mkdir")(path, mode);
+    if (fails("mkdir", full, true)) return -1;
+    return change("mkdir", full, [&] { return next<decltype(::mkdir)>("mkdir")(path, mode); });
 }
 
 }  // extern "C"
