@@ -115,7 +115,7 @@ class Life:
 
     def said(self):
         self.log.seek(0)
-        return self.log.read()[-2000:].decode(errors="replace")
+        return self.log.read()[-20000:].decode(errors="replace")
 
 
 def is_saving(run):

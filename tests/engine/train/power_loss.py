@@ -1,10 +1,11 @@
 """A kill at every change of a file, and the states that a power loss may leave, replayed from recorded writes."""
 
 import collections
+import json
 import os
 import shutil
 
-from kill_harness import Failed, Life, compare, finish, outcome
+from kill_harness import Failed, Life, check_intact, compare, finish, outcome
 
 Change = collections.namedtuple("Change", "kind path more data")
 
@@ -109,6 +110,27 @@ class Disk:
                     out.write(file)
 
 
+def check_promises(options, work, run):
+    """A checkpoint that the log announces is there and intact, and no other one is damaged."""
+    metrics = run / "metrics.jsonl"
+    announced = []
+    for line in metrics.read_bytes().split(b"\n") if metrics.exists() else []:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue  # cut off or lost
+        if isinstance(event, dict) and event.get("event") == "checkpoint":
+            announced.append(run / event["path"])
+    # Older ones are removed, and the newest one while it is replaced.
+    if announced and not announced[-1].exists():
+        raise Failed(f"{announced[-1]} was announced and is gone")
+    check_intact(options, work, run)
+    life = Life(options, work, run, ranks=1)
+    finish(life)
+    if "is damaged and skipped" in life.said():
+        raise Failed(life.said())
+
+
 def lose_power(options, work, dice, wanted, counts):
     """Resumes from what power losses leave of one recorded run, and compares each with the recorded run."""
     recorded, run = work / "recorded", work / "power"
@@ -123,7 +145,7 @@ def lose_power(options, work, dice, wanted, counts):
         run.mkdir()
         disk.write_to(recorded, run)
         try:
-            finish(Life(options, work, run / "run", ranks=1))
+            check_promises(options, work, run / "run")
             compare(expected, outcome(run / "run"))
         except Failed as failure:
             raise Failed(f"power loss {number + 1}, {disk.names_kept} of {len(changes)} changes: {failure}") from None
@@ -146,7 +168,7 @@ def kill_at_calls(options, work, dice, wanted, counts):
             break  # the run's number of changes varies a little with the time that others take
         call = log.read_text().strip()
         try:
-            finish(Life(options, work, run, ranks=1))
+            check_promises(options, work, run)
             compare(expected, outcome(run))
         except Failed as failure:
             raise Failed(f"killed at change {at}, {call}: {failure}") from None
