@@ -11,6 +11,7 @@
 //                         half of its bytes
 //                         record: no fault; every change and every fsync is appended to the log, and written
 //                         bytes with it, for a replay of what a power loss may leave
+//                         lockless: the kernel locks no file (ENOLCK), as some shared file systems
 //     PASTUR_FAULT_LOG    file to which "<operation> <path>" is appended when the fault happens
 //
 // PASTUR_FAULT_SIGNAL=<number> raises a signal before main(). PASTUR_FAULT_THREADS=<n> lets n threads run at the same
@@ -52,7 +53,7 @@ using OpenAt = int(int, const char*, int, ...);
 struct Plan {
     std::string under, log;
     long at = 0;
-    bool full = false, nothing = false, stop = false, kill = false, record = false;
+    bool full = false, nothing = false, stop = false, kill = false, record = false, lockless = false;
 };
 /// The settings. They are never destroyed, because files are still closed while the program exits.
 const Plan& plan() {
@@ -68,7 +69,8 @@ const Plan& plan() {
                         text("PASTUR_FAULT_KIND") == "nothing",
                         text("PASTUR_FAULT_KIND") == "stop",
                         text("PASTUR_FAULT_KIND") == "kill",
-                        text("PASTUR_FAULT_KIND") == "record"};
+                        text("PASTUR_FAULT_KIND") == "record",
+                        text("PASTUR_FAULT_KIND") == "lockless"};
     }();
     return *kPlan;
 }
@@ -350,6 +352,24 @@ int remove(const char* path) noexcept {
     const auto call = [&] { return next<decltype(::remove)>("remove")(path); };
     const std::string full = absolute(AT_FDCWD, path);
     return is_under(full) ? change("remove", full, call) : call();
+}
+int fcntl64(int descriptor, int command, ...) {
+    va_list arguments;
+    va_start(arguments, command);
+    void* const argument = va_arg(arguments, void*);  // as glibc does
+    va_end(arguments);
+    if (plan().lockless && command == F_OFD_SETLK) {
+        errno = ENOLCK;
+        return -1;
+    }
+    return next<int(int, int, ...)>("fcntl64")(descriptor, command, argument);
+}
+int fcntl(int descriptor, int command, ...) {
+    va_list arguments;
+    va_start(arguments, command);
+    void* const argument = va_arg(arguments, void*);
+    va_end(arguments);
+    return fcntl64(descriptor, command, argument);
 }
 int access(const char* path, int mode) noexcept {
     const std::string full = absolute(AT_FDCWD, path);

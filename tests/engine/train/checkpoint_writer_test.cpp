@@ -7,6 +7,7 @@
 #include "data/files.h"
 #include "engine/io/manifest.h"
 #include "engine/train/checkpoint/checkpoint.h"
+#include "engine/train/checkpoint/optimizer_files.h"
 #include "tests/support/checkpoint_files.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/model_harness.h"
@@ -155,6 +156,22 @@ TEST_P(DividedWriters, TheFirstWaitsForTheOthersFile) {
             ASSERT_EQ(moments[static_cast<size_t>(i)],
                       i < half ? first[static_cast<size_t>(i)] : second[static_cast<size_t>(i - half)])
                 << param.name;
+}
+
+TEST_P(DividedWriters, EveryRanksMomentsAreThereAndOfOneStep) {
+    store_.begin(7);
+    start_on(root_writer_, mine_);
+    start_on(other_writer_, others_);
+    ASSERT_TRUE(other_writer_.drain());
+    const fs::path checkpoint = root_writer_.drain()->path;
+    const ParamTable& table = params().table();
+    EXPECT_NO_THROW(check_moments(checkpoint, table, 7));
+    expect_error(ExitCode::kCorruptData,
+                 {"optimizer.rank0.safetensors: step 7: expected step 8, as in state.json"},
+                 [&] { check_moments(checkpoint, table, 8); });
+    fs::remove(checkpoint / "optimizer.rank1.safetensors");
+    expect_error(ExitCode::kCorruptData, {"optimizer.rank*.safetensors end or overlap at element"},
+                 [&] { check_moments(checkpoint, table, 7); });
 }
 
 TEST_P(DividedWriters, APartThatNeverComesIsALostRank) {

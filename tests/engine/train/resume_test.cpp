@@ -100,5 +100,28 @@ TEST_F(DeterministicRanks, TheirAutomaticMicroBatchGivesTheSameBits) {
     EXPECT_EQ(losses("two"), losses("one"));
 }
 
+#if defined(PASTUR_HAVE_MPI)
+/// A rank that cannot read the newest checkpoint makes all ranks go back, instead of to continue from two steps.
+TEST_F(DeterministicRanks, GoBackToTheSameCheckpoint) {
+    expect_trained(2, "whole", "--checkpoint.every=3");
+    fs::copy(file("whole"), file("run"), fs::copy_options::recursive);
+    const std::string line = train_line("run", "--checkpoint.every=3 --resume ");
+    const std::string shim = fmt::format(
+        "env ASAN_OPTIONS=verify_asan_link_order=0 LD_PRELOAD='{}' PASTUR_FAULT_UNDER='{}' PASTUR_FAULT_AT=1 "
+        "PASTUR_FAULT_KIND=eio PASTUR_FAULT_LOG='{}' ",
+        (binary().parent_path() / "libpastur_faults.so").string(), checkpoint("run", 6), file("fault"));
+    const Result resumed = shell(launcher(1) + line + " : -np 1 " + shim + line);
+    EXPECT_EQ(resumed.code, 0) << resumed.err;
+    EXPECT_TRUE(fs::exists(file("fault")));
+    for (const char* part :
+         {"checkpoint step_00000006 is damaged and skipped: another rank could not load it",
+          "resuming after step 3"})
+        EXPECT_NE(resumed.out.find(part), std::string::npos) << part << " in " << resumed.out;
+    EXPECT_NE(resumed.err.find("pastur: rank 1: "), std::string::npos) << resumed.err;
+    EXPECT_EQ(weights("run"), weights("whole"));
+    EXPECT_EQ(losses("run"), losses("whole"));
+}
+#endif
+
 }  // namespace
 }  // namespace pastur::test

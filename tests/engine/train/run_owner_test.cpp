@@ -14,6 +14,7 @@
 #include "engine/train/owner_record.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_folder.h"
+#include "tests/support/training_line.h"
 
 namespace pastur {
 namespace {
@@ -176,6 +177,23 @@ TEST_F(Owner, WhatIsNotARecordIsNotAnOwner) {
     ::mkfifo(record_path().c_str(), 0666);
     expect_error(ExitCode::kIo, {".owner: expected a regular file"}, [&] { RunOwner{run()}; });
     EXPECT_TRUE(fs::exists(record_path()));
+}
+
+/// Where the kernel locks nothing, the owner's process is looked up.
+class OwnerWithoutLocks : public test::TrainingLine {};
+
+TEST_F(OwnerWithoutLocks, IsStillTheOnlyOne) {
+    const std::string line = fmt::format(
+        "OMP_NUM_THREADS=1 ASAN_OPTIONS=verify_asan_link_order=0 LD_PRELOAD='{}' PASTUR_FAULT_KIND=lockless '{}' "
+        "train r.toml --run run --device cpu",
+        (binary().parent_path() / "libpastur_faults.so").string(), binary().string());
+    const test::Result both =
+        shell("(" + line + " --train.steps=1000000 --max-time 60 > first & echo $! > pid); " +
+              "while ! grep -q . run/.owner 2> /dev/null; do sleep 0.01; done; " + line + " --resume");
+    EXPECT_EQ(both.code, 2) << both.err;
+    EXPECT_NE(both.err.find("in use by pid "), std::string::npos) << both.err;
+    const test::Result next = shell("kill -9 $(cat pid); " + line + " --resume");
+    EXPECT_EQ(next.code, 0) << next.err;
 }
 
 TEST(OwnerRecord, TellsProcessesApart) {
