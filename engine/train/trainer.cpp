@@ -108,7 +108,13 @@ ExitCode Trainer::run(const std::filesystem::path& run_dir, bool resume, std::un
     checkpoints_ = std::make_unique<RunCheckpoints>(run_dir / "checkpoints", config_, token);
     allocate();
     start_or_resume(resume);
-    return train();
+    try {
+        return train();
+    } catch (const Error& error) {
+        if (error.code() != ExitCode::kMissingInput) throw;
+        // Inputs are open by now. What is missing is a file that this run wrote.
+        fail(ExitCode::kIo, "{}", error.what());
+    }
 }
 
 void Trainer::start_or_resume(bool resume) {

@@ -16,6 +16,7 @@
 //
 // PASTUR_FAULT_SIGNAL=<number> raises a signal before main(). PASTUR_FAULT_THREADS=<n> lets n threads run at the same
 // time, next to the main thread; starting another one fails with EAGAIN, as at the limit of processes.
+// PASTUR_FAULT_MISSING=<end of a path>: opening such a file for reading fails with ENOENT.
 //
 // eio counts open (also fopen and openat), read, write, pwrite, fsync, rename, mkdir, and close of a file
 // that was written since its last fsync, because no other close can lose data. full counts open that may
@@ -164,6 +165,11 @@ mode_t mode_of(int flags, va_list arguments) {
 template <typename Call>
 int open_or_fail(const std::string& path, int flags, Call call) {
     const bool under = is_under(path);
+    const char* const missing = std::getenv("PASTUR_FAULT_MISSING");
+    if (missing && (flags & O_ACCMODE) == O_RDONLY && path.ends_with(missing)) {
+        errno = ENOENT;
+        return -1;
+    }
     if (under && fails("open", path, (flags & O_CREAT) != 0)) return -1;
     struct stat status {};
     const bool writes = (flags & O_ACCMODE) != O_RDONLY, exists = ::stat(path.c_str(), &status) == 0;

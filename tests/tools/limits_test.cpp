@@ -75,6 +75,12 @@ TEST_F(Limits, LosingTheRunFolderIsAnIoError) {
     }
 }
 
+TEST_F(Limits, LosingACheckpointWhileItIsWrittenIsAnIoError) {
+    expect_one_line(run("train r.toml --run run --device cpu",
+                        preloaded("PASTUR_FAULT_MISSING=step_00000002/model.safetensors")),
+                    74, "step_00000002/model.safetensors: No such file");
+}
+
 TEST_F(Limits, AFileSizeLimitIsAnIoError) {
     expect_one_line(shell("ulimit -f 8; " + quoted() + " train r.toml --run run --device cpu"), 74,
                     "File too large");
