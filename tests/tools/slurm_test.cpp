@@ -41,6 +41,17 @@ TEST_F(SlurmScript, StartsARankATaskAndEndsWithIt) {
     EXPECT_EQ(asked(), "");
 }
 
+TEST_F(SlurmScript, GivesEachJobASecretOfItsOwn) {
+    const std::string program = "echo \"$PASTUR_SECRET\"";
+    const std::string first = submit(program).out, second = submit(program).out;
+    EXPECT_EQ(first.size(), 65u) << first;
+    EXPECT_EQ(first.find_first_not_of("0123456789abcdef"), 64u) << first;
+    EXPECT_NE(first, second);
+    setenv("PASTUR_SECRET", "a secret of the user's", 1);
+    EXPECT_EQ(submit(program).out, "a secret of the user's\n");
+    unsetenv("PASTUR_SECRET");
+}
+
 TEST_F(SlurmScript, HandsUsr1OnAndRequeuesWhatWasCheckpointed) {
     const Result result =
         submit("trap 'exit 75' USR1; touch ready; while true; do sleep 0.1; done",
