@@ -112,5 +112,21 @@ TEST_F(GpuRanks, AStoppedOneEndsTheOther) {
     EXPECT_LE(std::stoll(read_file(file("ended"), 64)) - std::stoll(read_file(file("stopped"), 64)), 3 + 5);
 }
 
+TEST_F(GpuRanks, OneLostDuringNcclsInitialisationEndsTheOther) {
+    if (!have(2)) GTEST_SKIP() << "2 GPUs needed";
+    for (const std::string signal : {"STOP", "KILL"}) {
+        // Rank 1 loads NCCL right before it initialises it.
+        const Result result =
+            two("run" + signal, "--train.comm_timeout_s=3",
+                "until grep -qs libnccl /proc/$p1/maps || ! kill -0 $p1; do :; done; kill -" + signal +
+                    " $p1; date +%s > stopped; { (sleep 12; kill -KILL $p1) & }");
+        EXPECT_EQ(result.code, 71) << result.err;
+        EXPECT_NE(result.err.find("rank 1 (host "), std::string::npos) << result.err;
+        EXPECT_EQ(result.out.find("step 1/"), std::string::npos) << result.out;
+        EXPECT_LE(std::stoll(read_file(file("ended"), 64)) - std::stoll(read_file(file("stopped"), 64)),
+                  3 + 5);
+    }
+}
+
 }  // namespace
 }  // namespace pastur::test
