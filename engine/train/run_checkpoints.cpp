@@ -31,8 +31,7 @@ void load_on_every_rank(Comm& comm, const std::function<void()>& load) {
         failure = error;
     }
     const bool failed = comm.all_reduce_max(failure.has_value()) != 0;
-    // The recipe's error is the same on every rank and ends the job. Other errors are rank 0's to report, except
-    // those of other ranks.
+    // A usage error is the same on every rank and ends the job. Other failures may be this rank's alone.
     if (failure && !comm.is_root() && failure->code() != ExitCode::kUsage)
         Console::err().write(fmt::format("pastur: rank {}: {}\n", comm.rank(), failure->what()));
     if (failure) throw Error(*failure);

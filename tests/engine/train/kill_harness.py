@@ -69,10 +69,13 @@ class Life:
         ranks = ranks or options.ranks
         self.mark = f"{os.getpid()}-{Life.count}"
         self.program = options.pastur
-        environment = dict(os.environ, OMP_NUM_THREADS="1", TMPDIR=str(work), **{MARK: self.mark},
+        # Of one folder, an mpirun that ends removes the session files of another one that starts.
+        session = work / f"t{Life.count}"
+        session.mkdir()
+        environment = dict(os.environ, OMP_NUM_THREADS="1", TMPDIR=str(session), **{MARK: self.mark},
                            **(environment or {}))
         launcher = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-np", str(ranks),
-                    "--mca", "btl_vader_backing_directory", str(work), "--mca", "mpi_yield_when_idle", "1"]
+                    "--mca", "btl_vader_backing_directory", str(session), "--mca", "mpi_yield_when_idle", "1"]
         command = [options.pastur, "train", "r.toml", "--run",
                    str(run.relative_to(work)), "--device", "cpu"] + (["--resume"] if resume else [])
         self.log = tempfile.TemporaryFile(dir=work)

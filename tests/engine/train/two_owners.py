@@ -18,6 +18,8 @@ def owner_named(life):
 def overlap_once(options, work, run, dice, counts):
     """One run from its start to its end, and launches with --resume beside it for as long as it takes."""
     first, ours = Life(options, work, run), set()
+    while not (run / ".owner").exists() and not first.ended():
+        time.sleep(0.001)
     while not first.ended():
         time.sleep(dice.uniform(0, 0.3))
         second = Life(options, work, run)
