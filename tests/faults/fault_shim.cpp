@@ -364,7 +364,8 @@ int fcntl64(int descriptor, int command, ...) {
     va_start(arguments, command);
     void* const argument = va_arg(arguments, void*);  // as glibc does
     va_end(arguments);
-    if (plan().lockless && command == F_OFD_SETLK) {
+    // The program calls fcntl before the C library knows the environment, which plan() reads once.
+    if (command == F_OFD_SETLK && plan().lockless) {
         errno = ENOLCK;
         return -1;
     }

@@ -64,6 +64,7 @@ TEST_P(Writer, WritesWhatTrainingHadWhenItWasAsked) {
             copy(ctx(), optimizer_.second_moment(param), params().master(param));
         }
         const fs::path expected = folder_.path() / "expected";
+        fs::remove_all(expected);
         fs::create_directories(expected);
         TrainState state;
         state.step = step;
