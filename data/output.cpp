@@ -161,7 +161,8 @@ AppendFile::AppendFile(fs::path path) : path_(std::move(path)) {
     if (!file_) fail_io("cannot write", path_.string());
     struct stat status {};
     if (::fstat(file_.get(), &status) != 0) fail_io("cannot examine", path_.string());
-    if (!S_ISREG(status.st_mode)) fail(ExitCode::kIo, "cannot write {}: not a regular file", path_.string());
+    if (!S_ISREG(status.st_mode) && !S_ISCHR(status.st_mode))  // a device keeps its name and takes bytes
+        fail(ExitCode::kIo, "cannot write {}: not a regular file", path_.string());
 }
 
 /// Without this check, bytes for a file that was removed, or whose folder was, would be lost silently.

@@ -60,6 +60,10 @@ void MetricsLog::write(const nlohmann::ordered_json& event) {
 }
 
 int64_t truncate_after(const fs::path& file, int64_t step) {
+    std::error_code ignored;
+    const fs::file_status status = fs::symlink_status(file, ignored);
+    if (fs::exists(status) && !fs::is_regular_file(status))  // opening a pipe would wait for its other end
+        fail(ExitCode::kIo, "cannot read {}: not a regular file", file.string());
     std::ifstream in(file, std::ios::binary);
     if (!in) {
         if (errno == ENOENT) return 0;

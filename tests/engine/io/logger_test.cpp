@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -119,6 +120,19 @@ TEST_F(Metrics, ResumeMovesLaterLinesAway) {
     EXPECT_EQ(lines(abandoned()).size(), 3u);
     EXPECT_EQ(truncate_after(file(), 10), 0);
     EXPECT_EQ(lines(file()).size(), 5u);
+}
+
+TEST_F(Metrics, OnlyARegularFileIsReadAndContinued) {
+    ASSERT_EQ(::mkfifo(file().c_str(), 0600), 0);
+    test::expect_error(ExitCode::kIo, {"metrics.jsonl", "not a regular file"},
+                       [&] { truncate_after(file(), 1); });
+    fs::remove(file());
+    std::ofstream(folder_.path() / "victim") << "{\"step\":5}\n";
+    fs::create_symlink("victim", file());
+    test::expect_error(ExitCode::kIo, {"metrics.jsonl", "not a regular file"},
+                       [&] { truncate_after(file(), 1); });
+    test::expect_error(ExitCode::kIo, {"metrics.jsonl"}, [&] { MetricsLog{file()}; });
+    EXPECT_EQ(lines(folder_.path() / "victim"), std::vector<std::string>{"{\"step\":5}"});
 }
 
 TEST(Progress, FormatsALine) {
