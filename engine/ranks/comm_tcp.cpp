@@ -63,8 +63,10 @@ class TcpComm final : public Comm {
             lost(rank);
     }
     int socket(int rank) const { return sockets_[static_cast<size_t>(rank)].get(); }
-    [[noreturn]] static void lost(int rank) {
-        fail(ExitCode::kRankLost, "the connection to rank {} is lost", rank);
+    [[noreturn]] void lost(int rank) const {
+        fail(ExitCode::kRankLost, "the connection to rank {} ({}) is lost, in step {}, collective {} ({})",
+             rank, world_.places()[static_cast<size_t>(rank)], where_.step(), where_.collectives(),
+             where_.last());
     }
 
     /// x = the combination of every rank's x, in the order of the ranks.

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <map>
 
+#include "engine/ranks/awake_clock.h"
 #include "engine/ranks/handshake.h"
 #include "engine/ranks/rendezvous.h"
 #include "kernels/base/error.h"
@@ -19,6 +20,8 @@ namespace pastur {
 namespace {
 
 constexpr double kGuestSeconds = 10;  ///< from the connection to the claim
+constexpr int kPollMilliseconds = 200;
+constexpr int kAcceptedAtATime = 64;
 constexpr size_t kMostGuests = 1024;
 constexpr size_t kMostReasons = 8;  ///< distinct refusals that an error lists
 
@@ -31,11 +34,12 @@ struct Guest {
     size_t received = 0;  ///< bytes of the claim
 };
 
-/// A descriptor per connection exceeds the usual soft limit of 1024 in large jobs.
-void raise_descriptor_limit() {
+/// Large jobs need more descriptors than the usual soft limit of 1024.
+void raise_descriptor_limit(int size) {
+    const rlim_t needed = kChannels * static_cast<rlim_t>(size) + kMostGuests + 256;
     rlimit limit{};
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
-    limit.rlim_cur = limit.rlim_max;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= needed) return;
+    limit.rlim_cur = std::min(needed, limit.rlim_max);
     setrlimit(RLIMIT_NOFILE, &limit);
 }
 
@@ -49,7 +53,7 @@ bool is_idle(int socket) {
 class Host {
   public:
     Host(const Listener& listener, int size, const JobKey& key, double timeout_s)
-        : listener_(listener), key_(key), timeout_s_(timeout_s), deadline_(deadline_in(timeout_s)) {
+        : listener_(listener), key_(key), timeout_s_(timeout_s) {
         made_.size = size;
         made_.places.resize(static_cast<size_t>(size));
         processes_.resize(static_cast<size_t>(size));
@@ -64,31 +68,28 @@ class Host {
                 begin();
                 return std::move(made_);
             }
-            if (Clock::now() >= deadline_) fail_missing();
+            if (clock_.read() >= timeout_s_) fail_missing();
             wait();
-            accept_all();
+            accept_some();
             std::erase_if(guests_, [this](Guest& guest) { return is_done(guest); });
         }
     }
 
   private:
-    /// Returns when a connection may have something to say, or at the first deadline.
+    /// Returns when a connection may have something to say, or soon.
     void wait() {
         std::vector<pollfd> ready = {{listener_.socket(), POLLIN, 0}};
-        Clock::time_point deadline = deadline_;
-        for (const Guest& guest : guests_) {
-            ready.push_back({guest.socket.get(), POLLIN, 0});
-            deadline = std::min(deadline, guest.deadline);
-        }
+        for (const Guest& guest : guests_) ready.push_back({guest.socket.get(), POLLIN, 0});
         for (const auto& sockets : made_.sockets)
             for (const FileDescriptor& socket : sockets) ready.push_back({socket.get(), POLLIN, 0});
-        if (poll(ready.data(), ready.size(), milliseconds_to(deadline) + 1) < 0 && errno != EINTR)
+        if (poll(ready.data(), ready.size(), kPollMilliseconds) < 0 && errno != EINTR)
             fail(ExitCode::kRankLost, "rank 0 cannot wait for the other ranks: poll: {}",
                  std::strerror(errno));
     }
 
-    void accept_all() {
-        for (;;) {
+    /// Accepts what waits, up to a number, so a flood of connections does not keep claims from being read.
+    void accept_some() {
+        for (int accepted = 0; accepted < kAcceptedAtATime; ++accepted) {
             if (guests_.size() >= kMostGuests) guests_.erase(guests_.begin());
             FileDescriptor socket(
                 accept4(listener_.socket(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
@@ -101,7 +102,7 @@ class Host {
                 continue;
             }
             if (!socket) return;
-            Guest guest{std::move(socket), std::min(deadline_, deadline_in(kGuestSeconds))};
+            Guest guest{std::move(socket), deadline_in(kGuestSeconds)};
             guest.challenge.nonce = random_digest();
             const int one = 1;
             setsockopt(guest.socket.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
@@ -219,7 +220,7 @@ class Host {
     const Listener& listener_;
     const JobKey& key_;
     double timeout_s_;
-    Clock::time_point deadline_;
+    AwakeClock clock_{1};
     Connections made_;
     std::vector<Digest> processes_;  ///< of the claims, by rank
     std::vector<Guest> guests_;
@@ -229,7 +230,7 @@ class Host {
 }  // namespace
 
 Connections host_rendezvous(const Listener& listener, int size, const JobKey& key, double timeout_s) {
-    raise_descriptor_limit();
+    raise_descriptor_limit(size);
     return Host(listener, size, key, timeout_s).run();
 }
 

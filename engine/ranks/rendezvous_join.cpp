@@ -2,9 +2,9 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <algorithm>
 #include <thread>
 
+#include "engine/ranks/awake_clock.h"
 #include "engine/ranks/handshake.h"
 #include "engine/ranks/rendezvous.h"
 #include "kernels/base/error.h"
@@ -25,15 +25,15 @@ class Guest {
     }
 
     Connections run(const std::vector<std::string>& addresses, double timeout_s) {
-        const Clock::time_point deadline = deadline_in(timeout_s);
         std::vector<std::string> failures;
-        while (Clock::now() < deadline) {
+        while (clock_.read() < timeout_s) {
             failures.clear();
             bool wrong_secret = false;
             for (const std::string& address : addresses) {
+                clock_.read();
                 std::string why;
-                const Outcome outcome = try_all_channels(address, deadline, why);
-                if (outcome == Outcome::kWelcome) return wait_for_begin(address, deadline);
+                const Outcome outcome = try_all_channels(address, why);
+                if (outcome == Outcome::kWelcome) return wait_for_begin(address, timeout_s);
                 if (outcome == Outcome::kRefused) refused_by(address, why);
                 wrong_secret = wrong_secret || outcome == Outcome::kWrongSecret;
                 failures.push_back(fmt::format("{}: {}", address, why));
@@ -51,22 +51,22 @@ class Guest {
   private:
     enum class Outcome : uint8_t { kWelcome, kRefused, kWrongSecret, kNone };
 
-    Outcome try_all_channels(const std::string& address, Clock::time_point deadline, std::string& why) {
+    Outcome try_all_channels(const std::string& address, std::string& why) {
         made_ = {.rank = claim_.rank, .size = claim_.size};
         made_.places.resize(1);
         for (uint32_t channel = 0; channel < kChannels; ++channel) {
             claim_.channel = channel;
             FileDescriptor socket = connect_to(address, port_, kConnectSeconds, why);
             if (!socket) return Outcome::kNone;
-            const Outcome outcome = claim(socket.get(), deadline, why);
+            const Outcome outcome = claim(socket.get(), why);
             if (outcome != Outcome::kWelcome) return outcome;
             made_.sockets[channel].push_back(std::move(socket));
         }
         return Outcome::kWelcome;
     }
 
-    Outcome claim(int socket, Clock::time_point deadline, std::string& why) {
-        const Clock::time_point until = std::min(deadline, deadline_in(kAnswerSeconds));
+    Outcome claim(int socket, std::string& why) {
+        const Clock::time_point until = deadline_in(kAnswerSeconds);
         Challenge challenge;
         Answer answer;
         why = "no answer";
@@ -93,10 +93,12 @@ class Guest {
         return Outcome::kRefused;
     }
 
-    Connections wait_for_begin(const std::string& address, Clock::time_point deadline) {
+    Connections wait_for_begin(const std::string& address, double timeout_s) {
         for (const auto& sockets : made_.sockets) {
+            const int socket = sockets[0].get();
+            while (clock_.read() < timeout_s && !wait_for_bytes(socket, deadline_in(1))) continue;
             Begin begin;
-            if (!receive_all(sockets[0].get(), &begin, sizeof begin, deadline))
+            if (!receive_all(socket, &begin, sizeof begin, deadline_in(1)))
                 fail(ExitCode::kRankLost,
                      "rank {} reached rank 0 ({}) at {}, port {}, which ended before every rank was there",
                      claim_.rank, made_.places[0], address, port_);
@@ -111,6 +113,7 @@ class Guest {
 
     const JobKey& key_;
     int port_;
+    AwakeClock clock_{kChannels * (kConnectSeconds + kAnswerSeconds)};
     Claim claim_;
     Connections made_;
 };

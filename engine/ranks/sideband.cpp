@@ -18,39 +18,41 @@ std::string framed(const std::string& text) {
     return std::string(reinterpret_cast<const char*>(&length), sizeof length) + text;
 }
 
-void send_text(const FileDescriptor& socket, const std::string& message, int to) {
-    if (!send_all(socket.get(), message.data(), message.size(), deadline_in(kMessageSeconds)))
-        fail(ExitCode::kRankLost, "the connection to rank {} was lost before training began", to);
+}  // namespace
+
+void Sideband::fail_lost(int rank) const {
+    fail(ExitCode::kRankLost, "rank {} ({}) was lost before training began", rank,
+         places_[static_cast<size_t>(rank)]);
 }
 
-std::string receive_text(const FileDescriptor& socket, int from) {
+void Sideband::send(int rank, const std::string& message) const {
+    if (!send_all(sockets_[static_cast<size_t>(rank)].get(), message.data(), message.size(),
+                  deadline_in(kMessageSeconds)))
+        fail_lost(rank);
+}
+
+std::string Sideband::receive(int rank) const {
+    const int socket = sockets_[static_cast<size_t>(rank)].get();
     const Clock::time_point deadline = deadline_in(kMessageSeconds);
     uint32_t length = 0;
-    std::string text;
-    bool good = receive_all(socket.get(), &length, sizeof length, deadline) && length <= kLongest;
-    if (good) {
-        text.resize(length);
-        good = receive_all(socket.get(), text.data(), length, deadline);
-    }
-    if (!good) fail(ExitCode::kRankLost, "rank {} was lost before training began", from);
+    if (!receive_all(socket, &length, sizeof length, deadline) || length > kLongest) fail_lost(rank);
+    std::string text(length, '\0');
+    if (!receive_all(socket, text.data(), length, deadline)) fail_lost(rank);
     return text;
 }
-
-}  // namespace
 
 std::vector<std::string> Sideband::all_gather(const std::string& mine) {
     std::vector<std::string> all(static_cast<size_t>(size_));
     if (rank_ != 0) {
-        send_text(sockets_[0], framed(mine), 0);
-        for (std::string& text : all) text = receive_text(sockets_[0], 0);
+        send(0, framed(mine));
+        for (std::string& text : all) text = receive(0);
         return all;
     }
     all[0] = mine;
-    for (int rank = 1; rank < size_; ++rank)
-        all[static_cast<size_t>(rank)] = receive_text(sockets_[static_cast<size_t>(rank)], rank);
+    for (int rank = 1; rank < size_; ++rank) all[static_cast<size_t>(rank)] = receive(rank);
     std::string messages;
     for (const std::string& text : all) messages += framed(text);
-    for (int rank = 1; rank < size_; ++rank) send_text(sockets_[static_cast<size_t>(rank)], messages, rank);
+    for (int rank = 1; rank < size_; ++rank) send(rank, messages);
     return all;
 }
 

@@ -10,9 +10,9 @@ namespace pastur {
 
 class Sideband {
   public:
-    /// sockets: those of Channel::kSideband.
-    Sideband(int rank, int size, std::vector<FileDescriptor> sockets)
-        : rank_(rank), size_(size), sockets_(std::move(sockets)) {}
+    /// sockets: those of Channel::kSideband. places: of the ranks at their other ends (rendezvous.h).
+    Sideband(int rank, int size, std::vector<FileDescriptor> sockets, std::vector<std::string> places)
+        : rank_(rank), size_(size), sockets_(std::move(sockets)), places_(std::move(places)) {}
 
     int rank() const { return rank_; }
     int size() const { return size_; }
@@ -20,8 +20,13 @@ class Sideband {
     std::vector<std::string> all_gather(const std::string& mine);
 
   private:
+    void send(int rank, const std::string& message) const;
+    std::string receive(int rank) const;
+    [[noreturn]] void fail_lost(int rank) const;
+
     int rank_, size_;
     std::vector<FileDescriptor> sockets_;
+    std::vector<std::string> places_;
 };
 
 }  // namespace pastur

@@ -169,6 +169,10 @@ bool send_all(int socket, const void* data, size_t bytes, Clock::time_point dead
     return true;
 }
 
+bool wait_for_bytes(int socket, Clock::time_point deadline) {
+    return wait_for(socket, POLLIN, deadline);
+}
+
 bool receive_all(int socket, void* data, size_t bytes, Clock::time_point deadline) {
     char* next = static_cast<char*>(data);
     while (bytes > 0) {

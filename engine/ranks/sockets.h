@@ -36,6 +36,8 @@ FileDescriptor connect_to(const std::string& address, int port, double seconds, 
 
 /// Sends all bytes over a socket of either kind. False: the connection is lost, or full until the deadline.
 bool send_all(int socket, const void* data, size_t bytes, Clock::time_point deadline);
+/// Waits until there is something to read, or the other side closed. False: not before the deadline.
+bool wait_for_bytes(int socket, Clock::time_point deadline);
 /// False: the other side closed, or the bytes did not arrive in time.
 bool receive_all(int socket, void* data, size_t bytes, Clock::time_point deadline);
 

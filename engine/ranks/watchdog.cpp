@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 
 #include "engine/io/console.h"
@@ -16,12 +15,6 @@ namespace pastur {
 namespace {
 
 constexpr double kBeatSeconds = 0.5;
-/// The loop ticks twenty times a second. A longer gap than this means that the process did not run.
-constexpr double kLongestTick = 1;
-
-double now() {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 }  // namespace
 
@@ -30,7 +23,6 @@ Watchdog::Watchdog(int rank, std::vector<FileDescriptor> sockets, const std::vec
     : rank_(rank), sockets_(std::move(sockets)), where_(where), timeout_s_(timeout_s) {
     for (size_t i = 0; i < places.size(); ++i) names_.push_back(fmt::format("rank {} ({})", i, places[i]));
     for (size_t i = 0; i < sockets_.size(); ++i) peers_.push_back({static_cast<int>(i)});
-    last_tick_ = now();
     thread_ = std::thread([this] { watch(); });
 }
 
@@ -71,12 +63,11 @@ void Watchdog::watch() {
 }
 
 void Watchdog::tick() {
-    const double time = now(), gap = std::min(time - last_tick_, kLongestTick);
-    last_tick_ = time;
-    awake_ += gap;
+    const double before = awake_;
+    awake_ = clock_.read();
     const int64_t collectives = where_.collectives();
     const bool same = where_.is_waiting() && collectives == collectives_;
-    waited_ = same ? waited_ + gap : -where_.patience_seconds();
+    waited_ = same ? waited_ + awake_ - before : -where_.patience_seconds();
     collectives_ = collectives;
 }
 

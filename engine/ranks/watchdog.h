@@ -7,15 +7,14 @@
 // collective that it has not entered (it hangs elsewhere). Rank 0 then prints its host, process, step and last
 // collective on stderr, and every rank exits with code 71. The other ranks watch rank 0 in the same way. None
 // of this depends on the training thread, which may be blocked inside a library.
-//
-// Times are those of a clock that stands still while this process does: a job that was stopped (SIGSTOP, Ctrl-Z, a
-// suspended machine) and continues does not take its own absence for the silence of others.
+// All times are those of an AwakeClock.
 #include <atomic>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "data/file_descriptor.h"
+#include "engine/ranks/awake_clock.h"
 #include "engine/ranks/whereabouts.h"
 
 namespace pastur {
@@ -67,8 +66,8 @@ class Watchdog {
     std::atomic<double> timeout_s_;
     std::vector<std::string> names_;  ///< "rank 3 (host n1, process 77)", by rank
     std::vector<Peer> peers_;         ///< parallel to sockets_
-    double last_tick_ = 0;            ///< on the system's clock
-    double awake_ = 0;                ///< seconds that this process has run for
+    AwakeClock clock_{1};             ///< the watching thread reads it twenty times a second
+    double awake_ = 0;                ///< clock_, as last read
     double waited_ = 0;               ///< seconds of awake_ in the present collective, less its patience
     int64_t collectives_ = -1;        ///< the collective that waited_ belongs to
     std::atomic<bool> leaving_{false};

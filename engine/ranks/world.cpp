@@ -37,10 +37,11 @@ World World::from_environment() {
 }
 
 void World::take(Connections made) {
-    sideband_.emplace(made.rank, made.size, std::move(made.of(Channel::kSideband)));
+    sideband_.emplace(made.rank, made.size, std::move(made.of(Channel::kSideband)), made.places);
     data_sockets_ = std::move(made.of(Channel::kData));
     watchdog_ = std::make_unique<Watchdog>(made.rank, std::move(made.of(Channel::kWatchdog)), made.places,
                                            *where_, kStartSeconds);
+    places_ = std::move(made.places);
 }
 
 void World::agree_on_failure(const std::string& failure, int code) {
@@ -68,6 +69,7 @@ World::World(World&& other) noexcept
       mpi_(std::exchange(other.mpi_, false)),
       sideband_(std::move(other.sideband_)),
       data_sockets_(std::move(other.data_sockets_)),
+      places_(std::move(other.places_)),
       where_(std::move(other.where_)),
       watchdog_(std::move(other.watchdog_)) {}
 

@@ -38,6 +38,8 @@ class World {
     Sideband& sideband() { return *sideband_; }
     /// Those of Channel::kData (rendezvous.h).
     const std::vector<FileDescriptor>& data_sockets() const { return data_sockets_; }
+    /// "host n1, process 77" of the ranks at the other ends of the connections.
+    const std::vector<std::string>& places() const { return places_; }
     /// Where this rank is, for the watchdog.
     Whereabouts& whereabouts() { return *where_; }
     /// Of several processes: silence and waits longer than this end the job from here on (watchdog.h).
@@ -59,6 +61,7 @@ class World {
     bool mpi_ = false;  ///< MPI is to be finalised
     std::optional<Sideband> sideband_;
     std::vector<FileDescriptor> data_sockets_;
+    std::vector<std::string> places_;
     std::unique_ptr<Whereabouts> where_ = std::make_unique<Whereabouts>();
     std::unique_ptr<Watchdog> watchdog_;  ///< also watches MPI_Finalize
 };

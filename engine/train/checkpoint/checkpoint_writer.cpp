@@ -3,6 +3,7 @@
 #include <thread>
 
 #include "data/files.h"
+#include "engine/ranks/awake_clock.h"
 #include "engine/train/checkpoint/checkpoint.h"
 #include "engine/train/checkpoint/optimizer_files.h"
 
@@ -69,12 +70,12 @@ std::filesystem::path CheckpointWriter::write(const TrainState& state) const {
 /// communicator, which training uses meanwhile.
 void CheckpointWriter::wait_for_parts(const std::filesystem::path& folder) const {
     constexpr std::chrono::milliseconds kBetweenLooks(5);
-    const Clock::time_point begin = Clock::now();
+    AwakeClock waited(1);
     for (int rank = 1; rank < ranks_; ++rank) {
         const std::filesystem::path file = moments_file(folder, rank);
         for (; !path_exists(file); std::this_thread::sleep_for(kBetweenLooks)) {
             if (abandoned_) fail(ExitCode::kRankLost, "{}: gave up waiting for it", file.string());
-            if (milliseconds_since(begin) > config_.train.comm_timeout_s * 1e3)
+            if (waited.read() > config_.train.comm_timeout_s)
                 fail(ExitCode::kRankLost, "rank {} did not write {} within {} s", rank, file.string(),
                      config_.train.comm_timeout_s);
         }

@@ -108,6 +108,19 @@ TEST_F(PlainRanks, EndAtOnceWhenOneIsKilled) {
         << result.err;
 }
 
+TEST_F(PlainRanks, EndWhenOneDiesBeforeTraining) {
+    // Rank 1 waits for its recipe.
+    const int port = free_port();
+    const Result result = shell(
+        "mkfifo slow.toml; { " + variables(1, 2, port) + "'" + binary().string() +
+        "' train slow.toml > out1 2> err1 & p1=$!; " + variables(0, 2, port) + train_line("run") +
+        " & p0=$!; until [ $(ls -l /proc/$p1/fd | grep -c socket) -ge 3 ]; do sleep 0.1; done; sleep 0.5; "
+        "kill -KILL $p1; wait $p0; }");
+    EXPECT_EQ(result.code, 71) << result.err;
+    EXPECT_NE(result.err.find("rank 1 (" + own_place().substr(0, own_place().find(','))), std::string::npos)
+        << result.err;
+}
+
 TEST_F(PlainRanks, KnowWhatTheyCanUse) {
     const auto expect_usage = [&](const std::string& more, const std::string& text) {
         const Result result = train(2, "run", more);

@@ -4,9 +4,12 @@
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <future>
 #include <thread>
 
@@ -65,7 +68,7 @@ TEST_F(Rendezvous, ConnectsEveryRank) {
     constexpr int kSize = 4;
     const auto gather = [](Connections made) {
         EXPECT_EQ(made.places[0], own_place());
-        Sideband band(made.rank, made.size, std::move(made.of(Channel::kSideband)));
+        Sideband band(made.rank, made.size, std::move(made.of(Channel::kSideband)), made.places);
         return band.all_gather(std::string(made.rank * 1000, static_cast<char>('a' + made.rank)));
     };
     std::vector<std::future<std::vector<std::string>>> others;
@@ -162,6 +165,27 @@ TEST_F(Rendezvous, KeepsItsDeadlineHoweverManyStrangersConnect) {
     expect_error(ExitCode::kRankLost, {"1 of 2 ranks did not connect"}, [&] { host(2, 1.5); });
     EXPECT_LT(seconds_since(begin), 4);
     done = true;
+}
+
+TEST_F(Rendezvous, DoesNotCountItsOwnAbsence) {
+    const pid_t root = fork();
+    if (root == 0) {
+        try {
+            host(2, 2.5);
+        } catch (const std::exception&) {
+            _exit(1);
+        }
+        _exit(0);
+    }
+    usleep(200000);
+    kill(root, SIGSTOP);
+    usleep(3000000);
+    kill(root, SIGCONT);
+    usleep(100000);
+    EXPECT_EQ(join(1, 2).rank, 1);
+    int status = 0;
+    waitpid(root, &status, 0);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
 TEST_F(Rendezvous, IsAtTheAddressThatItIsTold) {
