@@ -37,9 +37,11 @@ void for_each_token(const Shard& shard, const Use& use) {
     }
 }
 
-ShardGroup describe(const std::string& name, const std::vector<Shard>& shards, int64_t head_tokens) {
+ShardGroup describe(const std::string& name, std::vector<Shard> shards, int64_t head_tokens) {
+    constexpr int64_t kAnyId = int64_t{1} << 32;
     ShardGroup group;
     group.name = name;
+    group.fingerprint = scan_shards(shards, kAnyId, hardware_threads());
     group.shards = std::ssize(shards);
     for (const Shard& shard : shards) {
         group.tokens += shard.tokens();

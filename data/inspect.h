@@ -15,6 +15,7 @@ struct ShardGroup {
     int64_t largest_id = -1;  ///< -1: there is no token
     int64_t distinct_ids = 0;
     double unigram_entropy = 0;  ///< nats
+    uint64_t fingerprint = 0;    ///< as TokenLoader::fingerprint()
     std::vector<int32_t> head;   ///< the first tokens
 };
 

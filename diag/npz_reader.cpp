@@ -205,9 +205,14 @@ std::string NpzReader::unpack(const Member& member, std::string_view name, size_
 }
 
 std::vector<int64_t> NpzReader::shape(std::string_view name) const {
+    const Member& member = find(name);
     NpyHeader header;
-    if (!parse_npy_header(unpack(find(name), name, kHeaderPrefix), header))
+    if (!parse_npy_header(unpack(member, name, kHeaderPrefix), header))
         fail(ExitCode::kCorruptData, "{}: \"{}\" is not a float array in C order", path_, name);
+    const size_t bytes = header.offset + static_cast<size_t>(header.count) * header.item_size;
+    if (bytes != member.size)
+        fail(ExitCode::kCorruptData, "{}: \"{}\" has {} bytes, but its header promises {}", path_, name,
+             member.size, bytes);
     return header.shape;
 }
 

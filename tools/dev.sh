@@ -11,6 +11,8 @@ Usage: tools/dev.sh COMMAND
   asan [GTEST ARGS]    build with ASan and UBSan in build-asan and run the tests
   fuzz [SECONDS]       feed damaged bytes to every parser for SECONDS each (default: 60), two parsers at a time,
                        under ASan and UBSan
+  attack [MIB]         give every parser files of MIB MiB (default: 16) that are made to cost much, and print a
+                       table of time and memory against size
   sanitize [FILTER]    run the CUDA op tests under memcheck, racecheck, initcheck and synccheck; needs a GPU
   format               format every source by .clang-format
   bundle               make dist/pastur, a folder with the CUDA build that runs on a GPU machine without further
@@ -102,6 +104,11 @@ case $command in
     fuzz)
         parser_build
         fuzz_targets "${1:-60}"
+        ;;
+    attack)
+        cpu_build
+        echo "| file | outcome | MiB | s at a quarter | s | peak MiB at a quarter | peak MiB | peak / size |"
+        PASTUR_ATTACK_MIB=${1:-16} build-cpu/pastur_tests --gtest_brief=1 --gtest_filter='Attack.*'
         ;;
     sanitize) sanitize "$@" ;;
     format) format ;;

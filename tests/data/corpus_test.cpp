@@ -212,5 +212,22 @@ TEST_F(Corpus, KeepsFilesApart) {
     EXPECT_EQ(read({b, a}), (Texts{"three", "one", "two"}));
 }
 
+// A batch ends although its documents have no bytes.
+TEST_F(Corpus, EmptyDocumentsCountInABatch) {
+    std::string separators, lines = "{\"text\": \"a\"}\n";
+    for (int i = 0; i < 5000; ++i) separators += "<|doc|>\n";
+    lines += std::string(5000, '\n');
+    for (const std::string& path : {put("a.txt", separators), put("a.jsonl", lines)}) {
+        CorpusReader reader({path}, format_);
+        RawDocuments batch;
+        size_t documents = 0;
+        while (reader.next(batch, 1 << 14)) {
+            EXPECT_LE(batch.documents.size(), (1u << 14) / sizeof(RawDocuments::Span) + 1);
+            documents += batch.documents.size();
+        }
+        EXPECT_EQ(documents, 5001u) << path;
+    }
+}
+
 }  // namespace
 }  // namespace pastur

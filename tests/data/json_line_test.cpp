@@ -80,5 +80,21 @@ TEST(JsonLine, TellsAnObjectFromOtherThings) {
     EXPECT_FALSE(is_json_object(""));
 }
 
+// Lines above 1 MiB are read by the scanner alone.
+TEST(JsonLine, LongLinesReadAsShortOnes) {
+    const std::string start = R"({"id": [1, {"text": "inner"}], "text": "a\u00e9\n)",
+                      end = R"(", "text": "second"})";
+    JsonLineParser parser("text");
+    for (const size_t length : {10, 2 << 20}) {
+        std::string line = start + std::string(length, 'x') + end;
+        const size_t size = line.size();
+        line.resize(size + kJsonPadding);
+        const JsonText text = parser.parse(std::string_view(line).substr(0, size));
+        EXPECT_EQ(text.problem, "");
+        EXPECT_FALSE(text.repaired);
+        EXPECT_TRUE(text.text == "a\xc3\xa9\n" + std::string(length, 'x')) << length;
+    }
+}
+
 }  // namespace
 }  // namespace pastur

@@ -172,6 +172,64 @@ TEST(Tokenizer, EncodesAsTheLibraryDoesWithItsDefaults) {
                            true);
 }
 
+/// A varint and bytes, as a field of a protocol buffer message.
+std::string message_field(int number, const std::string& bytes) {
+    std::string out(1, static_cast<char>(number << 3 | 2));
+    size_t size = bytes.size();
+    for (; size >= 128; size >>= 7) out += static_cast<char>(size | 128);
+    return out + static_cast<char>(size) + bytes;
+}
+
+// The library follows the offsets in a normaliser's table wherever they lead.
+TEST(Tokenizer, RefusesNormalisersThatLeadOutOfTheirTable) {
+    const std::string good = library_model({{"model_type", "unigram"}});
+    EXPECT_EQ(sentencepiece_problem(good), "");
+    const auto with_table = [&](const std::string& table) {  // later fields replace earlier ones
+        return good + message_field(3, message_field(2, table));
+    };
+    const auto word = [](uint32_t value) { return std::string(reinterpret_cast<const char*>(&value), 4); };
+    const auto table = [&](uint32_t root, uint32_t child, const std::string& replacements) {
+        std::string trie = word(root);
+        for (int i = 1; i < 256; ++i) trie += word(i == 98 ? child : 0);
+        return word(1024) + trie + replacements;
+    };
+    // The root's children are at 1 ^ character; 'c' ^ 1 is 98. A unit is offset << 10 | has a value << 8 | label.
+    EXPECT_EQ(sentencepiece_problem(with_table(table(1 << 10, 'c', std::string("x\0", 2)))), "");
+    const std::vector<std::string> bad = {
+        table(1 << 20, 'c', std::string("x\0", 2)),            // the root's children
+        table(1 << 10, 1 << 20 | 'c', std::string("x\0", 2)),  // the children of 'c'
+        table(1 << 10, 'c', "x"),                              // no end of a replacement
+        table(1 << 31 | 1 << 20, 'c', std::string("x\0", 2)),  // a root that looks like a value
+        word(1024) + std::string(1000, '\0'),
+        word(3) + "abcd",
+        word(0) + std::string("x\0", 2),
+        "abc"};
+    for (const std::string& bytes : bad)
+        expect_error(ExitCode::kCorruptData, {"model", "the table of its normaliser is damaged"},
+                     [&] { sentencepiece_tokenizer(with_table(bytes), "model"); });
+    // A leaf that points behind the replacements: 'c' has a value, at 98 ^ 2, which is 96.
+    std::string leaf = table(1 << 10, 2 << 10 | 1 << 8 | 'c', std::string("x\0", 2));
+    leaf.replace(4 + 4 * 96, 4, word(1u << 31 | 1));
+    EXPECT_EQ(sentencepiece_problem(with_table(leaf)), "");
+    leaf.replace(4 + 4 * 96, 4, word(1u << 31 | 2));
+    EXPECT_NE(sentencepiece_problem(with_table(leaf)), "");
+}
+
+TEST(Tokenizer, RefusesPiecesThatTheLibraryTakesUnchecked) {
+    const std::string& good = trained_model();
+    const auto refuses = [&](const std::string& more, const std::string& why) {
+        expect_error(ExitCode::kCorruptData, {"model", why},
+                     [&] { sentencepiece_tokenizer(good + more, "model"); });
+    };
+    refuses(message_field(1, message_field(1, "\xff")), "not UTF-8");
+    refuses(message_field(1, message_field(1, "new") + std::string("\x15\x00\x00\xc0\x7f", 5)), "not finite");
+    refuses(message_field(1, "\x0a"), "a piece is damaged");
+    refuses("\x0b", "cut short or damaged");  // the begin of a group
+    std::string many;
+    for (int i = 0; i <= 1 << 16; ++i) many += message_field(12, "");
+    refuses(message_field(2, many), "fields");
+}
+
 std::string letters(size_t n) {
     SplitMix random(1);
     std::string text(n, ' ');

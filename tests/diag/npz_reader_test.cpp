@@ -140,5 +140,24 @@ TEST(NpzReader, RefusesSizesThatTheBytesCannotHold) {
                  [&] { NpzReader("x.npz", bytes).read("layers.0.qk"); });
 }
 
+// Entries of the directory that name the same bytes, or claim much each.
+TEST(NpzReader, BoundsWhatAllArraysClaim) {
+    std::string bytes = make_npz(kMembers, true);
+    const uint32_t large = 200 << 20;
+    size_t entries = 0;
+    for (size_t at = 0; (at = bytes.find("PK\x01\x02", at)) != bytes.npos; ++at, ++entries)
+        std::memcpy(bytes.data() + at + 24, &large, 4);
+    ASSERT_GE(entries, 2u);
+    expect_error(ExitCode::kCorruptData, {"x.npz", "claim"}, [&] { NpzReader reader("x.npz", bytes); });
+}
+
+// What is sized by a shape relies on it before the values are read.
+TEST(NpzReader, AShapeFitsTheBytes) {
+    std::string bytes = make_npz(kMembers, false);
+    bytes.replace(bytes.find("(3, )"), 5, "(9, )");
+    expect_error(ExitCode::kCorruptData, {"\"layers.0.qk\"", "promises"},
+                 [&] { NpzReader("x.npz", bytes).shape("layers.0.qk"); });
+}
+
 }  // namespace
 }  // namespace pastur

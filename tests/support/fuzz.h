@@ -11,6 +11,7 @@
 #include "kernels/base/error.h"
 #include "kernels/base/random.h"
 #include "tests/support/data_files.h"
+#include "tests/support/memory_use.h"
 #include "tests/support/temp_folder.h"
 
 namespace pastur::test {
@@ -56,7 +57,8 @@ class Fuzz : public testing::Test {
   protected:
     /// Calls `read` with `cases` mutations of each seed, which are the same in every run. With
     /// PASTUR_FUZZ_SECONDS it tries different mutations in every run, for that long over all seeds. `read`
-    /// must accept a file or throw an Error with `code` that names it. A crash leaves the last file there.
+    /// must accept a file or throw an Error with `code` that names it, within the budget below. A crash leaves the
+    /// last file there.
     void mutate_and_read(const std::string& name, const std::vector<std::string>& seeds, int cases,
                          const std::function<void(const std::string&)>& read,
                          ExitCode code = ExitCode::kCorruptData) {
@@ -72,20 +74,31 @@ class Fuzz : public testing::Test {
             for (int i = 0; (given ? Clock::now() - begin < each : i < cases) && !HasFailure(); ++i) {
                 SCOPED_TRACE(fmt::format("seed {}, key {}, case {}", s, key, i));
                 const std::string path = folder_.path() / name;
-                write_bytes(path, mutate(seeds[s], random));
-                try {
-                    read(path);
-                    ++accepted;
-                } catch (const Error& error) {
-                    ++refused;
-                    EXPECT_EQ(error.code(), code) << error.what();
-                    EXPECT_NE(std::string(error.what()).find(name), std::string::npos) << error.what();
-                }
+                const std::string bytes = mutate(seeds[s], random);
+                write_bytes(path, bytes);
+                const Cost cost = cost_of([&] {
+                    try {
+                        read(path);
+                        ++accepted;
+                    } catch (const Error& error) {
+                        ++refused;
+                        EXPECT_EQ(error.code(), code) << error.what();
+                        EXPECT_NE(std::string(error.what()).find(name), std::string::npos) << error.what();
+                    }
+                });
+                expect_within_budget(cost, bytes.size());
             }
         }
         if (given) fmt::print("{}: {} accepted, {} refused\n", name, accepted, refused);
         EXPECT_GT(refused, 0) << "no mutation was refused";
         EXPECT_LT(resident_mib() - before, 600) << accepted << " accepted, " << refused << " refused";
+    }
+    /// Half a second and 10 us per byte; 24 MiB and 100 times the file.
+    static void expect_within_budget(const Cost& cost, size_t bytes) {
+        EXPECT_LE(cost.seconds, 0.5 + 1e-5 * static_cast<double>(bytes)) << bytes << " bytes";
+        if (!kSanitized) {
+            EXPECT_LE(cost.bytes, (24 << 20) + 100 * static_cast<int64_t>(bytes)) << bytes << " bytes";
+        }
     }
     TempFolder folder_{folder_in_memory()};
 };

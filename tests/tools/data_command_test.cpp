@@ -87,5 +87,29 @@ TEST_F(DataCommand, OnePlainFileIsEnoughToTrainOn) {
     expect_success("data info 'tok[v2]'");
 }
 
+TEST_F(DataCommand, InfoComparesTheFingerprint) {
+    write("a.txt", "some text of one document");
+    expect_success("data prepare --input a.txt --tokenizer bytes --val-fraction 0 --out t");
+    expect_success("data info t");
+    std::string shard = read_file(file("t/train_000000.bin"), 1 << 20);
+    shard[1030] ^= 1;
+    write("t/train_000000.bin", shard);
+    expect_failure("data info t", 65, {"train", "meta.json", "fingerprint"});
+}
+
+TEST_F(DataCommand, PrepareTakesDocumentsUpToASize) {
+    write("a.txt", std::string(3000, 'a') + "\n<|doc|>\nb\n");
+    write("a.jsonl", "{\"text\": \"" + std::string(3000, 'a') + "\"}\n");
+    const std::string line = "data prepare --tokenizer bytes --val-fraction 0 --force --out t --input ";
+    expect_success(line + "a.txt --max-document 3KiB");
+    expect_success(line + "a.jsonl --max-document 3KiB");
+    expect_failure(line + "a.txt --max-document 2KiB", 65,
+                   {"a.txt:1", "larger than 2048 bytes", "--separator"});
+    expect_failure(line + "a.jsonl --max-document 2KiB", 65,
+                   {"a.jsonl:1", "--max-document", "one JSON object"});
+    expect_failure(line + "a.txt --max-document 0", 2, {"--max-document", "expected 1 to"});
+    expect_failure(line + "a.txt --max-document 2x", 2, {"--max-document"});
+}
+
 }  // namespace
 }  // namespace pastur

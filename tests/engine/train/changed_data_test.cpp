@@ -15,7 +15,7 @@ using test::write_bytes;
 
 class ChangedData : public test::Ranks {
   protected:
-    static constexpr int kAllSteps = 150;
+    static constexpr int kAllSteps = 80;
 
     void SetUp() override {
         Ranks::SetUp();
@@ -88,8 +88,8 @@ TEST_F(ChangedData, AShardThatIsCutShortEndsTheRunWithACheckpoint) {
 
 TEST_F(ChangedData, OtherValidationTokensEndTheRunWithACheckpoint) {
     const Result ended =
-        train_and_change(1, options(30), [&] { overwrite("val", 1024 + 40002, std::string(20, '\1')); });
-    expect_stopped_and_resume(ended, 1, options(30), "val", "changed while it was in use");
+        train_and_change(1, options(20), [&] { overwrite("val", 1024 + 40002, std::string(20, '\1')); });
+    expect_stopped_and_resume(ended, 1, options(20), "val", "changed while it was in use");
 }
 
 TEST(DataFailure, IsAgreedUponAsANumber) {

@@ -43,7 +43,7 @@ struct Cell {
 struct Record {
     std::array<float, kMetricCount> metrics;
     std::vector<float> variances;  ///< as MetricGrid::variances
-    nlohmann::json flags;
+    std::vector<std::string> flags;
 };
 struct GridKey {
     std::string matrix, null;
@@ -94,14 +94,14 @@ void read_law(const nlohmann::json& json, const std::string& null, Records& reco
 }
 
 /// The texts in a record's list of flags, which are a few short ones.
-nlohmann::json flags_of(const nlohmann::json& json) {
-    constexpr size_t kMost = 16, kLongest = 64;
-    nlohmann::json flags = nlohmann::json::array();
+std::vector<std::string> flags_of(const nlohmann::json& json) {
+    constexpr size_t kMost = 4, kLongest = 64;
+    std::vector<std::string> flags;
     if (const auto given = json.find("flags"); given != json.end() && given->is_array())
         for (const nlohmann::json& flag : *given)
             if (flags.size() < kMost && flag.is_string() &&
                 flag.get_ref<const std::string&>().size() <= kLongest)
-                flags.push_back(flag);
+                flags.push_back(flag.get<std::string>());
     return flags;
 }
 
