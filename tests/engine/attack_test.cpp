@@ -108,7 +108,7 @@ TEST_F(Attack, SafetensorsHeaders) {
             "safetensors: " + what, "a.safetensors",
             [=](size_t n) { return safetensors(json_list(begin, piece, n, end)); }, open, {8}, kMost);
     };
-    header("tensors", "{", R"("#":{"dtype":"U8","shape":[],"data_offsets":[0,0]},)", "}");
+    header("tensors", "{", R"("#":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},)", "}");
     header("metadata", R"({"__metadata__":{)", R"("#":"",)", "}}");
     header("unknown fields", R"({"a":{)", R"("#":0,)", "}}");
     header("objects", R"({"a":{"x":[)", "{},", "]}}");
