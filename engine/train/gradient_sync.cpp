@@ -46,8 +46,7 @@ int64_t GradientSync::planned_bytes(const TrainConfig& config, const ParamTable&
         config.deterministic_comm ? table.total_elements() / ranks * size_of(DType::kF32) : 0;
     const GradientBuckets buckets(table, ranks);
     int64_t longest = 0;
-    for (const FlatRange& bucket : buckets.ranges())
-        longest = std::max(longest, bucket.count);
+    for (const FlatRange& bucket : buckets.ranges()) longest = std::max(longest, bucket.count);
     return squares + sums +
            exchange_bytes(transport, on_gpu, longest * size_of(DType::kF32), config.deterministic_comm);
 }
