@@ -48,6 +48,7 @@ class Rendezvous : public testing::Test {
         Challenge challenge;
         EXPECT_TRUE(receive_all(made.get(), &challenge, sizeof challenge, deadline_in(5)));
         Claim claim;
+        claim.job = key_.job;
         claim.rank = rank;
         claim.size = size;
         claim.process = random_digest();
@@ -140,6 +141,7 @@ TEST_F(Rendezvous, NeverAdoptsADeadConnection) {
         const FileDescriptor dead = claimant(key_.secret, 1, 3);
         Answer answer;
         ASSERT_TRUE(receive_all(dead.get(), &answer, sizeof answer, deadline_in(5)));
+        ASSERT_EQ(answer.verdict, Answer::Verdict::kWelcome) << answer.text;
     }
     FileDescriptor silent = claimant(key_.secret, 2, 3);
     silent.reset();
