@@ -1,6 +1,6 @@
 #pragma once
-// Time for which this process ran: it stands still while a job is stopped (SIGSTOP, Ctrl-Z, a suspended machine), so a
-// job that continues does not take its own absence for the silence of others.
+// Time for which this process ran: it stands still while a job is stopped (SIGSTOP, Ctrl-Z, a suspended
+// machine), so a job that continues does not take its own absence for the silence of others.
 #include <algorithm>
 #include <chrono>
 
@@ -8,7 +8,7 @@ namespace pastur {
 
 class AwakeClock {
   public:
-    /// longest_gap_s: read more often than this, unless the process does not run. A longer gap counts as this much.
+    /// longest_gap_s: read() is called more often, unless the process does not run. Longer gaps count as this.
     explicit AwakeClock(double longest_gap_s) : longest_gap_s_(longest_gap_s) {}
 
     /// Seconds since the construction. Not for several threads.

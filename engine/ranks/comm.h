@@ -16,8 +16,8 @@ enum class Transport : uint8_t {
     kNccl,  ///< between GPUs
 };
 
-/// What make_comm() uses. `choice`: mpi, nccl, tcp, or auto: NCCL between GPUs; between CPUs MPI if it started the ranks,
-/// else TCP. Throws (kUsage) with the reason if the choice is not possible.
+/// What make_comm() uses. `choice`: mpi, nccl, tcp, or auto: NCCL between GPUs; between CPUs MPI if it
+/// started the ranks, else TCP. Throws (kUsage) with the reason if the choice is not possible.
 Transport choose_transport(const World& world, const Context& ctx, const std::string& choice);
 /// The transport of so many ranks under "auto".
 inline Transport usual_transport(int ranks, bool on_gpu) {
@@ -60,8 +60,8 @@ class Comm {
     /// x f32 [size n] = the sum over ranks: a reduce-scatter followed by an all-gather, with the bits of
     /// begin_reduce_scatter.
     virtual void begin_all_reduce(Context& ctx, Tensor x) = 0;
-    /// total f32 [n] = or += the rank-th part of rank 0's x f32 [size n], then that of rank 1's, and so on: the
-    /// order of the sum is fixed here, not chosen by a library.
+    /// total f32 [n] = or += the rank-th part of rank 0's x f32 [size n], then that of rank 1's, and so on:
+    /// the order of the sum is fixed here, not chosen by a library.
     virtual void begin_ordered_sum(Context& ctx, Tensor total, ConstTensor x, Update update) = 0;
     /// Advances the operations in progress. Cheap; to be called now and then during other work.
     virtual void progress(Context& ctx) = 0;

@@ -1,4 +1,4 @@
-// Data parallelism between CPU ranks over the job's own TCP connections, without MPI. Rank 0 is the hub of a star.
+// Data parallelism between CPU ranks over the job's own TCP connections, without MPI. Rank 0 is the hub.
 #include <algorithm>
 #include <vector>
 
@@ -9,8 +9,8 @@
 namespace pastur {
 namespace {
 
-/// Operations are complete when they return. Sums are those of MpiJobs, to the bit: each rank adds the parts of all
-/// ranks in the order of the ranks.
+/// Operations are complete when they return. Sums are those of MpiJobs, to the bit: each rank adds the parts
+/// of all ranks in the order of the ranks.
 class TcpComm final : public Comm {
   public:
     explicit TcpComm(World& world) : Comm(world, Transport::kTcp), sockets_(world.data_sockets()) {}

@@ -1,6 +1,6 @@
 #pragma once
-// How the ranks of a job find each other over TCP: every rank connects to rank 0, and both sides prove that they know
-// the job's secret. Authentication only: what is sent afterwards is neither encrypted nor signed.
+// How the ranks of a job find each other over TCP: every rank connects to rank 0, and both sides prove that
+// they know the job's secret. Authentication only: what is sent afterwards is neither encrypted nor signed.
 //
 //   rank 0                                     rank r
 //   challenge: random bytes            ->
@@ -38,14 +38,15 @@ struct Connections {
     std::vector<FileDescriptor>& of(Channel channel) { return sockets[static_cast<size_t>(channel)]; }
 };
 
-/// Rank 0: returns once every other rank has connected. Connections are served concurrently, so one that is silent
-/// or lies delays no rank and does not extend the timeout. Refuses, with the reason: a wrong secret, another job or
-/// world size, a rank that is out of range or that another process has claimed. A claim lasts as long as its
-/// connection. Throws (kRankLost) naming the missing ranks and what was refused meanwhile.
+/// Rank 0: returns once every other rank has connected. Connections are served concurrently, so one that is
+/// silent or lies delays no rank and does not extend the timeout. Refuses, with the reason: a wrong secret,
+/// another job or world size, a rank that is out of range or that another process has claimed. A claim lasts
+/// as long as its connection. Throws (kRankLost) naming the missing ranks and what was refused meanwhile.
 Connections host_rendezvous(const Listener& listener, int size, const JobKey& key, double timeout_s);
 
-/// Other ranks: connects to the first address that answers as this job's rank 0 and returns once every rank is there.
-/// Throws (kUsage) with the reason as soon as rank 0 refuses, (kRankLost) if it is not found in time or ends early.
+/// Other ranks: connects to the first address that answers as this job's rank 0 and returns once every rank
+/// is there. Throws (kUsage) with the reason as soon as rank 0 refuses, (kRankLost) if it is not found in
+/// time or ends early.
 Connections join_rendezvous(int rank, int size, const std::vector<std::string>& addresses, int port,
                             const JobKey& key, double timeout_s);
 

@@ -43,7 +43,7 @@ void raise_descriptor_limit(int size) {
     setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/// Before `begin` is sent a rank has nothing to say, so anything to read means that its connection is useless.
+/// A rank sends nothing before `begin`, so anything to read means that its connection is useless.
 bool is_idle(int socket) {
     char byte;
     const ssize_t got = recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT);

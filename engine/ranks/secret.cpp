@@ -24,8 +24,8 @@ std::string variable(const char* name) {
     return value ? value : "";
 }
 
-/// Writes a random secret under an unpredictable name and links it to `file`, which replaces nothing: link(2) is
-/// atomic, also over NFS.
+/// Writes a random secret under an unpredictable name and links it to `file`, which replaces nothing: link(2)
+/// is atomic, also over NFS.
 void create_secret(const fs::path& file) {
     const fs::path draft = fmt::format("{}.{}", file.string(), random_secret().substr(0, 16));
     const std::string text = random_secret() + "\n";

@@ -15,9 +15,9 @@ struct JobKey {
 inline constexpr size_t kShortestSecret = 16;
 
 /// The secret of ranks that were started by variables: PASTUR_SECRET, else the contents of the file
-/// PASTUR_SECRET_FILE, else those of ~/.pastur_secret. A missing file is created with a random secret and mode
-/// 0600; of several processes that create it at a time, one does and the others read it. Throws (kUsage) if the
-/// secret is too short, or if the file is not a regular file that only this user can read; (kIo).
+/// PASTUR_SECRET_FILE, else those of ~/.pastur_secret. A missing file is created with a random secret and
+/// mode 0600; of several processes that create it at a time, one does and the others read it. Throws (kUsage)
+/// if the secret is too short, or if the file is not a regular file that only this user can read; (kIo).
 std::string job_secret();
 /// 32 random bytes in hexadecimal.
 std::string random_secret();

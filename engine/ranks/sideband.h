@@ -1,6 +1,6 @@
 #pragma once
-// Messages between every rank of a job and rank 0, next to MPI or NCCL. They carry what those need to start, such as
-// NCCL's id.
+// Messages between every rank of a job and rank 0, next to MPI or NCCL. They carry what those need to start,
+// such as NCCL's id.
 #include <string>
 #include <vector>
 

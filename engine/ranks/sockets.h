@@ -17,10 +17,10 @@ int milliseconds_to(Clock::time_point deadline);
 /// A socket on which rank 0 waits for the other ranks.
 class Listener {
   public:
-    /// `address`: the name or number of an address of this host, to which the socket is bound; connections to other
-    /// addresses do not reach it. A host name that means the loopback interface here, as /etc/hosts often says of
-    /// a host's own name, means every address, and so does "". Port 0: any free one. Throws (kUsage) if this host
-    /// has no such address, (kRankLost) naming the port if it is in use.
+    /// `address`: the name or number of an address of this host, to which the socket is bound; connections to
+    /// other addresses do not reach it. A host name that means the loopback interface here, as /etc/hosts
+    /// often says of a host's own name, means every address, and so does "". Port 0: any free one. Throws
+    /// (kUsage) if this host has no such address, (kRankLost) naming the port if it is in use.
     Listener(const std::string& address, int port);
     int port() const { return port_; }
     int socket() const { return socket_.get(); }
@@ -30,8 +30,8 @@ class Listener {
     int port_ = 0;
 };
 
-/// A connected, non-blocking socket, from the first address of the host `address` that accepts; empty with a reason
-/// in `why` if none does. Waits up to `seconds` for each address.
+/// A connected, non-blocking socket, from the first address of the host `address` that accepts; empty with a
+/// reason in `why` if none does. Waits up to `seconds` for each address.
 FileDescriptor connect_to(const std::string& address, int port, double seconds, std::string& why);
 
 /// Sends all bytes over a socket of either kind. False: the connection is lost, or full until the deadline.

@@ -1,13 +1,13 @@
 #pragma once
 // Ends a job whose ranks cannot continue: a thread in each rank that knows the progress of the others.
 //
-// Twice a second every rank sends its progress to rank 0 over a connection of its own, and rank 0 sends its own to every
-// rank. A rank is lost if its connection closes (it was killed or crashed; noticed at once), if nothing arrives
-// from it for timeout_s (it was stopped, or its host is down), or if another rank has waited timeout_s in a
-// collective that it has not entered (it hangs elsewhere). Rank 0 then prints its host, process, step and last
-// collective on stderr, and every rank exits with code 71. The other ranks watch rank 0 in the same way. None
-// of this depends on the training thread, which may be blocked inside a library.
-// All times are those of an AwakeClock.
+// Twice a second every rank sends its progress to rank 0 over a connection of its own, and rank 0 sends its
+// own to every rank. A rank is lost if its connection closes (it was killed or crashed; noticed at once), if
+// nothing arrives from it for timeout_s (it was stopped, or its host is down), or if another rank has waited
+// timeout_s in a collective that it has not entered (it hangs elsewhere). Rank 0 then prints its host,
+// process, step and last collective on stderr, and every rank exits with code 71. The other ranks watch rank
+// 0 in the same way. None of this depends on the training thread, which may be blocked inside a library. All
+// times are those of an AwakeClock.
 #include <atomic>
 #include <string>
 #include <thread>
@@ -21,8 +21,8 @@ namespace pastur {
 
 class Watchdog {
   public:
-    /// Every rank constructs one as soon as it is connected. sockets, places: those of Channel::kWatchdog and the
-    /// ranks' places (rendezvous.h).
+    /// Every rank constructs one as soon as it is connected. sockets, places: those of Channel::kWatchdog and
+    /// the ranks' places (rendezvous.h).
     Watchdog(int rank, std::vector<FileDescriptor> sockets, const std::vector<std::string>& places,
              const Whereabouts& where, double timeout_s);
     /// Tells the other ranks that this one leaves, so its closing connection is not taken for a loss.

@@ -17,8 +17,8 @@ class Whereabouts {
     /// Seconds for which a wait in the last collective means nothing.
     double patience_seconds() const { return patience_seconds_; }
 
-    /// Exists while the training thread may wait for other ranks. `name` is a string literal. patience_s: the time that
-    /// the collective may take by itself.
+    /// Exists while the training thread may wait for other ranks. `name` is a string literal. patience_s: the
+    /// time that the collective may take by itself.
     class Collective {
       public:
         Collective(Whereabouts& where, const char* name, double patience_s = 0) : where_(where) {

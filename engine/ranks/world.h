@@ -23,8 +23,8 @@ class World {
     /// The place that `launch` names, without a connection to the other processes.
     explicit World(Launch launch) : launch_(std::move(launch)) {}
     /// Follows detect_launch(): initialises MPI or reads the job's secret, connects to rank 0, and starts the
-    /// watchdog: from here on the loss of a rank ends the job. Call it once, early in main: the destructor finalises
-    /// MPI. Throws (kUsage, kRankLost, kIo, kOther).
+    /// watchdog: from here on the loss of a rank ends the job. Call it once, early in main: the destructor
+    /// finalises MPI. Throws (kUsage, kRankLost, kIo, kOther).
     static World from_environment();
     ~World();
     World(World&& other) noexcept;
@@ -46,9 +46,9 @@ class World {
     void set_timeout(double seconds) {
         if (watchdog_) watchdog_->set_timeout(seconds);
     }
-    /// Of several processes, every rank calls it at a point where each has succeeded or failed by itself: `failure` is the error's text,
-    /// "" for none. If any failed, rank 0 prints each distinct text once, with its ranks unless all of them
-    /// failed alike, and JobFailed is thrown on every rank.
+    /// Of several processes, every rank calls it at a point where each has succeeded or failed by itself:
+    /// `failure` is the error's text, "" for none. If any failed, rank 0 prints each distinct text once, with
+    /// its ranks unless all of them failed alike, and JobFailed is thrown on every rank.
     void agree_on_failure(const std::string& failure, int code);
 
     /// Ends every rank of the job with this exit code.

@@ -20,8 +20,8 @@ class Watchdogs : public testing::Test {
   protected:
     using Life = std::function<void(Whereabouts&, Watchdog&)>;
 
-    /// Runs both ranks, which then leave the job and exit with 7, and `meanwhile` with their process ids. Returns their
-    /// exit codes.
+    /// Runs both ranks, which then leave the job and exit with 7, and `meanwhile` with their process ids.
+    /// Returns their exit codes.
     std::pair<int, int> run(
         double timeout_s, const Life& first, const Life& second,
         const std::function<void(const pid_t*)>& meanwhile = [](const pid_t*) {}) const {
