@@ -42,13 +42,13 @@ class World {
     const std::vector<std::string>& places() const { return places_; }
     /// Where this rank is, for the watchdog.
     Whereabouts& whereabouts() { return *where_; }
-    /// Of several processes: silence and waits longer than this end the job from here on (watchdog.h).
+    /// Silence and waits longer than this end the job from here on (watchdog.h). A single process ignores it.
     void set_timeout(double seconds) {
         if (watchdog_) watchdog_->set_timeout(seconds);
     }
-    /// Of several processes, every rank calls it at a point where each has succeeded or failed by itself:
-    /// `failure` is the error's text, "" for none. If any failed, rank 0 prints each distinct text once, with
-    /// its ranks unless all of them failed alike, and JobFailed is thrown on every rank.
+    /// Only if there are several processes. Every rank calls it at a point where each has succeeded or failed
+    /// by itself: `failure` is the error's text, "" for none. If any failed, rank 0 prints each distinct text
+    /// once, with its ranks unless all of them failed alike, and JobFailed is thrown on every rank.
     void agree_on_failure(const std::string& failure, int code);
 
     /// Ends every rank of the job with this exit code.
