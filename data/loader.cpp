@@ -33,7 +33,7 @@ struct TokenLoader::Impl {
             const size_t n = std::min(out.size(), static_cast<size_t>(shards[s].tokens() - offset));
             const std::span<int32_t> part = out.first(n);
             shards[s].read(offset, part);
-            // A changed block keeps its 32-bit hash once in 2^32 times, or if somebody meant it to.
+            // A changed block keeps its 32-bit hash once in 2^32 times, or by intent.
             for (const int32_t id : part)
                 if (id < 0 || id >= vocab)
                     fail(ExitCode::kCorruptData, "{}: changed while it was in use: id {} is not below {}",

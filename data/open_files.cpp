@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <cerrno>
 
 #include "data/files.h"
 #include "kernels/base/error.h"
@@ -30,6 +31,20 @@ std::shared_ptr<const FileDescriptor> OpenFiles::open(const std::filesystem::pat
     }
     order_.push_back(path);
     return files_[path] = std::make_shared<const FileDescriptor>(std::move(file));
+}
+
+void read_at(const FileDescriptor& file, int64_t offset, std::span<std::byte> out,
+             const std::filesystem::path& path) {
+    while (!out.empty()) {
+        const ssize_t count = ::pread(file.get(), out.data(), out.size(), offset);
+        if (count < 0 && errno == EINTR) continue;
+        if (count < 0) fail_io("cannot read", path.string());
+        if (count == 0)
+            fail(ExitCode::kCorruptData, "{}: cut short while it was in use (byte {} is beyond its end)",
+                 path.string(), offset);
+        out = out.subspan(static_cast<size_t>(count));
+        offset += count;
+    }
 }
 
 }  // namespace pastur

@@ -1,11 +1,13 @@
 #pragma once
 // Files that stay open while there are descriptors for them.
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <filesystem>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <span>
 
 #include "data/file_descriptor.h"
 
@@ -28,5 +30,10 @@ class OpenFiles {
     std::map<std::filesystem::path, std::shared_ptr<const FileDescriptor>> files_;
     std::deque<std::filesystem::path> order_;  ///< of opening
 };
+
+/// out = the bytes of the file from `offset` on. A map would turn an error into a signal. Throws (kIo), and
+/// (kCorruptData) if the file ends before.
+void read_at(const FileDescriptor& file, int64_t offset, std::span<std::byte> out,
+             const std::filesystem::path& path);
 
 }  // namespace pastur

@@ -116,20 +116,6 @@ void scan_block(const Shard& shard, Block& block, int64_t vocab, std::span<uint3
     block.hash = XXH3_64bits_digest(state.get());
 }
 
-/// Reads exactly out.size() bytes from `offset` on.
-void read_at(const FileDescriptor& file, int64_t offset, std::span<std::byte> out, const std::string& path) {
-    while (!out.empty()) {
-        const ssize_t count = ::pread(file.get(), out.data(), out.size(), offset);
-        if (count < 0 && errno == EINTR) continue;
-        if (count < 0) fail_io("cannot read", path);
-        if (count == 0)
-            fail(ExitCode::kCorruptData, "{}: cut short while it was in use (byte {} is beyond its end)",
-                 path, offset);
-        out = out.subspan(static_cast<size_t>(count));
-        offset += count;
-    }
-}
-
 }  // namespace
 
 Shard::Shard(const std::string& path, std::shared_ptr<OpenFiles> files)

@@ -224,7 +224,7 @@ TEST(Tokenizer, RefusesPiecesThatTheLibraryTakesUnchecked) {
     refuses(message_field(1, message_field(1, "\xff")), "not UTF-8");
     refuses(message_field(1, message_field(1, "new") + std::string("\x15\x00\x00\xc0\x7f", 5)), "not finite");
     refuses(message_field(1, "\x0a"), "a piece is damaged");
-    refuses("\x0b", "cut short or damaged");  // the begin of a group
+    refuses("\x0b", "cut short or damaged");  // the start of a group
     std::string many;
     for (int i = 0; i <= 1 << 16; ++i) many += message_field(12, "");
     refuses(message_field(2, many), "fields");

@@ -199,6 +199,7 @@ ModelFolder::ModelFolder(const fs::path& path) {
         open_hugging_face(path);
     else
         open_checkpoint(path_exists(path / "checkpoints") ? path / "checkpoints" : path);
+    for (const auto& file : files_) open_->open(file->path());
     for (const auto& file : files_)
         for (const auto& [name, entry] : file->entries())
             if (!owners_.emplace(name, file.get()).second)
@@ -283,9 +284,14 @@ std::vector<float> ModelFolder::read(const std::string& name) const {
     }
     check_shape(name);
     const SafetensorsFile::Entry& entry = owner->second->entries().at(name);
-    if (entry.dtype == "F32") return converted<float>(entry.bytes, [](float x) { return x; });
-    if (entry.dtype == "BF16") return converted<Bf16>(entry.bytes, [](Bf16 x) { return to_float(x); });
-    if (entry.dtype == "F16") return converted<uint16_t>(entry.bytes, half_to_float);
+    if (entry.dtype == "F32" || entry.dtype == "BF16" || entry.dtype == "F16") {
+        const SafetensorsFile& file = *owner->second;
+        std::vector<std::byte> bytes(entry.bytes.size());
+        read_at(*open_->open(file.path()), entry.bytes.data() - file.bytes().data(), bytes, file.path());
+        if (entry.dtype == "F32") return converted<float>(bytes, [](float x) { return x; });
+        if (entry.dtype == "BF16") return converted<Bf16>(bytes, [](Bf16 x) { return to_float(x); });
+        return converted<uint16_t>(bytes, half_to_float);
+    }
     fail(ExitCode::kCorruptData, "{}: tensor {} is {}: expected F32, BF16 or F16",
          owner->second->path().string(), name, entry.dtype);
 }

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "data/open_files.h"
 #include "engine/config/config.h"
 #include "engine/io/safetensors.h"
 #include "engine/spectra/qk_factors.h"
@@ -28,7 +29,7 @@ class ModelFolder {
     std::vector<NamedShape> shapes() const;
     /// The tensor, converted exactly from F32, BF16 or F16 to fp32. If the architecture names it, it must
     /// have the architecture's shape. Throws (kCorruptData), with the nearest name if the tensor does not
-    /// exist.
+    /// exist, also if the file was cut short meanwhile, and (kIo).
     std::vector<float> read(const std::string& name) const;
 
   private:
@@ -42,6 +43,7 @@ class ModelFolder {
     std::vector<std::unique_ptr<SafetensorsFile>> files_;
     std::map<std::string, const SafetensorsFile*> owners_;  ///< the file of every tensor
     std::map<std::string, Shape> expected_;
+    std::unique_ptr<OpenFiles> open_ = std::make_unique<OpenFiles>();
 };
 
 /// Converts IEEE 754 binary16.

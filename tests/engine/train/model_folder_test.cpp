@@ -188,6 +188,18 @@ TEST_F(ModelFolderTest, ReadsShards) {
     expect_error(ExitCode::kMissingInput, {"model-00002-of-00003"}, [&] { ModelFolder broken(path()); });
 }
 
+// A file that is cut short after it was opened is an error, not a signal.
+TEST_F(ModelFolderTest, AFileThatIsCutShortWhileItIsReadIsRefused) {
+    write_config(llama());
+    const std::vector<Stored> tensors = tensors_of(llama_config());
+    write_tensors(path() / "model.safetensors", tensors, "F32");
+    const ModelFolder folder(path());
+    expect_reads(folder, tensors);
+    fs::resize_file(path() / "model.safetensors", 4);
+    expect_error(ExitCode::kCorruptData, {"model.safetensors", "cut short while it was in use"},
+                 [&] { folder.read(tensors.front().name); });
+}
+
 TEST_F(ModelFolderTest, SaysWhatIsWrong) {
     expect_error(ExitCode::kMissingInput, {"nowhere"}, [&] { ModelFolder folder(path() / "nowhere"); });
     expect_error(ExitCode::kMissingInput, {}, [&] { ModelFolder folder(path()); });
