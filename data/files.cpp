@@ -115,8 +115,4 @@ MappedFile::MappedFile(MappedFile&& other) noexcept
       data_(std::exchange(other.data_, nullptr)),
       size_(std::exchange(other.size_, 0)) {}
 
-void MappedFile::advise_random() const {
-    if (data_) ::madvise(const_cast<std::byte*>(data_), size_, MADV_RANDOM);
-}
-
 }  // namespace pastur

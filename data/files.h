@@ -54,8 +54,6 @@ class MappedFile {
 
     const std::filesystem::path& path() const { return path_; }
     std::span<const std::byte> bytes() const { return {data_, size_}; }
-    /// Tells the kernel that reads come in random order: no read-ahead.
-    void advise_random() const;
 
   private:
     std::filesystem::path path_;

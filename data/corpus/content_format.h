@@ -27,7 +27,7 @@ DocumentFormat detect_format(const std::string& path, std::string_view head, Doc
 
 /// True for names in .json, .jsonl or .ndjson, in any case, also with .gz or .zst behind.
 bool has_json_name(std::string_view path);
-/// True for names in .txt or .text, likewise.
+/// True for names in .txt or .text, in any case, also with .gz or .zst behind.
 bool has_text_name(std::string_view path);
 
 }  // namespace pastur

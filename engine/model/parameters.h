@@ -39,7 +39,7 @@ class Parameters {
     Tensor flat_grad() const;     ///< f32 [total]
     Tensor flat_compute() const;  ///< bf16 [matrix elements], or empty under fp32
 
-    /// Matrices N(0, 0.02^2), keyed by (seed, name) so that variants share the weights they have in common;
+    /// Matrices N(0, 0.02^2), keyed by (seed, name), so variants share the weights they have in common;
     /// norms 1. Both backends draw the same numbers.
     void initialise(Context& ctx, uint64_t seed);
     /// Sets all compute copies from the master weights; after the masters were loaded or initialised.

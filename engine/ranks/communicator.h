@@ -1,5 +1,5 @@
 #pragma once
-// Ownership of an NCCL communicator, apart from NCCL so that it can be tested without a GPU.
+// Ownership of an NCCL communicator, separate from NCCL so it can be tested without a GPU.
 #include <string>
 #include <thread>
 #include <utility>

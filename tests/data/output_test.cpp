@@ -1,4 +1,4 @@
-// Output next to files of others: names that nobody can guess, no link followed, only own files removed.
+// Output next to files of others: names that cannot be guessed, no link followed, only own files removed.
 #include "data/output.h"
 
 #include <fcntl.h>

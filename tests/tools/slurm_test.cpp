@@ -20,7 +20,7 @@ class SlurmScript : public CommandLine {
     Result submit(const std::string& program, const std::string& around = "") const {
         write("pastur", "#!/bin/sh\n" + program + "\n");
         fs::remove(file("scontrol.log"));
-        // Alone before an `&` of `around`, so that $! is the script itself.
+        // Alone before an `&` of `around`, so $! is the script itself.
         return shell(
             "chmod +x pastur\nPATH=$PWD:$PATH PASTUR=./pastur SLURM_JOB_ID=77 SLURM_CPUS_PER_TASK=3 "
             "bash '" +
@@ -70,7 +70,7 @@ TEST_F(SlurmScript, GivesUpOnRanksThatAreLostAgainAndAgain) {
     }
     EXPECT_EQ(submit("exit 71").code, 71);
     EXPECT_EQ(asked(), "");
-    EXPECT_EQ(submit("exit 75").code, 0) << "a step was made: counting begins anew";
+    EXPECT_EQ(submit("exit 75").code, 0) << "a step was made: counting starts again";
     EXPECT_EQ(submit("exit 71").code, 0);
 }
 

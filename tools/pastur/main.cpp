@@ -104,7 +104,7 @@ int check_output(int code) {
     Console::out().keep_status();
     Console::out().flush();
     const int error = printed ? Console::out().error() : why;
-    // Only `train` ignores SIGPIPE. Its results are complete, whoever has stopped reading its output.
+    // Only `train` ignores SIGPIPE. Its results are complete even if its output is no longer read.
     if (code != 0 || error == EPIPE || (printed && error == 0)) return code;
     errno = error;
     fail_io("cannot write", "standard output");

@@ -182,9 +182,9 @@ std::optional<int64_t> CheckpointStore::newest_that_loads(std::vector<int64_t> s
 fs::path CheckpointStore::find(const fs::path& path) {
     if (!path_exists(path)) fail(ExitCode::kMissingInput, "{}: no such checkpoint", path.string());
     if (std::error_code ignored; !fs::is_directory(path, ignored)) {
-        std::string name = read_file(path, 4096);
+        std::string name = path.filename() == "latest" ? read_file(path, 4096) : "";
         name.erase(name.find_last_not_of('\n') + 1);
-        if (path.filename() != "latest" || step_of_name(name) < 0)
+        if (step_of_name(name) < 0)
             fail(ExitCode::kMissingInput,
                  "{}: expected a checkpoint folder, or the file `latest` in a folder of checkpoints",
                  path.string());

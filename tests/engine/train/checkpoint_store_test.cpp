@@ -249,6 +249,9 @@ TEST_F(Store, FindsACheckpointByAnyOfItsNames) {
     expect_missing(folder_.path() / "empty", {"contains no checkpoint"});
     std::ofstream(folder_.path() / "empty" / "latest") << "../../etc\n";
     expect_missing(folder_.path() / "empty" / "latest", {"expected a checkpoint folder"});
+    // A path one level too deep, to a file of any size.
+    std::ofstream(dir() / "model.safetensors") << std::string(10'000, 'x');
+    expect_missing(dir() / "model.safetensors", {"model.safetensors: expected a checkpoint folder"});
 }
 
 }  // namespace

@@ -185,7 +185,7 @@ TEST_P(DividedWriters, APartThatNeverComesIsALostRank) {
     EXPECT_FALSE(fs::exists(store_.temporary_folder(7)));
 }
 
-TEST_P(DividedWriters, WhoGivesUpWaitsForNobody) {
+TEST_P(DividedWriters, ARankThatGivesUpDoesNotWait) {
     store_.begin(7);
     auto writer = std::make_unique<CheckpointWriter>(store_, config_);
     ASSERT_TRUE(writer->allocate(ctx(), params(), mine_, 0, 2));

@@ -42,7 +42,7 @@ class Failed(Exception):
 
 
 def marked_processes(mark):
-    """Ids of all processes that a launch started, mpirun included, whoever their parent is by now."""
+    """Ids of all processes that a launch started, mpirun included, whatever their parent is by now."""
     wanted = f"{MARK}={mark}".encode()
     for entry in os.listdir("/proc"):
         try:
