@@ -88,7 +88,7 @@ class Attack : public testing::Test {
                        mib_of(sizes[1]), costs[0].seconds, costs[1].seconds, mib_of(costs[0].bytes),
                        mib_of(costs[1].bytes),
                        static_cast<double>(costs[1].bytes) / static_cast<double>(sizes[1]));
-        if (!test::kSanitized) {
+        if (!test::sanitized()) {
             EXPECT_LE(mib_of(costs[1].bytes),
                       limit.factor * mib_of(sizes[1]) + static_cast<double>(limit.fixed_mib))
                 << what << ": memory";

@@ -96,7 +96,7 @@ class Fuzz : public testing::Test {
     /// Half a second and 10 us per byte; 24 MiB and 100 times the file.
     static void expect_within_budget(const Cost& cost, size_t bytes) {
         EXPECT_LE(cost.seconds, 0.5 + 1e-5 * static_cast<double>(bytes)) << bytes << " bytes";
-        if (!kSanitized) {
+        if (!sanitized()) {
             EXPECT_LE(cost.bytes, (24 << 20) + 100 * static_cast<int64_t>(bytes)) << bytes << " bytes";
         }
     }
