@@ -93,10 +93,18 @@ cpu_build() {
 cpu_tests() {
     OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive run ctest --test-dir build-cpu -j "$(nproc)" --output-on-failure "$@"
 }
-cuda_build() {
+cuda_configure() {
     configure build-cuda -DCMAKE_BUILD_TYPE=Release -DPASTUR_WERROR=ON -DPASTUR_CUDA=ON \
         -DCMAKE_CUDA_COMPILER="$(nvcc_path)" "$@"
+}
+cuda_build() {
+    cuda_configure "$@"
     build build-cuda
+}
+# Compiles and links all CUDA code. The tests hold none, so without a GPU they need not be compiled a second time.
+cuda_program_build() {
+    cuda_configure
+    build build-cuda pastur
 }
 # Runs all tests in one process, because creating a CUDA context takes longer than most tests.
 cuda_tests() { run build-cuda/pastur_tests --gtest_brief=1 "$@"; }

@@ -113,7 +113,7 @@ fi
 if ! nvcc_path >/dev/null; then
     skip_stage "CUDA build" "skipped: no nvcc"
 else
-    stage "CUDA build" cuda_build
+    if have_gpu; then stage "CUDA build" cuda_build; else stage "CUDA build" cuda_program_build; fi
     if ! last_ok; then
         skip_stage "CUDA tests" "not run: no build"
     elif have_gpu; then
