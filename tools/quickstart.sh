@@ -96,7 +96,14 @@ else
         run "$pastur" data synth --docs 8000 --seed 1 --out "$out/stories.txt"
         inputs=("$out/stories.txt")
     fi
-    run "$pastur" data prepare --input "${inputs[@]}" --tokenizer train:2048 --out "$out/data"
+    status=0
+    run "$pastur" data prepare --input "${inputs[@]}" --tokenizer train:2048 --out "$out/data" || status=$?
+    if ((status == 2)); then
+        echo "This text is too uniform for 2048 pieces: its bytes become the tokens."
+        run "$pastur" data prepare --input "${inputs[@]}" --tokenizer bytes --out "$out/data"
+    elif ((status != 0)); then
+        exit "$status"
+    fi
     echo "$described" >"$out/input.txt"
 fi
 
