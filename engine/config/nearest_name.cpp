@@ -3,12 +3,37 @@
 #include <algorithm>
 #include <cctype>
 #include <limits>
+#include <utility>
 
 namespace pastur {
 namespace {
 
 /// Longer names are compared by their first characters, which bounds the work.
 constexpr size_t kMaxCompared = 128;
+
+/// Names that other trainers and model configurations give to our keys, where they share no word.
+constexpr std::pair<std::string_view, std::string_view> kForeignKeys[] = {
+    {"hidden_size", "d_model"},
+    {"n_embd", "d_model"},
+    {"dim", "d_model"},
+    {"n_layer", "layers"},
+    {"num_hidden_layers", "layers"},
+    {"depth", "layers"},
+    {"n_head", "heads"},
+    {"intermediate_size", "ffn"},
+    {"block_size", "seq_len"},
+    {"context_length", "seq_len"},
+    {"max_iters", "steps"},
+    {"iterations", "steps"},
+    {"batch_size", "global_batch"},
+    {"dtype", "precision"},
+    {"rms_norm_eps", "norm_eps"},
+    {"path", "dir"},
+    {"clip", "grad_clip"},
+    {"min_lr", "final_lr_fraction"},
+    {"rank", "kv_rank"},
+    {"gradient_checkpointing", "recompute"},
+};
 
 char folded(char c) {
     return static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
@@ -51,6 +76,10 @@ int edit_distance(std::string_view a, std::string_view b) {
 }
 
 int name_distance(std::string_view name, std::string_view candidate) {
+    std::string key(name.substr(0, kMaxCompared));
+    std::replace(key.begin(), key.end(), '-', '_');
+    for (const auto& [foreign, own] : kForeignKeys)
+        if (own == candidate && foreign == key) return 0;
     int distance = edit_distance(name, candidate);
     const size_t common = std::min(name.size(), candidate.size());
     // "warmup" is nearest to warmup_steps, whatever the number of missing letters.

@@ -9,7 +9,7 @@ namespace pastur {
 /// Edits (insert, delete, replace, swap neighbours) that turn a into b; letter case does not count.
 int edit_distance(std::string_view a, std::string_view b);
 
-/// Edits between two names, but at most 1 if one begins with the other or the candidate has the initials of the
+/// Edits between two names, but 0 if `name` is what other trainers call the key `candidate`, at most 1 if one begins with the other or the candidate has the initials of the
 /// name's words ("learning_rate", "lr"), and at most 2 if they share a word of four letters or more.
 int name_distance(std::string_view name, std::string_view candidate);
 

@@ -34,45 +34,16 @@ std::vector<std::string> key_names(Fields fields, std::string_view section) {
     return names;
 }
 
-/// Names that other trainers and model configurations give to our keys, where they share no word.
-constexpr std::pair<std::string_view, std::string_view> kForeignKeys[] = {
-    {"hidden_size", "d_model"},
-    {"n_embd", "d_model"},
-    {"dim", "d_model"},
-    {"n_layer", "layers"},
-    {"num_hidden_layers", "layers"},
-    {"depth", "layers"},
-    {"n_head", "heads"},
-    {"intermediate_size", "ffn"},
-    {"block_size", "seq_len"},
-    {"context_length", "seq_len"},
-    {"max_iters", "steps"},
-    {"iterations", "steps"},
-    {"batch_size", "global_batch"},
-    {"dtype", "precision"},
-    {"rms_norm_eps", "norm_eps"},
-    {"path", "dir"},
-    {"clip", "grad_clip"},
-    {"min_lr", "final_lr_fraction"},
-    {"rank", "kv_rank"},
-    {"gradient_checkpointing", "recompute"},
-};
-
 /// `; did you mean "lr"?`, or the section that has the key, since a key in the wrong section is the likelier
 /// mistake.
 std::string suggest_key(Fields fields, std::string_view section, std::string_view key) {
     for (const Field& field : fields)
         if (field.key == key) return fmt::format("; \"{}\" belongs to [{}]", key, field.section);
     const std::vector<std::string> keys = key_names(fields, section);
-    std::string nearest = nearest_name(key, keys);
-    int distance = name_distance(key, nearest);
-    for (const auto& [foreign, own] : kForeignKeys)
-        if (foreign == key && std::find(keys.begin(), keys.end(), own) != keys.end()) {
-            nearest = own;
-            distance = 0;
-        }
+    const std::string nearest = nearest_name(key, keys);
     // A name that shares too little with every key is answered with all of them.
-    if (!is_near(distance, nearest)) return fmt::format("; its keys are {}", fmt::join(keys, ", "));
+    if (!is_near(name_distance(key, nearest), nearest))
+        return fmt::format("; its keys are {}", fmt::join(keys, ", "));
     return fmt::format("; did you mean \"{}\"?", nearest);
 }
 
@@ -210,7 +181,7 @@ toml::table parse_toml(const std::string& text, const std::string& where) {
 /// The key that someone who wrote `name` outside every section may have meant.
 const Field& nearest_field(Fields fields, const std::string& name) {
     return *std::min_element(fields.begin(), fields.end(), [&](const Field& a, const Field& b) {
-        return edit_distance(name, a.key) < edit_distance(name, b.key);
+        return name_distance(name, a.key) < name_distance(name, b.key);
     });
 }
 

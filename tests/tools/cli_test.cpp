@@ -76,6 +76,7 @@ TEST_F(CommandLine, NamesTheNearestCommandAndOption) {
     expect_failure("train r.toml --nonsense", 2,
                    {"unknown option \"--nonsense\" (see `pastur train --help`)"});
     expect_failure("train r.toml ---", 2, {"unknown option \"---\""});
+    expect_failure("train r.toml --batch-size 3", 2, {"did you mean \"--train.global_batch=value\"?"});
     expect_failure("train r.toml --learning-rate 3", 2, {"did you mean \"--train.lr=value\"?"});
     expect_failure("train r.toml --lr=3", 2, {"unknown option \"--lr\"; did you mean \"--train.lr=value\"?"});
     expect_failure("train r.toml extra", 2, {"unexpected argument \"extra\""});

@@ -35,6 +35,8 @@ TEST(ConfigError, NamesTheNearestKeyOrSection) {
     expect_usage("[trian]\nlr = 1\n", {"recipe.toml:1: unknown section [trian]", "[train]?"});
     expect_usage("[model]\nlr = 1\n", {"recipe.toml:2:", "\"lr\" belongs to [train]"});
     expect_usage("lr = 1\n", {"recipe.toml:1:", "[train] lr?"});
+    expect_usage("learning_rate = 1\n", {"recipe.toml:1:", "[train] lr?"});
+    expect_usage("hidden_size = 1\n", {"recipe.toml:1:", "[model] d_model?"});
     expect_usage("train = 1\n", {"recipe.toml:1:", "expected a section, written [train]"});
     expect_usage("[[train]]\nlr = 1\n", {"recipe.toml:1:", "expected a section, written [train]"});
     expect_usage("[train.lr]\nx = 1\n", {"recipe.toml:1:", "expected a number"});
