@@ -8,6 +8,8 @@
 #include <chrono>
 #include <cstring>
 
+#include "engine/io/host_name.h"
+
 namespace pastur {
 namespace {
 
@@ -68,11 +70,9 @@ std::string event_header(int64_t step) {
 }
 
 std::string file_name() {
-    char host[256] = "localhost";
-    gethostname(host, sizeof host - 1);
     const auto now = std::chrono::system_clock::now().time_since_epoch();
     return fmt::format("events.out.tfevents.{:010}.{}.{}",
-                       std::chrono::duration_cast<std::chrono::seconds>(now).count(), host, getpid());
+                       std::chrono::duration_cast<std::chrono::seconds>(now).count(), host_name(), getpid());
 }
 
 }  // namespace

@@ -4,12 +4,12 @@
 #if defined(PASTUR_HAVE_NCCL)
 #include <dlfcn.h>
 #include <nccl.h>
-#include <unistd.h>
 
 #include <memory>
 #include <thread>
 #include <type_traits>
 
+#include "engine/io/host_name.h"
 #include "engine/ranks/communicator.h"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/handles.h"
@@ -107,10 +107,9 @@ Event make_event() {
 
 /// "n1 0000:1b:00.0"
 std::string place_of(const CudaHandles& handles) {
-    char host[256] = {}, bus[32] = {};
-    gethostname(host, sizeof host - 1);
+    char bus[32] = {};
     CUDA_CHECK(cudaDeviceGetPCIBusId(bus, sizeof bus, handles.device));
-    return fmt::format("{} {}", host, bus);
+    return fmt::format("{} {}", host_name(), bus);
 }
 
 /// Seconds that ranks may need for NCCL's initialisation, from the moment when every rank has its id.

@@ -10,13 +10,14 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/utsname.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <memory>
 
+#include "engine/io/host_name.h"
 #include "kernels/base/error.h"
 
 namespace pastur {
@@ -213,9 +214,7 @@ std::string peer_address(int socket) {
 }
 
 std::string own_place() {
-    utsname system{};
-    uname(&system);
-    return fmt::format("host {}, process {}", system.nodename, getpid());
+    return fmt::format("host {}, process {}", host_name(), getpid());
 }
 
 }  // namespace pastur

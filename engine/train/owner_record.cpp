@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <array>
-#include <climits>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -12,6 +10,7 @@
 #include <system_error>
 #include <vector>
 
+#include "engine/io/host_name.h"
 #include "engine/io/json_text.h"
 
 namespace pastur {
@@ -24,11 +23,6 @@ std::string first_line(const char* path) {
     std::string line;
     std::getline(file, line);
     return line;
-}
-
-std::string host_name() {
-    std::array<char, HOST_NAME_MAX + 1> name{};
-    return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown";
 }
 
 /// The fields of /proc/<pid>/stat from the third (state) on; empty if there is no such process.
