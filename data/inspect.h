@@ -12,7 +12,7 @@ struct ShardGroup {
     int64_t shards = 0;
     int64_t tokens = 0;
     int bits = 16;            ///< of a stored token
-    int64_t largest_id = -1;  ///< -1: there is no token
+    int64_t largest_id = -1;  ///< -1 without tokens
     int64_t distinct_ids = 0;
     double unigram_entropy = 0;  ///< nats
     uint64_t fingerprint = 0;    ///< as TokenLoader::fingerprint()

@@ -20,8 +20,7 @@ constexpr int64_t sample_of_rank(int64_t i, int64_t rank, int64_t ranks, int64_t
 /// A training sequence is seq_len + 1 consecutive tokens of the stream (the last one is a target only);
 /// sequence i starts at token i * seq_len. Sequences may cross shard borders. sample() visits each of them
 /// once per epoch, in an order that is a pure function of (seed, epoch, index) through a keyed permutation.
-/// There is no state, so a resumed run, or one on another number of ranks, sees the same samples. Reading is
-/// thread-safe.
+/// The order needs no state, so it is the same after a resume and on any number of ranks. Reading is thread-safe.
 class TokenLoader {
   public:
     /// Opens the shards that match `glob` and reads each once. Throws (kMissingInput) when none matches, (kIo),

@@ -192,8 +192,8 @@ std::optional<DataMeta> own_meta(const fs::path& folder) {
     }
 }
 
-/// --force replaces folders of prepare() alone, with the shards that their meta.json lists. OutputFolder refuses
-/// those with other files in it.
+/// Throws (kUsage) unless --force may replace the folder: prepare() made it, and its shards are those that its
+/// meta.json lists. OutputFolder refuses a folder that holds any other file.
 void check_replaceable(const fs::path& out) {
     if (!fs::is_directory(out) || fs::is_empty(out)) return;
     const std::optional<DataMeta> meta = own_meta(out);

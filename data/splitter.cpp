@@ -46,11 +46,11 @@ void Splitter::hold(std::span<const int32_t> tokens, int64_t bytes) {
 /// Writes the tail: its last `wanted` tokens to validation, the rest to training. Documents are held out
 /// whole as long as that takes at most twice the wanted tokens. Returns the number of tokens held out.
 int64_t Splitter::hold_out_tail(int64_t wanted) {
-    size_t first = tail_.size();  // of the documents that are held out whole
+    size_t first = tail_.size();  // index of the first document held out whole
     int64_t whole = 0;
     while (first > 0 && whole < wanted && whole + tail_[first - 1].size() <= 2 * wanted)
         whole += tail_[--first].size();
-    const int64_t cut = std::max<int64_t>(0, wanted - whole);  // tokens of the end of the document before
+    const int64_t cut = std::max<int64_t>(0, wanted - whole);  // tokens held out of the document before it
     for (size_t i = 0; i < tail_.size(); ++i) {
         const Held& document = tail_[i];
         if (i >= first) {

@@ -53,7 +53,7 @@ class Splitter {
     SplitWriter &train_, &val_;
     const int64_t val_tokens_;
     bool any_train_ = false;
-    std::optional<Held> last_val_;  ///< while there is no training document
+    std::optional<Held> last_val_;  ///< the last validation document, kept until there is a training document
     std::deque<Held> tail_;         ///< training documents at the end: val_tokens_ tokens or a little more
     int64_t held_tokens_ = 0;       ///< in tail_
 };

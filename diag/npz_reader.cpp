@@ -20,7 +20,7 @@ constexpr uint16_t kStored = 0, kDeflated = 8;
 constexpr std::string_view kNpyMagic = "\x93NUMPY";
 /// Deflate's largest compression ratio; a short member that claims more bytes is damaged.
 constexpr uint64_t kMaxDeflateRatio = 1032;
-/// Of a file and of a member, so memory stays bounded whatever sizes a file claims.
+/// Limit for the size of a file and of a member. It bounds memory, whatever sizes a file claims.
 constexpr int64_t kMaxBytes = int64_t{256} << 20;
 constexpr size_t kMaxDimensions = 32;  // numpy's own limit
 /// Enough for the .npy header of any array here (numpy pads it to a multiple of 64).

@@ -8,8 +8,8 @@
 namespace pastur {
 namespace {
 
-/// max_i |1 - (x_i / xmin)^(1 - alpha) - i / n| for the logarithms of the tail, descending, the last one that
-/// of xmin. Stops as soon as the maximum is not below `bound`.
+/// max_i |1 - (x_i / xmin)^(1 - alpha) - i / n| of a tail. logs: the logarithms of the x_i, descending;
+/// the last one is that of xmin. Stops as soon as the maximum is not below `bound`.
 double distance(std::span<const double> logs, double alpha, double bound) {
     const int n = static_cast<int>(logs.size());
     const double log_xmin = logs.back();

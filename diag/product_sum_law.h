@@ -30,8 +30,8 @@ struct GaussianChain {
 /// lambda G(lambda) of the law of M M^T, the density and distribution per one of all d eigenvalues are
 ///     density(lambda) = -Im U / (pi lambda),
 ///     1 - F(lambda) = (1 / pi) Im [2 U - 2 ln g - sum_i (U_i - sum_j (U_i - ln(1 + a_j U_i) / a_j))],
-/// the latter being the integral of (1 + U) d ln lambda. If the terms' ranks add up to n < d, the law is that
-/// of the n nonzero eigenvalues.
+/// the latter being the integral of (1 + U) d ln lambda. If the terms' ranks add up to n < d, the law
+/// describes the n nonzero eigenvalues.
 ///
 /// An evaluation takes six to seven microseconds. A term of variance zero is left out; if all are zero the
 /// law is the point mass at 0. A variance that is not finite gives NaN everywhere. Thread-safe.

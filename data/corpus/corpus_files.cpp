@@ -30,8 +30,8 @@ bool has_corpus_name(const std::string& path) {
     return has_json_name(path) || has_text_name(path);
 }
 
-/// Collects the files below a folder. Folders come before links to folders, in order of their paths, so which
-/// of several names a folder is read under does not depend on the file system.
+/// Collects the files below a folder. Folders come before links to folders, each in order of path, so a folder with
+/// several names is read under the same one on every file system.
 class Walk {
   public:
     explicit Walk(const std::string& folder) {

@@ -12,8 +12,8 @@ using NextText = std::function<bool(std::string& text)>;
 /// digits one by one, so decode(encode(text)) == text. The same text gives the same model. Returns it
 /// serialized. Takes about 150 bytes of memory for each character of distinct words (text between spaces).
 ///
-/// Throws (kUsage) when the text does not fit `vocab`: too small for its characters, or larger than there are
-/// pieces; (kCorruptData) when there is no text; and what `next` throws.
+/// Throws (kUsage) if `vocab` is too small for the characters of the text, or larger than the number of pieces that
+/// the text has; (kCorruptData) if there is no text; and any exception of `next`.
 std::string train_tokenizer(int64_t vocab, const NextText& next);
 
 }  // namespace pastur
