@@ -11,6 +11,7 @@
 #include "data/tokenizer/train_tokenizer.h"
 #include "diag/npz_reader.h"
 #include "engine/io/json_text.h"
+#include "engine/io/manifest.h"
 #include "engine/io/safetensors.h"
 #include "engine/model/recipe.h"
 #include "engine/train/checkpoint/model_folder.h"
@@ -117,6 +118,22 @@ TEST_F(Attack, SafetensorsHeaders) {
     header("texts in a list", R"({"a":{"x":[)", R"("",)", "]}}");
     header("a long name", "{\"", "a", "\":0}");
     header("depth", "", "[", "");
+}
+
+TEST_F(Attack, Manifests) {
+    const auto manifest = [&](const std::string& what, const std::string& begin, const std::string& piece,
+                              const std::string& end) {
+        measure(
+            "manifest: " + what, kManifestName, [=](size_t n) { return json_list(begin, piece, n, end); },
+            [](const std::string& path) { verify_manifest(fs::path(path).parent_path()); }, {8}, 15 << 20);
+    };
+    const std::string tail = R"(},"xxh3_128":""})", files = R"({"version":2,"files":{)";
+    manifest("files", files, R"("#":{"bytes":0,"xxh3_128":""},)", tail);
+    manifest("tensors", files + R"("a":{"bytes":0,"xxh3_128":"","tensors":{)",
+             R"("#":{"begin":0,"bytes":0,"xxh3_128":""},)", "}}" + tail);
+    manifest("lists", files + R"("a":[)", "[],", "]" + tail);
+    manifest("a long name", files + '"', "a", "\":{}" + tail);
+    manifest("other members", "{", R"("#":0,)", "}");
 }
 
 TEST_F(Attack, JsonText) {
