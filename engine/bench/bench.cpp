@@ -3,37 +3,30 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
-#include <fstream>
 
 #include "engine/model/measure.h"
 #include "engine/train/train_step.h"
 #include "engine/train/training_setup.h"
+#include "kernels/base/device_info.h"
 #include "kernels/fill.h"
 
 namespace pastur {
 namespace {
 
-/// Largest memory in use since construction. For a device: its own count, which includes other processes. For
-/// the host: the kernel's high-water mark of this process, in whole pages.
+/// Most memory that the process has held since construction: on a device beyond what it held then, on the CPU all of
+/// it.
 class PeakMemory {
   public:
     explicit PeakMemory(Context& ctx) : ctx_(ctx) {
         reserve_scratch(ctx, 0);  // scratch of an earlier measurement would go uncounted
-        free_before_ = memory_info(ctx).free_bytes;
-        if (!is_cuda(ctx)) std::ofstream("/proc/self/clear_refs") << "5";  // resets the mark
+        reset_peak_memory(ctx);
+        if (is_cuda(ctx)) before_ = peak_memory(ctx);
     }
-    /// Device memory grows only by allocation and is not freed here, so the value at the end is the peak.
-    int64_t bytes() {
-        if (is_cuda(ctx_)) return free_before_ - memory_info(ctx_).free_bytes;
-        std::ifstream status("/proc/self/status");
-        for (std::string line; std::getline(status, line);)
-            if (line.rfind("VmHWM:", 0) == 0) return std::atoll(line.c_str() + 6) * 1024;
-        return 0;
-    }
+    int64_t bytes() { return peak_memory(ctx_) - before_; }
 
   private:
     Context& ctx_;
-    int64_t free_before_ = 0;
+    int64_t before_ = 0;
 };
 
 /// Batches generated in advance and handed out in turn.

@@ -44,8 +44,7 @@ struct VariantBench {
     std::vector<double> step_seconds;  ///< one per measured step, in order
     std::vector<double> losses;        ///< one per step, including warm-up and steps with timers
     int64_t planned_bytes = 0;         ///< by the memory plan
-    int64_t peak_bytes =
-        0;  ///< largest memory in use: on a device beyond the context's own, on the CPU of the process
+    int64_t peak_bytes = 0;            ///< of this process: allocated on the device, resident on the CPU
     DiagnosticsCost diagnostics;
     StepParts parts;  ///< the median step with timers; seconds = 0 if there is none
 

@@ -13,6 +13,10 @@ int64_t peak_memory(CpuContext&) {
     return 0;
 }
 
+void reset_peak_memory(CpuContext&) {
+    std::ofstream("/proc/self/clear_refs") << "5";  // proc(5): VmHWM = VmRSS
+}
+
 std::string pci_bus_id(CpuContext&) {
     return "";
 }

@@ -22,10 +22,14 @@ class DeviceMemory {
         held_ -= size->second;
         sizes_.erase(size);
     }
-    /// Most bytes held at once.
+    /// Most bytes held at once since the start, or since reset_peak().
     int64_t peak() const {
         const std::lock_guard<std::mutex> lock(mutex_);
         return peak_;
+    }
+    void reset_peak() {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        peak_ = held_;
     }
 
   private:

@@ -18,7 +18,7 @@
 // time, next to the main thread; starting another one fails with EAGAIN, as at the limit of processes.
 // PASTUR_FAULT_MISSING=<end of a path>: opening such a file for reading fails with ENOENT.
 //
-// eio counts open (also fopen and openat), read, write, pwrite, fsync, rename, mkdir, and close of a file
+// eio counts open (also fopen and openat), read, pread, write, pwrite, fsync, rename, mkdir, and close of a file
 // that was written since its last fsync, because no other close can lose data. full counts open that may
 // create a file, write, pwrite and mkdir. nothing counts write and pwrite. kill counts what changes a file or a
 // folder: open that creates or empties a file, write, pwrite, ftruncate, rename, unlink, rmdir, mkdir.
@@ -292,6 +292,11 @@ FILE* fopen64(const char* path, const char* mode) {
 ssize_t read(int descriptor, void* buffer, size_t bytes) {
     if (kind_of(descriptor) != kElsewhere && fails("read", path_of(descriptor), false)) return -1;
     return next<decltype(::read)>("read")(descriptor, buffer, bytes);
+}
+
+ssize_t pread(int descriptor, void* buffer, size_t bytes, off_t offset) {
+    if (kind_of(descriptor) != kElsewhere && fails("pread", path_of(descriptor), false)) return -1;
+    return next<decltype(::pread)>("pread")(descriptor, buffer, bytes, offset);
 }
 ssize_t write(int descriptor, const void* buffer, size_t bytes) {
     return write_or_fail(descriptor, buffer, bytes, -1, [&](size_t count) {

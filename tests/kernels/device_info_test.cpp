@@ -25,6 +25,8 @@ TEST(DeviceInfo, PeakMemoryRisesWithAnAllocationAndStays) {
         EXPECT_GE(peak, before + kBytes);
         EXPECT_LT(peak, 2 * before + 2 * kBytes) << "held one after the other, not together";
         EXPECT_EQ(pci_bus_id(ctx).empty(), !is_cuda(ctx));
+        reset_peak_memory(ctx);
+        EXPECT_LT(peak_memory(ctx), before + kBytes / 2) << "both are freed";
     }
 }
 
@@ -39,6 +41,9 @@ TEST(DeviceInfo, CountsDeviceMemoryByAllocation) {
     EXPECT_EQ(memory.peak(), 150);
     memory.add(&memory, 60);
     EXPECT_EQ(memory.peak(), 170);
+    memory.remove(&second);
+    memory.reset_peak();
+    EXPECT_EQ(memory.peak(), 120);
 }
 
 }  // namespace

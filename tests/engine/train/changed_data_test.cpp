@@ -1,5 +1,5 @@
-// Shards that change while a run reads them: the run ends with 65 after a checkpoint, on every rank, and continues
-// bit for bit once the shards are restored.
+// Shards that change, or cannot be read, while a run uses them: the run ends with 65 or 74 after a checkpoint, on
+// every rank, and continues bit for bit once the shards are restored.
 #include <thread>
 
 #include "engine/train/data_failure.h"
@@ -49,10 +49,10 @@ class ChangedData : public test::Ranks {
         for (std::string line; std::getline(lines, line);) count += line.find("\"train\"") != line.npos;
         return count;
     }
-    /// Expects exit 65 and a checkpoint of the last logged step, then resumes with the shards restored.
+    /// Expects exit `code` and a checkpoint of the last logged step, then resumes with the shards restored.
     void expect_stopped_and_resume(const Result& ended, int ranks, const std::string& more,
-                                   const std::string& split, const std::string& why) const {
-        EXPECT_EQ(ended.code, 65) << ended.err;
+                                   const std::string& split, const std::string& why, int code = 65) const {
+        EXPECT_EQ(ended.code, code) << ended.err;
         const std::vector<std::string> lines = own_lines(ended.err);
         ASSERT_FALSE(lines.empty()) << ended.err;
         for (const std::string& line : lines) {
@@ -90,6 +90,20 @@ TEST_F(ChangedData, OtherValidationTokensEndTheRunWithACheckpoint) {
     const Result ended =
         train_and_change(1, options(20), [&] { overwrite("val", 1024 + 40002, std::string(20, '\1')); });
     expect_stopped_and_resume(ended, 1, options(20), "val", "changed while it was in use");
+}
+
+TEST_F(ChangedData, ABlockThatCannotBeReadEndsTheRunWithACheckpoint) {
+    // The run reads some 700 blocks of its training shard, and at its start two sequences for validation.
+    const std::string more = fmt::format(
+        "--train.steps={} --train.val_every=0 --train.val_tokens=32 --checkpoint.every=0 --diagnostics.every=0",
+        kAllSteps);
+    const std::string faults = fmt::format(
+        "ASAN_OPTIONS=verify_asan_link_order=0 LD_PRELOAD='{}' PASTUR_FAULT_UNDER='{}' PASTUR_FAULT_AT=200 "
+        "PASTUR_FAULT_KIND=eio PASTUR_FAULT_LOG='{}' OMP_NUM_THREADS=1 ",
+        (binary().parent_path() / "libpastur_faults.so").string(), file("data"), file("fault"));
+    const Result ended = shell(faults + train_line("run", more));
+    EXPECT_EQ(read_file(file("fault"), 4096), "pread " + shard("train") + "\n");
+    expect_stopped_and_resume(ended, 1, more, "train", "Input/output error", 74);
 }
 
 TEST(DataFailure, IsAgreedUponAsANumber) {
