@@ -64,7 +64,10 @@ void check_against_meta(const std::vector<Shard>& shards, uint64_t fingerprint) 
         const SplitMeta& written = std::string_view(split) == "train" ? meta.train : meta.val;
         int64_t tokens = 0;
         for (const Shard& shard : shards) tokens += shard.tokens();
-        if (fingerprint != written.fingerprint)
+        const bool same = written.fingerprint
+                              ? fingerprint == written.fingerprint
+                              : tokens == written.tokens && std::ssize(shards) == written.shards;
+        if (!same)
             fail(
                 ExitCode::kCorruptData,
                 "{}: the shards {}_*.bin ({} with {} tokens) are not those that {} describes ({} with {} tokens): "

@@ -10,7 +10,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int kVersion = 1;
+constexpr int kVersion = 2, kNamedFingerprints = 1;
 constexpr int64_t kMaxMetaBytes = 1 << 20;
 
 // 64-bit hashes are hexadecimal text: many JSON readers keep 53 bits of a number.
@@ -19,7 +19,7 @@ std::string hex(uint64_t value) {
 }
 
 Json split_to_json(const SplitMeta& split) {
-    return {
+    Json json = {
         {"shards", split.shards},
         {"documents", split.documents},
         {"tokens", split.tokens},
@@ -32,11 +32,12 @@ Json split_to_json(const SplitMeta& split) {
           {"p90", split.p90},
           {"max", split.longest},
           {"mean", split.mean}}},
-        {"fingerprint", hex(split.fingerprint)},
     };
+    if (split.fingerprint) json["fingerprint"] = hex(*split.fingerprint);
+    return json;
 }
 
-SplitMeta split_from_json(const Json& json) {
+SplitMeta split_from_json(const Json& json, int version) {
     SplitMeta split;
     json.at("shards").get_to(split.shards);
     json.at("documents").get_to(split.documents);
@@ -49,7 +50,8 @@ SplitMeta split_from_json(const Json& json) {
     lengths.at("p90").get_to(split.p90);
     lengths.at("max").get_to(split.longest);
     lengths.at("mean").get_to(split.mean);
-    split.fingerprint = std::stoull(json.at("fingerprint").get<std::string>(), nullptr, 16);
+    if (version != kNamedFingerprints && split.shards > 0)
+        split.fingerprint = std::stoull(json.at("fingerprint").get<std::string>(), nullptr, 16);
     return split;
 }
 
@@ -78,8 +80,10 @@ DataMeta read_meta(const std::filesystem::path& folder) {
     DataMeta meta;
     try {
         const Json json = Json::parse(text);
-        if (json.at("format") != "pastur.data" || json.at("version") != kVersion)
-            fail(ExitCode::kCorruptData, "{}: expected format pastur.data, version {}", path, kVersion);
+        const Json& version = json.at("version");
+        if (json.at("format") != "pastur.data" || (version != kVersion && version != kNamedFingerprints))
+            fail(ExitCode::kCorruptData, "{}: expected format pastur.data, version {} or {}", path,
+                 kNamedFingerprints, kVersion);
         json.at("tokenizer").get_to(meta.tokenizer);
         json.at("vocab_size").get_to(meta.vocab_size);
         json.at("eos_id").get_to(meta.eos_id);
@@ -88,8 +92,8 @@ DataMeta read_meta(const std::filesystem::path& folder) {
         json.at("repaired_documents").get_to(meta.repaired_documents);
         meta.skipped_lines = json.value("skipped_lines", int64_t{0});  // not in folders of earlier versions
         meta.val_tail_tokens = json.value("val_tail_tokens", int64_t{0});
-        meta.train = split_from_json(json.at("splits").at("train"));
-        meta.val = split_from_json(json.at("splits").at("val"));
+        meta.train = split_from_json(json.at("splits").at("train"), version);
+        meta.val = split_from_json(json.at("splits").at("val"), version);
     } catch (const Error&) {
         throw;
     } catch (const std::exception& error) {

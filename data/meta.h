@@ -2,6 +2,7 @@
 // meta.json: what `data prepare` says about the shards it wrote.
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,7 +20,9 @@ struct SplitMeta {
     /// Tokens per document (with its EOS): shortest, median, 90th percentile, longest, mean.
     int64_t shortest = 0, median = 0, p90 = 0, longest = 0;
     double mean = 0;
-    uint64_t fingerprint = 0;  ///< TokenLoader::fingerprint() of the split's shards
+    /// TokenLoader::fingerprint() of the split's shards; none without shards, and where meta.json has version 1,
+    /// whose fingerprints depended on the names of the shards.
+    std::optional<uint64_t> fingerprint;
 
     double bytes_per_token() const {
         return tokens ? static_cast<double>(bytes) / static_cast<double>(tokens) : 0;

@@ -60,6 +60,26 @@ TEST_F(Prepare, MetaSurvivesTheFile) {
     }
 }
 
+// Earlier versions wrote a fingerprint that depended on the names of the shards.
+TEST_F(Prepare, ReadsFoldersOfVersion1) {
+    run(put_stories(50));
+    std::string text = test::read_bytes(options_.out / "meta.json");
+    const auto replace = [&](const std::string& old, const std::string& by) {
+        const size_t at = text.find(old);
+        ASSERT_NE(at, text.npos) << old;
+        text.replace(at, old.size(), by);
+    };
+    replace("\"version\": 2", "\"version\": 1");
+    replace("\"fingerprint\": \"", "\"fingerprint\": \"0");
+    write_bytes(options_.out / "meta.json", text);
+    EXPECT_FALSE(read_meta(options_.out).train.fingerprint);
+    EXPECT_GT(TokenLoader(glob("train"), 8, 257, 1).tokens(), 0);
+    replace("\"tokens\": ", "\"tokens\": 1");
+    write_bytes(options_.out / "meta.json", text);
+    expect_error(ExitCode::kCorruptData, {"not those that meta.json describes"},
+                 [&] { TokenLoader(glob("train"), 8, 257, 1); });
+}
+
 TEST_F(Prepare, DecodesToTheDocuments) {
     for (const std::string tokenizer : {"bytes", "train:400"}) {
         options_.tokenizer = tokenizer;

@@ -51,11 +51,11 @@ void check_against(const SplitMeta& meta, const ShardGroup& group, const std::st
     if (meta.tokens != group.tokens || meta.shards != group.shards)
         fail(ExitCode::kCorruptData, "{}: {} holds {} tokens in {} shards, but {} says {} in {}", where,
              group.name, group.tokens, group.shards, kMetaFile, meta.tokens, meta.shards);
-    if (meta.fingerprint != group.fingerprint)
+    if (meta.fingerprint && meta.fingerprint != group.fingerprint)
         fail(
             ExitCode::kCorruptData,
             "{}: the tokens of {} are not those that {} describes: their fingerprint is {:016x}, expected {:016x}",
-            where, group.name, kMetaFile, group.fingerprint, meta.fingerprint);
+            where, group.name, kMetaFile, group.fingerprint, *meta.fingerprint);
 }
 
 nlohmann::ordered_json describe(const std::vector<ShardGroup>& groups, const std::optional<DataMeta>& meta) {
