@@ -224,7 +224,7 @@ bool ProductSumLaw::newton(Point& point, Complex z, Steps& steps) const {
     for (int step = 0; step < 12; ++step) {
         const Complex h = point.g * point.g;
         Complex residual = z * point.g - 1.0 - point.sum(), slope_g = z, shift = 0;
-        double size = modulus(residual);
+        double size = 0;  // of the step of the terms' U, relative to them
         for (size_t i = 0; i < terms_.size(); ++i) {
             Complex product = terms_[i].strength, log_slope = 0;
             for (const double a : terms_[i].ratios) {
@@ -235,13 +235,17 @@ bool ProductSumLaw::newton(Point& point, Complex z, Steps& steps) const {
             steps[i] = {quotient(-wrong, own), quotient(2.0 * point.g * product, own)};
             shift += steps[i].offset;
             slope_g -= steps[i].by_g;
-            size += modulus(wrong);
         }
         const Complex move = quotient(shift - residual, slope_g);
         point.g += move;
-        for (size_t i = 0; i < terms_.size(); ++i) point.u[i] += steps[i].offset + steps[i].by_g * move;
+        for (size_t i = 0; i < terms_.size(); ++i) {
+            const Complex change = steps[i].offset + steps[i].by_g * move;
+            point.u[i] += change;
+            size = std::max(size, modulus(change) / modulus(point.u[i]));
+        }
         if (!std::isfinite(modulus(point.g))) return false;
-        // Convergence is quadratic: the remaining error is about this one squared, or rounding.
+        // Convergence is quadratic: the remaining error is about this one squared, or rounding. Residuals say less:
+        // close to a pole they are the rounding of U times h, which grows without bound towards lambda = 0.
         if (size < 1e-9 && modulus(move) < 1e-9 * modulus(point.g)) return true;
     }
     return false;
