@@ -20,6 +20,8 @@ void add_spectra_command(CLI::App& app, std::function<int()>& run);
 void add_compare_command(CLI::App& app, std::function<int()>& run);
 /// `pastur verify`.
 void add_verify_command(CLI::App& app, std::function<int()>& run);
+/// `pastur study`; takes --section.key=value overrides.
+void add_study_command(CLI::App& app, std::function<int()>& run);
 /// `pastur report`.
 void add_report_command(CLI::App& app, std::function<int()>& run);
 

@@ -9,7 +9,7 @@
 #include "kernels/base/error.h"
 #include "tools/pastur/commands.h"
 #include "tools/pastur/print.h"
-#include "tools/pastur/run_summary.h"
+#include "tools/pastur/run_columns.h"
 
 namespace pastur {
 namespace {
@@ -19,81 +19,10 @@ struct CompareArguments {
     std::string json, csv, sort;
 };
 
-/// A figure of a run: its key in JSON, CSV and --sort, and its column in the table.
-struct Column {
-    const char* key;
-    const char* head;  ///< null: only in JSON and CSV
-    std::function<std::string(const RunSummary&)> text;
-    std::function<double(const RunSummary&)> number;  ///< null: text() is the value
-};
-
-using Number = double RunSummary::*;
-using Step = int64_t RunSummary::*;
-
-std::string or_dash(double value, const std::string& text) {
-    return std::isfinite(value) ? text : "-";
-}
-
-/// A number, and behind it the step it is from.
-Column figure(const char* key, const char* head, Number number, int digits, Step step = nullptr) {
-    return {key, head,
-            [=](const RunSummary& run) {
-                const std::string at = step ? fmt::format(" @{}", run.*step) : "";
-                return or_dash(run.*number, fmt::format("{:.{}f}{}", run.*number, digits, at));
-            },
-            [=](const RunSummary& run) { return run.*number; }};
-}
-
-Column share(const char* key, const char* head, Number number) {
-    return {key, head,
-            [=](const RunSummary& run) {
-                return or_dash(run.*number, fmt::format("{:.1f} %", run.*number * 100));
-            },
-            [=](const RunSummary& run) { return run.*number; }};
-}
-
-Column step(const char* key, const char* head, Step number) {
-    return {key, head,
-            [=](const RunSummary& run) { return run.*number < 0 ? "-" : std::to_string(run.*number); },
-            [=](const RunSummary& run) { return run.*number < 0 ? NAN : static_cast<double>(run.*number); }};
-}
-
-Column word(const char* key, const char* head, std::string RunSummary::*text) {
-    return {key, head, [=](const RunSummary& run) { return run.*text; }, nullptr};
-}
+using Column = RunColumn;
 
 const std::vector<Column>& columns() {
-    using R = RunSummary;
-    static const std::vector<Column> all = {
-        word("run", "run", &R::name),
-        word("variant", "attention", &R::variant),
-        figure("parameters", "parameters", &R::parameters, 0),
-        figure("cache_bytes_per_token", "cache B", &R::cache_bytes_per_token, 0),
-        step("step", "step", &R::step),
-        step("steps", "of", &R::steps),
-        figure("train_loss", "train", &R::train_loss, 4, &R::step),
-        figure("val_loss", "val", &R::val_loss, 4, &R::val_step),
-        step("val_step", nullptr, &R::val_step),
-        {"val_ppl", "ppl",
-         [](const R& run) { return or_dash(run.val_loss, fmt::format("{:.2f}", std::exp(run.val_loss))); },
-         [](const R& run) { return std::exp(run.val_loss); }},
-        figure("best_val", "best val", &R::best_val, 4, &R::best_val_step),
-        step("best_val_step", nullptr, &R::best_val_step),
-        figure("unigram_entropy", "unigram", &R::unigram_entropy, 4),
-        figure("tokens_per_s", "tokens/s", &R::tokens_per_s, 0),
-        figure("mem_gib", "GiB", &R::mem_gib, 2),
-        figure("elapsed_s", "seconds", &R::elapsed_s, 0),
-        share("kept_step0", "kept of step 0", &R::kept_step0),
-        share("kept_null", "of product", &R::kept_null),
-        figure("peak_ratio_product", "peak/product", &R::peak_ratio_product, 2, &R::spectra_step),
-        figure("peak_ratio_mp", "peak/mp", &R::peak_ratio_mp, 2),
-        step("spectra_step", nullptr, &R::spectra_step),
-        step("spike_onset", "spike", &R::spike_onset),
-        step("collapse_onset", "collapse", &R::collapse_onset),
-        step("resumes", "resumes", &R::resumes),
-        word("status", "status", &R::status),
-    };
-    return all;
+    return run_columns();
 }
 
 const Column& column_named(const std::string& key) {
@@ -148,18 +77,7 @@ nlohmann::ordered_json to_json(const std::vector<RunSummary>& runs) {
     nlohmann::ordered_json all = nlohmann::ordered_json::array();
     for (const RunSummary& run : runs) {
         nlohmann::ordered_json one;
-        for (const Column& column : columns()) {
-            const double number = column.number ? column.number(run) : 0;
-            const bool whole = number == std::floor(number) && std::abs(number) < 1e15;
-            if (!column.number)
-                one[column.key] = column.text(run);
-            else if (!std::isfinite(number))
-                one[column.key] = nullptr;
-            else if (whole)
-                one[column.key] = static_cast<int64_t>(number);
-            else
-                one[column.key] = number;
-        }
+        for (const Column& column : columns()) one[column.key] = column.json(run);
         all.push_back(std::move(one));
     }
     return all;

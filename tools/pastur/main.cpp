@@ -83,6 +83,7 @@ int run_command_line(const std::vector<std::string>& arguments) {
     add_spectra_command(app, run);
     add_verify_command(app, run);
     add_compare_command(app, run);
+    add_study_command(app, run);
     add_report_command(app, run);
     add_data_commands(app, run);
     add_help_command(app, run);

@@ -1,0 +1,168 @@
+// pastur study: designs, runs that fail, stop or are killed, and figures over seeds.
+#include "tools/pastur/study/study_json.h"
+
+#include <random>
+
+#include "tests/support/expect_error.h"
+#include "tests/support/training_line.h"
+#include "tools/pastur/study/design.h"
+
+namespace pastur::test {
+namespace {
+
+class StudyTest : public TrainingLine {
+  protected:
+    StudyTest() {
+        write("d.toml",
+              "[study]\nrecipe = \"r.toml\"\nvariants = [\"mha\", \"mla-decoupled\"]\nseeds = [1, 2]\n"
+              "[set]\nrun.tensorboard = false\n[arms.base]\n[arms.small]\nvariants = [\"mla-decoupled\"]\n"
+              "attention.kv_rank = 4\n");
+    }
+    Result study_run(const std::string& arguments) const {
+        return run("study " + arguments, "OMP_NUM_THREADS=1");
+    }
+    nlohmann::json study(const std::string& out) const {
+        return nlohmann::json::parse(read_file(file(out + "/study.json"), 1 << 24));
+    }
+    /// All but times, memory and how often a run was resumed.
+    static nlohmann::json results(nlohmann::json study) {
+        for (const char* list : {"runs", "groups"})
+            for (nlohmann::json& item : study.at(list)) item.erase("cost");
+        return study;
+    }
+};
+
+TEST_F(StudyTest, TrainsEveryRunOfADesign) {
+    const Result listed = run("study d.toml --out s --list");
+    EXPECT_EQ(listed.code, 0) << listed.err;
+    EXPECT_NE(listed.out.find("0 of 6 runs done"), std::string::npos) << listed.out;
+    EXPECT_FALSE(fs::exists(file("s")));
+    const Result result = study_run("d.toml --out s --device cpu --jobs 2");
+    ASSERT_EQ(result.code, 0) << result.err;
+    EXPECT_NE(result.out.find("6 of 6 runs done"), std::string::npos) << result.out;
+    EXPECT_TRUE(fs::exists(file("s/report.html")));
+    const nlohmann::json all = study("s");
+    std::vector<std::string> names;
+    std::vector<double> losses;
+    for (const nlohmann::json& cell : all.at("runs")) {
+        names.push_back(cell.at("run"));
+        if (names.back().starts_with("mha")) losses.push_back(cell.at("val_loss"));
+    }
+    EXPECT_EQ(names,
+              (std::vector<std::string>{"mha-base-s1", "mla-decoupled-base-s1", "mla-decoupled-small-s1",
+                                        "mha-base-s2", "mla-decoupled-base-s2", "mla-decoupled-small-s2"}));
+    ASSERT_EQ(losses.size(), 2u);
+    EXPECT_NE(losses[0], losses[1]) << "seeds differ";
+    const nlohmann::json group = all.at("groups").at(0);
+    EXPECT_EQ(group.at("seeds"), 2);
+    EXPECT_DOUBLE_EQ(group.at("val_loss").at("mean"), (losses[0] + losses[1]) / 2);
+    EXPECT_EQ(all.at("groups").at(2).at("arm"), "small");
+    EXPECT_LT(all.at("groups").at(2).at("cache_bytes_per_token").at("mean").get<double>(),
+              all.at("groups").at(1).at("cache_bytes_per_token").at("mean").get<double>());
+    // A run equals the one that `train` makes of the same settings.
+    ASSERT_EQ(run("train r.toml --device cpu --train.seed=2 --run alone", "OMP_NUM_THREADS=1").code, 0);
+    EXPECT_EQ(outcome("alone").at("\"val\" 4"), outcome("s/runs/mha-base-s2").at("\"val\" 4"));
+
+    const auto written = fs::last_write_time(file("s/runs/mha-base-s1/metrics.jsonl"));
+    EXPECT_EQ(study_run("d.toml --out s --device cpu").code, 0);
+    EXPECT_EQ(fs::last_write_time(file("s/runs/mha-base-s1/metrics.jsonl")), written)
+        << "nothing is trained twice";
+    // More steps continue the runs; other settings are other runs.
+    EXPECT_EQ(study_run("d.toml --out s --device cpu --only 'mha-base-s1' --train.steps=6").code, 0);
+    EXPECT_EQ(study("s").at("runs").at(0).at("step"), 6);
+    EXPECT_FALSE(study("s").at("runs").at(1).at("done").get<bool>()) << "it has only 4 of 6 steps";
+    expect_failure("study d.toml --out s --train.lr=0.5", 2, {"mha-base-s1", "other settings"});
+}
+
+TEST_F(StudyTest, PassesOverARunThatFails) {
+    const Result result = run(
+        "study r.toml --out s --device cpu --variants mha --set train.lr=1e-3,1e30 --train.warmup_steps=0");
+    EXPECT_EQ(result.code, 1) << result.out;
+    EXPECT_NE(result.err.find("1 of 2 runs failed"), std::string::npos) << result.err;
+    EXPECT_NE(result.out.find("mha-lr=1e30-s1: failed with exit code 72: pastur: "), std::string::npos)
+        << result.out;
+    EXPECT_NE(
+        run("study r.toml --out s --variants mha --set train.lr=1e-3,1e30 --train.warmup_steps=0 --list")
+            .out.find("failed"),
+        std::string::npos);
+    const nlohmann::json all = study("s");
+    EXPECT_TRUE(all.at("runs").at(0).at("done").get<bool>());
+    EXPECT_FALSE(all.at("runs").at(1).at("done").get<bool>());
+    EXPECT_TRUE(all.at("runs").at(1).contains("error"));
+    EXPECT_EQ(all.at("groups").at(1).at("seeds"), 0);
+}
+
+TEST_F(StudyTest, StopsWithACheckpointAndContinues) {
+    const Result stopped =
+        run("study r.toml --out s --device cpu --variants mha --train.steps=100000 "
+            "--diagnostics.every=0 --run.tensorboard=false --max-time 3");
+    EXPECT_EQ(stopped.code, 75) << stopped.err;
+    EXPECT_TRUE(fs::exists(file("s/runs/mha-s1/checkpoints/latest")));
+    write("s/STOP", "");
+    EXPECT_EQ(
+        run("study r.toml --out s --device cpu --variants mha --train.steps=100000 --diagnostics.every=0 "
+            "--run.tensorboard=false")
+            .code,
+        75);
+}
+
+// A killed study takes its runs along, and what a later one makes of them is the same.
+TEST_F(StudyTest, KilledAtAnyMomentEndsInTheSameFigures) {
+    const std::string options = " --variants mha,mla-decoupled --run.tensorboard=false --device cpu";
+    ASSERT_EQ(study_run("r.toml --out whole" + options).code, 0);
+    const char* const asked = std::getenv("PASTUR_STUDY_KILLS");
+    std::mt19937 random(7);
+    for (int kill = 0; kill < (asked ? std::atoi(asked) : 3); ++kill)
+        shell(fmt::format("OMP_NUM_THREADS=1 timeout -s KILL 0.{:03} '{}' study r.toml --out s {}",
+                          100 + random() % 600, binary().string(), options));
+    const Result last = study_run("r.toml --out s" + options);
+    EXPECT_EQ(last.code, 0) << last.err << last.out;
+    EXPECT_EQ(results(study("s")), results(study("whole")));
+}
+
+TEST_F(StudyTest, RefusesBadDesignsByName) {
+    const auto refused = [&](const std::string& text, std::initializer_list<std::string> parts) {
+        write("bad.toml", text);
+        expect_failure("study bad.toml --out s", 2, parts);
+    };
+    const std::string study = "[study]\nrecipe = \"r.toml\"\n";
+    refused("[study]\nseeds = [1]\n", {"bad.toml", "needs a recipe"});
+    refused(study + "seed = [1]\n", {"bad.toml:3", "unknown key \"seed\"", "did you mean \"seeds\""});
+    refused(study + "seeds = [-1]\n", {"bad.toml:3", "seeds of 0 or more"});
+    refused(study + "seeds = []\n", {"bad.toml:3", "expected a list of integers"});
+    refused(study + "variants = [\"mla\"]\n", {"variants", "did you mean"});
+    refused(study + "[sets]\n", {"bad.toml:3", "unknown section \"sets\"", "did you mean \"set\""});
+    refused(study + "[set]\ntrain.lrr = 1\n", {"run mha-s1", "unknown key \"lrr\""});
+    refused(study + "[arms.\"a/b\"]\n", {"\"a/b\"", "expected a name"});
+    refused(study + "[arms.a]\nvariants = [\"mla-rope2\"]\n", {"arms.a", "did you mean"});
+    refused(study + "seeds = [1, 1]\n", {"two runs are named mha-s1"});
+    refused(study + "[set\n", {"bad.toml:3"});
+    expect_failure("study d.toml --out s --seeds 1", 2, {"d.toml is a design", "--seeds"});
+    expect_failure("study d.toml --out s --only 'mtla-*'", 2, {"--only mtla-*"});
+    expect_failure("study r.toml --out s --set lr=1", 2, {"--set lr=1", "section.key=value"});
+    expect_failure("study none.toml --out s", 66, {"none.toml"});
+    EXPECT_FALSE(fs::exists(file("s")));
+}
+
+TEST(MeanOverSeeds, IsStudentsInterval) {
+    // R: t.test(c(3.1, 3.4, 2.9, 3.3))$conf.int
+    const double values[] = {3.1, 3.4, NAN, 2.9, 3.3};
+    const MeanAndInterval result = mean_over_seeds(values);
+    EXPECT_EQ(result.count, 4);
+    EXPECT_NEAR(result.mean, 3.175, 1e-12);
+    EXPECT_NEAR(result.high - result.mean, 3.1824 * std::sqrt(0.1475 / 3 / 4), 1e-4);
+    EXPECT_NEAR(result.mean - result.low, result.high - result.mean, 1e-12);
+    const double one[] = {2.0};
+    EXPECT_EQ(mean_over_seeds(one).mean, 2);
+    EXPECT_TRUE(std::isnan(mean_over_seeds(one).low));
+    EXPECT_TRUE(std::isnan(mean_over_seeds({}).mean));
+    // Beyond the table: the quantile for 60 degrees of freedom is 2.0003.
+    std::vector<double> many;
+    for (int i = 0; i < 61; ++i) many.push_back(i % 2);
+    const MeanAndInterval wide = mean_over_seeds(many);
+    const double deviation = std::sqrt(30.0 * 31 / 61 / 60);
+    EXPECT_NEAR((wide.high - wide.mean) / (deviation / std::sqrt(61.0)), 2.0003, 1e-3);
+}
+
+}  // namespace
+}  // namespace pastur::test

@@ -1,0 +1,121 @@
+#include "tools/pastur/study/cell_state.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "engine/io/json_text.h"
+#include "engine/model/recipe.h"
+#include "kernels/base/error.h"
+#include "tools/pastur/report/report_run.h"
+#include "tools/pastur/run_summary.h"
+
+namespace pastur {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr std::chrono::minutes kSilence(10);
+
+/// The part of a configuration that decides a run's results, with absolute paths.
+Config results_of(Config config) {
+    config.run = {};
+    config.hw = {};
+    config.checkpoint = {};
+    config.train.steps = 0;
+    config.train.micro_batch = 0;  // follows the number of ranks
+    for (std::string* path :
+         {&config.data.dir, &config.data.train, &config.data.val, &config.train.init_from})
+        if (!path->empty()) *path = fs::absolute(*path).lexically_normal().string();
+    return config;
+}
+
+/// Reads the events of metrics.jsonl.
+void read_log(const fs::path& folder, CellState& state) {
+    std::string end;
+    read_json_lines(folder / "metrics.jsonl", [&](const json& event) {
+        const std::string kind = event.is_object() ? event.value("event", std::string()) : std::string();
+        if (kind == "start") end.clear();
+        if (kind == "train" || kind == "end")
+            if (const int64_t step = integer_or_minus_one(event, "step"); step >= 0) state.step = step;
+        if (kind == "end") end = event.value("status", std::string());
+        if (const double elapsed = number_or_nan(event, "elapsed_s"); elapsed >= 0) state.elapsed_s = elapsed;
+    });
+    std::error_code error;
+    const auto written = fs::last_write_time(folder / "metrics.jsonl", error);
+    const bool silent = error || fs::file_time_type::clock::now() - written > kSilence;
+    state.status = end.empty()     ? (silent ? CellState::Status::kStopped : CellState::Status::kRunning)
+                   : end == "done" ? CellState::Status::kDone
+                                   : CellState::Status::kStopped;
+    if (end == "done" && state.step < state.steps) state.status = CellState::Status::kStopped;
+}
+
+}  // namespace
+
+fs::path cell_folder(const fs::path& out, const StudyCell& cell) {
+    return out / "runs" / cell.name;
+}
+
+fs::path log_of(const fs::path& out, const StudyCell& cell) {
+    return out / "logs" / (cell.name + ".log");
+}
+
+const char* name_of(CellState::Status status) {
+    switch (status) {
+        case CellState::Status::kWaiting:
+            return "waiting";
+        case CellState::Status::kRunning:
+            return "running";
+        case CellState::Status::kStopped:
+            return "stopped";
+        case CellState::Status::kFailed:
+            return "failed";
+        case CellState::Status::kDone:
+            return "done";
+    }
+    return "";
+}
+
+CellState state_of(const fs::path& out, const StudyCell& cell) {
+    CellState state;
+    state.steps = load_config(cell.recipe, cell.settings).train.steps;
+    const fs::path folder = cell_folder(out, cell);
+    if (has_run_log(folder)) read_log(folder, state);
+    if (state.status == CellState::Status::kDone) return state;
+    if (const std::string error = last_error(log_of(out, cell)); !error.empty()) {
+        // Another process that trains this run is no failure of it.
+        const bool in_use = error.find(" in use by ") != std::string::npos;
+        state.status = in_use ? CellState::Status::kRunning : CellState::Status::kFailed;
+        state.error = in_use ? "" : error;
+    }
+    return state;
+}
+
+void check_same_settings(const fs::path& out, const StudyCell& cell) {
+    const fs::path made = cell_folder(out, cell) / "config.toml";
+    std::error_code ignored;
+    if (!fs::exists(made, ignored)) return;
+    const Config now = load_config(cell.recipe, cell.settings), before = load_config(made.string(), {});
+    if (results_of(now) == results_of(before)) return;
+    fail(ExitCode::kUsage,
+         "run {} was made with other settings than the design's: compare {} with `pastur train {} "
+         "--print-config`, and give another --out or remove the run",
+         cell.name, made.string(), cell.recipe);
+}
+
+std::string last_error(const fs::path& log) {
+    constexpr std::streamoff kTail = 4096;
+    std::ifstream in(log, std::ios::binary | std::ios::ate);
+    if (!in) return "";
+    const std::streamoff size = in.tellg();
+    in.seekg(std::max<std::streamoff>(0, size - kTail));
+    std::string last;
+    for (std::string line; std::getline(in, line);)
+        if (!line.empty()) last = line;
+    return last.starts_with("pastur: ") ? last : "";
+}
+
+}  // namespace pastur
