@@ -13,6 +13,13 @@ namespace pastur {
 /// attention.prerope_site: what mla-prerope rotates.
 enum class PreropeSite : uint8_t { kKeys, kInput };
 
+/// attention.latent_gain: the factor of a normalised latent. kSqrt: sqrt(d_model / rank), which gives content
+/// logits the variance that keys of full width have at initialisation.
+enum class LatentGain : uint8_t { kNone, kSqrt };
+
+/// attention.qk_norm. kHead: an RMS norm with gain over each head's queries and keys, before the rotation.
+enum class QkNorm : uint8_t { kNone, kHead };
+
 /// train.schedule: the learning rate after the warm-up (schedule.h).
 enum class Schedule : uint8_t { kCosine, kConstant, kWsd };
 
@@ -31,14 +38,37 @@ enum class Recompute : uint8_t {
 /// train.recompute; empty: `auto`, which decides by the device's memory.
 using RecomputeSetting = std::optional<Recompute>;
 
+/// train.optimizer: what updates the matrices of the layers; AdamW updates all other tensors.
+enum class OptimizerKind : uint8_t { kAdamw, kMuon };
+
+/// train.weights, train.moments: the number format of master weights and of AdamW's moments. kBf16 is rounded
+/// stochastically by a counter-based generator, kBf16Nearest to nearest.
+enum class StateFormat : uint8_t { kFp32, kBf16, kBf16Nearest };
+
 /// train.nonfinite: what happens on a non-finite loss or gradient.
 enum class OnNonfinite : uint8_t { kAbort, kSkip };
 
-/// diagnostics.scopes: the matrices that spectral diagnostics decompose.
-enum class Scope : uint8_t { kHead, kLayer, kContent, kRope, kLiteral, kWeights };
+/// diagnostics.scopes: what diagnostics measure. kLogits and kLatents run a forward pass on a fixed probe; the
+/// others decompose products of weights.
+enum class Scope : uint8_t {
+    kHead,
+    kLayer,
+    kContent,
+    kRope,
+    kLiteral,
+    kWeights,
+    kPositions,
+    kLogits,
+    kOv,
+    kLatents,
+    kOverlap
+};
 
 /// diagnostics.nulls: what spectra are compared with.
-enum class NullKind : uint8_t { kProduct, kMp, kPermuted };
+enum class NullKind : uint8_t { kProduct, kMp, kPermuted, kProfile };
+
+/// diagnostics.solver: kCusolver sends problems of every size through cuSOLVER.
+enum class Eigensolver : uint8_t { kAuto, kCusolver };
 
 template <typename T>
 struct Choice {
@@ -51,6 +81,23 @@ inline constexpr std::array<Choice<T>, 0> kChoices = {};
 template <>
 inline constexpr auto kChoices<PreropeSite> =
     std::to_array<Choice<PreropeSite>>({{PreropeSite::kKeys, "keys"}, {PreropeSite::kInput, "input"}});
+template <>
+inline constexpr auto kChoices<LatentGain> =
+    std::to_array<Choice<LatentGain>>({{LatentGain::kNone, "none"}, {LatentGain::kSqrt, "sqrt"}});
+template <>
+inline constexpr auto kChoices<QkNorm> =
+    std::to_array<Choice<QkNorm>>({{QkNorm::kNone, "none"}, {QkNorm::kHead, "head"}});
+template <>
+inline constexpr auto kChoices<OptimizerKind> = std::to_array<Choice<OptimizerKind>>(
+    {{OptimizerKind::kAdamw, "adamw"}, {OptimizerKind::kMuon, "muon"}});
+template <>
+inline constexpr auto kChoices<StateFormat> =
+    std::to_array<Choice<StateFormat>>({{StateFormat::kFp32, "fp32"},
+                                        {StateFormat::kBf16, "bf16"},
+                                        {StateFormat::kBf16Nearest, "bf16-nearest"}});
+template <>
+inline constexpr auto kChoices<Eigensolver> =
+    std::to_array<Choice<Eigensolver>>({{Eigensolver::kAuto, "auto"}, {Eigensolver::kCusolver, "cusolver"}});
 template <>
 inline constexpr auto kChoices<Schedule> = std::to_array<Choice<Schedule>>({{Schedule::kCosine, "cosine"},
                                                                             {Schedule::kConstant, "constant"},
@@ -76,10 +123,18 @@ inline constexpr auto kChoices<Scope> = std::to_array<Choice<Scope>>({{Scope::kH
                                                                       {Scope::kContent, "content"},
                                                                       {Scope::kRope, "rope"},
                                                                       {Scope::kLiteral, "literal"},
-                                                                      {Scope::kWeights, "weights"}});
+                                                                      {Scope::kWeights, "weights"},
+                                                                      {Scope::kPositions, "positions"},
+                                                                      {Scope::kLogits, "logits"},
+                                                                      {Scope::kOv, "ov"},
+                                                                      {Scope::kLatents, "latents"},
+                                                                      {Scope::kOverlap, "overlap"}});
 template <>
-inline constexpr auto kChoices<NullKind> = std::to_array<Choice<NullKind>>(
-    {{NullKind::kProduct, "product"}, {NullKind::kMp, "mp"}, {NullKind::kPermuted, "permuted"}});
+inline constexpr auto kChoices<NullKind> =
+    std::to_array<Choice<NullKind>>({{NullKind::kProduct, "product"},
+                                     {NullKind::kMp, "mp"},
+                                     {NullKind::kPermuted, "permuted"},
+                                     {NullKind::kProfile, "profile"}});
 template <>
 inline constexpr auto kChoices<VarianceEstimate> =
     std::to_array<Choice<VarianceEstimate>>({{VarianceEstimate::kEntries, "entries"},

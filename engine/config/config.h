@@ -38,6 +38,9 @@ struct AttentionConfig {
     int64_t q_rank = 0;    ///< decoupled: width of the query latent; 0: queries are not compressed
     bool latent_norm = false;  ///< prerope: RMS norm on the latents (decoupled always has it: true)
     PreropeSite prerope_site = PreropeSite::kKeys;
+    LatentGain latent_gain = LatentGain::kNone;
+    QkNorm qk_norm = QkNorm::kNone;
+    int64_t stride = 0;  ///< mtla: adjacent latents merged into one, s; 0: 2
     bool operator==(const AttentionConfig&) const = default;
 };
 
@@ -57,14 +60,18 @@ struct TrainConfig {
     int64_t warmup_steps = 0;  ///< linear
     Schedule schedule = Schedule::kCosine;
     double final_lr_fraction = 0.1;  ///< the last step's learning rate over lr (cosine, wsd)
+    OptimizerKind optimizer = OptimizerKind::kAdamw;
     double beta1 = 0.9;
     double beta2 = 0.999;
     double eps = 1e-8;
     double weight_decay = 0.0;
     double grad_clip = 0.0;  ///< global norm; 0: no clipping
+    double qk_clip = 0.0;    ///< largest logit of a head, beyond which its weights are scaled; 0: none
     uint64_t seed = 1;
     std::string init_from;  ///< checkpoint with the weights of step 0; empty: random numbers
     Precision precision = Precision::kAuto;
+    StateFormat weights = StateFormat::kFp32;  ///< master weights
+    StateFormat moments = StateFormat::kFp32;  ///< of AdamW
     int64_t fp8_min_outputs = 768;         ///< fp8: GEMMs of fewer outputs are as under auto
     int64_t fp8_min_gradient_side = 2048;  ///< fp8: weight gradients with a shorter side are as under auto
     RecomputeSetting recompute;
@@ -94,7 +101,9 @@ struct DiagnosticsConfig {
     double tw_quantile = 0.99;       ///< Tracy-Widom quantile at which a null's edge is drawn beyond its bulk
     double spike_ratio = 1.2;        ///< lowest threshold of the event spike (spectral_events.h)
     double collapse_fraction = 0.5;  ///< highest threshold of the event collapse
-    int64_t permutations = 4;        ///< shuffles averaged by the permuted null
+    int64_t permutations = 4;        ///< draws averaged by the nulls permuted and profile
+    int64_t probe_sequences = 8;     ///< validation sequences that the scopes logits and latents read
+    Eigensolver solver = Eigensolver::kAuto;
     bool operator==(const DiagnosticsConfig&) const = default;
 };
 
