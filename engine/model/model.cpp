@@ -91,6 +91,7 @@ void Model::allocate(Context& ctx, bool with_gradients) {
     reserve_scratch(ctx, measured.scratch_bytes());
 
     const Shape table_shape = {shape_.time, variant_of(config_).rope_width(config_)};
+    if (table_shape[1] == 0) return;  // the variant rotates nothing
     std::vector<float> host(static_cast<size_t>(table_shape.numel()));
     rope_table(as_tensor(std::span(host)).reshape(table_shape), config_.model.rope_theta);
     rope_buffer_ = pastur::allocate(ctx, table_shape.numel() * size_of(DType::kF32));

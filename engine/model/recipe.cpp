@@ -36,14 +36,16 @@ std::vector<Unread> take_unread(RawRecipe& recipe) {
     return unread;
 }
 
-/// `"mla-prerope" with prerope_site = "input" or "mla-decoupled"`.
+/// `"mla-prerope" with prerope_site = "input", "mla-decoupled" or "mla-rope"`.
 std::string readers_of(const Field& field) {
     std::vector<std::string> readers;
     for (const VariantInfo* variant : variants())
         if (const VariantKey* key = variant->find_key(field))
             readers.push_back(fmt::format("\"{}\"{}", variant->name,
                                           key->condition ? fmt::format(" with {}", key->condition) : ""));
-    return fmt::format("{}", fmt::join(readers, " or "));
+    const std::string last = readers.back();
+    readers.pop_back();
+    return readers.empty() ? last : fmt::format("{} or {}", fmt::join(readers, ", "), last);
 }
 
 /// A line about each unread key, unless it only states what holds anyway: 0 (automatic), or the resolved

@@ -211,7 +211,9 @@ TEST(ProductSumLaw, TakesVariancesOfEveryKind) {
 TEST(Calibration, TheProductNullRaisesNoFalseAlarmsInAnyScope) {
     for (const char* attention :
          {"variant = \"mha\"", "variant = \"mla-prerope\"\nk_rank = 24\nv_rank = 24",
-          "variant = \"mla-decoupled\"\nkv_rank = 48\nnope_dim = 8\nrope_dim = 8\nv_dim = 16"}) {
+          "variant = \"mla-decoupled\"\nkv_rank = 48\nnope_dim = 8\nrope_dim = 8\nv_dim = 16",
+          "variant = \"mha-nope\"", "variant = \"mha-shared-rope\"\nnope_dim = 8\nrope_dim = 8\nv_dim = 16",
+          "variant = \"mla-rope\"\nkv_rank = 48", "variant = \"mla-nope\"\nkv_rank = 48"}) {
         SCOPED_TRACE(attention);
         Config config = parse_config(std::string("[model]\nvocab = 96\nd_model = 96\nlayers = 3\nheads = 6\n"
                                                  "ffn = 256\n[attention]\n") +
@@ -230,7 +232,7 @@ TEST(Calibration, TheProductNullRaisesNoFalseAlarmsInAnyScope) {
             EXPECT_LE(line.most_outliers, 2);
         }
         EXPECT_GE(naive_alarms, 2) << "the naive null does not raise the alarms that this is about";
-        // qk of heads and layers, content and rope of mla-decoupled, and every weight.
+        // qk of heads and layers, content and rope of split heads, and every weight.
         EXPECT_GE(products, variant_of(config).has_scope(Scope::kContent) ? 14 : 12);
     }
 }

@@ -2,7 +2,7 @@
 """Writes golden files from an independent implementation of the model and its optimizer in float64 PyTorch.
 
 This script shares no code with the engine. Shapes and formulas are those of the published models: Llama's, and
-DeepSeek-V2's for `mla-decoupled`. Gradients come from autograd.
+DeepSeek-V2's for `mla-decoupled`, `mla-rope` and `mla-nope`. Gradients come from autograd.
 
     make_golden.py            writes <case>.safetensors next to this script
     make_golden.py --check    recomputes everything and compares it with the committed files
@@ -24,6 +24,7 @@ results are float64 ("F64").
 The metadata holds the case's settings: each as a key, and all as the text of a recipe under "recipe".
 """
 import argparse
+import itertools
 import json
 import math
 import pathlib
@@ -35,9 +36,10 @@ import torch
 
 HERE = pathlib.Path(__file__).resolve().parent
 STEPS = 10
-LATENT_EPS = 1e-6  # mla-decoupled's latent norms use this instead of norm_eps
+LATENT_EPS = 1e-6  # DeepSeek's latent norms use this instead of norm_eps
 # With these seeds, no gradient is so near zero that Adam, which divides by its magnitude, amplifies float32
-# rounding: after ten steps the float32 weights are within 4e-6.
+# rounding: after ten steps the float32 weights are within 1e-5. A case without a seed of its own has the next one
+# from FIRST_SEED.
 FIRST_SEED = 801
 
 # Sizes are small and unusual on purpose: widths differ wherever they can.
@@ -56,14 +58,24 @@ CASES = {
     "mla-decoupled": dict(BASE, variant="mla-decoupled", kv_rank=9, nope_dim=4, rope_dim=2, v_dim=5, q_rank=0),
     "mla-decoupled-q-rank": dict(BASE, **NARROW, variant="mla-decoupled", kv_rank=9, nope_dim=3, rope_dim=4, v_dim=5,
                                  q_rank=8),
+    "mha-nope": dict(BASE, **NARROW, variant="mha-nope", seed=831, kv_heads=2),
+    "mha-shared-rope": dict(BASE, **NARROW, variant="mha-shared-rope", seed=832, nope_dim=3, rope_dim=4, v_dim=5),
+    "mla-rope": dict(BASE, variant="mla-rope", seed=833, kv_rank=9, v_dim=5, q_rank=0),
+    "mla-rope-q-rank": dict(BASE, **NARROW, variant="mla-rope", seed=834, kv_rank=9, v_dim=5, q_rank=8),
+    "mla-nope": dict(BASE, **NARROW, variant="mla-nope", seed=835, kv_rank=9, v_dim=5, q_rank=0),
 }
+
+
+def split_widths(c):
+    """Widths of a key's part of its own and of the rotary part that all heads share."""
+    return (c["nope_dim"], c["rope_dim"]) if "rope_dim" in c else (c["head_dim"], 0)
 
 
 def attention_shapes(c):
     """Shapes [out, in] of the weights of one layer's attention."""
     d, heads = c["d_model"], c["heads"]
     inner, kv_inner = heads * c["head_dim"], c["kv_heads"] * c["head_dim"]
-    if c["variant"] == "mha":
+    if c["variant"] in ("mha", "mha-nope"):
         return {"q_proj": (inner, d), "k_proj": (kv_inner, d), "v_proj": (kv_inner, d), "o_proj": (d, inner)}
     if c["variant"] == "mla-prerope" and c["prerope_site"] == "input":
         rank = c["kv_rank"]
@@ -75,12 +87,17 @@ def attention_shapes(c):
                   "v_a_proj": (v_rank, d), "v_b_proj": (inner, v_rank), "o_proj": (d, inner)}
         norms = {"k_a_layernorm": (k_rank,), "v_a_layernorm": (v_rank,)}
         return shapes | (norms if c["latent_norm"] else {})
-    queries = heads * (c["nope_dim"] + c["rope_dim"])
+    if c["variant"] == "mha-shared-rope":
+        d_n, d_r, values = c["nope_dim"], c["rope_dim"], heads * c["v_dim"]
+        return {"q_proj": (heads * (d_n + d_r), d), "k_proj": (heads * d_n, d), "k_rope_proj": (d_r, d),
+                "v_proj": (values, d), "o_proj": (d, values)}
+    d_n, d_r = split_widths(c)
+    queries = heads * (d_n + d_r)
     compressed = {"q_a_proj": (c["q_rank"], d), "q_a_layernorm": (c["q_rank"],), "q_b_proj": (queries, c["q_rank"])}
     return (compressed if c["q_rank"] else {"q_proj": (queries, d)}) | {
-        "kv_a_proj_with_mqa": (c["kv_rank"] + c["rope_dim"], d),
+        "kv_a_proj_with_mqa": (c["kv_rank"] + d_r, d),
         "kv_a_layernorm": (c["kv_rank"],),
-        "kv_b_proj": (heads * (c["nope_dim"] + c["v_dim"]), c["kv_rank"]),
+        "kv_b_proj": (heads * (d_n + c["v_dim"]), c["kv_rank"]),
         "o_proj": (d, heads * c["v_dim"]),
     }
 
@@ -133,8 +150,9 @@ class Attention:
         self.c, self.weights, self.prefix = c, weights, prefix
 
     def __call__(self, x):
-        core = {"mha": self.mha, "mla-prerope": self.prerope, "mla-decoupled": self.decoupled}[self.c["variant"]]
-        return self.linear(core(x), "o_proj")
+        cores = {"mha": self.mha, "mha-nope": self.mha, "mha-shared-rope": self.shared_rope, "mla-rope": self.latent_rope,
+                 "mla-nope": self.latent_rope, "mla-prerope": self.prerope, "mla-decoupled": self.decoupled}
+        return self.linear(cores[self.c["variant"]](x), "o_proj")
 
     def w(self, name):
         return self.weights[f"{self.prefix}{name}.weight"]
@@ -146,7 +164,7 @@ class Attention:
         return self.linear(x, name).unflatten(-1, (-1, self.c["head_dim"]))
 
     def rotate(self, x):
-        return rotate(x, self.c["rope_theta"])
+        return x if self.c["variant"].endswith("-nope") else rotate(x, self.c["rope_theta"])
 
     def mha(self, x):
         q, k = self.rotate(self.heads(x, "q_proj")), self.rotate(self.heads(x, "k_proj"))
@@ -167,20 +185,39 @@ class Attention:
         k, v = self.heads(key_latent, "k_b_proj"), self.heads(value_latent, "v_b_proj")
         return causal_attention(self.rotate(self.heads(x, "q_proj")), k, v, dim ** -0.5)
 
-    def decoupled(self, x):
-        c = self.c
-        heads, d_n, d_r, d_v = c["heads"], c["nope_dim"], c["rope_dim"], c["v_dim"]
-        if c["q_rank"]:
-            q = self.linear(rms_norm(self.linear(x, "q_a_proj"), self.w("q_a_layernorm"), LATENT_EPS), "q_b_proj")
-        else:
-            q = self.linear(x, "q_proj")
+    def latent_queries(self, x):
+        if not self.c["q_rank"]:
+            return self.linear(x, "q_proj")
+        return self.linear(rms_norm(self.linear(x, "q_a_proj"), self.w("q_a_layernorm"), LATENT_EPS), "q_b_proj")
+
+    def decompressed(self, latent, d_n):
+        """Keys and values of every head from the latent [B, T, kv_rank]."""
+        kv = self.linear(rms_norm(latent, self.w("kv_a_layernorm"), LATENT_EPS), "kv_b_proj")
+        return kv.unflatten(-1, (self.c["heads"], -1)).split([d_n, self.c["v_dim"]], dim=-1)
+
+    def latent_rope(self, x):
+        dim = self.c["head_dim"]
+        k, v = self.decompressed(self.linear(x, "kv_a_proj_with_mqa"), dim)
+        q = self.latent_queries(x).unflatten(-1, (-1, dim))
+        return causal_attention(self.rotate(q), self.rotate(k), v, dim ** -0.5)
+
+    def split_attention(self, q, k_n, k_r, v):
+        """Attention of heads whose queries q and keys have an unrotated part (k_n) and a rotary part; the key of the
+        latter, k_r [B, T, d_r], is one vector per token, for all heads."""
+        heads, d_n, d_r = self.c["heads"], self.c["nope_dim"], self.c["rope_dim"]
         q_n, q_r = q.unflatten(-1, (heads, d_n + d_r)).split([d_n, d_r], dim=-1)
-        kv_latent, k_r = self.linear(x, "kv_a_proj_with_mqa").split([c["kv_rank"], d_r], dim=-1)
-        kv = self.linear(rms_norm(kv_latent, self.w("kv_a_layernorm"), LATENT_EPS), "kv_b_proj")
-        k_n, v = kv.unflatten(-1, (heads, d_n + d_v)).split([d_n, d_v], dim=-1)
-        k_r = self.rotate(k_r.unsqueeze(2)).expand(-1, -1, heads, -1)  # one vector per token, for all heads
+        k_r = self.rotate(k_r.unsqueeze(2)).expand(-1, -1, heads, -1)
         q, k = torch.cat([q_n, self.rotate(q_r)], dim=-1), torch.cat([k_n, k_r], dim=-1)
         return causal_attention(q, k, v, (d_n + d_r) ** -0.5)
+
+    def decoupled(self, x):
+        kv_latent, k_r = self.linear(x, "kv_a_proj_with_mqa").split([self.c["kv_rank"], self.c["rope_dim"]], dim=-1)
+        k_n, v = self.decompressed(kv_latent, self.c["nope_dim"])
+        return self.split_attention(self.latent_queries(x), k_n, k_r, v)
+
+    def shared_rope(self, x):
+        k_n, v = (self.linear(x, name).unflatten(-1, (self.c["heads"], -1)) for name in ("k_proj", "v_proj"))
+        return self.split_attention(self.linear(x, "q_proj"), k_n, self.linear(x, "k_rope_proj"), v)
 
 
 def forward(c, weights, tokens, targets):
@@ -263,7 +300,7 @@ def make_case(c, seed, dtype=torch.float64):
 def recipe(name, c):
     model = "vocab d_model layers heads head_dim ffn rope_theta norm_eps tie_embeddings".split()
     attention = "variant kv_rank k_rank v_rank nope_dim rope_dim v_dim q_rank latent_norm prerope_site".split()
-    if c["variant"] == "mha":  # the other variants do not have this key
+    if c["variant"] in ("mha", "mha-nope"):  # the other variants do not have this key
         model.append("kv_heads")
     settings, lines = c | TRAIN, []
     for section, keys in {"model": model, "attention": attention, "train": TRAIN}.items():
@@ -330,7 +367,9 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(1)  # fixes the order of summation
     wrong = []
-    for seed, (name, c) in enumerate(CASES.items(), start=FIRST_SEED):
+    seeds = itertools.count(FIRST_SEED)
+    for name, c in CASES.items():
+        seed = c["seed"] if "seed" in c else next(seeds)
         metadata = {key: str(value) for key, value in (c | TRAIN).items()} | {"recipe": recipe(name, c)}
         tensors = make_case(c, seed)
         if options.float32:

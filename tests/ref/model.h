@@ -53,7 +53,9 @@ class ReferenceModel {
         return rmsnorm(x, weight, rows_, static_cast<int64_t>(weight.size()),
                        eps > 0 ? eps : config_.model.norm_eps);
     }
+    /// x where nothing is rotated: in `mha-nope` and `mla-nope`.
     std::vector<S> rotate(const std::vector<S>& x, int64_t heads, int64_t dim) const {
+        if (std::string_view(name_of(config_.attention.variant)).ends_with("-nope")) return x;
         return rope(x, batch_, time_, heads, dim, config_.model.rope_theta);
     }
 
@@ -78,6 +80,8 @@ class ReferenceModel {
     std::vector<S> attention(const std::vector<S>& x, const std::string& prefix) const {
         const std::string variant = name_of(config_.attention.variant);
         if (variant == "mla-decoupled") return decoupled(x, prefix);
+        if (variant == "mla-rope" || variant == "mla-nope") return rotated_after(x, prefix);
+        if (variant == "mha-shared-rope") return shared_rope(x, prefix);
         if (variant == "mla-prerope")
             return config_.attention.prerope_site == PreropeSite::kInput ? prerope_input(x, prefix)
                                                                          : prerope_keys(x, prefix);
@@ -116,40 +120,74 @@ class ReferenceModel {
                     project(c, prefix + "v_b_proj", rank, inner), m.heads, prefix);
     }
 
-    std::vector<S> decoupled(const std::vector<S>& x, const std::string& prefix) const {
-        constexpr double kLatentEps = 1e-6;
+    /// Queries of `width` columns per head, through their latent where there is one.
+    std::vector<S> latent_queries(const std::vector<S>& x, const std::string& prefix, int64_t width) const {
+        const ModelConfig& m = config_.model;
+        const int64_t rank = config_.attention.q_rank, out = m.heads * width;
+        if (rank == 0) return project(x, prefix + "q_proj", m.d_model, out);
+        const std::vector<S> c = project(x, prefix + "q_a_proj", m.d_model, rank);
+        return project(norm(c, prefix + "q_a_layernorm", kLatentEps), prefix + "q_b_proj", rank, out);
+    }
+
+    std::vector<S> rotated_after(const std::vector<S>& x, const std::string& prefix) const {
         const ModelConfig& m = config_.model;
         const AttentionConfig& a = config_.attention;
-        const int64_t heads = m.heads, q_head = a.nope_dim + a.rope_dim, kv_head = a.nope_dim + a.v_dim;
-        std::vector<S> q;
-        if (a.q_rank > 0) {
-            const std::vector<S> c_q = project(x, prefix + "q_a_proj", m.d_model, a.q_rank);
-            q = project(norm(c_q, prefix + "q_a_layernorm", kLatentEps), prefix + "q_b_proj", a.q_rank,
-                        heads * q_head);
-        } else {
-            q = project(x, prefix + "q_proj", m.d_model, heads * q_head);
-        }
-        const int64_t a_width = a.kv_rank + a.rope_dim;
-        const std::vector<S> ckr = project(x, prefix + "kv_a_proj_with_mqa", m.d_model, a_width);
-        const std::vector<S> c = slice_columns(ckr, rows_, a_width, 0, a.kv_rank);
-        const std::vector<S> k_r =
-            rotate(slice_columns(ckr, rows_, a_width, a.kv_rank, a.rope_dim), 1, a.rope_dim);
+        const int64_t heads = m.heads, width = m.head_dim, kv_head = width + a.v_dim;
+        const std::vector<S> c = project(x, prefix + "kv_a_proj_with_mqa", m.d_model, a.kv_rank);
         const std::vector<S> kv = project(norm(c, prefix + "kv_a_layernorm", kLatentEps),
                                           prefix + "kv_b_proj", a.kv_rank, heads * kv_head);
-        // Heads are rows: of content | rotary in the queries, and of keys | values in kv.
-        const int64_t head_rows = rows_ * heads;
-        const std::vector<S> q_c = slice_columns(q, head_rows, q_head, 0, a.nope_dim);
-        const std::vector<S> q_r =
-            rotate(slice_columns(q, head_rows, q_head, a.nope_dim, a.rope_dim), heads, a.rope_dim);
-        const AttentionSizes sizes{batch_, time_, heads, heads, a.nope_dim, a.rope_dim, a.v_dim};
-        const double scale = 1.0 / std::sqrt(static_cast<double>(q_head));
+        const std::vector<S> k = slice_columns(kv, rows_ * heads, kv_head, 0, width);
         const auto result =
-            causal_attention(concat_columns(q_c, a.nope_dim, q_r, a.rope_dim, head_rows),
-                             slice_columns(kv, head_rows, kv_head, 0, a.nope_dim), k_r,
-                             slice_columns(kv, head_rows, kv_head, a.nope_dim, a.v_dim), sizes, scale);
+            causal_attention(rotate(latent_queries(x, prefix, width), heads, width), rotate(k, heads, width),
+                             {}, slice_columns(kv, rows_ * heads, kv_head, width, a.v_dim),
+                             AttentionSizes{batch_, time_, heads, heads, width, 0, a.v_dim},
+                             1.0 / std::sqrt(static_cast<double>(width)));
         return project(result.out, prefix + "o_proj", heads * a.v_dim, m.d_model);
     }
 
+    /// Attention with content keys k and values v of each head, and the rotary key k_r of all heads.
+    std::vector<S> split_core(const std::vector<S>& q, const std::vector<S>& k, const std::vector<S>& k_r,
+                              const std::vector<S>& v, const std::string& prefix) const {
+        const AttentionConfig& a = config_.attention;
+        const int64_t heads = config_.model.heads, head_rows = rows_ * heads;  // heads are rows
+        const int64_t width = a.nope_dim + a.rope_dim;
+        const std::vector<S> q_c = slice_columns(q, head_rows, width, 0, a.nope_dim);
+        const std::vector<S> q_r =
+            rotate(slice_columns(q, head_rows, width, a.nope_dim, a.rope_dim), heads, a.rope_dim);
+        const AttentionSizes sizes{batch_, time_, heads, heads, a.nope_dim, a.rope_dim, a.v_dim};
+        const auto result = causal_attention(concat_columns(q_c, a.nope_dim, q_r, a.rope_dim, head_rows), k,
+                                             rotate(k_r, 1, a.rope_dim), v, sizes,
+                                             1.0 / std::sqrt(static_cast<double>(width)));
+        return project(result.out, prefix + "o_proj", heads * a.v_dim, config_.model.d_model);
+    }
+
+    std::vector<S> decoupled(const std::vector<S>& x, const std::string& prefix) const {
+        const ModelConfig& m = config_.model;
+        const AttentionConfig& a = config_.attention;
+        const int64_t heads = m.heads, kv_head = a.nope_dim + a.v_dim, a_width = a.kv_rank + a.rope_dim;
+        const std::vector<S> ckr = project(x, prefix + "kv_a_proj_with_mqa", m.d_model, a_width);
+        const std::vector<S> c = slice_columns(ckr, rows_, a_width, 0, a.kv_rank);
+        const std::vector<S> kv = project(norm(c, prefix + "kv_a_layernorm", kLatentEps),
+                                          prefix + "kv_b_proj", a.kv_rank, heads * kv_head);
+        return split_core(latent_queries(x, prefix, a.nope_dim + a.rope_dim),
+                          slice_columns(kv, rows_ * heads, kv_head, 0, a.nope_dim),
+                          slice_columns(ckr, rows_, a_width, a.kv_rank, a.rope_dim),
+                          slice_columns(kv, rows_ * heads, kv_head, a.nope_dim, a.v_dim), prefix);
+    }
+
+    std::vector<S> shared_rope(const std::vector<S>& x, const std::string& prefix) const {
+        const AttentionConfig& a = config_.attention;
+        const int64_t heads = config_.model.heads;
+        const auto projected = [&](const char* name, int64_t out) {
+            return project(x, prefix + name, config_.model.d_model, out);
+        };
+        return split_core(projected("q_proj", heads * (a.nope_dim + a.rope_dim)),
+                          projected("k_proj", heads * a.nope_dim), projected("k_rope_proj", a.rope_dim),
+                          projected("v_proj", heads * a.v_dim), prefix);
+    }
+
+    static constexpr double kLatentEps =
+        1e-6;  ///< of the norms of `mla-decoupled`, `mla-rope` and `mla-nope`
     const Config& config_;
     const Weights<S>& weights_;
     int64_t batch_, time_, rows_;

@@ -25,6 +25,12 @@ const std::vector<VariantCase>& every_attention() {
         {"decoupled", "variant = \"mla-decoupled\"\nkv_rank = 7\nnope_dim = 3\nrope_dim = 2\nv_dim = 5", ""},
         {"decoupled_q_rank",
          "variant = \"mla-decoupled\"\nkv_rank = 7\nnope_dim = 3\nrope_dim = 2\nv_dim = 5\nq_rank = 4", ""},
+        {"mha_nope", "variant = \"mha-nope\"", "head_dim = 5"},
+        {"mha_nope_grouped", "variant = \"mha-nope\"", "head_dim = 4\nkv_heads = 1"},
+        {"shared_rope", "variant = \"mha-shared-rope\"\nnope_dim = 3\nrope_dim = 2\nv_dim = 5", ""},
+        {"mla_rope", "variant = \"mla-rope\"\nkv_rank = 7\nv_dim = 5", "head_dim = 4"},
+        {"mla_rope_q_rank", "variant = \"mla-rope\"\nkv_rank = 7\nq_rank = 5", ""},
+        {"mla_nope", "variant = \"mla-nope\"\nkv_rank = 7\nv_dim = 4", "head_dim = 5"},
     };
     return all;
 }

@@ -75,9 +75,9 @@ Dense beside(const Dense& a, const Dense& b) {
 
 Dense DenseWeights::query(const std::string& part, int64_t layer, int64_t head) const {
     const int64_t d = config_.model.d_model, rank = config_.attention.q_rank;
-    const bool decoupled = config_.attention.rope_dim > 0;
+    const bool split = config_.attention.rope_dim > 0;
     const int64_t content = config_.attention.nope_dim, rope = config_.attention.rope_dim;
-    const int64_t width = decoupled ? content + rope : config_.model.head_dim;
+    const int64_t width = split ? content + rope : config_.model.head_dim;
     const Dense all = rank > 0 ? weight(layer, "q_a_proj", d) *
                                      gained(layer, "q_a_layernorm", weight(layer, "q_b_proj", rank))
                                : weight(layer, "q_proj", d);
@@ -92,6 +92,15 @@ Dense DenseWeights::key(const std::string& part, int64_t layer, int64_t head) co
     const int64_t d = config_.model.d_model, width = config_.model.head_dim;
     const bool norm = a.latent_norm;
     const std::string variant = name_of(config_.attention.variant);
+    if (variant == "mha-shared-rope") {
+        const Dense content = columns_of(weight(layer, "k_proj", d), head * a.nope_dim, a.nope_dim);
+        const Dense rope = weight(layer, "k_rope_proj", d);
+        return part == "_content" ? content : part == "_rope" ? rope : beside(content, rope);
+    }
+    if (variant == "mla-rope" || variant == "mla-nope") {
+        const Dense up = gained(layer, "kv_a_layernorm", weight(layer, "kv_b_proj", a.kv_rank));
+        return weight(layer, "kv_a_proj_with_mqa", d) * columns_of(up, head * (width + a.v_dim), width);
+    }
     if (variant == "mla-decoupled") {
         const Dense down = weight(layer, "kv_a_proj_with_mqa", d);
         const Dense up = gained(layer, "kv_a_layernorm", weight(layer, "kv_b_proj", a.kv_rank));

@@ -13,6 +13,10 @@ namespace pastur {
 // clang-format off
 constexpr const VariantInfo* kVariants[] = {
     [] { extern const VariantInfo kMha; return &kMha; }(),
+    [] { extern const VariantInfo kMhaNope; return &kMhaNope; }(),
+    [] { extern const VariantInfo kMhaSharedRope; return &kMhaSharedRope; }(),
+    [] { extern const VariantInfo kMlaNope; return &kMlaNope; }(),
+    [] { extern const VariantInfo kMlaRope; return &kMlaRope; }(),
     [] { extern const VariantInfo kMlaPrerope; return &kMlaPrerope; }(),
     [] { extern const VariantInfo kMlaDecoupled; return &kMlaDecoupled; }(),
 };
@@ -62,6 +66,22 @@ void check_rank(const RawRecipe& recipe, const char* key, int64_t rank, int64_t 
     if (rank < 1 || rank > width)
         fail(ExitCode::kUsage, "attention: {}: expected 1 to {}, the width it compresses ({})",
              recipe.describe("attention", key), width, of);
+}
+
+void fill_split_heads(RawRecipe& recipe) {
+    AttentionConfig& a = recipe.config.attention;
+    const int64_t head_dim = recipe.config.model.head_dim;
+    fill(a.nope_dim, head_dim / 2);
+    fill(a.rope_dim, head_dim / 2);
+    fill(a.v_dim, head_dim);
+    if (a.nope_dim < 1)
+        fail(ExitCode::kUsage, "attention: {}: expected 1 or more", recipe.describe("attention", "nope_dim"));
+    check_even(recipe, "attention", "rope_dim", a.rope_dim);
+}
+
+CoreWidths split_core_widths(const Config& config) {
+    const AttentionConfig& a = config.attention;
+    return {a.nope_dim + a.rope_dim, a.v_dim, a.rope_dim};
 }
 
 }  // namespace pastur

@@ -39,7 +39,7 @@ struct VariantInfo {
     /// One layer's attention; adds its tensors under `prefix` ("model.layers.3.self_attn.").
     std::unique_ptr<Attention> (*make)(const Config& config, Parameters& params, const std::string& prefix);
     CoreWidths (*core_widths)(const Config& config);
-    /// Width of the rotated sub-vectors, hence of the rotary table.
+    /// Width of the rotated sub-vectors, hence of the rotary table. 0: nothing is rotated and there is no table.
     int64_t (*rope_width)(const Config& config);
     /// Values that an inference cache holds per token and layer.
     int64_t (*cache_values)(const Config& config);
@@ -65,5 +65,10 @@ Variant variant_named(const std::string& name, const std::string& where = "atten
 void check_even(const RawRecipe& recipe, const char* section, const char* key, int64_t width);
 /// Throws (kUsage) unless 1 <= rank <= width. `of` says in the message where the width comes from.
 void check_rank(const RawRecipe& recipe, const char* key, int64_t rank, int64_t width, const std::string& of);
+/// Fills and checks attention.nope_dim, rope_dim and v_dim of heads with one rotary key for all heads.
+void fill_split_heads(RawRecipe& recipe);
+
+/// For VariantInfo::core_widths of heads with one rotary key for all heads.
+CoreWidths split_core_widths(const Config& config);
 
 }  // namespace pastur

@@ -50,6 +50,10 @@ class HfConfig {
             fail(ExitCode::kCorruptData, "{}: {}: expected an integer from 1 to {}", file_, key, most);
         return found->get<int64_t>();
     }
+    /// Whether the value is the number 0.
+    bool is_zero(const char* key) const {
+        return has(key) && json_[key].is_number_unsigned() && json_[key].get<uint64_t>() == 0;
+    }
     int64_t size_or(const char* key, int64_t most, int64_t otherwise) const {
         return has(key) ? size(key, most) : otherwise;
     }
@@ -71,14 +75,18 @@ Config config_of(const HfConfig& hf) {
     m.ffn = hf.size_or("intermediate_size", kWidest, 1);
     if (hf.has("kv_lora_rank")) {
         AttentionConfig& a = config.attention;
-        a.variant = variant_named("mla-decoupled");
+        const bool rotates = !hf.is_zero("qk_rope_head_dim");
+        a.variant = variant_named(rotates ? "mla-decoupled" : "mla-nope");
         a.kv_rank = hf.size("kv_lora_rank", kWidest);
-        a.nope_dim = hf.size("qk_nope_head_dim", kWidest);
-        a.rope_dim = hf.size("qk_rope_head_dim", kWidest);
+        m.head_dim = hf.size("qk_nope_head_dim", kWidest);
         a.v_dim = hf.size("v_head_dim", kWidest);
         a.q_rank = hf.size_or("q_lora_rank", kWidest, 0);
         a.latent_norm = true;
-        m.head_dim = a.nope_dim + a.rope_dim;
+        if (rotates) {
+            a.nope_dim = m.head_dim;
+            a.rope_dim = hf.size("qk_rope_head_dim", kWidest);
+            m.head_dim += a.rope_dim;
+        }
         m.kv_heads = m.heads;
         return config;
     }

@@ -133,7 +133,9 @@ TEST(DiagnosticsCost, IsAShareOfTheTime) {
 INSTANTIATE_TEST_SUITE_P(Models, Bench,
                          every_target<BenchCase>({{"mha", "variant = \"mha\""},
                                                   {"prerope", "variant = \"mla-prerope\""},
-                                                  {"decoupled", "variant = \"mla-decoupled\""}}),
+                                                  {"decoupled", "variant = \"mla-decoupled\""},
+                                                  {"shared_rope", "variant = \"mha-shared-rope\""},
+                                                  {"mla_nope", "variant = \"mla-nope\""}}),
                          case_name<BenchCase>);
 
 struct NoShape {
@@ -233,7 +235,7 @@ TEST_F(BenchCommand, ReportsEveryVariantOfNano) {
     EXPECT_EQ(json["preset"], "nano");
     EXPECT_GT(json["ceilings"]["matmul_tflops"], 0);
     EXPECT_GT(json["ceilings"]["copy_gb_per_s"], 0);
-    ASSERT_EQ(json["variants"].size(), 3u);
+    ASSERT_EQ(json["variants"].size(), variants().size());
     for (const auto& variant : json["variants"]) {
         for (const char* key :
              {"parameters", "flops_per_token", "tokens_per_step", "tokens_per_s", "tflops", "of_matmul",
@@ -252,7 +254,8 @@ TEST_F(BenchCommand, ReportsEveryVariantOfNano) {
         }
         EXPECT_NEAR(sum, variant["timed_step_ms"], 1e-6);
     }
-    EXPECT_EQ(json["variants"][2]["variant"], "mla-decoupled");
+    for (size_t i = 0; i < variants().size(); ++i)
+        EXPECT_EQ(json["variants"][i]["variant"], variants()[i]->name);
     const std::string csv = read("b.csv");
     EXPECT_NE(csv.find("\nstep,mha,step,"), std::string::npos);
     EXPECT_NE(csv.find("\npart,mla-prerope,attention backward,"), std::string::npos);

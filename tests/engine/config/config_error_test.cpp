@@ -130,6 +130,10 @@ TEST(ConfigError, ChecksHeadsAndRotaryWidths) {
     expect_usage("", {"head_dim = 1 ", "even"}, {{"model.heads", "128"}});
     expect_usage(variant("mla-decoupled"), {"rope_dim = 9 (--attention.rope_dim)", "even"},
                  {{"attention.rope_dim", "9"}});
+    expect_usage(variant("mha-shared-rope") + "rope_dim = 9\n", {"rope_dim = 9 (recipe.toml:3)", "even"});
+    expect_usage(variant("mla-rope"), {"head_dim = 7 (--model.head_dim)", "even"}, {{"model.head_dim", "7"}});
+    for (const char* unrotated : {"mha-nope", "mla-nope"})
+        EXPECT_EQ(parse(variant(unrotated), {{"model.head_dim", "7"}}).model.head_dim, 7);
     EXPECT_EQ(parse("[model]\nheads = 3\nhead_dim = 20\n").model.head_dim,
               20);  // heads need not fill d_model
     expect_usage(variant("mla-prerope"), {"heads = 3 ", "head_dim = 20 ", "d_model = 128 "},
@@ -143,6 +147,7 @@ TEST(ConfigError, ChecksRanksAgainstTheWidthTheyCompress) {
     expect_usage(variant("mla-prerope") + "k_rank = 129\n", {"k_rank = 129", "heads = 4", "head_dim = 32"});
     expect_usage(variant("mla-prerope") + "v_rank = 129\n", {"v_rank = 129", "d_model = 128"});
     EXPECT_EQ(parse(variant("mla-decoupled") + "kv_rank = 128\n").attention.kv_rank, 128);
+    expect_usage(variant("mla-rope") + "kv_rank = 129\n", {"kv_rank = 129 (recipe.toml:3)", "d_model = 128"});
 }
 
 TEST(ConfigError, ChecksBatchesAndSchedule) {
@@ -159,6 +164,8 @@ TEST(ConfigError, ChecksBatchesAndSchedule) {
 TEST(ConfigError, RefusesWhatTheVariantContradicts) {
     expect_usage(variant("mla-decoupled") + "latent_norm = false\n",
                  {"latent_norm = false (recipe.toml:3)", "\"mla-decoupled\" always normalises its latents"});
+    expect_usage(variant("mla-nope") + "latent_norm = false\n",
+                 {"\"mla-nope\" always normalises its latents"});
 }
 
 }  // namespace

@@ -3,7 +3,9 @@
 
 #include <fstream>
 
+#include "engine/model/attention/variants.h"
 #include "tests/engine/config/parse_recipe.h"
+#include "tests/support/source_folder.h"
 #include "tests/support/temp_folder.h"
 
 namespace pastur::test {
@@ -69,6 +71,50 @@ TEST(Config, DerivesTheSizesOfEachVariant) {
         parse(variant("mla-prerope") + "prerope_site = \"input\"", {{"model.preset", "130m"}});
     EXPECT_EQ(input.attention.kv_rank, 384);
     EXPECT_EQ(input.attention.k_rank, 0);
+    const Config shared = parse(variant("mha-shared-rope"), {{"model.preset", "130m"}});
+    EXPECT_EQ(shared.attention.nope_dim, 32);
+    EXPECT_EQ(shared.attention.rope_dim, 32);
+    EXPECT_EQ(shared.attention.v_dim, 64);
+    EXPECT_EQ(shared.attention.kv_rank, 0);
+    EXPECT_FALSE(shared.attention.latent_norm);
+    for (const char* name : {"mla-rope", "mla-nope"}) {
+        const Config latent = parse(variant(name), {{"model.preset", "130m"}});
+        EXPECT_EQ(latent.attention.kv_rank, 384);
+        EXPECT_EQ(latent.attention.v_dim, 64);
+        EXPECT_EQ(latent.attention.nope_dim, 0);
+        EXPECT_TRUE(latent.attention.latent_norm);
+    }
+}
+
+/// A recipe of every variant at each of these sizes, which differ from one another in [attention] and nothing
+/// else, and in which no setting is ignored.
+TEST(Config, EveryVariantHasARecipeOfEverySize) {
+    for (const std::string size : {"nano", "30m", "130m", "1b"}) {
+        const Config base = load_config(source_file("tools/recipes/" + size + "-mha.toml"), {});
+        for (const std::string& name : variant_names()) {
+            SCOPED_TRACE(size + "-" + name);
+            std::vector<std::string> ignored;
+            const Config config =
+                load_config(source_file("tools/recipes/" + size + "-" + name + ".toml"), {}, 1, &ignored);
+            EXPECT_EQ(ignored, std::vector<std::string>{});
+            EXPECT_EQ(name_of(config.attention.variant), name);
+            Config expected = with_variant(base, config.attention.variant);
+            expected.run = config.run;  // its name
+            EXPECT_EQ(to_toml(expected), to_toml(config));
+        }
+    }
+}
+
+TEST(Config, CacheOfEachVariant) {
+    // Numbers per token and layer at 130m: 12 heads of 64, d_model 768.
+    const std::map<std::string, int64_t> cached = {
+        {"mha", 2 * 768},           {"mha-nope", 2 * 768}, {"mha-shared-rope", 12 * (32 + 64) + 32},
+        {"mla-prerope", 384},       {"mla-rope", 384},     {"mla-nope", 384},
+        {"mla-decoupled", 384 + 32}};
+    for (const auto& [name, count] : cached) {
+        const Config config = parse(variant(name), {{"model.preset", "130m"}});
+        EXPECT_EQ(variant_of(config).cache_values(config), count) << name;
+    }
 }
 
 TEST(Config, DerivesMicroBatchAndPaths) {
@@ -109,7 +155,7 @@ TEST(Config, ReadsBackWhatItWrites) {
                      {"train.seed", "4611686018427387904"},
                      {"run.name", "a \"b\" \\ \xc3\xa9"},
                      {"data.dir", "d'x"}};
-    for (const char* name : {"mha", "mla-prerope", "mla-decoupled"}) {
+    for (const std::string& name : variant_names()) {
         Overrides overrides = odd;
         overrides.emplace_back("attention.variant", name);
         const Config c = parse("", overrides);
@@ -183,7 +229,8 @@ TEST(Config, IgnoresKeysOfAnotherVariantWithALine) {
         "[attention]\nkv_rank = 64\nlatent_norm = true\nprerope_site = \"input\"\n",
         {{"recipe.toml:2: [attention] kv_rank = 64 is ignored",
           "\"mla-prerope\" with prerope_site = \"input\" or \"mla-decoupled\"", "this one is \"mha\""},
-         {"recipe.toml:3:", "latent_norm = true", "\"mla-prerope\" or \"mla-decoupled\""},
+         {"recipe.toml:3:", "latent_norm = true",
+          "variant \"mla-nope\", \"mla-rope\", \"mla-prerope\" or \"mla-decoupled\","},
          {"recipe.toml:4:", "prerope_site = \"input\"", "\"mla-prerope\""}});
     EXPECT_TRUE(mha == parse(""));
     EXPECT_TRUE(
@@ -193,10 +240,13 @@ TEST(Config, IgnoresKeysOfAnotherVariantWithALine) {
     expect_ignored(variant("mla-prerope") + "kv_rank = 8\n", {{"kv_rank", "prerope_site = \"input\""}});
     expect_ignored(variant("mla-prerope") + "prerope_site = \"input\"\nk_rank = 8\n",
                    {{"k_rank", "prerope_site = \"keys\""}});
-    expect_ignored(variant("mla-prerope") + "rope_dim = 8\n", {{"rope_dim", "\"mla-decoupled\""}});
-    const Config grouped =
-        expect_ignored(variant("mla-decoupled"), {{"--model.kv_heads: ", "kv_heads = 2", "\"mha\""}},
-                       {{"model.kv_heads", "2"}});
+    expect_ignored(variant("mla-prerope") + "rope_dim = 8\n",
+                   {{"rope_dim", "\"mha-shared-rope\" or \"mla-decoupled\""}});
+    expect_ignored(variant("mla-rope") + "rope_dim = 8\nnope_dim = 4\n", {{"nope_dim"}, {"rope_dim"}});
+    expect_ignored(variant("mha-shared-rope") + "kv_rank = 8\n", {{"kv_rank", "\"mha-shared-rope\""}});
+    const Config grouped = expect_ignored(variant("mla-decoupled"),
+                                          {{"--model.kv_heads: ", "kv_heads = 2", "\"mha\" or \"mha-nope\""}},
+                                          {{"model.kv_heads", "2"}});
     EXPECT_EQ(grouped.model.kv_heads, grouped.model.heads);
     expect_ignored("[attention]\nkv_rank = 0\n", {});  // 0 asks for nothing
 }

@@ -1,6 +1,7 @@
 // One recipe on two backends: ten steps of training on the CPU and on CUDA, both in fp32.
 #include <cmath>
 
+#include "engine/model/attention/variants.h"
 #include "engine/model/recipe.h"
 #include "engine/train/optimizer.h"
 #include "kernels/reduce.h"
@@ -48,7 +49,7 @@ double relative_distance(const std::vector<double>& got, const std::vector<doubl
     return std::sqrt(difference / size);
 }
 
-class Backends : public testing::TestWithParam<const char*> {};
+class Backends : public testing::TestWithParam<std::string> {};
 
 TEST_P(Backends, TenStepsAgree) {
     if (cuda_device_count() == 0) GTEST_SKIP() << "needs a CUDA device to compare the CPU with";
@@ -88,13 +89,12 @@ TEST_P(Backends, WideLayersAgree) {
         EXPECT_LT(relative_distance(got.at(name), gradient), 0.1) << name;
 }
 
-INSTANTIATE_TEST_SUITE_P(Model, Backends, testing::Values("mha", "mla-prerope", "mla-decoupled"),
-                         [](const auto& info) {
-                             std::string name = info.param;
-                             for (char& c : name)
-                                 if (c == '-') c = '_';
-                             return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Model, Backends, testing::ValuesIn(variant_names()), [](const auto& info) {
+    std::string name = info.param;
+    for (char& c : name)
+        if (c == '-') c = '_';
+    return name;
+});
 
 }  // namespace
 }  // namespace pastur::test

@@ -36,6 +36,9 @@ const std::vector<VariantCase> kVariants = {
     {"prerope_input", "variant = \"mla-prerope\"\nprerope_site = \"input\"", ""},
     {"decoupled", "variant = \"mla-decoupled\"", ""},
     {"decoupled_q_rank", "variant = \"mla-decoupled\"\nq_rank = 32", ""},
+    {"shared_rope", "variant = \"mha-shared-rope\"", ""},
+    {"mla_rope", "variant = \"mla-rope\"", ""},
+    {"mla_nope", "variant = \"mla-nope\"", ""},
 };
 
 class Fp8Model : public OpTest<VariantCase> {

@@ -123,7 +123,8 @@ TEST_P(Golden, TenSteps) {
 std::vector<GoldenCase> golden_cases() {
     std::vector<GoldenCase> cases;
     for (const char* file : {"mha", "mha-gqa", "mha-tied", "mla-prerope", "mla-prerope-latent-norm",
-                             "mla-prerope-input", "mla-decoupled", "mla-decoupled-q-rank"})
+                             "mla-prerope-input", "mla-decoupled", "mla-decoupled-q-rank", "mha-nope",
+                             "mha-shared-rope", "mla-rope", "mla-rope-q-rank", "mla-nope"})
         cases.push_back({file});
     return cases;
 }

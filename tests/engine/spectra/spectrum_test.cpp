@@ -154,6 +154,11 @@ const std::vector<VariantCase> kVariants = {
      "heads = 2"},
     {"decoupled_q_rank", "variant = \"mla-decoupled\"\nkv_rank = 5\nnope_dim = 3\nrope_dim = 2\nq_rank = 4",
      "heads = 2"},
+    {"mha_nope", "variant = \"mha-nope\"", "heads = 4\nkv_heads = 2\nhead_dim = 5"},
+    {"shared_rope", "variant = \"mha-shared-rope\"\nnope_dim = 3\nrope_dim = 2\nv_dim = 4", "heads = 3"},
+    {"shared_rope_wide", "variant = \"mha-shared-rope\"\nnope_dim = 7\nrope_dim = 6\nv_dim = 1", "heads = 2"},
+    {"mla_rope", "variant = \"mla-rope\"\nkv_rank = 5\nv_dim = 3", "heads = 3"},
+    {"mla_nope", "variant = \"mla-nope\"\nkv_rank = 7\nq_rank = 4", "heads = 2"},
 };
 INSTANTIATE_TEST_SUITE_P(Diag, QkSpectrum, every_backend<VariantCase>(kVariants), case_name<VariantCase>);
 

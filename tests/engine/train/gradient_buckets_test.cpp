@@ -45,6 +45,8 @@ const std::vector<Variant> kVariants = {
     {"tied", "variant = \"mha\"", "tie_embeddings = true"},
     {"prerope", "variant = \"mla-prerope\"", ""},
     {"decoupled", "variant = \"mla-decoupled\"\nrope_dim = 4", ""},
+    {"shared_rope", "variant = \"mha-shared-rope\"\nrope_dim = 4", ""},
+    {"mla_nope", "variant = \"mla-nope\"", ""},
 };
 INSTANTIATE_TEST_SUITE_P(Models, GradientsAsTheyFinish, every_target(kVariants), case_name<Variant>);
 

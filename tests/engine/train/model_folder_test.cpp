@@ -169,6 +169,22 @@ TEST_F(ModelFolderTest, ReadsDeepSeekWithAndWithoutQueryLatents) {
     }
 }
 
+TEST_F(ModelFolderTest, ReadsLatentAttentionWithoutRotaryEmbedding) {
+    json config = deepseek(false);
+    config["qk_rope_head_dim"] = 0;
+    write_config(config);
+    Config expected = deepseek_config(false);
+    expected.model.head_dim = expected.attention.nope_dim;
+    expected.attention = {
+        .variant = variant_named("mla-nope"), .kv_rank = 7, .v_dim = 5, .latent_norm = true};
+    const std::vector<Stored> tensors = tensors_of(expected);
+    write_tensors(path() / "model.safetensors", tensors, "F32");
+    const ModelFolder folder(path());
+    EXPECT_STREQ(name_of(folder.config().attention.variant), "mla-nope");
+    expect_reads(folder, tensors);
+    expect_spectra(folder, tensors);
+}
+
 TEST_F(ModelFolderTest, ReadsShards) {
     write_config(llama());
     const std::vector<Stored> tensors = tensors_of(llama_config());

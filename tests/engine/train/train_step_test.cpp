@@ -109,7 +109,10 @@ INSTANTIATE_TEST_SUITE_P(Training, Steps,
                                                  {"prerope", "variant = \"mla-prerope\""},
                                                  {"prerope_input",
                                                   "variant = \"mla-prerope\"\nprerope_site = \"input\""},
-                                                 {"decoupled", "variant = \"mla-decoupled\""}}),
+                                                 {"decoupled", "variant = \"mla-decoupled\""},
+                                                 {"mha_nope", "variant = \"mha-nope\""},
+                                                 {"shared_rope", "variant = \"mha-shared-rope\""},
+                                                 {"mla_rope", "variant = \"mla-rope\""}}),
                          case_name<StepCase>);
 
 }  // namespace

@@ -374,6 +374,9 @@ const std::vector<RunCase> kRuns = {
     {"mha", "variant = \"mha\""},
     {"prerope", "variant = \"mla-prerope\""},
     {"decoupled", "variant = \"mla-decoupled\""},
+    {"shared_rope", "variant = \"mha-shared-rope\""},
+    {"mla_rope", "variant = \"mla-rope\""},
+    {"mla_nope", "variant = \"mla-nope\""},
 };
 INSTANTIATE_TEST_SUITE_P(Runs, Training, every_target<RunCase>(kRuns), case_name<RunCase>);
 

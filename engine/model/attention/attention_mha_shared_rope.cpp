@@ -1,0 +1,108 @@
+// Multi-head attention whose heads share one rotary key (VARIANTS: `mha-shared-rope`): the rotary sub-vector of
+// mla-decoupled without its compression.
+#include "engine/model/attention/attention.h"
+
+namespace pastur {
+namespace {
+
+class SharedRopeAttention final : public Attention {
+  public:
+    SharedRopeAttention(const Config& config, Parameters& params, const std::string& prefix)
+        : Attention(config, params),
+          nope_dim_(config.attention.nope_dim),
+          rope_dim_(config.attention.rope_dim),
+          v_dim_(config.attention.v_dim) {
+        in_proj_ =
+            Linear(params, params.table().add_matrix_group({{prefix + "q_proj.weight", q_width()},
+                                                            {prefix + "k_proj.weight", heads_ * nope_dim_},
+                                                            {prefix + "k_rope_proj.weight", rope_dim_},
+                                                            {prefix + "v_proj.weight", heads_ * v_dim_}},
+                                                           width_));
+        add_o_proj(prefix);
+    }
+
+    void plan(Context& ctx, Planner& planner, const BatchShape& shape) override {
+        Planner::Temporaries temporaries(planner);
+        in_ = planner.keep(params_.compute_dtype(), {shape.tokens(), v_begin() + heads_ * v_dim_});
+        din_ = temporaries.take(in_.dtype(), in_.shape());
+        in_proj_.plan(ctx, planner, shape.tokens(), {.x = true});
+        plan_core(ctx, planner, temporaries, shape);
+    }
+
+    void forward(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual,
+                 ConstTensor rope_table) override {
+        in_proj_.forward(ctx, in_, xn);
+        forward_core(ctx, out, residual,
+                     {q_of(in_).slice(3, nope_dim_, rope_dim_), k_rope_of(in_).unflatten(2, 1, rope_dim_),
+                      rope_table});
+    }
+
+    void backward(Context& ctx, Tensor dxn, const LinearInput& dout, ConstTensor rope_table,
+                  Update update) override {
+        backward_core(ctx, {q_of(din_), k_of(din_), k_rope_of(din_), v_of(din_), rope_table}, dout, update);
+        in_proj_.backward_input(ctx, dxn, din_);
+    }
+
+    void backward_input_weights(Context& ctx, ConstTensor xn, ConstTensor, Update update) override {
+        in_proj_.backward_weight(ctx, din_, xn, update);
+    }
+
+  private:
+    int64_t q_width() const { return heads_ * (nope_dim_ + rope_dim_); }
+    int64_t k_rope_begin() const { return q_width() + heads_ * nope_dim_; }
+    int64_t v_begin() const { return k_rope_begin() + rope_dim_; }
+
+    /// Columns of the input projection: queries, content keys, shared rotary key, values.
+    Tensor q_of(Tensor in) const {
+        return heads_of(in.slice(1, 0, q_width()), heads_, nope_dim_ + rope_dim_);
+    }
+    Tensor k_of(Tensor in) const {
+        return heads_of(in.slice(1, q_width(), heads_ * nope_dim_), heads_, nope_dim_);
+    }
+    Tensor k_rope_of(Tensor in) const { return by_time(in.slice(1, k_rope_begin(), rope_dim_)); }
+    Tensor v_of(Tensor in) const { return heads_of(in.slice(1, v_begin(), heads_ * v_dim_), heads_, v_dim_); }
+
+    AttentionInputs inputs() const override {
+        return {q_of(in_), k_of(in_), k_rope_of(in_), v_of(in_), scale_};
+    }
+
+    int64_t nope_dim_, rope_dim_, v_dim_;
+    Tensor in_;   ///< [N, H (d_n + d_R) | H d_n | d_R | H d_v]; the rotary columns are rotated in place
+    Tensor din_;  ///< within one backward()
+};
+
+QkForm qk_form(const Config& config) {
+    const AttentionConfig& a = config.attention;
+    const int64_t heads = config.model.heads, width = a.nope_dim + a.rope_dim;
+    const auto query = [&](int64_t first, int64_t rows) -> QkSide {
+        return {heads, {{"q_proj.weight", rows, first, width}}};
+    };
+    const QkRows content = {"k_proj.weight", a.nope_dim, 0, a.nope_dim};
+    const QkRows rope = {"k_rope_proj.weight", a.rope_dim};  // stride 0: the rows serve every head
+    return {
+        .whole = {query(0, width), {heads, {content, rope}}},
+        .content = QkPart{query(0, a.nope_dim), {heads, {content}}},
+        .rope = QkPart{query(a.nope_dim, a.rope_dim), {1, {rope}}},
+    };
+}
+
+}  // namespace
+
+extern constinit const VariantInfo kMhaSharedRope = {
+    .name = "mha-shared-rope",
+    .keys = {{"attention", "nope_dim"}, {"attention", "rope_dim"}, {"attention", "v_dim"}},
+    .fill = fill_split_heads,
+    .make = make_attention<SharedRopeAttention>,
+    .core_widths = split_core_widths,
+    .rope_width = [](const Config& c) { return c.attention.rope_dim; },
+    .cache_values =
+        [](const Config& c) {
+            const AttentionConfig& a = c.attention;
+            return c.model.heads * (a.nope_dim + a.v_dim) + a.rope_dim;
+        },
+    .qk_form = qk_form,
+    .scopes = {Scope::kHead, Scope::kLayer, Scope::kContent, Scope::kRope, Scope::kLiteral, Scope::kWeights},
+    .default_scopes = {Scope::kHead, Scope::kLayer, Scope::kContent, Scope::kRope},
+};
+
+}  // namespace pastur

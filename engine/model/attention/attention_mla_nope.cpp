@@ -1,0 +1,22 @@
+// Latent attention without rotary embedding (VARIANTS: `mla-nope`).
+#include "engine/model/attention/latent_attention.h"
+
+namespace pastur {
+
+extern constinit const VariantInfo kMlaNope = {
+    .name = "mla-nope",
+    .keys = {{"attention", "kv_rank"},
+             {"attention", "v_dim"},
+             {"attention", "q_rank"},
+             {"attention", "latent_norm"}},
+    .fill = latent_attention::fill_sizes,
+    .make = latent_attention::make,
+    .core_widths = latent_attention::core_widths,
+    .rope_width = [](const Config&) { return int64_t{0}; },
+    .cache_values = [](const Config& c) { return c.attention.kv_rank; },
+    .qk_form = latent_attention::qk_form,
+    .scopes = {Scope::kHead, Scope::kLayer, Scope::kLiteral, Scope::kWeights},
+    .default_scopes = {Scope::kHead, Scope::kLayer},
+};
+
+}  // namespace pastur

@@ -1,0 +1,172 @@
+#include "engine/model/attention/latent_attention.h"
+
+#include "engine/model/attention/latent.h"
+
+namespace pastur {
+namespace {
+
+/// The eps of the published models' latent norms, which does not follow model.norm_eps.
+constexpr double kLatentNormEps = 1e-6;
+
+class LatentAttention final : public Attention {
+  public:
+    LatentAttention(const Config& config, Parameters& params, const std::string& prefix)
+        : Attention(config, params),
+          nope_dim_(core_.qk - core_.shared),
+          rope_dim_(core_.shared),
+          v_dim_(core_.v),
+          kv_rank_(config.attention.kv_rank),
+          q_rank_(config.attention.q_rank),
+          q_latent_(params, q_rank_ > 0 ? prefix + "q_a_layernorm.weight" : "", q_rank_, kLatentNormEps),
+          kv_latent_(params, prefix + "kv_a_layernorm.weight", kv_rank_, kLatentNormEps) {
+        ParamTable& table = params.table();
+        in_proj_ = Linear(params, table.add_matrix_group(
+                                      {q_rank_ > 0 ? ParamTable::Rows{prefix + "q_a_proj.weight", q_rank_}
+                                                   : ParamTable::Rows{prefix + "q_proj.weight", q_width()},
+                                       {prefix + "kv_a_proj_with_mqa.weight", kv_rank_ + rope_dim_}},
+                                      width_));
+        if (q_rank_ > 0)
+            q_b_proj_ = Linear(params, table.add_matrix(prefix + "q_b_proj.weight", q_width(), q_rank_));
+        kv_b_proj_ = Linear(
+            params, table.add_matrix(prefix + "kv_b_proj.weight", heads_ * (nope_dim_ + v_dim_), kv_rank_));
+        add_o_proj(prefix);
+    }
+
+    void plan(Context& ctx, Planner& planner, const BatchShape& shape) override {
+        const DType dtype = params_.compute_dtype();
+        const int64_t tokens = shape.tokens();
+        Planner::Temporaries temporaries(planner);
+        in_ = planner.keep(dtype, {tokens, q_in_width() + kv_rank_ + rope_dim_});
+        din_ = temporaries.take(dtype, in_.shape());
+        if (q_rank_ > 0) {
+            q_latent_.plan(ctx, planner, temporaries, tokens);
+            q_up_ = planner.keep(dtype, {tokens, q_width()});
+            dq_up_ = temporaries.take(dtype, q_up_.shape());
+        }
+        kv_latent_.plan(ctx, planner, temporaries, tokens);
+        kv_ = planner.keep(dtype, {tokens, heads_ * (nope_dim_ + v_dim_)});
+        dkv_ = temporaries.take(dtype, kv_.shape());
+        in_proj_.plan(ctx, planner, tokens, {.x = true});
+        kv_b_proj_.plan(ctx, planner, tokens);
+        if (q_rank_ > 0) q_b_proj_.plan(ctx, planner, tokens);
+        plan_core(ctx, planner, temporaries, shape);
+    }
+
+    void forward(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual,
+                 ConstTensor rope_table) override {
+        in_proj_.forward(ctx, in_, xn);
+        if (q_rank_ > 0) q_b_proj_.forward(ctx, q_up_, q_latent_.forward(ctx, q_in(in_)));
+        kv_b_proj_.forward(ctx, kv_, kv_latent_.forward(ctx, c_of(in_)));
+        forward_core(ctx, out, residual, rotary(rope_table));
+    }
+
+    void backward(Context& ctx, Tensor dxn, const LinearInput& dout, ConstTensor rope_table,
+                  Update update) override {
+        const Tensor dq = q_rank_ > 0 ? dq_up_ : q_in(din_);
+        backward_core(ctx, {q_heads(dq), k_of(dkv_), k_shared_of(din_), v_of(dkv_), rope_table}, dout,
+                      update);
+
+        kv_b_proj_.backward_weight(ctx, dkv_, kv_latent_.value(c_of(in_)), update);
+        kv_b_proj_.backward_input(ctx, kv_latent_.value_gradient(c_of(din_)), dkv_);
+        kv_latent_.backward(ctx, c_of(din_), c_of(in_), update);
+        if (q_rank_ > 0) {
+            q_b_proj_.backward_weight(ctx, dq, q_latent_.value(q_in(in_)), update);
+            q_b_proj_.backward_input(ctx, q_latent_.value_gradient(q_in(din_)), dq);
+            q_latent_.backward(ctx, q_in(din_), q_in(in_), update);
+        }
+        in_proj_.backward_input(ctx, dxn, din_);
+    }
+
+    void backward_input_weights(Context& ctx, ConstTensor xn, ConstTensor, Update update) override {
+        in_proj_.backward_weight(ctx, din_, xn, update);
+    }
+
+  private:
+    int64_t q_width() const { return heads_ * (nope_dim_ + rope_dim_); }
+    int64_t q_in_width() const { return q_rank_ > 0 ? q_rank_ : q_width(); }
+
+    /// Columns of the input projection: queries (or their latent), key-value latent, shared rotary key.
+    Tensor q_in(Tensor in) const { return in.slice(1, 0, q_in_width()); }
+    Tensor c_of(Tensor in) const { return in.slice(1, q_in_width(), kv_rank_); }
+    Tensor k_shared_of(Tensor in) const {
+        return rope_dim_ > 0 ? by_time(in.slice(1, q_in_width() + kv_rank_, rope_dim_)) : Tensor();
+    }
+
+    Tensor q_heads(Tensor q) const { return heads_of(q, heads_, nope_dim_ + rope_dim_); }
+    Tensor kv_heads(Tensor kv) const { return heads_of(kv, heads_, nope_dim_ + v_dim_); }
+    Tensor k_of(Tensor kv) const { return kv_heads(kv).slice(3, 0, nope_dim_); }
+    Tensor v_of(Tensor kv) const { return kv_heads(kv).slice(3, nope_dim_, v_dim_); }
+    Tensor q() const { return q_rank_ > 0 ? q_up_ : q_in(in_); }
+
+    /// The columns that are rotated: of the queries and the shared key, as one head; without a shared key all
+    /// of queries and keys.
+    RotaryColumns rotary(ConstTensor rope_table) const {
+        if (rope_dim_ == 0) return {q_heads(q()), k_of(kv_), rope_table};
+        return {q_heads(q()).slice(3, nope_dim_, rope_dim_), k_shared_of(in_).unflatten(2, 1, rope_dim_),
+                rope_table};
+    }
+
+    AttentionInputs inputs() const override {
+        return {q_heads(q()), k_of(kv_), k_shared_of(in_), v_of(kv_), scale_};
+    }
+
+    int64_t nope_dim_, rope_dim_, v_dim_, kv_rank_, q_rank_;
+    Latent q_latent_, kv_latent_;
+    Linear q_b_proj_, kv_b_proj_;
+    Tensor in_;    ///< [N, q width or q_rank | kv_rank | d_R]; rotary columns are rotated in place
+    Tensor q_up_;  ///< [N, H (d_n + d_R)] with q_rank: decompressed queries
+    Tensor kv_;    ///< [N, H (d_n + d_v)]: per head keys (rotated in `mla-rope`), then values
+    Tensor din_, dq_up_, dkv_;  ///< within one backward()
+};
+
+}  // namespace
+
+namespace latent_attention {
+
+std::unique_ptr<Attention> make(const Config& config, Parameters& params, const std::string& prefix) {
+    return make_attention<LatentAttention>(config, params, prefix);
+}
+
+void fill_sizes(RawRecipe& recipe) {
+    AttentionConfig& a = recipe.config.attention;
+    const ModelConfig& m = recipe.config.model;
+    if (!a.latent_norm && recipe.is_given(recipe.field("attention", "latent_norm")))
+        fail(ExitCode::kUsage, "attention: {}: attention.variant \"{}\" always normalises its latents",
+             recipe.describe("attention", "latent_norm"), variant_of(recipe.config).name);
+    a.latent_norm = true;
+    fill(a.kv_rank, m.d_model / 2);
+    fill(a.v_dim, m.head_dim);
+    check_rank(recipe, "kv_rank", a.kv_rank, m.d_model, recipe.describe("model", "d_model"));
+    if (a.q_rank != 0) check_rank(recipe, "q_rank", a.q_rank, m.d_model, recipe.describe("model", "d_model"));
+}
+
+CoreWidths core_widths(const Config& config) {
+    return {config.model.head_dim, config.attention.v_dim};
+}
+
+QkForm qk_form(const Config& config) {
+    const AttentionConfig& a = config.attention;
+    const CoreWidths core = variant_of(config).core_widths(config);
+    const int64_t heads = config.model.heads, nope_dim = core.qk - core.shared;
+    const auto query = [&](int64_t first, int64_t rows) -> QkSide {
+        if (a.q_rank == 0) return {heads, {{"q_proj.weight", rows, first, core.qk}}};
+        return {heads,
+                {{"q_b_proj.weight", rows, first, core.qk}},
+                "q_a_layernorm.weight",
+                {{"q_a_proj.weight"}}};
+    };
+    const QkRows content_rows = {"kv_b_proj.weight", nope_dim, 0, nope_dim + core.v};
+    const char* gain = "kv_a_layernorm.weight";
+    const char* down = "kv_a_proj_with_mqa.weight";
+    const QkPart content = {query(0, nope_dim), {heads, {content_rows}, gain, {{down, 0, a.kv_rank}}}};
+    if (core.shared == 0) return {content};
+    return {
+        .whole = {query(0, core.qk),
+                  {heads, {content_rows, {"", core.shared}}, gain, {{down, 0, a.kv_rank + core.shared}}}},
+        .content = content,
+        .rope = QkPart{query(nope_dim, core.shared), {1, {{down, core.shared, a.kv_rank}}}},
+    };
+}
+
+}  // namespace latent_attention
+}  // namespace pastur

@@ -1,0 +1,18 @@
+#pragma once
+// Keys and values from one normalised latent: the variants `mla-decoupled`, `mla-rope` and `mla-nope`.
+#include "engine/model/attention/attention.h"
+
+namespace pastur::latent_attention {
+
+// For VariantInfo.
+/// Heads of CoreWidths: qk - shared columns of a key come from the latent, `shared` are one key for all heads.
+/// Where forward() receives a rotary table, it rotates the shared columns, or all columns if there are none.
+std::unique_ptr<Attention> make(const Config& config, Parameters& params, const std::string& prefix);
+/// Fills and checks attention.kv_rank, v_dim, q_rank and latent_norm, which is always true.
+void fill_sizes(RawRecipe& recipe);
+/// Without shared columns: model.head_dim and attention.v_dim.
+CoreWidths core_widths(const Config& config);
+/// A sum of content and rotary part where columns are shared.
+QkForm qk_form(const Config& config);
+
+}  // namespace pastur::latent_attention

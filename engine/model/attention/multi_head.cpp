@@ -1,0 +1,88 @@
+#include "engine/model/attention/multi_head.h"
+
+namespace pastur {
+namespace {
+
+class MultiHeadAttention final : public Attention {
+  public:
+    MultiHeadAttention(const Config& config, Parameters& params, const std::string& prefix)
+        : Attention(config, params),
+          kv_heads_(config.model.kv_heads),
+          head_dim_(config.model.head_dim),
+          rotates_(variant_of(config).rope_width(config) > 0) {
+        in_proj_ = Linear(params,
+                          params.table().add_matrix_group({{prefix + "q_proj.weight", heads_ * head_dim_},
+                                                           {prefix + "k_proj.weight", kv_heads_ * head_dim_},
+                                                           {prefix + "v_proj.weight", kv_heads_ * head_dim_}},
+                                                          width_));
+        add_o_proj(prefix);
+    }
+
+    void plan(Context& ctx, Planner& planner, const BatchShape& shape) override {
+        Planner::Temporaries temporaries(planner);
+        qkv_ = planner.keep(params_.compute_dtype(), {shape.tokens(), (heads_ + 2 * kv_heads_) * head_dim_});
+        dqkv_ = temporaries.take(qkv_.dtype(), qkv_.shape());
+        in_proj_.plan(ctx, planner, shape.tokens(), {.x = true});
+        plan_core(ctx, planner, temporaries, shape);
+        if (rotates_) plan_rotation(ctx);
+    }
+
+    /// Without a table neither the projection nor the core rotates.
+    void forward(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual,
+                 ConstTensor rope_table) override {
+        const bool rotated =
+            in_proj_.forward_rotating(ctx, qkv_, xn, {rope_table, heads_ + kv_heads_, shape_.time});
+        forward_core(ctx, out, residual,
+                     rotated ? RotaryColumns{} : RotaryColumns{q_of(qkv_), k_of(qkv_), rope_table});
+    }
+
+    void backward(Context& ctx, Tensor dxn, const LinearInput& dout, ConstTensor rope_table,
+                  Update update) override {
+        backward_core(ctx, {q_of(dqkv_), k_of(dqkv_), {}, v_of(dqkv_), rope_table}, dout, update);
+        in_proj_.backward_input(ctx, dxn, dqkv_);
+    }
+
+    void backward_input_weights(Context& ctx, ConstTensor xn, ConstTensor, Update update) override {
+        in_proj_.backward_weight(ctx, dqkv_, xn, update);
+    }
+
+  private:
+    /// `count` heads of x [N, (H + 2 Hkv) D], from head `first` on, as [B, T, count, D]: a view.
+    Tensor slice_heads(Tensor x, int64_t first, int64_t count) const {
+        return heads_of(x.slice(1, first * head_dim_, count * head_dim_), count, head_dim_);
+    }
+    Tensor q_of(Tensor qkv) const { return slice_heads(qkv, 0, heads_); }
+    Tensor k_of(Tensor qkv) const { return slice_heads(qkv, heads_, kv_heads_); }
+    Tensor v_of(Tensor qkv) const { return slice_heads(qkv, heads_ + kv_heads_, kv_heads_); }
+    AttentionInputs inputs() const override { return {q_of(qkv_), k_of(qkv_), {}, v_of(qkv_), scale_}; }
+
+    int64_t kv_heads_, head_dim_;
+    bool rotates_;
+    Tensor qkv_;   ///< [N, (H + 2 Hkv) D]: queries and keys (rotated in `mha`), then values
+    Tensor dqkv_;  ///< within one backward()
+};
+
+}  // namespace
+
+namespace multi_head {
+
+std::unique_ptr<Attention> make(const Config& config, Parameters& params, const std::string& prefix) {
+    return make_attention<MultiHeadAttention>(config, params, prefix);
+}
+
+CoreWidths core_widths(const Config& config) {
+    return {config.model.head_dim, config.model.head_dim};
+}
+
+int64_t cache_values(const Config& config) {
+    return 2 * config.model.kv_heads * config.model.head_dim;
+}
+
+QkForm qk_form(const Config& config) {
+    const ModelConfig& m = config.model;
+    return {{{m.heads, {{"q_proj.weight", m.head_dim, 0, m.head_dim}}},
+             {m.kv_heads, {{"k_proj.weight", m.head_dim, 0, m.head_dim}}}}};
+}
+
+}  // namespace multi_head
+}  // namespace pastur
