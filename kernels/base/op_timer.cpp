@@ -28,6 +28,8 @@ const char* name_of(OpFamily family) {
             return "cross entropy";
         case OpFamily::kAdamw:
             return "adamw";
+        case OpFamily::kMuon:
+            return "muon";
         case OpFamily::kReduce:
             return "reduce";
         case OpFamily::kQuantize:

@@ -28,6 +28,7 @@ enum class OpFamily : uint8_t {
     kLmHead,  ///< its three GEMMs
     kCrossEntropy,
     kAdamw,
+    kMuon,  ///< with its Newton-Schulz GEMMs
     kReduce,
     kQuantize,  ///< to fp8
     kFill,      ///< fills, casts, copies on the device
