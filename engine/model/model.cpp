@@ -66,6 +66,7 @@ void Model::plan(Context& ctx, Planner& planner) {
     planner.need_scratch(embedding_backward_scratch_bytes(ctx, tokens, config_.model.vocab));
     planner.need_scratch(sum_scratch_bytes(ctx, params_.table().total_elements()));
     planner.need_scratch(sum_scratch_bytes(ctx, tokens));
+    planner.need_scratch(further_scratch_);
 }
 
 Planner Model::measure(Context& ctx) {

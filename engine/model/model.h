@@ -29,6 +29,10 @@ class Model {
     Recompute recompute() const { return recompute_; }
     void set_recompute(Recompute level) { recompute_ = level; }
 
+    /// Scratch of ops that run between passes on the same context; before measure() and allocate().
+    void set_further_scratch(int64_t bytes) { further_scratch_ = bytes; }
+    int64_t further_scratch() const { return further_scratch_; }
+
     /// What allocate() will take for activations, and the scratch that its ops need from ctx.
     Planner measure(Context& ctx);
     /// After measure(): a line on fp8 where it is used, one of the attention paths that run, and one for each
@@ -58,6 +62,7 @@ class Model {
     Config config_;
     BatchShape shape_;
     Recompute recompute_;
+    int64_t further_scratch_ = 0;
     Parameters params_;
     GroupId embedding_{}, final_norm_{}, head_weight_{};
     std::vector<Block> blocks_;

@@ -6,10 +6,9 @@
 
 namespace pastur {
 
-Tensor Param::in(std::byte* flat) const {
-    std::byte* const data = flat + offset * size_of(DType::kF32);
-    if (!is_matrix()) return Tensor(data, DType::kF32, shape);
-    return Tensor(data, DType::kF32, {shape[0], stored_columns}).slice(1, 0, shape[1]);
+Tensor Param::at(std::byte* data, DType dtype) const {
+    if (!is_matrix()) return Tensor(data, dtype, shape);
+    return Tensor(data, dtype, {shape[0], stored_columns}).slice(1, 0, shape[1]);
 }
 
 GroupId ParamTable::add_group(ParamGroup group) {

@@ -18,8 +18,10 @@ struct Param {
     int64_t stored_rows = 1, stored_columns = 0;
     bool is_matrix() const { return shape.rank() == 2; }
     int64_t stored() const { return stored_rows * stored_columns; }  ///< elements
-    /// The tensor in the flat buffer that begins at `flat`, f32; rows are strided where columns are padded.
-    Tensor in(std::byte* flat) const;
+    /// The tensor whose first element is at `data`; rows are strided where columns are padded.
+    Tensor at(std::byte* data, DType dtype) const;
+    /// The tensor in the flat f32 buffer that begins at `flat`.
+    Tensor in(std::byte* flat) const { return at(flat + offset * size_of(DType::kF32), DType::kF32); }
 };
 
 /// Matrices that read the same input lie one behind the other and are used as one matrix [sum of rows, in].

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "engine/train/optimizer_state.h"
 #include "kernels/fill.h"
 #include "kernels/reduce.h"
 
@@ -12,9 +13,9 @@ void GradientSync::lay_out(const TrainConfig& config, int ranks, ParamTable& tab
     if (ranks > 1 || config.deterministic_comm) table.pad(GradientBuckets::quantum(ranks));
 }
 
-std::vector<FlatRange> GradientSync::owned(const TrainConfig& config, int rank, int ranks,
-                                           const ParamTable& table) {
-    return shards(config, ranks) ? GradientBuckets(table, ranks).parts(rank) : std::vector<FlatRange>();
+FlatRanges GradientSync::owned(const TrainConfig& config, int rank, int ranks, const ParamTable& table) {
+    if (shards_matrices(config, ranks)) return muon_shares(table, ranks)[static_cast<size_t>(rank)];
+    return shards(config, ranks) ? GradientBuckets(table, ranks).parts(rank) : FlatRanges();
 }
 
 GradientSync::GradientSync(const TrainConfig& config, Context& ctx, Comm& comm, Parameters& params)
@@ -22,9 +23,11 @@ GradientSync::GradientSync(const TrainConfig& config, Context& ctx, Comm& comm, 
       comm_(comm),
       params_(params),
       ordered_(config.deterministic_comm),
-      sharded_(shards(config, comm.size())) {
+      sharded_(shards(config, comm.size()) && !shards_matrices(config, comm.size())) {
     if (idle()) return;
     buckets_.emplace(params.table(), comm.size());
+    if (shards_matrices(config, comm.size()))
+        matrices_.emplace(ctx, muon_shares(params.table(), comm.size()));
     const int64_t total = params.table().total_elements();
     squares_buffer_ = allocate(ctx, total / kSumPiece * size_of(DType::kF64));
     squares_ = Tensor(squares_buffer_.data(), DType::kF64, {total / kSumPiece});
@@ -44,11 +47,13 @@ int64_t GradientSync::planned_bytes(const TrainConfig& config, const ParamTable&
     const int64_t squares = table.total_elements() / kSumPiece * size_of(DType::kF64);
     const int64_t sums =
         config.deterministic_comm ? table.total_elements() / ranks * size_of(DType::kF32) : 0;
+    const int64_t copies =
+        shards_matrices(config, ranks) ? RangeGather::planned_bytes(muon_shares(table, ranks)) : 0;
     const GradientBuckets buckets(table, ranks);
-    int64_t longest = 0;
-    for (const FlatRange& bucket : buckets.ranges()) longest = std::max(longest, bucket.count);
-    return squares + sums +
-           exchange_bytes(transport, on_gpu, longest * size_of(DType::kF32), config.deterministic_comm);
+    int64_t longest = copies;
+    for (const FlatRange& bucket : buckets.ranges())
+        longest = std::max(longest, bucket.count * size_of(DType::kF32));
+    return squares + sums + copies + exchange_bytes(transport, on_gpu, longest, config.deterministic_comm);
 }
 
 void GradientSync::begin(int64_t micro, bool last) {
@@ -107,8 +112,12 @@ void GradientSync::sum_of_squares(Tensor total) {
 }
 
 void GradientSync::share_weights() {
-    if (!sharded_) return;
-    gather(params_.flat_master());
+    if (matrices_)
+        matrices_->run(ctx_, comm_, params_.flat_master());
+    else if (sharded_)
+        gather(params_.flat_master());
+    else
+        return;
     params_.refresh_compute(ctx_);
 }
 

@@ -9,6 +9,10 @@
 // weights and sends those. Both give the same bits. The order of summation depends on the number of ranks, so
 // sums on different numbers agree to rounding.
 //
+// Muon needs the gradient of a whole matrix. With train.zero = 1 every rank then receives the whole sum, as
+// with train.zero = 0, updates the matrices that it owns (muon_shares()) and sends those: 1.5 times the bytes
+// of AdamW's.
+//
 // With train.deterministic_comm each micro-batch's gradient is computed separately and the sum ((g_0 + g_1) +
 // g_2) + ... is taken in the order of the micro-batches, which does not depend on the number of ranks; so is
 // the sum of the losses. Weights and losses are then the same bits on any number of ranks with the same
@@ -20,6 +24,7 @@
 #include "engine/model/parameters.h"
 #include "engine/ranks/comm.h"
 #include "engine/train/gradient_buckets.h"
+#include "engine/train/range_gather.h"
 
 namespace pastur {
 
@@ -27,9 +32,8 @@ class GradientSync {
   public:
     /// Pads the flat buffers so they divide over the ranks. Call before anything is allocated.
     static void lay_out(const TrainConfig& config, int ranks, ParamTable& table);
-    /// The parts of the flat buffers whose moments a rank keeps; empty: all of them. table: after lay_out().
-    static std::vector<FlatRange> owned(const TrainConfig& config, int rank, int ranks,
-                                        const ParamTable& table);
+    /// The parts of the flat buffers whose state a rank keeps; empty: all of them. table: after lay_out().
+    static FlatRanges owned(const TrainConfig& config, int rank, int ranks, const ParamTable& table);
     /// params: after lay_out(), allocated.
     GradientSync(const TrainConfig& config, Context& ctx, Comm& comm, Parameters& params);
     /// Bytes of device memory that the sums and the exchange between ranks take. table: after lay_out().
@@ -61,6 +65,9 @@ class GradientSync {
 
   private:
     static bool shards(const TrainConfig& config, int ranks) { return config.zero != 0 && ranks > 1; }
+    static bool shards_matrices(const TrainConfig& config, int ranks) {
+        return shards(config, ranks) && config.optimizer == OptimizerKind::kMuon;
+    }
     void send(size_t bucket);
     void gather(Tensor flat);
     Tensor slice(const Tensor& flat, const FlatRange& range) const {
@@ -70,8 +77,10 @@ class GradientSync {
     Context& ctx_;
     Comm& comm_;
     Parameters& params_;
-    bool ordered_, sharded_;
+    bool ordered_;
+    bool sharded_;                            ///< ranks receive parts of the sum only
     std::optional<GradientBuckets> buckets_;  ///< none: idle
+    std::optional<RangeGather> matrices_;     ///< shares the weights of whole matrices
     Buffer sums_buffer_, squares_buffer_;
     std::vector<Tensor> sums_;  ///< ordered: the running sum of this rank's part of each bucket
     Tensor squares_;            ///< f64 [total / kSumPiece]

@@ -78,6 +78,7 @@ void MemoryPlan::check_fits(const MemoryInfo& memory, Context& ctx, const Model&
 std::vector<RecomputeChoice> recompute_choices(Context& ctx, const Model& model) {
     // A separate model that is never allocated, because measuring moves a model's tensors.
     Model other(model.config(), model.params().compute_dtype(), model.shape());
+    other.set_further_scratch(model.further_scratch());
     std::vector<RecomputeChoice> choices;
     for (const Recompute level : kRecomputeLevels) {
         other.set_recompute(level);
@@ -87,7 +88,20 @@ std::vector<RecomputeChoice> recompute_choices(Context& ctx, const Model& model)
     return choices;
 }
 
-MemoryPlan plan_memory(Context& ctx, Model& model, const AdamW* optimizer) {
+namespace {
+
+void add_state(MemoryPlan& plan, const Optimizer& optimizer) {
+    int64_t moments = 0, momentum = 0;
+    for (const OptimizerState& state : optimizer.states())
+        (state.name == "momentum" ? momentum : moments) += elements_of(state.ranges) * size_of(DType::kF32);
+    const char* const which = optimizer.owns_all() ? " (fp32)" : ", own parts";
+    plan.entries.push_back({std::string("Adam moments") + which, moments});
+    if (momentum > 0) plan.entries.push_back({std::string("Muon momentum") + which, momentum});
+}
+
+}  // namespace
+
+MemoryPlan plan_memory(Context& ctx, Model& model, const Optimizer* optimizer) {
     const Parameters& params = model.params();
     const Planner activations = model.measure(ctx);
     MemoryPlan plan;
@@ -96,8 +110,7 @@ MemoryPlan plan_memory(Context& ctx, Model& model, const AdamW* optimizer) {
     if (params.fp8().bytes() > 0) plan.entries.push_back({"weights (fp8)", params.fp8().bytes()});
     if (optimizer) {
         plan.entries.push_back({"gradients (fp32)", params.master_bytes()});
-        plan.entries.push_back({optimizer->owns_all() ? "Adam moments (fp32)" : "Adam moments, own parts",
-                                optimizer->state_bytes()});
+        add_state(plan, *optimizer);
     }
     plan.entries.push_back({kActivations, activations.kept_bytes()});
     plan.entries.push_back({kTemporaries, activations.shared_bytes()});

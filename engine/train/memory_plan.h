@@ -30,7 +30,7 @@ struct MemoryPlan {
 };
 
 /// The plan of a model and its optimizer; null for evaluation.
-MemoryPlan plan_memory(Context& ctx, Model& model, const AdamW* optimizer);
+MemoryPlan plan_memory(Context& ctx, Model& model, const Optimizer* optimizer);
 
 /// Memory and cost of a level of train.recompute.
 struct RecomputeChoice {

@@ -4,36 +4,68 @@
 
 #include "kernels/adamw.h"
 #include "kernels/fill.h"
+#include "kernels/muon.h"
 
 namespace pastur {
+namespace {
 
-std::vector<FlatRange> AdamW::owned() const {
-    if (owned_.empty()) return {{0, params_.table().total_elements()}};
-    return owned_;
+// Indices of optimizer_states().
+constexpr size_t kFirst = 0, kSecond = 1, kMomentum = 2;
+
+}  // namespace
+
+std::vector<OptimizerState> Optimizer::states() const {
+    std::vector<OptimizerState> states = optimizer_states(config_, params_.table());
+    if (!owns_all())
+        for (OptimizerState& state : states) state.ranges = intersection(state.ranges, owned_);
+    return states;
 }
 
-int64_t AdamW::owned_elements() const {
-    int64_t elements = 0;
-    for (const FlatRange& range : owned()) elements += range.count;
-    return elements;
+int64_t Optimizer::state_bytes() const {
+    int64_t bytes = 0;
+    for (const OptimizerState& state : states()) bytes += elements_of(state.ranges) * size_of(DType::kF32);
+    return bytes;
 }
 
-int64_t AdamW::state_bytes() const {
-    return 2 * owned_elements() * size_of(DType::kF32);
+int64_t Optimizer::scratch_bytes() const {
+    int64_t bytes = 0;
+    if (config_.optimizer != OptimizerKind::kMuon) return bytes;
+    for (const Param& param : params_.table().params())
+        if (is_muon_matrix(param))
+            bytes =
+                std::max(bytes, muon_scratch_bytes(param.shape[0], param.shape[1], params_.compute_dtype()));
+    return bytes;
 }
 
-Tensor AdamW::flat(const Buffer& buffer) const {
-    return Tensor(buffer.data(), DType::kF32, {owned_elements()});
-}
-
-void AdamW::allocate(Context& ctx) {
-    for (Buffer* buffer : {&first_, &second_}) {
-        *buffer = pastur::allocate(ctx, state_bytes() / 2);
-        fill(ctx, flat(*buffer), 0.0f);
+void Optimizer::allocate(Context& ctx) {
+    states_ = states();
+    buffers_.clear();
+    for (const OptimizerState& state : states_) {
+        buffers_.push_back(pastur::allocate(ctx, elements_of(state.ranges) * size_of(DType::kF32)));
+        fill(ctx, values(buffers_.size() - 1), 0.0f);
     }
 }
 
-void AdamW::step(Context& ctx, int64_t step, double lr, ConstTensor sums) {
+Tensor Optimizer::values(size_t index) const {
+    PASTUR_CHECK(index < buffers_.size(), "optimizer state used before allocate()");
+    const Buffer& buffer = buffers_[index];
+    return Tensor(buffer.data(), DType::kF32, {buffer.bytes() / size_of(DType::kF32)});
+}
+
+Tensor Optimizer::value(const Param& param, const std::string& name) const {
+    PASTUR_CHECK(owns_all(), "{} of {}: this rank keeps only parts", name, param.name);
+    Tensor found;
+    for (size_t i = 0; i < states_.size(); ++i)
+        if (states_[i].name == name)
+            for_each_overlap(states_[i].ranges, {param.offset, param.stored()},
+                             [&](const FlatRange& part, int64_t at) {
+                                 found = param.at(values(i).slice(0, at, part.count).bytes(), DType::kF32);
+                             });
+    PASTUR_CHECK(!found.empty(), "{} has no {}", param.name, name);
+    return found;
+}
+
+void Optimizer::step(Context& ctx, int64_t step, double lr, ConstTensor sums) {
     AdamwParams update;
     update.lr = static_cast<float>(lr);
     update.beta1 = static_cast<float>(config_.beta1);
@@ -41,39 +73,60 @@ void AdamW::step(Context& ctx, int64_t step, double lr, ConstTensor sums) {
     update.eps = static_cast<float>(config_.eps);
     update.step = step + 1;
     update.max_norm = static_cast<float>(config_.grad_clip);
+    step_adamw(ctx, update, sums);
+    if (config_.optimizer == OptimizerKind::kMuon) step_muon(ctx, lr, sums);
+    // Parts of a matrix do not determine its largest value; share_weights() refreshes after gathering.
+    if (owns_all()) params_.refresh_fp8(ctx);
+}
 
+void Optimizer::step_adamw(Context& ctx, const AdamwParams& settings, ConstTensor sums) {
+    AdamwParams update = settings;
     const int64_t matrices = params_.table().matrix_elements();
     int64_t moment = 0;  // offset in the owned moments
     const auto update_range = [&](int64_t begin, int64_t end, bool matrix) {
         if (begin >= end) return;
         update.weight_decay = static_cast<float>(matrix ? config_.weight_decay : 0.0);
         const auto range = [&](Tensor flat) { return flat.slice(0, begin, end - begin); };
-        const auto kept = [&](Tensor flat) { return flat.slice(0, moment, end - begin); };
+        const auto kept = [&](size_t index) { return values(index).slice(0, moment, end - begin); };
         const Tensor compute = matrix ? params_.flat_compute() : Tensor();
-        adamw_step(ctx, range(params_.flat_master()), kept(flat(first_)), kept(flat(second_)),
+        adamw_step(ctx, range(params_.flat_master()), kept(kFirst), kept(kSecond),
                    compute.empty() ? compute : range(compute), range(params_.flat_grad()), sums, update);
         moment += end - begin;
     };
-    for (const FlatRange& range : owned()) {
+    for (const FlatRange& range : states_[kFirst].ranges) {
         update_range(range.begin, std::min(range.end(), matrices), true);
         update_range(std::max(range.begin, matrices), range.end(), false);
     }
-    // Parts of a matrix do not determine its largest value; share_weights() refreshes after gathering.
-    if (owns_all()) params_.refresh_fp8(ctx);
 }
 
-bool AdamW::accepts(std::span<const double> sums) const {
+void Optimizer::step_muon(Context& ctx, double lr, ConstTensor sums) {
+    MuonParams update;
+    update.lr = static_cast<float>(lr);
+    update.weight_decay = static_cast<float>(config_.weight_decay);
+    update.max_norm = static_cast<float>(config_.grad_clip);
+    update.gemm_dtype = params_.compute_dtype();
+    const Tensor compute = params_.flat_compute();
+    for (const Param& param : params_.table().params()) {
+        if (!is_muon_matrix(param)) continue;
+        for_each_overlap(states_[kMomentum].ranges, {param.offset, param.stored()},
+                         [&](const FlatRange& part, int64_t at) {
+                             PASTUR_CHECK(part.count == param.stored(),
+                                          "Muon of {}: this rank owns only parts", param.name);
+                             MuonTensors tensors;
+                             tensors.param = params_.master(param);
+                             tensors.momentum =
+                                 param.at(values(kMomentum).slice(0, at, part.count).bytes(), DType::kF32);
+                             tensors.grad = params_.grad(param);
+                             if (!compute.empty())
+                                 tensors.compute = param.at(
+                                     compute.slice(0, param.offset, param.stored()).bytes(), compute.dtype());
+                             muon_step(ctx, tensors, sums, update);
+                         });
+    }
+}
+
+bool Optimizer::accepts(std::span<const double> sums) const {
     return adamw_accepts(sums.data(), std::ssize(sums), static_cast<float>(config_.grad_clip));
-}
-
-Tensor AdamW::first_moment(const Param& param) const {
-    PASTUR_CHECK(owned_.empty(), "first_moment of {}: this rank keeps only parts", param.name);
-    return param.in(flat(first_).bytes());
-}
-
-Tensor AdamW::second_moment(const Param& param) const {
-    PASTUR_CHECK(owned_.empty(), "second_moment of {}: this rank keeps only parts", param.name);
-    return param.in(flat(second_).bytes());
 }
 
 }  // namespace pastur

@@ -1,27 +1,35 @@
 #pragma once
-// AdamW over the flat parameter buffers: matrices with weight decay, norms without.
+// The optimizer over the flat parameter buffers: AdamW (matrices with weight decay, norms without), or Muon
+// for the matrices of the layers and AdamW for all other tensors (train.optimizer).
 #include <span>
 #include <utility>
 #include <vector>
 
 #include "engine/config/config.h"
 #include "engine/model/parameters.h"
-#include "engine/train/gradient_buckets.h"
+#include "engine/train/optimizer_state.h"
 
 namespace pastur {
 
-class AdamW {
-  public:
-    AdamW(const TrainConfig& config, Parameters& params) : config_(config), params_(params) {}
+struct AdamwParams;
 
-    /// The ascending ranges of the flat buffers whose moments are kept and whose weights are updated; empty,
-    /// the default: all. Call before allocate().
-    void own(std::vector<FlatRange> ranges) { owned_ = std::move(ranges); }
-    std::vector<FlatRange> owned() const;
+class Optimizer {
+  public:
+    Optimizer(const TrainConfig& config, Parameters& params) : config_(config), params_(params) {}
+
+    const TrainConfig& config() const { return config_; }
+
+    /// The ascending ranges of the flat buffers whose state is kept and whose weights are updated; empty, the
+    /// default: all. Muon needs whole matrices. Call before allocate().
+    void own(FlatRanges ranges) { owned_ = std::move(ranges); }
     bool owns_all() const { return owned_.empty(); }
 
+    /// What is kept, restricted to the owned ranges.
+    std::vector<OptimizerState> states() const;
     int64_t state_bytes() const;
-    /// Allocates both moments and sets them to zero.
+    /// Scratch that step() takes from its context.
+    int64_t scratch_bytes() const;
+    /// Allocates the state and sets it to zero.
     void allocate(Context& ctx);
 
     /// One update from params.grad; `step` counts from 0. sums f64 [1 ...] on the device: the first is the
@@ -30,20 +38,19 @@ class AdamW {
     /// adamw_accepts (kernels/adamw.h) of the same sums, on the host.
     bool accepts(std::span<const double> sums) const;
 
-    /// f32 moments of one named tensor; only if all moments are kept.
-    Tensor first_moment(const Param& param) const;
-    Tensor second_moment(const Param& param) const;
-    /// f32, the owned ranges in sequence.
-    Tensor first_moments() const { return flat(first_); }
-    Tensor second_moments() const { return flat(second_); }
+    /// f32 [elements]: the stream of states()[index].ranges.
+    Tensor values(size_t index) const;
+    /// The state of this name for one tensor, f32, in the tensor's shape; only if all state is kept.
+    Tensor value(const Param& param, const std::string& name) const;
 
   private:
-    int64_t owned_elements() const;
-    Tensor flat(const Buffer& buffer) const;
+    void step_adamw(Context& ctx, const AdamwParams& update, ConstTensor sums);
+    void step_muon(Context& ctx, double lr, ConstTensor sums);
     TrainConfig config_;
     Parameters& params_;
-    std::vector<FlatRange> owned_;  ///< empty: all
-    Buffer first_, second_;
+    FlatRanges owned_;                    ///< empty: all
+    std::vector<OptimizerState> states_;  ///< states() of allocate()
+    std::vector<Buffer> buffers_;         ///< by the index in states_
 };
 
 }  // namespace pastur

@@ -18,7 +18,7 @@ int64_t micro_batches_of(const Config& config, int ranks) {
     return config.train.global_batch / per_pass;
 }
 
-TrainStep::TrainStep(const Config& config, Context& ctx, Comm& comm, Model& model, AdamW& optimizer)
+TrainStep::TrainStep(const Config& config, Context& ctx, Comm& comm, Model& model, Optimizer& optimizer)
     : ctx_(ctx),
       comm_(comm),
       model_(model),

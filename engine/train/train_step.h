@@ -14,15 +14,15 @@ namespace pastur {
 class TrainStep {
   public:
     /// Allocates a token batch. model and optimizer must be allocated and outlive the step.
-    TrainStep(const Config& config, Context& ctx, Comm& comm, Model& model, AdamW& optimizer);
+    TrainStep(const Config& config, Context& ctx, Comm& comm, Model& model, Optimizer& optimizer);
 
     struct Result {
         double loss;       ///< mean over the step's tokens
         double grad_norm;  ///< before clipping
         bool updated;      ///< false: loss or gradient is not finite, or the gradient's squares overflow fp32
     };
-    /// Forward and backward of each micro-batch that next() hands out, clipping, AdamW; `step` counts from 0.
-    /// Weights change only where Result::updated. Returns when the device has finished.
+    /// Forward and backward of each micro-batch that next() hands out, clipping, update; `step` counts from
+    /// 0. Weights change only where Result::updated. Returns when the device has finished.
     Result run(const std::function<TokenBatch()>& next, int64_t step, double lr);
 
     DeviceBatch& batch() { return batch_; }
@@ -41,7 +41,7 @@ class TrainStep {
     Context& ctx_;
     Comm& comm_;
     Model& model_;
-    AdamW& optimizer_;
+    Optimizer& optimizer_;
     int64_t micro_batches_;  ///< per step and rank
     double tokens_;          ///< per step, over all ranks
     DeviceBatch batch_;

@@ -16,6 +16,7 @@ TrainingSetup::TrainingSetup(const Config& config, DType compute_dtype, int rank
     ParamTable& table = model_.params().table();
     GradientSync::lay_out(config.train, ranks, table);
     optimizer_.own(GradientSync::owned(config.train, rank, ranks, table));
+    model_.set_further_scratch(optimizer_.scratch_bytes());
 }
 
 MemoryPlan TrainingSetup::plan(Context& ctx, Purpose purpose, bool ctx_is_target) {

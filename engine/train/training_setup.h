@@ -21,7 +21,7 @@ class TrainingSetup {
     Parameters& params() { return model_.params(); }
     const Parameters& params() const { return model_.params(); }
     const ParamTable& table() const { return model_.params().table(); }
-    AdamW& optimizer() { return optimizer_; }
+    Optimizer& optimizer() { return optimizer_; }
     ModelSize size() const { return size_of_model(config(), table()); }
 
     enum class Purpose {
@@ -42,7 +42,7 @@ class TrainingSetup {
     int rank_, ranks_;
     Transport transport_;
     Model model_;
-    AdamW optimizer_;
+    Optimizer optimizer_;
 };
 
 }  // namespace pastur

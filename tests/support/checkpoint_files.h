@@ -7,7 +7,7 @@
 namespace pastur::test {
 
 inline void write_checkpoint(const std::filesystem::path& folder, Context& ctx, const Config& config,
-                             const Parameters& params, const AdamW& optimizer, const TrainState& state) {
+                             const Parameters& params, const Optimizer& optimizer, const TrainState& state) {
     Context host = make_context(Device::kCpu);
     CheckpointImage image(params, optimizer, 0,
                           allocate(host, CheckpointImage::planned_bytes(params, optimizer, 0)));

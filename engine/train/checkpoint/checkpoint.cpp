@@ -53,7 +53,7 @@ void read_checkpoint_weights(const std::filesystem::path& folder, Context& ctx, 
 }
 
 void read_checkpoint_files(const std::filesystem::path& folder, Context& ctx, Parameters& params,
-                           AdamW& optimizer, TrainState& state) {
+                           Optimizer& optimizer, TrainState& state) {
     read_checkpoint_weights(folder, ctx, params);
     read_moments(folder, ctx, params.table(), optimizer);
     state = read_checkpoint_state(folder);

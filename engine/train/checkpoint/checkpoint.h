@@ -1,7 +1,7 @@
 #pragma once
 // The files of a checkpoint folder: model.safetensors (fp32 master weights under their Hugging Face names,
-// the recipe as metadata), optimizer.rank*.safetensors (both Adam moments: optimizer_files.h) and state.json
-// (counters, fingerprints of the data).
+// the recipe as metadata), optimizer.rank*.safetensors (optimizer_files.h) and state.json (counters,
+// fingerprints of the data).
 #include <filesystem>
 
 #include "engine/train/checkpoint/checkpoint_image.h"
@@ -20,7 +20,7 @@ void write_checkpoint_files(const std::filesystem::path& folder, const Config& c
 /// Reads what write_checkpoint_files() and the other ranks wrote. Throws (kCorruptData, kMissingInput) if a
 /// tensor is missing or has another shape.
 void read_checkpoint_files(const std::filesystem::path& folder, Context& ctx, Parameters& params,
-                           AdamW& optimizer, TrainState& state);
+                           Optimizer& optimizer, TrainState& state);
 
 /// The recipe of a checkpoint, from the metadata of model.safetensors.
 Config read_checkpoint_config(const std::filesystem::path& folder);

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "engine/train/checkpoint/optimizer_files.h"
-
 namespace pastur {
 namespace {
 
@@ -36,12 +34,13 @@ void write_host_tensors(const std::filesystem::path& file, const std::vector<Hos
     write_safetensors(file, sources, metadata);
 }
 
-int64_t CheckpointImage::planned_bytes(const Parameters& params, const AdamW& optimizer, int rank) {
+int64_t CheckpointImage::planned_bytes(const Parameters& params, const Optimizer& optimizer, int rank) {
     if (rank > 0 && optimizer.owns_all()) return 0;
     return (rank == 0 ? params.master_bytes() : 0) + optimizer.state_bytes();
 }
 
-CheckpointImage::CheckpointImage(const Parameters& params, const AdamW& optimizer, int rank, Buffer memory)
+CheckpointImage::CheckpointImage(const Parameters& params, const Optimizer& optimizer, int rank,
+                                 Buffer memory)
     : memory_(std::move(memory)), divided_(!optimizer.owns_all()) {
     PASTUR_CHECK(memory_.bytes() >= planned_bytes(params, optimizer, rank), "{} bytes for a checkpoint of {}",
                  memory_.bytes(), planned_bytes(params, optimizer, rank));
@@ -56,33 +55,31 @@ CheckpointImage::CheckpointImage(const Parameters& params, const AdamW& optimize
         for (const Param& param : params.table().params())
             weights_.push_back({param.name, param.in(masters_.bytes())});
     }
-    first_moments_ = take_flat(optimizer.state_bytes() / 2);
-    second_moments_ = take_flat(optimizer.state_bytes() / 2);
-    name_moments(params.table(), optimizer);
+    const std::vector<OptimizerState> states = optimizer.states();
+    for (const OptimizerState& state : states)
+        states_.push_back(take_flat(elements_of(state.ranges) * size_of(DType::kF32)));
+    name_moments(params.table(), states);
 }
 
-void CheckpointImage::name_moments(const ParamTable& table, const AdamW& optimizer) {
-    const Tensor flats[] = {first_moments_, second_moments_};
+void CheckpointImage::name_moments(const ParamTable& table, const std::vector<OptimizerState>& states) {
     for (const Param& param : table.params()) {
-        for (size_t moment = 0; moment < std::size(flats); ++moment) {
-            const std::string name = param.name + "." + kMomentNames[moment];
-            if (!divided_) {
-                moments_.push_back({name, param.in(flats[moment].bytes())});
-                continue;
-            }
-            for_each_owned(optimizer.owned(), {param.offset, param.stored()},
-                           [&](const FlatRange& part, int64_t at) {
-                               moments_.push_back({fmt::format("{}@{}", name, part.begin - param.offset),
-                                                   flats[moment].slice(0, at, part.count)});
-                           });
+        for (size_t i = 0; i < states.size(); ++i) {
+            const std::string name = param.name + "." + states[i].name;
+            for_each_overlap(
+                states[i].ranges, {param.offset, param.stored()}, [&](const FlatRange& part, int64_t at) {
+                    const Tensor values = states_[i].slice(0, at, part.count);
+                    if (divided_)
+                        moments_.push_back({fmt::format("{}@{}", name, part.begin - param.offset), values});
+                    else
+                        moments_.push_back({name, param.at(values.bytes(), values.dtype())});
+                });
         }
     }
 }
 
-void CheckpointImage::take(Context& ctx, const Parameters& params, const AdamW& optimizer) {
+void CheckpointImage::take(Context& ctx, const Parameters& params, const Optimizer& optimizer) {
     if (!masters_.empty()) begin_download(ctx, masters_, params.flat_master());
-    begin_download(ctx, first_moments_, optimizer.first_moments());
-    begin_download(ctx, second_moments_, optimizer.second_moments());
+    for (size_t i = 0; i < states_.size(); ++i) begin_download(ctx, states_[i], optimizer.values(i));
     synchronize(ctx);
 }
 

@@ -21,29 +21,30 @@ void write_host_tensors(const std::filesystem::path& file, const std::vector<Hos
 
 class CheckpointImage {
   public:
-    /// Host memory of the image. Rank 0 holds the master weights and its Adam moments; other ranks hold their
-    /// moments, or nothing if rank 0 owns all moments.
-    static int64_t planned_bytes(const Parameters& params, const AdamW& optimizer, int rank);
+    /// Host memory of the image. Rank 0 holds the master weights and its optimizer state; other ranks hold
+    /// their state, or nothing if rank 0 owns all state.
+    static int64_t planned_bytes(const Parameters& params, const Optimizer& optimizer, int rank);
 
     /// Lays the image out in `memory`, host memory of planned_bytes().
-    CheckpointImage(const Parameters& params, const AdamW& optimizer, int rank, Buffer memory);
+    CheckpointImage(const Parameters& params, const Optimizer& optimizer, int rank, Buffer memory);
 
-    /// Copies weights and moments. params and optimizer are those of the constructor and must be allocated.
-    void take(Context& ctx, const Parameters& params, const AdamW& optimizer);
+    /// Copies weights and optimizer state. params and optimizer are those of the constructor and must be
+    /// allocated.
+    void take(Context& ctx, const Parameters& params, const Optimizer& optimizer);
 
-    /// Whether the moments are divided over the ranks.
+    /// Whether the optimizer state is divided over the ranks.
     bool divided() const { return divided_; }
     /// The master weights under their Hugging Face names; empty on ranks above 0.
     const std::vector<HostTensor>& weights() const { return weights_; }
-    /// The moments of this rank, with the names that optimizer_files.h describes.
+    /// The optimizer state of this rank, with the names that optimizer_files.h describes.
     const std::vector<HostTensor>& moments() const { return moments_; }
 
   private:
-    void name_moments(const ParamTable& table, const AdamW& optimizer);
+    void name_moments(const ParamTable& table, const std::vector<OptimizerState>& states);
     Buffer memory_;
     bool divided_;
-    Tensor masters_, first_moments_,
-        second_moments_;  ///< f32, flat, in memory_; masters_ empty on ranks above 0
+    Tensor masters_;              ///< f32, flat, in memory_; empty on ranks above 0
+    std::vector<Tensor> states_;  ///< f32, flat, in memory_, by the index in Optimizer::states()
     std::vector<HostTensor> weights_, moments_;
 };
 

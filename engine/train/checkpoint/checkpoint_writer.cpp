@@ -19,7 +19,7 @@ double milliseconds_since(CheckpointWriter::Clock::time_point begin) {
 CheckpointWriter::CheckpointWriter(CheckpointStore& store, const Config& config)
     : store_(store), config_(config) {}
 
-bool CheckpointWriter::allocate(Context& ctx, const Parameters& params, const AdamW& optimizer, int rank,
+bool CheckpointWriter::allocate(Context& ctx, const Parameters& params, const Optimizer& optimizer, int rank,
                                 int ranks) {
     rank_ = rank;
     ranks_ = ranks;
@@ -40,7 +40,7 @@ CheckpointWriter::~CheckpointWriter() {
     if (writing_.valid()) writing_.wait();
 }
 
-void CheckpointWriter::start(Context& ctx, const Parameters& params, const AdamW& optimizer,
+void CheckpointWriter::start(Context& ctx, const Parameters& params, const Optimizer& optimizer,
                              const TrainState& state, Clock::time_point begin) {
     PASTUR_CHECK(!writing_.valid(), "checkpoint of step {}: the previous one is not drained", state.step);
     PASTUR_CHECK(image_, "checkpoint of step {}: allocate() was not called", state.step);

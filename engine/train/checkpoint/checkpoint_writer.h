@@ -26,7 +26,7 @@ class CheckpointWriter {
 
     /// Allocates the memory of the copy for the writer's lifetime. Returns false if it is not page-locked, so
     /// copying from the device is slower.
-    bool allocate(Context& ctx, const Parameters& params, const AdamW& optimizer, int rank, int ranks);
+    bool allocate(Context& ctx, const Parameters& params, const Optimizer& optimizer, int rank, int ranks);
 
     struct Written {
         int64_t step;
@@ -36,7 +36,7 @@ class CheckpointWriter {
 
     /// Copies weights and moments and begins to write them. Times count from `begin`. The checkpoint before
     /// must be drained. If moments are divided, store.begin() must precede any rank's call.
-    void start(Context& ctx, const Parameters& params, const AdamW& optimizer, const TrainState& state,
+    void start(Context& ctx, const Parameters& params, const Optimizer& optimizer, const TrainState& state,
                Clock::time_point begin);
     /// The checkpoint (or this rank's part of it) that has become durable since the last call. Throws what
     /// its writing failed with, in which case earlier checkpoints are unchanged; kRankLost if another rank's

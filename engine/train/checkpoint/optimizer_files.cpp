@@ -57,10 +57,11 @@ void append_parts(std::vector<Piece>& pieces, const Param& param, const std::str
 }
 
 std::vector<Piece> pieces_of(const std::deque<SafetensorsFile>& files, const ParamTable& table,
-                             const std::string& moment, const fs::path& folder) {
+                             const OptimizerState& state, const fs::path& folder) {
     std::vector<Piece> pieces;
     for (const Param& param : table.params()) {
-        const std::string name = param.name + "." + moment;
+        if (intersection(state.ranges, {{param.offset, param.stored()}}).empty()) continue;
+        const std::string name = param.name + "." + state.name;
         if (files.size() == 1 && files.front().metadata().count("parts") == 0)
             append_whole(pieces, param, files.front().tensor(name, DType::kF32, param.shape));
         else
@@ -95,7 +96,7 @@ std::deque<SafetensorsFile> open_moments(const fs::path& folder) {
 
 }  // namespace
 
-void check_moments(const fs::path& folder, const ParamTable& table, int64_t step) {
+void check_moments(const fs::path& folder, const TrainConfig& config, const ParamTable& table, int64_t step) {
     const std::deque<SafetensorsFile> files = open_moments(folder);
     for (const SafetensorsFile& file : files) {
         const auto written = file.metadata().find("step");
@@ -104,16 +105,18 @@ void check_moments(const fs::path& folder, const ParamTable& table, int64_t step
             fail(ExitCode::kCorruptData, "{}: {}: expected step {}, as in state.json", file.path().string(),
                  found, step);
     }
-    for (const char* moment : kMomentNames) pieces_of(files, table, moment, folder);
+    for (const OptimizerState& state : optimizer_states(config, table))
+        pieces_of(files, table, state, folder);
 }
 
-void read_moments(const fs::path& folder, Context& ctx, const ParamTable& table, AdamW& optimizer) {
+void read_moments(const fs::path& folder, Context& ctx, const ParamTable& table, Optimizer& optimizer) {
     const std::deque<SafetensorsFile> files = open_moments(folder);
-    const Tensor all[] = {optimizer.first_moments(), optimizer.second_moments()};
-    for (size_t moment = 0; moment < std::size(all); ++moment)
-        for (const Piece& piece : pieces_of(files, table, kMomentNames[moment], folder))
-            for_each_owned(optimizer.owned(), piece.range, [&](const FlatRange& part, int64_t at) {
-                upload(ctx, all[moment].slice(0, at, part.count),
+    const std::vector<OptimizerState> all = optimizer_states(optimizer.config(), table);
+    const std::vector<OptimizerState> kept = optimizer.states();
+    for (size_t i = 0; i < all.size(); ++i)
+        for (const Piece& piece : pieces_of(files, table, all[i], folder))
+            for_each_overlap(kept[i].ranges, piece.range, [&](const FlatRange& part, int64_t at) {
+                upload(ctx, optimizer.values(i).slice(0, at, part.count),
                        piece.values.slice(0, part.begin - piece.range.begin, part.count));
             });
 }

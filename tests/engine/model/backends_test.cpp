@@ -25,7 +25,7 @@ Trace ten_steps(const std::string& variant, Context& ctx) {
                                        "backends", {});
     ModelUnderTest model(config, ctx, DType::kF32, shape);
     model.model().params().initialise(ctx, 7);
-    AdamW optimizer(config.train, model.model().params());
+    Optimizer optimizer(config.train, model.model().params());
     optimizer.allocate(ctx);
     const Buffer buffer = allocate(ctx, size_of(DType::kF64));
     const Tensor squares(buffer.data(), DType::kF64, {1});

@@ -53,7 +53,7 @@ class Fp8Model : public OpTest<VariantCase> {
     Outcome train(const Config& config, int64_t steps) {
         const std::unique_ptr<Comm> comm = make_single_comm();
         ModelUnderTest subject(config, ctx(), dtype(), kShape);
-        AdamW optimizer(config.train, subject.model().params());
+        Optimizer optimizer(config.train, subject.model().params());
         optimizer.allocate(ctx());
         subject.model().params().initialise(ctx(), 1);
         TrainStep step(config, ctx(), *comm, subject.model(), optimizer);

@@ -98,7 +98,7 @@ TEST_P(Golden, LogitsLossAndEveryGradient) {
 TEST_P(Golden, TenSteps) {
     ModelUnderTest model(config_, ctx(), dtype(), batch_shape());
     model.set_weights(read_all("param."));
-    AdamW optimizer(config_.train, model.model().params());
+    Optimizer optimizer(config_.train, model.model().params());
     optimizer.allocate(ctx());
     const Buffer buffer = allocate(ctx(), size_of(DType::kF64));
     const Tensor squares(buffer.data(), DType::kF64, {1});

@@ -67,7 +67,8 @@ TEST_F(Ranks, DivideSpectra) {
 
 TEST_F(Ranks, ZeroChangesNoBitAndDividesTheMoments) {
     for (const std::string more :
-         {"", " --train.deterministic_comm=true",
+         {"", " --train.deterministic_comm=true", " --train.optimizer=muon",
+          " --train.optimizer=muon --train.deterministic_comm=true",
           " --train.precision=fp8 --train.fp8_min_outputs=16 --train.fp8_min_gradient_side=16"}) {
         const std::string whole = "whole" + std::to_string(more.size()), parts = "parts" + whole;
         expect_trained(4, whole, more);
@@ -102,6 +103,21 @@ TEST_F(Ranks, ResumeOnAnotherNumberOfThem) {
         if (ranks == 4) {
             EXPECT_EQ(weights(run), weights("four"));
         }
+    }
+}
+
+/// Muon's state is divided by whole matrices, and an update has the same bits on whichever rank it runs.
+TEST_F(Ranks, ResumeMuonOnAnotherNumberOfThemWithTheSameBits) {
+    const std::string settings =
+        "--train.optimizer=muon --train.deterministic_comm=true --checkpoint.every=1 --checkpoint.keep=0";
+    expect_trained(4, "four", settings + " --train.zero=1");
+    for (const auto& [ranks, more] : {std::pair(1, "--train.zero=0"), std::pair(2, "--train.zero=1")}) {
+        const std::string run = fmt::format("to{}", ranks);
+        fs::copy(file("four"), file(run), fs::copy_options::recursive);
+        for (int64_t step = 4; step <= kSteps; ++step) fs::remove_all(checkpoint(run, step));
+        expect_trained(ranks, run, fmt::format("--resume {} {}", settings, more));
+        EXPECT_EQ(weights(run), weights("four"));
+        EXPECT_EQ(losses(run), losses("four"));
     }
 }
 

@@ -27,7 +27,7 @@ class CheckpointDamage : public testing::Test {
         Context& ctx = context(Device::kCpu);
         ModelUnderTest model(config, ctx, DType::kF32, {1, 4});
         model.model().params().initialise(ctx, 1);
-        AdamW optimizer(config.train, model.model().params());
+        Optimizer optimizer(config.train, model.model().params());
         optimizer.allocate(ctx);
         CheckpointStore store(folder_.path(), 1);
         store.prepare();

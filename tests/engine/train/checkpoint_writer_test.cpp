@@ -49,7 +49,7 @@ class Writer : public OpTest<NoShape> {
     TempFolder folder_;
     Config config_;
     ModelUnderTest model_;
-    AdamW optimizer_;
+    Optimizer optimizer_;
     CheckpointStore store_{folder_.path() / "checkpoints", 0};
     CheckpointWriter writer_{store_, config_};
 };
@@ -60,8 +60,8 @@ TEST_P(Writer, WritesWhatTrainingHadWhenItWasAsked) {
     for (const int64_t step : {3, 4}) {
         // Nonzero moments.
         for (const Param& param : params().table().params()) {
-            copy(ctx(), optimizer_.first_moment(param), params().master(param));
-            copy(ctx(), optimizer_.second_moment(param), params().master(param));
+            copy(ctx(), optimizer_.value(param, "exp_avg"), params().master(param));
+            copy(ctx(), optimizer_.value(param, "exp_avg_sq"), params().master(param));
         }
         const fs::path expected = folder_.path() / "expected";
         fs::remove_all(expected);
@@ -107,15 +107,15 @@ class DividedWriters : public Writer {
         const int64_t all = params().table().total_elements(), half = all / 2;
         mine_.own({{0, half}});
         others_.own({{half, all - half}});
-        for (AdamW* optimizer : {&mine_, &others_}) {
+        for (Optimizer* optimizer : {&mine_, &others_}) {
             optimizer->allocate(ctx());
-            for (const Tensor& moments : {optimizer->first_moments(), optimizer->second_moments()})
+            for (const Tensor& moments : {optimizer->values(0), optimizer->values(1)})
                 copy(ctx(), moments, params().flat_master().slice(0, 0, moments.numel()));
         }
         EXPECT_TRUE(root_writer_.allocate(ctx(), params(), mine_, 0, 2));
         EXPECT_TRUE(other_writer_.allocate(ctx(), params(), others_, 1, 2));
     }
-    void start_on(CheckpointWriter& writer, const AdamW& optimizer) {
+    void start_on(CheckpointWriter& writer, const Optimizer& optimizer) {
         TrainState state;
         state.step = 7;
         writer.start(ctx(), params(), optimizer, state, CheckpointWriter::Clock::now());
@@ -126,7 +126,7 @@ class DividedWriters : public Writer {
         return config;
     }
 
-    AdamW mine_{config_.train, params()}, others_;
+    Optimizer mine_{config_.train, params()}, others_;
     CheckpointWriter root_writer_{store_, config_}, other_writer_;
 };
 
@@ -143,15 +143,15 @@ TEST_P(DividedWriters, TheFirstWaitsForTheOthersFile) {
     verify_manifest(written->path);
 
     // Read by a rank that keeps all moments.
-    AdamW whole(config_.train, params());
+    Optimizer whole(config_.train, params());
     whole.allocate(ctx());
     TrainState state;
     read_checkpoint_files(written->path, ctx(), params(), whole, state);
     EXPECT_EQ(state.step, 7);
-    const int64_t half = mine_.first_moments().numel();
-    const std::vector<double> moments = values_of(ctx(), whole.second_moments());
-    const std::vector<double> first = values_of(ctx(), mine_.second_moments()),
-                              second = values_of(ctx(), others_.second_moments());
+    const int64_t half = mine_.values(0).numel();
+    const std::vector<double> moments = values_of(ctx(), whole.values(1));
+    const std::vector<double> first = values_of(ctx(), mine_.values(1)),
+                              second = values_of(ctx(), others_.values(1));
     for (const Param& param : params().table().params())
         for (int64_t i = param.offset; i < param.offset + param.stored(); ++i)
             ASSERT_EQ(moments[static_cast<size_t>(i)],
@@ -166,13 +166,13 @@ TEST_P(DividedWriters, EveryRanksMomentsAreThereAndOfOneStep) {
     ASSERT_TRUE(other_writer_.drain());
     const fs::path checkpoint = root_writer_.drain()->path;
     const ParamTable& table = params().table();
-    EXPECT_NO_THROW(check_moments(checkpoint, table, 7));
+    EXPECT_NO_THROW(check_moments(checkpoint, config_.train, table, 7));
     expect_error(ExitCode::kCorruptData,
                  {"optimizer.rank0.safetensors: step 7: expected step 8, as in state.json"},
-                 [&] { check_moments(checkpoint, table, 8); });
+                 [&] { check_moments(checkpoint, config_.train, table, 8); });
     fs::remove(checkpoint / "optimizer.rank1.safetensors");
     expect_error(ExitCode::kCorruptData, {"optimizer.rank*.safetensors end or overlap at element"},
-                 [&] { check_moments(checkpoint, table, 7); });
+                 [&] { check_moments(checkpoint, config_.train, table, 7); });
 }
 
 TEST_P(DividedWriters, APartThatNeverComesIsALostRank) {

@@ -42,7 +42,7 @@ class Steps : public OpTest<StepCase> {
         const std::unique_ptr<Comm> comm = make_single_comm();
         const BatchShape batch_shape{config.train.micro_batch, config.data.seq_len};
         ModelUnderTest subject(config, ctx(), dtype(), batch_shape);
-        AdamW optimizer(config.train, subject.model().params());
+        Optimizer optimizer(config.train, subject.model().params());
         optimizer.allocate(ctx());
         subject.model().params().initialise(ctx(), 1);
         TrainStep step(config, ctx(), *comm, subject.model(), optimizer);
@@ -93,7 +93,7 @@ TEST_P(Steps, AreLaunchedWhereBucketsLeave) {
     const BatchShape batch_shape{config.train.micro_batch, config.data.seq_len};
     Model model(config, dtype(), batch_shape);
     GradientSync::lay_out(config.train, 1, model.params().table());
-    AdamW optimizer(config.train, model.params());
+    Optimizer optimizer(config.train, model.params());
     model.allocate(ctx(), true);
     optimizer.allocate(ctx());
     model.params().initialise(ctx(), 1);

@@ -353,7 +353,7 @@ TEST_P(Training, OverfitsOneBatch) {
     model.model().params().initialise(ctx(), 1);
     TrainConfig settings = config.train;
     settings.weight_decay = 0;
-    AdamW optimizer(settings, model.model().params());
+    Optimizer optimizer(settings, model.model().params());
     optimizer.allocate(ctx());
     const TokenBatch batch = random_batch(random_, shape, kVocab);
     const Buffer norm = allocate(ctx(), 8);
