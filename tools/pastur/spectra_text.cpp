@@ -21,10 +21,11 @@ std::string layer_name(const SpectrumRecord& record) {
 
 std::string line(const SpectrumRecord& record, const std::string& which) {
     const SpectrumMetrics& m = record.metrics;
-    return fmt::format("{:>5}  {:<12} {:<9} {:>6} {:<8} {:>10} {:>10} {:>7} {:>8} {:>11} {:>7}  {}\n",
+    return fmt::format("{:>5}  {:<12} {:<9} {:>6} {:<8} {:>10} {:>10} {:>7} {:>8} {:>6} {:>11} {:>7}  {}\n",
                        layer_name(record), record.matrix, which, record.n, record.null, number(m.lambda_max),
                        number(m.lambda_plus), number(m.mp_gap_ratio), number(m.outlier_count),
-                       number(m.stable_rank), number(m.alpha), fmt::join(record.flags, ","));
+                       number(m.outliers_below), number(m.stable_rank), number(m.alpha),
+                       fmt::join(record.flags, ","));
 }
 
 /// NaN ranks above every number.
@@ -36,9 +37,10 @@ bool stands_out_more(const SpectrumRecord& a, const SpectrumRecord& b) {
 }  // namespace
 
 std::string spectrum_table(const std::vector<SpectrumRecord>& records, bool every_head) {
-    std::string text = fmt::format(
-        "{:>5}  {:<12} {:<9} {:>6} {:<8} {:>10} {:>10} {:>7} {:>8} {:>11} {:>7}  {}\n", "layer", "matrix",
-        "head", "n", "null", "lambda_max", "edge", "ratio", "outliers", "stable rank", "alpha", "flags");
+    std::string text =
+        fmt::format("{:>5}  {:<12} {:<9} {:>6} {:<8} {:>10} {:>10} {:>7} {:>8} {:>6} {:>11} {:>7}  {}\n",
+                    "layer", "matrix", "head", "n", "null", "lambda_max", "edge", "ratio", "outliers",
+                    "below", "stable rank", "alpha", "flags");
     // Sorted by layer, not in the order of solving; the heads of a layer and null are adjacent.
     std::map<std::tuple<int64_t, std::string, bool, std::string>, std::vector<const SpectrumRecord*>> groups;
     for (const SpectrumRecord& record : records)

@@ -25,6 +25,12 @@ const metrics = {
     value: (get) => get('outlier_count'),
     noise: (s, edge) => above(s, edge).length
   },
+  outliers_below: {
+    name: 'outliers below',
+    unit: 'eigenvalues',
+    help: 'eigenvalues below the null’s lower edge, where that is above 0',
+    value: (get) => get('outliers_below')
+  },
   outlier_fraction: {
     name: 'outlier fraction',
     help: 'outliers over all eigenvalues',
