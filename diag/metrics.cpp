@@ -59,11 +59,11 @@ void measure_outliers(std::span<const double> values, const Null& null, double r
 
 }  // namespace
 
-std::string_view flag_meaning(std::string_view flag) {
+const SpectrumFlag& flag_named(std::string_view flag) {
     const auto found = std::find_if(kSpectrumFlags.begin(), kSpectrumFlags.end(),
                                     [&](const SpectrumFlag& known) { return known.name == flag; });
     PASTUR_CHECK(found != kSpectrumFlags.end(), "unknown flag {}", flag);
-    return found->meaning;
+    return *found;
 }
 
 double kolmogorov_smirnov(std::span<const double> eigenvalues, const Null& null) {

@@ -23,9 +23,10 @@ struct SpectrumMetrics {
     double outlier_count;     ///< #{lambda_i > lambda_plus}
     double outlier_fraction;  ///< of n
     double outlier_energy;    ///< sum of outliers / sum of all
-    double outliers_below;    ///< #{lambda_i < lambda_minus} of the null's count; 0 where lambda_minus is 0
-    double mp_soft_rank;      ///< lambda_plus / lambda_max (Martin & Mahoney, arXiv 1810.01075)
-    double stable_rank;       ///< sum / lambda_max
+    /// #{lambda_i < lambda_minus} of the null's count; 0 where lambda_minus is 0, as for square matrices
+    double outliers_below;
+    double mp_soft_rank;         ///< lambda_plus / lambda_max (Martin & Mahoney, arXiv 1810.01075)
+    double stable_rank;          ///< sum / lambda_max
     double participation_ratio;  ///< (sum)^2 / sum of squares
     double entropy_rank;         ///< exp(-sum p ln p), p = lambda / sum (Roy & Vetterli 2007)
     double alpha;                ///< exponent of the power-law tail (diag/power_law.h)
@@ -43,20 +44,21 @@ struct SpectrumMetrics {
 struct MetricField {
     std::string_view name;
     double SpectrumMetrics::*value;
+    bool by_null = false;  ///< depends on the null
 };
 inline constexpr std::array<MetricField, 21> kMetricFields = {{
     {"lambda_max", &SpectrumMetrics::lambda_max},
-    {"lambda_plus", &SpectrumMetrics::lambda_plus},
-    {"lambda_minus", &SpectrumMetrics::lambda_minus},
-    {"bulk_edge", &SpectrumMetrics::bulk_edge},
-    {"sigma2", &SpectrumMetrics::sigma2},
-    {"mp_gap", &SpectrumMetrics::mp_gap},
-    {"mp_gap_ratio", &SpectrumMetrics::mp_gap_ratio},
-    {"outlier_count", &SpectrumMetrics::outlier_count},
-    {"outlier_fraction", &SpectrumMetrics::outlier_fraction},
-    {"outlier_energy", &SpectrumMetrics::outlier_energy},
-    {"outliers_below", &SpectrumMetrics::outliers_below},
-    {"mp_soft_rank", &SpectrumMetrics::mp_soft_rank},
+    {"lambda_plus", &SpectrumMetrics::lambda_plus, true},
+    {"lambda_minus", &SpectrumMetrics::lambda_minus, true},
+    {"bulk_edge", &SpectrumMetrics::bulk_edge, true},
+    {"sigma2", &SpectrumMetrics::sigma2, true},
+    {"mp_gap", &SpectrumMetrics::mp_gap, true},
+    {"mp_gap_ratio", &SpectrumMetrics::mp_gap_ratio, true},
+    {"outlier_count", &SpectrumMetrics::outlier_count, true},
+    {"outlier_fraction", &SpectrumMetrics::outlier_fraction, true},
+    {"outlier_energy", &SpectrumMetrics::outlier_energy, true},
+    {"outliers_below", &SpectrumMetrics::outliers_below, true},
+    {"mp_soft_rank", &SpectrumMetrics::mp_soft_rank, true},
     {"stable_rank", &SpectrumMetrics::stable_rank},
     {"participation_ratio", &SpectrumMetrics::participation_ratio},
     {"entropy_rank", &SpectrumMetrics::entropy_rank},
@@ -65,12 +67,13 @@ inline constexpr std::array<MetricField, 21> kMetricFields = {{
     {"alpha_ks", &SpectrumMetrics::alpha_ks},
     {"alpha_tail", &SpectrumMetrics::alpha_tail},
     {"alpha_error", &SpectrumMetrics::alpha_error},
-    {"ks", &SpectrumMetrics::ks},
+    {"ks", &SpectrumMetrics::ks, true},
 }};
 
 /// A flag of a record and its meaning.
 struct SpectrumFlag {
     std::string_view name, meaning;
+    bool by_null = false;  ///< depends on the null
 };
 inline constexpr std::array<SpectrumFlag, 8> kSpectrumFlags = {{
     {"empty", "there are no eigenvalues"},
@@ -78,13 +81,15 @@ inline constexpr std::array<SpectrumFlag, 8> kSpectrumFlags = {{
     {"solver_failed", "the eigenvalue solver reported an error, so there are no eigenvalues"},
     {"zero", "every eigenvalue is zero"},
     {"rank_deficient", "some eigenvalues, but not all, are zero to rounding (4 sqrt(n) 2^-52 lambda_max)"},
-    {"null_nonfinite", "the null has no finite edge, so every comparison with it is missing"},
-    {"null_zero", "the null's edge is zero to rounding, so every nonzero eigenvalue counts as an outlier"},
+    {"null_nonfinite", "the null has no finite edge, so every comparison with it is missing", true},
+    {"null_zero", "the null's edge is zero to rounding, so every nonzero eigenvalue counts as an outlier",
+     true},
     {"below_half_rank",
-     "fewer than half of the eigenvalues of the mp law are nonzero; its variance was estimated from those"},
+     "fewer than half of the eigenvalues of the mp law are nonzero; its variance was estimated from those",
+     true},
 }};
 /// `flag`: a name of kSpectrumFlags.
-std::string_view flag_meaning(std::string_view flag);
+const SpectrumFlag& flag_named(std::string_view flag);
 
 /// All metrics. `eigenvalues`: descending, unless some are not finite; slightly negative ones (rounding)
 /// count as zero, and nothing at the rounding level is an outlier. About a millisecond for 768. Never throws

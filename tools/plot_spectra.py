@@ -15,6 +15,11 @@ def lines(path):  # skips the last line if a killed run left it incomplete
     return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")] if path.exists() else []
 
 
+def by_null(line):
+    """The records of a line of summary.jsonl: one per null. Runs of former versions have a line per null."""
+    return [{**line, **own, "null": null} for null, own in line["nulls"].items()] if "nulls" in line else [line]
+
+
 def product_density(dims, variance_product):
     """Eigenvalues and density of a product of Gaussian matrices. Parametrised by u = rho exp(-i phi): the
     arguments of the factors sum to -phi."""
@@ -46,7 +51,7 @@ for run, (top, middle, bottom) in zip(args.runs, axes.T):
         top.plot([e["step"] for e in events], [e["loss"] for e in events], style, label=kind, ms=4)
     top.set(title=run.name, xlabel="step", ylabel="loss (nats / token)")
     top.legend()
-    records = {(r["step"], r["layer"]): r for r in lines(run / "spectra/summary.jsonl")
+    records = {(r["step"], r["layer"]): r for line in lines(run / "spectra/summary.jsonl") for r in by_null(line)
                if (r["matrix"], r["null"], r["head"]) == (args.matrix, args.null, args.head)}
     if not records:
         continue
@@ -63,7 +68,8 @@ for run, (top, middle, bottom) in zip(args.runs, axes.T):
     positive, record = eigenvalues[eigenvalues > eigenvalues[0] * 1e-8], records[steps[-1], args.layer]
     bins = np.geomspace(positive[-1], positive[0] * 1.01, 40)
     bottom.hist(positive, bins, weights=np.full_like(positive, 1 / len(eigenvalues) / np.log(bins[1] / bins[0])), alpha=0.5)
-    if "variance_product" in record:  # absent for a sum of products, whose density is not drawn
+    # The density of a sum of products is not drawn.
+    if args.null == "product" and "terms" not in record:
         x, density = product_density(record["dims"], record["variance_product"])
         bottom.plot(x, x * density, "k", label=f"{args.null} null")
     bottom.axvline(record["lambda_plus"], ls="--", c="crimson", label="edge")

@@ -1,6 +1,7 @@
 #pragma once
 // How often a null calls an eigenvalue of an untrained model an outlier.
 #include <functional>
+#include <nlohmann/json_fwd.hpp>
 
 #include "engine/spectra/spectrum_records.h"
 

@@ -43,7 +43,8 @@ void SpectraFiles::open(int64_t step, const std::function<void(LoggedRecord)>& r
     std::ifstream lines(summary, std::ios::binary);
     if (!lines) fail_io("cannot open", summary.string());
     for (std::string line; std::getline(lines, line);)
-        if (auto record = read_record(parse_json<nlohmann::ordered_json>(line))) replay(*std::move(record));
+        for (LoggedRecord& record : read_records(parse_json<nlohmann::ordered_json>(line)))
+            replay(std::move(record));
     if (lines.bad()) fail_io("cannot read", summary.string());
 }
 
@@ -84,7 +85,7 @@ void SpectraFiles::write_spectra(int64_t step, const std::vector<SpectralMatrix>
 
 void SpectraFiles::append_summary(int64_t step, const std::vector<SpectrumRecord>& records) {
     std::string lines;
-    for (const SpectrumRecord& record : records) lines += metrics_line(to_json(record, step)) + "\n";
+    for (const auto& line : summary_lines(records, step)) lines += metrics_line(line) + "\n";
     summary_->write(lines);
 }
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "data/output.h"
-#include "engine/spectra/spectrum_records.h"
+#include "engine/spectra/summary_lines.h"
 
 namespace pastur {
 

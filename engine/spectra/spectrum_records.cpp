@@ -3,9 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <nlohmann/json.hpp>
-
-#include "engine/io/json_text.h"
 
 namespace pastur {
 namespace {
@@ -45,86 +42,7 @@ std::vector<std::vector<double>> draws_of(const MeasuredSpectra& measured, size_
     return draws;
 }
 
-std::vector<int64_t> integers_of(const nlohmann::ordered_json& list) {
-    std::vector<int64_t> integers;
-    for (const auto& value : list)
-        if (value.is_number_integer()) integers.push_back(value.get<int64_t>());
-    return integers;
-}
-
 }  // namespace
-
-nlohmann::ordered_json to_json(const SpectrumRecord& record, std::optional<int64_t> step) {
-    nlohmann::ordered_json json = nlohmann::ordered_json::object();
-    if (step) json["step"] = *step;
-    json.update({{"layer", record.layer},
-                 {"head", record.head},
-                 {"matrix", record.matrix},
-                 {"null", record.null},
-                 {"n", record.n}});
-    if (record.null == "mp") {
-        json["rows"] = record.dims.front();
-        json["cols"] = record.dims.back();
-    } else {
-        json["dims"] = record.dims;
-        if (record.terms.empty()) json["variance_product"] = record.variance_product;
-        for (const auto& [matrix, chain] : record.terms)
-            json["terms"].push_back(
-                {{"matrix", matrix}, {"dims", chain.dims}, {"variance_product", chain.variance_product}});
-    }
-    json["flags"] = record.flags;
-    for (const std::string& flag : record.flags) json["flag_meanings"].push_back(flag_meaning(flag));
-    for (const MetricField& field : kMetricFields)
-        json[std::string(field.name)] = record.metrics.*field.value;
-    if (record.kept_step0) json["kept_step0"] = *record.kept_step0;
-    if (record.kept_null) json["kept_null"] = *record.kept_null;
-    return json;
-}
-
-std::optional<LoggedRecord> read_record(const nlohmann::ordered_json& line) {
-    const auto has = [&](const char* key, auto is) {
-        const auto found = line.find(key);
-        return found != line.end() && is(*found);
-    };
-    const auto text = [](const auto& value) { return value.is_string(); };
-    const auto integer = [](const auto& value) { return value.is_number_integer(); };
-    const auto list = [](const auto& value) { return value.is_array(); };
-    if (!line.is_object() || !has("step", integer) || !has("layer", integer) || !has("head", integer) ||
-        !has("matrix", text) || !has("null", text))
-        return {};
-    LoggedRecord logged{line["step"].get<int64_t>(), {}};
-    SpectrumRecord& record = logged.record;
-    record.layer = line["layer"].get<int64_t>();
-    record.head = line["head"].get<int64_t>();
-    record.matrix = line["matrix"].get<std::string>();
-    record.null = line["null"].get<std::string>();
-    record.n = integer_or_minus_one(line, "n");
-    if (has("dims", list))
-        record.dims = integers_of(line["dims"]);
-    else
-        record.dims = {integer_or_minus_one(line, "rows"), integer_or_minus_one(line, "cols")};
-    record.variance_product = number_or_nan(line, "variance_product");
-    if (has("terms", list))
-        for (const auto& term : line["terms"])
-            if (term.is_object() && term.contains("matrix") && term["matrix"].is_string() &&
-                term.contains("dims"))
-                record.terms.emplace_back(
-                    term["matrix"].get<std::string>(),
-                    GaussianChain{integers_of(term["dims"]), number_or_nan(term, "variance_product")});
-    if (has("flags", list))
-        for (const auto& flag : line["flags"])
-            if (flag.is_string()) record.flags.push_back(flag.get<std::string>());
-    record.metrics.flags = record.flags;
-    for (const MetricField& field : kMetricFields)
-        record.metrics.*field.value = number_or_nan(line, field.name);
-    const auto kept = [&](const char* key) {
-        const double value = number_or_nan(line, key);
-        return std::isfinite(value) ? std::optional(value) : std::nullopt;
-    };
-    record.kept_step0 = kept("kept_step0");
-    record.kept_null = kept("kept_null");
-    return logged;
-}
 
 MeasuredSpectra solve_spectra(SpectrumSolver& solver, const std::vector<SpectralMatrix>& matrices,
                               const DiagnosticsConfig& config, uint64_t seed,

@@ -1,8 +1,7 @@
 #pragma once
-// From eigenvalues to lines of spectra/summary.jsonl: one record per matrix and null.
+// From eigenvalues to one record per matrix and null; summary_lines.h writes them to spectra/summary.jsonl.
 #include <functional>
 #include <map>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -26,18 +25,6 @@ struct SpectrumRecord {
     std::optional<double> kept_step0 = {};  ///< stable_rank over its value at step 0, if that was measured
     std::optional<double> kept_null = {};   ///< stable_rank over the one that the product null expects
 };
-/// {"step", "layer", "head", "matrix", "null", "n", "dims", "variance_product" | "terms": [{"matrix", "dims",
-/// "variance_product"}] | "rows", "cols", "flags", "flag_meanings", <metrics>, "kept_step0", "kept_null"};
-/// "flag_meanings" only if there are flags. metrics_line() makes it a line. `pastur spectra` has no step.
-nlohmann::ordered_json to_json(const SpectrumRecord& record, std::optional<int64_t> step);
-
-/// A line of summary.jsonl, as to_json() writes it.
-struct LoggedRecord {
-    int64_t step;
-    SpectrumRecord record;  ///< a metric that the line lacks, or has as null, is NaN
-};
-/// None if the object is not such a line.
-std::optional<LoggedRecord> read_record(const nlohmann::ordered_json& line);
 
 /// Everything solved at one moment. `shuffled` [draw][matrix][item] is for the permuted null, else empty.
 struct MeasuredSpectra {

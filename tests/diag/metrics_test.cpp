@@ -187,8 +187,8 @@ TEST(SpectrumMetrics, CountNoOutliersAmongRoundingErrors) {
 }
 
 TEST(SpectrumMetrics, EveryFlagHasAMeaning) {
-    for (const SpectrumFlag& flag : kSpectrumFlags) EXPECT_EQ(flag_meaning(flag.name), flag.meaning);
-    EXPECT_THROW(flag_meaning("unheard_of"), Error);
+    for (const SpectrumFlag& flag : kSpectrumFlags) EXPECT_EQ(flag_named(flag.name).meaning, flag.meaning);
+    EXPECT_THROW(flag_named("unheard_of"), Error);
 }
 
 /// The fit by its definition, without a shortcut.

@@ -76,7 +76,8 @@ Json law_fields(const SampleRun& run, int64_t step, int64_t n, const std::string
     return fields;
 }
 
-std::string record(const SampleRun& run, int64_t step, int64_t layer, int64_t head, const char* null) {
+/// A record in the form of "v": 1.
+Json record(const SampleRun& run, int64_t step, int64_t layer, int64_t head, const char* null) {
     const int64_t n = head < 0 ? run.heads * run.head_dim : run.head_dim;
     const std::vector<double> values = eigenvalues(n, step, layer);
     const double trace = std::accumulate(values.begin(), values.end(), 0.0);
@@ -102,7 +103,27 @@ std::string record(const SampleRun& run, int64_t step, int64_t layer, int64_t he
                  {"alpha_xmin", 0.1},
                  {"ks", 0.05},
                  {"not_known_yet", {1, 2}}});
-    return json.dump() + "\n";
+    return json;
+}
+
+/// A line of summary.jsonl: both nulls of a matrix.
+std::string summary_line(const SampleRun& run, int64_t step, int64_t layer, int64_t head) {
+    Json line, nulls = Json::object();
+    for (const char* null : {"mp", "product"}) {
+        Json own = Json::object();
+        line = record(run, step, layer, head, null);
+        for (const char* key : {"lambda_plus", "lambda_minus", "bulk_edge", "sigma2", "outlier_count",
+                                "outlier_energy", "ks", "terms"})
+            if (line.contains(key)) {
+                own[key] = line[key];
+                line.erase(key);
+            }
+        nulls[null] = own;
+    }
+    line.erase("null");
+    line["v"] = 2;
+    line["nulls"] = nulls;
+    return line.dump() + "\n";
 }
 
 void write_spectra(const std::filesystem::path& folder, const SampleRun& run) {
@@ -119,8 +140,7 @@ void write_spectra(const std::filesystem::path& folder, const SampleRun& run) {
                 heads.values.insert(heads.values.end(), values.begin(), values.end());
             }
             members.push_back(std::move(heads));
-            for (int64_t head = -1; head < run.heads; ++head)
-                for (const char* null : {"product", "mp"}) summary << record(run, step, layer, head, null);
+            for (int64_t head = -1; head < run.heads; ++head) summary << summary_line(run, step, layer, head);
         }
         std::ofstream(folder / (step_name(step) + ".npz"), std::ios::binary)
             << make_npz(members, step % 20 == 0);

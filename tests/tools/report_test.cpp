@@ -162,6 +162,37 @@ TEST(ReportJson, ReadsMetricsIntoAGridAndKeepsTheLaterOfTwoRecords) {
     EXPECT_NE(notes[0].find("3 lines"), std::string::npos) << notes[0];
 }
 
+TEST(ReportJson, ReadsBothFormsOfASummary) {
+    const test::TempFolder folder;
+    std::ofstream(folder.path() / "summary.jsonl")
+        << R"({"step":0,"layer":0,"head":-1,"matrix":"qk","null":"mp","n":4,"rows":8,"cols":6,"lambda_max":3,)"
+           R"("lambda_plus":1,"flags":["zero","null_zero"]})"
+           "\n"
+        << R"({"step":0,"layer":0,"head":-1,"matrix":"qk","null":"product","n":4,"dims":[8,4,6],"lambda_max":3,)"
+           R"("lambda_plus":2,"flags":["zero"]})"
+           "\n";
+    std::vector<std::string> notes;
+    const std::vector<MetricGrid> former = read_metric_grids(folder.path(), notes);
+    std::ofstream(folder.path() / "summary.jsonl")
+        << R"({"v":2,"step":0,"layer":0,"head":-1,"matrix":"qk","n":4,"dims":[8,4,6],"flags":["zero"],)"
+           R"("lambda_max":3,"nulls":{"mp":{"lambda_plus":1,"flags":["null_zero"]},"product":{"lambda_plus":2}}})"
+           "\n";
+    const std::vector<MetricGrid> grids = read_metric_grids(folder.path(), notes);
+    EXPECT_EQ(notes.size(), 0u);
+    ASSERT_EQ(grids.size(), 2u);
+    ASSERT_EQ(former.size(), 2u);
+    for (size_t i = 0; i < 2; ++i) {
+        EXPECT_EQ(grids[i].null, i == 0 ? "mp" : "product");
+        EXPECT_EQ(grids[i].null, former[i].null);
+        EXPECT_EQ(grids[i].chains, former[i].chains);
+        EXPECT_EQ(grids[i].metrics, former[i].metrics);
+        EXPECT_EQ(grids[i].flagged, former[i].flagged);
+    }
+    EXPECT_EQ(grids[0].chains, (std::vector<std::vector<int64_t>>{{8, 6}}));
+    EXPECT_EQ(grids[0].metrics.at("lambda_plus"), std::vector<float>{1});
+    EXPECT_EQ(grids[1].metrics.at("lambda_plus"), std::vector<float>{2});
+}
+
 TEST(ReportJson, RefusesRecordsThatAreNoGrid) {
     const test::TempFolder folder;
     std::ofstream out(folder.path() / "summary.jsonl");

@@ -9,6 +9,7 @@
 #include "engine/io/json_text.h"
 #include "engine/model/measure.h"
 #include "engine/model/recipe.h"
+#include "engine/spectra/summary_lines.h"
 #include "kernels/base/error.h"
 #include "tools/pastur/report/report_run.h"
 
@@ -175,7 +176,9 @@ RunSummary summarise_run(const fs::path& folder) {
     events.finish();
     if (run.status.empty()) run.status = is_silent(log) ? "died" : "running";
     SpectraReader spectra(run);
-    read_json_lines(folder / "spectra" / "summary.jsonl", [&](const json& record) { spectra.read(record); });
+    read_json_lines(folder / "spectra" / "summary.jsonl", [&](const json& line) {
+        for_each_null(line, [&](const json& record) { spectra.read(record); });
+    });
     spectra.finish();
     if (path_exists(recipe)) read_recipe(recipe, run);
     return run;

@@ -167,9 +167,9 @@ int spectra(SpectraArguments arguments) {
                    name_of(folder.config().attention.variant), model.layers, model.heads, model.d_model,
                    spectrum_table(result.records, arguments.heads));
         if (arguments.text) print_text("{}", histograms(result));
-        for (const SpectrumRecord& record : result.records) {
+        for (const nlohmann::ordered_json& matrix : summary_lines(result.records, {})) {
             nlohmann::ordered_json line = {{"path", folder.path().string()}};
-            line.update(to_json(record, {}));
+            line.update(matrix);
             json_lines += metrics_line(line) + "\n";
         }
         if (!arguments.npz.empty())
@@ -192,7 +192,9 @@ void add_spectra_command(CLI::App& app, std::function<int()>& run) {
             "--draws, a recipe")
         ->required()
         ->type_name("PATH...");
-    command->add_option("--json", arguments->json, "Write every record here, one JSON object a line")
+    command
+        ->add_option("--json", arguments->json,
+                     "Write every record here, one JSON object per matrix and line")
         ->type_name("FILE");
     command->add_option("--npz", arguments->npz, "Write every eigenvalue here, for numpy.load")
         ->type_name("FILE");

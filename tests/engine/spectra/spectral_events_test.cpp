@@ -6,6 +6,8 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "engine/spectra/summary_lines.h"
+
 namespace pastur {
 namespace {
 
@@ -152,9 +154,9 @@ TEST(SpectralEvents, ReplayedRecordsLeaveTheSameState) {
         Times times = onsets(first, before, Kind::kSpike);
         // The records come back from their lines.
         for (const Measured& measured : before) {
-            auto logged = read_record(to_json(measured.record, measured.step));
-            ASSERT_TRUE(logged);
-            resumed.feed(logged->step, logged->record);
+            auto logged = read_records(summary_lines({measured.record}, measured.step).at(0));
+            ASSERT_EQ(logged.size(), 1u);
+            resumed.feed(logged[0].step, logged[0].record);
         }
         for (const auto& time : onsets(resumed, after, Kind::kSpike)) times.push_back(time);
         EXPECT_EQ(times, all) << "cut at " << cut;
@@ -233,50 +235,6 @@ TEST(SpectralEvents, CountALayerOnceAndHeadsByThemselves) {
               "step 20 spectra: 1/1 layers beyond the edge (largest 3 x, layer 1)");
     EXPECT_EQ(lines(settings({NullKind::kMp}), {record(1, 10, "mp", -1)}, {record(3, 10, "mp", -1)})[2],
               "step 20 spectra: 1/1 layers beyond the edge (largest 3 x, layer 1)");
-}
-
-TEST(SpectrumRecord, IsReadBackFromItsLine) {
-    SpectrumRecord written = record(1.5, 3);
-    written.n = 4;
-    written.dims = {8, 4, 8};
-    written.variance_product = 0.25;
-    written.terms = {{"qk_content", {{8, 2, 8}, 0.5}}};
-    written.flags = {"rank_deficient"};
-    written.metrics.ks = kNaN;
-    written.metrics.outliers_below = 3;
-    written.kept_step0 = 0.5;
-    written.kept_null = 0.75;
-    // As a line of the file has it, where a number that is not finite is null.
-    const auto line = nlohmann::ordered_json::parse(to_json(written, 120).dump());
-    const std::optional<LoggedRecord> read = read_record(line);
-    ASSERT_TRUE(read);
-    EXPECT_EQ(read->step, 120);
-    EXPECT_EQ(to_json(read->record, 120).dump(), line.dump());
-    EXPECT_TRUE(std::isnan(read->record.metrics.ks));
-    EXPECT_EQ(read->record.terms, written.terms);
-    SpectrumRecord naive = record(1.5, 3, "mp");
-    naive.dims = {8, 4};
-    EXPECT_EQ(read_record(to_json(naive, 1))->record.dims, naive.dims);
-}
-
-TEST(SpectrumRecord, IsNoOtherLine) {
-    const auto good = to_json(record(1), 1);
-    for (const char* key : {"step", "layer", "head", "matrix", "null"}) {
-        nlohmann::ordered_json line = good;
-        line.erase(key);
-        EXPECT_FALSE(read_record(line)) << key;
-        line[key] = nlohmann::ordered_json::array({1});
-        EXPECT_FALSE(read_record(line)) << key;
-    }
-    EXPECT_FALSE(read_record(nullptr));
-    EXPECT_FALSE(read_record(nlohmann::ordered_json::array()));
-    nlohmann::ordered_json odd = good;
-    for (const char* key : {"dims", "terms", "flags", "n", "lambda_max", "kept_step0"}) {
-        odd[key] = {{"not", "expected"}};
-        EXPECT_TRUE(read_record(odd)) << key;
-        odd[key] = nlohmann::ordered_json::array({"x", {{"matrix", 1}}, 2});
-        EXPECT_TRUE(read_record(odd)) << key;
-    }
 }
 
 }  // namespace

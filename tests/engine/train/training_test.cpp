@@ -153,11 +153,12 @@ TEST_P(Training, MeasuresWhenItShouldAndSaysWhatItFound) {
     for (std::string line; std::getline(summary, line);) {
         const auto record = nlohmann::json::parse(line);
         ++records[record.at("step").get<int64_t>()];
-        EXPECT_EQ(record.at("v"), 1);
-        EXPECT_EQ(record.at("null"), "mp");
-        for (const char* key :
-             {"lambda_max", "lambda_plus", "stable_rank", "ks", "n", "rows", "cols", "sigma2"})
+        EXPECT_EQ(record.at("v"), 2);
+        EXPECT_EQ(record.at("nulls").size(), 1u);
+        for (const char* key : {"lambda_max", "stable_rank", "n"})
             EXPECT_TRUE(record.at(key).is_number()) << key << " in " << line;
+        for (const char* key : {"lambda_plus", "outlier_count", "outliers_below", "ks", "sigma2"})
+            EXPECT_TRUE(record.at("nulls").at("mp").at(key).is_number()) << key << " in " << line;
     }
     const int each = 2 * (1 + 2);  // layers; the layer and its heads
     EXPECT_EQ(records, (std::map<int64_t, int>{{0, each}, {3, each}, {4, each}, {8, each}, {12, each}}));

@@ -12,6 +12,7 @@
 #include <tuple>
 
 #include "diag/npz_reader.h"
+#include "engine/spectra/summary_lines.h"
 #include "kernels/base/error.h"
 #include "tools/pastur/report/report_run.h"
 
@@ -19,20 +20,10 @@ namespace pastur {
 namespace {
 
 /// Fields of a record that the page draws. It computes gap, ratio, soft rank and fraction from these.
-constexpr const char* kMetricNames[] = {"lambda_max",
-                                        "lambda_plus",
-                                        "lambda_minus",
-                                        "bulk_edge",
-                                        "sigma2",
-                                        "outlier_count",
-                                        "stable_rank",
-                                        "alpha",
-                                        "participation_ratio",
-                                        "entropy_rank",
-                                        "outlier_energy",
-                                        "alpha_xmin",
-                                        "ks",
-                                        "n"};
+constexpr const char* kMetricNames[] = {
+    "lambda_max",    "lambda_plus",    "lambda_minus", "bulk_edge", "sigma2",
+    "outlier_count", "outliers_below", "stable_rank",  "alpha",     "participation_ratio",
+    "entropy_rank",  "outlier_energy", "alpha_xmin",   "ks",        "n"};
 constexpr size_t kMetricCount = std::size(kMetricNames);
 
 struct Cell {
@@ -78,7 +69,10 @@ std::vector<int64_t> integers_of(const nlohmann::json& object, const char* key) 
 /// Reads the dimensions of the null's law and its variances. LawCurves checks them.
 void read_law(const nlohmann::json& json, const std::string& null, Records& records, Record& record) {
     const auto terms = json.find("terms");
-    if (null == "mp") {
+    if (null == "mp" && json.contains("dims")) {
+        const std::vector<int64_t> dims = integers_of(json, "dims");
+        if (!dims.empty()) records.chains = {{dims.front(), dims.back()}};
+    } else if (null == "mp") {
         records.chains = {{integer_of(json, "rows").value_or(0), integer_of(json, "cols").value_or(0)}};
     } else if (null == "product" && terms != json.end() && terms->is_array()) {
         records.chains.clear();
@@ -223,7 +217,10 @@ std::vector<MetricGrid> read_metric_grids(const std::filesystem::path& spectra,
     std::map<GridKey, Records> records;
     int64_t incomplete = 0;
     const int64_t unreadable = read_json_lines(file, [&](const nlohmann::json& json) {
-        if (!add_record(json, records)) ++incomplete;
+        bool complete = true;
+        const int nulls = for_each_null(
+            json, [&](const nlohmann::json& record) { complete = add_record(record, records) && complete; });
+        if (nulls == 0 || !complete) ++incomplete;
     });
     if (unreadable + incomplete > 0)
         notes.push_back(
