@@ -80,8 +80,9 @@ SoftEdge edge_of(std::span<const std::vector<double>> spectra) {
 
 }  // namespace
 
-Null permuted_null(std::span<const std::vector<double>> spectra, double tw_quantile, double entry_variance) {
-    PASTUR_CHECK(!spectra.empty() && !spectra[0].empty(), "a permuted null of {} spectra", spectra.size());
+Null drawn_null(const char* name, std::span<const std::vector<double>> spectra, double tw_quantile,
+                double entry_variance) {
+    PASTUR_CHECK(!spectra.empty() && !spectra[0].empty(), "a {} null of {} spectra", name, spectra.size());
     auto pool = std::make_shared<std::vector<double>>();
     double largest = 0, smallest = 0;
     for (const std::vector<double>& spectrum : spectra) {
@@ -94,11 +95,11 @@ Null permuted_null(std::span<const std::vector<double>> spectra, double tw_quant
     const int64_t count = static_cast<int64_t>(spectra[0].size());
     if (!std::all_of(pool->begin(), pool->end(), [](double lambda) { return std::isfinite(lambda); })) {
         constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-        return {"permuted", count, kNaN, kNaN, kNaN, entry_variance, [](double) { return kNaN; }};
+        return {name, count, kNaN, kNaN, kNaN, entry_variance, [](double) { return kNaN; }};
     }
     std::sort(pool->begin(), pool->end());
     const SoftEdge edge = edge_of(spectra);
-    return {"permuted", count, count > 1 ? edge.quantile(tw_quantile) : largest, smallest,
+    return {name, count, count > 1 ? edge.quantile(tw_quantile) : largest, smallest,
             count > 1 ? edge.edge : largest, entry_variance,
             // Half of a step at the step itself: the distance of the pool to itself is then half a step too.
             [pool](double lambda) {

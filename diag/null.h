@@ -15,7 +15,7 @@ namespace pastur {
 
 /// All in units of eigenvalues of M M^T.
 struct Null {
-    std::string name;     ///< "mp", "product" or "permuted"
+    std::string name;     ///< "mp", "product", "permuted" or "profile"
     int64_t count;        ///< eigenvalues that are not zero under the null
     double lambda_plus;   ///< beyond it an eigenvalue is an outlier: the largest one's quantile `tw_quantile`
     double lambda_minus;  ///< lower edge of the bulk
@@ -43,13 +43,14 @@ Null product_null(const ProductLaw& law, double tw_quantile);
 /// M as a sum of such products. The name is "product" too: it is the same null, of a matrix that is made so.
 Null product_null(const ProductSumLaw& law, double tw_quantile);
 
-/// M as the product of its factors with their entries shuffled (ShuffleKey): `spectra` has one descending
-/// spectrum a draw, all of one length n >= 1. The null's law is all draws' eigenvalues together; lambda_plus
+/// M as the product of its factors with their entries drawn (FactorDraw): shuffled ("permuted") or Gaussian of their
+/// profile ("profile"). `spectra` has one descending spectrum per draw, all of one length n >= 1. The null's law is all draws' eigenvalues together; lambda_plus
 /// is the draws' mean largest eigenvalue moved by the edge's scale from the Tracy-Widom mean to its quantile.
 /// The scale is what fits the spacing of the first eigenvalues, averaged over the draws: the k-th lies (3 pi
 /// (k - 3/4) / 2)^(2/3) scales below the edge (the zeros of the Airy process' mean counting function, beta =
 /// 1), the first 1.2065. For n = 1, where there is no spacing, lambda_plus is the largest draw.
 /// entry_variance: of M under the null, if known.
-Null permuted_null(std::span<const std::vector<double>> spectra, double tw_quantile, double entry_variance);
+Null drawn_null(const char* name, std::span<const std::vector<double>> spectra, double tw_quantile,
+                double entry_variance);
 
 }  // namespace pastur

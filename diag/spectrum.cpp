@@ -1,6 +1,8 @@
 #include "diag/spectrum.h"
 
 #include <algorithm>
+#include <cmath>
+#include <numbers>
 
 namespace pastur {
 
@@ -16,6 +18,11 @@ FactorRows::FactorRows(const Factor& factor) {
                 static_cast<int32_t>(-1 - factor.weight_columns() - units++ % factor.unit_columns));
         }
     }
+}
+
+double profile_normal(const std::array<uint64_t, 2>& words) {
+    const double radius = std::sqrt(-2 * std::log(unit_interval(words[0]) + 0x1p-53));
+    return radius * std::cos(2 * std::numbers::pi * unit_interval(words[1]));
 }
 
 std::vector<int64_t> FactorProduct::dims() const {

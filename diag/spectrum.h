@@ -9,6 +9,7 @@
 // b is an end of the chain, one of the two Gram matrices is the identity and the other is the matrix. All
 // arithmetic is fp64. Gram matrices square the condition number, so the absolute error of every eigenvalue is
 // about 1e-15 |P|^2 |S|^2.
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -50,12 +51,18 @@ struct FactorRows {
 /// Products of one shape, for example one item for every head of every layer.
 struct FactorProduct {
     int64_t items = 0;
-    int64_t group = 1;  ///< number of consecutive items that a shared factor serves; divides items
+    int64_t group = 1;        ///< number of consecutive items that a shared factor serves; divides items
     std::vector<Factor> factors;
+    /// Number of the first group in the whole product, of which this may be a rank's part.
+    int64_t first_group = 0;
 
     std::vector<int64_t> dims() const;  ///< N_0 ... N_L
     int64_t count() const;              ///< n = min N_j, the number of eigenvalues
     int64_t copies(const Factor& factor) const { return factor.shared ? items / group : items; }
+    /// Number of the factor's first copy in the whole product.
+    int64_t first_copy(const Factor& factor) const {
+        return factor.shared ? first_group : first_group * group;
+    }
     /// Throws (kOther) if sizes do not match.
     void check() const;
 };
@@ -74,18 +81,31 @@ struct Spectrum {
     std::vector<double> variances = {};
 };
 
-/// Shuffles the stored numbers of every factor, for the permuted null: a keyed bijection that does not depend
-/// on the backend. Where a row is a sum of stored rows, these are shuffled before they are added up. Unit
-/// rows and columns stay.
-struct ShuffleKey {
+/// The key of the random numbers of one draw, which do not depend on the backend.
+struct DrawKey {
     uint64_t seed;
     uint64_t draw;
+};
+
+/// What a null draws in place of the stored part of every factor. Unit rows and columns stay.
+struct FactorDraw {
+    enum class Kind : uint8_t {
+        /// The stored numbers in the order of shuffled_position(), gains included. Where a row is a sum of stored
+        /// rows, these are shuffled before they are added up.
+        kShuffled,
+        /// Independent Gaussian numbers, profile_normal(), of the factor's own profile: entry (i, j) has the
+        /// variance R_i C_j / S, where R_i, C_j and S are the sums of the squares of row i, of column j and of all
+        /// entries. Their means are r_i c_j / mean for the mean squares r and c.
+        kProfile
+    };
+    Kind kind;
+    DrawKey key;
 };
 
 /// Where number i of the n stored numbers of a factor's copy, in the order of rows, terms and columns, comes
 /// from under `key`: swap_or_not(n, key, factor, i), a bijection of [0, n) (Hoang, Morris & Rogaway, "An
 /// Enciphering Scheme Based on a Card Shuffle", CRYPTO 2012).
-constexpr uint64_t shuffled_position(uint64_t n, const ShuffleKey& key, uint64_t factor, uint64_t i) {
+constexpr uint64_t shuffled_position(uint64_t n, const DrawKey& key, uint64_t factor, uint64_t i) {
     int bits = 0;
     while (bits < 64 && (n >> bits) != 0) ++bits;
     uint64_t state = mix64(mix64(mix64(key.seed + kGoldenGamma) + key.draw) + factor);
@@ -97,6 +117,22 @@ constexpr uint64_t shuffled_position(uint64_t n, const ShuffleKey& key, uint64_t
         if (mix64(both ^ (word * kGoldenGamma)) >> 63) i = partner;
     }
     return i;
+}
+
+/// Two uniform words for entry i of a factor's stored part in the order of rows and columns. `copy`: of the factor
+/// in the whole product, of which ranks may solve parts.
+constexpr std::array<uint64_t, 2> profile_words(const DrawKey& key, uint64_t factor, uint64_t copy,
+                                                uint64_t i) {
+    const uint64_t state =
+        mix64(mix64(mix64(mix64(key.seed + kGoldenGamma) + key.draw) + factor) ^ (copy + kGoldenGamma));
+    return {mix64(state + (2 * i + 1) * kGoldenGamma), mix64(state + (2 * i + 2) * kGoldenGamma)};
+}
+/// The standard normal number r cos(2 pi t) of Box and Muller from two words, with r^2 = -2 ln u, u in (0, 1] and t
+/// in [0, 1).
+double profile_normal(const std::array<uint64_t, 2>& words);
+/// A uniform number k / 2^53, 0 <= k < 2^53.
+constexpr double unit_interval(uint64_t word) {
+    return static_cast<double>(word >> 11) * 0x1p-53;
 }
 
 /// Solves on one device, in its own memory and, on CUDA, with its own handles on a low-priority stream, so no
@@ -114,7 +150,7 @@ class SpectrumSolver {
     /// One Spectrum per item of each product. A matrix that cannot be solved gives a flagged Spectrum; throws
     /// (kNoDevice) only if the device itself is missing.
     virtual std::vector<std::vector<Spectrum>> solve(std::span<const FactorProduct> products,
-                                                     const std::optional<ShuffleKey>& shuffle = {}) = 0;
+                                                     const std::optional<FactorDraw>& draw = {}) = 0;
 };
 
 /// Allocates solver_bytes(ctx, products). The products that solve() gets may be fewer and have other sources,

@@ -56,8 +56,33 @@ Matrix gram(const Matrix& a) {
     return g;
 }
 
+/// Replaces the stored entries of `values` by Gaussian numbers of their profile. `copy`: in the whole product.
+void draw_from_profile(Matrix& values, const Factor& factor, int64_t copy, uint64_t index,
+                       const DrawKey& key) {
+    const int64_t width = factor.weight_columns();
+    const std::vector<int32_t> stored = FactorRows(factor).stored;
+    std::vector<double> rows(stored.size()), columns(static_cast<size_t>(width));
+    double all = 0;
+    for (size_t r = 0; r < stored.size(); ++r) {
+        const double* const row = values.values.data() + stored[r] * factor.columns;
+        for (size_t c = 0; c < columns.size(); ++c) {
+            rows[r] += row[c] * row[c];
+            columns[c] += row[c] * row[c];
+        }
+        all += rows[r];
+    }
+    for (size_t r = 0; r < stored.size(); ++r)
+        for (size_t c = 0; c < columns.size(); ++c) {
+            const uint64_t i = r * columns.size() + c;
+            const double variance = all == 0 ? 0 : rows[r] * columns[c] / all;
+            values.values[static_cast<size_t>(stored[r] * factor.columns) + c] =
+                std::sqrt(variance) *
+                profile_normal(profile_words(key, index, static_cast<uint64_t>(copy), i));
+        }
+}
+
 /// A copy of a factor in fp64, and the variance of its entries.
-Matrix load(const Factor& factor, int64_t copy, uint64_t index, const std::optional<ShuffleKey>& shuffle,
+Matrix load(const Factor& factor, int64_t copy, uint64_t index, const std::optional<DrawKey>& shuffle,
             double& variance) {
     const int64_t width = factor.weight_columns();
     Matrix out{std::vector<double>(static_cast<size_t>(factor.rows * factor.columns)), factor.rows,
@@ -173,13 +198,17 @@ std::vector<double> eigenvalues_of(Matrix symmetric) {
     return eigenvalues;
 }
 
-Spectrum solve_item(const FactorProduct& product, int64_t item, const std::optional<ShuffleKey>& shuffle) {
+Spectrum solve_item(const FactorProduct& product, int64_t item, const std::optional<FactorDraw>& draw) {
     Spectrum spectrum;
+    std::optional<DrawKey> shuffle;
+    if (draw && draw->kind == FactorDraw::Kind::kShuffled) shuffle = draw->key;
     std::vector<Matrix> factors;
     for (size_t i = 0; i < product.factors.size(); ++i) {
         const Factor& factor = product.factors[i];
-        factors.push_back(load(factor, factor.shared ? item / product.group : item, i, shuffle,
-                               spectrum.variances.emplace_back()));
+        const int64_t copy = factor.shared ? item / product.group : item;
+        factors.push_back(load(factor, copy, i, shuffle, spectrum.variances.emplace_back()));
+        if (draw && draw->kind == FactorDraw::Kind::kProfile)
+            draw_from_profile(factors.back(), factor, product.first_copy(factor) + copy, i, draw->key);
     }
     try {
         spectrum.eigenvalues =
@@ -212,7 +241,7 @@ class CpuSpectrumSolver final : public SpectrumSolver {
     void follow(Context&) override {}  // ops have finished when they return
 
     std::vector<std::vector<Spectrum>> solve(std::span<const FactorProduct> products,
-                                             const std::optional<ShuffleKey>& shuffle) override {
+                                             const std::optional<FactorDraw>& draw) override {
         struct Item {
             size_t product;
             int64_t index;
@@ -233,7 +262,7 @@ class CpuSpectrumSolver final : public SpectrumSolver {
             const Item& item = items[i];
             Spectrum& spectrum = spectra[item.product][static_cast<size_t>(item.index)];
             try {
-                spectrum = solve_item(products[item.product], item.index, shuffle);
+                spectrum = solve_item(products[item.product], item.index, draw);
             } catch (const std::bad_alloc&) {
                 spectrum = {Spectrum::Status::kSolverFailed, {}, "out of host memory", {}};
             }

@@ -6,6 +6,7 @@
 #include <cublas_v2.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "diag/cuda/spectrum_kernels.h"
 #include "diag/cuda/spectrum_scratch.h"
@@ -72,6 +73,7 @@ class CudaSpectrumSolver final : public SpectrumSolver {
             for (const Factor& factor : product.factors) widest = std::max(widest, factor.columns);
         const Buffer zeros = allocate(ctx, widest * size_of(DType::kF32));
         CUDA_CHECK(cudaMemsetAsync(zeros.data(), 0, static_cast<size_t>(zeros.bytes()), stream_));
+        bool draws_are_prepared = false;
         for (FactorProduct product : products) {
             product.items = SpectrumScratch(nullptr, product, *solvers_).groups_at_once * product.group;
             for (Factor& factor : product.factors) {
@@ -84,6 +86,11 @@ class CudaSpectrumSolver final : public SpectrumSolver {
             // solve() meets any other error again and flags its spectra.
             solve_or_flag(product,
                           [&](std::vector<Spectrum>& spectra) { solve_product(spectra, product, {}); });
+            if (std::exchange(draws_are_prepared, true))
+                continue;  // their kernels do not depend on the sizes
+            solve_or_flag(product, [&](std::vector<Spectrum>& spectra) {
+                solve_product(spectra, product, FactorDraw{FactorDraw::Kind::kProfile, {}});
+            });
         }
     }
 
@@ -94,11 +101,11 @@ class CudaSpectrumSolver final : public SpectrumSolver {
     }
 
     std::vector<std::vector<Spectrum>> solve(std::span<const FactorProduct> products,
-                                             const std::optional<ShuffleKey>& shuffle) override {
+                                             const std::optional<FactorDraw>& draw) override {
         std::vector<std::vector<Spectrum>> spectra;
         for (const FactorProduct& product : products)
             spectra.push_back(solve_or_flag(
-                product, [&](std::vector<Spectrum>& mine) { solve_product(mine, product, shuffle); }));
+                product, [&](std::vector<Spectrum>& mine) { solve_product(mine, product, draw); }));
         return spectra;
     }
 
@@ -182,7 +189,7 @@ class CudaSpectrumSolver final : public SpectrumSolver {
     /// The factors of `extent.groups` groups from number `first` on.
     std::vector<Batch> load_groups(const SpectrumScratch& scratch, const FactorProduct& product,
                                    int64_t first, const Extent& extent,
-                                   const std::optional<ShuffleKey>& shuffle) {
+                                   const std::optional<FactorDraw>& draw) {
         std::vector<Batch> batches;
         for (size_t i = 0; i < product.factors.size(); ++i) {
             const Factor& factor = product.factors[i];
@@ -199,10 +206,13 @@ class CudaSpectrumSolver final : public SpectrumSolver {
             load.weight_columns = factor.weight_columns();
             load.terms = factor.terms;
             load.stored_rows = static_cast<int64_t>(FactorRows(factor).stored.size());
-            load.shuffled = shuffle.has_value();
-            load.key = shuffle.value_or(ShuffleKey{});
+            load.shuffled = draw && draw->kind == FactorDraw::Kind::kShuffled;
+            load.key = draw ? draw->key : DrawKey{};
             load.index = i;
+            load.first_copy = product.first_copy(factor) + copy;
             load_factor(stream_, tables.values, tables.moments + 2 * kMomentParts * copy, load);
+            if (draw && draw->kind == FactorDraw::Kind::kProfile)
+                draw_from_profile(stream_, tables.values, tables.profile, load);
             batches.push_back({tables.values, factor.rows, factor.columns, factor.shared && extent.group > 1,
                                factor.transposed});
         }
@@ -236,7 +246,7 @@ class CudaSpectrumSolver final : public SpectrumSolver {
     }
 
     void solve_product(std::vector<Spectrum>& spectra, const FactorProduct& product,
-                       const std::optional<ShuffleKey>& shuffle) {
+                       const std::optional<FactorDraw>& draw) {
         CUDA_CHECK(cudaSetDevice(device_));
         CUDA_CHECK(cudaStreamWaitEvent(stream_, ready_));
         const SpectrumScratch scratch(scratch_.data(), product, *solvers_);
@@ -245,7 +255,7 @@ class CudaSpectrumSolver final : public SpectrumSolver {
         CUDA_CHECK(cudaMemsetAsync(scratch.flags, 0, static_cast<size_t>(items) * sizeof(int32_t), stream_));
         for (int64_t first = 0; first < groups; first += scratch.groups_at_once) {
             const Extent extent{std::min(scratch.groups_at_once, groups - first), product.group};
-            form(scratch, product, load_groups(scratch, product, first, extent, shuffle), extent,
+            form(scratch, product, load_groups(scratch, product, first, extent, draw), extent,
                  scratch.matrices + first * product.group * n * n, scratch.flags + first * product.group);
         }
         solvers_->eigensolver.solve(scratch.eigenvalues, scratch.infos, scratch.matrices, n, items,

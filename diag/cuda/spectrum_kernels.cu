@@ -66,6 +66,85 @@ __global__ void moments_kernel(double* __restrict__ moments, const double* __res
     part[1] = square;
 }
 
+/// Parts into which the rows of a factor are divided for the sums of its columns.
+__host__ __device__ int64_t profile_parts(int64_t rows) {
+    const int64_t parts = rows / 256;
+    return parts < 1 ? 1 : parts < kMomentParts ? parts : kMomentParts;
+}
+
+/// The sums of squares that make a copy's profile, in its scratch memory.
+struct Profile {
+    double *rows, *columns, *parts, *all;  ///< [rows], [columns], [profile_parts][columns], [1]
+    __device__ Profile(double* scratch, const DeviceFactor& factor, int64_t copy) {
+        const int64_t n = profile_parts(factor.rows);
+        rows = scratch + copy * (factor.rows + (n + 1) * factor.columns + 1);
+        columns = rows + factor.rows;
+        parts = columns + factor.columns;
+        all = parts + n * factor.columns;
+    }
+};
+
+/// rows[i] = sum over the stored row i's squares. One block per row.
+__global__ void profile_rows_kernel(double* __restrict__ scratch, const double* __restrict__ values,
+                                    DeviceFactor factor) {
+    __shared__ double sums[kThreads / kWarp];
+    const double* row = values + (blockIdx.y * factor.rows + factor.stored[blockIdx.x]) * factor.columns;
+    double sum = 0;
+    for (int64_t column = threadIdx.x; column < factor.weight_columns; column += kThreads)
+        sum += row[column] * row[column];
+    sum = block_sum<kThreads>(sum, sums);
+    if (threadIdx.x == 0) Profile(scratch, factor, blockIdx.y).rows[blockIdx.x] = sum;
+}
+
+/// parts[p][j] = sum of the squares of column j over every profile_parts-th stored row. One thread per column.
+__global__ void profile_parts_kernel(double* __restrict__ scratch, const double* __restrict__ values,
+                                     DeviceFactor factor) {
+    const int64_t column = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+    if (column >= factor.weight_columns) return;
+    const double* mine = values + blockIdx.z * factor.rows * factor.columns + column;
+    double sum = 0;
+    for (int64_t stored = blockIdx.y; stored < factor.stored_rows; stored += gridDim.y) {
+        const double value = mine[factor.stored[stored] * factor.columns];
+        sum += value * value;
+    }
+    Profile(scratch, factor, blockIdx.z).parts[blockIdx.y * factor.columns + column] = sum;
+}
+
+/// columns[j] = sum of the parts; all[0] = sum of the rows, by the first block. Every sum has a fixed order.
+__global__ void profile_columns_kernel(double* __restrict__ scratch, DeviceFactor factor) {
+    __shared__ double sums[kThreads / kWarp];
+    const Profile profile(scratch, factor, blockIdx.y);
+    const int64_t column = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+    if (column < factor.weight_columns) {
+        double sum = 0;
+        for (int64_t part = 0; part < profile_parts(factor.rows); ++part)
+            sum += profile.parts[part * factor.columns + column];
+        profile.columns[column] = sum;
+    }
+    if (blockIdx.x != 0) return;
+    double sum = 0;
+    for (int64_t row = threadIdx.x; row < factor.stored_rows; row += kThreads) sum += profile.rows[row];
+    sum = block_sum<kThreads>(sum, sums);
+    if (threadIdx.x == 0) profile.all[0] = sum;
+}
+
+/// Entry (i, j) = sqrt(rows[i] columns[j] / all) profile_normal(). One thread per entry.
+__global__ void profile_draw_kernel(double* __restrict__ out, double* __restrict__ scratch,
+                                    DeviceFactor factor) {
+    const int64_t width = factor.weight_columns, per_copy = factor.stored_rows * width;
+    const int64_t thread = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+    if (thread >= factor.copies * per_copy) return;
+    const int64_t copy = thread / per_copy, i = thread % per_copy, stored = i / width, column = i % width;
+    const Profile profile(scratch, factor, copy);
+    const auto words = profile_words(
+        factor.key, factor.index, static_cast<uint64_t>(factor.first_copy + copy), static_cast<uint64_t>(i));
+    const double normal =
+        sqrt(-2 * log(unit_interval(words[0]) + 0x1p-53)) * cospi(2 * unit_interval(words[1]));
+    const double all = profile.all[0];
+    const double variance = all == 0 ? 0 : profile.rows[stored] * profile.columns[column] / all;
+    out[(copy * factor.rows + factor.stored[stored]) * factor.columns + column] = sqrt(variance) * normal;
+}
+
 constexpr int kCheckParts =
     32;  ///< blocks per matrix; a single one would delay training (see moments_kernel)
 
@@ -176,6 +255,23 @@ void load_factor(cudaStream_t stream, double* out, double* moments, const Device
                   out, factor);
     launch_beside(stream, dim3(kMomentParts, static_cast<unsigned>(factor.copies)), kThreads, moments_kernel,
                   moments, out, factor);
+}
+
+int64_t profile_doubles(int64_t rows, int64_t columns) {
+    return rows + (profile_parts(rows) + 1) * columns + 1;
+}
+
+void draw_from_profile(cudaStream_t stream, double* out, double* scratch, const DeviceFactor& factor) {
+    const auto copies = static_cast<unsigned>(factor.copies);
+    const auto column_blocks = static_cast<unsigned>(ceil_div(factor.weight_columns, kThreads));
+    launch_beside(stream, dim3(static_cast<unsigned>(factor.stored_rows), copies), kThreads,
+                  profile_rows_kernel, scratch, out, factor);
+    launch_beside(stream, dim3(column_blocks, static_cast<unsigned>(profile_parts(factor.rows)), copies),
+                  kThreads, profile_parts_kernel, scratch, out, factor);
+    launch_beside(stream, dim3(column_blocks, copies), kThreads, profile_columns_kernel, scratch, factor);
+    const int64_t entries = factor.copies * factor.stored_rows * factor.weight_columns;
+    launch_beside(stream, static_cast<unsigned>(ceil_div(entries, kThreads)), kThreads, profile_draw_kernel,
+                  out, scratch, factor);
 }
 
 void zero_nonfinite(cudaStream_t stream, double* matrices, int32_t* flags, int64_t count, int64_t n) {

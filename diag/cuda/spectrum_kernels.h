@@ -15,9 +15,10 @@ struct DeviceFactor {
     const int32_t* slots;         ///< FactorRows
     const int32_t* stored;
     int64_t copies, rows, columns, weight_columns, terms, stored_rows;
-    bool shuffled;
-    ShuffleKey key;
-    uint64_t index;  ///< of the factor in its chain
+    bool shuffled;  ///< by `key`; load_factor() alone reads it
+    DrawKey key;
+    uint64_t index;      ///< of the factor in its chain
+    int64_t first_copy;  ///< number of the first copy in the whole product
 };
 
 inline constexpr int kMomentParts = 64;
@@ -25,6 +26,11 @@ inline constexpr int kMomentParts = 64;
 /// out [copies, rows, columns] = the factor in fp64. moments [copies, kMomentParts, 2] = sum and sum of
 /// squares of a part of the stored entries each, added in a fixed order.
 void load_factor(cudaStream_t stream, double* out, double* moments, const DeviceFactor& factor);
+
+/// Replaces the stored entries of out [copies, rows, columns] by Gaussian numbers of their profile
+/// (FactorDraw::Kind::kProfile). `scratch`: profile_doubles() for each copy.
+void draw_from_profile(cudaStream_t stream, double* out, double* scratch, const DeviceFactor& factor);
+int64_t profile_doubles(int64_t rows, int64_t columns);
 
 /// flags [count] = 1 for each of the matrices [count, n, n] that holds NaN or infinity; other flags keep
 /// their value. Then matrices whose flag is 1 become zero.

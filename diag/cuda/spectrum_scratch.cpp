@@ -39,6 +39,8 @@ SpectrumScratch::SpectrumScratch(std::byte* base, const FactorProduct& product, 
         tables.slots = carver.take<int32_t>(factor.rows);
         tables.stored = carver.take<int32_t>(factor.rows);
         tables.values = carver.take<double>((factor.shared ? at_once : items) * factor.rows * factor.columns);
+        tables.profile = carver.take<double>((factor.shared ? at_once : items) *
+                                             profile_doubles(factor.rows, factor.columns));
         tables.moments = carver.take<double>(2 * kMomentParts * copies);
     }
     for (int i = 0; i < 2; ++i) {

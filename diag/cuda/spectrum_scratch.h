@@ -22,6 +22,7 @@ struct FactorTables {
     const float** gains;
     int32_t *slots, *stored;
     double *values, *moments;  ///< `values`: of the copies that are processed at once
+    double* profile;           ///< of these copies, for draw_from_profile()
 };
 
 /// The scratch memory of solving one product.

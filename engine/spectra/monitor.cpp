@@ -120,30 +120,29 @@ void Monitor::open(int64_t step) {
     });
 }
 
-uint64_t Monitor::shuffle_seed(int64_t step) const {
+uint64_t Monitor::draw_seed(int64_t step) const {
     return config_.train.seed * kGoldenGamma + static_cast<uint64_t>(step);
 }
 
-int64_t Monitor::draws() const {
-    const std::vector<NullKind>& nulls = config_.diagnostics.nulls;
-    const bool shuffles = std::find(nulls.begin(), nulls.end(), NullKind::kPermuted) != nulls.end();
-    return shuffles ? config_.diagnostics.permutations : 0;
+std::vector<FactorDraw> Monitor::draws(int64_t step) const {
+    return draws_of(config_.diagnostics, draw_seed(step));
 }
 
 MeasuredSpectra Monitor::solve(int64_t step, const std::function<bool()>& give_up) {
     std::string reason;
     try {
         if (solver_)
-            return solve_spectra(*solver_, share_.matrices, config_.diagnostics, shuffle_seed(step), give_up);
+            return solve_spectra(*solver_, share_.matrices, config_.diagnostics, draw_seed(step), give_up);
     } catch (const std::exception& error) {
         reason = error.what();
     }
-    return failed_spectra(share_, draws(), reason);
+    return failed_spectra(share_, draws(step), reason);
 }
 
 std::shared_ptr<Monitor::Measurement> Monitor::gather() {
     std::shared_ptr<Measurement> all = std::move(share_solved_);
-    if (all && comm_.size() > 1) all->spectra = gather_spectra(ctx_, comm_, matrices_, all->spectra, draws());
+    if (all && comm_.size() > 1)
+        all->spectra = gather_spectra(ctx_, comm_, matrices_, all->spectra, draws(all->step));
     return comm_.is_root() ? all : nullptr;
 }
 

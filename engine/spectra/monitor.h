@@ -103,8 +103,8 @@ class Monitor {
     void report_failures(const Measurement& measured);
     /// Judges, writes and reports a whole measurement.
     void finish(const Measurement& measured);
-    int64_t draws() const;  ///< of shuffled factors, a measurement
-    uint64_t shuffle_seed(int64_t step) const;
+    std::vector<FactorDraw> draws(int64_t step) const;
+    uint64_t draw_seed(int64_t step) const;
 
     Context& ctx_;
     Comm& comm_;

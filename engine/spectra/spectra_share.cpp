@@ -29,6 +29,7 @@ SpectralMatrix part_of(const SpectralMatrix& whole, const Groups& groups) {
     const int64_t first = groups.begin * product.group, last = groups.end * product.group;
     part.items.assign(whole.items.begin() + first, whole.items.begin() + last);
     part.product.items = last - first;
+    part.product.first_group = product.first_group + groups.begin;
     for (size_t i = 0; i < product.factors.size(); ++i) {
         const Factor& factor = product.factors[i];
         const int64_t begin = factor.shared ? groups.begin : first, end = factor.shared ? groups.end : last;
@@ -62,7 +63,7 @@ struct Row {
     }
 };
 
-using Solved = std::vector<std::vector<Spectrum>>;  ///< [matrix][item]
+using Solved = MeasuredSpectra::Solved;
 
 /// numbers = their sum over ranks.
 void all_reduce(Context& ctx, Comm& comm, std::vector<double>& numbers) {
@@ -159,21 +160,22 @@ SpectraShare share_of_rank(const std::vector<SpectralMatrix>& matrices, int rank
     return share;
 }
 
-MeasuredSpectra failed_spectra(const SpectraShare& share, int64_t draws, const std::string& reason) {
+MeasuredSpectra failed_spectra(const SpectraShare& share, const std::vector<FactorDraw>& draws,
+                               const std::string& reason) {
     MeasuredSpectra measured;
     for (const SpectralMatrix& matrix : share.matrices)
         measured.spectra.emplace_back(matrix.items.size(),
                                       Spectrum{Spectrum::Status::kSolverFailed, {}, reason});
-    measured.shuffled.assign(static_cast<size_t>(draws), measured.spectra);
+    for (const FactorDraw& draw : draws) measured.drawn.push_back({draw.kind, measured.spectra});
     return measured;
 }
 
 MeasuredSpectra gather_spectra(Context& ctx, Comm& comm, const std::vector<SpectralMatrix>& matrices,
-                               const MeasuredSpectra& own, int64_t draws) {
-    MeasuredSpectra all{gather(ctx, comm, matrices, own.spectra), {}};
-    for (size_t draw = 0; draw < static_cast<size_t>(draws); ++draw)
-        all.shuffled.push_back(
-            gather(ctx, comm, matrices, draw < own.shuffled.size() ? own.shuffled[draw] : Solved()));
+                               const MeasuredSpectra& own, const std::vector<FactorDraw>& draws) {
+    MeasuredSpectra all{gather(ctx, comm, matrices, own.spectra)};
+    for (size_t i = 0; i < draws.size(); ++i)
+        all.drawn.push_back({draws[i].kind, gather(ctx, comm, matrices,
+                                                   i < own.drawn.size() ? own.drawn[i].spectra : Solved())});
     return all;
 }
 

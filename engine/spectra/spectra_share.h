@@ -18,13 +18,14 @@ struct SpectraShare {
 SpectraShare share_of_rank(const std::vector<SpectralMatrix>& matrices, int rank, int ranks);
 
 /// The result of a share whose solver threw: every spectrum failed for this reason.
-MeasuredSpectra failed_spectra(const SpectraShare& share, int64_t draws, const std::string& reason);
+MeasuredSpectra failed_spectra(const SpectraShare& share, const std::vector<FactorDraw>& draws,
+                               const std::string& reason);
 
-/// The spectra of `matrices` from every rank's share, on every rank. Every rank calls it with the same number
-/// of draws. Spectra that `own` lacks count as failed. Reasons of failures arrive as "rank 1: <reason>",
+/// The spectra of `matrices` from every rank's share, on every rank. Every rank calls it with the same
+/// draws. Spectra that `own` lacks count as failed. Reasons of failures arrive as "rank 1: <reason>",
 /// those of one rank together and cut after kReasonBytes.
 MeasuredSpectra gather_spectra(Context& ctx, Comm& comm, const std::vector<SpectralMatrix>& matrices,
-                               const MeasuredSpectra& own, int64_t draws);
+                               const MeasuredSpectra& own, const std::vector<FactorDraw>& draws);
 inline constexpr int64_t kReasonBytes = 400;
 
 }  // namespace pastur

@@ -31,11 +31,21 @@ std::vector<std::pair<std::string, GaussianChain>> terms_of(const SpectralMatrix
     return terms;
 }
 
-/// The draws of one matrix; empty where one of them could not be solved.
-std::vector<std::vector<double>> draws_of(const MeasuredSpectra& measured, size_t matrix, size_t item) {
+bool is_drawn(NullKind null) {
+    return null == NullKind::kPermuted || null == NullKind::kProfile;
+}
+FactorDraw::Kind draw_of(NullKind null) {
+    return null == NullKind::kProfile ? FactorDraw::Kind::kProfile : FactorDraw::Kind::kShuffled;
+}
+
+/// The draws of one matrix for a null; empty where one of them could not be solved.
+std::vector<std::vector<double>> drawn_spectra(const MeasuredSpectra& measured, NullKind null, size_t matrix,
+                                               size_t item) {
     std::vector<std::vector<double>> draws;
-    for (const auto& draw : measured.shuffled) {
-        const Spectrum& spectrum = draw[matrix][item];
+    if (!is_drawn(null)) return draws;
+    for (const MeasuredSpectra::Drawn& draw : measured.drawn) {
+        if (draw.kind != draw_of(null)) continue;
+        const Spectrum& spectrum = draw.spectra[matrix][item];
         if (spectrum.status != Spectrum::Status::kOk) return {};
         draws.push_back(spectrum.eigenvalues);
     }
@@ -44,15 +54,24 @@ std::vector<std::vector<double>> draws_of(const MeasuredSpectra& measured, size_
 
 }  // namespace
 
+std::vector<FactorDraw> draws_of(const DiagnosticsConfig& config, uint64_t seed) {
+    std::vector<FactorDraw> draws;
+    for (const NullKind null : {NullKind::kPermuted, NullKind::kProfile})
+        if (std::find(config.nulls.begin(), config.nulls.end(), null) != config.nulls.end())
+            for (int64_t draw = 0; draw < config.permutations; ++draw)
+                draws.push_back({draw_of(null), {seed, static_cast<uint64_t>(draw)}});
+    return draws;
+}
+
 MeasuredSpectra solve_spectra(SpectrumSolver& solver, const std::vector<SpectralMatrix>& matrices,
                               const DiagnosticsConfig& config, uint64_t seed,
                               const std::function<bool()>& give_up) {
     const std::vector<FactorProduct> products = products_of(matrices);
-    MeasuredSpectra measured{solver.solve(products), {}};
-    if (std::find(config.nulls.begin(), config.nulls.end(), NullKind::kPermuted) != config.nulls.end())
-        for (int64_t draw = 0; draw < config.permutations && !(give_up && give_up()); ++draw)
-            measured.shuffled.push_back(
-                solver.solve(products, ShuffleKey{seed, static_cast<uint64_t>(draw)}));
+    MeasuredSpectra measured{solver.solve(products)};
+    for (const FactorDraw& draw : draws_of(config, seed)) {
+        if (give_up && give_up()) break;
+        measured.drawn.push_back({draw.kind, solver.solve(products, draw)});
+    }
     return measured;
 }
 
@@ -60,7 +79,7 @@ SpectrumJudge::SpectrumJudge(const DiagnosticsConfig& settings)
     : nulls_(settings.nulls), tw_quantile_(settings.tw_quantile), mp_variance_(settings.mp_variance) {}
 
 Null SpectrumJudge::null_of(const SpectrumRecord& record, const Spectrum& spectrum,
-                            const std::vector<std::vector<double>>& shuffled) {
+                            const std::vector<std::vector<double>>& drawn) {
     const std::vector<int64_t>& dims = record.dims;
     if (record.null == "product" && !record.terms.empty()) {
         std::vector<GaussianChain> chains;
@@ -74,9 +93,9 @@ Null SpectrumJudge::null_of(const SpectrumRecord& record, const Spectrum& spectr
     }
     if (record.null == "mp")
         return mp_null(spectrum.eigenvalues, dims.front(), dims.back(), mp_variance_, tw_quantile_);
-    if (!shuffled.empty())
-        return permuted_null(
-            shuffled, tw_quantile_,
+    if (!drawn.empty())
+        return drawn_null(
+            record.null.c_str(), drawn, tw_quantile_,
             estimate_variance(VarianceEstimate::kEntries, spectrum.eigenvalues, dims.front(), dims.back()));
     // A draw could not be solved.
     return mp_null(MarchenkoPastur(dims.front(), dims.back(), std::numeric_limits<double>::quiet_NaN()),
@@ -108,7 +127,7 @@ std::vector<SpectrumRecord> SpectrumJudge::judge(const std::vector<SpectralMatri
                 record.variance_product = product_of(spectrum.variances);
                 if (null == NullKind::kProduct) record.terms = terms;
                 record.n = matrix.product.count();
-                const Null judged_by = null_of(record, spectrum, draws_of(measured, m, i));
+                const Null judged_by = null_of(record, spectrum, drawn_spectra(measured, null, m, i));
                 record.metrics = measure(eigenvalues, judged_by);
                 if (const double kept = record.metrics.stable_rank / judged_by.stable_rank;
                     std::isfinite(kept))

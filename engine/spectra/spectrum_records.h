@@ -26,10 +26,19 @@ struct SpectrumRecord {
     std::optional<double> kept_null = {};   ///< stable_rank over the one that the product null expects
 };
 
-/// Everything solved at one moment. `shuffled` [draw][matrix][item] is for the permuted null, else empty.
+/// The draws of a measurement: diagnostics.permutations for each of the nulls permuted and profile that
+/// diagnostics.nulls names.
+std::vector<FactorDraw> draws_of(const DiagnosticsConfig& config, uint64_t seed);
+
+/// Everything solved at one moment.
 struct MeasuredSpectra {
-    std::vector<std::vector<Spectrum>> spectra;  ///< [matrix][item]
-    std::vector<std::vector<std::vector<Spectrum>>> shuffled;
+    using Solved = std::vector<std::vector<Spectrum>>;  ///< [matrix][item]
+    struct Drawn {
+        FactorDraw::Kind kind;
+        Solved spectra;
+    };
+    Solved spectra;
+    std::vector<Drawn> drawn = {};  ///< in the order of draws_of()
 };
 /// Once give_up() is true, which is asked between the draws, some of them are missing.
 MeasuredSpectra solve_spectra(SpectrumSolver& solver, const std::vector<SpectralMatrix>& matrices,
@@ -48,7 +57,7 @@ class SpectrumJudge {
 
   private:
     Null null_of(const SpectrumRecord& record, const Spectrum& spectrum,
-                 const std::vector<std::vector<double>>& shuffled);
+                 const std::vector<std::vector<double>>& drawn);
     std::vector<NullKind> nulls_;
     double tw_quantile_;
     VarianceEstimate mp_variance_;

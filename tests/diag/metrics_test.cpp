@@ -363,15 +363,16 @@ TEST(Shuffle, EveryOrderOfThreeIsEquallyLikely) {
 
 TEST(PermutedNull, AnswersForEveryKindOfDraw) {
     const std::vector<std::vector<double>> zero(3, {0, 0, 0}), one = {{2}, {3}}, broken = {{2, 1}, {kNaN, 1}};
-    EXPECT_EQ(permuted_null(zero, 0.99, 0).lambda_plus, 0);
-    EXPECT_EQ(measure(std::vector<double>{0, 0, 0}, permuted_null(zero, 0.99, 0)).flags, Flags{"zero"});
-    EXPECT_EQ(permuted_null(one, 0.99, 1).lambda_plus, 3);
-    const Null nan = permuted_null(broken, 0.99, 1);
+    EXPECT_EQ(drawn_null("permuted", zero, 0.99, 0).lambda_plus, 0);
+    EXPECT_EQ(measure(std::vector<double>{0, 0, 0}, drawn_null("permuted", zero, 0.99, 0)).flags,
+              Flags{"zero"});
+    EXPECT_EQ(drawn_null("permuted", one, 0.99, 1).lambda_plus, 3);
+    const Null nan = drawn_null("permuted", broken, 0.99, 1);
     EXPECT_EQ(measure(std::vector<double>{2, 1}, nan).flags, Flags{"null_nonfinite"});
     EXPECT_TRUE(std::isnan(measure(std::vector<double>{2, 1}, nan).ks));
 
     const std::vector<std::vector<double>> draws = {{4, 2}, {5, 3}};
-    const Null null = permuted_null(draws, 0.99, 0.5);
+    const Null null = drawn_null("permuted", draws, 0.99, 0.5);
     EXPECT_EQ(null.name, "permuted");
     EXPECT_EQ(null.count, 2);
     EXPECT_EQ(null.lambda_minus, 2.5);

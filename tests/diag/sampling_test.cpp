@@ -155,7 +155,7 @@ TEST(LawSampling, ThePermutedNullAgreesWithTheProductNull) {
                         test::shuffled(factors[f].values, {77 + static_cast<uint64_t>(matrix), draw}, f);
                 spectra.push_back(product_spectrum(other));
             }
-            const Null null = permuted_null(spectra, 0.99, std::nan(""));
+            const Null null = drawn_null("permuted", spectra, 0.99, std::nan(""));
             const SpectrumMetrics m = measure(product_spectrum(factors), null);
             if (matrix % 2 == 0) {
                 EXPECT_GE(m.outlier_count, 1);

@@ -31,7 +31,7 @@ TEST_P(ShuffledFactor, ShufflesStoredNumbersBeforeTheyAreAddedUp) {
     const auto solver = make_spectrum_solver(ctx(), products);
     solver->follow(ctx());
 
-    const ShuffleKey key{7, 3};
+    const DrawKey key{7, 3};
     for (size_t i = 0; i < stored.size(); ++i) stored[i] *= gain[i % static_cast<size_t>(columns)];
     for (const bool shuffle : {false, true}) {
         const std::vector<double> numbers = shuffle ? shuffled(stored, key, 0) : stored;
@@ -40,7 +40,9 @@ TEST_P(ShuffledFactor, ShufflesStoredNumbersBeforeTheyAreAddedUp) {
             sum.values[static_cast<size_t>(i / (terms * columns) * columns + i % columns)] +=
                 numbers[static_cast<size_t>(i)];
         const std::vector<double> want = product_spectrum({sum});
-        const Spectrum got = shuffle ? solver->solve(products, key)[0][0] : solver->solve(products)[0][0];
+        const Spectrum got = shuffle
+                                 ? solver->solve(products, FactorDraw{FactorDraw::Kind::kShuffled, key})[0][0]
+                                 : solver->solve(products)[0][0];
         ASSERT_EQ(got.status, Spectrum::Status::kOk);
         ASSERT_EQ(got.eigenvalues.size(), want.size());
         for (size_t i = 0; i < want.size(); ++i)

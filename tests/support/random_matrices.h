@@ -47,7 +47,7 @@ inline double variance_of(const std::vector<double>& entries) {
 
 /// The entries in the order in which the permuted null reads them.
 template <typename T>
-std::vector<T> shuffled(const std::vector<T>& entries, const ShuffleKey& key, uint64_t factor) {
+std::vector<T> shuffled(const std::vector<T>& entries, const DrawKey& key, uint64_t factor) {
     std::vector<T> result;
     for (uint64_t i = 0; i < entries.size(); ++i)
         result.push_back(entries[shuffled_position(entries.size(), key, factor, i)]);

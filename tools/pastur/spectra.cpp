@@ -205,7 +205,7 @@ void add_spectra_command(CLI::App& app, std::function<int()>& run) {
                      "head, layer, content, rope, literal, weights (default: as in training)")
         ->delimiter(',')
         ->type_name("A,B");
-    command->add_option("--nulls", arguments->nulls, "product, mp, permuted")
+    command->add_option("--nulls", arguments->nulls, "product, mp, permuted, profile")
         ->delimiter(',')
         ->type_name("A,B")
         ->capture_default_str();
@@ -220,7 +220,7 @@ void add_spectra_command(CLI::App& app, std::function<int()>& run) {
         ->capture_default_str();
     command
         ->add_option("--permutations", arguments->settings.permutations,
-                     "Shuffles averaged by the permuted null")
+                     "Draws averaged by the nulls permuted and profile")
         ->check(CLI::Range(int64_t{1}, int64_t{1024}))
         ->capture_default_str();
     command

@@ -100,7 +100,7 @@ const isHead = (head) => head >= 0;
 function gridOf(run, matrix, nul, perHead) {
   return run.grids.find((g) => g.matrix === matrix && g.null === nul && g.perHead === perHead);
 }
-const nullOrder = ['product', 'permuted', 'mp'];
+const nullOrder = ['product', 'profile', 'permuted', 'mp'];
 // Returns the grid against this null or, if the run lacks it, against the best null that it has. A sum of
 // products has no product null if its parts were not measured.
 function nearestGridOf(run, matrix, nul, perHead) {

@@ -34,7 +34,7 @@ function quantile(law, p) {
 }
 
 // The null of a record in units of eigenvalues: {law, unit, edge, bulk, band}, where `unit` scales the law's
-// curve. `law` is null where the null has no law, as the permuted one; null without a grid.
+// curve. `law` is null where the null has no law, as permuted and profile; null without a grid.
 function nullOf(grid, step, layer, head) {
   if (!grid) return null;
   const edge = grid.get('lambda_plus', step, layer, head);

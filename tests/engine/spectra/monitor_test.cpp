@@ -25,9 +25,9 @@ class FailingSolver final : public SpectrumSolver {
     }
     void follow(Context& ctx) override { solver_->follow(ctx); }
     std::vector<std::vector<Spectrum>> solve(std::span<const FactorProduct> products,
-                                             const std::optional<ShuffleKey>& shuffle) override {
+                                             const std::optional<FactorDraw>& draw) override {
         if (calls_++ == at_) fail_();
-        return solver_->solve(products, shuffle);
+        return solver_->solve(products, draw);
     }
 
   private:

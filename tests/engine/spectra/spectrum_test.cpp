@@ -107,14 +107,15 @@ TEST_P(QkSpectrum, WeightsAreDecomposedByThemselves) {
 }
 
 TEST_P(QkSpectrum, ShufflingKeepsTheEntriesAndDependsOnTheKey) {
+    constexpr auto kind = FactorDraw::Kind::kShuffled;
     std::vector<FactorProduct> products;
     for (const SpectralMatrix& matrix : matrices({Scope::kLayer, Scope::kHead}))
         products.push_back(matrix.product);
     const auto solver = make_spectrum_solver(ctx(), products);
     solver->follow(ctx());
-    const auto plain = solver->solve(products), first = solver->solve(products, ShuffleKey{1, 0});
-    const auto again = solver->solve(products, ShuffleKey{1, 0}),
-               second = solver->solve(products, ShuffleKey{1, 1});
+    const auto plain = solver->solve(products), first = solver->solve(products, FactorDraw{kind, {1, 0}});
+    const auto again = solver->solve(products, FactorDraw{kind, {1, 0}}),
+               second = solver->solve(products, FactorDraw{kind, {1, 1}});
     for (size_t p = 0; p < products.size(); ++p) {
         for (size_t i = 0; i < plain[p].size(); ++i) {
             for (size_t f = 0; f < plain[p][i].variances.size(); ++f) {
