@@ -8,6 +8,8 @@ const char* name_of(OpFamily family) {
             return "embedding";
         case OpFamily::kRmsNorm:
             return "rmsnorm";
+        case OpFamily::kLayerNorm:
+            return "layernorm";
         case OpFamily::kRope:
             return "rope";
         case OpFamily::kMatmulForward:
@@ -20,6 +22,8 @@ const char* name_of(OpFamily family) {
             return "attention forward";
         case OpFamily::kAttentionBackward:
             return "attention backward";
+        case OpFamily::kTemporalMerge:
+            return "temporal merge";
         case OpFamily::kSwiglu:
             return "swiglu";
         case OpFamily::kLmHead:

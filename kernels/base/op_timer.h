@@ -18,12 +18,14 @@ namespace pastur {
 enum class OpFamily : uint8_t {
     kEmbedding,
     kRmsNorm,
+    kLayerNorm,
     kRope,
     kMatmulForward,         ///< y = x W^T
     kMatmulBackwardInput,   ///< dx = dy W
     kMatmulBackwardWeight,  ///< dW = dy^T x
     kAttentionForward,
     kAttentionBackward,
+    kTemporalMerge,
     kSwiglu,
     kLmHead,  ///< its three GEMMs
     kCrossEntropy,

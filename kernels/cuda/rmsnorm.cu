@@ -2,9 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/fp8.cuh"
-#include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/row_groups.cuh"
 #include "kernels/fp8.h"
 #include "kernels/reciprocal_rms.h"
 
@@ -106,28 +105,6 @@ struct RmsnormBackwardParams {
     F8Output quantized_dx;  ///< unused unless kQuantizes
 };
 
-/// Adds the sums of a block's groups in ascending order and writes them as the block's row of the partial
-/// sums. sums[p][i] of thread t belongs to column (t + kGroup p) kWidth + i.
-template <int kWidth, int kGroup>
-__device__ void write_partials(float* partials, const float (&sums)[kPacks<kGroup>][kWidth], int width) {
-    __shared__ float total[kPacks<kGroup> * kGroup * kWidth];
-    constexpr int kGroups = kGroupThreads<kGroup> / kGroup;
-    const int thread = threadIdx.x % kGroup, group = threadIdx.x / kGroup;
-    for (int turn = 0; turn < kGroups; ++turn) {
-        if (group == turn) {
-#pragma unroll
-            for (int p = 0; p < kPacks<kGroup>; ++p)
-                for (int i = 0; i < kWidth; ++i) {
-                    float& to = total[(thread + p * kGroup) * kWidth + i];
-                    to = turn == 0 ? sums[p][i] : to + sums[p][i];
-                }
-        }
-        __syncthreads();
-    }
-    const int columns = min(width, kPacks<kGroup> * kGroup * kWidth);
-    for (int c = threadIdx.x; c < columns; c += kGroupThreads<kGroup>) partials[c] = total[c];
-}
-
 /// y_c = w_c xhat_c with xhat = x r, r = (mean x^2 + eps)^(-1/2), so dr/dx_c = -r^3 x_c / C. With g = w dy:
 ///     dx_c = g_c r + (sum_j g_j x_j) dr/dx_c = (g_c - xhat_c mean_j(xhat_j g_j)) r;  dw_c = sum_n dy xhat.
 /// dx = (dresidual added); partials =; out = the output of forward.
@@ -213,28 +190,6 @@ __global__ void __launch_bounds__(kGroupThreads<kGroup>, kResidentThreads / kGro
     write_partials<kWidth, kGroup>(partials, dweight, params.width);
 }
 
-constexpr int kSumRows = 16;
-
-/// dweight[c] = or += sum_b partials[b, c]. A block owns 32 columns: warp y adds rows y, y + 16, ... in
-/// order, then the first warp adds the 16 sums in order.
-__global__ void __launch_bounds__(kWarp* kSumRows)
-    rmsnorm_dweight_kernel(float* dweight, const float* partials, int blocks, int width, bool accumulate) {
-    __shared__ float shared[kSumRows][kWarp];
-    const int column = static_cast<int>(blockIdx.x) * kWarp + threadIdx.x;
-    float sum = 0;
-    if (column < width) {
-#pragma unroll 4
-        for (int b = threadIdx.y; b < blocks; b += kSumRows)
-            sum += partials[static_cast<int64_t>(b) * width + column];
-    }
-    shared[threadIdx.y][threadIdx.x] = sum;
-    __syncthreads();
-    if (threadIdx.y > 0 || column >= width) return;
-    sum = 0;
-    for (int y = 0; y < kSumRows; ++y) sum += shared[y][threadIdx.x];
-    dweight[column] = accumulate ? dweight[column] + sum : sum;
-}
-
 /// Number of blocks of the backward kernel, which is the number of rows of its partial sums: kResidentThreads
 /// per multiprocessor, and at most one block for every threads / group rows.
 int64_t backward_blocks(CudaContext& ctx, int64_t rows, int threads, int group) {
@@ -298,8 +253,7 @@ void rmsnorm_backward(CudaContext& ctx, const RmsnormBackward& p) {
                     launch(ctx, blocks, kGroupThreads<kGroup>, 0,
                            rmsnorm_backward_kernel<T, kWidth, kGroup, kQuantizes>, params);
                 });
-            launch(ctx, ceil_div(width, kWarp), dim3(kWarp, kSumRows), 0, rmsnorm_dweight_kernel,
-                   p.dweight.data<float>(), partials, blocks, width, p.dweight_update == Update::kAccumulate);
+            sum_partials(ctx, p.dweight, p.dweight_update, partials, blocks, width);
         });
     });
 }
