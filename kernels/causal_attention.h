@@ -19,6 +19,8 @@ struct AttentionInputs {
     /// Name of the path to run (causal_attention_paths), for tests and measurements; throws (kOther) where
     /// that path does not take the inputs. Empty: the best path that does.
     std::string path = {};
+    /// s >= 1: query i sees key n iff n = i, or n <= i and (n + 1) mod s = 0. 1 is the causal mask.
+    int64_t stride = 1;
 };
 
 /// Gradients of the inputs, with their shapes and dtypes. All are =.
@@ -39,7 +41,7 @@ struct RotaryColumns {
     ConstTensor table = {};  ///< f32 [>= T, w] as in rope.h; empty: nothing to rotate
 };
 
-/// S = scale q k^T for keys at or before the query, P = softmax(S), out = P v. out [B, T, H, d_v]; lse f32
+/// S = scale q k^T for the keys that the query sees, P = softmax(S), out = P v. out [B, T, H, d_v]; lse f32
 /// [B, H, T] = log sum exp S, natural logarithm. Scores are never stored to memory. `rotary` is rotated in
 /// place before.
 void causal_attention_forward(Context& ctx, Tensor out, Tensor lse, const AttentionInputs& in,

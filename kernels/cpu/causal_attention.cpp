@@ -43,6 +43,7 @@ struct Head {
     Matrix<const float> q, k, k_shared, v;
     int64_t content, rotary, value;
     float scale;
+    int64_t stride;
 };
 
 Head head_inputs(const AttentionInputs& in, int64_t b, int64_t h) {
@@ -54,8 +55,34 @@ Head head_inputs(const AttentionInputs& in, int64_t b, int64_t h) {
             in.k.size(3),
             in.q.size(3) - in.k.size(3),
             in.v.size(3),
-            in.scale};
+            in.scale,
+            in.stride};
 }
+
+/// The keys that a query sees, in ascending order.
+struct VisibleKeys {
+    int64_t query, stride;
+    int64_t merged() const { return (query + 1) / stride; }  ///< keys n with (n + 1) mod stride = 0
+    int64_t count() const { return merged() + (merged() * stride <= query ? 1 : 0); }
+    int64_t operator[](int64_t i) const { return i < merged() ? (i + 1) * stride - 1 : query; }
+
+    /// In place: the numbers of the visible keys become the first of the row.
+    void gather(float* row) const {
+        if (stride == 1) return;
+        for (int64_t i = 0; i < count(); ++i) row[i] = row[(*this)[i]];
+    }
+    /// In place: undoes gather() and sets the numbers of all other keys before `end` to 0.
+    void scatter(float* row, int64_t end) const {
+        for (int64_t i = count() - 1; stride > 1 && i >= 0; --i) {
+            const int64_t key = (*this)[i];
+            const float number = row[i];
+            std::fill(row + key + 1, row + end, 0.0f);
+            row[key] = number;
+            end = key;
+        }
+        std::fill(row + (stride > 1 ? 0 : query + 1), row + end, 0.0f);
+    }
+};
 
 /// scores [rows, keys] = scale q k^T for queries [begin, begin + rows) and keys [0, keys).
 void tile_scores(const Head& head, int64_t begin, int64_t rows, int64_t keys, float* scores) {
@@ -69,25 +96,31 @@ void tile_scores(const Head& head, int64_t begin, int64_t rows, int64_t keys, fl
 }
 
 /// In place: row r, the scores of query begin + r, becomes its probabilities; masked keys become 0. lse =.
-void tile_softmax(int64_t begin, int64_t rows, int64_t keys, float* scores, float* lse) {
+void tile_softmax(const Head& head, int64_t begin, int64_t rows, int64_t keys, float* scores, float* lse) {
     for (int64_t r = 0; r < rows; ++r) {
         float* row = scores + r * keys;
-        const int64_t visible = begin + r + 1;
-        const Softmax softmax = softmax_of<true>(row, visible, row);
+        const VisibleKeys visible{begin + r, head.stride};
+        const int64_t count = visible.count();
+        visible.gather(row);
+        const Softmax softmax = softmax_of<true>(row, count, row);
         const float inverse = 1.0f / softmax.sum;
-        for (int64_t s = 0; s < visible; ++s) row[s] *= inverse;
-        std::fill(row + visible, row + keys, 0.0f);
+        for (int64_t s = 0; s < count; ++s) row[s] *= inverse;
+        visible.scatter(row, keys);
         lse[begin + r] = softmax.largest + std::log(softmax.sum);
     }
 }
 
 /// In place: row r, the scores of query begin + r, becomes its probabilities, from the saved lse.
-void tile_probabilities(int64_t begin, int64_t rows, int64_t keys, const float* lse, float* scores) {
+void tile_probabilities(const Head& head, int64_t begin, int64_t rows, int64_t keys, const float* lse,
+                        float* scores) {
     for (int64_t r = 0; r < rows; ++r) {
         float* row = scores + r * keys;
         const float shift = lse[begin + r];
-        for (int64_t s = 0; s <= begin + r; ++s) row[s] = fast_exp(row[s] - shift);
-        std::fill(row + begin + r + 1, row + keys, 0.0f);
+        const VisibleKeys visible{begin + r, head.stride};
+        const int64_t count = visible.count();
+        visible.gather(row);
+        for (int64_t s = 0; s < count; ++s) row[s] = fast_exp(row[s] - shift);
+        visible.scatter(row, keys);
     }
 }
 
@@ -115,7 +148,7 @@ void head_backward(const Head& head, const HeadGrads& grads, int64_t time, Matri
     for (int64_t begin = 0; begin < time; begin += kTile) {
         const int64_t rows = std::min(kTile, time - begin), keys = begin + rows;
         tile_scores(head, begin, rows, keys, p);
-        tile_probabilities(begin, rows, keys, lse, p);
+        tile_probabilities(head, begin, rows, keys, lse, p);
         gemm({rows, keys, head.value, dout.row(begin), dout.stride, false, head.v.data, head.v.stride, true,
               0.0f, ds, keys});
         tile_dscores(head, begin, rows, keys, dout, out, p, ds);
@@ -171,7 +204,7 @@ void causal_attention_forward(CpuContext& ctx, Tensor out, Tensor lse, const Att
         for (int64_t begin = 0; begin < time; begin += kTile) {
             const int64_t rows = std::min(kTile, time - begin), keys = begin + rows;
             tile_scores(head, begin, rows, keys, p.data());
-            tile_softmax(begin, rows, keys, p.data(), lse.data<float>() + i * time);
+            tile_softmax(head, begin, rows, keys, p.data(), lse.data<float>() + i * time);
             gemm({rows, head.value, keys, p.data(), keys, false, head.v.data, head.v.stride, false, 0.0f,
                   o.row(begin), o.stride});
         }

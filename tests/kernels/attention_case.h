@@ -54,12 +54,28 @@ inline const std::vector<AttentionShape> kAttentionShapes = {
     {1, 255, 1, 1, 64, 0, 64, Packing::kFused},
     {1, 256, 1, 1, 64, 0, 64, Packing::kFused},
     {1, 256, 2, 2, 32, 32, 64, Packing::kLatent},
+    // Strides, up to one beyond the length: every path that takes them, at the edges of its tiles.
+    {2, 7, 2, 2, 8, 0, 8, Packing::kApart, 1, 2},
+    {2, 9, 3, 1, 20, 4, 12, Packing::kApart, 1, 3},
+    {1, 5, 2, 2, 8, 8, 16, Packing::kLatent, 1, 7},
+    {1, 65, 3, 3, 32, 32, 64, Packing::kLatent, 1, 2},
+    {1, 130, 2, 2, 64, 32, 64, Packing::kLatent, 1, 3},
+    {1, 200, 4, 2, 128, 0, 128, Packing::kApart, 1, 5},
+    {1, 129, 2, 1, 64, 0, 64, Packing::kFused, 1, 100},
+    {1, 128, 2, 2, 32, 32, 64, Packing::kLatent, 1, 3},
+    {2, 192, 2, 2, 32, 32, 64, Packing::kLatent, 1, 5},
+    {1, 200, 3, 3, 64, 0, 64, Packing::kFused, 8, 2},
+    {1, 255, 2, 2, 32, 32, 64, Packing::kLatent, 1, 2},
+    {1, 256, 2, 2, 32, 32, 64, Packing::kLatent, 1, 3},
+    {1, 256, 1, 1, 64, 0, 64, Packing::kFused, 1, 300},
+    {1, 258, 2, 2, 64, 64, 128, Packing::kLatent, 1, 2},
+    {1, 257, 2, 2, 32, 32, 64, Packing::kLatent, 1, 64},
 };
 
 class CausalAttention : public OpTest<AttentionShape> {
   protected:
     const ref::AttentionSizes n_{shape().batch,   shape().time,   shape().heads, shape().kv_heads,
-                                 shape().content, shape().rotary, shape().value};
+                                 shape().content, shape().rotary, shape().value, shape().stride};
     const int64_t tokens_ = n_.batch * n_.time;
     const std::vector<double> q_ = normal(tokens_ * n_.heads * n_.query(), shape().spread);
     const std::vector<double> k_ = normal(tokens_ * n_.kv_heads * n_.content);
@@ -76,13 +92,20 @@ class CausalAttention : public OpTest<AttentionShape> {
         DeviceTensor q, k, v;
         std::unique_ptr<DeviceTensor> k_shared;
         float scale;
+        int64_t stride;
         operator AttentionInputs() const {  // NOLINT
-            return {q, k, k_shared ? ConstTensor(*k_shared) : ConstTensor(), v, scale};
+            AttentionInputs in{q, k, k_shared ? ConstTensor(*k_shared) : ConstTensor(), v, scale};
+            in.stride = stride;
+            return in;
         }
     };
     Inputs inputs() const {
-        return Inputs{input(q_, shape().q()), input(k_, shape().k()), input(v_, shape().v()),
-                      shared(Role::kInput), scale_};
+        return Inputs{input(q_, shape().q()),
+                      input(k_, shape().k()),
+                      input(v_, shape().v()),
+                      shared(Role::kInput),
+                      scale_,
+                      n_.stride};
     }
     struct Grads {
         DeviceTensor dq, dk, dv;

@@ -42,7 +42,8 @@ class AttentionRotation : public CausalAttention {
         const auto want_k = n_.rotary > 0 ? k_ : rotated(k_, heads, rotary_, 1);
         const auto want_k_shared = n_.rotary > 0 ? rotated(k_shared_, 1, rotary_, 1) : k_shared_;
         const auto table = rotation_table();
-        const AttentionInputs in{q, k, k_shared ? ConstTensor(*k_shared) : ConstTensor(), v, scale_, path};
+        const AttentionInputs in{q,    k,        k_shared ? ConstTensor(*k_shared) : ConstTensor(), v, scale_,
+                                 path, n_.stride};
         const RotaryColumns rotary{Tensor(q).slice(3, n_.query() - rotary_, rotary_),
                                    k_shared ? Tensor(*k_shared).unflatten(2, 1, rotary_) : Tensor(k), table};
         const auto out = output(out_layout_), lse = output(lse_layout_, DType::kF32);
@@ -104,7 +105,7 @@ TEST_P(AttentionRotation, RotatesQueriesAlone) {
     on_forward_paths(any, [&](const AttentionInputs& path) {
         const auto q = in_out(q_, shape().q());
         const auto out = output(out_layout_), lse = output(lse_layout_, DType::kF32);
-        const AttentionInputs in{q, k, {}, v, scale_, path.path};
+        const AttentionInputs in{q, k, {}, v, scale_, path.path, path.stride};
         causal_attention_forward(ctx(), out, lse, in, {q, {}, table});
         EXPECT_TRUE(close_to(q, rotated(q_, n_.heads, n_.query(), 1)));
         EXPECT_TRUE(same_values(k, k_));

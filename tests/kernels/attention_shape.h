@@ -16,11 +16,13 @@ enum class Packing {
 struct AttentionShape {
     int64_t batch, time, heads, kv_heads, content, rotary, value;
     Packing packing = Packing::kApart;
-    double spread = 1;  ///< of q and k: 8 makes nearly one-hot rows
+    double spread = 1;   ///< of q and k: 8 makes nearly one-hot rows
+    int64_t stride = 1;  ///< AttentionInputs::stride
     std::string name() const {
         static const char* kNames[] = {"", "_fused", "_latent", "_headmajor"};
-        return fmt::format("B{}_T{}_H{}of{}_D{}and{}v{}{}{}", batch, time, heads, kv_heads, content, rotary,
-                           value, kNames[static_cast<int>(packing)], spread > 1 ? "_sharp" : "");
+        return fmt::format("B{}_T{}_H{}of{}_D{}and{}v{}{}{}{}", batch, time, heads, kv_heads, content, rotary,
+                           value, kNames[static_cast<int>(packing)], spread > 1 ? "_sharp" : "",
+                           stride > 1 ? fmt::format("_stride{}", stride) : "");
     }
     Layout q() const { return head_layout(heads, content + rotary, 0); }
     Layout k() const {
@@ -58,6 +60,7 @@ inline AttentionPaths paths_of(Context& ctx, const AttentionShape& shape, DType 
     };
     AttentionInputs in{view(shape.q()), view(shape.k()), {}, view(shape.v()), 1};
     if (shape.rotary > 0) in.k_shared = view(shape.k_shared());
+    in.stride = shape.stride;
     return causal_attention_paths(ctx, in);
 }
 

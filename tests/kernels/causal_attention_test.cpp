@@ -94,6 +94,34 @@ TEST_P(CausalAttention, NoQuerySeesALaterKey) {
     });
 }
 
+TEST_P(CausalAttention, NoQuerySeesAKeyInsideAChunk) {
+    // Changed keys and values inside the chunks leave the bits of all rows but their own as they are.
+    if (n_.stride == 1) return;  // every key ends a chunk
+    const Inputs all = inputs();
+    const auto changed = [&](std::vector<double> values) {
+        const auto row = static_cast<int64_t>(values.size()) / tokens_;
+        for (int64_t i = 0; i < static_cast<int64_t>(values.size()); ++i)
+            if (i / row % n_.time % (2 * n_.stride) == 0) ref::at(values, i) = 3;
+        return values;
+    };
+    const auto k = input(changed(k_), shape().k()), v = input(changed(v_), shape().v());
+    on_forward_paths(all, [&](const AttentionInputs& in) {
+        const auto out = output(out_layout_), lse = output(lse_layout_, DType::kF32);
+        const auto other_out = output(out_layout_), other_lse = output(lse_layout_, DType::kF32);
+        AttentionInputs other = in;
+        other.k = k;
+        other.v = v;
+        causal_attention_forward(ctx(), out, lse, in);
+        causal_attention_forward(ctx(), other_out, other_lse, other);
+        const std::vector<double> before = out.values(), after = other_out.values();
+        const int64_t row = n_.heads * n_.value;
+        for (int64_t i = 0; i < tokens_ * row; ++i)
+            if (i / row % n_.time % (2 * n_.stride) != 0) {
+                ASSERT_EQ(ref::at(before, i), ref::at(after, i)) << "element " << i;
+            }
+    });
+}
+
 TEST_P(CausalAttention, HugeScoresDoNotOverflow) {
     std::vector<double> huge(q_);
     for (double& x : huge) x = rounded(x * 3e4, dtype());
@@ -113,14 +141,14 @@ TEST_P(CausalAttention, HugeScoresDoNotOverflow) {
 }
 
 TEST_P(CausalAttention, NaNReachesEveryRowThatSeesIt) {
-    /// The first row from `token` on without a NaN, or -1.
+    /// The first row that sees `token` and holds no NaN, or -1.
     const auto first_clean_row = [&](const DeviceTensor& out, int64_t token) {
         const int64_t width = n_.heads * n_.value;
         const std::vector<double> values = out.values();
         for (int64_t t = token; t < n_.time; ++t)
-            if (std::none_of(&values[static_cast<size_t>(t * width)],
-                             &values[static_cast<size_t>((t + 1) * width - 1)] + 1,
-                             [](double x) { return std::isnan(x); }))
+            if (n_.sees(t, token) && std::none_of(&values[static_cast<size_t>(t * width)],
+                                                  &values[static_cast<size_t>((t + 1) * width - 1)] + 1,
+                                                  [](double x) { return std::isnan(x); }))
                 return t;
         return int64_t{-1};
     };
@@ -168,6 +196,7 @@ TEST(CausalAttentionFront, RejectsWhatDoesNotFit) {
     rejects([&](AttentionInputs& in) { in.v = tensor({2, 5, 4, 8}); });
     rejects([&](AttentionInputs& in) { in.v = tensor({2, 5, 2, 16}); });
     rejects([&](AttentionInputs& in) { in.q = tensor({2, 5, 4, 24}, DType::kBF16); });
+    rejects([&](AttentionInputs& in) { in.stride = 0; });
     rejects([&](AttentionInputs& in) {
         in.q = Tensor(out.bytes(), DType::kF32, {2, 5, 4, 24}, {960, 192, 48, 2});
     });

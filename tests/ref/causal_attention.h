@@ -11,7 +11,11 @@ struct AttentionSizes {
     int64_t content = 0;  ///< d_n
     int64_t rotary = 0;   ///< d_r, width of the key all heads share; 0: none
     int64_t value = 0;    ///< d_v
+    int64_t stride = 1;   ///< query i sees key n iff n = i, or n <= i and (n + 1) mod stride = 0
     int64_t query() const { return content + rotary; }
+    bool sees(int64_t query, int64_t key) const {
+        return key == query || (key < query && (key + 1) % stride == 0);
+    }
 };
 
 template <class S>
@@ -36,6 +40,7 @@ AttentionResult<S> causal_attention(const std::vector<S>& q, const std::vector<S
                 const S* query = &at(q, ((b * n.time + t) * n.heads + h) * n.query());
                 double largest = -INFINITY;
                 for (int64_t s = 0; s <= t; ++s) {
+                    if (!n.sees(t, s)) continue;
                     const S* key = &at(k, ((b * n.time + s) * n.kv_heads + kv) * n.content);
                     S score(0);
                     for (int64_t d = 0; d < n.content; ++d) score += query[d] * key[d];
@@ -47,11 +52,13 @@ AttentionResult<S> causal_attention(const std::vector<S>& q, const std::vector<S
                 // Subtracting the largest real part is a shift by a constant: the result stays analytic.
                 S sum(0);
                 for (int64_t s = 0; s <= t; ++s) {
+                    if (!n.sees(t, s)) continue;
                     at(p, s) = std::exp(at(p, s) - largest);
                     sum += at(p, s);
                 }
                 S* out = &at(result.out, ((b * n.time + t) * n.heads + h) * n.value);
                 for (int64_t s = 0; s <= t; ++s) {
+                    if (!n.sees(t, s)) continue;
                     const S* value = &at(v, ((b * n.time + s) * n.kv_heads + kv) * n.value);
                     const S weight = at(p, s) / sum;
                     for (int64_t d = 0; d < n.value; ++d) out[d] += weight * value[d];

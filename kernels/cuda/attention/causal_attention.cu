@@ -9,6 +9,7 @@
 
 #include "kernels/attention_rotation.h"
 #include "kernels/cuda/attention/paths.h"
+#include "kernels/cuda/attention/resident.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/tensor_map.h"
 
@@ -28,6 +29,8 @@ Sizes sizes_of(const AttentionInputs& in) {
     sizes.content = size(in.k, 3);
     sizes.rotary = in.k_shared.empty() ? 0 : size(in.k_shared, 2);
     sizes.value = size(in.v, 3);
+    // Beyond the length all strides hide the same keys.
+    sizes.stride = static_cast<int>(std::min<int64_t>(in.stride, in.q.size(1) + 1));
     return sizes;
 }
 
@@ -60,8 +63,8 @@ template <auto kPass>
 const Path& path_for(CudaContext& ctx, const Call& call, const AttentionInputs& in) {
     for (const Path& path : paths())
         if ((in.path.empty() || in.path == path.name) && (path.*kPass).takes(ctx, call)) return path;
-    fail(ExitCode::kOther, "attention: path \"{}\" does not take q {}, k {}, k_shared {}, v {}", in.path,
-         describe(in.q), describe(in.k), describe(in.k_shared), describe(in.v));
+    fail(ExitCode::kOther, "attention: path \"{}\" does not take q {}, k {}, k_shared {}, v {}, stride {}",
+         in.path, describe(in.q), describe(in.k), describe(in.k_shared), describe(in.v), in.stride);
 }
 
 template <typename T>
@@ -246,6 +249,11 @@ std::string causal_attention_fallback(CudaContext& ctx, const AttentionInputs& i
         return fmt::format(
             "attention: {} run without tensor cores, far slower; these need {}", heads,
             call.aligned ? "at most 256 columns" : "multiples of 8 columns at multiples of 16 bytes");
+    if (units == Units::kMma && has_tensor_copies(ctx) && sizes.stride > 1)
+        return fmt::format(
+            "attention: {} with a stride of {} run on the slower kernels of sm_80; Hopper's take a stride "
+            "for heads of 32+32/64 and at most {} tokens",
+            heads, in.stride, kResidentTokens);
     if (units == Units::kMma && has_tensor_copies(ctx))
         return fmt::format("attention: {} run on the slower kernels of sm_80; Hopper's exist for {}", heads,
                            wgmma_streaming::widths());

@@ -22,6 +22,7 @@ struct HeadView {
 struct Sizes {
     int batch, tokens, heads, kv_heads;
     int content, rotary, value;  ///< d_n, d_r, d_v
+    int stride;                  ///< AttentionInputs::stride
     __host__ __device__ int query_key() const { return content + rotary; }
     __host__ __device__ int group() const { return heads / kv_heads; }
 };

@@ -40,10 +40,11 @@ struct HeadWalk {
     __device__ void advance() { index += ends_run() ? (static_cast<int>(gridDim.x) - 1) * run + 1 : 1; }
 };
 
-/// Whether the resident paths have kernels for these lengths and widths.
+/// Whether the resident paths have kernels for these lengths, widths and strides.
 inline bool resident_widths(const Sizes& sizes) {
     return sizes.tokens <= kResidentTokens && sizes.query_key() == kResidentWidth &&
-           sizes.value == kResidentWidth && (sizes.rotary == 0 || sizes.rotary == kResidentWidth / 2);
+           sizes.value == kResidentWidth && (sizes.rotary == 0 || sizes.rotary == kResidentWidth / 2) &&
+           sizes.stride == 1;
 }
 
 /// What a forward kernel rotates. kHalfQueries: the rotary half of each query, where half of the key is

@@ -1,21 +1,39 @@
 #pragma once
 // P and dS from S and dP in tiles whose rows are keys and whose columns are queries.
+#include "kernels/cuda/attention/masks.cuh"
 #include "kernels/cuda/mma.cuh"
 
 namespace pastur::attention {
 
+/// The two keys of a thread, `key` and key + 8, in tiles whose rows are keys.
+template <bool kStrided>
+struct KeyPair {
+    bool ends[2] = {true, true};  ///< ends_chunk
+
+    KeyPair() = default;
+    __device__ KeyPair(int key, int stride) {
+        if constexpr (kStrided) ends[0] = ends_chunk(key, stride), ends[1] = ends_chunk(key + 8, stride);
+    }
+    /// Whether element i of tile n is masked. `ahead`: by how many tokens the query of element 0 of tile 0 is
+    /// ahead of its key.
+    __device__ bool hidden(int n, int i, int ahead) const {
+        const int behind = i / 2 * 8 - n * 8 - i % 2;
+        return behind > ahead || (kStrided && behind != ahead && !ends[i / 2]);
+    }
+};
+
 /// s = S^T becomes P^T, and dp = dP^T becomes dS^T = P^T (dP^T - delta). `stats`: (log2(e) lse, delta) of the
 /// lane's first two queries; `ahead`: by how many tokens its first query is ahead of its first key.
-template <int kTiles>
+template <int kTiles, bool kStrided = false>
 __device__ void probabilities_by_key(float (&s)[kTiles][4], float (&dp)[kTiles][4], SharedAddress stats,
-                                     float c, int ahead) {
+                                     float c, int ahead, const KeyPair<kStrided>& keys = {}) {
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
         const float4 pair = load_shared_16(stats + n * 8 * static_cast<int>(sizeof(float2)));
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             float prob = exp2_approximate(s[n][i] * c - (i % 2 == 0 ? pair.x : pair.z));
-            if (i / 2 * 8 - n * 8 - i % 2 > ahead) prob = 0;
+            if (keys.hidden(n, i, ahead)) prob = 0;
             s[n][i] = prob;
             dp[n][i] = prob * (dp[n][i] - (i % 2 == 0 ? pair.y : pair.w));
         }
@@ -35,22 +53,23 @@ __device__ __forceinline__ void score_gradients_by_key(float (&dp)[kTiles][4], c
 }
 
 /// s = S^T becomes P^T. With `mask`, P = 0 for queries more than `ahead` columns before the thread's first
-/// key.
-template <int kTiles>
+/// key; without it, all queries are after the keys.
+template <int kTiles, bool kStrided = false>
 __device__ __forceinline__ void probabilities_of_keys(float (&s)[kTiles][4], SharedAddress stats, float c,
-                                                      bool mask, int ahead) {
+                                                      bool mask, int ahead,
+                                                      const KeyPair<kStrided>& keys = {}) {
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
         const float4 pair = load_shared_16(stats + n * 8 * static_cast<int>(sizeof(float2)));
 #pragma unroll
         for (int i = 0; i < 4; ++i) s[n][i] = exp2_approximate(s[n][i] * c - (i % 2 == 0 ? pair.x : pair.z));
     }
-    if (!mask) return;
+    if (!kStrided && !mask) return;
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-            if (i / 2 * 8 - n * 8 - i % 2 > ahead) s[n][i] = 0;
+            if (keys.hidden(n, i, ahead)) s[n][i] = 0;
         }
     }
 }

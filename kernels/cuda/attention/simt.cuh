@@ -1,6 +1,7 @@
 #pragma once
 // Tiles of the simt path in shared memory and the fp32 GEMMs over them.
 #include "kernels/cuda/attention/cta_position.cuh"
+#include "kernels/cuda/attention/masks.cuh"
 #include "kernels/cuda/attention/token_rows.cuh"
 
 namespace pastur::attention::simt {

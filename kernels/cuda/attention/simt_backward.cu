@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(kThreads, 2)
         for (int i = 0; i < 4; ++i) {
 #pragma unroll
             for (int j = 0; j < 4; ++j) {
-                const bool visible = key + column(j) <= first + row(i);
+                const bool visible = sees(first + row(i), key + column(j), p.sizes.stride);
                 const float prob = visible ? exp2f(s[i][j] * (p.scale * kLog2E) - stats[i].x) : 0;
                 s[i][j] = prob * (dp[i][j] - stats[i].y);
             }
@@ -98,7 +98,8 @@ __global__ void __launch_bounds__(kThreads, 2) attention_simt_backward_key_kerne
                 const float2 stat = column_query < tokens ? stats[column_query] : float2{0, 0};
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {
-                    const bool visible = first + row(i) <= column_query && column_query < tokens;
+                    const bool visible =
+                        column_query < tokens && sees(column_query, first + row(i), p.sizes.stride);
                     const float prob = visible ? exp2f(s[i][j] * (p.scale * kLog2E) - stat.x) : 0;
                     s[i][j] = for_keys ? prob * (dp[i][j] - stat.y) : prob;
                 }

@@ -20,13 +20,15 @@ struct OnlineSoftmax {
         for (int i = 0; i < 4; ++i) {
             const float largest =
                 fmaxf(maximum[i], row_max(fmaxf(fmaxf(s[i][0], s[i][1]), fmaxf(s[i][2], s[i][3]))));
-            const float rescale = exp2f(maximum[i] - largest);
+            // A stride may hide all keys so far.
+            const float base = largest == -INFINITY ? 0 : largest;
+            const float rescale = exp2f(maximum[i] - base);
             maximum[i] = largest;
             sum[i] *= rescale;
 #pragma unroll
             for (int j = 0; j < 4; ++j) {
                 acc[i][j] *= rescale;
-                s[i][j] = exp2f(s[i][j] - largest);
+                s[i][j] = exp2f(s[i][j] - base);
                 sum[i] += s[i][j];
             }
         }
@@ -56,7 +58,8 @@ __global__ void __launch_bounds__(kThreads, 2) attention_simt_forward_kernel(con
         for (int i = 0; i < 4; ++i) {
 #pragma unroll
             for (int j = 0; j < 4; ++j) {
-                s[i][j] = key + column(j) > first + row(i) ? -INFINITY : s[i][j] * (p.scale * kLog2E);
+                const bool visible = sees(first + row(i), key + column(j), p.sizes.stride);
+                s[i][j] = visible ? s[i][j] * (p.scale * kLog2E) : -INFINITY;
             }
         }
         softmax.step(s, out);

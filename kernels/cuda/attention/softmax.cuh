@@ -12,8 +12,9 @@ struct OnlineSoftmax {
     float sum[2] = {0, 0};
 
     /// s becomes 2^(c (s - maximum)); `rescale` receives the factors for earlier sums and outputs. Keys come
-    /// in ascending order, so key 0 makes every maximum finite at once. c > 0.
-    template <int kTiles>
+    /// in ascending order, so key 0 makes every maximum finite at once, unless kSparse: rows may have no
+    /// visible key so far. c > 0.
+    template <bool kSparse = false, int kTiles>
     __device__ void step(float (&s)[kTiles][4], float (&rescale)[2], float c) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
@@ -23,9 +24,10 @@ struct OnlineSoftmax {
                 largest = fmaxf(largest, fmaxf(s[n][2 * half], s[n][2 * half + 1]));
             largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 1));
             largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 2));
-            rescale[half] = exp2_approximate(c * (maximum[half] - largest));
+            const float base = kSparse && largest == -INFINITY ? 0 : largest;
+            rescale[half] = exp2_approximate(c * (maximum[half] - base));
             maximum[half] = largest;
-            const float offset = c * largest;
+            const float offset = c * base;
             float added = 0;
 #pragma unroll
             for (int n = 0; n < kTiles; ++n) {

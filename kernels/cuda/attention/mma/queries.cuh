@@ -13,14 +13,21 @@ struct QueryRows {
     OnlineSoftmax softmax;
     float out[kV / 8][4];
 
-    /// Adds keys [key, key + kKeys); `row` is the warp's first query.
-    template <int kKeys, bool kMask>
-    __device__ void attend(SharedAddress k_tile, SharedAddress v_tile, int row, int key, float c, int lane) {
+    /// Adds keys [key, key + kKeys); `row` is the warp's first query. kMask: whether keys may follow queries.
+    /// With kStrided, `ends` is ChunkEnds::from(key).
+    template <int kKeys, bool kMask, bool kStrided = false>
+    __device__ void attend(SharedAddress k_tile, SharedAddress v_tile, int row, int key, float c, int lane,
+                           uint64_t ends = 0) {
         float s[kKeys / 8][4];
         multiply_rows<kKeys, kQk>(s, q, k_tile, lane);
-        if constexpr (kMask) mask_later_keys(s, row + lane / 4, key + lane % 4 * 2);
+        if constexpr (kStrided && kMask)
+            mask_hidden_keys(s, row + lane / 4, key + lane % 4 * 2, ends >> lane % 4 * 2);
+        else if constexpr (kStrided)
+            mask_inside_chunks(s, ends >> lane % 4 * 2);
+        else if constexpr (kMask)
+            mask_later_keys(s, row + lane / 4, key + lane % 4 * 2);
         float rescale[2];
-        softmax.step(s, rescale, c);
+        softmax.template step<kStrided>(s, rescale, c);
 #pragma unroll
         for (int n = 0; n < kV / 8; ++n) {
             out[n][0] *= rescale[0], out[n][1] *= rescale[0];

@@ -10,6 +10,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/attention/cta_position.cuh"
+#include "kernels/cuda/attention/masks.cuh"
 #include "kernels/cuda/attention/mma/streaming.cuh"
 #include "kernels/cuda/attention/mma/tiles.cuh"
 #include "kernels/cuda/attention/paths.h"
@@ -87,17 +88,20 @@ struct RowDeltas {
 };
 
 /// s = S becomes dS = P (dP - delta), for a tile whose rows are queries and whose columns are keys. `ahead`:
-/// by how many tokens this thread's first query is ahead of its first key; keys after their query have P = 0.
-template <int kTiles>
+/// by how many tokens this thread's first query is ahead of its first key; keys after their query have P = 0,
+/// and with kStrided all others before it whose bit in `ends`, from the thread's first key on, is 0.
+template <bool kStrided, int kTiles>
 __device__ void score_gradients_by_query(float (&s)[kTiles][4], const float (&dp)[kTiles][4],
-                                         const float (&lse2)[2], const float (&delta)[2], float c,
-                                         int ahead) {
+                                         const float (&lse2)[2], const float (&delta)[2], float c, int ahead,
+                                         uint64_t ends) {
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             float prob = exp2_approximate(s[n][i] * c - lse2[i / 2]);
-            if (n * 8 + i % 2 - i / 2 * 8 > ahead) prob = 0;
+            const int column = n * 8 + i % 2;
+            if (column - i / 2 * 8 > ahead) prob = 0;
+            if (kStrided && column - i / 2 * 8 != ahead && (ends >> column & 1) == 0) prob = 0;
             s[n][i] = prob * (dp[n][i] - delta[i / 2]);
         }
     }
@@ -108,7 +112,7 @@ __device__ void score_gradients_by_query(float (&s)[kTiles][4], const float (&dp
 /// One CTA per (sequence, head, 64 query tokens), longest first; each warp owns 16 queries and walks the key
 /// tiles up to the diagonal: S = q k^T and dP = dout v^T in accumulators, dS in place of S, dq += dS k with
 /// dS as operand A. Rows past the last token read zeros and lse = +infinity, so their P is 0.
-template <int kQk, int kV>
+template <int kQk, int kV, bool kStrided>
 __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
     attention_mma_streaming_backward_query_kernel(const BackwardParams<bf16> p) {
     using Tiles = BackwardTiles<kQk, kV>;
@@ -166,6 +170,7 @@ __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
     float dq[kQk / 8][4];
     clear(dq);
     const float c = p.scale * kLog2E;
+    const ChunkEnds chunk_ends(p.sizes.stride);
     for (int step = 0; step < steps; ++step) {
         copy_async_wait<0>();
         __syncthreads();  // this stage has arrived, and all warps have used the other one
@@ -181,7 +186,8 @@ __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
             float s[Tiles::kStep / 8][4], dp[Tiles::kStep / 8][4];
             multiply_rows<Tiles::kStep, kQk>(s, q, k_part, lane);
             multiply_rows<Tiles::kStep, kV>(dp, dout, v_part, lane);
-            score_gradients_by_query(s, dp, lse2, delta, c, row - (key + lane % 4 * 2));
+            score_gradients_by_query<kStrided>(s, dp, lse2, delta, c, row - (key + lane % 4 * 2),
+                                               kStrided ? chunk_ends.from(key + lane % 4 * 2) : 0);
             accumulate_rows<Tiles::kStep, kQk>(dq, s, k_part, lane);
         }
     }
@@ -208,7 +214,7 @@ __device__ void load_stats(SharedAddress to, const float2* stats, int first, int
 /// dP^T = v dout^T have keys as rows, so P^T and dS^T are operand A of dv += P^T dout and dk += dS^T q.
 /// kKeys, kValues: which of dk and dv to compute; heads too wide for both sets of accumulators take two
 /// launches.
-template <int kQk, int kV, bool kKeys, bool kValues>
+template <int kQk, int kV, bool kKeys, bool kValues, bool kStrided>
 __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
     attention_mma_streaming_backward_key_kernel(const BackwardParams<bf16> p) {
     using Tiles = BackwardTiles<kQk, kV>;
@@ -245,6 +251,7 @@ __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
     if constexpr (kKeys) clear(dk);
     if constexpr (kValues) clear(dv);
     const float c = p.scale * kLog2E;
+    const KeyPair<kStrided> seen(first + warp * 16 + lane / 4, p.sizes.stride);
     for (int head = at.head * p.sizes.group(), query = first; head <= last_head;) {
         copy_async_wait<0>();
         __syncthreads();  // this stage has arrived, and all warps have used the other one
@@ -265,7 +272,7 @@ __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
             multiply_rows<Tiles::kStep, kQk>(s, k, q_part, lane);
             if constexpr (kKeys) multiply_rows<Tiles::kStep, kV>(dp, v, dout_part, lane);
             probabilities_by_key(s, dp, stats + lane % 4 * 16, c,
-                                 query + part + lane % 4 * 2 - (first + warp * 16 + lane / 4));
+                                 query + part + lane % 4 * 2 - (first + warp * 16 + lane / 4), seen);
             if constexpr (kValues) accumulate_rows<Tiles::kStep, kV>(dv, s, dout_part, lane);
             if constexpr (kKeys) accumulate_rows<Tiles::kStep, kQk>(dk, dp, q_part, lane);
         }
@@ -306,21 +313,27 @@ BackwardScratch scratch(CudaContext&, const Sizes& sizes) {
     return {.row_stats = int64_t{sizes.batch} * sizes.heads * sizes.tokens, .key_parts = sizes.kv_heads};
 }
 
+template <int kQk, int kV, bool kStrided>
+static void launch_backward(CudaContext& ctx, const BackwardParams<bf16>& params) {
+    using Tiles = BackwardTiles<kQk, kV>;
+    launch(ctx, tile_grid(params.sizes, params.sizes.heads, kRows), kThreads, Tiles::kQuerySharedBytes,
+           attention_mma_streaming_backward_query_kernel<kQk, kV, kStrided>, params);
+    const dim3 key_grid = tile_grid(params.sizes, params.sizes.kv_heads, kRows);
+    const auto launch_keys = [&](auto kernel) {
+        launch(ctx, key_grid, kThreads, Tiles::kKeySharedBytes, kernel, params);
+    };
+    if constexpr (kQk + kV <= 320) {
+        launch_keys(attention_mma_streaming_backward_key_kernel<kQk, kV, true, true, kStrided>);
+    } else {
+        launch_keys(attention_mma_streaming_backward_key_kernel<kQk, kV, true, false, kStrided>);
+        launch_keys(attention_mma_streaming_backward_key_kernel<kQk, kV, false, true, kStrided>);
+    }
+}
+
 void backward(CudaContext& ctx, const BackwardParams<bf16>& params) {
     visit_widths(params.sizes, [&]<int kQk, int kV>() {
-        using Tiles = BackwardTiles<kQk, kV>;
-        launch(ctx, tile_grid(params.sizes, params.sizes.heads, kRows), kThreads, Tiles::kQuerySharedBytes,
-               attention_mma_streaming_backward_query_kernel<kQk, kV>, params);
-        const dim3 key_grid = tile_grid(params.sizes, params.sizes.kv_heads, kRows);
-        if constexpr (kQk + kV <= 320) {
-            launch(ctx, key_grid, kThreads, Tiles::kKeySharedBytes,
-                   attention_mma_streaming_backward_key_kernel<kQk, kV, true, true>, params);
-        } else {
-            launch(ctx, key_grid, kThreads, Tiles::kKeySharedBytes,
-                   attention_mma_streaming_backward_key_kernel<kQk, kV, true, false>, params);
-            launch(ctx, key_grid, kThreads, Tiles::kKeySharedBytes,
-                   attention_mma_streaming_backward_key_kernel<kQk, kV, false, true>, params);
-        }
+        params.sizes.stride > 1 ? launch_backward<kQk, kV, true>(ctx, params)
+                                : launch_backward<kQk, kV, false>(ctx, params);
     });
 }
 

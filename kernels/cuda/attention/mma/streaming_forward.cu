@@ -31,9 +31,9 @@ struct ForwardTiles {
 /// its keys and values through L2. Each warp owns 16 query rows: their scores, their probabilities
 /// (accumulators that become operand A without leaving the registers) and their output. Key tiles go upwards
 /// from token 0, the next one in flight while this one is used; only tiles that touch the diagonal are
-/// masked. Per tile and warp, shared memory delivers 4 kCols (kQk + kV) bytes for 32 kCols (kQk + kV)
-/// multiply-adds.
-template <int kQk, int kV>
+/// masked, unless kStrided. Per tile and warp, shared memory delivers 4 kCols (kQk + kV) bytes for 32 kCols
+/// (kQk + kV) multiply-adds.
+template <int kQk, int kV, bool kStrided>
 __global__ void __launch_bounds__(ForwardTiles<kQk, kV>::kThreads, ForwardTiles<kQk, kV>::kMinBlocks)
     attention_mma_streaming_forward_kernel(const ForwardParams<bf16> p) {
     using Tiles = ForwardTiles<kQk, kV>;
@@ -62,6 +62,7 @@ __global__ void __launch_bounds__(ForwardTiles<kQk, kV>::kThreads, ForwardTiles<
     clear(rows.out);
     const float c = p.scale * kLog2E;
     const int row = first + warp * 16;
+    const ChunkEnds chunk_ends(p.sizes.stride);
     for (int step = 0; step < steps; ++step) {
         copy_async_wait<0>();
         __syncthreads();  // this stage has arrived, and all warps have used the other one
@@ -73,7 +74,8 @@ __global__ void __launch_bounds__(ForwardTiles<kQk, kV>::kThreads, ForwardTiles<
         const SharedAddress v_tile = k_tile + Tiles::K::kBytes;
         const int key = step * Tiles::kCols;
         if (key + Tiles::kCols <= first + 1) {
-            rows.template attend<Tiles::kCols, false>(k_tile, v_tile, row, key, c, lane);
+            rows.template attend<Tiles::kCols, false, kStrided>(k_tile, v_tile, row, key, c, lane,
+                                                                kStrided ? chunk_ends.from(key) : 0);
             continue;
         }
         // The tile on the diagonal goes by halves; a half whose keys all follow the warp's queries is
@@ -81,9 +83,9 @@ __global__ void __launch_bounds__(ForwardTiles<kQk, kV>::kThreads, ForwardTiles<
         constexpr int kHalf = Tiles::kCols / 2;
 #pragma unroll 1
         for (int half = 0; half < 2 && key + half * kHalf < row + 16; ++half) {
-            rows.template attend<kHalf, true>(k_tile + half * kHalf * Tiles::K::kPitch,
-                                              v_tile + half * kHalf * Tiles::V::kPitch, row,
-                                              key + half * kHalf, c, lane);
+            rows.template attend<kHalf, true, kStrided>(
+                k_tile + half * kHalf * Tiles::K::kPitch, v_tile + half * kHalf * Tiles::V::kPitch, row,
+                key + half * kHalf, c, lane, kStrided ? chunk_ends.from(key + half * kHalf) : 0);
         }
     }
 
@@ -100,8 +102,10 @@ __global__ void __launch_bounds__(ForwardTiles<kQk, kV>::kThreads, ForwardTiles<
 void forward(CudaContext& ctx, const ForwardParams<bf16>& params) {
     visit_widths(params.sizes, [&]<int kQk, int kV>() {
         using Tiles = ForwardTiles<kQk, kV>;
+        const auto kernel = params.sizes.stride > 1 ? attention_mma_streaming_forward_kernel<kQk, kV, true>
+                                                    : attention_mma_streaming_forward_kernel<kQk, kV, false>;
         launch(ctx, tile_grid(params.sizes, params.sizes.heads, Tiles::kRows), Tiles::kThreads,
-               Tiles::kSharedBytes, attention_mma_streaming_forward_kernel<kQk, kV>, params);
+               Tiles::kSharedBytes, kernel, params);
     });
 }
 

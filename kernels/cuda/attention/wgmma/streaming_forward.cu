@@ -269,7 +269,7 @@ void launch_forward(CudaContext& ctx, const ForwardParams<bf16>& params) {
 }  // namespace
 
 bool takes(CudaContext& ctx, const Call& call) {
-    return call.bf16_vectors() && has_tensor_copies(ctx) &&
+    return call.bf16_vectors() && has_tensor_copies(ctx) && call.sizes.stride == 1 &&
            visit_widths(call.sizes, [&]<int kContent, int kShared, int kValue>() {
                static_assert(kContent % 32 == 0 && kShared % 32 == 0 && kValue % 64 == 0);
            });
