@@ -133,7 +133,8 @@ void OpBencher::matmuls() {
     std::vector<Shape> seen;
     for (const ParamGroup& group : table.groups()) {
         const Param& first = table.params()[group.members.front()];
-        if (!first.is_matrix() || std::find(seen.begin(), seen.end(), group.shape) != seen.end()) continue;
+        if (!first.is_matrix() || !first.per_token) continue;
+        if (std::find(seen.begin(), seen.end(), group.shape) != seen.end()) continue;
         const bool embedding = first.name == "model.embed_tokens.weight";
         const bool head = first.name == "lm_head.weight" || (embedding && config_.model.tie_embeddings);
         if (embedding && !head) continue;
@@ -337,8 +338,9 @@ void OpBencher::head_and_update() {
 
 void OpBencher::attention() {
     const CoreWidths widths = variant_of(config_).core_widths(config_);
-    std::vector<CoreShape> shapes = {
-        {batch_, config_.model.heads, time_, widths.qk - widths.shared, widths.shared, widths.v}};
+    std::vector<CoreShape> shapes = {{batch_, config_.model.heads, time_, widths.qk - widths.shared,
+                                      widths.shared, widths.v,
+                                      std::max<int64_t>(config_.attention.stride, 1)}};
     if (is_cuda(ctx_))
         shapes.insert(shapes.end(), {{512, 12, 256, 64, 0, 64},
                                      {128, 12, 1024, 64, 0, 64},
@@ -354,9 +356,9 @@ void OpBencher::attention() {
 
 void OpBencher::attention_core(const CoreShape& s) {
     // tools/peers/torch_attention.py parses this text.
-    const std::string shape =
-        fmt::format("B {} H {} T {} d_qk {}{} d_v {}", s.batch, s.heads, s.time, s.content,
-                    s.rotary ? fmt::format(" + {} shared", s.rotary) : "", s.v);
+    const std::string shape = fmt::format("B {} H {} T {} d_qk {}{} d_v {}{}", s.batch, s.heads, s.time,
+                                          s.content, s.rotary ? fmt::format(" + {} shared", s.rotary) : "",
+                                          s.v, s.stride > 1 ? fmt::format(" stride {}", s.stride) : "");
     // On a CPU rotation is a separate pass, timed above.
     for (const bool rotated : {false, true}) {
         if (rotated && !is_cuda(ctx_)) continue;

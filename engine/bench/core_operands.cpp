@@ -28,7 +28,8 @@ CoreTensors core_tensors(TensorPool& pool, DType dtype, const CoreShape& s) {
         return t;
     };
     const auto inputs = take(true), grads = take(false);
-    return {{inputs.q, inputs.k, inputs.k_shared, inputs.v, 1.0f / std::sqrt(static_cast<float>(qk))},
+    const float scale = 1.0f / std::sqrt(static_cast<float>(qk));
+    return {{inputs.q, inputs.k, inputs.k_shared, inputs.v, scale, {}, s.stride},
             pool.empty(dtype, {s.batch, s.time, s.heads, s.v}),
             pool.empty(DType::kF32, {s.batch, s.heads, s.time}),
             {grads.q, grads.k, grads.k_shared, grads.v},

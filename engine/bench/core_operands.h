@@ -7,6 +7,7 @@ namespace pastur {
 
 struct CoreShape {
     int64_t batch, heads, time, content, rotary, v;
+    int64_t stride = 1;  ///< AttentionInputs::stride
 };
 
 /// Operands in the model's layout: queries, keys and values of a token adjacent in one row, or, with a shared

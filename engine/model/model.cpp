@@ -147,7 +147,7 @@ void Model::logits(Context& ctx, Tensor logits) {
 ModelSize size_of_model(const Config& config, const ParamTable& table) {
     int64_t matmul = 0;
     for (const Param& param : table.params())
-        if (param.is_matrix()) matmul += param.shape.numel();
+        if (param.is_matrix() && param.per_token) matmul += param.shape.numel();
     const int64_t embedding = config.model.vocab * config.model.d_model;
     if (!config.model.tie_embeddings) matmul -= embedding;
     const VariantInfo& variant = variant_of(config);

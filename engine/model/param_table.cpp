@@ -38,8 +38,14 @@ GroupId ParamTable::add_matrix(const std::string& name, int64_t rows, int64_t co
     return add_matrix_group({{name, rows}}, columns, stored_columns);
 }
 
-GroupId ParamTable::add_norm(const std::string& name, int64_t width) {
-    params_.push_back({name, {width}, 0, 1, width});
+GroupId ParamTable::add_position_matrix(const std::string& name, int64_t rows, int64_t columns) {
+    const GroupId id = add_matrix(name, rows, columns);
+    params_.back().per_token = false;
+    return id;
+}
+
+GroupId ParamTable::add_vector(const std::string& name, int64_t width, float initial) {
+    params_.push_back({name, {width}, 0, 1, width, initial});
     return add_group({{params_.size() - 1}, {width}, 0});
 }
 

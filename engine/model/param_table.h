@@ -12,10 +12,14 @@ namespace pastur {
 /// A tensor of the model under its Hugging Face name.
 struct Param {
     std::string name;
-    Shape shape;     ///< [out, in] for matrices, [n] for norms
+    Shape shape;     ///< [out, in] for matrices, [n] for vectors
     int64_t offset;  ///< in elements, into each flat buffer; set by ParamTable::layout
     /// Rows and columns in memory: those of the matrix and its padding, which is zero.
     int64_t stored_rows = 1, stored_columns = 0;
+    float initial = 1.0f;  ///< of a vector's numbers: 1 for a norm, 0 for a bias
+    /// false: GEMMs multiply the matrix with a few positions, not with every token. Counts of FLOPs per token
+    /// leave it out.
+    bool per_token = true;
     bool is_matrix() const { return shape.rank() == 2; }
     int64_t stored() const { return stored_rows * stored_columns; }  ///< elements
     /// The tensor whose first element is at `data`; rows are strided where columns are padded.
@@ -39,7 +43,8 @@ struct FlatRange {
 
 enum class GroupId : size_t {};
 
-/// In the flat order matrices (normal initialisation, weight decay) come first, then norms (ones, no decay).
+/// In the flat order matrices (normal initialisation, weight decay) come first, then vectors (Param::initial,
+/// no decay).
 class ParamTable {
   public:
     struct Rows {
@@ -52,7 +57,10 @@ class ParamTable {
     /// its gradient zero.
     GroupId add_matrix_group(const std::vector<Rows>& rows, int64_t columns, int64_t stored_columns = 0);
     GroupId add_matrix(const std::string& name, int64_t rows, int64_t columns, int64_t stored_columns = 0);
-    GroupId add_norm(const std::string& name, int64_t width);
+    /// A matrix with Param::per_token = false.
+    GroupId add_position_matrix(const std::string& name, int64_t rows, int64_t columns);
+    GroupId add_norm(const std::string& name, int64_t width) { return add_vector(name, width, 1.0f); }
+    GroupId add_bias(const std::string& name, int64_t width) { return add_vector(name, width, 0.0f); }
     /// Assigns offsets. Nothing may be added afterwards.
     void layout();
     /// After layout(): makes the length of the flat buffers a multiple of `elements`.
@@ -72,6 +80,7 @@ class ParamTable {
 
   private:
     GroupId add_group(ParamGroup group);
+    GroupId add_vector(const std::string& name, int64_t width, float initial);
     void place(bool matrices, int64_t& offset);
     std::vector<Param> params_;
     std::vector<ParamGroup> groups_;

@@ -91,7 +91,7 @@ void Parameters::initialise(Context& ctx, uint64_t seed) {
         if (param.is_matrix())
             draw(ctx, param, seed);
         else
-            fill(ctx, master(param), 1.0f);
+            fill(ctx, master(param), param.initial);
     }
     refresh_compute(ctx);
 }

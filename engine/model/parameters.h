@@ -26,7 +26,7 @@ class Parameters {
     /// with_gradients = false: for evaluation only.
     void allocate(Context& ctx, bool with_gradients);
 
-    /// What kernels read: matrices in the compute dtype, norm weights in fp32.
+    /// What kernels read: matrices in the compute dtype, vectors in fp32.
     Tensor value(GroupId id) const;
     /// fp32, of the shape of value(id).
     Tensor grad(GroupId id) const;
@@ -40,7 +40,7 @@ class Parameters {
     Tensor flat_compute() const;  ///< bf16 [matrix elements], or empty under fp32
 
     /// Matrices N(0, 0.02^2), keyed by (seed, name), so variants share the weights they have in common;
-    /// norms 1. Both backends draw the same numbers.
+    /// vectors Param::initial. Both backends draw the same numbers.
     void initialise(Context& ctx, uint64_t seed);
     /// Sets all compute copies from the master weights; after the masters were loaded or initialised.
     void refresh_compute(Context& ctx);

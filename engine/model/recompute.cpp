@@ -5,11 +5,12 @@
 namespace pastur {
 namespace {
 
-/// Elements of all matrices with `part` in their names.
+/// Elements of all matrices with `part` in their names that GEMMs multiply with every token.
 double matrix_elements(const ParamTable& table, const char* part) {
     int64_t elements = 0;
     for (const Param& param : table.params())
-        if (param.is_matrix() && param.name.find(part) != std::string::npos) elements += param.shape.numel();
+        if (param.is_matrix() && param.per_token && param.name.find(part) != std::string::npos)
+            elements += param.shape.numel();
     return static_cast<double>(elements);
 }
 

@@ -63,6 +63,9 @@ CASES = {
     "mla-rope": dict(BASE, variant="mla-rope", seed=833, kv_rank=9, v_dim=5, q_rank=0),
     "mla-rope-q-rank": dict(BASE, **NARROW, variant="mla-rope", seed=834, kv_rank=9, v_dim=5, q_rank=8),
     "mla-nope": dict(BASE, **NARROW, variant="mla-nope", seed=835, kv_rank=9, v_dim=5, q_rank=0),
+    "mtla": dict(BASE, variant="mtla", kv_rank=9, nope_dim=4, rope_dim=2, v_dim=5, stride=2, seed=852),
+    "mtla-stride-3": dict(BASE, **NARROW, variant="mtla", kv_rank=8, nope_dim=3, rope_dim=4, v_dim=5, stride=3,
+                          seed=851),
 }
 
 
@@ -93,6 +96,13 @@ def attention_shapes(c):
                 "v_proj": (values, d), "o_proj": (d, values)}
     d_n, d_r = split_widths(c)
     queries = heads * (d_n + d_r)
+    if c["variant"] == "mtla":
+        rank = c["kv_rank"]
+        code = rank // 4
+        return {"q_proj": (queries, d), "kv_a_proj_with_mqa": (rank + c["rope_dim"], d), "kv_a_layernorm": (rank,),
+                "kv_a_layernorm.bias": (rank,), "merge_latent_proj": (code, rank), "merge_latent_proj.bias": (code,),
+                "merge_chunk_proj": (code, rank), "merge_chunk_proj.bias": (code,),
+                "kv_b_proj": (heads * (c["nope_dim"] + c["v_dim"]), rank), "o_proj": (d, heads * c["v_dim"])}
     compressed = {"q_a_proj": (c["q_rank"], d), "q_a_layernorm": (c["q_rank"],), "q_b_proj": (queries, c["q_rank"])}
     return (compressed if c["q_rank"] else {"q_proj": (queries, d)}) | {
         "kv_a_proj_with_mqa": (c["kv_rank"] + d_r, d),
@@ -102,6 +112,10 @@ def attention_shapes(c):
     }
 
 
+def tensor_name(name):
+    return name if name.endswith(".bias") else name + ".weight"
+
+
 def weight_shapes(c):
     d, f, v = c["d_model"], c["ffn"], c["vocab"]
     shapes = {"model.embed_tokens.weight": (v, d)}
@@ -109,7 +123,7 @@ def weight_shapes(c):
         prefix = f"model.layers.{layer}."
         shapes[prefix + "input_layernorm.weight"] = (d,)
         for name, shape in attention_shapes(c).items():
-            shapes[f"{prefix}self_attn.{name}.weight"] = shape
+            shapes[f"{prefix}self_attn.{tensor_name(name)}"] = shape
         shapes[prefix + "post_attention_layernorm.weight"] = (d,)
         for name, shape in {"gate_proj": (f, d), "up_proj": (f, d), "down_proj": (d, f)}.items():
             shapes[f"{prefix}mlp.{name}.weight"] = shape
@@ -133,13 +147,15 @@ def rotate(x, base):
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
 
-def causal_attention(q, k, v, scale):
-    """q [B, T, H, Dqk], k [B, T, Hkv, Dqk], v [B, T, Hkv, Dv] -> [B, T, H Dv]; head h reads key head h // group."""
+def causal_attention(q, k, v, scale, stride=1):
+    """q [B, T, H, Dqk], k [B, T, Hkv, Dqk], v [B, T, Hkv, Dv] -> [B, T, H Dv]; head h reads key head h // group.
+    Query i sees key n if n = i, or if n < i and n is the last of `stride` adjacent keys."""
     group = q.shape[2] // k.shape[2]
     k, v = k.repeat_interleave(group, dim=2), v.repeat_interleave(group, dim=2)
     scores = scale * torch.einsum("bthd,bshd->bhts", q, k)
-    future = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
-    probabilities = scores.masked_fill(future, -math.inf).softmax(dim=-1)
+    hidden = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+    hidden |= (torch.arange(1, hidden.shape[1] + 1) % stride != 0) & ~torch.eye(hidden.shape[0], dtype=torch.bool)
+    probabilities = scores.masked_fill(hidden, -math.inf).softmax(dim=-1)
     return torch.einsum("bhts,bshd->bthd", probabilities, v).flatten(2)
 
 
@@ -151,11 +167,12 @@ class Attention:
 
     def __call__(self, x):
         cores = {"mha": self.mha, "mha-nope": self.mha, "mha-shared-rope": self.shared_rope, "mla-rope": self.latent_rope,
-                 "mla-nope": self.latent_rope, "mla-prerope": self.prerope, "mla-decoupled": self.decoupled}
+                 "mla-nope": self.latent_rope, "mla-prerope": self.prerope, "mla-decoupled": self.decoupled,
+                 "mtla": self.temporal}
         return self.linear(cores[self.c["variant"]](x), "o_proj")
 
     def w(self, name):
-        return self.weights[f"{self.prefix}{name}.weight"]
+        return self.weights[f"{self.prefix}{tensor_name(name)}"]
 
     def linear(self, x, name):
         return x @ self.w(name).T
@@ -220,6 +237,28 @@ class Attention:
         return self.split_attention(self.linear(x, "q_proj"), k_n, self.linear(x, "k_rope_proj"), v)
 
 
+    def temporal(self, x):
+        c = self.c
+        heads, rank, d_n, d_r, d_v = c["heads"], c["kv_rank"], c["nope_dim"], c["rope_dim"], c["v_dim"]
+        q_n, q_r = self.linear(x, "q_proj").unflatten(-1, (heads, d_n + d_r)).split([d_n, d_r], dim=-1)
+        latent, k_r = self.linear(x, "kv_a_proj_with_mqa").split([rank, d_r], dim=-1)
+        latent = torch.nn.functional.layer_norm(latent, (rank,), self.w("kv_a_layernorm"),
+                                                self.w("kv_a_layernorm.bias"))
+        time = x.shape[1]
+        chunk = torch.arange(time) // c["stride"]
+        angle = chunk[:, None] * 10000.0 ** (-2.0 * (torch.arange(rank, dtype=x.dtype) // 2) / rank)
+        position = torch.where(torch.arange(rank) % 2 == 0, angle.sin(), angle.cos())
+        code = self.linear(latent, "merge_latent_proj") + self.w("merge_latent_proj.bias")
+        chunk_code = self.linear(position, "merge_chunk_proj") + self.w("merge_chunk_proj.bias")
+        gate = torch.sigmoid((code * chunk_code).sum(-1, keepdim=True))
+        together = (chunk[:, None] == chunk).to(x.dtype).tril()  # of the same chunk and not later
+        kv = self.linear(together @ (gate * latent), "kv_b_proj")
+        k_n, v = kv.unflatten(-1, (heads, d_n + d_v)).split([d_n, d_v], dim=-1)
+        k_r = self.rotate(k_r.unsqueeze(2)).expand(-1, -1, heads, -1)
+        q, k = torch.cat([q_n, self.rotate(q_r)], dim=-1), torch.cat([k_n, k_r], dim=-1)
+        return causal_attention(q, k, v, (d_n + d_r) ** -0.5, c["stride"])
+
+
 def forward(c, weights, tokens, targets):
     """Returns logits [B, T, V] and losses [B, T]."""
     w, eps = weights, c["norm_eps"]
@@ -273,7 +312,8 @@ def initial_values(c, seed):
     rng, weights = np.random.default_rng(seed), {}
     for name, shape in weight_shapes(c).items():
         noise = rng.standard_normal(shape)
-        weights[name] = (1 + 0.1 * noise if len(shape) == 1 else 0.2 * noise).astype(np.float32)
+        mean, spread = (0, 0.2) if len(shape) > 1 or name.endswith(".bias") else (1, 0.1)
+        weights[name] = (mean + spread * noise).astype(np.float32)
     # Squared uniforms make low ids repeat, so rows of the embedding sum several gradients.
     ids = (c["vocab"] * rng.random((c["batch"], c["time"] + 1)) ** 2).astype(np.int32)
     return weights, ids[:, :-1], ids[:, 1:]
@@ -299,7 +339,7 @@ def make_case(c, seed, dtype=torch.float64):
 
 def recipe(name, c):
     model = "vocab d_model layers heads head_dim ffn rope_theta norm_eps tie_embeddings".split()
-    attention = "variant kv_rank k_rank v_rank nope_dim rope_dim v_dim q_rank latent_norm prerope_site".split()
+    attention = "variant kv_rank k_rank v_rank nope_dim rope_dim v_dim q_rank latent_norm prerope_site stride".split()
     if c["variant"] in ("mha", "mha-nope"):  # the other variants do not have this key
         model.append("kv_heads")
     settings, lines = c | TRAIN, []

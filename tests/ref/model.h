@@ -8,10 +8,12 @@
 #include "tests/ref/causal_attention.h"
 #include "tests/ref/cross_entropy.h"
 #include "tests/ref/embedding.h"
+#include "tests/ref/layer_norm.h"
 #include "tests/ref/linear.h"
 #include "tests/ref/rmsnorm.h"
 #include "tests/ref/rope.h"
 #include "tests/ref/swiglu.h"
+#include "tests/ref/temporal_merge.h"
 
 namespace pastur::ref {
 
@@ -82,6 +84,7 @@ class ReferenceModel {
         if (variant == "mla-decoupled") return decoupled(x, prefix);
         if (variant == "mla-rope" || variant == "mla-nope") return rotated_after(x, prefix);
         if (variant == "mha-shared-rope") return shared_rope(x, prefix);
+        if (variant == "mtla") return temporal(x, prefix);
         if (variant == "mla-prerope")
             return config_.attention.prerope_site == PreropeSite::kInput ? prerope_input(x, prefix)
                                                                          : prerope_keys(x, prefix);
@@ -147,14 +150,14 @@ class ReferenceModel {
 
     /// Attention with content keys k and values v of each head, and the rotary key k_r of all heads.
     std::vector<S> split_core(const std::vector<S>& q, const std::vector<S>& k, const std::vector<S>& k_r,
-                              const std::vector<S>& v, const std::string& prefix) const {
+                              const std::vector<S>& v, const std::string& prefix, int64_t stride = 1) const {
         const AttentionConfig& a = config_.attention;
         const int64_t heads = config_.model.heads, head_rows = rows_ * heads;  // heads are rows
         const int64_t width = a.nope_dim + a.rope_dim;
         const std::vector<S> q_c = slice_columns(q, head_rows, width, 0, a.nope_dim);
         const std::vector<S> q_r =
             rotate(slice_columns(q, head_rows, width, a.nope_dim, a.rope_dim), heads, a.rope_dim);
-        const AttentionSizes sizes{batch_, time_, heads, heads, a.nope_dim, a.rope_dim, a.v_dim};
+        const AttentionSizes sizes{batch_, time_, heads, heads, a.nope_dim, a.rope_dim, a.v_dim, stride};
         const auto result = causal_attention(concat_columns(q_c, a.nope_dim, q_r, a.rope_dim, head_rows), k,
                                              rotate(k_r, 1, a.rope_dim), v, sizes,
                                              1.0 / std::sqrt(static_cast<double>(width)));
@@ -184,6 +187,33 @@ class ReferenceModel {
         return split_core(projected("q_proj", heads * (a.nope_dim + a.rope_dim)),
                           projected("k_proj", heads * a.nope_dim), projected("k_rope_proj", a.rope_dim),
                           projected("v_proj", heads * a.v_dim), prefix);
+    }
+
+    std::vector<S> temporal(const std::vector<S>& x, const std::string& prefix) const {
+        constexpr double kMergedEps = 1e-5;
+        const ModelConfig& m = config_.model;
+        const AttentionConfig& a = config_.attention;
+        const MergeSizes n{batch_, time_, a.stride, a.kv_rank, std::max<int64_t>(a.kv_rank / 4, 1)};
+        const std::vector<S> q =
+            project(x, prefix + "q_proj", m.d_model, m.heads * (a.nope_dim + a.rope_dim));
+        const int64_t a_width = a.kv_rank + a.rope_dim;
+        const std::vector<S> ckr = project(x, prefix + "kv_a_proj_with_mqa", m.d_model, a_width);
+        const std::vector<S> c =
+            layer_norm(slice_columns(ckr, rows_, a_width, 0, a.kv_rank), w(prefix + "kv_a_layernorm.weight"),
+                       w(prefix + "kv_a_layernorm.bias"), rows_, a.kv_rank, kMergedEps);
+        const std::vector<S> latent_code = project(c, prefix + "merge_latent_proj", a.kv_rank, n.code);
+        const std::vector<S> chunk_code =
+            linear(lift<S>(chunk_positions(n.chunks(), a.kv_rank)), w(prefix + "merge_chunk_proj.weight"),
+                   n.chunks(), a.kv_rank, n.code);
+        const std::vector<S> gates =
+            merge_gates(latent_code, chunk_code, w(prefix + "merge_latent_proj.bias"),
+                        w(prefix + "merge_chunk_proj.bias"), n);
+        const int64_t kv_head = a.nope_dim + a.v_dim, head_rows = rows_ * m.heads;
+        const std::vector<S> kv =
+            project(temporal_merge(c, gates, n), prefix + "kv_b_proj", a.kv_rank, m.heads * kv_head);
+        return split_core(q, slice_columns(kv, head_rows, kv_head, 0, a.nope_dim),
+                          slice_columns(ckr, rows_, a_width, a.kv_rank, a.rope_dim),
+                          slice_columns(kv, head_rows, kv_head, a.nope_dim, a.v_dim), prefix, a.stride);
     }
 
     static constexpr double kLatentEps =

@@ -31,6 +31,9 @@ const std::vector<VariantCase>& every_attention() {
         {"mla_rope", "variant = \"mla-rope\"\nkv_rank = 7\nv_dim = 5", "head_dim = 4"},
         {"mla_rope_q_rank", "variant = \"mla-rope\"\nkv_rank = 7\nq_rank = 5", ""},
         {"mla_nope", "variant = \"mla-nope\"\nkv_rank = 7\nv_dim = 4", "head_dim = 5"},
+        {"mtla", "variant = \"mtla\"\nkv_rank = 9\nnope_dim = 3\nrope_dim = 2\nv_dim = 5", ""},
+        {"mtla_stride_3",
+         "variant = \"mtla\"\nkv_rank = 7\nnope_dim = 3\nrope_dim = 2\nv_dim = 5\nstride = 3", ""},
     };
     return all;
 }

@@ -101,7 +101,7 @@ Dense DenseWeights::key(const std::string& part, int64_t layer, int64_t head) co
         const Dense up = gained(layer, "kv_a_layernorm", weight(layer, "kv_b_proj", a.kv_rank));
         return weight(layer, "kv_a_proj_with_mqa", d) * columns_of(up, head * (width + a.v_dim), width);
     }
-    if (variant == "mla-decoupled") {
+    if (variant == "mla-decoupled" || variant == "mtla") {
         const Dense down = weight(layer, "kv_a_proj_with_mqa", d);
         const Dense up = gained(layer, "kv_a_layernorm", weight(layer, "kv_b_proj", a.kv_rank));
         const Dense content =

@@ -19,6 +19,7 @@ constexpr const VariantInfo* kVariants[] = {
     [] { extern const VariantInfo kMlaRope; return &kMlaRope; }(),
     [] { extern const VariantInfo kMlaPrerope; return &kMlaPrerope; }(),
     [] { extern const VariantInfo kMlaDecoupled; return &kMlaDecoupled; }(),
+    [] { extern const VariantInfo kMtla; return &kMtla; }(),
 };
 // clang-format on
 

@@ -39,6 +39,7 @@ const std::vector<VariantCase> kVariants = {
     {"shared_rope", "variant = \"mha-shared-rope\"", ""},
     {"mla_rope", "variant = \"mla-rope\"", ""},
     {"mla_nope", "variant = \"mla-nope\"", ""},
+    {"mtla", "variant = \"mtla\"", ""},
 };
 
 class Fp8Model : public OpTest<VariantCase> {

@@ -160,6 +160,7 @@ const std::vector<VariantCase> kVariants = {
     {"shared_rope_wide", "variant = \"mha-shared-rope\"\nnope_dim = 7\nrope_dim = 6\nv_dim = 1", "heads = 2"},
     {"mla_rope", "variant = \"mla-rope\"\nkv_rank = 5\nv_dim = 3", "heads = 3"},
     {"mla_nope", "variant = \"mla-nope\"\nkv_rank = 7\nq_rank = 4", "heads = 2"},
+    {"mtla", "variant = \"mtla\"\nkv_rank = 5\nnope_dim = 3\nrope_dim = 2\nv_dim = 4", "heads = 3"},
 };
 INSTANTIATE_TEST_SUITE_P(Diag, QkSpectrum, every_backend<VariantCase>(kVariants), case_name<VariantCase>);
 

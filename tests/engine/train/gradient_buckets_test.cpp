@@ -47,6 +47,7 @@ const std::vector<Variant> kVariants = {
     {"decoupled", "variant = \"mla-decoupled\"\nrope_dim = 4", ""},
     {"shared_rope", "variant = \"mha-shared-rope\"\nrope_dim = 4", ""},
     {"mla_nope", "variant = \"mla-nope\"", ""},
+    {"mtla", "variant = \"mtla\"\nrope_dim = 4", ""},
 };
 INSTANTIATE_TEST_SUITE_P(Models, GradientsAsTheyFinish, every_target(kVariants), case_name<Variant>);
 

@@ -73,7 +73,7 @@ class NonFinite : public test::TrainingLine {
 };
 
 TEST_F(NonFinite, EveryWeightIsNoticedBeforeTheUpdateAndNamed) {
-    for (const std::string variant : {"mha", "mla-prerope", "mla-decoupled"}) {
+    for (const std::string variant : {"mha", "mla-prerope", "mla-decoupled", "mtla"}) {
         train(variant);
         for (const auto& [name, values] : read(file("whole/checkpoints/step_00000002/model.safetensors")))
             for (const float bad : {kNan, kInfinity, -kInfinity}) {
@@ -95,7 +95,7 @@ TEST_F(NonFinite, ALearningRateAMillionTimesTooLargeEndsTheRun) {
     write("nano.toml",
           "[model]\npreset = \"nano\"\n[data]\ndir = \"corpus\"\nseq_len = 16\n[train]\nsteps = 12\n"
           "global_batch = 2\nlr = 3e3\nval_tokens = 64\n");
-    for (const std::string variant : {"mha", "mla-prerope", "mla-decoupled"})
+    for (const std::string variant : {"mha", "mla-prerope", "mla-decoupled", "mtla"})
         for (const std::string clip : {"0", "1"}) {
             fs::remove_all(file("run"));
             expect_failure("train nano.toml --run run --device cpu --attention.variant=" + variant +

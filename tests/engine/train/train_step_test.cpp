@@ -112,7 +112,8 @@ INSTANTIATE_TEST_SUITE_P(Training, Steps,
                                                  {"decoupled", "variant = \"mla-decoupled\""},
                                                  {"mha_nope", "variant = \"mha-nope\""},
                                                  {"shared_rope", "variant = \"mha-shared-rope\""},
-                                                 {"mla_rope", "variant = \"mla-rope\""}}),
+                                                 {"mla_rope", "variant = \"mla-rope\""},
+                                                 {"mtla", "variant = \"mtla\""}}),
                          case_name<StepCase>);
 
 }  // namespace

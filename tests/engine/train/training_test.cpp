@@ -378,6 +378,7 @@ const std::vector<RunCase> kRuns = {
     {"shared_rope", "variant = \"mha-shared-rope\""},
     {"mla_rope", "variant = \"mla-rope\""},
     {"mla_nope", "variant = \"mla-nope\""},
+    {"mtla", "variant = \"mtla\""},
 };
 INSTANTIATE_TEST_SUITE_P(Runs, Training, every_target<RunCase>(kRuns), case_name<RunCase>);
 
