@@ -150,6 +150,16 @@ TEST(ConfigError, ChecksRanksAgainstTheWidthTheyCompress) {
     expect_usage(variant("mla-rope") + "kv_rank = 129\n", {"kv_rank = 129 (recipe.toml:3)", "d_model = 128"});
 }
 
+TEST(ConfigError, ChecksStridesAgainstTheLength) {
+    expect_usage(variant("mtla") + "stride = 257\n",
+                 {"stride = 257 (recipe.toml:3)", "expected 1 to 256", "seq_len = 256 (default)"});
+    EXPECT_EQ(parse(variant("mtla") + "stride = 256\n").attention.stride, 256);
+    EXPECT_EQ(parse(variant("mtla")).attention.stride, 2);
+    EXPECT_EQ(parse(variant("mtla"), {{"data.seq_len", "1"}}).attention.stride, 1);
+    expect_usage(variant("mtla") + "kv_rank = 129\n", {"kv_rank = 129 (recipe.toml:3)", "d_model = 128"});
+    expect_usage(variant("mtla") + "rope_dim = 9\n", {"rope_dim = 9", "even"});
+}
+
 TEST(ConfigError, ChecksBatchesAndSchedule) {
     expect_usage("[train]\nmicro_batch = 5\n",
                  {"micro_batch = 5 (recipe.toml:2)", "global_batch = 32 (default)"});
