@@ -228,7 +228,7 @@ TEST(Config, IgnoresKeysOfAnotherVariantWithALine) {
     const Config mha = expect_ignored(
         "[attention]\nkv_rank = 64\nlatent_norm = true\nprerope_site = \"input\"\n",
         {{"recipe.toml:2: [attention] kv_rank = 64 is ignored",
-          "\"mla-prerope\" with prerope_site = \"input\" or \"mla-decoupled\"", "this one is \"mha\""},
+          "\"mla-prerope\" with prerope_site = \"input\", \"mla-decoupled\" or \"mtla\", and this one is \"mha\""},
          {"recipe.toml:3:", "latent_norm = true",
           "variant \"mla-nope\", \"mla-rope\", \"mla-prerope\" or \"mla-decoupled\","},
          {"recipe.toml:4:", "prerope_site = \"input\"", "\"mla-prerope\""}});
