@@ -35,6 +35,8 @@ class Fp8Weights {
     /// Bytes that allocate() will take.
     int64_t bytes() const;
     void allocate(Context& ctx);
+    /// The copies are those of `owner`, of the same matrices, which is allocated and outlives this object.
+    void share(const Fp8Weights& owner) { matrices_ = owner.matrices_; }
     /// The copies of matrix `number` = its weights, f32 or bf16 [O, I], quantised.
     void refresh(Context& ctx, size_t number, ConstTensor weights);
     const Fp8Matrix& matrix(size_t number) const { return matrices_[number]; }

@@ -44,7 +44,7 @@ Model::Model(const Config& config, DType compute_dtype, const BatchShape& shape)
     table.layout();
 }
 
-void Model::plan(Context& ctx, Planner& planner) {
+void Model::plan_layers(Context& ctx, Planner& planner) {
     const int64_t tokens = shape_.tokens(), width = config_.model.d_model;
     const DType dtype = params_.compute_dtype();
     const Shape stream = {tokens, width};
@@ -59,7 +59,12 @@ void Model::plan(Context& ctx, Planner& planner) {
     for (Block& block : blocks_)
         block.plan(ctx, planner, shape_, recompute_, shared_, &block == &blocks_.back());
     x_final_ = planner.keep(dtype, stream);
-    xn_final_ = planner.keep(dtype, stream);
+}
+
+void Model::plan(Context& ctx, Planner& planner) {
+    plan_layers(ctx, planner);
+    const int64_t tokens = shape_.tokens(), width = config_.model.d_model;
+    xn_final_ = planner.keep(params_.compute_dtype(), {tokens, width});
     rstd_final_ = planner.keep(DType::kF32, {tokens});
     head_->plan(planner, tokens);
     planner.need_scratch(rmsnorm_backward_scratch_bytes(ctx, tokens, width));
@@ -72,6 +77,12 @@ void Model::plan(Context& ctx, Planner& planner) {
 Planner Model::measure(Context& ctx) {
     Planner planner;
     plan(ctx, planner);
+    return planner;
+}
+
+Planner Model::measure_layers(Context& ctx) {
+    Planner planner;
+    plan_layers(ctx, planner);
     return planner;
 }
 
@@ -90,7 +101,19 @@ void Model::allocate(Context& ctx, bool with_gradients) {
     Planner carving(activations_, measured);
     plan(ctx, carving);
     reserve_scratch(ctx, measured.scratch_bytes());
+    make_rope_table(ctx);
+}
 
+void Model::allocate_layers(Context& ctx, const Model& owner) {
+    params_.share(owner.params_);
+    const Planner measured = measure_layers(ctx);
+    activations_ = pastur::allocate(ctx, measured.bytes());
+    Planner carving(activations_, measured);
+    plan_layers(ctx, carving);
+    make_rope_table(ctx);
+}
+
+void Model::make_rope_table(Context& ctx) {
     const Shape table_shape = {shape_.time, variant_of(config_).rope_width(config_)};
     if (table_shape[1] == 0) return;  // the variant rotates nothing
     std::vector<float> host(static_cast<size_t>(table_shape.numel()));
@@ -100,10 +123,16 @@ void Model::allocate(Context& ctx, bool with_gradients) {
     upload(ctx, rope_table_.flat(), as_tensor(std::span(host)));
 }
 
-void Model::forward_body(Context& ctx, ConstTensor tokens) {
+void Model::forward_layers(Context& ctx, ConstTensor tokens, const LayerObserver& observer) {
     embedding_forward(ctx, blocks_.front().input(), params_.value(embedding_), tokens);
-    for (size_t i = 0; i < blocks_.size(); ++i)
+    for (size_t i = 0; i < blocks_.size(); ++i) {
         blocks_[i].forward(ctx, i + 1 < blocks_.size() ? blocks_[i + 1].input() : x_final_, rope_table_);
+        if (observer) observer(static_cast<int64_t>(i), blocks_[i]);
+    }
+}
+
+void Model::forward_body(Context& ctx, ConstTensor tokens) {
+    forward_layers(ctx, tokens);
     rmsnorm_forward(ctx, xn_final_, rstd_final_, x_final_, params_.value(final_norm_),
                     static_cast<float>(config_.model.norm_eps));
 }

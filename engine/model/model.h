@@ -10,6 +10,9 @@
 
 namespace pastur {
 
+/// Called during a forward pass after layer `layer`, while its activations are those of this pass.
+using LayerObserver = std::function<void(int64_t layer, const Block& block)>;
+
 /// Called during backward: every matrix gradient from element `frontier` of the flat buffer on is complete.
 using GradientsReady = std::function<void(int64_t frontier)>;
 
@@ -43,6 +46,15 @@ class Model {
     /// Takes the memory (parameters, activations, the context's scratch) and fills the rotary table.
     void allocate(Context& ctx, bool with_gradients);
 
+    /// For passes through the layers of another model of the same configuration, on batches of this model's shape,
+    /// without its final norm and LM head: what allocate_layers() will take, and the scratch that its ops need.
+    Planner measure_layers(Context& ctx);
+    /// Takes the memory, and reads the weights of `owner`, which is allocated and outlives this model. The scratch of
+    /// ctx must suffice.
+    void allocate_layers(Context& ctx, const Model& owner);
+    /// A forward pass through the layers alone. tokens i32 [N] = [B, T], on ctx's device.
+    void forward_layers(Context& ctx, ConstTensor tokens, const LayerObserver& observer = {});
+
     /// losses f32 [N] = cross-entropy of each position. tokens, targets i32 [N] = [B, T], on ctx's device.
     void forward(Context& ctx, Tensor losses, ConstTensor tokens, ConstTensor targets);
     /// forward(), and params().grad = or += scale * gradient of sum(losses). `ready` is called after every
@@ -53,7 +65,9 @@ class Model {
     void logits(Context& ctx, Tensor logits);
 
   private:
+    void plan_layers(Context& ctx, Planner& planner);
     void plan(Context& ctx, Planner& planner);
+    void make_rope_table(Context& ctx);
     void forward_body(Context& ctx, ConstTensor tokens);
     /// dx [N, C]: gradient of the final norm's output.
     void backward_body(Context& ctx, Tensor dx, ConstTensor tokens, Update update,

@@ -36,6 +36,14 @@ void Parameters::allocate(Context& ctx, bool with_gradients) {
     }
 }
 
+void Parameters::share(const Parameters& owner) {
+    const auto borrow = [](const Buffer& buffer) { return Buffer::borrow(buffer.data(), buffer.bytes()); };
+    table_ = owner.table_;
+    master_ = borrow(owner.master_);
+    compute_ = borrow(owner.compute_);
+    fp8_.share(owner.fp8_);
+}
+
 Tensor Parameters::view(const Buffer& buffer, int64_t offset, const Shape& shape) const {
     PASTUR_CHECK(buffer.data() != nullptr, "parameters used before allocate()");
     return Tensor(buffer.data() + offset * size_of(DType::kF32), DType::kF32, shape);

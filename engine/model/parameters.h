@@ -25,6 +25,9 @@ class Parameters {
     int64_t compute_bytes() const;
     /// with_gradients = false: for evaluation only.
     void allocate(Context& ctx, bool with_gradients);
+    /// Reads the numbers of `owner`, of the same model, which is allocated and outlives this object. Takes no memory
+    /// and has no gradients.
+    void share(const Parameters& owner);
 
     /// What kernels read: matrices in the compute dtype, vectors in fp32.
     Tensor value(GroupId id) const;

@@ -2,6 +2,7 @@
 // Attention between the normalised input of a layer and the residual stream: what a variant implements.
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "engine/config/config.h"
 #include "engine/model/attention/variants.h"
@@ -40,6 +41,15 @@ class Attention {
     /// linear_rope_fallback where they have something to say.
     const std::string& kernels() const { return kernels_; }
 
+    /// The core's operands, as the last forward() left them: queries and keys rotated.
+    virtual AttentionInputs inputs() const = 0;
+    /// What the up-projections of keys and values read, as the last forward() left it.
+    struct NamedLatent {
+        const char* name;   ///< "c_kv", "c_k", "c_v"
+        ConstTensor value;  ///< [N, rank]; rows may be strided
+    };
+    virtual std::vector<NamedLatent> latents() const { return {}; }
+
   protected:
     Attention(const Config& config, Parameters& params);
     /// Adds the output projection to the parameter table.
@@ -54,8 +64,6 @@ class Attention {
     /// Gradients of o_proj (= or +=) and of the core's operands (grads).
     void backward_core(Context& ctx, const AttentionGrads& grads, const LinearInput& dout, Update update);
 
-    /// The core's operands, as forward() left them.
-    virtual AttentionInputs inputs() const = 0;
     /// x [N, w] as [B, T, w]; x [N, count w] as [B, T, count, w]: views.
     Tensor by_time(Tensor x) const { return x.unflatten(0, shape_.batch, shape_.time); }
     Tensor heads_of(Tensor x, int64_t count, int64_t width) const {

@@ -123,6 +123,9 @@ class PreRopeKeys final : public PreRopeAttention {
     Tensor q() const override { return q_of(qkc_); }
     Tensor k() const override { return k_; }
     Tensor v() const override { return v_; }
+    std::vector<NamedLatent> latents() const override {
+        return {{"c_k", k_latent_.value(c_k_)}, {"c_v", v_latent_.value(c_v_of(qkc_))}};
+    }
 
     int64_t k_rank_, v_rank_;
     Latent k_latent_, v_latent_;
@@ -200,6 +203,7 @@ class PreRopeInput final : public PreRopeAttention {
     Tensor q() const override { return q_; }
     Tensor k() const override { return kv_.slice(1, 0, inner_); }
     Tensor v() const override { return kv_.slice(1, inner_, inner_); }
+    std::vector<NamedLatent> latents() const override { return {{"c_kv", latent_.value(c_)}}; }
 
     int64_t kv_rank_;
     Latent latent_;
