@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "engine/model/attention/variants.h"
+#include "engine/model/probe_scopes.h"
 #include "kernels/base/error.h"
 
 namespace pastur {
@@ -66,13 +67,15 @@ void settle_scopes(RawRecipe& recipe, std::vector<std::string>& ignored) {
     std::vector<Scope>& scopes = recipe.config.diagnostics.scopes;
     const std::string place = recipe.origin("diagnostics", "scopes").place;
     std::erase_if(scopes, [&](Scope scope) {
-        if (variant.has_scope(scope)) return false;
+        if (variant.has_scope(scope) || reads_probe(scope)) return false;
         ignored.push_back(fmt::format(
             "{}: [diagnostics] scopes: \"{}\" is ignored: attention.variant \"{}\" has no such part", place,
             name_of(scope), variant.name));
         return true;
     });
-    if (scopes.empty()) scopes = variant.default_scopes;
+    if (!scopes.empty()) return;
+    scopes = variant.default_scopes;
+    scopes.push_back(Scope::kLogits);
 }
 
 void resolve(RawRecipe& recipe, int ranks, std::vector<std::string>& ignored) {

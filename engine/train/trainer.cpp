@@ -7,7 +7,7 @@
 #include "engine/io/console.h"
 #include "engine/model/attention/variants.h"
 #include "engine/model/measure.h"
-#include "engine/spectra/monitor.h"
+#include "engine/spectra/probe.h"
 #include "engine/train/checkpoint/checkpoint.h"
 #include "engine/train/checkpoint/checkpoint_check.h"
 #include "engine/train/environment.h"
@@ -91,8 +91,12 @@ void Trainer::allocate() {
     setup_.allocate(ctx_, TrainingSetup::Purpose::kRun);
     checkpoints_->allocate(ctx_, setup_, [this](const std::string& text) { log_->message(text); });
     step_ = std::make_unique<TrainStep>(config_, ctx_, comm_, model, setup_.optimizer());
-    if (config_.diagnostics.every > 0)
+    if (measures_weights(config_.diagnostics))
         monitor_ = std::make_unique<Monitor>(ctx_, comm_, config_, setup_.params(), run_dir_ / "spectra");
+    if (comm_.is_root() && measures_activations(config_.diagnostics))
+        probe_ = std::make_unique<Probe>(
+            ctx_, model, [this](int64_t i, std::span<int32_t> out) { val_data_.sequence(i, out); },
+            val_data_.sequences(), run_dir_ / "spectra");
 }
 
 ExitCode Trainer::run(const std::filesystem::path& run_dir, bool resume, std::unique_ptr<RunOwner> owner) {
@@ -164,6 +168,7 @@ void Trainer::open_run(bool restored) {
     log_->open(step);
     checkpoints_->prepare(step);
     if (monitor_) monitor_->open(step);
+    if (probe_) probe_->open(step);
 }
 
 bool Trainer::stop_before_next_step(bool last) {
@@ -193,7 +198,7 @@ bool Trainer::validation_due() const {
 
 bool Trainer::catch_up() {
     const bool root = comm_.is_root();
-    if (monitor_ && agreed(root && monitor_->last_step() < state_.step) && !measure_spectra()) return false;
+    if (!measure_spectra()) return false;
     return !validation_due() || !agreed(root && !log_->has_validation(state_.step)) || validate();
 }
 
@@ -233,7 +238,7 @@ ExitCode Trainer::stop() {
 }
 
 ExitCode Trainer::finish(const std::string& status, ExitCode code) {
-    if (monitor_) log_->spectra(monitor_->drain());
+    report_diagnostics(/*drain=*/true);
     log_->checkpoint(checkpoints_->drain());
     std::string reason;
     if (code == ExitCode::kRequeue && comm_.is_root()) {
@@ -245,14 +250,22 @@ ExitCode Trainer::finish(const std::string& status, ExitCode code) {
 }
 
 bool Trainer::measure_spectra() {
-    if (!monitor_) return true;
     bool complete = true;
     clock_.diagnostics([&] {
-        if (Monitor::due(config_, state_.step))
-            complete = monitor_->observe(state_.step, [this] { return stop_requested(run_dir_); });
-        log_->spectra(monitor_->poll());
+        if (Monitor::due(config_, state_.step)) {
+            // After a resume the files may hold the measurement of the present step.
+            if (monitor_ && agreed(comm_.is_root() && monitor_->last_step() < state_.step))
+                complete = monitor_->observe(state_.step, [this] { return stop_requested(run_dir_); });
+            if (complete && probe_ && probe_->last_step() < state_.step) probe_->observe(state_.step);
+        }
+        report_diagnostics(/*drain=*/false);
     });
     return complete;
+}
+
+void Trainer::report_diagnostics(bool drain) {
+    if (monitor_) log_->spectra(drain ? monitor_->drain() : monitor_->poll());
+    if (probe_) log_->spectra(drain ? probe_->drain() : probe_->poll());
 }
 
 TrainStep::Result Trainer::train_step(double lr) {
@@ -304,7 +317,7 @@ void Trainer::save_checkpoint() {
     // Spectra and events are durable before the checkpoint is, because a resumed run does not write them
     // again.
     if (owner_) owner_->check();
-    if (monitor_) log_->spectra(monitor_->drain());
+    report_diagnostics(/*drain=*/true);
     // No step may have read some weights since they became non-finite, such as the embedding of a rare token.
     if (const std::string weight = first_nonfinite(setup_.params().flat_master()); !weight.empty())
         fail(ExitCode::kNonFinite, "step {}: weight {} is not finite, so no checkpoint was written",

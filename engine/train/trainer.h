@@ -18,6 +18,7 @@
 namespace pastur {
 
 class Monitor;
+class Probe;
 class RunCheckpoints;
 class RunLog;
 
@@ -65,6 +66,8 @@ class Trainer {
     /// False, as for the next two functions, if a stop or its data interrupted it; nothing was logged then.
     bool validate();
     bool measure_spectra();
+    /// What diagnostics have found since the last report. drain: once all of it is durable.
+    void report_diagnostics(bool drain);
     /// Measures and validates before the first step, or as skipped by the stop before a resume.
     bool catch_up();
     void save_checkpoint();
@@ -88,7 +91,8 @@ class Trainer {
     std::unique_ptr<RunCheckpoints> checkpoints_;
     StepClock clock_;
     std::unique_ptr<TrainStep> step_;
-    std::unique_ptr<Monitor> monitor_;  ///< null: no diagnostics
+    std::unique_ptr<Monitor> monitor_;  ///< null: no diagnostics of weights
+    std::unique_ptr<Probe> probe_;      ///< null: no diagnostics of activations, or another rank than 0
     std::unique_ptr<BatchStream> batches_;
     std::optional<DataFailure> data_failure_;  ///< why the run stops, if not on request
 };

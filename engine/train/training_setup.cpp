@@ -1,6 +1,6 @@
 #include "engine/train/training_setup.h"
 
-#include "engine/spectra/monitor.h"
+#include "engine/spectra/probe.h"
 #include "engine/train/checkpoint/checkpoint_image.h"
 #include "engine/train/gradient_sync.h"
 
@@ -26,9 +26,11 @@ MemoryPlan TrainingSetup::plan(Context& ctx, Purpose purpose, bool ctx_is_target
             GradientSync::planned_bytes(config().train, table(), ranks_, transport_, is_cuda(ctx)))
         plan.entries.push_back({"gradient sums", bytes});
     if (purpose == Purpose::kSteps) return plan;
-    if (config().diagnostics.every > 0)
+    if (measures_weights(config().diagnostics))
         plan.entries.push_back(
             {"diagnostics", Monitor::planned_bytes(ctx, config(), table(), rank_, ranks_)});
+    if (rank_ == 0 && measures_activations(config().diagnostics))
+        plan.entries.push_back({"diagnostics probe", Probe::planned_bytes(ctx, model_)});
     if (ctx_is_target && !is_cuda(ctx) && checkpoint_bytes() > 0)
         plan.entries.push_back({"checkpoint copy", checkpoint_bytes()});
     return plan;

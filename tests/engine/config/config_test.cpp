@@ -184,10 +184,11 @@ TEST(Config, DescribesEveryKeyThatItWrites) {
 }
 
 TEST(Config, DiagnosticsFollowTheVariant) {
-    EXPECT_EQ(parse("").diagnostics.scopes, (std::vector<Scope>{Scope::kHead, Scope::kLayer}));
+    EXPECT_EQ(parse("").diagnostics.scopes,
+              (std::vector<Scope>{Scope::kHead, Scope::kLayer, Scope::kLogits}));
     const Config decoupled = parse(variant("mla-decoupled"));
-    EXPECT_EQ(decoupled.diagnostics.scopes,
-              (std::vector<Scope>{Scope::kHead, Scope::kLayer, Scope::kContent, Scope::kRope}));
+    EXPECT_EQ(decoupled.diagnostics.scopes, (std::vector<Scope>{Scope::kHead, Scope::kLayer, Scope::kContent,
+                                                                Scope::kRope, Scope::kLogits}));
     const Config chosen = parse("[diagnostics]\nearly = [0, 7]\nscopes = [\"weights\"]\n",
                                 {{"diagnostics.nulls", "mp,permuted"}});
     EXPECT_EQ(chosen.diagnostics.early, (std::vector<int64_t>{0, 7}));
@@ -261,7 +262,7 @@ TEST(Config, IgnoresScopesThatTheVariantLacksWithALine) {
     // If none remains, the defaults of the variant.
     EXPECT_EQ(expect_ignored("", {{"--diagnostics.scopes: ", "\"rope\""}}, {{"diagnostics.scopes", "rope"}})
                   .diagnostics.scopes,
-              (std::vector<Scope>{Scope::kHead, Scope::kLayer}));
+              (std::vector<Scope>{Scope::kHead, Scope::kLayer, Scope::kLogits}));
 }
 
 TEST(Config, LoadsFromAFile) {

@@ -3,7 +3,6 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "engine/config/schedule.h"
 #include "engine/io/safetensors.h"
 #include "engine/io/step_name.h"
 #include "engine/model/attention/variants.h"
@@ -122,6 +121,8 @@ class Training : public OpTest<RunCase> {
         config.run.log_every = 1;
         config.diagnostics.every = every;
         config.diagnostics.scopes = variant_of(config).scopes;
+        config.diagnostics.scopes.push_back(Scope::kLogits);
+        config.diagnostics.probe_sequences = 6;  // a pass of four, and one of two
         config.diagnostics.nulls = {NullKind::kProduct, NullKind::kMp, NullKind::kPermuted};
         config.diagnostics.permutations = 2;
         config.diagnostics.spike_ratio = 0.01;
@@ -139,7 +140,7 @@ TEST_P(Training, DiagnosticsChangeNoBit) {
     EXPECT_EQ(losses("on"), losses("off"));
     EXPECT_EQ(tensor_bytes("on", 12), tensor_bytes("off", 12));
     EXPECT_FALSE(fs::exists(folder_.path() / "off" / "spectra"));
-    EXPECT_EQ(spectra("on").size(), 1u + 13u);  // summary.jsonl, and steps 0 to 12
+    EXPECT_EQ(spectra("on").size(), 2u + 13u);  // summary.jsonl, logits.jsonl, and steps 0 to 12
 }
 
 TEST_P(Training, MeasuresWhenItShouldAndSaysWhatItFound) {
@@ -381,25 +382,6 @@ const std::vector<RunCase> kRuns = {
     {"mtla", "variant = \"mtla\""},
 };
 INSTANTIATE_TEST_SUITE_P(Runs, Training, every_target<RunCase>(kRuns), case_name<RunCase>);
-
-TEST(Schedule, WarmsUpAndDecaysAsDocumented) {
-    TrainConfig config;
-    config.steps = 110;
-    config.warmup_steps = 10;
-    config.lr = 2.0;
-    config.final_lr_fraction = 0.1;
-    EXPECT_DOUBLE_EQ(learning_rate(config, 0), 0.2);
-    EXPECT_DOUBLE_EQ(learning_rate(config, 9), 2.0);
-    EXPECT_DOUBLE_EQ(learning_rate(config, 10), 2.0);
-    EXPECT_DOUBLE_EQ(learning_rate(config, 109), 0.2);
-    EXPECT_NEAR(learning_rate(config, 59), 2.0 * (0.1 + 0.9 * 0.5 * (1 + std::cos(M_PI * 49 / 99))), 1e-12);
-    config.schedule = Schedule::kConstant;
-    EXPECT_DOUBLE_EQ(learning_rate(config, 109), 2.0);
-    config.schedule = Schedule::kWsd;
-    EXPECT_DOUBLE_EQ(learning_rate(config, 80), 2.0);
-    EXPECT_DOUBLE_EQ(learning_rate(config, 109), 0.2);
-    EXPECT_NEAR(learning_rate(config, 98), 1.1, 1e-12);  // halfway through the last fifth
-}
 
 }  // namespace
 }  // namespace pastur::test

@@ -1,0 +1,63 @@
+#pragma once
+// Activations in the loop: measures a fixed probe, the first sequences of the validation data, during training without
+// changing a bit of it (SPECTRA: scopes `logits`, `latents`).
+#include <filesystem>
+
+#include "engine/model/batch.h"
+#include "engine/model/model.h"
+#include "engine/model/probe_scopes.h"
+#include "engine/spectra/logit_records.h"
+#include "engine/spectra/monitor.h"
+#include "engine/spectra/step_lines.h"
+
+namespace pastur {
+
+/// A measurement is a forward pass through the layers with the weights of the training model, in the precision of
+/// training (fp8 included) and in activation memory of its own, in batches of at most train.micro_batch sequences. It
+/// runs on the context's stream between two steps. Only rank 0 has a probe.
+class Probe {
+  public:
+    /// Device memory that a probe of this model takes. It needs no more scratch than the model's training.
+    static int64_t planned_bytes(Context& ctx, const Model& model);
+
+    /// Takes the memory and reads the sequences: diagnostics.probe_sequences of the `available` ones. The model is
+    /// allocated and outlives the probe.
+    Probe(Context& ctx, const Model& model, const ReadSequence& read, int64_t available,
+          const std::filesystem::path& folder);
+
+    /// Makes the folder and moves aside the lines of steps after `step` (-1: everything). Throws (kIo).
+    void open(int64_t step);
+    /// The last step in the files, those of an earlier part of the run included; -1: none.
+    int64_t last_step() const { return last_step_; }
+
+    /// Measures the current weights and appends the records. Throws (kIo).
+    void observe(int64_t step);
+
+    /// As Monitor's.
+    Monitor::Report poll() { return std::exchange(report_, {}); }
+    /// As poll(), once everything observed is durable. Throws (kIo).
+    Monitor::Report drain();
+
+  private:
+    BatchShape shape() const { return layers_.shape(); }
+    int64_t passes() const { return (sequences_ + shape().batch - 1) / shape().batch; }
+    void upload_tokens(const ReadSequence& read);
+    /// Runs one batch and appends its sums to those of each layer and head.
+    void run_pass(int64_t pass);
+    std::vector<LogitRecord> logit_records() const;
+
+    Context& ctx_;
+    DiagnosticsConfig config_;
+    int64_t sequences_;
+    Model layers_;  ///< reads the weights of the training model
+    Buffer buffer_;
+    Tensor tokens_;      ///< i32 [passes, N]; the last batch is filled with copies of the last sequence
+    Tensor logit_sums_;  ///< f64 [L, B, H, tiles, kLogitSums]: one pass
+    std::vector<std::vector<LogitSums>> sums_;  ///< [L H]: of the measurement in progress
+    bool split_ = false;                        ///< whether heads have a rotary part of their own
+    StepLines logits_;
+    Monitor::Report report_;
+    int64_t last_step_ = -1;
+};
+
+}  // namespace pastur

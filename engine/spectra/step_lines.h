@@ -1,0 +1,30 @@
+#pragma once
+// A file of JSON lines in the folder spectra/ of a run, each with the step that it belongs to.
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <vector>
+
+#include "data/output.h"
+
+namespace pastur {
+
+class StepLines {
+  public:
+    /// Touches no file until open().
+    explicit StepLines(std::filesystem::path file) : path_(std::move(file)) {}
+
+    /// Makes the folder. Lines of steps after `step` (-1: all) move to <name>.abandoned.jsonl. Returns the last step of
+    /// those that remain; -1: none. Throws (kIo).
+    int64_t open(int64_t step);
+    /// Appends one metrics_line() for each object with one write. Throws (kIo).
+    void append(const std::vector<nlohmann::ordered_json>& objects);
+    /// Makes everything appended durable. Throws (kIo).
+    void sync() { file_->sync(); }
+
+  private:
+    std::filesystem::path path_;
+    std::unique_ptr<AppendFile> file_;
+};
+
+}  // namespace pastur
