@@ -1,6 +1,5 @@
 #pragma once
 // Statistics of the scores of causal attention, the logits of its softmax, for diagnostics.
-#include "kernels/base/host_device.h"
 #include "kernels/causal_attention.h"
 
 namespace pastur {
@@ -23,11 +22,6 @@ struct LogitSums {
     double entropy_ratio;    ///< over these queries: H_i / log(number of keys that query i sees)
 };
 inline constexpr int64_t kLogitSums = sizeof(LogitSums) / sizeof(double);
-
-/// Whether a query sees a key.
-PASTUR_HOST_DEVICE constexpr bool sees(int64_t query, int64_t key) {
-    return key <= query;
-}
 
 /// sums f64 [B, H, ceil(T / kLogitTile), kLogitSums] = the LogitSums of each tile. `in` as for
 /// causal_attention_forward(), after the rotation; v, path and the output are not used. Scores are fp32 sums, their

@@ -33,6 +33,11 @@ void part_scores(const HeadRows& k, int64_t width, float scale, const float* q, 
     gemm({rows, keys, width, q, q_stride, false, k.data, k.stride, true, 0.0f, scores, keys}, scale);
 }
 
+/// Whether a query sees a key (AttentionInputs::stride).
+bool sees(int64_t query, int64_t key, int64_t stride) {
+    return key == query || (key < query && (key + 1) % stride == 0);
+}
+
 /// The scores that one query sees.
 struct SeenScores {
     std::vector<float> content, rope;  ///< the first `count` numbers
@@ -40,10 +45,10 @@ struct SeenScores {
 
     explicit SeenScores(int64_t time) : content(static_cast<size_t>(time)), rope(static_cast<size_t>(time)) {}
 
-    void gather(int64_t query, const float* content_row, const float* rope_row) {
+    void gather(int64_t query, int64_t stride, const float* content_row, const float* rope_row) {
         count = 0;
         for (int64_t key = 0; key <= query; ++key) {
-            if (!sees(query, key)) continue;
+            if (!sees(query, key, stride)) continue;
             content[static_cast<size_t>(count)] = content_row[key];
             rope[static_cast<size_t>(count)] = rope_row[key];
             ++count;
@@ -118,7 +123,7 @@ void attention_logits(CpuContext& ctx, Tensor sums, const AttentionInputs& in) {
             LogitSums of_tile{};
             of_tile.largest = -std::numeric_limits<double>::infinity();
             for (int64_t r = 0; r < rows; ++r) {
-                seen.gather(begin + r, content.data() + r * keys, rope.data() + r * keys);
+                seen.gather(begin + r, in.stride, content.data() + r * keys, rope.data() + r * keys);
                 add_moments(of_tile, seen);
                 add_entropy(of_tile, seen);
             }

@@ -19,6 +19,15 @@ const std::vector<AttentionShape> kLogitShapes = {
     {1, 129, 3, 1, 33, 5, 9},
     {1, 130, 1, 1, 128, 64, 128, Packing::kLatent},
     {2, 256, 2, 2, 64, 0, 64, Packing::kFused},
+    {.batch = 2, .time = 7, .heads = 2, .kv_heads = 2, .content = 8, .rotary = 0, .value = 8, .stride = 2},
+    {.batch = 1,
+     .time = 130,
+     .heads = 2,
+     .kv_heads = 2,
+     .content = 32,
+     .rotary = 32,
+     .value = 64,
+     .stride = 3},
 };
 
 class AttentionLogits : public CausalAttention {

@@ -161,6 +161,8 @@ class TemporalLatentAttention final : public Attention {
         return in;
     }
 
+    std::vector<NamedLatent> latents() const override { return {{"c_kv", merged_}}; }
+
     int64_t nope_dim_, rope_dim_, v_dim_, kv_rank_, code_width_, stride_, time_ = 0;
     GroupId norm_{}, norm_bias_{}, latent_code_bias_{}, chunk_code_bias_{};
     Linear latent_code_proj_, chunk_code_proj_, kv_b_proj_;

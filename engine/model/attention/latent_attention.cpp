@@ -110,6 +110,8 @@ class LatentAttention final : public Attention {
         return {q_heads(q()), k_of(kv_), k_shared_of(in_), v_of(kv_), scale_};
     }
 
+    std::vector<NamedLatent> latents() const override { return {{"c_kv", kv_latent_.value(c_of(in_))}}; }
+
     int64_t nope_dim_, rope_dim_, v_dim_, kv_rank_, q_rank_;
     Latent q_latent_, kv_latent_;
     Linear q_b_proj_, kv_b_proj_;

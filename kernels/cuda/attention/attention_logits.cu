@@ -4,6 +4,7 @@
 
 #include <limits>
 
+#include "kernels/cuda/attention/masks.cuh"
 #include "kernels/cuda/attention/simt.cuh"
 #include "kernels/cuda/launch.cuh"
 
@@ -87,7 +88,7 @@ __global__ void __launch_bounds__(kThreads) logit_sums_kernel(const LogitParams<
             if (at >= tokens) continue;
 #pragma unroll
             for (int j = 0; j < 4; ++j) {
-                if (!sees(at, key + column(j))) continue;
+                if (!sees(at, key + column(j), p.sizes.stride)) continue;
                 const double c = content[i][j], r = rope[i][j];
                 mine.content += c;
                 mine.rope += r;
@@ -141,7 +142,14 @@ void attention_logits(CudaContext& ctx, Tensor sums, const AttentionInputs& in) 
     using namespace attention;  // NOLINT
     const auto size = [](const ConstTensor& x, int i) { return static_cast<int>(x.size(i)); };
     const int content = size(in.k, 3), rotary = size(in.q, 3) - content;
-    const Sizes sizes{size(in.q, 0), size(in.q, 1), size(in.q, 2), size(in.k, 2), content, rotary, 0};
+    const Sizes sizes{size(in.q, 0),
+                      size(in.q, 1),
+                      size(in.q, 2),
+                      size(in.k, 2),
+                      content,
+                      rotary,
+                      0,
+                      static_cast<int>(in.stride)};
     static_assert(simt::kTile == kLogitTile);
     visit_float_type(in.q.dtype(), [&]<typename T>() {
         const simt::LogitParams<T> params{sizes,
