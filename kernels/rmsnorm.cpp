@@ -22,13 +22,13 @@ void check(const char* op, const ConstTensor& x, const ConstTensor& rstd, const 
 }  // namespace
 
 void rmsnorm_forward(Context& ctx, Tensor out, Tensor rstd, ConstTensor x, ConstTensor weight, float eps,
-                     const Fp8Rows& quantized) {
+                     const Fp8Rows& quantized, float gain) {
     check("rmsnorm_forward", x, rstd, weight);
     check_quantized("rmsnorm_forward", quantized, x);
     PASTUR_CHECK(is_rows(out, x), "rmsnorm_forward: out {}, x {}", describe(out), describe(x));
     const OpScope scope(ctx, OpFamily::kRmsNorm, 0,
                         bytes_of(out, rstd, x, weight, quantized.values, quantized.scales));
-    std::visit([&](auto& c) { rmsnorm_forward(c, out, rstd, x, weight, eps, quantized); }, ctx);
+    std::visit([&](auto& c) { rmsnorm_forward(c, out, rstd, x, weight, eps, quantized, gain); }, ctx);
 }
 
 void rmsnorm_backward(Context& ctx, const RmsnormBackward& p) {

@@ -20,7 +20,7 @@ int64_t partials(int64_t rows) {
 }  // namespace
 
 void rmsnorm_forward(CpuContext& ctx, Tensor out, Tensor rstd, ConstTensor x, ConstTensor weight, float eps,
-                     const Fp8Rows& quantized) {
+                     const Fp8Rows& quantized, float gain) {
     const int64_t width = x.size(1);
     const float* w = weight.data<float>();
     float* rstd_of = rstd.data<float>();
@@ -31,14 +31,16 @@ void rmsnorm_forward(CpuContext& ctx, Tensor out, Tensor rstd, ConstTensor x, Co
 #pragma omp simd reduction(+ : squares)
         for (int64_t c = 0; c < width; ++c) squares += row[c] * row[c];
         const float r = reciprocal_rms(squares / static_cast<float>(width), eps);
-        for (int64_t c = 0; c < width; ++c) to[c] = row[c] * r * w[c];
+        const float factor = r * gain;
+        for (int64_t c = 0; c < width; ++c) to[c] = row[c] * factor * w[c];
         rstd_of[n] = r;
     });
     if (!quantized.empty()) quantize_rows(ctx, quantized, out);
 }
 
-/// out = x r w and r = (mean x^2 + eps)^(-1/2), so dr = -r^3 mean(x dx). With g = w dy and xhat = x r,
-/// dx = r (g - xhat mean(g xhat)) and dweight = sum_n dy xhat.
+/// For gain = 1: out = x r w and r = (mean x^2 + eps)^(-1/2), so dr = -r^3 mean(x dx). With g = w dy and xhat = x r,
+/// dx = r (g - xhat mean(g xhat)) and dweight = sum_n dy xhat. A gain scales
+/// out, hence both gradients.
 /// dx = (plus dresidual); dweight = or +=; out =.
 void rmsnorm_backward(CpuContext& ctx, const RmsnormBackward& p) {
     const int64_t rows = p.x.size(0), width = p.x.size(1);
@@ -56,18 +58,18 @@ void rmsnorm_backward(CpuContext& ctx, const RmsnormBackward& p) {
                 p.dresidual.empty() ? nullptr : p.dresidual.data<float>() + n * p.dresidual.stride(0);
             float* dx_row = p.dx.data<float>() + n * p.dx.stride(0);
             float* out_row = p.out.empty() ? nullptr : p.out.data<float>() + n * p.out.stride(0);
-            const float r = p.rstd.data<float>()[n];
+            const float r = p.rstd.data<float>()[n], factor = r * p.gain;
             float projection = 0;
 #pragma omp simd reduction(+ : projection)
             for (int64_t c = 0; c < width; ++c) projection += dy_row[c] * w[c] * x_row[c];
             const float along = projection * r * r / static_cast<float>(width);
             for (int64_t c = 0; c < width; ++c) {
-                const float normal = (w[c] * dy_row[c] - x_row[c] * along) * r;
-                sums[c] += dy_row[c] * x_row[c] * r;
+                const float normal = (w[c] * dy_row[c] - x_row[c] * along) * factor;
+                sums[c] += dy_row[c] * x_row[c] * factor;
                 dx_row[c] = residual_row ? residual_row[c] + normal : normal;
             }
             if (!out_row) continue;
-            for (int64_t c = 0; c < width; ++c) out_row[c] = x_row[c] * r * w[c];
+            for (int64_t c = 0; c < width; ++c) out_row[c] = x_row[c] * factor * w[c];
         }
     });
 

@@ -41,13 +41,13 @@ __device__ void quantize_row(const F8Output& out, int64_t row, const T* numbers,
         out.store<kWidth>(row, v * kWidth, scale, Pack::load(numbers + v * kWidth));
 }
 
-/// rstd[n] = (mean_c x[n, c]^2 + eps)^(-1/2); out[n, c] = x[n, c] rstd[n] weight[c].
+/// rstd[n] = (mean_c x[n, c]^2 + eps)^(-1/2); out[n, c] = gain x[n, c] rstd[n] weight[c].
 /// One group per row; its thread t owns columns (t + kGroup j) kWidth to + kWidth. The row is read once.
 /// width is a multiple of kWidth; rows are aligned for Packed<T, kWidth>.
 template <typename T, int kWidth, int kGroup, bool kQuantizes>
 __global__ void __launch_bounds__(kGroupThreads<kGroup>)
     rmsnorm_forward_kernel(Rows<T> out, float* rstd, Rows<const T> x, const float* weight, int64_t rows,
-                           int width, float eps, F8Output quantized) {
+                           int width, float eps, float gain, F8Output quantized) {
     using Pack = Packed<T, kWidth>;
     __shared__ float shared[2][kWarpsOf<kGroup>];
     const int64_t row =
@@ -74,9 +74,10 @@ __global__ void __launch_bounds__(kGroupThreads<kGroup>)
     const float mean = group_sum<kGroup>(squares, shared, 0) / static_cast<float>(width);
     const float scale = reciprocal_rms(mean, eps);
     if (thread == 0) rstd[row] = scale;
+    const float factor = scale * gain;
     const auto write = [&](const Pack& pack, int column) {
         const auto gamma = Packed<float, kWidth>::load(weight + column);
-        const Pack normalised = Pack::of([&](int i) { return pack[i] * scale * gamma[i]; });
+        const Pack normalised = Pack::of([&](int i) { return pack[i] * factor * gamma[i]; });
         normalised.store(to + column);
         return normalised;
     };
@@ -102,12 +103,13 @@ struct RmsnormBackwardParams {
     const float* weight;
     int64_t rows;
     int width;
+    float gain;
     F8Output quantized_dx;  ///< unused unless kQuantizes
 };
 
 /// y_c = w_c xhat_c with xhat = x r, r = (mean x^2 + eps)^(-1/2), so dr/dx_c = -r^3 x_c / C. With g = w dy:
 ///     dx_c = g_c r + (sum_j g_j x_j) dr/dx_c = (g_c - xhat_c mean_j(xhat_j g_j)) r;  dw_c = sum_n dy xhat.
-/// dx = (dresidual added); partials =; out = the output of forward.
+/// dx = (dresidual added); partials =; out = the output of forward. The gain, 1 above, scales y and so both gradients.
 /// Groups stride over the rows by the number of groups in the grid. Each thread accumulates dy xhat of its
 /// columns in registers until the end, so a row costs one reduction, without a barrier where a group is a
 /// warp. Columns beyond the kept ones (only where a group is a block) accumulate in the block's own row of
@@ -130,7 +132,7 @@ __global__ void __launch_bounds__(kGroupThreads<kGroup>, kResidentThreads / kGro
     for (int64_t row = first; row < params.rows;
          row += static_cast<int64_t>(gridDim.x) * kGroups, parity ^= 1) {
         const T *x = params.x[row], *dy = params.dy[row], *dresidual = add ? params.dresidual[row] : nullptr;
-        const float rstd = params.rstd[row];
+        const float rstd = params.rstd[row], factor = rstd * params.gain;
         Pack kept_x[kPacks<kGroup>], kept_dy[kPacks<kGroup>], kept_residual[kPacks<kGroup>] = {};
 #pragma unroll
         for (int p = 0; p < kPacks<kGroup>; ++p) {
@@ -150,7 +152,7 @@ __global__ void __launch_bounds__(kGroupThreads<kGroup>, kResidentThreads / kGro
                 for (int i = 0; i < kWidth; ++i) {
                     const float product = kept_dy[p][i] * kept_x[p][i];
                     dot += weight[i] * product;
-                    dweight[p][i] += product * rstd;
+                    dweight[p][i] += product * factor;
                 }
             }
         }
@@ -160,7 +162,7 @@ __global__ void __launch_bounds__(kGroupThreads<kGroup>, kResidentThreads / kGro
             const Floats sums = row == first ? Floats{} : Floats::load(partials + v * kWidth);
             for (int i = 0; i < kWidth; ++i) dot += weight[i] * pack_dy[i] * pack_x[i];
             Floats::of([&](int i) {
-                return sums[i] + pack_dy[i] * pack_x[i] * rstd;
+                return sums[i] + pack_dy[i] * pack_x[i] * factor;
             }).store(partials + v * kWidth);
         }
 
@@ -168,11 +170,13 @@ __global__ void __launch_bounds__(kGroupThreads<kGroup>, kResidentThreads / kGro
         const auto write = [&](const Pack& pack_x, const Pack& pack_dy, const Pack& residual, int column) {
             const Floats weight = Floats::load(params.weight + column);
             const Pack dx = Pack::of([&](int i) {
-                return residual[i] + (weight[i] * pack_dy[i] - pack_x[i] * rstd * mean) * rstd;
+                return residual[i] + (weight[i] * pack_dy[i] - pack_x[i] * rstd * mean) * factor;
             });
             dx.store(params.dx[row] + column);
             if (params.out.data)
-                Pack::of([&](int i) { return pack_x[i] * rstd * weight[i]; }).store(params.out[row] + column);
+                Pack::of([&](int i) {
+                    return pack_x[i] * factor * weight[i];
+                }).store(params.out[row] + column);
             return dx;
         };
 #pragma unroll
@@ -214,7 +218,7 @@ void visit_quantization(CudaContext& ctx, const Fp8Rows& quantized, const ConstT
 }  // namespace
 
 void rmsnorm_forward(CudaContext& ctx, Tensor out, Tensor rstd, ConstTensor x, ConstTensor weight, float eps,
-                     const Fp8Rows& quantized) {
+                     const Fp8Rows& quantized, float gain) {
     const int64_t rows = x.size(0), width = x.size(1);
     const bool aligned = allows_vectors(out) && allows_vectors(x) && allows_vectors(weight);
     visit_float_type(x.dtype(), [&]<typename T>() {
@@ -222,7 +226,8 @@ void rmsnorm_forward(CudaContext& ctx, Tensor out, Tensor rstd, ConstTensor x, C
             visit_quantization<T, kWidth>(ctx, quantized, out, [&]<bool kQuantizes>(const F8Output& output) {
                 launch(ctx, ceil_div(rows, kGroupThreads<kGroup> / kGroup), kGroupThreads<kGroup>, 0,
                        rmsnorm_forward_kernel<T, kWidth, kGroup, kQuantizes>, rows_of<T>(out),
-                       rstd.data<float>(), rows_of<T>(x), weight.data<float>(), rows, width, eps, output);
+                       rstd.data<float>(), rows_of<T>(x), weight.data<float>(), rows, width, eps, gain,
+                       output);
             });
         });
     });
@@ -249,6 +254,7 @@ void rmsnorm_backward(CudaContext& ctx, const RmsnormBackward& p) {
                                                           .weight = p.weight.data<float>(),
                                                           .rows = rows,
                                                           .width = static_cast<int>(width),
+                                                          .gain = p.gain,
                                                           .quantized_dx = output};
                     launch(ctx, blocks, kGroupThreads<kGroup>, 0,
                            rmsnorm_backward_kernel<T, kWidth, kGroup, kQuantizes>, params);

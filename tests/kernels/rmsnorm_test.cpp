@@ -130,6 +130,35 @@ TEST_P(RmsNorm, BackwardRecomputesTheOutput) {
     EXPECT_TRUE(same_bits(dx_over, dx_alone));
 }
 
+TEST_P(RmsNorm, AGainScalesTheOutputAndItsGradients) {
+    constexpr float kGain = 1.75f;
+    const Layout layout = shape().rows_layout();
+    const auto x = input(x_, layout), dy = input(dy_, layout), weight = input(weight_, {width_}, DType::kF32);
+    const auto out = output(layout), rstds = output({rows_}, DType::kF32);
+    rmsnorm_forward(ctx(), out, rstds, x, weight, kEps, {}, kGain);
+    EXPECT_TRUE(close_to(out, ref::rmsnorm(x_, weight_, rows_, width_, kEps, kGain)));
+    EXPECT_TRUE(close_to(rstds, ref::rms_rstd(x_, rows_, width_, kEps))) << "the gain is no part of rstd";
+
+    const auto dx = output(layout), recomputed = output(layout), dweight = output({width_}, DType::kF32);
+    reserve(rmsnorm_backward_scratch_bytes(ctx(), rows_, width_));
+    rmsnorm_backward(ctx(), {.dx = dx,
+                             .dweight = dweight,
+                             .dweight_update = Update::kAssign,
+                             .dy = dy,
+                             .x = x,
+                             .rstd = rstds,
+                             .weight = weight,
+                             .gain = kGain,
+                             .out = recomputed});
+    const auto loss = [&](const ComplexArguments& a) {
+        return ref::dot(dy_, ref::rmsnorm(a[0], a[1], rows_, width_, kEps, kGain));
+    };
+    const double terms = width_ == 1 ? kGain : 0.0;  // as in BackwardIsTheGradient
+    EXPECT_TRUE(is_gradient(dx, loss, {x_, weight_}, 0, {.terms = terms}));
+    EXPECT_TRUE(is_gradient(dweight, loss, {x_, weight_}, 1));
+    EXPECT_TRUE(same_bits(recomputed, out));
+}
+
 TEST_P(RmsNorm, NonFiniteSumsOfSquaresMakeTheirOwnRowNaN) {
     std::vector<double> kinds = kinds_of_nan();
     for (const double large : {1e20, -3e38})  // finite, but not their squares in fp32
