@@ -31,6 +31,7 @@ struct Factor {
     int64_t terms = 1;         ///< number of stored rows that add up to a row
     bool transposed = false;
     bool shared = false;  ///< one copy serves a whole group of items
+    double scale = 1;     ///< of every stored number
     /// [copies][rows][terms], where copies = items, or items / group when shared. A row whose sources are
     /// null is a unit vector: the k-th such row of a copy has its 1 in column columns - U + k mod U and
     /// passes that number through.
@@ -77,7 +78,7 @@ struct Spectrum {
     Status status = Status::kOk;
     std::vector<double> eigenvalues = {};  ///< [n] descending, none negative; empty unless kOk
     std::string reason = {};               ///< the library's error if kSolverFailed
-    /// [L] variance of each factor's entries, gains included, unit rows and columns excluded.
+    /// [L] variance of each factor's entries, gains and scale included, unit rows and columns excluded.
     std::vector<double> variances = {};
 };
 

@@ -114,6 +114,7 @@ Matrix load(const Factor& factor, int64_t copy, uint64_t index, const std::optio
                                                                *shuffle, index, static_cast<uint64_t>(i)));
                 value += stored_number(i);
             }
+            value *= factor.scale;
             to[c] = value;
             sum += value;
             squares += value * value;

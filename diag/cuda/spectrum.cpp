@@ -199,6 +199,7 @@ class CudaSpectrumSolver final : public SpectrumSolver {
             load.sources = tables.sources + copy * factor.rows * factor.terms;
             load.gains = factor.gains.empty() ? nullptr : tables.gains + copy;
             load.slots = tables.slots;
+            load.scale = factor.scale;
             load.stored = tables.stored;
             load.copies = factor.shared ? extent.groups : extent.items();
             load.rows = factor.rows;

@@ -38,7 +38,7 @@ __global__ void load_factor_kernel(double* __restrict__ out, DeviceFactor factor
         const auto stored = static_cast<double>(source[from_column]);
         value += factor.gains ? stored * static_cast<double>(factor.gains[copy][from_column]) : stored;
     }
-    out[i] = value;
+    out[i] = value * factor.scale;
 }
 
 /// kMomentParts blocks per copy, each with every kMomentParts-th stored row: threads add up their columns,

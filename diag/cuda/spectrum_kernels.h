@@ -13,6 +13,7 @@ struct DeviceFactor {
     const float* const* sources;  ///< [copies][rows][terms]
     const float* const* gains;    ///< [copies], or null
     const int32_t* slots;         ///< FactorRows
+    double scale;
     const int32_t* stored;
     int64_t copies, rows, columns, weight_columns, terms, stored_rows;
     bool shuffled;  ///< by `key`; load_factor() alone reads it

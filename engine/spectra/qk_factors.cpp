@@ -58,6 +58,7 @@ std::string prefix_of(int64_t layer) {
 std::vector<Factor> side_factors(const QkSide& side, const SpectralMatrix& matrix, int64_t queries,
                                  int64_t terms, const WeightLookup& lookup) {
     std::vector<Factor> factors(1);
+    factors[0].scale = side.scale;
     for (const auto& [layer, head] : matrix.items) {
         const int64_t mine = head * side.heads / queries;
         if (head == kEveryHead)

@@ -66,6 +66,10 @@ CASES = {
     "mtla": dict(BASE, variant="mtla", kv_rank=9, nope_dim=4, rope_dim=2, v_dim=5, stride=2, seed=852),
     "mtla-stride-3": dict(BASE, **NARROW, variant="mtla", kv_rank=8, nope_dim=3, rope_dim=4, v_dim=5, stride=3,
                           seed=851),
+    "mla-decoupled-gain": dict(BASE, variant="mla-decoupled", seed=836, kv_rank=9, nope_dim=4, rope_dim=2, v_dim=5,
+                               q_rank=8, latent_gain="sqrt"),
+    "mla-prerope-gain": dict(BASE, **NARROW, variant="mla-prerope", seed=837, prerope_site="keys", latent_norm=True,
+                             k_rank=7, v_rank=5, latent_gain="sqrt"),
 }
 
 
@@ -188,7 +192,11 @@ class Attention:
         return causal_attention(q, k, self.heads(x, "v_proj"), self.c["head_dim"] ** -0.5)
 
     def latent(self, latent, norm_name):
-        return rms_norm(latent, self.w(norm_name), self.c["norm_eps"]) if self.c["latent_norm"] else latent
+        return self.normed(latent, norm_name, self.c["norm_eps"]) if self.c["latent_norm"] else latent
+
+    def normed(self, latent, norm_name, eps):
+        gain = math.sqrt(self.c["d_model"] / latent.shape[-1]) if self.c.get("latent_gain") == "sqrt" else 1
+        return gain * rms_norm(latent, self.w(norm_name), eps)
 
     def prerope(self, x):
         dim = self.c["head_dim"]
@@ -205,11 +213,11 @@ class Attention:
     def latent_queries(self, x):
         if not self.c["q_rank"]:
             return self.linear(x, "q_proj")
-        return self.linear(rms_norm(self.linear(x, "q_a_proj"), self.w("q_a_layernorm"), LATENT_EPS), "q_b_proj")
+        return self.linear(self.normed(self.linear(x, "q_a_proj"), "q_a_layernorm", LATENT_EPS), "q_b_proj")
 
     def decompressed(self, latent, d_n):
         """Keys and values of every head from the latent [B, T, kv_rank]."""
-        kv = self.linear(rms_norm(latent, self.w("kv_a_layernorm"), LATENT_EPS), "kv_b_proj")
+        kv = self.linear(self.normed(latent, "kv_a_layernorm", LATENT_EPS), "kv_b_proj")
         return kv.unflatten(-1, (self.c["heads"], -1)).split([d_n, self.c["v_dim"]], dim=-1)
 
     def latent_rope(self, x):
@@ -339,7 +347,8 @@ def make_case(c, seed, dtype=torch.float64):
 
 def recipe(name, c):
     model = "vocab d_model layers heads head_dim ffn rope_theta norm_eps tie_embeddings".split()
-    attention = "variant kv_rank k_rank v_rank nope_dim rope_dim v_dim q_rank latent_norm prerope_site stride".split()
+    attention = ("variant kv_rank k_rank v_rank nope_dim rope_dim v_dim q_rank latent_norm latent_gain "
+                 "prerope_site stride").split()
     if c["variant"] in ("mha", "mha-nope"):  # the other variants do not have this key
         model.append("kv_heads")
     settings, lines = c | TRAIN, []

@@ -96,7 +96,14 @@ class ReferenceModel {
     }
 
     std::vector<S> latent(const std::vector<S>& c, const std::string& norm_name) const {
-        return config_.attention.latent_norm ? norm(c, norm_name) : c;
+        return config_.attention.latent_norm ? normed_latent(c, norm_name, config_.model.norm_eps) : c;
+    }
+    std::vector<S> normed_latent(const std::vector<S>& c, const std::string& norm_name, double eps) const {
+        std::vector<S> normed = norm(c, norm_name, eps);
+        const auto rank = static_cast<double>(w(norm_name + ".weight").size());
+        if (config_.attention.latent_gain == LatentGain::kSqrt)
+            for (S& x : normed) x *= std::sqrt(static_cast<double>(config_.model.d_model) / rank);
+        return normed;
     }
 
     std::vector<S> prerope_keys(const std::vector<S>& x, const std::string& prefix) const {
@@ -129,7 +136,8 @@ class ReferenceModel {
         const int64_t rank = config_.attention.q_rank, out = m.heads * width;
         if (rank == 0) return project(x, prefix + "q_proj", m.d_model, out);
         const std::vector<S> c = project(x, prefix + "q_a_proj", m.d_model, rank);
-        return project(norm(c, prefix + "q_a_layernorm", kLatentEps), prefix + "q_b_proj", rank, out);
+        return project(normed_latent(c, prefix + "q_a_layernorm", kLatentEps), prefix + "q_b_proj", rank,
+                       out);
     }
 
     std::vector<S> rotated_after(const std::vector<S>& x, const std::string& prefix) const {
@@ -137,7 +145,7 @@ class ReferenceModel {
         const AttentionConfig& a = config_.attention;
         const int64_t heads = m.heads, width = m.head_dim, kv_head = width + a.v_dim;
         const std::vector<S> c = project(x, prefix + "kv_a_proj_with_mqa", m.d_model, a.kv_rank);
-        const std::vector<S> kv = project(norm(c, prefix + "kv_a_layernorm", kLatentEps),
+        const std::vector<S> kv = project(normed_latent(c, prefix + "kv_a_layernorm", kLatentEps),
                                           prefix + "kv_b_proj", a.kv_rank, heads * kv_head);
         const std::vector<S> k = slice_columns(kv, rows_ * heads, kv_head, 0, width);
         const auto result =
@@ -170,7 +178,7 @@ class ReferenceModel {
         const int64_t heads = m.heads, kv_head = a.nope_dim + a.v_dim, a_width = a.kv_rank + a.rope_dim;
         const std::vector<S> ckr = project(x, prefix + "kv_a_proj_with_mqa", m.d_model, a_width);
         const std::vector<S> c = slice_columns(ckr, rows_, a_width, 0, a.kv_rank);
-        const std::vector<S> kv = project(norm(c, prefix + "kv_a_layernorm", kLatentEps),
+        const std::vector<S> kv = project(normed_latent(c, prefix + "kv_a_layernorm", kLatentEps),
                                           prefix + "kv_b_proj", a.kv_rank, heads * kv_head);
         return split_core(latent_queries(x, prefix, a.nope_dim + a.rope_dim),
                           slice_columns(kv, rows_ * heads, kv_head, 0, a.nope_dim),

@@ -34,6 +34,16 @@ const std::vector<VariantCase>& every_attention() {
         {"mtla", "variant = \"mtla\"\nkv_rank = 9\nnope_dim = 3\nrope_dim = 2\nv_dim = 5", ""},
         {"mtla_stride_3",
          "variant = \"mtla\"\nkv_rank = 7\nnope_dim = 3\nrope_dim = 2\nv_dim = 5\nstride = 3", ""},
+        {"decoupled_gain",
+         "variant = \"mla-decoupled\"\nkv_rank = 7\nnope_dim = 3\nrope_dim = 2\nv_dim = 5\nq_rank = 4\n"
+         "latent_gain = \"sqrt\"",
+         ""},
+        {"prerope_keys_gain",
+         "variant = \"mla-prerope\"\nk_rank = 5\nv_rank = 3\nlatent_norm = true\nlatent_gain = \"sqrt\"", ""},
+        {"prerope_input_gain",
+         "variant = \"mla-prerope\"\nprerope_site = \"input\"\nkv_rank = 7\nlatent_norm = true\n"
+         "latent_gain = \"sqrt\"",
+         ""},
     };
     return all;
 }

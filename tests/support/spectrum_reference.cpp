@@ -55,8 +55,11 @@ Dense DenseWeights::weight(int64_t layer, const std::string& name, int64_t in) c
 Dense DenseWeights::gained(int64_t layer, const std::string& norm, Dense matrix) const {
     const std::vector<double>& gain =
         weights_.at(fmt::format("model.layers.{}.self_attn.{}.weight", layer, norm));
+    const bool scaled = config_.attention.latent_gain == LatentGain::kSqrt;
+    const auto width = static_cast<double>(config_.model.d_model), rank = static_cast<double>(matrix.rows);
+    const double scale = scaled ? static_cast<float>(std::sqrt(width / rank)) : 1;
     for (int64_t i = 0; i < matrix.rows; ++i)
-        for (int64_t j = 0; j < matrix.columns; ++j) matrix.at(i, j) *= gain[static_cast<size_t>(i)];
+        for (int64_t j = 0; j < matrix.columns; ++j) matrix.at(i, j) *= scale * gain[static_cast<size_t>(i)];
     return matrix;
 }
 

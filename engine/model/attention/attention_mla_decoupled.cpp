@@ -11,7 +11,8 @@ extern constinit const VariantInfo kMlaDecoupled = {
              {"attention", "rope_dim"},
              {"attention", "v_dim"},
              {"attention", "q_rank"},
-             {"attention", "latent_norm"}},
+             {"attention", "latent_norm"},
+             {"attention", "latent_gain"}},
     .fill =
         [](RawRecipe& recipe) {
             latent_attention::fill_sizes(recipe);

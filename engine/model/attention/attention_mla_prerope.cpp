@@ -50,9 +50,9 @@ class PreRopeKeys final : public PreRopeAttention {
           k_rank_(config.attention.k_rank),
           v_rank_(config.attention.v_rank),
           k_latent_(params, config.attention.latent_norm ? prefix + "k_a_layernorm.weight" : "", k_rank_,
-                    config.model.norm_eps),
+                    config.model.norm_eps, latent_gain(config, k_rank_)),
           v_latent_(params, config.attention.latent_norm ? prefix + "v_a_layernorm.weight" : "", v_rank_,
-                    config.model.norm_eps) {
+                    config.model.norm_eps, latent_gain(config, v_rank_)) {
         ParamTable& table = params.table();
         in_proj_ = Linear(params, table.add_matrix_group({{prefix + "q_proj.weight", inner_},
                                                           {prefix + "k_proj.weight", inner_},
@@ -143,7 +143,7 @@ class PreRopeInput final : public PreRopeAttention {
         : PreRopeAttention(config, params),
           kv_rank_(config.attention.kv_rank),
           latent_(params, config.attention.latent_norm ? prefix + "kv_a_layernorm.weight" : "", kv_rank_,
-                  config.model.norm_eps) {
+                  config.model.norm_eps, latent_gain(config, kv_rank_)) {
         ParamTable& table = params.table();
         in_proj_ = Linear(params, table.add_matrix(prefix + "q_proj.weight", inner_, width_));
         kv_a_proj_ = Linear(params, table.add_matrix(prefix + "kv_a_proj.weight", kv_rank_, width_));
@@ -218,6 +218,9 @@ class PreRopeInput final : public PreRopeAttention {
 bool rotates_input(const Config& config) {
     return config.attention.prerope_site == PreropeSite::kInput;
 }
+bool normalises_latents(const Config& config) {
+    return config.attention.latent_norm;
+}
 bool rotates_keys(const Config& config) {
     return !rotates_input(config);
 }
@@ -250,12 +253,17 @@ QkForm qk_form(const Config& config) {
     const QkSide query = {heads, {rows("q_proj.weight")}};
     if (rotates_input(config))
         return {{query,
-                 {heads, {rows("k_b_proj.weight")}, gain("kv_a_layernorm.weight"), {{"kv_a_proj.weight"}}}}};
+                 {heads,
+                  {rows("k_b_proj.weight")},
+                  gain("kv_a_layernorm.weight"),
+                  {{"kv_a_proj.weight"}},
+                  latent_gain(config, config.attention.kv_rank)}}};
     return {{query,
              {heads,
               {rows("k_b_proj.weight")},
               gain("k_a_layernorm.weight"),
-              {{"k_a_proj.weight"}, {"k_proj.weight"}}}}};
+              {{"k_a_proj.weight"}, {"k_proj.weight"}},
+              latent_gain(config, config.attention.k_rank)}}};
 }
 
 }  // namespace
@@ -264,6 +272,7 @@ extern constinit const VariantInfo kMlaPrerope = {
     .name = "mla-prerope",
     .keys = {{"attention", "prerope_site"},
              {"attention", "latent_norm"},
+             {"attention", "latent_gain", "latent_norm = true", normalises_latents},
              {"attention", "kv_rank", "prerope_site = \"input\"", rotates_input},
              {"attention", "k_rank", "prerope_site = \"keys\"", rotates_keys},
              {"attention", "v_rank", "prerope_site = \"keys\"", rotates_keys}},

@@ -9,7 +9,8 @@ extern constinit const VariantInfo kMlaRope = {
     .keys = {{"attention", "kv_rank"},
              {"attention", "v_dim"},
              {"attention", "q_rank"},
-             {"attention", "latent_norm"}},
+             {"attention", "latent_norm"},
+             {"attention", "latent_gain"}},
     .fill =
         [](RawRecipe& recipe) {
             latent_attention::fill_sizes(recipe);

@@ -4,8 +4,12 @@
 
 namespace pastur {
 
-Latent::Latent(Parameters& params, const std::string& norm_name, int64_t width, double eps)
-    : params_(params), normed_(!norm_name.empty()), width_(width), eps_(static_cast<float>(eps)) {
+Latent::Latent(Parameters& params, const std::string& norm_name, int64_t width, double eps, float gain)
+    : params_(params),
+      normed_(!norm_name.empty()),
+      width_(width),
+      eps_(static_cast<float>(eps)),
+      gain_(gain) {
     if (normed_) norm_ = params.table().add_norm(norm_name, width);
 }
 
@@ -18,7 +22,7 @@ void Latent::plan(Context& ctx, Planner& planner, Planner::Temporaries& temporar
 }
 
 ConstTensor Latent::forward(Context& ctx, ConstTensor c) {
-    if (normed_) rmsnorm_forward(ctx, normalised_, rstd_, c, params_.value(norm_), eps_);
+    if (normed_) rmsnorm_forward(ctx, normalised_, rstd_, c, params_.value(norm_), eps_, {}, gain_);
     return value(c);
 }
 
@@ -30,7 +34,8 @@ void Latent::backward(Context& ctx, Tensor dc, ConstTensor c, Update update) {
                            .dy = dnormalised_,
                            .x = c,
                            .rstd = rstd_,
-                           .weight = params_.value(norm_)});
+                           .weight = params_.value(norm_),
+                           .gain = gain_});
 }
 
 }  // namespace pastur

@@ -8,8 +8,8 @@ namespace pastur {
 
 class Latent {
   public:
-    /// norm_name empty: no norm; value() is then the latent itself.
-    Latent(Parameters& params, const std::string& norm_name, int64_t width, double eps);
+    /// norm_name empty: no norm; value() is then the latent itself. gain: latent_gain().
+    Latent(Parameters& params, const std::string& norm_name, int64_t width, double eps, float gain);
 
     void plan(Context& ctx, Planner& planner, Planner::Temporaries& temporaries, int64_t tokens);
     /// What the up-projection reads, given the compressed c [N, width] (rows may be strided).
@@ -27,7 +27,7 @@ class Latent {
     bool normed_;
     GroupId norm_{};
     int64_t width_;
-    float eps_;
+    float eps_, gain_;
     Tensor normalised_, rstd_;  ///< [N, width], f32 [N]
     Tensor dnormalised_;        ///< within one backward()
 };

@@ -17,8 +17,10 @@ class LatentAttention final : public Attention {
           v_dim_(core_.v),
           kv_rank_(config.attention.kv_rank),
           q_rank_(config.attention.q_rank),
-          q_latent_(params, q_rank_ > 0 ? prefix + "q_a_layernorm.weight" : "", q_rank_, kLatentNormEps),
-          kv_latent_(params, prefix + "kv_a_layernorm.weight", kv_rank_, kLatentNormEps) {
+          q_latent_(params, q_rank_ > 0 ? prefix + "q_a_layernorm.weight" : "", q_rank_, kLatentNormEps,
+                    latent_gain(config, std::max<int64_t>(q_rank_, 1))),
+          kv_latent_(params, prefix + "kv_a_layernorm.weight", kv_rank_, kLatentNormEps,
+                     latent_gain(config, kv_rank_)) {
         ParamTable& table = params.table();
         in_proj_ = Linear(params, table.add_matrix_group(
                                       {q_rank_ > 0 ? ParamTable::Rows{prefix + "q_a_proj.weight", q_rank_}
@@ -155,16 +157,19 @@ QkForm qk_form(const Config& config) {
         return {heads,
                 {{"q_b_proj.weight", rows, first, core.qk}},
                 "q_a_layernorm.weight",
-                {{"q_a_proj.weight"}}};
+                {{"q_a_proj.weight"}},
+                latent_gain(config, a.q_rank)};
     };
     const QkRows content_rows = {"kv_b_proj.weight", nope_dim, 0, nope_dim + core.v};
     const char* gain = "kv_a_layernorm.weight";
     const char* down = "kv_a_proj_with_mqa.weight";
-    const QkPart content = {query(0, nope_dim), {heads, {content_rows}, gain, {{down, 0, a.kv_rank}}}};
+    const float scale = latent_gain(config, a.kv_rank);
+    const QkPart content = {query(0, nope_dim), {heads, {content_rows}, gain, {{down, 0, a.kv_rank}}, scale}};
     if (core.shared == 0) return {content};
     return {
-        .whole = {query(0, core.qk),
-                  {heads, {content_rows, {"", core.shared}}, gain, {{down, 0, a.kv_rank + core.shared}}}},
+        .whole =
+            {query(0, core.qk),
+             {heads, {content_rows, {"", core.shared}}, gain, {{down, 0, a.kv_rank + core.shared}}, scale}},
         .content = content,
         .rope = QkPart{query(nope_dim, core.shared), {1, {{down, core.shared, a.kv_rank}}}},
     };

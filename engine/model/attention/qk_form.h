@@ -33,6 +33,7 @@ struct QkSide {
     std::vector<QkRows> head;  ///< stacked
     std::string gain = {};  ///< weight of the norm that `head` reads, which scales its columns; empty: none
     std::vector<QkLink> links = {};
+    double scale = 1;  ///< of what `head` reads; columns that bypass it by unit rows keep theirs
 };
 
 struct QkPart {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/base/error.h"
 
@@ -78,6 +79,11 @@ void fill_split_heads(RawRecipe& recipe) {
     if (a.nope_dim < 1)
         fail(ExitCode::kUsage, "attention: {}: expected 1 or more", recipe.describe("attention", "nope_dim"));
     check_even(recipe, "attention", "rope_dim", a.rope_dim);
+}
+
+float latent_gain(const Config& config, int64_t rank) {
+    if (config.attention.latent_gain == LatentGain::kNone) return 1;
+    return std::sqrt(static_cast<float>(config.model.d_model) / static_cast<float>(rank));
 }
 
 CoreWidths split_core_widths(const Config& config) {

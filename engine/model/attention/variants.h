@@ -68,6 +68,11 @@ void check_rank(const RawRecipe& recipe, const char* key, int64_t rank, int64_t 
 /// Fills and checks attention.nope_dim, rope_dim and v_dim of heads with one rotary key for all heads.
 void fill_split_heads(RawRecipe& recipe);
 
+/// The factor of a normalised latent of this rank (attention.latent_gain). sqrt(d_model / rank): a normalised latent
+/// has unit components in `rank` dimensions where the layer's input has them in d_model, so queries and keys made of it
+/// have rank / d_model of the variance. (LongCat-Flash, arXiv 2509.01322, section 2.2.)
+float latent_gain(const Config& config, int64_t rank);
+
 /// For VariantInfo::core_widths of heads with one rotary key for all heads.
 CoreWidths split_core_widths(const Config& config);
 

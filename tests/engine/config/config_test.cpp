@@ -1,6 +1,7 @@
 // Recipes: what is read, what is derived, and what reads back.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <fstream>
 
 #include "engine/model/attention/variants.h"
@@ -250,6 +251,19 @@ TEST(Config, IgnoresKeysOfAnotherVariantWithALine) {
                                           {{"model.kv_heads", "2"}});
     EXPECT_EQ(grouped.model.kv_heads, grouped.model.heads);
     expect_ignored("[attention]\nkv_rank = 0\n", {});  // 0 asks for nothing
+}
+
+TEST(Config, ALatentGainBelongsToNormalisedLatents) {
+    const std::string gain = "latent_gain = \"sqrt\"\n";
+    for (const char* name : {"mla-decoupled", "mla-rope", "mla-nope"}) {
+        const Config config = expect_ignored(variant(name) + gain, {}, {{"model.preset", "130m"}});
+        EXPECT_EQ(latent_gain(config, config.attention.kv_rank), std::sqrt(2.0f));
+        EXPECT_EQ(latent_gain(parse(variant(name)), 7), 1);
+    }
+    expect_ignored(variant("mla-prerope") + "latent_norm = true\n" + gain, {});
+    const std::vector<std::string> ignored = {"latent_gain", "\"mla-prerope\" with latent_norm = true"};
+    expect_ignored(variant("mla-prerope") + gain, {ignored});
+    expect_ignored(variant("mha") + gain, {ignored});
 }
 
 TEST(Config, IgnoresScopesThatTheVariantLacksWithALine) {

@@ -125,7 +125,7 @@ std::vector<GoldenCase> golden_cases() {
     for (const char* file :
          {"mha", "mha-gqa", "mha-tied", "mla-prerope", "mla-prerope-latent-norm", "mla-prerope-input",
           "mla-decoupled", "mla-decoupled-q-rank", "mha-nope", "mha-shared-rope", "mla-rope",
-          "mla-rope-q-rank", "mla-nope", "mtla", "mtla-stride-3"})
+          "mla-rope-q-rank", "mla-nope", "mtla", "mtla-stride-3", "mla-decoupled-gain", "mla-prerope-gain"})
         cases.push_back({file});
     return cases;
 }

@@ -161,6 +161,11 @@ const std::vector<VariantCase> kVariants = {
     {"mla_rope", "variant = \"mla-rope\"\nkv_rank = 5\nv_dim = 3", "heads = 3"},
     {"mla_nope", "variant = \"mla-nope\"\nkv_rank = 7\nq_rank = 4", "heads = 2"},
     {"mtla", "variant = \"mtla\"\nkv_rank = 5\nnope_dim = 3\nrope_dim = 2\nv_dim = 4", "heads = 3"},
+    {"decoupled_gain",
+     "variant = \"mla-decoupled\"\nkv_rank = 5\nnope_dim = 3\nrope_dim = 2\nq_rank = 4\nlatent_gain = \"sqrt\"",
+     "heads = 2"},
+    {"prerope_gain", "variant = \"mla-prerope\"\nk_rank = 3\nlatent_norm = true\nlatent_gain = \"sqrt\"",
+     "heads = 2"},
 };
 INSTANTIATE_TEST_SUITE_P(Diag, QkSpectrum, every_backend<VariantCase>(kVariants), case_name<VariantCase>);
 
