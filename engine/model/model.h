@@ -25,6 +25,7 @@ class Model {
 
     const Config& config() const { return config_; }
     const BatchShape& shape() const { return shape_; }
+    const std::vector<Block>& layers() const { return blocks_; }
     Parameters& params() { return params_; }
     const Parameters& params() const { return params_; }
 

@@ -7,57 +7,63 @@
 namespace pastur {
 namespace {
 
-BatchShape probe_shape(const Config& config) {
-    return {std::min(config.diagnostics.probe_sequences, config.train.micro_batch), config.data.seq_len};
-}
-
 /// The layers of the training model, in the least memory.
-Model layers_of(const Model& model) {
+Model layers_of(const Model& model, const DiagnosticsConfig& diagnostics) {
     Config config = model.config();
+    config.diagnostics = diagnostics;
     config.train.recompute = Recompute::kBlock;
-    return Model(config, model.params().compute_dtype(), probe_shape(config));
+    return Model(config, model.params().compute_dtype(),
+                 {std::min(diagnostics.probe_sequences, config.train.micro_batch), config.data.seq_len});
 }
 
-Shape logit_sums_shape(const Config& config) {
-    return {config.model.layers, probe_shape(config).batch * config.model.heads,
-            (config.data.seq_len + kLogitTile - 1) / kLogitTile, kLogitSums};
+Shape logit_sums_shape(const Model& layers) {
+    const auto [batch, time] = layers.shape();
+    const ModelConfig& model = layers.config().model;
+    return {model.layers, batch * model.heads, (time + kLogitTile - 1) / kLogitTile, kLogitSums};
 }
 
-int64_t passes_of(int64_t sequences, const Config& config) {
-    const int64_t batch = probe_shape(config).batch;
+int64_t passes_of(int64_t sequences, int64_t batch) {
     return (sequences + batch - 1) / batch;
 }
 
-/// Tokens and sums.
-int64_t buffer_bytes(const Config& config, int64_t sequences) {
-    return align_up(passes_of(sequences, config) * probe_shape(config).tokens() * size_of(DType::kI32)) +
-           align_up(logit_sums_shape(config).numel() * size_of(DType::kF64));
+/// Of tokens and sums.
+int64_t buffer_bytes(const Model& layers, int64_t sequences) {
+    const BatchShape& shape = layers.shape();
+    return align_up(passes_of(sequences, shape.batch) * shape.tokens() * size_of(DType::kI32)) +
+           align_up(logit_sums_shape(layers).numel() * size_of(DType::kF64));
 }
 
 }  // namespace
 
-int64_t Probe::planned_bytes(Context& ctx, const Model& model) {
-    return layers_of(model).measure_layers(ctx).bytes() +
-           buffer_bytes(model.config(), model.config().diagnostics.probe_sequences);
+int64_t Probe::planned_bytes(Context& ctx, const Model& model, const DiagnosticsConfig& config) {
+    Model layers = layers_of(model, config);
+    int64_t bytes = layers.measure_layers(ctx).bytes() + buffer_bytes(layers, config.probe_sequences);
+    if (measures(config, Scope::kLatents))
+        bytes += LatentSpectra::planned_bytes(ctx, layers, config.probe_sequences * layers.shape().time);
+    return bytes;
 }
 
-Probe::Probe(Context& ctx, const Model& model, const ReadSequence& read, int64_t available,
-             const std::filesystem::path& folder)
-    : ctx_(ctx),
-      config_(model.config().diagnostics),
-      sequences_(std::min(config_.probe_sequences, available)),
-      layers_(layers_of(model)),
-      logits_(folder / "logits.jsonl") {
+Probe::Probe(Context& ctx, const Model& model, const DiagnosticsConfig& config, const ReadSequence& read,
+             int64_t available, const std::filesystem::path& folder)
+    : ctx_(ctx), sequences_(std::min(config.probe_sequences, available)), layers_(layers_of(model, config)) {
     layers_.allocate_layers(ctx, model);
-    const Config& config = model.config();
-    buffer_ = allocate(ctx, buffer_bytes(config, sequences_));
+    buffer_ = allocate(ctx, buffer_bytes(layers_, sequences_));
     tokens_ = Tensor(buffer_.data(), DType::kI32, {passes(), shape().tokens()});
-    logit_sums_ = Tensor(buffer_.data() + align_up(tokens_.nbytes()), DType::kF64, logit_sums_shape(config));
+    logit_sums_ = Tensor(buffer_.data() + align_up(tokens_.nbytes()), DType::kF64, logit_sums_shape(layers_));
+    if (measures(config, Scope::kLogits)) logits_ = Records{StepLines(folder / "logits.jsonl")};
+    if (measures(config, Scope::kLatents)) {
+        latents_ = Records{StepLines(folder / "latents.jsonl")};
+        latent_spectra_ = std::make_unique<LatentSpectra>(ctx, layers_, sequences_ * shape().time);
+    }
     upload_tokens(read);
-    if (sequences_ < config_.probe_sequences)
+    if (sequences_ < config.probe_sequences)
         report_.messages.push_back(fmt::format(
             "the probe reads {} sequences, all of the validation data: diagnostics.probe_sequences = {}",
-            sequences_, config_.probe_sequences));
+            sequences_, config.probe_sequences));
+}
+
+int64_t Probe::passes() const {
+    return passes_of(sequences_, shape().batch);
 }
 
 void Probe::upload_tokens(const ReadSequence& read) {
@@ -71,32 +77,59 @@ void Probe::upload_tokens(const ReadSequence& read) {
 }
 
 void Probe::open(int64_t step) {
-    last_step_ = logits_.open(step);
+    for (std::optional<Records>* records : {&logits_, &latents_})
+        if (*records) (*records)->last_step = (*records)->lines.open(step);
 }
 
-void Probe::run_pass(int64_t pass) {
-    const Config& config = layers_.config();
-    const int64_t heads = config.model.heads, tiles = logit_sums_.size(2);
+void Probe::run_pass(int64_t pass, bool logits, bool latents) {
+    const int64_t first = pass * shape().batch, counted = std::min(shape().batch, sequences_ - first);
+    const Shape sums = {shape().batch, layers_.config().model.heads, logit_sums_.size(2), kLogitSums};
     layers_.forward_layers(ctx_, tokens_.slice(0, pass, 1).flat(), [&](int64_t layer, const Block& block) {
         const AttentionInputs in = block.attention().inputs();
         split_ = !in.k_shared.empty();
-        attention_logits(
-            ctx_, logit_sums_.slice(0, layer, 1).reshape({shape().batch, heads, tiles, kLogitSums}), in);
+        if (logits) attention_logits(ctx_, logit_sums_.slice(0, layer, 1).reshape(sums), in);
+        if (latents) latent_spectra_->keep(layer, block, counted, first * shape().time);
     });
+    if (logits) collect_sums(counted);
+}
+
+void Probe::collect_sums(int64_t counted) {
+    const ModelConfig& model = layers_.config().model;
+    const int64_t tiles = logit_sums_.size(2);
     std::vector<LogitSums> all(static_cast<size_t>(logit_sums_.numel() / kLogitSums));
     const std::span<double> numbers(&all.front().pairs, all.size() * kLogitSums);
     download(ctx_, as_tensor(numbers).reshape(logit_sums_.shape()), logit_sums_);
-    const int64_t counted = std::min(shape().batch, sequences_ - pass * shape().batch);
-    for (int64_t layer = 0; layer < config.model.layers; ++layer)
+    for (int64_t layer = 0; layer < model.layers; ++layer)
         for (int64_t b = 0; b < counted; ++b)
-            for (int64_t head = 0; head < heads; ++head) {
-                const auto first = all.begin() + ((layer * shape().batch + b) * heads + head) * tiles;
-                std::vector<LogitSums>& sums = sums_[static_cast<size_t>(layer * heads + head)];
+            for (int64_t head = 0; head < model.heads; ++head) {
+                const auto first = all.begin() + ((layer * shape().batch + b) * model.heads + head) * tiles;
+                std::vector<LogitSums>& sums = sums_[static_cast<size_t>(layer * model.heads + head)];
                 sums.insert(sums.end(), first, first + tiles);
             }
 }
 
-std::vector<LogitRecord> Probe::logit_records() const {
+void Probe::observe(int64_t step) {
+    const ModelConfig& model = layers_.config().model;
+    const bool logits = logits_ && logits_->last_step < step,
+               latents = latents_ && latents_->last_step < step;
+    if (!logits && !latents) return;
+    if (latents) write_latents(/*wait=*/true);
+    sums_.assign(static_cast<size_t>(model.layers * model.heads), {});
+    for (int64_t pass = 0; pass < passes(); ++pass) run_pass(pass, logits, latents);
+    if (latents) latent_spectra_->start(step);
+    if (logits) write_logits(step);
+}
+
+template <typename Record>
+void Probe::write(Records& file, int64_t step, const std::vector<Record>& records,
+                  const std::vector<Scalar>& scalars) {
+    std::vector<nlohmann::ordered_json> objects;
+    for (const Record& record : records) objects.push_back(to_json(record, step));
+    file.lines.append(objects);
+    report_.scalars.insert(report_.scalars.end(), scalars.begin(), scalars.end());
+}
+
+void Probe::write_logits(int64_t step) {
     const int64_t heads = layers_.config().model.heads;
     std::vector<LogitRecord> records;
     for (size_t i = 0; i < sums_.size(); ++i) {
@@ -105,24 +138,31 @@ std::vector<LogitRecord> Probe::logit_records() const {
                                        static_cast<int64_t>(sums_[i].size()), sequences_ * shape().time,
                                        split_));
     }
-    return records;
+    write(*logits_, step, records, logit_scalars(step, records));
 }
 
-void Probe::observe(int64_t step) {
-    const ModelConfig& model = layers_.config().model;
-    sums_.assign(static_cast<size_t>(model.layers * model.heads), {});
-    for (int64_t pass = 0; pass < passes(); ++pass) run_pass(pass);
-    const std::vector<LogitRecord> records = logit_records();
-    std::vector<nlohmann::ordered_json> lines;
-    for (const LogitRecord& record : records) lines.push_back(to_json(record, step));
-    logits_.append(lines);
-    const std::vector<Scalar> scalars = logit_scalars(step, records);
-    report_.scalars.insert(report_.scalars.end(), scalars.begin(), scalars.end());
+void Probe::write_latents(bool wait) {
+    const auto measured = latent_spectra_ ? latent_spectra_->take(wait) : std::nullopt;
+    if (!measured) return;
+    write(*latents_, measured->step, measured->records, latent_scalars(measured->step, measured->records));
+    report_.messages.insert(report_.messages.end(), measured->failures.begin(), measured->failures.end());
+}
+
+bool Probe::idle() {
+    write_latents(/*wait=*/false);
+    return !latent_spectra_ || latent_spectra_->idle();
+}
+
+Monitor::Report Probe::poll() {
+    write_latents(/*wait=*/false);
+    return std::exchange(report_, {});
 }
 
 Monitor::Report Probe::drain() {
-    logits_.sync();
-    return poll();
+    write_latents(/*wait=*/true);
+    for (std::optional<Records>* records : {&logits_, &latents_})
+        if (*records) (*records)->lines.sync();
+    return std::exchange(report_, {});
 }
 
 }  // namespace pastur

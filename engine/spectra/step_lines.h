@@ -2,7 +2,7 @@
 // A file of JSON lines in the folder spectra/ of a run, each with the step that it belongs to.
 #include <filesystem>
 #include <memory>
-#include <nlohmann/json_fwd.hpp>
+#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "data/output.h"

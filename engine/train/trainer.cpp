@@ -95,8 +95,9 @@ void Trainer::allocate() {
         monitor_ = std::make_unique<Monitor>(ctx_, comm_, config_, setup_.params(), run_dir_ / "spectra");
     if (comm_.is_root() && measures_activations(config_.diagnostics))
         probe_ = std::make_unique<Probe>(
-            ctx_, model, [this](int64_t i, std::span<int32_t> out) { val_data_.sequence(i, out); },
-            val_data_.sequences(), run_dir_ / "spectra");
+            ctx_, model, config_.diagnostics,
+            [this](int64_t i, std::span<int32_t> out) { val_data_.sequence(i, out); }, val_data_.sequences(),
+            run_dir_ / "spectra");
 }
 
 ExitCode Trainer::run(const std::filesystem::path& run_dir, bool resume, std::unique_ptr<RunOwner> owner) {
@@ -256,7 +257,7 @@ bool Trainer::measure_spectra() {
             // After a resume the files may hold the measurement of the present step.
             if (monitor_ && agreed(comm_.is_root() && monitor_->last_step() < state_.step))
                 complete = monitor_->observe(state_.step, [this] { return stop_requested(run_dir_); });
-            if (complete && probe_ && probe_->last_step() < state_.step) probe_->observe(state_.step);
+            if (complete && probe_) probe_->observe(state_.step);
         }
         report_diagnostics(/*drain=*/false);
     });

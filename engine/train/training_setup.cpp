@@ -30,7 +30,7 @@ MemoryPlan TrainingSetup::plan(Context& ctx, Purpose purpose, bool ctx_is_target
         plan.entries.push_back(
             {"diagnostics", Monitor::planned_bytes(ctx, config(), table(), rank_, ranks_)});
     if (rank_ == 0 && measures_activations(config().diagnostics))
-        plan.entries.push_back({"diagnostics probe", Probe::planned_bytes(ctx, model_)});
+        plan.entries.push_back({"diagnostics probe", Probe::planned_bytes(ctx, model_, config().diagnostics)});
     if (ctx_is_target && !is_cuda(ctx) && checkpoint_bytes() > 0)
         plan.entries.push_back({"checkpoint copy", checkpoint_bytes()});
     return plan;

@@ -1,7 +1,11 @@
-// What the probe records is what float64 makes of the queries and keys of the training model.
+// What the probe records equals float64 computations from the activations of the training model.
 #include "engine/spectra/probe.h"
 
+#include <lapacke.h>
+
 #include <fstream>
+#include <map>
+#include <set>
 
 #include "engine/io/json_text.h"
 #include "tests/ref/attention_logits.h"
@@ -44,7 +48,7 @@ class ActivationProbe : public OpTest<VariantCase> {
             std::copy_n(sequences_.at(static_cast<size_t>(i)).begin(), out.size(), out.begin());
         };
     }
-    std::vector<nlohmann::json> lines(const char* name) const {
+    std::vector<nlohmann::json> lines(const std::string& name) const {
         std::ifstream file(folder_.path() / name);
         std::vector<nlohmann::json> lines;
         for (std::string line; std::getline(file, line);) lines.push_back(parse_json(line));
@@ -60,9 +64,8 @@ TEST_P(ActivationProbe, LogitsEqualFloat64) {
     ModelUnderTest under_test(config_, ctx(), dtype(), {1, 70});
     Model& model = under_test.model();
     under_test.set_weights(under_test.random_weights(random_, dtype()));
-    Probe probe(ctx(), model, reader(), kSequences + 3, folder_.path());
+    Probe probe(ctx(), model, config_.diagnostics, reader(), kSequences + 3, folder_.path());
     probe.open(-1);
-    EXPECT_EQ(probe.last_step(), -1);
     probe.observe(20);
     EXPECT_TRUE(probe.drain().messages.empty());
 
@@ -115,29 +118,124 @@ TEST_P(ActivationProbe, LogitsEqualFloat64) {
     }
 }
 
+/// Eigenvalues of X^T X, descending, for X [rows, width] minus its column means.
+std::vector<double> eigenvalues(std::vector<double> x, int64_t width) {
+    const int64_t rows = static_cast<int64_t>(x.size()) / width;
+    std::vector<double> gram = ref::zeros<double>(width * width), values = ref::zeros<double>(width);
+    for (int64_t i = 0; i < width; ++i) {
+        double mean = 0;
+        for (int64_t n = 0; n < rows; ++n) mean += ref::at(x, n * width + i) / static_cast<double>(rows);
+        for (int64_t n = 0; n < rows; ++n) ref::at(x, n * width + i) -= mean;
+    }
+    for (int64_t n = 0; n < rows; ++n)
+        for (int64_t i = 0; i < width; ++i)
+            for (int64_t j = 0; j < width; ++j)
+                ref::at(gram, i * width + j) += ref::at(x, n * width + i) * ref::at(x, n * width + j);
+    const auto n = static_cast<lapack_int>(width);
+    EXPECT_EQ(LAPACKE_dsyev(LAPACK_ROW_MAJOR, 'N', 'U', n, gram.data(), n, values.data()), 0);
+    std::reverse(values.begin(), values.end());
+    return values;
+}
+
+TEST_P(ActivationProbe, CovariancesEqualFloat64) {
+    config_.diagnostics.scopes = {Scope::kLatents};
+    ModelUnderTest under_test(config_, ctx(), dtype(), {1, 70});
+    Model& model = under_test.model();
+    under_test.set_weights(under_test.random_weights(random_, dtype()));
+    Probe probe(ctx(), model, config_.diagnostics, reader(), kSequences, folder_.path());
+    probe.open(-1);
+    probe.observe(10);
+    probe.observe(20);
+    EXPECT_TRUE(probe.drain().messages.empty());
+    EXPECT_TRUE(probe.idle());
+
+    // Rows of tokens, one sequence at a time through the training model.
+    std::map<std::pair<int64_t, std::string>, std::vector<double>> rows;
+    std::map<std::string, int64_t> widths;
+    DeviceBatch batch(ctx(), model.shape());
+    for (int64_t i = 0; i < kSequences; ++i) {
+        batch.upload(ctx(), read_batch(reader(), i, model.shape()));
+        model.forward_layers(ctx(), batch.tokens(), [&](int64_t layer, const Block& block) {
+            const auto add = [&](const std::string& name, const std::vector<double>& first,
+                                 const std::vector<double>& second = {}) {
+                const auto a = static_cast<int64_t>(first.size()) / 70,
+                           b = static_cast<int64_t>(second.size()) / 70;
+                widths[name] = a + b;
+                std::vector<double>& all = rows[{layer, name}];
+                for (int64_t t = 0; t < 70; ++t) {
+                    all.insert(all.end(), first.begin() + t * a, first.begin() + (t + 1) * a);
+                    all.insert(all.end(), second.begin() + t * b, second.begin() + (t + 1) * b);
+                }
+            };
+            for (const auto& [name, value] : block.attention().latents())
+                add(name, strided_values(ctx(), value.unflatten(0, 1, 70)));
+            const AttentionInputs in = block.attention().inputs();
+            add("keys", strided_values(ctx(), in.k), strided_values(ctx(), in.k_shared));
+            add("values", strided_values(ctx(), in.v));
+            add("residual", values_of(ctx(), block.input()));
+        });
+    }
+
+    const auto named = [&](const char* prefix) { return shape().label.starts_with(prefix); };
+    EXPECT_EQ(widths.contains("c_kv"), named("prerope_input") || named("decoupled"));
+    EXPECT_EQ(widths.contains("c_k") && widths.contains("c_v"), named("prerope_keys"));
+    const auto records = lines("latents.jsonl");
+    ASSERT_EQ(records.size(), 2 * rows.size());
+    const double tolerance = dtype() == DType::kF32 ? 1e-5 : 3e-2;
+    for (size_t i = rows.size(); i < records.size(); ++i) {
+        const nlohmann::json& record = records[i];
+        SCOPED_TRACE(record.dump());
+        const auto name = record.at("tensor").get<std::string>();
+        const int64_t width = widths.at(name);
+        EXPECT_EQ(record.at("step"), 20);
+        EXPECT_EQ(record.at("tokens"), kSequences * 70);
+        EXPECT_EQ(record.at("width"), width);
+        const LatentRecord want =
+            latent_record(0, name, kSequences * 70, width,
+                          eigenvalues(rows.at({record.at("layer").get<int64_t>(), name}), width));
+        const auto expect = [&](const char* key, double value, double slack = 0) {
+            EXPECT_NEAR(record.at(key).get<double>(), value, tolerance * value + slack) << key;
+        };
+        expect("variance", want.variance);
+        expect("entropy_rank", want.entropy_rank);
+        expect("participation_ratio", want.participation_ratio);
+        expect("rank_90", want.rank_90, dtype() == DType::kF32 ? 0 : 1);
+        expect("rank_99", want.rank_99, dtype() == DType::kF32 ? 0 : 1);
+    }
+}
+
 TEST_P(ActivationProbe, ContinuesItsFilesAndReadsWhatThereIs) {
+    config_.diagnostics.scopes = {Scope::kLogits, Scope::kLatents};
     ModelUnderTest model(config_, ctx(), dtype(), {kBatch, 70});
     model.set_weights(model.random_weights(random_, dtype()));
     {
-        Probe probe(ctx(), model.model(), reader(), kSequences, folder_.path());
+        Probe probe(ctx(), model.model(), config_.diagnostics, reader(), kSequences, folder_.path());
         probe.open(-1);
         for (const int64_t step : {0, 10, 20}) probe.observe(step);
-        EXPECT_EQ(probe.drain().scalars.size(), 3u * 2u * (shape().label.starts_with("decoupled") ? 6u : 4u));
+        std::set<std::string> tags;
+        for (const Scalar& scalar : probe.drain().scalars)
+            EXPECT_TRUE(scalar.step < 20 || tags.insert(scalar.tag).second) << scalar.tag;
+        for (const char* tag : {"logits/max_logit/L00", "logits/entropy/L01", "latents/entropy_rank/keys/L01",
+                                "latents/rank_99/residual/L00"})
+            EXPECT_TRUE(tags.contains(tag)) << tag;
+        EXPECT_EQ(tags.contains("logits/rope_share/L00"), shape().label.starts_with("decoupled"));
     }
-    Probe probe(ctx(), model.model(), reader(), 3, folder_.path());
+    Probe probe(ctx(), model.model(), config_.diagnostics, reader(), 3, folder_.path());
     const std::vector<std::string> messages = probe.poll().messages;
     ASSERT_EQ(messages.size(), 1u);
     EXPECT_NE(messages[0].find("reads 3 sequences"), std::string::npos) << messages[0];
     probe.open(10);
-    EXPECT_EQ(probe.last_step(), 10);
-    probe.observe(30);
+    for (const int64_t step : {10, 30}) probe.observe(step);
     EXPECT_TRUE(probe.drain().messages.empty()) << "said once";
-    std::map<int64_t, int> kept, moved;
-    for (const auto& line : lines("logits.jsonl")) ++kept[line.at("step").get<int64_t>()];
-    for (const auto& line : lines("logits.abandoned.jsonl")) ++moved[line.at("step").get<int64_t>()];
-    const int each = static_cast<int>(config_.model.layers * config_.model.heads);
-    EXPECT_EQ(kept, (std::map<int64_t, int>{{0, each}, {10, each}, {30, each}}));
-    EXPECT_EQ(moved, (std::map<int64_t, int>{{20, each}}));
+    for (const std::string name : {"logits", "latents"}) {
+        std::map<int64_t, size_t> kept, moved;
+        for (const auto& line : lines(name + ".jsonl")) ++kept[line.at("step").get<int64_t>()];
+        for (const auto& line : lines(name + ".abandoned.jsonl")) ++moved[line.at("step").get<int64_t>()];
+        const size_t each = kept[0];
+        EXPECT_GE(each, static_cast<size_t>(config_.model.layers * 2));
+        EXPECT_EQ(kept, (std::map<int64_t, size_t>{{0, each}, {10, each}, {30, each}})) << name;
+        EXPECT_EQ(moved, (std::map<int64_t, size_t>{{20, each}})) << name;
+    }
 }
 
 INSTANTIATE_TEST_SUITE_P(Variants, ActivationProbe, every_target(every_attention()), case_name<VariantCase>);

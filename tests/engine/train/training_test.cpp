@@ -121,7 +121,7 @@ class Training : public OpTest<RunCase> {
         config.run.log_every = 1;
         config.diagnostics.every = every;
         config.diagnostics.scopes = variant_of(config).scopes;
-        config.diagnostics.scopes.push_back(Scope::kLogits);
+        for (const Scope scope : {Scope::kLogits, Scope::kLatents}) config.diagnostics.scopes.push_back(scope);
         config.diagnostics.probe_sequences = 6;  // a pass of four, and one of two
         config.diagnostics.nulls = {NullKind::kProduct, NullKind::kMp, NullKind::kPermuted};
         config.diagnostics.permutations = 2;
@@ -140,7 +140,7 @@ TEST_P(Training, DiagnosticsChangeNoBit) {
     EXPECT_EQ(losses("on"), losses("off"));
     EXPECT_EQ(tensor_bytes("on", 12), tensor_bytes("off", 12));
     EXPECT_FALSE(fs::exists(folder_.path() / "off" / "spectra"));
-    EXPECT_EQ(spectra("on").size(), 2u + 13u);  // summary.jsonl, logits.jsonl, and steps 0 to 12
+    EXPECT_EQ(spectra("on").size(), 3u + 13u);  // summary, logits and latents, and steps 0 to 12
 }
 
 TEST_P(Training, MeasuresWhenItShouldAndSaysWhatItFound) {
