@@ -29,15 +29,18 @@ class PeakMemory {
     int64_t before_ = 0;
 };
 
+ReadSequence random_sequences(const Config& config) {
+    return [seed = config.train.seed, vocab = config.model.vocab](int64_t i, std::span<int32_t> out) {
+        const auto ids = random_ids(seed, static_cast<uint64_t>(i), static_cast<int64_t>(out.size()), vocab);
+        std::copy(ids.begin(), ids.end(), out.begin());
+    };
+}
+
 /// Batches generated in advance and handed out in turn.
 class RandomBatches {
   public:
     RandomBatches(const Config& config, const BatchShape& shape) {
-        const ReadSequence read = [&config](int64_t i, std::span<int32_t> out) {
-            const auto ids = random_ids(config.train.seed, static_cast<uint64_t>(i),
-                                        static_cast<int64_t>(out.size()), config.model.vocab);
-            std::copy(ids.begin(), ids.end(), out.begin());
-        };
+        const ReadSequence read = random_sequences(config);
         for (int64_t i = 0; i < kCount; ++i) batches_.push_back(read_batch(read, i * shape.batch, shape));
     }
     TokenBatch next() { return batches_[next_++ % batches_.size()]; }
@@ -85,6 +88,9 @@ class Subject {
     DiagnosticsCost measure_diagnostics(double step_seconds, std::vector<double>& losses) {
         return pastur::measure_diagnostics(ctx_, *comm_, config_, setup_.params(), step_seconds,
                                            [&] { losses.push_back(step()); });
+    }
+    std::vector<ScopeCost> measure_probe() {
+        return pastur::measure_probe(ctx_, setup_.model(), config_.diagnostics, random_sequences(config_));
     }
 
   private:
@@ -168,7 +174,10 @@ VariantBench bench_variant(Context& ctx, const Config& config, const BenchOption
         result.step_seconds.push_back(seconds_since(begin));
     }
     result.peak_bytes = peak.bytes();
-    if (options.diagnostics) result.diagnostics = subject.measure_diagnostics(result.median(), result.losses);
+    if (options.diagnostics) {
+        result.diagnostics = subject.measure_diagnostics(result.median(), result.losses);
+        result.probe = subject.measure_probe();
+    }
     if (options.apart > 0) result.parts = take_apart(ctx, subject, options.apart, result.losses);
     return result;
 }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine/bench/bench_diagnostics.h"
+#include "engine/bench/bench_probe.h"
 #include "engine/config/config.h"
 #include "engine/model/model.h"
 #include "kernels/base/op_timer.h"
@@ -45,8 +46,9 @@ struct VariantBench {
     std::vector<double> losses;        ///< one per step, including warm-up and steps with timers
     int64_t planned_bytes = 0;         ///< by the memory plan
     int64_t peak_bytes = 0;            ///< of this process: allocated on the device, resident on the CPU
-    DiagnosticsCost diagnostics;
-    StepParts parts;  ///< the median step with timers; seconds = 0 if there is none
+    DiagnosticsCost diagnostics;       ///< of scopes that decompose weights
+    std::vector<ScopeCost> probe;      ///< of scopes that measure activations
+    StepParts parts;                   ///< the median step with timers; seconds = 0 if there is none
 
     double median() const;  ///< seconds per step
     double p95() const;

@@ -6,6 +6,7 @@
 
 #include "engine/io/temp_folder.h"
 #include "engine/model/measure.h"
+#include "engine/model/probe_scopes.h"
 #include "engine/spectra/monitor.h"
 
 namespace pastur {
@@ -20,7 +21,7 @@ DiagnosticsCost measure_diagnostics(Context& ctx, Comm& comm, const Config& conf
                                     double step_seconds, const std::function<void()>& step) {
     DiagnosticsCost cost;
     cost.every = config.diagnostics.every;
-    if (cost.every == 0 ||
+    if (!measures_weights(config.diagnostics) ||
         Monitor::planned_bytes(ctx, config, params.table(), 0, 1) > memory_info(ctx).free_bytes)
         return cost;
     const TempFolder folder;

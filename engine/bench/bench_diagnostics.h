@@ -9,7 +9,7 @@
 namespace pastur {
 
 struct DiagnosticsCost {
-    int64_t measurements = 0;  ///< 0: diagnostics.every = 0, or too little memory
+    int64_t measurements = 0;  ///< 0: diagnostics decompose no weights, or too little memory
     double seconds = 0;        ///< by which a measurement lengthens the steps during it; median
     double steps_beside = 0;   ///< number of steps during a measurement; median
     int64_t every = 0;         ///< training steps between measurements

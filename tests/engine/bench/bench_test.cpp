@@ -106,6 +106,7 @@ TEST_P(Bench, SettlesForAsLongAsIsAsked) {
 TEST_P(Bench, SaysWhatSpectraCost) {
     Config config = recipe();
     config.diagnostics.every = 10;
+    config.diagnostics.scopes.push_back(Scope::kLatents);
     const VariantBench bench =
         bench_variant(ctx(), config, {.steps = 3, .warmup = 1, .apart = 0, .diagnostics = true});
     const DiagnosticsCost& cost = bench.diagnostics;
@@ -114,11 +115,18 @@ TEST_P(Bench, SaysWhatSpectraCost) {
     EXPECT_EQ(cost.every, 10);
     EXPECT_GE(cost.seconds, 0);
     EXPECT_LT(cost.share(bench.median()), 1);
+    ASSERT_EQ(bench.probe.size(), 2u);
+    for (const ScopeCost& scope : bench.probe) EXPECT_GT(scope.seconds, 0) << name_of(scope.scope);
     // Measuring changes no weight: the losses equal those of the same steps without it.
     const VariantBench without = bench_variant(
         ctx(), config, {.steps = static_cast<int64_t>(bench.losses.size()) - 1, .warmup = 1, .apart = 0});
     EXPECT_EQ(bench.losses, without.losses);
 
+    config.diagnostics.scopes = {Scope::kLogits};
+    const VariantBench logits =
+        bench_variant(ctx(), config, {.steps = 1, .warmup = 1, .apart = 0, .diagnostics = true});
+    EXPECT_EQ(logits.diagnostics.measurements, 0);
+    EXPECT_EQ(logits.probe.size(), 1u);
     config.diagnostics.every = 0;
     EXPECT_EQ(bench_variant(ctx(), config, {.steps = 1, .warmup = 1, .apart = 0, .diagnostics = true})
                   .diagnostics.measurements,
