@@ -202,7 +202,11 @@ TEST(AdamwFront, RejectsWhatDoesNotFit) {
     EXPECT_THROW(adamw_step(ctx, p, p, p, tensor({7}, DType::kBF16), p, squares, params), Error);
     EXPECT_THROW(adamw_step(ctx, p, p, p, tensor({8}), p, squares, params), Error);
     EXPECT_THROW(adamw_step(ctx, p, p, p, {}, p, tensor({1}), params), Error);
-    EXPECT_THROW(adamw_step(ctx, tensor({8}, DType::kBF16), p, p, {}, p, squares, params), Error);
+    const Tensor narrow = tensor({8}, DType::kBF16);
+    EXPECT_THROW(adamw_step(ctx, p, p, p, {}, narrow, squares, params), Error);
+    EXPECT_THROW(adamw_step(ctx, p, p, narrow, {}, p, squares, params), Error);
+    EXPECT_THROW(adamw_step(ctx, narrow, p, p, narrow, p, squares, params), Error);
+    EXPECT_THROW(adamw_step(ctx, tensor({8}, DType::kF64), p, p, {}, p, squares, params), Error);
 }
 
 }  // namespace
