@@ -91,12 +91,13 @@ std::vector<RecomputeChoice> recompute_choices(Context& ctx, const Model& model)
 namespace {
 
 void add_state(MemoryPlan& plan, const Optimizer& optimizer) {
-    int64_t moments = 0, momentum = 0;
-    for (const OptimizerState& state : optimizer.states())
-        (state.name == "momentum" ? momentum : moments) += elements_of(state.ranges) * size_of(DType::kF32);
-    const char* const which = optimizer.owns_all() ? " (fp32)" : ", own parts";
-    plan.entries.push_back({std::string("Adam moments") + which, moments});
-    if (momentum > 0) plan.entries.push_back({std::string("Muon momentum") + which, momentum});
+    const auto add = [&](const std::string& name, DType dtype, int64_t bytes) {
+        const char* const format = dtype == DType::kF32 ? " (fp32)" : " (bf16)";
+        plan.entries.push_back({name + (optimizer.owns_all() ? format : ", own parts"), bytes});
+    };
+    const std::vector<OptimizerState> states = optimizer.states();
+    add("Adam moments", states[0].dtype, states[0].bytes() + states[1].bytes());
+    for (size_t i = 2; i < states.size(); ++i) add("Muon momentum", states[i].dtype, states[i].bytes());
 }
 
 }  // namespace

@@ -12,6 +12,13 @@ namespace {
 // Indices of optimizer_states().
 constexpr size_t kFirst = 0, kSecond = 1, kMomentum = 2;
 
+RoundingParams rounding(const TrainConfig& config) {
+    const auto of_format = [](StateFormat format) {
+        return format == StateFormat::kBf16 ? Bf16Rounding::kStochastic : Bf16Rounding::kNearest;
+    };
+    return {of_format(config.moments), of_format(config.weights), config.seed};
+}
+
 }  // namespace
 
 std::vector<OptimizerState> Optimizer::states() const {
@@ -23,7 +30,7 @@ std::vector<OptimizerState> Optimizer::states() const {
 
 int64_t Optimizer::state_bytes() const {
     int64_t bytes = 0;
-    for (const OptimizerState& state : states()) bytes += elements_of(state.ranges) * size_of(DType::kF32);
+    for (const OptimizerState& state : states()) bytes += state.bytes();
     return bytes;
 }
 
@@ -41,15 +48,14 @@ void Optimizer::allocate(Context& ctx) {
     states_ = states();
     buffers_.clear();
     for (const OptimizerState& state : states_) {
-        buffers_.push_back(pastur::allocate(ctx, elements_of(state.ranges) * size_of(DType::kF32)));
+        buffers_.push_back(pastur::allocate(ctx, state.bytes()));
         fill(ctx, values(buffers_.size() - 1), 0.0f);
     }
 }
 
 Tensor Optimizer::values(size_t index) const {
     PASTUR_CHECK(index < buffers_.size(), "optimizer state used before allocate()");
-    const Buffer& buffer = buffers_[index];
-    return Tensor(buffer.data(), DType::kF32, {buffer.bytes() / size_of(DType::kF32)});
+    return Tensor(buffers_[index].data(), states_[index].dtype, {elements_of(states_[index].ranges)});
 }
 
 Tensor Optimizer::value(const Param& param, const std::string& name) const {
@@ -57,10 +63,10 @@ Tensor Optimizer::value(const Param& param, const std::string& name) const {
     Tensor found;
     for (size_t i = 0; i < states_.size(); ++i)
         if (states_[i].name == name)
-            for_each_overlap(states_[i].ranges, {param.offset, param.stored()},
-                             [&](const FlatRange& part, int64_t at) {
-                                 found = param.at(values(i).slice(0, at, part.count).bytes(), DType::kF32);
-                             });
+            for_each_overlap(
+                states_[i].ranges, {param.offset, param.stored()}, [&](const FlatRange& part, int64_t at) {
+                    found = param.at(values(i).slice(0, at, part.count).bytes(), states_[i].dtype);
+                });
     PASTUR_CHECK(!found.empty(), "{} has no {}", param.name, name);
     return found;
 }
@@ -73,6 +79,7 @@ void Optimizer::step(Context& ctx, int64_t step, double lr, ConstTensor sums) {
     update.eps = static_cast<float>(config_.eps);
     update.step = step + 1;
     update.max_norm = static_cast<float>(config_.grad_clip);
+    update.rounding = rounding(config_);
     step_adamw(ctx, update, sums);
     if (config_.optimizer == OptimizerKind::kMuon) step_muon(ctx, lr, sums);
     // Parts of a matrix do not determine its largest value; share_weights() refreshes after gathering.
@@ -86,6 +93,7 @@ void Optimizer::step_adamw(Context& ctx, const AdamwParams& settings, ConstTenso
     const auto update_range = [&](int64_t begin, int64_t end, bool matrix) {
         if (begin >= end) return;
         update.weight_decay = static_cast<float>(matrix ? config_.weight_decay : 0.0);
+        update.rounding.first_element = begin;
         const auto range = [&](Tensor flat) { return flat.slice(0, begin, end - begin); };
         const auto kept = [&](size_t index) { return values(index).slice(0, moment, end - begin); };
         const Tensor compute = matrix ? params_.flat_compute() : Tensor();

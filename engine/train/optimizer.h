@@ -38,9 +38,9 @@ class Optimizer {
     /// adamw_accepts (kernels/adamw.h) of the same sums, on the host.
     bool accepts(std::span<const double> sums) const;
 
-    /// f32 [elements]: the stream of states()[index].ranges.
+    /// [elements]: the stream of states()[index].ranges, in the state's dtype.
     Tensor values(size_t index) const;
-    /// The state of this name for one tensor, f32, in the tensor's shape; only if all state is kept.
+    /// The state of this name for one tensor, in the tensor's shape; only if all state is kept.
     Tensor value(const Param& param, const std::string& name) const;
 
   private:

@@ -44,8 +44,9 @@ bool is_muon_matrix(const Param& param) {
 std::vector<OptimizerState> optimizer_states(const TrainConfig& config, const ParamTable& table) {
     const bool muon = config.optimizer == OptimizerKind::kMuon;
     const FlatRanges adamw = muon ? adamw_ranges(table) : FlatRanges{{0, table.total_elements()}};
-    std::vector<OptimizerState> states = {{"exp_avg", adamw}, {"exp_avg_sq", adamw}};
-    if (muon) states.push_back({"momentum", muon_ranges(table)});
+    const DType moments = dtype_of(config.moments);
+    std::vector<OptimizerState> states = {{"exp_avg", moments, adamw}, {"exp_avg_sq", moments, adamw}};
+    if (muon) states.push_back({"momentum", DType::kF32, muon_ranges(table)});
     return states;
 }
 

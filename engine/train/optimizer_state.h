@@ -11,10 +11,18 @@ namespace pastur {
 /// One kept number for every element of `ranges`. A checkpoint calls it <tensor>.<name>.
 struct OptimizerState {
     std::string name;
+    DType dtype;
     FlatRanges ranges;
+    int64_t bytes() const { return elements_of(ranges) * size_of(dtype); }
 };
 
-/// AdamW: exp_avg and exp_avg_sq. Muon: momentum of its matrices, and both moments of all other tensors.
+/// How numbers of this format are stored.
+inline DType dtype_of(StateFormat format) {
+    return format == StateFormat::kFp32 ? DType::kF32 : DType::kBF16;
+}
+
+/// AdamW: exp_avg and exp_avg_sq. Muon: momentum of its matrices in fp32, and both moments of all other
+/// tensors. The moments have the format train.moments.
 std::vector<OptimizerState> optimizer_states(const TrainConfig& config, const ParamTable& table);
 
 /// Whether Muon updates this tensor: a matrix of a layer.

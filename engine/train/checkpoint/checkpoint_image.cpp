@@ -6,24 +6,24 @@ namespace pastur {
 namespace {
 
 /// Copies a [rows, columns] tensor whose rows are not contiguous to `packed`.
-std::span<const std::byte> pack_rows(ConstTensor tensor, std::vector<float>& packed) {
-    packed.resize(static_cast<size_t>(tensor.numel()));
-    const auto columns = static_cast<size_t>(tensor.size(1));
+std::span<const std::byte> pack_rows(ConstTensor tensor, std::vector<std::byte>& packed) {
+    packed.resize(static_cast<size_t>(tensor.nbytes()));
+    const int64_t row_bytes = tensor.size(1) * size_of(tensor.dtype());
     for (int64_t row = 0; row < tensor.size(0); ++row)
-        std::copy_n(tensor.slice(0, row, 1).data<float>(), columns,
-                    packed.data() + static_cast<size_t>(row) * columns);
-    return std::as_bytes(std::span(packed));
+        std::copy_n(tensor.slice(0, row, 1).bytes(), row_bytes, packed.data() + row * row_bytes);
+    return packed;
 }
 
 }  // namespace
 
 void write_host_tensors(const std::filesystem::path& file, const std::vector<HostTensor>& tensors,
                         const StringMap& metadata) {
-    std::vector<float> packed;
+    std::vector<std::byte> packed;
     std::vector<TensorSource> sources;
     for (const HostTensor& tensor : tensors) {
         TensorSource source;
         source.name = tensor.name;
+        source.dtype = tensor.values.dtype();
         for (int i = 0; i < tensor.values.rank(); ++i) source.shape.push_back(tensor.values.size(i));
         source.bytes = [&packed, values = tensor.values] {
             if (!values.contiguous()) return pack_rows(values, packed);
@@ -45,19 +45,18 @@ CheckpointImage::CheckpointImage(const Parameters& params, const Optimizer& opti
     PASTUR_CHECK(memory_.bytes() >= planned_bytes(params, optimizer, rank), "{} bytes for a checkpoint of {}",
                  memory_.bytes(), planned_bytes(params, optimizer, rank));
     std::byte* at = memory_.data();
-    const auto take_flat = [&](int64_t bytes) {
-        const Tensor flat(at, DType::kF32, {bytes / size_of(DType::kF32)});
+    const auto take_flat = [&](DType dtype, int64_t bytes) {
+        const Tensor flat(at, dtype, {bytes / size_of(dtype)});
         at += bytes;
         return flat;
     };
     if (rank == 0) {
-        masters_ = take_flat(params.master_bytes());
+        masters_ = take_flat(DType::kF32, params.master_bytes());
         for (const Param& param : params.table().params())
             weights_.push_back({param.name, param.in(masters_.bytes())});
     }
     const std::vector<OptimizerState> states = optimizer.states();
-    for (const OptimizerState& state : states)
-        states_.push_back(take_flat(elements_of(state.ranges) * size_of(DType::kF32)));
+    for (const OptimizerState& state : states) states_.push_back(take_flat(state.dtype, state.bytes()));
     name_moments(params.table(), states);
 }
 

@@ -9,7 +9,7 @@
 
 namespace pastur {
 
-/// f32 in host memory; if the model pads rows, they are not contiguous.
+/// f32 or bf16 in host memory; if the model pads rows, they are not contiguous.
 struct HostTensor {
     std::string name;
     ConstTensor values;
@@ -44,7 +44,7 @@ class CheckpointImage {
     Buffer memory_;
     bool divided_;
     Tensor masters_;              ///< f32, flat, in memory_; empty on ranks above 0
-    std::vector<Tensor> states_;  ///< f32, flat, in memory_, by the index in Optimizer::states()
+    std::vector<Tensor> states_;  ///< flat, in memory_, by the index in Optimizer::states()
     std::vector<HostTensor> weights_, moments_;
 };
 

@@ -15,7 +15,7 @@ namespace {
 /// A run of a moment's values in a file, and its place in the flat buffers.
 struct Piece {
     FlatRange range;
-    ConstTensor values;  ///< f32, flat
+    ConstTensor values;  ///< flat
 };
 
 /// Appends a tensor that was written whole; padding separates its rows in the flat buffer.
@@ -31,7 +31,7 @@ void append_whole(std::vector<Piece>& pieces, const Param& param, ConstTensor va
 }
 
 /// Appends the parts of one tensor's moment from all files.
-void append_parts(std::vector<Piece>& pieces, const Param& param, const std::string& prefix,
+void append_parts(std::vector<Piece>& pieces, const Param& param, const std::string& prefix, DType dtype,
                   const std::deque<SafetensorsFile>& files, const fs::path& folder) {
     const size_t before = pieces.size();
     for (const SafetensorsFile& file : files) {
@@ -40,9 +40,8 @@ void append_parts(std::vector<Piece>& pieces, const Param& param, const std::str
             int64_t first = -1;
             const char* const end = entry->first.data() + entry->first.size();
             std::from_chars(entry->first.data() + prefix.size(), end, first);
-            const auto count = static_cast<int64_t>(entry->second.bytes.size()) / size_of(DType::kF32);
-            pieces.push_back(
-                {{param.offset + first, count}, file.tensor(entry->first, DType::kF32, {count})});
+            const auto count = static_cast<int64_t>(entry->second.bytes.size()) / size_of(dtype);
+            pieces.push_back({{param.offset + first, count}, file.tensor(entry->first, dtype, {count})});
         }
     }
     std::sort(pieces.begin() + static_cast<int64_t>(before), pieces.end(),
@@ -63,9 +62,9 @@ std::vector<Piece> pieces_of(const std::deque<SafetensorsFile>& files, const Par
         if (intersection(state.ranges, {{param.offset, param.stored()}}).empty()) continue;
         const std::string name = param.name + "." + state.name;
         if (files.size() == 1 && files.front().metadata().count("parts") == 0)
-            append_whole(pieces, param, files.front().tensor(name, DType::kF32, param.shape));
+            append_whole(pieces, param, files.front().tensor(name, state.dtype, param.shape));
         else
-            append_parts(pieces, param, name + "@", files, folder);
+            append_parts(pieces, param, name + "@", state.dtype, files, folder);
     }
     return pieces;
 }

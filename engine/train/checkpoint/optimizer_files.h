@@ -2,7 +2,8 @@
 // The optimizer's state in a checkpoint. One rank with all state writes whole tensors (<name>.exp_avg,
 // <name>.exp_avg_sq; <name>.momentum of a matrix that Muon updates) to optimizer.rank0.safetensors. If the
 // state is divided over the ranks, each rank writes a file of parts. A part <name>.exp_avg@<first> holds the
-// elements of the stored tensor from index <first> on. Both forms can be read on any number of ranks.
+// elements of the stored tensor from index <first> on. Both forms can be read on any number of ranks. Numbers
+// have the format in which they are kept.
 #include <filesystem>
 
 #include "engine/train/checkpoint/checkpoint_image.h"

@@ -99,6 +99,8 @@ TEST_P(OptimizerStates, AreInTheCheckpoint) {
             ASSERT_NE(entry, states.entries().end()) << param.name << " " << state;
             EXPECT_EQ(std::ssize(entry->second.shape), param.shape.rank());
             EXPECT_EQ(entry->second.shape[0], param.shape[0]);
+            const bool fp32 = recipe().train.moments == StateFormat::kFp32 || muon;
+            EXPECT_EQ(entry->second.dtype, fp32 ? "F32" : "BF16");
             ++found;
         }
     }
@@ -107,12 +109,19 @@ TEST_P(OptimizerStates, AreInTheCheckpoint) {
 
 TEST_P(OptimizerStates, RefuseAnotherFormatOnResume) {
     train(recipe(), "run");
+    const auto expect_refused = [&](const Config& config, const std::string& key) {
+        const std::unique_ptr<Comm> comm = make_single_comm();
+        expect_error(ExitCode::kUsage, {"resume with the recipe of the checkpoint", "`" + key + " = "},
+                     [&] { Trainer(config, ctx(), *comm).run(folder_.path() / "run", /*resume=*/true); });
+    };
     Config other = recipe();
-    other.train.optimizer =
-        other.train.optimizer == OptimizerKind::kMuon ? OptimizerKind::kAdamw : OptimizerKind::kMuon;
-    const std::unique_ptr<Comm> comm = make_single_comm();
-    expect_error(ExitCode::kUsage, {"optimizer = "},
-                 [&] { Trainer(other, ctx(), *comm).run(folder_.path() / "run", /*resume=*/true); });
+    const bool muon = other.train.optimizer == OptimizerKind::kMuon;
+    other.train.optimizer = muon ? OptimizerKind::kAdamw : OptimizerKind::kMuon;
+    expect_refused(other, "optimizer");
+    other = recipe();
+    const bool nearest = other.train.moments == StateFormat::kBf16Nearest;
+    other.train.moments = nearest ? StateFormat::kBf16 : StateFormat::kBf16Nearest;
+    expect_refused(other, "moments");
 }
 
 TEST_P(OptimizerStates, OverfitOneBatch) {
@@ -130,7 +139,12 @@ TEST_P(OptimizerStates, OverfitOneBatch) {
     EXPECT_LT(loss, 0.05);
 }
 
-const std::vector<StateCase> kStates = {{"muon", "optimizer = \"muon\""}};
+const std::vector<StateCase> kStates = {
+    {"muon", "optimizer = \"muon\""},
+    {"moments", "moments = \"bf16\""},
+    {"nearest", "moments = \"bf16-nearest\""},
+    {"muon_moments", "optimizer = \"muon\"\nmoments = \"bf16\""},
+};
 INSTANTIATE_TEST_SUITE_P(Train, OptimizerStates, every_target<StateCase>(kStates), case_name<StateCase>);
 
 TEST(MuonShares, AreWholeMatricesAndEverythingOnce) {
@@ -181,6 +195,16 @@ TEST(FlatRangeLists, SliceIntersectAndJoin) {
     EXPECT_EQ(as_pairs(part_of_stream(ranges, 15, 1)), Pairs{});
     EXPECT_EQ(as_pairs(intersection(ranges, {{0, 12}, {14, 7}})), (Pairs{{10, 2}, {14, 1}, {20, 1}}));
     EXPECT_EQ(as_pairs(joined({{20, 5}, {10, 10}, {30, 1}})), (Pairs{{10, 15}, {30, 1}}));
+}
+
+TEST(OptimizerMemory, MomentsInBf16TakeHalf) {
+    TrainingSetup whole(recipe_of(""), DType::kF32), half(recipe_of("moments = \"bf16\""), DType::kF32);
+    EXPECT_EQ(whole.optimizer().state_bytes(), 2 * half.optimizer().state_bytes());
+    const MemoryPlan plan = half.plan(context(Device::kCpu), TrainingSetup::Purpose::kSteps);
+    int64_t moments = 0;
+    for (const MemoryPlan::Entry& entry : plan.entries)
+        if (entry.name == "Adam moments (bf16)") moments = entry.bytes;
+    EXPECT_EQ(moments, half.optimizer().state_bytes());
 }
 
 /// Muon keeps one number per element of its matrices instead of two.
