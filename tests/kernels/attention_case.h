@@ -125,8 +125,8 @@ class CausalAttention : public OpTest<AttentionShape> {
     /// about 1, which cancels over one key and nearly so in one-hot rows; P spreads dS over the row's keys
     /// unless it is one-hot.
     double terms() const {
-        const int64_t visible = std::min(n_.time, n_.time / n_.stride + 1);
-        const auto keys = static_cast<double>(shape().spread > 1 ? 1 : visible);
+        const int64_t seen = (n_.time + n_.stride - 1) / n_.stride;
+        const auto keys = static_cast<double>(shape().spread > 1 ? 1 : seen);
         return scale_ * std::sqrt(static_cast<double>(n_.value) / keys);
     }
 
