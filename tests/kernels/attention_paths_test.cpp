@@ -49,6 +49,12 @@ TEST_F(HopperAttentionPaths, TheBestComesFirst) {
     expect({2, 100, 4, 4, 20, 0, 20}, {"simt"}, {"simt"});
     expect({2, 100, 4, 4, 320, 0, 64}, {"simt"}, {"simt"});
     EXPECT_EQ(of({2, 256, 4, 4, 64, 0, 64}, DType::kF32).forward, Names{"simt"});
+    // Strides: the kernels of Hopper have them for heads of 32+32/64.
+    const Names slower = {"mma-streaming", "simt"};
+    expect({2, 256, 4, 4, 32, 32, 64, Packing::kLatent, 1, 2}, all, all);
+    expect({2, 257, 4, 4, 32, 32, 64, Packing::kLatent, 1, 2}, streaming, streaming);
+    expect({2, 256, 4, 4, 64, 0, 64, Packing::kFused, 1, 2}, slower, slower);
+    expect({2, 257, 4, 4, 64, 32, 64, Packing::kLatent, 1, 2}, slower, slower);
 }
 
 TEST_F(HopperAttentionPaths, TestsEnterEveryOne) {

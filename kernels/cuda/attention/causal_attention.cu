@@ -9,7 +9,6 @@
 
 #include "kernels/attention_rotation.h"
 #include "kernels/cuda/attention/paths.h"
-#include "kernels/cuda/attention/resident.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/tensor_map.h"
 
@@ -252,8 +251,8 @@ std::string causal_attention_fallback(CudaContext& ctx, const AttentionInputs& i
     if (units == Units::kMma && has_tensor_copies(ctx) && sizes.stride > 1)
         return fmt::format(
             "attention: {} with a stride of {} run on the slower kernels of sm_80; Hopper's take a stride "
-            "for heads of 32+32/64 and at most {} tokens",
-            heads, in.stride, kResidentTokens);
+            "for heads of 32+32/64",
+            heads, in.stride);
     if (units == Units::kMma && has_tensor_copies(ctx))
         return fmt::format("attention: {} run on the slower kernels of sm_80; Hopper's exist for {}", heads,
                            wgmma_streaming::widths());

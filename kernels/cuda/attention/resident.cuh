@@ -44,7 +44,7 @@ struct HeadWalk {
 inline bool resident_widths(const Sizes& sizes) {
     return sizes.tokens <= kResidentTokens && sizes.query_key() == kResidentWidth &&
            sizes.value == kResidentWidth && (sizes.rotary == 0 || sizes.rotary == kResidentWidth / 2) &&
-           sizes.stride == 1;
+           (sizes.stride == 1 || sizes.rotary > 0);
 }
 
 /// What a forward kernel rotates. kHalfQueries: the rotary half of each query, where half of the key is

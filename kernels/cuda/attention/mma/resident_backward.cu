@@ -90,6 +90,7 @@ __device__ void copy_shared_rows(const BackwardParams<bf16>& p, const HeadWalk& 
 }
 
 /// Operands and gradients of a warp's 16 keys while it walks the queries.
+template <bool kStrided>
 struct KeyTile {
     using Operand = OperandA<kWarpRows, kResidentWidth, true>;
     Operand k, v;
@@ -107,7 +108,7 @@ struct KeyTile {
 
     /// Adds 16 queries; `square` receives dS, as the four 8 x 8 matrices of its transpose.
     __device__ void attend(SharedAddress q, int to_dout, SharedAddress stats, uint32_t* square, float c,
-                           bool diagonal, int lane) {
+                           bool diagonal, const KeyPair<kStrided>& pair, int lane) {
         using Rows = Tile<kWarpRows, kResidentWidth>;
         float s[2][4], dp[2][4];
         {
@@ -115,7 +116,8 @@ struct KeyTile {
             multiply_rows<kWarpRows, kResidentWidth>(s, k, at, 0);
             multiply_rows<kWarpRows, kResidentWidth>(dp, v, at + to_dout, 0);
         }
-        probabilities_by_key(s, dp, stats + lane % 4 * 16, c, diagonal ? lane % 4 * 2 - lane / 4 : kWarpRows);
+        probabilities_by_key(s, dp, stats + lane % 4 * 16, c, diagonal ? lane % 4 * 2 - lane / 4 : kWarpRows,
+                             pair);
         // Queries run along words of dS^T, as operand A needs them for dk; for dq ldmatrix transposes.
         square[lane] = pack_bf16(dp[0][0], dp[0][1]);
         square[lane + 32] = pack_bf16(dp[1][0], dp[1][1]);
@@ -129,10 +131,11 @@ struct KeyTile {
 
 /// dk and dv of a warp's 16 keys, over the queries from the last down to the same tokens'; dS goes to the
 /// squares. After each query tile the warp arrives at the tile's barrier.
-template <int kWarps>
-__device__ void walk_queries(KeyTile& keys, std::byte* shared, int tile, int tiles, int parity, float c,
-                             int lane) {
+template <int kWarps, bool kStrided>
+__device__ void walk_queries(KeyTile<kStrided>& keys, std::byte* shared, int tile, int tiles, int parity,
+                             float c, int stride, int lane) {
     using Memory = ResidentMemory<kWarps>;
+    const KeyPair<kStrided> pair(tile * kWarpRows + lane / 4, stride);
     const SharedAddress base = shared_address(shared);
     bool ready = mbarrier_complete(Memory::ready(base, tiles - 1), parity);
 #pragma unroll 1
@@ -143,16 +146,16 @@ __device__ void walk_queries(KeyTile& keys, std::byte* shared, int tile, int til
         ready = mbarrier_complete(Memory::ready(base, query > tile ? query - 1 : query), parity);
         keys.attend(base + Memory::kQ + query * Memory::kTileBytes, Memory::kDout - Memory::kQ,
                     base + Memory::kStats + query * kWarpRows * static_cast<int>(sizeof(float2)),
-                    reinterpret_cast<uint32_t*>(shared + Memory::square(query, tile)), c, query == tile,
+                    reinterpret_cast<uint32_t*>(shared + Memory::square(query, tile)), c, query == tile, pair,
                     lane);
         if (query > tile) barrier_arrive(query, (query + 1) * 32);
     }
 }
 
 /// Stores dv and dk of a warp's 16 keys; the shared part of dk at the end of a run.
-template <bool kSharedKey>
-__device__ void store_key_gradients(const BackwardParams<bf16>& p, const HeadWalk& walk, const KeyTile& keys,
-                                    int first, int lane) {
+template <bool kSharedKey, bool kStrided>
+__device__ void store_key_gradients(const BackwardParams<bf16>& p, const HeadWalk& walk,
+                                    const KeyTile<kStrided>& keys, int first, int lane) {
     const int batch = walk.batch(), head = walk.head(), tokens = p.sizes.tokens;
     const auto dk_rows = key_rows<kSharedKey>(p.dk, p.dk_shared, batch, head, head / walk.run);
     store_block(token_rows(p.dv, batch, head, kResidentWidth), keys.dv, 1, 1, first, tokens, lane);
@@ -197,7 +200,7 @@ __device__ inline void query_gradient(float (&dq)[8][4], SharedAddress squares, 
 /// squares after tile i of this head has arrived, by when its owner has used the previous head's row; and the
 /// next head's keys after all later tiles of this head have arrived, by when their owners have left the
 /// previous head, whose keys had that place.
-template <int kWarps, bool kSharedKey, bool kRotate, bool kRotateKeys = kRotate>
+template <int kWarps, bool kSharedKey, bool kRotate, bool kRotateKeys = kRotate, bool kStrided = false>
 __global__ void __launch_bounds__(kWarps * 32, kResidentWarps / kWarps)
     attention_mma_resident_backward_kernel(const BackwardParams<bf16> p, int run) {
     using Memory = ResidentMemory<kWarps>;
@@ -216,7 +219,7 @@ __global__ void __launch_bounds__(kWarps * 32, kResidentWarps / kWarps)
     if (tile >= tiles) return;
     HeadWalk walk(p.sizes, run);
     OwnRows own;
-    KeyTile keys;
+    KeyTile<kStrided> keys;
     copy_shared_rows<kWarps, kSharedKey>(p, walk, base, 0, tile, lane);
     copy_async_commit();
     own.request(p, walk, first, lane);
@@ -230,7 +233,7 @@ __global__ void __launch_bounds__(kWarps * 32, kResidentWarps / kWarps)
         keys.k.load(k_rows, first, lane);
         mbarrier_arrive(Memory::ready(base, tile));
         keys.start(!kSharedKey || walk.starts_run());
-        walk_queries<kWarps>(keys, shared, tile, tiles, generation, c, lane);
+        walk_queries<kWarps>(keys, shared, tile, tiles, generation, c, p.sizes.stride, lane);
         lane = computed_here(lane);
         RowAngles<kSharedKey ? 2 : 4> angles;
         if constexpr (kRotateKeys) angles.request(p.rope_table, first, tokens, lane);
@@ -297,7 +300,11 @@ void backward(CudaContext& ctx, const BackwardParams<bf16>& params) {
                    ResidentMemory<kWarps>::kBytes, kernel, params, run);
         };
         const bool shared_key = params.sizes.rotary > 0;
-        if (params.rope_table && !params.rotated_keys)
+        if (params.sizes.stride > 1)
+            launch_kernel(params.rope_table
+                              ? attention_mma_resident_backward_kernel<kWarps, true, true, true, true>
+                              : attention_mma_resident_backward_kernel<kWarps, true, false, false, true>);
+        else if (params.rope_table && !params.rotated_keys)
             launch_kernel(attention_mma_resident_backward_kernel<kWarps, false, true, false>);
         else if (params.rope_table)
             launch_kernel(shared_key ? attention_mma_resident_backward_kernel<kWarps, true, true>

@@ -66,17 +66,20 @@ __device__ void rotate_rows(const ForwardParams<bf16>& p, const HeadWalk& walk, 
 
 /// Attends a warp's 16 queries, from `row` on, to the keys up to the diagonal: whole tiles of 64, then the 16
 /// to 64 keys that end on it.
-__device__ void attend_all(ResidentQueries& rows, SharedAddress keys, int row, float c, int lane) {
+template <bool kStrided>
+__device__ void attend_all(ResidentQueries& rows, SharedAddress keys, int row, float c, int stride,
+                           int lane) {
     using Rows = ForwardMemory::Rows;
+    const ChunkEnds chunk_ends(stride);
     const SharedAddress values = keys + Rows::kBytes;
     int key = 0;
 #pragma unroll 1
     for (; key + 64 <= row; key += 64)
-        rows.template attend<64, false>(keys + key * Rows::kPitch, values + key * Rows::kPitch, row, key, c,
-                                        lane);
+        rows.template attend<64, false, kStrided>(keys + key * Rows::kPitch, values + key * Rows::kPitch, row,
+                                                  key, c, lane, kStrided ? chunk_ends.from(key) : 0);
     const auto last = [&]<int kKeys>() {
-        rows.template attend<kKeys, true>(keys + key * Rows::kPitch, values + key * Rows::kPitch, row, key, c,
-                                          lane);
+        rows.template attend<kKeys, true, kStrided>(keys + key * Rows::kPitch, values + key * Rows::kPitch,
+                                                    row, key, c, lane, kStrided ? chunk_ends.from(key) : 0);
     };
     switch ((row - key) / kWarpRows) {
         case 0:
@@ -96,7 +99,7 @@ __device__ void attend_all(ResidentQueries& rows, SharedAddress keys, int row, f
 /// A CTA walks over heads; warp w owns 16 queries and copies the keys and values of the same tokens for all
 /// warps. While one head is computed, the rows of the next arrive: one __syncthreads per head, and memory is
 /// never idle.
-template <Rotated kRotated>
+template <Rotated kRotated, bool kStrided = false>
 __global__ void __launch_bounds__(kResidentWarps * 32, 1)
     attention_mma_resident_forward_kernel(const ForwardParams<bf16> p) {
     using Memory = ForwardMemory;
@@ -132,7 +135,7 @@ __global__ void __launch_bounds__(kResidentWarps * 32, 1)
         copy_rows(p, walk, base, generation ^ 1, tile, lane);
         copy_async_commit();
 
-        attend_all(rows, base + generation * Memory::kHeadBytes, first, c, lane);
+        attend_all<kStrided>(rows, base + generation * Memory::kHeadBytes, first, c, p.sizes.stride, lane);
         rows.softmax.finish();
         lane = computed_here(lane);
         store_block(token_rows(p.out, here.batch(), here.head(), kResidentWidth), rows.out,
@@ -152,11 +155,14 @@ bool takes_forward(CudaContext& ctx, const Call& call) {
 void forward(CudaContext& ctx, const ForwardParams<bf16>& params) {
     const int64_t items = static_cast<int64_t>(params.sizes.batch) * params.sizes.heads;
     const int64_t ctas = std::min<int64_t>(items, cta_slots(ctx, kResidentWarps));
+    const bool strided = params.sizes.stride > 1;
     const auto kernel =
-        !params.rope_table        ? attention_mma_resident_forward_kernel<Rotated::kNothing>
-        : params.sizes.rotary > 0 ? attention_mma_resident_forward_kernel<Rotated::kHalfQueries>
-        : params.rotated_k.data   ? attention_mma_resident_forward_kernel<Rotated::kQueriesAndKeys>
-                                  : attention_mma_resident_forward_kernel<Rotated::kQueries>;
+        strided && params.rope_table ? attention_mma_resident_forward_kernel<Rotated::kHalfQueries, true>
+        : strided                    ? attention_mma_resident_forward_kernel<Rotated::kNothing, true>
+        : !params.rope_table         ? attention_mma_resident_forward_kernel<Rotated::kNothing>
+        : params.sizes.rotary > 0    ? attention_mma_resident_forward_kernel<Rotated::kHalfQueries>
+        : params.rotated_k.data      ? attention_mma_resident_forward_kernel<Rotated::kQueriesAndKeys>
+                                     : attention_mma_resident_forward_kernel<Rotated::kQueries>;
     launch(ctx, static_cast<unsigned>(ctas), kResidentWarps * 32, ForwardMemory::kBytes, kernel, params);
 }
 

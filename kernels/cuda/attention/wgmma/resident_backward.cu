@@ -19,7 +19,7 @@ namespace {
 #if defined(PASTUR_HOPPER)
 
 /// One thread of a consumer warpgroup.
-template <int kShared, bool kRotate, bool kRotateKeys>
+template <int kShared, bool kRotate, bool kRotateKeys, bool kStrided>
 struct GradientConsumer {
     using Tiles = GradientTiles<kShared>;
     static constexpr bool kSharedKey = kShared > 0;
@@ -133,6 +133,7 @@ struct GradientConsumer {
     __device__ __forceinline__ void key_block(const HeadWalk& walk) {
         const int j = block_of(kSecond), row = j * kGroupRows + warp * 16;
         const float c = p.attention.scale * kLog2E;
+        const KeyPair<kStrided> pair(row + lane / 4, p.attention.sizes.stride);
         uint32_t prob[kSteps][4], ds[kSteps][4];
         mbarrier_sleep(shared.keys_full[j], parity);
         scores(kBlocks - 1, j);
@@ -148,7 +149,8 @@ struct GradientConsumer {
             products_done(s);
             if (i < kBlocks - 1) release(shared.queries_empty[i + 1]);
             score_gradients(i, j);
-            probabilities_of_keys(s, stats, c, i == j, i * kGroupRows + lane % 4 * 2 - (row + lane / 4));
+            probabilities_of_keys(s, stats, c, i == j, i * kGroupRows + lane % 4 * 2 - (row + lane / 4),
+                                  pair);
             to_fragments(prob, s);
             const bool first = i == kBlocks - 1;
             products_begin();
@@ -252,7 +254,7 @@ struct GradientConsumer {
 #endif  // PASTUR_HOPPER
 
 /// dq =, dk =, dv =, and dk_shared = the sum over a run of heads, where keys have a shared part.
-template <int kShared, bool kRotate, bool kRotateKeys>
+template <int kShared, bool kRotate, bool kRotateKeys, bool kStrided>
 __global__ void __launch_bounds__(kThreads, 1)
     attention_wgmma_resident_backward_kernel(const __grid_constant__ BackwardKernelParams p) {
 #if defined(PASTUR_HOPPER)
@@ -276,13 +278,14 @@ __global__ void __launch_bounds__(kThreads, 1)
         }
     } else {
         take_registers<kConsumerRegisters>();
-        GradientConsumer<kShared, kRotate, kRotateKeys> consumer{p, shared, warp / 4 - 1, warp % 4, lane};
+        GradientConsumer<kShared, kRotate, kRotateKeys, kStrided> consumer{p, shared, warp / 4 - 1, warp % 4,
+                                                                           lane};
         consumer.run();
     }
 #endif
 }
 
-template <int kShared, bool kRotate, bool kRotateKeys = kRotate>
+template <int kShared, bool kRotate, bool kRotateKeys = kRotate, bool kStrided = false>
 void launch_gradients(CudaContext& ctx, const BackwardParams<bf16>& params, int run) {
     using Tiles = GradientTiles<kShared>;
     const Sizes& sizes = params.sizes;
@@ -301,7 +304,7 @@ void launch_gradients(CudaContext& ctx, const BackwardParams<bf16>& params, int 
     const int64_t runs = static_cast<int64_t>(sizes.batch) * (sizes.heads / run);
     const auto blocks = std::min<int64_t>(runs, ctx.handles().properties.multiProcessorCount);
     launch(ctx, static_cast<unsigned>(blocks), kThreads, Tiles::kSharedBytes,
-           attention_wgmma_resident_backward_kernel<kShared, kRotate, kRotateKeys>, p);
+           attention_wgmma_resident_backward_kernel<kShared, kRotate, kRotateKeys, kStrided>, p);
 }
 
 }  // namespace
@@ -315,7 +318,10 @@ void backward(CudaContext& ctx, const BackwardParams<bf16>& params) {
     const int run = params.sizes.heads / mma_resident::scratch(ctx, params.sizes).key_parts;
     constexpr int kHalf = kResidentWidth / 2;
     const bool rotates = params.rope_table != nullptr;
-    if (params.sizes.rotary > 0)
+    if (params.sizes.stride > 1)
+        rotates ? launch_gradients<kHalf, true, true, true>(ctx, params, run)
+                : launch_gradients<kHalf, false, false, true>(ctx, params, run);
+    else if (params.sizes.rotary > 0)
         rotates ? launch_gradients<kHalf, true>(ctx, params, run)
                 : launch_gradients<kHalf, false>(ctx, params, run);
     else if (rotates && !params.rotated_keys)

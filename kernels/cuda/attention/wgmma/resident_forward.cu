@@ -56,7 +56,7 @@ struct RowSoftmax {
 /// A consumer warpgroup: two tiles of 64 queries of every head, each over all its keys at once, so four
 /// threads hold a whole row of scores in registers. Tile b - 1 sees b blocks of 64 keys; kLong + kBrief = 5
 /// balances the warpgroups.
-template <typename Tiles, Rotated kRotated, int kLong, int kBrief>
+template <typename Tiles, Rotated kRotated, bool kStrided, int kLong, int kBrief>
 struct ResidentConsumer {
     using Out = float[kResidentWidth / 8][4];
     const ForwardKernelParams& p;
@@ -82,8 +82,18 @@ struct ResidentConsumer {
     template <int kBlocks>
     __device__ __forceinline__ RowSoftmax soften(uint32_t (&prob)[kBlocks * 4][4],
                                                  float (&s)[kBlocks * 8][4]) const {
-        mask_later_keys(reinterpret_cast<float(&)[8][4]>(s[kBlocks * 8 - 8]), warp * 16 + lane / 4,
-                        lane % 4 * 2);
+        const int row = warp * 16 + lane / 4, key = lane % 4 * 2;
+        if constexpr (kStrided) {
+            const ChunkEnds ends(p.attention.sizes.stride);
+            unrolled<kBlocks - 1>([&]<int kBlock>() {
+                mask_inside_chunks(reinterpret_cast<float(&)[8][4]>(s[kBlock * 8]),
+                                   ends.from(kBlock * kGroupRows + key));
+            });
+            mask_hidden_keys(reinterpret_cast<float(&)[8][4]>(s[kBlocks * 8 - 8]), row, key,
+                             ends.from((kBlocks - 1) * kGroupRows + key));
+        } else {
+            mask_later_keys(reinterpret_cast<float(&)[8][4]>(s[kBlocks * 8 - 8]), row, key);
+        }
         RowSoftmax softmax;
         softmax.compute(s, p.attention.scale * kLog2E);
         to_fragments(prob, s);
@@ -211,7 +221,7 @@ struct ResidentConsumer {
 /// Persistent CTAs walk over heads. One thread copies the next head's rows by TMA while the consumers, two
 /// warpgroups with equal work, compute this head. Queries and keys have other barriers than values, because
 /// they are free earlier. Three more warps rotate on the way where kRotated says so.
-template <int kShared, Rotated kRotated>
+template <int kShared, Rotated kRotated, bool kStrided>
 __global__ void __launch_bounds__(kThreads, 1)
     attention_wgmma_resident_forward_kernel(const __grid_constant__ ForwardKernelParams p) {
 #if defined(PASTUR_HOPPER)
@@ -242,10 +252,12 @@ __global__ void __launch_bounds__(kThreads, 1)
         take_registers<kRotates ? RotatingRegisters<kRotated>::kConsumer
                                 : Registers<kConsumers>::kConsumer>();
         if (group == 0) {
-            const ResidentConsumer<Tiles, kRotated, 4, 1> consumer{p, shared, group, warp % 4, lane};
+            const ResidentConsumer<Tiles, kRotated, kStrided, 4, 1> consumer{p, shared, group, warp % 4,
+                                                                             lane};
             consumer.run();
         } else {
-            const ResidentConsumer<Tiles, kRotated, 3, 2> consumer{p, shared, group, warp % 4, lane};
+            const ResidentConsumer<Tiles, kRotated, kStrided, 3, 2> consumer{p, shared, group, warp % 4,
+                                                                             lane};
             consumer.run();
         }
     }
@@ -261,7 +273,7 @@ void part_maps(CUtensorMap (&maps)[2], const HeadView<const bf16>& q, const Size
         sizes.rotary == 0 ? maps[0] : head_map(second, sizes.rotary, sizes, sizes.heads, rows, sizes.rotary);
 }
 
-template <int kShared, Rotated kRotated>
+template <int kShared, Rotated kRotated, bool kStrided = false>
 void launch_forward(CudaContext& ctx, const ForwardParams<bf16>& params) {
     using Tiles = HeadTiles<kShared>;
     const Sizes& sizes = params.sizes;
@@ -284,7 +296,7 @@ void launch_forward(CudaContext& ctx, const ForwardParams<bf16>& params) {
     const int64_t heads = static_cast<int64_t>(sizes.batch) * sizes.heads;
     const auto blocks = std::min<int64_t>(heads, ctx.handles().properties.multiProcessorCount);
     launch(ctx, static_cast<unsigned>(blocks), kThreads, Tiles::kSharedBytes,
-           attention_wgmma_resident_forward_kernel<kShared, kRotated>, p);
+           attention_wgmma_resident_forward_kernel<kShared, kRotated, kStrided>, p);
 }
 
 }  // namespace
@@ -294,9 +306,13 @@ bool takes_forward(CudaContext& ctx, const Call& call) {
 }
 
 void forward(CudaContext& ctx, const ForwardParams<bf16>& params) {
+    constexpr int kHalf = kResidentWidth / 2;
+    if (params.sizes.stride > 1)
+        return params.rope_table ? launch_forward<kHalf, Rotated::kHalfQueries, true>(ctx, params)
+                                 : launch_forward<kHalf, Rotated::kNothing, true>(ctx, params);
     if (params.sizes.rotary > 0)
-        return params.rope_table ? launch_forward<kResidentWidth / 2, Rotated::kHalfQueries>(ctx, params)
-                                 : launch_forward<kResidentWidth / 2, Rotated::kNothing>(ctx, params);
+        return params.rope_table ? launch_forward<kHalf, Rotated::kHalfQueries>(ctx, params)
+                                 : launch_forward<kHalf, Rotated::kNothing>(ctx, params);
     if (!params.rope_table) return launch_forward<0, Rotated::kNothing>(ctx, params);
     params.rotated_k.data ? launch_forward<0, Rotated::kQueriesAndKeys>(ctx, params)
                           : launch_forward<0, Rotated::kQueries>(ctx, params);

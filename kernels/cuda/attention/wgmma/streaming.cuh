@@ -24,4 +24,12 @@ bool visit_widths(const Sizes& sizes, const Run& run) {
     });
 }
 
+/// Whether heads of these widths have kernels for a stride.
+constexpr bool takes_stride(int content, int shared) {
+    return content == 32 && shared == 32;
+}
+inline bool takes_stride(const Sizes& sizes) {
+    return takes_stride(sizes.content, sizes.rotary);
+}
+
 }  // namespace pastur::attention::wgmma_streaming

@@ -10,7 +10,7 @@ namespace {
 
 /// dk = and dv =, summed over the heads of the group in order and over the queries upwards from the diagonal;
 /// dq =; and row_stats = on the way.
-template <int kContent, int kShared, int kValue>
+template <int kContent, int kShared, int kValue, bool kStrided>
 __global__ void __launch_bounds__(kThreads, 1)
     attention_wgmma_streaming_backward_kernel(const __grid_constant__ BackwardKernelParams p) {
 #if defined(PASTUR_HOPPER)
@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(kThreads, 1)
         BackwardConsumer<Tiles> consumer{shared, warpgroup - 1, static_cast<int>(threadIdx.x) / 32 % 4,
                                          static_cast<int>(threadIdx.x) % 32};
         consumer.turns.start();
-        KeyGradients<Widths> gradients{shared, p, consumer};
+        KeyGradients<Widths, kStrided> gradients{shared, p, consumer};
         for (Ring<Tiles::kRowStages> rows;; rows.advance()) {
             mbarrier_sleep(shared.rows_full[rows.stage], rows.parity);
             const int index = shared.index(rows.stage);
@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 #endif
 }
 
-template <int kContent, int kShared, int kValue>
+template <int kContent, int kShared, int kValue, bool kStrided = false>
 void launch_backward_kernel(CudaContext& ctx, const BackwardParams<bf16>& params) {
     using Widths = HeadWidths<kContent, kShared, kValue>;
     using Tiles = BackwardTiles<Widths>;
@@ -83,7 +83,7 @@ void launch_backward_kernel(CudaContext& ctx, const BackwardParams<bf16>& params
     CUDA_CHECK(cudaMemsetAsync(params.dq_counters, 0, static_cast<size_t>(counters) * sizeof(int),
                                ctx.handles().stream));
     launch(ctx, static_cast<unsigned>(blocks), kThreads, Tiles::kSharedBytes,
-           attention_wgmma_streaming_backward_kernel<kContent, kShared, kValue>, p);
+           attention_wgmma_streaming_backward_kernel<kContent, kShared, kValue, kStrided>, p);
 }
 
 }  // namespace
@@ -98,6 +98,10 @@ BackwardScratch scratch(CudaContext&, const Sizes& sizes) {
 
 void backward(CudaContext& ctx, const BackwardParams<bf16>& params) {
     visit_widths(params.sizes, [&]<int kContent, int kShared, int kValue>() {
+        if constexpr (takes_stride(kContent, kShared)) {
+            if (params.sizes.stride > 1)
+                return launch_backward_kernel<kContent, kShared, kValue, true>(ctx, params);
+        }
         launch_backward_kernel<kContent, kShared, kValue>(ctx, params);
     });
 }

@@ -59,7 +59,7 @@ __device__ __forceinline__ void from_fragments(float (&acc)[kTiles][4],
 }
 
 /// A consumer warpgroup at work on one key tile: its gradients, and a step's operands.
-template <typename Widths>
+template <typename Widths, bool kStrided>
 struct KeyGradients {
     using Tiles = BackwardTiles<Widths>;
     static constexpr int kTiles = Tiles::kCols / 8;
@@ -70,13 +70,14 @@ struct KeyGradients {
     float s[kTiles][4], dp[kTiles][4], dq[Tiles::kPieceColumns / 8][4];
     float dk[Widths::kQk / 8][4], dv[Widths::kV / 8][4];
     uint32_t prob[kTiles / 2][4], ds[kTiles / 2][4];
+    KeyPair<kStrided> pair;  ///< of the thread, in the current key tile
 
     /// S becomes P; `row`: the warp's first key.
     __device__ __forceinline__ void probabilities(const KeyTile<Tiles>& tile, int step, int row) {
         products_done(s);
         const int query = tile.queries_at(step) * Tiles::kCols;
         probabilities_of_keys(s, stats(), p.attention.scale * kLog2E, query < tile.first + kRows,
-                              query + consumer.lane % 4 * 2 - (row + consumer.lane / 4));
+                              query + consumer.lane % 4 * 2 - (row + consumer.lane / 4), pair);
         to_fragments(prob, s);
     }
     /// dP becomes dS.
@@ -222,6 +223,7 @@ struct KeyGradients {
     /// All steps of a key tile except the last step's dq. `row`: the warp's first key.
     __device__ __forceinline__ void add_steps(const KeyTile<Tiles>& tile, int row) {
         consumer.keep_rows();
+        pair = KeyPair<kStrided>(row + consumer.lane / 4, p.attention.sizes.stride);
         const int first = skip_masked(tile);
         if constexpr (Tiles::kWide)
             walk_wide(tile, row, first);

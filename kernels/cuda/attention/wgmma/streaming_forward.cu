@@ -47,7 +47,7 @@ __device__ __forceinline__ void produce(const ForwardKernelParams& p, const Forw
 }
 
 /// A consumer warpgroup, which owns 64 queries of each tile. Its rings continue from tile to tile.
-template <typename Widths, typename Tiles>
+template <typename Widths, typename Tiles, bool kStrided>
 struct ForwardConsumer {
     const ForwardKernelParams& p;
     const ForwardShared<Tiles>& shared;
@@ -136,8 +136,17 @@ struct ForwardConsumer {
         const auto soften = [&]<int kUsed>(int step) {
             const int key = step * kAll;
             auto& used = reinterpret_cast<float(&)[kUsed / 8][4]>(s);
-            if (key + kUsed > row + 1) mask_later_keys(used, row + lane / 4, key + lane % 4 * 2);
-            softmax.step(used, rescale, c);
+            if constexpr (kStrided) {
+                const ChunkEnds ends(p.attention.sizes.stride);
+                unrolled<kUsed / 64>([&]<int kBlock>() {
+                    const int first = key + kBlock * 64 + lane % 4 * 2;
+                    mask_hidden_keys(reinterpret_cast<float(&)[8][4]>(s[kBlock * 8]), row + lane / 4, first,
+                                     ends.from(first));
+                });
+            } else if (key + kUsed > row + 1) {
+                mask_later_keys(used, row + lane / 4, key + lane % 4 * 2);
+            }
+            softmax.template step<kStrided>(used, rescale, c);
         };
         const auto round = [&]<int kUsed>() {
             to_fragments(reinterpret_cast<uint32_t(&)[kUsed / 16][4]>(prob),
@@ -215,7 +224,7 @@ struct ForwardConsumer {
 
 /// out = softmax(scale q k^T, causal) v and lse = log sum exp, by the online softmax of Dao et al.
 /// (2205.14135).
-template <int kContent, int kShared, int kValue, int kConsumers>
+template <int kContent, int kShared, int kValue, int kConsumers, bool kStrided>
 __global__ void __launch_bounds__((kConsumers + 1) * kWarpgroup, 1)
     attention_wgmma_streaming_forward_kernel(const __grid_constant__ ForwardKernelParams p) {
 #if defined(PASTUR_HOPPER)
@@ -240,9 +249,9 @@ __global__ void __launch_bounds__((kConsumers + 1) * kWarpgroup, 1)
         if (threadIdx.x == 0) produce<Tiles>(p, shared);
     } else {
         take_registers<Registers<kConsumers>::kConsumer>();
-        ForwardConsumer<Widths, Tiles> consumer{p, shared, warpgroup - 1,
-                                                static_cast<int>(threadIdx.x) / 32 % 4,
-                                                static_cast<int>(threadIdx.x) % 32};
+        ForwardConsumer<Widths, Tiles, kStrided> consumer{p, shared, warpgroup - 1,
+                                                          static_cast<int>(threadIdx.x) / 32 % 4,
+                                                          static_cast<int>(threadIdx.x) % 32};
         consumer.turns.start();
         for (int index; (index = consumer.next_index()) < p.order.total();)
             consumer.tile(ForwardTile<Tiles>(p.order, p.attention.sizes, p.end, index));
@@ -250,7 +259,7 @@ __global__ void __launch_bounds__((kConsumers + 1) * kWarpgroup, 1)
 #endif
 }
 
-template <int kContent, int kShared, int kValue, int kConsumers>
+template <int kContent, int kShared, int kValue, int kConsumers, bool kStrided = false>
 void launch_forward(CudaContext& ctx, const ForwardParams<bf16>& params) {
     using Widths = HeadWidths<kContent, kShared, kValue>;
     using Tiles = ForwardTiles<Widths, kConsumers>;
@@ -263,13 +272,14 @@ void launch_forward(CudaContext& ctx, const ForwardParams<bf16>& params) {
     p.end = padded_tokens(params.sizes.tokens);
     p.counter.numbers = reinterpret_cast<int*>(ctx.handles().tile_counter.data());
     launch(ctx, persistent_blocks(ctx, p.order), Tiles::kThreads, Tiles::kSharedBytes,
-           attention_wgmma_streaming_forward_kernel<kContent, kShared, kValue, kConsumers>, p);
+           attention_wgmma_streaming_forward_kernel<kContent, kShared, kValue, kConsumers, kStrided>, p);
 }
 
 }  // namespace
 
 bool takes(CudaContext& ctx, const Call& call) {
-    return call.bf16_vectors() && has_tensor_copies(ctx) && call.sizes.stride == 1 &&
+    return call.bf16_vectors() && has_tensor_copies(ctx) &&
+           (call.sizes.stride == 1 || takes_stride(call.sizes)) &&
            visit_widths(call.sizes, [&]<int kContent, int kShared, int kValue>() {
                static_assert(kContent % 32 == 0 && kShared % 32 == 0 && kValue % 64 == 0);
            });
@@ -287,7 +297,12 @@ std::string widths() {
 
 void forward(CudaContext& ctx, const ForwardParams<bf16>& params) {
     visit_widths(params.sizes, [&]<int kContent, int kShared, int kValue>() {
-        launch_forward<kContent, kShared, kValue, kValue <= 64 ? 3 : 2>(ctx, params);
+        constexpr int kConsumers = kValue <= 64 ? 3 : 2;
+        if constexpr (takes_stride(kContent, kShared)) {
+            if (params.sizes.stride > 1)
+                return launch_forward<kContent, kShared, kValue, kConsumers, true>(ctx, params);
+        }
+        launch_forward<kContent, kShared, kValue, kConsumers>(ctx, params);
     });
 }
 
