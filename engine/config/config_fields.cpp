@@ -194,7 +194,7 @@ std::vector<Field> make_config_fields(std::vector<std::string> variants) {
 
         diagnostics<&G::every>("every", "steps between spectra (0: no diagnostics)", kCountOrZero),
         diagnostics<&G::early>("early", "further steps at which spectra are measured", kCountOrZero),
-        diagnostics<&G::scopes>("scopes", "matrices that are decomposed (empty: head, layer; with a shared rotary key also content, rope)"),
+        diagnostics<&G::scopes>("scopes", "what is measured (empty: head, layer, logits; with a shared rotary key also content, rope)"),
         diagnostics<&G::nulls>("nulls", "what spectra are compared with"),
         diagnostics<&G::mp_variance>("mp_variance", "how the mp null estimates the variance of a matrix's entries"),
         diagnostics<&G::spectra>("spectra", "write every eigenvalue (spectra/step_*.npz)"),
