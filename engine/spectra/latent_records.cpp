@@ -61,7 +61,7 @@ std::vector<Scalar> latent_scalars(int64_t step, const std::vector<LatentRecord>
               std::pair("participation_ratio", record.participation_ratio),
               std::pair("rank_90", record.rank_90), std::pair("rank_99", record.rank_99)})
             scalars.push_back(
-                {step, fmt::format("latents/{}/{}/L{:02}", metric, record.tensor, record.layer), value});
+                {step, fmt::format("latents/{}/L{:02}/{}", metric, record.layer, record.tensor), value});
     return scalars;
 }
 

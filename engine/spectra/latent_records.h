@@ -28,7 +28,7 @@ LatentRecord latent_record(int64_t layer, const std::string& tensor, int64_t tok
 /// "rank_99"}. metrics_line() makes it a line.
 nlohmann::ordered_json to_json(const LatentRecord& record, int64_t step);
 
-/// `latents/<metric>/<tensor>/L03` for the ranks.
+/// `latents/<metric>/L03/<tensor>` for the ranks.
 std::vector<Scalar> latent_scalars(int64_t step, const std::vector<LatentRecord>& records);
 
 }  // namespace pastur

@@ -44,6 +44,16 @@ class Compare : public CommandLine {
             record(20, 0, 1, null, 1, 99);  // heads do not count where layers are measured
         }
     }
+    /// Two heads; the last measurement is of step 20.
+    void write_logits() const {
+        std::ofstream out(file("runs/done/spectra/logits.jsonl"));
+        out << R"({"v":1,"step":10,"layer":0,"head":0,"max_logit":99,"entropy":9,"entropy_ratio":0.9})"
+            << "\n"
+            << R"({"v":1,"step":20,"layer":0,"head":0,"max_logit":2.5,"entropy":3,"entropy_ratio":0.5})"
+            << "\n"
+            << R"({"v":1,"step":20,"layer":0,"head":1,"max_logit":7.5,"entropy":2,"entropy_ratio":0.25})"
+            << "\n";
+    }
     std::map<std::string, nlohmann::json> by_name(const std::string& json) const {
         std::map<std::string, nlohmann::json> runs;
         for (const nlohmann::json& run : nlohmann::json::parse(read_file(file(json), 1 << 20)))
@@ -102,6 +112,17 @@ TEST_F(Compare, KeepsRanksAndPeaksUnderBothNulls) {
     EXPECT_DOUBLE_EQ(done.at("kept_null").get<double>(), 0.4);
     EXPECT_EQ(done.at("peak_ratio_product"), 5);
     EXPECT_EQ(done.at("peak_ratio_mp"), 30);
+}
+
+TEST_F(Compare, HasTheLogitsOfTheLastMeasurement) {
+    write_logits();
+    ASSERT_EQ(run("compare runs/* --json all.json").code, 0);
+    const auto runs = by_name("all.json");
+    EXPECT_EQ(runs.at("done").at("max_logit"), 7.5);
+    EXPECT_EQ(runs.at("done").at("attention_entropy"), 2.5);
+    EXPECT_EQ(runs.at("done").at("entropy_ratio"), 0.375);
+    for (const char* key : {"max_logit", "attention_entropy", "entropy_ratio"})
+        EXPECT_TRUE(runs.at("killed").at(key).is_null()) << key;
 }
 
 TEST_F(Compare, TellsRunningDiedAndResumed) {

@@ -132,6 +132,35 @@ class SpectraReader {
     Forms layers_, heads_;  ///< at run_.spectra_step
 };
 
+/// Reads spectra/logits.jsonl, whose steps ascend.
+class LogitsReader {
+  public:
+    explicit LogitsReader(RunSummary& run) : run_(run) {}
+
+    void read(const json& record) {
+        const int64_t step = step_of(record);
+        if (step != step_) {
+            run_.max_logit = -INFINITY;
+            entropy_ = ratio_ = heads_ = 0;
+        }
+        step_ = step;
+        const double largest = number_of(record, "max_logit");
+        if (!(largest <= run_.max_logit)) run_.max_logit = largest;  // a NaN stays
+        entropy_ += number_of(record, "entropy");
+        ratio_ += number_of(record, "entropy_ratio");
+        heads_ += 1;
+    }
+    void finish() {
+        run_.attention_entropy = entropy_ / heads_;
+        run_.entropy_ratio = ratio_ / heads_;
+    }
+
+  private:
+    RunSummary& run_;
+    int64_t step_ = -1;
+    double entropy_ = 0, ratio_ = 0, heads_ = 0;
+};
+
 /// The validation tokens' entropy under their own frequencies, if the run's data folder says.
 double unigram_entropy_of(const Config& config) {
     const fs::path file = fs::path(config.data.dir) / "meta.json";
@@ -180,6 +209,9 @@ RunSummary summarise_run(const fs::path& folder) {
         for_each_null(line, [&](const json& record) { spectra.read(record); });
     });
     spectra.finish();
+    LogitsReader logits(run);
+    read_json_lines(folder / "spectra" / "logits.jsonl", [&](const json& record) { logits.read(record); });
+    logits.finish();
     if (path_exists(recipe)) read_recipe(recipe, run);
     return run;
 }

@@ -27,6 +27,10 @@ struct RunSummary {
     int64_t spectra_step = -1;
     double kept_step0 = NAN, kept_null = NAN;              ///< kept rank, mean over the forms
     double peak_ratio_product = NAN, peak_ratio_mp = NAN;  ///< lambda_max / lambda_plus, largest of the forms
+    /// Attention on the probe at its last measurement, over all layers and heads.
+    double max_logit = NAN;          ///< largest
+    double attention_entropy = NAN;  ///< nats, mean
+    double entropy_ratio = NAN;      ///< to the logarithm of the number of keys, mean
     /// The earliest onset of any matrix, at the lowest threshold.
     int64_t spike_onset = -1, collapse_onset = -1;
 };

@@ -215,8 +215,8 @@ TEST_P(ActivationProbe, ContinuesItsFilesAndReadsWhatThereIs) {
         std::set<std::string> tags;
         for (const Scalar& scalar : probe.drain().scalars)
             EXPECT_TRUE(scalar.step < 20 || tags.insert(scalar.tag).second) << scalar.tag;
-        for (const char* tag : {"logits/max_logit/L00", "logits/entropy/L01", "latents/entropy_rank/keys/L01",
-                                "latents/rank_99/residual/L00"})
+        for (const char* tag : {"logits/max_logit/L00", "logits/entropy/L01", "latents/entropy_rank/L01/keys",
+                                "latents/rank_99/L00/residual"})
             EXPECT_TRUE(tags.contains(tag)) << tag;
         EXPECT_EQ(tags.contains("logits/rope_share/L00"), shape().label.starts_with("decoupled"));
     }
