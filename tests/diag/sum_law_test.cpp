@@ -213,7 +213,8 @@ TEST(Calibration, TheProductNullRaisesNoFalseAlarmsInAnyScope) {
          {"variant = \"mha\"", "variant = \"mla-prerope\"\nk_rank = 24\nv_rank = 24",
           "variant = \"mla-decoupled\"\nkv_rank = 48\nnope_dim = 8\nrope_dim = 8\nv_dim = 16",
           "variant = \"mha-nope\"", "variant = \"mha-shared-rope\"\nnope_dim = 8\nrope_dim = 8\nv_dim = 16",
-          "variant = \"mla-rope\"\nkv_rank = 48", "variant = \"mla-nope\"\nkv_rank = 48"}) {
+          "variant = \"mla-rope\"\nkv_rank = 48", "variant = \"mla-nope\"\nkv_rank = 48",
+          "variant = \"mtla\"\nkv_rank = 48\nnope_dim = 8\nrope_dim = 8\nv_dim = 16"}) {
         SCOPED_TRACE(attention);
         Config config = parse_config(std::string("[model]\nvocab = 96\nd_model = 96\nlayers = 3\nheads = 6\n"
                                                  "ffn = 256\n[attention]\n") +

@@ -70,16 +70,16 @@ template <bool kStrided>
 __device__ void attend_all(ResidentQueries& rows, SharedAddress keys, int row, float c, int stride,
                            int lane) {
     using Rows = ForwardMemory::Rows;
-    const ChunkEnds chunk_ends(stride);
     const SharedAddress values = keys + Rows::kBytes;
     int key = 0;
 #pragma unroll 1
     for (; key + 64 <= row; key += 64)
         rows.template attend<64, false, kStrided>(keys + key * Rows::kPitch, values + key * Rows::kPitch, row,
-                                                  key, c, lane, kStrided ? chunk_ends.from(key) : 0);
+                                                  key, c, lane, kStrided ? ChunkEnds(stride).from(key) : 0);
     const auto last = [&]<int kKeys>() {
         rows.template attend<kKeys, true, kStrided>(keys + key * Rows::kPitch, values + key * Rows::kPitch,
-                                                    row, key, c, lane, kStrided ? chunk_ends.from(key) : 0);
+                                                    row, key, c, lane,
+                                                    kStrided ? ChunkEnds(stride).from(key) : 0);
     };
     switch ((row - key) / kWarpRows) {
         case 0:
