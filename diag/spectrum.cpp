@@ -9,7 +9,7 @@ namespace pastur {
 FactorRows::FactorRows(const Factor& factor) {
     int64_t units = 0;
     for (int64_t row = 0; row < factor.rows; ++row) {
-        const bool is_stored = factor.sources[static_cast<size_t>(row * factor.terms)] != nullptr;
+        const bool is_stored = factor.sources[static_cast<size_t>(row * factor.sources_per_row())] != nullptr;
         if (is_stored) {
             slots.push_back(static_cast<int32_t>(stored.size()));
             stored.push_back(static_cast<int32_t>(row));
@@ -46,11 +46,13 @@ void FactorProduct::check() const {
         const int64_t in = factor.transposed ? factor.columns : factor.rows;
         PASTUR_CHECK(inner == 0 || in == inner, "a factor of {} rows follows one of {} columns", in, inner);
         inner = factor.transposed ? factor.rows : factor.columns;
-        const auto expected = static_cast<size_t>(copies(factor) * factor.rows * factor.terms);
+        const auto expected = static_cast<size_t>(copies(factor) * factor.rows * factor.sources_per_row());
         PASTUR_CHECK(factor.rows >= 1 && factor.weight_columns() >= 1 && factor.terms >= 1 &&
                          factor.sources.size() == expected,
                      "factor [{}, {}] with {} sources for {}", factor.rows, factor.columns,
                      factor.sources.size(), expected);
+        PASTUR_CHECK(factor.pieces >= 1 && factor.weight_columns() % factor.pieces == 0,
+                     "{} columns of {} pieces", factor.weight_columns(), factor.pieces);
         PASTUR_CHECK(factor.gains.empty() || factor.gains.size() == static_cast<size_t>(copies(factor)),
                      "{} gains for {} copies", factor.gains.size(), copies(factor));
     }
@@ -94,13 +96,14 @@ double variance_from_sums(double sum, double sum_of_squares, int64_t count) {
     return variance < 0 ? 0 : variance;  // passes NaN on
 }
 
-std::unique_ptr<SpectrumSolver> make_spectrum_solver(Context& ctx, std::span<const FactorProduct> products) {
+std::unique_ptr<SpectrumSolver> make_spectrum_solver(Context& ctx, std::span<const FactorProduct> products,
+                                                     const SolverOptions& options) {
     for (const FactorProduct& product : products) product.check();
-    return std::visit([&](auto& device) { return make_spectrum_solver(device, products); }, ctx);
+    return std::visit([&](auto& device) { return make_spectrum_solver(device, products, options); }, ctx);
 }
 
-int64_t solver_bytes(Context& ctx, std::span<const FactorProduct> products) {
-    return std::visit([&](auto& device) { return solver_bytes(device, products); }, ctx);
+int64_t solver_bytes(Context& ctx, std::span<const FactorProduct> products, const SolverOptions& options) {
+    return std::visit([&](auto& device) { return solver_bytes(device, products, options); }, ctx);
 }
 
 }  // namespace pastur

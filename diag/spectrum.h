@@ -23,23 +23,34 @@
 
 namespace pastur {
 
+/// Two rows of a factor that become cosine first - sine second and sine first + cosine second.
+struct RotatedRows {
+    int32_t first, second;
+    double cosine, sine;
+};
+
 /// One factor of every item of a product: fp32 rows in the memory of the context, converted to fp64.
 struct Factor {
     int64_t rows = 0;          ///< as stored; the factor is [columns, rows] when `transposed`
     int64_t columns = 0;       ///< length of a stored row plus unit_columns
     int64_t unit_columns = 0;  ///< U; 0 for an ordinary factor
     int64_t terms = 1;         ///< number of stored rows that add up to a row
+    int64_t pieces = 1;        ///< number of pieces of equal length that a stored row consists of
     bool transposed = false;
     bool shared = false;  ///< one copy serves a whole group of items
     double scale = 1;     ///< of every stored number
-    /// [copies][rows][terms], where copies = items, or items / group when shared. A row whose sources are
+    /// [copies][rows][terms][pieces], where copies = items, or items / group when shared. A row whose sources are
     /// null is a unit vector: the k-th such row of a copy has its 1 in column columns - U + k mod U and
     /// passes that number through.
     std::vector<const float*> sources = {};
     /// [copies] column j of the stored part is multiplied by gain[j]; empty: no gains.
     std::vector<const float*> gains = {};
+    /// Of every copy, after gains and draws; no row is in two of them.
+    std::vector<RotatedRows> rotations = {};
 
     int64_t weight_columns() const { return columns - unit_columns; }
+    int64_t piece_columns() const { return weight_columns() / pieces; }
+    int64_t sources_per_row() const { return terms * pieces; }
 };
 
 /// Which rows of a factor are stored and which are unit vectors; equal for every copy.
@@ -52,7 +63,7 @@ struct FactorRows {
 /// Products of one shape, for example one item for every head of every layer.
 struct FactorProduct {
     int64_t items = 0;
-    int64_t group = 1;        ///< number of consecutive items that a shared factor serves; divides items
+    int64_t group = 1;  ///< number of consecutive items that a shared factor serves; divides items
     std::vector<Factor> factors;
     /// Number of the first group in the whole product, of which this may be a rank's part.
     int64_t first_group = 0;
@@ -154,18 +165,27 @@ class SpectrumSolver {
                                                      const std::optional<FactorDraw>& draw = {}) = 0;
 };
 
-/// Allocates solver_bytes(ctx, products). The products that solve() gets may be fewer and have other sources,
-/// but they may not be larger.
-std::unique_ptr<SpectrumSolver> make_spectrum_solver(Context& ctx, std::span<const FactorProduct> products);
-int64_t solver_bytes(Context& ctx, std::span<const FactorProduct> products);
+struct SolverOptions {
+    /// CUDA: this folder's kernels solve problems of up to 1,024 rows; false: cuSOLVER solves every size. The CPU has
+    /// LAPACK alone.
+    bool own_kernels = true;
+};
 
-std::unique_ptr<SpectrumSolver> make_spectrum_solver(CpuContext& ctx,
-                                                     std::span<const FactorProduct> products);
-int64_t solver_bytes(CpuContext& ctx, std::span<const FactorProduct> products);
+/// Allocates solver_bytes(ctx, products, options). The products that solve() gets may be fewer and have other sources,
+/// but they may not be larger.
+std::unique_ptr<SpectrumSolver> make_spectrum_solver(Context& ctx, std::span<const FactorProduct> products,
+                                                     const SolverOptions& options = {});
+int64_t solver_bytes(Context& ctx, std::span<const FactorProduct> products,
+                     const SolverOptions& options = {});
+
+std::unique_ptr<SpectrumSolver> make_spectrum_solver(CpuContext& ctx, std::span<const FactorProduct> products,
+                                                     const SolverOptions& options);
+int64_t solver_bytes(CpuContext& ctx, std::span<const FactorProduct> products, const SolverOptions& options);
 #if defined(PASTUR_HAVE_CUDA)
 std::unique_ptr<SpectrumSolver> make_spectrum_solver(CudaContext& ctx,
-                                                     std::span<const FactorProduct> products);
-int64_t solver_bytes(CudaContext& ctx, std::span<const FactorProduct> products);
+                                                     std::span<const FactorProduct> products,
+                                                     const SolverOptions& options);
+int64_t solver_bytes(CudaContext& ctx, std::span<const FactorProduct> products, const SolverOptions& options);
 #endif
 
 /// The sizes of the intermediate products and Gram matrices of one item.

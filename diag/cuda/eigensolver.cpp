@@ -13,14 +13,14 @@ constexpr int64_t kBatchedLimit = 1024;
 
 }  // namespace
 
-Eigensolver::Method Eigensolver::method_of(int64_t n) {
-    if (n == 1) return Method::kCopy;
-    if (n <= kSmallEigenvalues) return Method::kSmall;
-    if (n <= kSpreadEigenvalues && SpreadPlan::make(n, 1)) return Method::kSpread;
+SymmetricEigensolver::Method SymmetricEigensolver::method_of(int64_t n) const {
+    if (own_kernels_ && n == 1) return Method::kCopy;
+    if (own_kernels_ && n <= kSmallEigenvalues) return Method::kSmall;
+    if (own_kernels_ && n <= kSpreadEigenvalues && SpreadPlan::make(n, 1)) return Method::kSpread;
     return n <= kBatchedLimit ? Method::kBatched : Method::kOneByOne;
 }
 
-int64_t Eigensolver::workspace_bytes(int64_t n, int64_t count) {
+int64_t SymmetricEigensolver::workspace_bytes(int64_t n, int64_t count) {
     size_t device = 0, host = 0;
     switch (method_of(n)) {
         case Method::kCopy:
@@ -43,8 +43,8 @@ int64_t Eigensolver::workspace_bytes(int64_t n, int64_t count) {
     return static_cast<int64_t>(device);
 }
 
-void Eigensolver::solve(double* eigenvalues, int32_t* infos, double* matrices, int64_t n, int64_t count,
-                        void* workspace, int64_t workspace_bytes) {
+void SymmetricEigensolver::solve(double* eigenvalues, int32_t* infos, double* matrices, int64_t n,
+                                 int64_t count, void* workspace, int64_t workspace_bytes) {
     const auto bytes = static_cast<size_t>(workspace_bytes);
     const cudaStream_t stream = cusolver_.stream();
     std::vector<std::byte>& host = cusolver_.host_workspace();

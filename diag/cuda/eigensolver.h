@@ -5,9 +5,11 @@
 
 namespace pastur {
 
-class Eigensolver {
+class SymmetricEigensolver {
   public:
-    explicit Eigensolver(Cusolver& cusolver) : cusolver_(cusolver) {}
+    /// `own_kernels` false: cuSOLVER solves every size, as a check.
+    SymmetricEigensolver(Cusolver& cusolver, bool own_kernels)
+        : cusolver_(cusolver), own_kernels_(own_kernels) {}
 
     /// Device memory that solve() of these sizes needs.
     int64_t workspace_bytes(int64_t n, int64_t count);
@@ -19,9 +21,10 @@ class Eigensolver {
 
   private:
     enum class Method { kCopy, kSmall, kSpread, kBatched, kOneByOne };
-    static Method method_of(int64_t n);
+    Method method_of(int64_t n) const;
 
     Cusolver& cusolver_;
+    bool own_kernels_;
 };
 
 }  // namespace pastur

@@ -49,11 +49,12 @@ int64_t scratch_bytes(std::span<const FactorProduct> products, DenseSolvers& sol
 
 class CudaSpectrumSolver final : public SpectrumSolver {
   public:
-    CudaSpectrumSolver(CudaContext& ctx, std::span<const FactorProduct> products)
+    CudaSpectrumSolver(CudaContext& ctx, std::span<const FactorProduct> products,
+                       const SolverOptions& options)
         : device_(ctx.handles().device) {
         CUDA_CHECK(cudaSetDevice(device_));
         open(ctx);
-        solvers_ = std::make_unique<DenseSolvers>(stream_);
+        solvers_ = std::make_unique<DenseSolvers>(stream_, options);
         scratch_ = allocate(ctx, scratch_bytes(products, *solvers_));
     }
 
@@ -79,7 +80,7 @@ class CudaSpectrumSolver final : public SpectrumSolver {
             for (Factor& factor : product.factors) {
                 const auto copies = static_cast<size_t>(product.copies(factor));
                 const auto* zero = reinterpret_cast<const float*>(zeros.data());
-                factor.sources.resize(copies * static_cast<size_t>(factor.rows * factor.terms));
+                factor.sources.resize(copies * static_cast<size_t>(factor.rows * factor.sources_per_row()));
                 for (const float*& source : factor.sources) source = source ? zero : nullptr;
                 if (!factor.gains.empty()) factor.gains.assign(copies, zero);
             }
@@ -181,6 +182,7 @@ class CudaSpectrumSolver final : public SpectrumSolver {
                 CUDA_CHECK(cudaMemcpyAsync(tables.gains, factor.gains.data(),
                                            factor.gains.size() * sizeof(const float*), cudaMemcpyHostToDevice,
                                            stream_));
+            if (!factor.rotations.empty()) send(tables.rotations, factor.rotations);
             send(tables.slots, rows.slots);
             send(tables.stored, rows.stored);
         }
@@ -196,7 +198,7 @@ class CudaSpectrumSolver final : public SpectrumSolver {
             const FactorTables& tables = scratch.factors[i];
             const int64_t copy = factor.shared ? first : first * extent.group;
             DeviceFactor load{};
-            load.sources = tables.sources + copy * factor.rows * factor.terms;
+            load.sources = tables.sources + copy * factor.rows * factor.sources_per_row();
             load.gains = factor.gains.empty() ? nullptr : tables.gains + copy;
             load.slots = tables.slots;
             load.scale = factor.scale;
@@ -206,6 +208,9 @@ class CudaSpectrumSolver final : public SpectrumSolver {
             load.columns = factor.columns;
             load.weight_columns = factor.weight_columns();
             load.terms = factor.terms;
+            load.pieces = factor.pieces;
+            load.rotations = tables.rotations;
+            load.rotation_count = std::ssize(factor.rotations);
             load.stored_rows = static_cast<int64_t>(FactorRows(factor).stored.size());
             load.shuffled = draw && draw->kind == FactorDraw::Kind::kShuffled;
             load.key = draw ? draw->key : DrawKey{};
@@ -214,6 +219,7 @@ class CudaSpectrumSolver final : public SpectrumSolver {
             load_factor(stream_, tables.values, tables.moments + 2 * kMomentParts * copy, load);
             if (draw && draw->kind == FactorDraw::Kind::kProfile)
                 draw_from_profile(stream_, tables.values, tables.profile, load);
+            if (load.rotation_count > 0) rotate_rows(stream_, tables.values, load);
             batches.push_back({tables.values, factor.rows, factor.columns, factor.shared && extent.group > 1,
                                factor.transposed});
         }
@@ -312,13 +318,15 @@ class CudaSpectrumSolver final : public SpectrumSolver {
 }  // namespace
 
 std::unique_ptr<SpectrumSolver> make_spectrum_solver(CudaContext& ctx,
-                                                     std::span<const FactorProduct> products) {
-    return std::make_unique<CudaSpectrumSolver>(ctx, products);
+                                                     std::span<const FactorProduct> products,
+                                                     const SolverOptions& options) {
+    return std::make_unique<CudaSpectrumSolver>(ctx, products, options);
 }
 
-int64_t solver_bytes(CudaContext& ctx, std::span<const FactorProduct> products) {
+int64_t solver_bytes(CudaContext& ctx, std::span<const FactorProduct> products,
+                     const SolverOptions& options) {
     CUDA_CHECK(cudaSetDevice(ctx.handles().device));
-    DenseSolvers solvers(ctx.handles().stream);
+    DenseSolvers solvers(ctx.handles().stream, options);
     return kBlasWorkspaceBytes + scratch_bytes(products, solvers);
 }
 

@@ -33,9 +33,11 @@ __global__ void load_factor_kernel(double* __restrict__ out, DeviceFactor factor
                                   factor.key, factor.index, static_cast<uint64_t>(from)));
         const int64_t from_row = factor.stored[from / (factor.terms * width)];
         const int64_t from_term = from / width % factor.terms, from_column = from % width;
+        const int64_t piece_width = width / factor.pieces, piece = from_column / piece_width;
         const float* const source =
-            factor.sources[(copy * factor.rows + from_row) * factor.terms + from_term];
-        const auto stored = static_cast<double>(source[from_column]);
+            factor.sources[((copy * factor.rows + from_row) * factor.terms + from_term) * factor.pieces +
+                           piece];
+        const auto stored = static_cast<double>(source[from_column - piece * piece_width]);
         value += factor.gains ? stored * static_cast<double>(factor.gains[copy][from_column]) : stored;
     }
     out[i] = value * factor.scale;
@@ -143,6 +145,17 @@ __global__ void profile_draw_kernel(double* __restrict__ out, double* __restrict
     const double all = profile.all[0];
     const double variance = all == 0 ? 0 : profile.rows[stored] * profile.columns[column] / all;
     out[(copy * factor.rows + factor.stored[stored]) * factor.columns + column] = sqrt(variance) * normal;
+}
+
+/// One thread per pair of entries. No row is in two pairs.
+__global__ void rotate_rows_kernel(double* __restrict__ values, DeviceFactor factor) {
+    const int64_t column = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+    if (column >= factor.columns) return;
+    const RotatedRows pair = factor.rotations[blockIdx.y];
+    double* const mine = values + blockIdx.z * factor.rows * factor.columns + column;
+    const double a = mine[pair.first * factor.columns], b = mine[pair.second * factor.columns];
+    mine[pair.first * factor.columns] = pair.cosine * a - pair.sine * b;
+    mine[pair.second * factor.columns] = pair.sine * a + pair.cosine * b;
 }
 
 constexpr int kCheckParts =
@@ -272,6 +285,12 @@ void draw_from_profile(cudaStream_t stream, double* out, double* scratch, const 
     const int64_t entries = factor.copies * factor.stored_rows * factor.weight_columns;
     launch_beside(stream, static_cast<unsigned>(ceil_div(entries, kThreads)), kThreads, profile_draw_kernel,
                   out, scratch, factor);
+}
+
+void rotate_rows(cudaStream_t stream, double* out, const DeviceFactor& factor) {
+    const dim3 grid(static_cast<unsigned>(ceil_div(factor.columns, kThreads)),
+                    static_cast<unsigned>(factor.rotation_count), static_cast<unsigned>(factor.copies));
+    launch_beside(stream, grid, kThreads, rotate_rows_kernel, out, factor);
 }
 
 void zero_nonfinite(cudaStream_t stream, double* matrices, int32_t* flags, int64_t count, int64_t n) {

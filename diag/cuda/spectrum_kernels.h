@@ -10,12 +10,13 @@ namespace pastur {
 
 /// A chunk of copies of one Factor, all pointers on the device.
 struct DeviceFactor {
-    const float* const* sources;  ///< [copies][rows][terms]
+    const float* const* sources;  ///< [copies][rows][terms][pieces]
     const float* const* gains;    ///< [copies], or null
     const int32_t* slots;         ///< FactorRows
     double scale;
     const int32_t* stored;
-    int64_t copies, rows, columns, weight_columns, terms, stored_rows;
+    const RotatedRows* rotations;
+    int64_t copies, rows, columns, weight_columns, terms, pieces, stored_rows, rotation_count;
     bool shuffled;  ///< by `key`; load_factor() alone reads it
     DrawKey key;
     uint64_t index;      ///< of the factor in its chain
@@ -32,6 +33,9 @@ void load_factor(cudaStream_t stream, double* out, double* moments, const Device
 /// (FactorDraw::Kind::kProfile). `scratch`: profile_doubles() for each copy.
 void draw_from_profile(cudaStream_t stream, double* out, double* scratch, const DeviceFactor& factor);
 int64_t profile_doubles(int64_t rows, int64_t columns);
+
+/// Rotates the rows of out [copies, rows, columns], as factor.rotations [rotation_count] say.
+void rotate_rows(cudaStream_t stream, double* out, const DeviceFactor& factor);
 
 /// flags [count] = 1 for each of the matrices [count, n, n] that holds NaN or infinity; other flags keep
 /// their value. Then matrices whose flag is 1 become zero.

@@ -34,8 +34,9 @@ SpectrumScratch::SpectrumScratch(std::byte* base, const FactorProduct& product, 
     for (const Factor& factor : product.factors) {
         const int64_t copies = product.copies(factor);
         FactorTables& tables = factors.emplace_back();
-        tables.sources = carver.take<const float*>(copies * factor.rows * factor.terms);
+        tables.sources = carver.take<const float*>(copies * factor.rows * factor.sources_per_row());
         tables.gains = carver.take<const float*>(copies);
+        tables.rotations = carver.take<RotatedRows>(static_cast<int64_t>(factor.rotations.size()));
         tables.slots = carver.take<int32_t>(factor.rows);
         tables.stored = carver.take<int32_t>(factor.rows);
         tables.values = carver.take<double>((factor.shared ? at_once : items) * factor.rows * factor.columns);

@@ -9,17 +9,18 @@ namespace pastur {
 
 /// The dense solvers, on one stream.
 struct DenseSolvers {
-    explicit DenseSolvers(cudaStream_t stream)
-        : cusolver(stream), cholesky(cusolver), eigensolver(cusolver) {}
+    DenseSolvers(cudaStream_t stream, const SolverOptions& options)
+        : cusolver(stream), cholesky(cusolver), eigensolver(cusolver, options.own_kernels) {}
     Cusolver cusolver;
     CholeskyRoots cholesky;
-    Eigensolver eigensolver;
+    SymmetricEigensolver eigensolver;
 };
 
 /// A factor's description on the device.
 struct FactorTables {
     const float** sources;
     const float** gains;
+    RotatedRows* rotations;
     int32_t *slots, *stored;
     double *values, *moments;  ///< `values`: of the copies that are processed at once
     double* profile;           ///< of these copies, for draw_from_profile()
