@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <map>
 #include <tuple>
 
@@ -95,17 +96,23 @@ SpectralMatrix::Form form_of(const QkForm& form, const QkPart& part, bool litera
                                                 : SpectralMatrix::Form::kSumOfProducts;
 }
 
-SpectralMatrix qk_matrix(const Config& config, const QkForm& form, const QkPart& part,
-                         const std::string& name, bool per_head, bool literal, const WeightLookup& lookup) {
-    SpectralMatrix matrix{name, {}, {}, form_of(form, part, literal)};
-    if (matrix.form == SpectralMatrix::Form::kSumOfProducts) matrix.terms = {"qk_content", "qk_rope"};
-    const int64_t heads = part.query.heads;
+/// An item for every layer, or for every head of every layer.
+void add_items(SpectralMatrix& matrix, const Config& config, bool per_head) {
+    const int64_t heads = config.model.heads;
     for (int64_t layer = 0; layer < config.model.layers; ++layer) {
         if (!per_head) matrix.items.push_back({layer, kEveryHead});
         for (int64_t head = 0; per_head && head < heads; ++head) matrix.items.push_back({layer, head});
     }
     matrix.product.items = static_cast<int64_t>(matrix.items.size());
     matrix.product.group = per_head ? heads : 1;
+}
+
+SpectralMatrix qk_matrix(const Config& config, const QkForm& form, const QkPart& part,
+                         const std::string& name, bool per_head, bool literal, const WeightLookup& lookup) {
+    SpectralMatrix matrix{name, {}, {}, form_of(form, part, literal)};
+    if (matrix.form == SpectralMatrix::Form::kSumOfProducts) matrix.terms = {"qk_content", "qk_rope"};
+    const int64_t heads = part.query.heads;
+    add_items(matrix, config, per_head);
     // In the sum of all M_h, the queries of heads with the same keys are added up.
     const int64_t terms = literal ? 1 : heads / part.key.heads;
     std::vector<Factor> query = side_factors(part.query, matrix, heads, terms, lookup);
@@ -116,6 +123,91 @@ SpectralMatrix qk_matrix(const Config& config, const QkForm& form, const QkPart&
     std::vector<Factor> right = literal ? transposed(std::move(key)) : std::move(key);
     factors.insert(factors.end(), std::make_move_iterator(right.begin()),
                    std::make_move_iterator(right.end()));
+    return matrix;
+}
+
+/// Rotates the rows of `factor`, from `first` on, in blocks of `width` rows as rotary embedding does at a position.
+void rotate(Factor& factor, int64_t first, int64_t width, int64_t position, double base) {
+    const int64_t half = width / 2;
+    for (int64_t block = first; width > 0 && block + width <= factor.rows; block += width)
+        for (int64_t i = 0; i < half; ++i) {
+            const double theta = std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(width));
+            const double angle = static_cast<double>(position) * theta;
+            factor.rotations.push_back({static_cast<int32_t>(block + i),
+                                        static_cast<int32_t>(block + i + half), std::cos(angle),
+                                        std::sin(angle)});
+        }
+}
+
+/// The heads' forms between a query at position i and a key at position j.
+SpectralMatrix position_matrix(const Config& config, const QkForm& form, const PositionPair& pair,
+                               const WeightLookup& lookup) {
+    const auto [i, j] = pair;
+    SpectralMatrix matrix =
+        qk_matrix(config, form, form.whole, fmt::format("qk@{},{}", i, j), true, false, lookup);
+    const QkSide &query = form.whole.query, &key = form.whole.key;
+    const int64_t width = variant_of(config).rope_width(config);
+    // The chain: the links of the queries, the heads' query rows, the heads' key rows, the links of the keys.
+    std::vector<Factor>& factors = matrix.product.factors;
+    Factor& query_rows = factors[query.links.size()];
+    rotate(query_rows, query_rows.rows - width, width, form.rotated_before_compression ? i : i - j,
+           config.model.rope_theta);
+    for (size_t link = 0; link < key.links.size(); ++link)
+        if (key.links[link].rotated)
+            rotate(factors[query.links.size() + 2 + link], 0, width, j, config.model.rope_theta);
+    return matrix;
+}
+
+/// The chain that makes the values, by the names of the weights in a layer.
+QkSide value_side(const Config& config, const std::vector<NamedShape>& weights) {
+    const auto rows_of = [&](const char* name) -> int64_t {
+        const auto found = std::find_if(weights.begin(), weights.end(), [&](const NamedShape& weight) {
+            return weight.name == prefix_of(0) + name;
+        });
+        return found == weights.end() ? 0 : found->shape[0];
+    };
+    const auto gain = [&](const char* norm) { return rows_of(norm) > 0 ? norm : ""; };
+    const int64_t heads = config.model.heads, width = variant_of(config).core_widths(config).v;
+    if (const int64_t rows = rows_of("v_proj.weight"); rows > 0)
+        return {rows / width, {{"v_proj.weight", width, 0, width}}};
+    const char* const joint = "kv_a_layernorm.weight";
+    if (const int64_t rows = rows_of("kv_b_proj.weight"); rows > 0) {
+        const int64_t each = rows / heads;  // of a head: its keys' rows, then its values'
+        return {heads,
+                {{"kv_b_proj.weight", width, each - width, each}},
+                gain(joint),
+                {{"kv_a_proj_with_mqa.weight", 0, config.attention.kv_rank}}};
+    }
+    PASTUR_CHECK(rows_of("v_b_proj.weight") > 0, "no weight of {} makes values",
+                 name_of(config.attention.variant));
+    const std::vector<QkRows> up = {{"v_b_proj.weight", width, 0, width}};
+    if (rows_of("v_a_proj.weight") > 0)
+        return {heads, up, gain("v_a_layernorm.weight"), {{"v_a_proj.weight"}}};
+    return {heads, up, gain(joint), {{"kv_a_proj.weight"}}};
+}
+
+/// W_V^h W_O^h. In the sum over heads, the output columns of heads with the same values are added up.
+SpectralMatrix ov_matrix(const Config& config, const QkSide& values, bool per_head,
+                         const WeightLookup& lookup) {
+    SpectralMatrix matrix{"ov", {}, {}};
+    add_items(matrix, config, per_head);
+    const int64_t heads = config.model.heads, width = variant_of(config).core_widths(config).v;
+    matrix.product.factors = transposed(side_factors(values, matrix, heads, 1, lookup));
+    Factor out;  // o_proj is stored [model width, heads x width]
+    out.transposed = true;
+    out.pieces = per_head ? 1 : values.heads;
+    out.terms = per_head ? 1 : heads / values.heads;
+    out.columns = out.pieces * width;
+    for (const auto& [layer, head] : matrix.items) {
+        const ConstTensor weight = matrix_named(prefix_of(layer) + "o_proj.weight", lookup);
+        out.rows = weight.size(0);
+        for (int64_t row = 0; row < out.rows; ++row)
+            for (int64_t term = 0; term < out.terms; ++term)
+                for (int64_t piece = 0; piece < out.pieces; ++piece)
+                    out.sources.push_back(weight.slice(0, row, 1).data<float>() +
+                                          (per_head ? head : piece * out.terms + term) * width);
+    }
+    matrix.product.factors.push_back(std::move(out));
     return matrix;
 }
 
@@ -152,13 +244,28 @@ std::vector<SpectralMatrix> spectral_matrices(const Config& config, const std::v
     const auto add_both = [&](const char* name, const QkPart& part, bool literal = false) {
         for (const bool per_head : {false, true}) add(name, part, per_head, literal);
     };
-    if (wanted(Scope::kLayer)) add("qk", form.whole, false);
+    if (wanted(Scope::kLayer) || wanted(Scope::kOverlap)) add("qk", form.whole, false);
     if (wanted(Scope::kHead)) add("qk", form.whole, true);
     if (wanted(Scope::kContent)) add_both("qk_content", form.content.value());
     if (wanted(Scope::kRope)) add_both("qk_rope", form.rope.value());
     if (wanted(Scope::kLiteral)) add_both("qk_literal", form.whole, true);
+    if (wanted(Scope::kPositions))
+        for (const PositionPair& pair : position_pairs(config))
+            matrices.push_back(position_matrix(config, form, pair, lookup));
+    if (wanted(Scope::kOv))
+        for (const bool per_head : {false, true})
+            matrices.push_back(ov_matrix(config, value_side(config, weights), per_head, lookup));
     if (wanted(Scope::kWeights)) append_weights(matrices, weights, lookup);
     return matrices;
+}
+
+std::vector<PositionPair> position_pairs(const Config& config) {
+    const int64_t last = config.data.seq_len - 1, middle = config.data.seq_len / 2;
+    std::vector<PositionPair> pairs;
+    for (const PositionPair& pair :
+         {PositionPair{0, 0}, {middle, middle}, {last, last}, {last, middle}, {last, 0}})
+        if (std::find(pairs.begin(), pairs.end(), pair) == pairs.end()) pairs.push_back(pair);
+    return pairs;
 }
 
 std::vector<FactorProduct> products_of(const std::vector<SpectralMatrix>& matrices) {

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "engine/spectra/position_means.h"
+
 namespace pastur {
 namespace {
 
@@ -138,6 +140,7 @@ std::vector<SpectrumRecord> SpectrumJudge::judge(const std::vector<SpectralMatri
             }
         }
     }
+    append_position_means(records);
     return records;
 }
 

@@ -11,6 +11,13 @@
 
 namespace pastur {
 
+/// How much the leading left singular vectors of a layer's form have in common with others (diag/subspace.h).
+struct SubspaceOverlap {
+    std::optional<double> before = {};  ///< with those of the measurement before
+    std::optional<double> next = {};    ///< with those of the next layer
+    std::optional<double> random = {};  ///< what random subspaces have in the mean
+};
+
 struct SpectrumRecord {
     int64_t layer = -1, head = -1;  ///< as SpectralMatrix::Item
     std::string matrix;
@@ -24,6 +31,7 @@ struct SpectrumRecord {
     SpectrumMetrics metrics{};
     std::optional<double> kept_step0 = {};  ///< stable_rank over its value at step 0, if that was measured
     std::optional<double> kept_null = {};   ///< stable_rank over the one that the product null expects
+    std::optional<SubspaceOverlap> overlap = {};  ///< of qk of whole layers, with scope "overlap"
 };
 
 /// The draws of a measurement: diagnostics.permutations for each of the nulls permuted and profile that
@@ -50,7 +58,7 @@ class SpectrumJudge {
   public:
     /// By nulls, tw_quantile and mp_variance.
     explicit SpectrumJudge(const DiagnosticsConfig& settings);
-    /// Matrix by matrix, item by item, null by null. A matrix that is neither a product of Gaussian factors
+    /// Matrix by matrix, item by item, null by null; then the means over pairs of positions. A matrix that is neither a product of Gaussian factors
     /// nor a sum of such has no product null, nor has a sum whose terms were not measured beside it.
     std::vector<SpectrumRecord> judge(const std::vector<SpectralMatrix>& matrices,
                                       const MeasuredSpectra& measured);

@@ -126,6 +126,71 @@ Dense DenseWeights::key(const std::string& part, int64_t layer, int64_t head) co
     return columns_of(weight(layer, "k_proj", d), head / per_group * width, width);
 }
 
+namespace {
+/// Rotates every row of x, from column `first` on in blocks of `width`, to a position.
+Dense rotated(Dense x, int64_t first, int64_t width, int64_t position, double base) {
+    for (int64_t row = 0; row < x.rows; ++row)
+        for (int64_t block = first; width > 0 && block < x.columns; block += width)
+            for (int64_t i = 0; i < width / 2; ++i) {
+                const double angle = static_cast<double>(position) *
+                                     std::pow(base, -2 * static_cast<double>(i) / static_cast<double>(width));
+                double &a = x.at(row, block + i), &b = x.at(row, block + i + width / 2);
+                const double first_of_pair = a;
+                a = a * std::cos(angle) - b * std::sin(angle);
+                b = b * std::cos(angle) + first_of_pair * std::sin(angle);
+            }
+    return x;
+}
+}  // namespace
+
+bool DenseWeights::has(int64_t layer, const std::string& name) const {
+    return weights_.contains(fmt::format("model.layers.{}.self_attn.{}.weight", layer, name));
+}
+
+Dense DenseWeights::at_positions(int64_t layer, int64_t head, int64_t i, int64_t j) const {
+    const AttentionConfig& a = config_.attention;
+    const int64_t d = config_.model.d_model, rope = variant_of(config_).rope_width(config_);
+    const double base = config_.model.rope_theta;
+    const Dense q = query("", layer, head);
+    const Dense rotated_q = rotated(q, q.columns - rope, rope, i, base);
+    if (name_of(config_.attention.variant) != std::string("mla-prerope")) {
+        const Dense k = key("", layer, head);
+        return rotated_q * rotated(k, k.columns - rope, rope, j, base).transposed();
+    }
+    const bool input = a.prerope_site == PreropeSite::kInput;
+    const int64_t inner = config_.model.heads * rope;
+    const std::string norm = input ? "kv_a_layernorm" : "k_a_layernorm";
+    const Dense up = weight(layer, "k_b_proj", input ? a.kv_rank : a.k_rank);
+    const Dense mine = columns_of(a.latent_norm ? gained(layer, norm, up) : up, head * rope, rope);
+    // x^T R^T W is (R x)^T W.
+    const Dense down =
+        input ? rotated(weight(layer, "kv_a_proj", d).transposed(), 0, rope, -j, base).transposed()
+              : rotated(weight(layer, "k_proj", d), 0, rope, j, base) * weight(layer, "k_a_proj", inner);
+    return rotated_q * (down * mine).transposed();
+}
+
+Dense DenseWeights::ov(int64_t layer, int64_t head) const {
+    const int64_t d = config_.model.d_model, heads = config_.model.heads,
+                  v = variant_of(config_).core_widths(config_).v;
+    const AttentionConfig& a = config_.attention;
+    const Dense out = weight(layer, "o_proj", heads * v).row_slice(head * v, v);
+    if (has(layer, "v_proj")) {
+        const Dense values = weight(layer, "v_proj", d);
+        return columns_of(values, head * (values.columns / v) / heads * v, v) * out;
+    }
+    if (has(layer, "kv_b_proj")) {
+        const Dense up = gained(layer, "kv_a_layernorm", weight(layer, "kv_b_proj", a.kv_rank));
+        return columns_of(weight(layer, "kv_a_proj_with_mqa", d), 0, a.kv_rank) *
+               columns_of(up, (head + 1) * (up.columns / heads) - v, v) * out;
+    }
+    const bool input = a.prerope_site == PreropeSite::kInput;
+    const Dense up = weight(layer, "v_b_proj", input ? a.kv_rank : a.v_rank);
+    return weight(layer, input ? "kv_a_proj" : "v_a_proj", d) *
+           columns_of(a.latent_norm ? gained(layer, input ? "kv_a_layernorm" : "v_a_layernorm", up) : up,
+                      head * v, v) *
+           out;
+}
+
 Dense DenseWeights::matrix(const std::string& name, int64_t layer, int64_t head) const {
     const int64_t heads = config_.model.heads;
     if (name == "qk_literal") {
@@ -136,6 +201,15 @@ Dense DenseWeights::matrix(const std::string& name, int64_t layer, int64_t head)
         for (int64_t h = step; h < heads; h += step) keys = beside(keys, key("", layer, h));
         return queries.transposed() * keys;
     }
+    if (name == "ov") {
+        if (head >= 0) return ov(layer, head);
+        Dense sum;
+        for (int64_t h = 0; h < heads; ++h) sum = sum + ov(layer, h);
+        return sum;
+    }
+    if (const size_t at = name.find('@'); at != std::string::npos)
+        return at_positions(layer, head, std::stoll(name.substr(at + 1)),
+                            std::stoll(name.substr(name.find(',') + 1)));
     const std::string part = name.substr(2);
     if (head >= 0) return query(part, layer, head) * key(part, layer, head).transposed();
     Dense sum;

@@ -29,7 +29,7 @@ class DenseWeights {
   public:
     DenseWeights(const Config& config, const NamedValues& weights) : config_(config), weights_(weights) {}
 
-    /// The matrix of a name (qk, qk_content, qk_rope, qk_literal) of a head. Head -1 is the sum over all
+    /// The matrix of a name (qk, qk_content, qk_rope, qk_literal, qk@i,j, ov) of a head. Head -1 is the sum over all
     /// heads; for qk_literal it is the matrix of all rows.
     Dense matrix(const std::string& name, int64_t layer, int64_t head) const;
 
@@ -37,6 +37,11 @@ class DenseWeights {
     /// The d x w matrix that maps x to a head's queries or keys. part: "", "_content" or "_rope".
     Dense query(const std::string& part, int64_t layer, int64_t head) const;
     Dense key(const std::string& part, int64_t layer, int64_t head) const;
+    /// The form between a query at position i and a key at position j, both rotated.
+    Dense at_positions(int64_t layer, int64_t head, int64_t i, int64_t j) const;
+    /// W_V^h W_O^h.
+    Dense ov(int64_t layer, int64_t head) const;
+    bool has(int64_t layer, const std::string& name) const;
     /// The weight model.layers.<layer>.self_attn.<name>, [in, out].
     Dense weight(int64_t layer, const std::string& name, int64_t in) const;
     /// The matrix with rows scaled by a norm's gain.

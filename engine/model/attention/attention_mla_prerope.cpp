@@ -252,18 +252,20 @@ QkForm qk_form(const Config& config) {
     const auto gain = [&](const char* norm) { return config.attention.latent_norm ? norm : ""; };
     const QkSide query = {heads, {rows("q_proj.weight")}};
     if (rotates_input(config))
-        return {{query,
-                 {heads,
-                  {rows("k_b_proj.weight")},
-                  gain("kv_a_layernorm.weight"),
-                  {{"kv_a_proj.weight"}},
-                  latent_gain(config, config.attention.kv_rank)}}};
-    return {{query,
-             {heads,
-              {rows("k_b_proj.weight")},
-              gain("k_a_layernorm.weight"),
-              {{"k_a_proj.weight"}, {"k_proj.weight"}},
-              latent_gain(config, config.attention.k_rank)}}};
+        return {.whole = {query,
+                          {heads,
+                           {rows("k_b_proj.weight")},
+                           gain("kv_a_layernorm.weight"),
+                           {{"kv_a_proj.weight"}},
+                           latent_gain(config, config.attention.kv_rank)}},
+                .rotated_before_compression = true};  // R at the end of the chain changes no eigenvalue
+    return {.whole = {query,
+                      {heads,
+                       {rows("k_b_proj.weight")},
+                       gain("k_a_layernorm.weight"),
+                       {{"k_a_proj.weight"}, {"k_proj.weight", 0, 0, true}},
+                       latent_gain(config, config.attention.k_rank)}},
+            .rotated_before_compression = true};
 }
 
 }  // namespace

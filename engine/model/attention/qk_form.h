@@ -24,6 +24,8 @@ struct QkLink {
     std::string weight;
     int64_t first_row = 0;
     int64_t rows = 0;  ///< 0: all
+    /// Its outputs are rotated: every head's block of them by the key's position.
+    bool rotated = false;
 };
 
 /// The chain of matrices that makes the queries or the keys. The effective map of a head is the product of
@@ -44,6 +46,9 @@ struct QkPart {
 struct QkForm {
     QkPart whole;
     std::optional<QkPart> content = {}, rope = {};
+    /// The last rope_width() rows of every head's queries are rotated. False: by the distance of query and key, since
+    /// keys are rotated alike. True: by the query's position, since keys are compressed after their rotation.
+    bool rotated_before_compression = false;
 };
 
 }  // namespace pastur

@@ -32,7 +32,10 @@ const VariantKey* VariantInfo::find_key(const Field& field) const {
 }
 
 bool VariantInfo::has_scope(Scope scope) const {
-    return std::find(scopes.begin(), scopes.end(), scope) != scopes.end();
+    constexpr Scope kOfEveryVariant[] = {Scope::kOv, Scope::kPositions, Scope::kOverlap};
+    return std::find(std::begin(kOfEveryVariant), std::end(kOfEveryVariant), scope) !=
+               std::end(kOfEveryVariant) ||
+           std::find(scopes.begin(), scopes.end(), scope) != scopes.end();
 }
 
 std::span<const VariantInfo* const> variants() {

@@ -85,6 +85,30 @@ TEST_P(QkSpectrum, EveryScopeMatchesTheDenseMatrix) {
     EXPECT_EQ(compared, names * 2 * (1 + static_cast<size_t>(config_.model.heads)));
 }
 
+// With two layers: 5 pairs of the heads' forms, and the heads and layers of what values and outputs make.
+TEST_P(QkSpectrum, PositionsAndValuesMatchTheDenseMatrix) {
+    const std::vector<SpectralMatrix> all = matrices({Scope::kPositions, Scope::kOv});
+    ASSERT_EQ(all.size(), 5u + 2);
+    std::vector<FactorProduct> products;
+    for (const SpectralMatrix& matrix : all) products.push_back(matrix.product);
+    const std::unique_ptr<SpectrumSolver> solver = make_spectrum_solver(ctx(), products);
+    solver->prepare(ctx(), products);
+    solver->follow(ctx());
+    const auto spectra = solver->solve(products);
+    const DenseWeights dense(config_, weights_);
+    for (size_t m = 0; m < all.size(); ++m) {
+        ASSERT_EQ(all[m].items.size(),
+                  2 * (all[m].items[0].head < 0 ? 1u : static_cast<size_t>(config_.model.heads)));
+        for (size_t i = 0; i < spectra[m].size(); ++i) {
+            const auto [layer, head] = all[m].items[i];
+            const std::string what = fmt::format("{} layer {} head {}", all[m].name, layer, head);
+            ASSERT_EQ(spectra[m][i].status, Spectrum::Status::kOk) << what;
+            expect_same_spectrum(spectra[m][i].eigenvalues,
+                                 squared_singular_values(dense.matrix(all[m].name, layer, head)), what);
+        }
+    }
+}
+
 TEST_P(QkSpectrum, WeightsAreDecomposedByThemselves) {
     size_t compared = 0, expected = 0;
     for (const Param& param : params().table().params()) expected += param.is_matrix();
@@ -179,7 +203,8 @@ class ChainSpectrum : public OpTest<ChainCase> {
   protected:
     Spectrum solve(const std::vector<Dense>& factors) { return solve_items({factors})[0]; }
 
-    std::vector<Spectrum> solve_items(const std::vector<std::vector<Dense>>& items, bool prepared = false) {
+    std::vector<Spectrum> solve_items(const std::vector<std::vector<Dense>>& items, bool prepared = false,
+                                      const SolverOptions& options = {}) {
         std::vector<std::unique_ptr<DeviceTensor>> memory;
         FactorProduct product{static_cast<int64_t>(items.size()), 1, {}};
         for (size_t i = 0; i < items[0].size(); ++i) {
@@ -197,7 +222,7 @@ class ChainSpectrum : public OpTest<ChainCase> {
             product.factors.push_back(std::move(factor));
         }
         const std::vector<FactorProduct> products = {product};
-        const auto solver = make_spectrum_solver(ctx(), products);
+        const auto solver = make_spectrum_solver(ctx(), products, options);
         if (prepared) solver->prepare(ctx(), products);
         solver->follow(ctx());
         return solver->solve(products)[0];
@@ -266,6 +291,20 @@ TEST_P(ChainSpectrum, SolvesManyAtOnce) {
     }
     const std::vector<Spectrum> again = solve_items(items);
     for (size_t i = 0; i < items.size(); ++i) EXPECT_EQ(spectra[i].eigenvalues, again[i].eigenvalues);
+}
+
+TEST_P(ChainSpectrum, CusolverAgreesWithOwnKernels) {
+    const std::vector<std::vector<Dense>> items = {random_factors(), of_rank_one(random_factors()),
+                                                   random_factors()};
+    const std::vector<Spectrum> own = solve_items(items),
+                                cusolver = solve_items(items, false, {.own_kernels = false});
+    for (size_t i = 0; i < items.size(); ++i) {
+        ASSERT_EQ(cusolver[i].status, Spectrum::Status::kOk) << cusolver[i].reason;
+        ASSERT_EQ(cusolver[i].eigenvalues.size(), own[i].eigenvalues.size());
+        for (size_t j = 0; j < own[i].eigenvalues.size(); ++j)
+            EXPECT_NEAR(cusolver[i].eigenvalues[j], own[i].eigenvalues[j], 1e-10 * own[i].eigenvalues[0])
+                << j;
+    }
 }
 
 TEST_P(ChainSpectrum, SurvivesZeroAndDeficientFactors) {
