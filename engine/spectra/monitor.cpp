@@ -28,6 +28,10 @@ Survey survey(const Config& config, const ParamTable& table) {
     return result;
 }
 
+SolverOptions solver_options(const Config& config) {
+    return {.own_kernels = config.diagnostics.solver == Eigensolver::kAuto};
+}
+
 int64_t snapshot_bytes(const std::vector<const Param*>& params) {
     int64_t bytes = 0;
     for (const Param* param : params) bytes += align_up(param->shape.numel() * size_of(DType::kF32));
@@ -38,8 +42,9 @@ int64_t snapshot_bytes(const std::vector<const Param*>& params) {
 
 Monitor::Parts Monitor::default_parts(const Context& ctx, const Config& config) {
     Parts parts;
-    parts.make_solver = [](Context& where, std::span<const FactorProduct> products) {
-        return make_spectrum_solver(where, products);
+    parts.make_solver = [options = solver_options(config)](Context& where,
+                                                           std::span<const FactorProduct> products) {
+        return make_spectrum_solver(where, products, options);
     };
     const auto judge = std::make_shared<SpectrumJudge>(config.diagnostics);
     parts.judge = [judge](const auto& matrices, const auto& measured) {
@@ -53,7 +58,8 @@ int64_t Monitor::planned_bytes(Context& ctx, const Config& config, const ParamTa
                                int ranks) {
     const Survey sizes = survey(config, table);
     const SpectraShare share = share_of_rank(sizes.matrices, rank, ranks);
-    return (share.matrices.empty() ? 0 : solver_bytes(ctx, products_of(share.matrices))) +
+    return (share.matrices.empty() ? 0
+                                   : solver_bytes(ctx, products_of(share.matrices), solver_options(config))) +
            (is_cuda(ctx) ? snapshot_bytes(sizes.used) : 0);
 }
 
@@ -93,7 +99,15 @@ Monitor::Monitor(Context& ctx, Comm& comm, const Config& config, const Parameter
         solver_ = parts_.make_solver(ctx, products);
         solver_->prepare(ctx, products);
     }
-    if (comm.is_root()) report_.changes = missing_nulls(config.diagnostics.nulls, matrices_);
+    const std::vector<Scope>& scopes = config.diagnostics.scopes;
+    if (comm.is_root() && std::find(scopes.begin(), scopes.end(), Scope::kOverlap) != scopes.end())
+        subspaces_ = std::make_unique<LayerSubspaces>(config, params.table());
+    if (comm.is_root()) {
+        report_.changes = missing_nulls(config.diagnostics.nulls, matrices_);
+        if (config.diagnostics.solver == Eigensolver::kCusolver && !is_cuda(ctx))
+            report_.changes.push_back(
+                "diagnostics.solver = \"cusolver\" is ignored on the CPU, which uses LAPACK");
+    }
     worker_ = std::thread([this] { work(); });
 }
 
@@ -118,6 +132,7 @@ void Monitor::open(int64_t step) {
         events_.feed(logged.step, logged.record);
         last_step_ = logged.step;
     });
+    if (subspaces_) attempt([&] { subspaces_->restore(files_.spectra_file(last_step_)); });
 }
 
 uint64_t Monitor::draw_seed(int64_t step) const {
@@ -161,8 +176,16 @@ bool Monitor::observe_now(int64_t step, const std::function<bool()>& give_up) {
     const std::shared_ptr<Measurement> all = gather();
     if (!all) return true;
     std::unique_lock<std::mutex> lock(mutex_);
-    start(lock, [this, all] { attempt([&] { finish(*all); }); });
+    if (subspaces_) subspaces_->copy(ctx_, params_);
+    start(lock, [this, all] {
+        attempt([&] { solve_subspaces(*all); });
+        attempt([&] { finish(*all); });
+    });
     return true;
+}
+
+void Monitor::solve_subspaces(Measurement& measured) {
+    if (subspaces_) measured.layers = subspaces_->solve();
 }
 
 bool Monitor::observe(int64_t step, const std::function<bool()>& give_up) {
@@ -175,12 +198,14 @@ bool Monitor::observe(int64_t step, const std::function<bool()>& give_up) {
     }
     const std::shared_ptr<Measurement> before = gather();
     for (const auto& [copy_of, param] : copies_) copy(ctx_, copy_of, params_.master(*param));
+    if (subspaces_) subspaces_->copy(ctx_, params_);
     if (solver_) solver_->follow(ctx_);
     const auto share = std::make_shared<Measurement>(Measurement{step, {}});
     if (comm_.size() > 1) share_solved_ = share;
     start(lock, [this, before, share] {
         if (before) attempt([&] { finish(*before); });
         attempt([&] { share->spectra = solve(share->step, {}); });
+        attempt([&] { solve_subspaces(*share); });
         if (comm_.size() == 1) attempt([&] { finish(*share); });
     });
     return true;
@@ -200,8 +225,10 @@ void Monitor::report_failures(const Measurement& measured) {
 void Monitor::finish(const Measurement& measured) {
     const int64_t step = measured.step;
     report_failures(measured);
-    if (config_.diagnostics.spectra) files_.write_spectra(step, matrices_, measured.spectra.spectra);
+    if (config_.diagnostics.spectra)
+        files_.write_spectra(step, matrices_, measured.spectra.spectra, measured.layers);
     std::vector<SpectrumRecord> records = parts_.judge(matrices_, measured.spectra);
+    if (!measured.layers.empty()) subspaces_->annotate(records, measured.layers);
     std::vector<Onset> onsets;
     for (SpectrumRecord& record : records)
         for (Onset& onset : events_.feed(step, record)) onsets.push_back(std::move(onset));

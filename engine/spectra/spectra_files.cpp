@@ -8,6 +8,7 @@
 #include "engine/io/json_text.h"
 #include "engine/io/logger.h"
 #include "engine/io/step_name.h"
+#include "engine/spectra/subspaces.h"
 
 namespace pastur {
 namespace fs = std::filesystem;
@@ -49,7 +50,8 @@ void SpectraFiles::open(int64_t step, const std::function<void(LoggedRecord)>& r
 }
 
 std::string spectra_npz(const std::vector<SpectralMatrix>& matrices,
-                        const std::vector<std::vector<Spectrum>>& spectra) {
+                        const std::vector<std::vector<Spectrum>>& spectra,
+                        const std::vector<Subspace>& layers) {
     struct Array {
         std::vector<double> values;
         int64_t heads = 0, n = 0;
@@ -75,12 +77,21 @@ std::string spectra_npz(const std::vector<SpectralMatrix>& matrices,
             array.heads == 0 ? std::vector<int64_t>{array.n} : std::vector<int64_t>{array.heads, array.n};
         members.push_back({name, shape, array.values});
     }
+    for (size_t layer = 0; layer < layers.size(); ++layer)
+        if (layers[layer].count > 0)
+            members.push_back(
+                {vectors_name(layer), {layers[layer].count, layers[layer].width}, layers[layer].vectors});
     return npz_bytes(members);
 }
 
+fs::path SpectraFiles::spectra_file(int64_t step) const {
+    return folder_ / (step_name(step) + ".npz");
+}
+
 void SpectraFiles::write_spectra(int64_t step, const std::vector<SpectralMatrix>& matrices,
-                                 const std::vector<std::vector<Spectrum>>& spectra) const {
-    write_file_atomically(folder_ / (step_name(step) + ".npz"), spectra_npz(matrices, spectra));
+                                 const std::vector<std::vector<Spectrum>>& spectra,
+                                 const std::vector<Subspace>& layers) const {
+    write_file_atomically(spectra_file(step), spectra_npz(matrices, spectra, layers));
 }
 
 void SpectraFiles::append_summary(int64_t step, const std::vector<SpectrumRecord>& records) {

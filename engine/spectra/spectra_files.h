@@ -6,14 +6,16 @@
 #include <vector>
 
 #include "data/output.h"
+#include "diag/subspace.h"
 #include "engine/spectra/summary_lines.h"
 
 namespace pastur {
 
 /// The bytes of an npz with arrays `layers.<l>.<matrix>` (n) and `layers.<l>.<matrix>.heads` (H x n), named
-/// `<matrix>` alone if it belongs to no layer. A failed spectrum is NaN.
+/// `<matrix>` alone if it belongs to no layer. A failed spectrum is NaN. `layers`: arrays of vectors_name().
 std::string spectra_npz(const std::vector<SpectralMatrix>& matrices,
-                        const std::vector<std::vector<Spectrum>>& spectra);
+                        const std::vector<std::vector<Spectrum>>& spectra,
+                        const std::vector<Subspace>& layers = {});
 
 class SpectraFiles {
   public:
@@ -27,7 +29,9 @@ class SpectraFiles {
 
     /// Writes step_XXXXXXXX.npz atomically. Throws (kIo).
     void write_spectra(int64_t step, const std::vector<SpectralMatrix>& matrices,
-                       const std::vector<std::vector<Spectrum>>& spectra) const;
+                       const std::vector<std::vector<Spectrum>>& spectra,
+                       const std::vector<Subspace>& layers = {}) const;
+    std::filesystem::path spectra_file(int64_t step) const;
     /// Appends the records of one step to summary.jsonl with one write. Throws (kIo).
     void append_summary(int64_t step, const std::vector<SpectrumRecord>& records);
     /// Makes everything appended durable. Throws (kIo).

@@ -40,6 +40,11 @@ Json shared_json(const SpectrumRecord& record, std::optional<int64_t> step) {
                  {"flags", flags_of(record, false)}});
     add_metrics(json, record, false);
     if (record.kept_step0) json["kept_step0"] = *record.kept_step0;
+    if (!record.overlap) return json;
+    const auto& [before, next, random] = *record.overlap;
+    if (before) json["overlap_before"] = *before;
+    if (next) json["overlap_next"] = *next;
+    if (random) json["overlap_random"] = *random;
     return json;
 }
 

@@ -2,7 +2,7 @@
 // The lines of spectra/summary.jsonl and of `pastur spectra --json`. One line holds a matrix of one step, with all of
 // its nulls:
 //     {"v": 2, "step", "layer", "head", "matrix", "n", "dims", "variance_product", "flags", "flag_meanings",
-//      <metrics of the eigenvalues>, "kept_step0",
+//      <metrics of the eigenvalues>, "kept_step0", "overlap_before", "overlap_next", "overlap_random",
 //      "nulls": {"product": {<metrics against the null>, "terms", "kept_null", "flags"}, "mp": {...}}}
 // `pastur spectra` has no step. "flag_meanings" and a null's "flags" are there only if there are any. "terms":
 // [{"matrix", "dims", "variance_product"}] of a null that adds up several products.

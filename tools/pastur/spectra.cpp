@@ -27,7 +27,7 @@ struct SpectraArguments {
     std::vector<std::string> paths;
     std::string json, npz, device = "auto";
     std::vector<std::string> scopes, nulls = {"product", "mp"};
-    std::string mp_variance = "entries";
+    std::string mp_variance = "entries", solver = "auto";
     DiagnosticsConfig settings;  ///< with what the above name
     int64_t draws = 0;
     bool text = false, heads = false;
@@ -91,7 +91,8 @@ Result decompose(Context& ctx, const ModelFolder& folder, const SpectraArguments
     Result result;
     result.matrices = spectral_matrices(config, scopes_of(config, settings.scopes), weights.shapes(),
                                         [&](const std::string& name) { return weights.get(name); });
-    const auto solver = make_spectrum_solver(ctx, products_of(result.matrices));
+    const auto solver = make_spectrum_solver(ctx, products_of(result.matrices),
+                                             {.own_kernels = settings.solver == Eigensolver::kAuto});
     solver->follow(ctx);
     for (const std::string& line : missing_nulls(settings.nulls, result.matrices))
         print_note("{}: {}\n", printable(folder.path().string()), line);
@@ -150,6 +151,7 @@ int spectra(SpectraArguments arguments) {
     arguments.settings.nulls = parse_choices<NullKind>("--nulls", arguments.nulls);
     arguments.settings.mp_variance =
         parse_choice<VarianceEstimate>(arguments.mp_variance, "--mp-variance " + arguments.mp_variance);
+    arguments.settings.solver = parse_choice<Eigensolver>(arguments.solver, "--solver " + arguments.solver);
     if (arguments.draws > 0) {
         Context ctx = make_context(device);
         return calibrate(ctx, arguments);
@@ -202,7 +204,7 @@ void add_spectra_command(CLI::App& app, std::function<int()>& run) {
     command->add_flag("--heads", arguments->heads, "A line for every head, not one for the heads of a layer");
     command
         ->add_option("--scopes", arguments->scopes,
-                     "head, layer, content, rope, literal, weights (default: as in training)")
+                     "head, layer, content, rope, literal, weights, positions, ov (default: as in training)")
         ->delimiter(',')
         ->type_name("A,B");
     command->add_option("--nulls", arguments->nulls, "product, mp, permuted, profile")
@@ -229,6 +231,10 @@ void add_spectra_command(CLI::App& app, std::function<int()>& run) {
             "Calibrate the nulls instead: false alarms in so many random initialisations of a recipe's "
             "layer")
         ->check(CLI::Range(int64_t{1}, int64_t{1000000}));
+    command
+        ->add_option("--solver", arguments->solver,
+                     "Of eigenvalues on CUDA: auto (own kernels up to 1024 rows) or cusolver")
+        ->capture_default_str();
     command->add_option("--device", arguments->device, "auto, cpu or cuda")->capture_default_str();
     command->callback([arguments, &run] { run = [arguments] { return spectra(*arguments); }; });
 }

@@ -87,6 +87,16 @@ const metrics = {
     help: 'λ from which the power law is fitted',
     value: (get) => get('alpha_xmin')
   },
+  overlap_before: {
+    name: 'overlap with the measurement before',
+    help: 'mean squared cosine between the 8 leading directions of a layer now and at the measurement before',
+    value: (get) => get('overlap_before')
+  },
+  overlap_next: {
+    name: 'overlap with the next layer',
+    help: 'mean squared cosine between the 8 leading directions of a layer and of the next one',
+    value: (get) => get('overlap_next')
+  },
   lambda_max: {
     name: 'λmax',
     log: true,

@@ -122,24 +122,29 @@ TEST(Tensorboard, AFileThatCannotBeMadeIsAnIoError) {
 }
 
 TEST(Tensorboard, SpectraAreScalarsOfLayersAndMeansOverHeads) {
-    std::vector<SpectrumRecord> records(4);
-    for (size_t i = 0; i < records.size(); ++i) {
-        records[i].layer = i == 3 ? -1 : 2;
-        records[i].head = i < 2 ? static_cast<int64_t>(i) : -1;
-        records[i].matrix = i == 3 ? "lm_head" : "qk";
-        records[i].null = "product";
-        records[i].metrics.stable_rank = 1 + static_cast<double>(i);
-        records[i].metrics.outlier_count = std::nan("");
-    }
+    std::vector<SpectrumRecord> records;
+    for (size_t i = 0; i < 4; ++i)
+        for (const char* null : {"product", "mp"}) {
+            SpectrumRecord& record = records.emplace_back();
+            record.layer = i == 3 ? -1 : 2;
+            record.head = i < 2 ? static_cast<int64_t>(i) : -1;
+            record.matrix = i == 3 ? "lm_head" : "qk";
+            record.null = null;
+            record.metrics.stable_rank = 1 + static_cast<double>(i);
+            record.metrics.mp_gap_ratio = (null[0] == 'm' ? 100 : 10) * static_cast<double>(i);
+            record.metrics.outlier_count = std::nan("");
+        }
     std::map<std::string, double> values;
     for (const Scalar& scalar : spectral_scalars(7, records)) {
         EXPECT_EQ(scalar.step, 7);
-        values[scalar.tag] = scalar.value;
+        EXPECT_TRUE(values.emplace(scalar.tag, scalar.value).second) << scalar.tag;
     }
-    EXPECT_EQ(values.size(), 3u * 4);
-    EXPECT_EQ(values.at("spectral/L02/qk.heads/product/stable_rank"), 1.5);
-    EXPECT_EQ(values.at("spectral/L02/qk/product/stable_rank"), 3);
-    EXPECT_EQ(values.at("spectral/model/lm_head/product/stable_rank"), 4);
+    EXPECT_EQ(values.size(), 3u * (2 + 2 * 2));  // outlier_count is not finite
+    EXPECT_EQ(values.at("spectral/stable_rank/L02/qk.heads"), 1.5);
+    EXPECT_EQ(values.at("spectral/stable_rank/L02/qk"), 3);
+    EXPECT_EQ(values.at("spectral/stable_rank/model/lm_head"), 4);
+    EXPECT_EQ(values.at("spectral/mp_gap_ratio.product/L02/qk.heads"), 5);
+    EXPECT_EQ(values.at("spectral/mp_gap_ratio.mp/L02/qk"), 200);
 }
 
 }  // namespace

@@ -52,7 +52,8 @@ TEST_F(Ranks, DivideSpectra) {
     // Four ranks for two layers, so one may have nothing to solve; every scope and null.
     const std::string settings =
         "--train.deterministic_comm=true --attention.variant=mla-decoupled --checkpoint.every=2 "
-        "--diagnostics.scopes=head,layer,content,rope,weights --diagnostics.nulls=product,mp,permuted";
+        "--diagnostics.scopes=head,layer,content,rope,weights,positions,ov,overlap "
+        "--diagnostics.nulls=product,mp,permuted,profile";
     for (const int ranks : {1, 2, 4}) expect_trained(ranks, fmt::format("run{}", ranks), settings);
     const std::string summary = read_file(file("run1/spectra/summary.jsonl"), 1 << 24);
     EXPECT_GT(std::count(summary.begin(), summary.end(), '\n'), 3 * 3 * 4 * 3);

@@ -133,6 +133,21 @@ TEST_P(FailingMonitor, ASolversErrorIsAMessageOnOneRankToo) {
     EXPECT_EQ(solved_records().at(10), 0);
 }
 
+TEST(Monitor, SaysThatTheCpuHasNoCusolver) {
+    Config config = tiny_config("variant = \"mha\"");
+    config.diagnostics.scopes = {Scope::kLayer};
+    config.diagnostics.solver = Eigensolver::kCusolver;
+    Context ctx = CpuContext();
+    Model model(config, DType::kF32, {1, 2});
+    model.params().allocate(ctx, false);
+    const std::unique_ptr<Comm> comm = make_single_comm();
+    const TempFolder folder;
+    Monitor monitor(ctx, *comm, config, model.params(), folder.path());
+    const std::vector<std::string> lines = monitor.poll().changes;
+    ASSERT_EQ(lines.size(), 1u);
+    EXPECT_NE(lines[0].find("diagnostics.solver"), std::string::npos) << lines[0];
+}
+
 INSTANTIATE_TEST_SUITE_P(Modes, FailingMonitor, testing::Bool(), [](const auto& mode) {
     return mode.param ? std::string("InTheBackground") : std::string("BetweenSteps");
 });

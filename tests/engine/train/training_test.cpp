@@ -121,9 +121,11 @@ class Training : public OpTest<RunCase> {
         config.run.log_every = 1;
         config.diagnostics.every = every;
         config.diagnostics.scopes = variant_of(config).scopes;
-        for (const Scope scope : {Scope::kLogits, Scope::kLatents}) config.diagnostics.scopes.push_back(scope);
+        for (const Scope scope :
+             {Scope::kLogits, Scope::kLatents, Scope::kPositions, Scope::kOv, Scope::kOverlap})
+            config.diagnostics.scopes.push_back(scope);
         config.diagnostics.probe_sequences = 6;  // a pass of four, and one of two
-        config.diagnostics.nulls = {NullKind::kProduct, NullKind::kMp, NullKind::kPermuted};
+        config.diagnostics.nulls = {NullKind::kProduct, NullKind::kMp, NullKind::kPermuted, NullKind::kProfile};
         config.diagnostics.permutations = 2;
         config.diagnostics.spike_ratio = 0.01;
         config.diagnostics.collapse_fraction = 0.99;
