@@ -176,14 +176,19 @@ QkSide value_side(const Config& config, const std::vector<NamedShape>& weights) 
         return {heads,
                 {{"kv_b_proj.weight", width, each - width, each}},
                 gain(joint),
-                {{"kv_a_proj_with_mqa.weight", 0, config.attention.kv_rank}}};
+                {{"kv_a_proj_with_mqa.weight", 0, config.attention.kv_rank}},
+                latent_gain(config, config.attention.kv_rank)};
     }
     PASTUR_CHECK(rows_of("v_b_proj.weight") > 0, "no weight of {} makes values",
                  name_of(config.attention.variant));
     const std::vector<QkRows> up = {{"v_b_proj.weight", width, 0, width}};
     if (rows_of("v_a_proj.weight") > 0)
-        return {heads, up, gain("v_a_layernorm.weight"), {{"v_a_proj.weight"}}};
-    return {heads, up, gain(joint), {{"kv_a_proj.weight"}}};
+        return {heads,
+                up,
+                gain("v_a_layernorm.weight"),
+                {{"v_a_proj.weight"}},
+                latent_gain(config, config.attention.v_rank)};
+    return {heads, up, gain(joint), {{"kv_a_proj.weight"}}, latent_gain(config, config.attention.kv_rank)};
 }
 
 /// W_V^h W_O^h. In the sum over heads, the output columns of heads with the same values are added up.

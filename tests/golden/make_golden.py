@@ -65,7 +65,7 @@ CASES = {
     "mla-nope": dict(BASE, **NARROW, variant="mla-nope", seed=835, kv_rank=9, v_dim=5, q_rank=0),
     "mtla": dict(BASE, variant="mtla", kv_rank=9, nope_dim=4, rope_dim=2, v_dim=5, stride=2, seed=852),
     "mtla-stride-3": dict(BASE, **NARROW, variant="mtla", kv_rank=8, nope_dim=3, rope_dim=4, v_dim=5, stride=3,
-                          seed=851),
+                          seed=854),
     "mla-decoupled-gain": dict(BASE, variant="mla-decoupled", seed=836, kv_rank=9, nope_dim=4, rope_dim=2, v_dim=5,
                                q_rank=8, latent_gain="sqrt"),
     "mla-prerope-gain": dict(BASE, **NARROW, variant="mla-prerope", seed=837, prerope_site="keys", latent_norm=True,

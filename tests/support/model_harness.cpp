@@ -102,7 +102,7 @@ NamedValues ModelUnderTest::random_weights(Random& random, DType dtype) const {
             named[param.name] =
                 random.normal(count, dtype, 1.0 / std::sqrt(static_cast<double>(param.shape[1])));
         else
-            named[param.name] = random.normal(count, DType::kF32, 0.3, 1.0);
+            named[param.name] = random.normal(count, DType::kF32, 0.3, static_cast<double>(param.initial));
     }
     return named;
 }

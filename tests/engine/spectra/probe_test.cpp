@@ -79,8 +79,8 @@ TEST_P(ActivationProbe, LogitsEqualFloat64) {
         model.forward_layers(ctx(), batch.tokens(), [&](int64_t layer, const Block& block) {
             const AttentionInputs in = block.attention().inputs();
             split = !in.k_shared.empty();
-            const ref::AttentionSizes n{
-                1, 70, heads, in.k.size(2), in.k.size(3), in.q.size(3) - in.k.size(3)};
+            const ref::AttentionSizes n{1, 70, heads, in.k.size(2), in.k.size(3),
+                                        in.q.size(3) - in.k.size(3), 0, in.stride};
             for (int64_t h = 0; h < heads; ++h)
                 want[static_cast<size_t>(layer * heads + h)].add(
                     ref::logit_statistics(strided_values(ctx(), in.q), strided_values(ctx(), in.k),
@@ -177,7 +177,8 @@ TEST_P(ActivationProbe, CovariancesEqualFloat64) {
     }
 
     const auto named = [&](const char* prefix) { return shape().label.starts_with(prefix); };
-    EXPECT_EQ(widths.contains("c_kv"), named("prerope_input") || named("decoupled"));
+    EXPECT_EQ(widths.contains("c_kv"),
+              named("prerope_input") || named("decoupled") || named("mla_") || named("mtla"));
     EXPECT_EQ(widths.contains("c_k") && widths.contains("c_v"), named("prerope_keys"));
     const auto records = lines("latents.jsonl");
     ASSERT_EQ(records.size(), 2 * rows.size());
@@ -218,7 +219,7 @@ TEST_P(ActivationProbe, ContinuesItsFilesAndReadsWhatThereIs) {
         for (const char* tag : {"logits/max_logit/L00", "logits/entropy/L01", "latents/entropy_rank/L01/keys",
                                 "latents/rank_99/L00/residual"})
             EXPECT_TRUE(tags.contains(tag)) << tag;
-        EXPECT_EQ(tags.contains("logits/rope_share/L00"), shape().label.starts_with("decoupled"));
+        EXPECT_EQ(tags.contains("logits/rope_share/L00"), variant_of(config_).has_scope(Scope::kRope));
     }
     Probe probe(ctx(), model.model(), config_.diagnostics, reader(), 3, folder_.path());
     const std::vector<std::string> messages = probe.poll().messages;

@@ -38,7 +38,7 @@ TEST_F(Setup, CountsWhatThePurposeNeeds) {
     EXPECT_EQ(evaluate.count("gradients (fp32)"), 0u);
     EXPECT_EQ(steps.size(), evaluate.size() + 2) << "gradients and moments";
     EXPECT_EQ(steps.count("diagnostics"), 0u);
-    EXPECT_EQ(run.size(), steps.size() + 2) << "diagnostics and the checkpoint copy";
+    EXPECT_EQ(run.size(), steps.size() + 3) << "diagnostics, their probe and the checkpoint copy";
     EXPECT_EQ(run.at("checkpoint copy"), 3 * run.at("master weights (fp32)"));
     EXPECT_EQ(elsewhere.size(), run.size() - 1);
     EXPECT_EQ(elsewhere.count("checkpoint copy"), 0u) << "host memory of another machine";
