@@ -104,6 +104,7 @@ struct DiagnosticsConfig {
     int64_t permutations = 4;        ///< draws averaged by the nulls permuted and profile
     int64_t probe_sequences = 8;     ///< validation sequences that the scopes logits and latents read
     Eigensolver solver = Eigensolver::kAuto;
+    std::vector<int64_t> positions = {};  ///< of scope positions: i0, j0, i1, j1, ... (position_pairs())
     bool operator==(const DiagnosticsConfig&) const = default;
 };
 

@@ -201,6 +201,7 @@ std::vector<Field> make_config_fields(std::vector<std::string> variants) {
         diagnostics<&G::tw_quantile>("tw_quantile", "Tracy-Widom quantile at which a null's edge is drawn beyond its bulk", kTracyWidom),
         diagnostics<&G::spike_ratio>("spike_ratio", "spike: lowest threshold of the largest eigenvalue over the edge (then 2, 10)", kPositive),
         diagnostics<&G::collapse_fraction>("collapse_fraction", "collapse: highest threshold of the stable rank over its value at step 0 (then 0.25, 0.1)", kFraction),
+        diagnostics<&G::positions>("positions", "scope positions: pairs of a query's and a key's position, i0, j0, i1, j1, ... (empty: five pairs of the first, middle and last one)", kCountOrZero),
         diagnostics<&G::permutations>("permutations", "draws averaged by the nulls permuted and profile", from_to(1, 1024)),
         diagnostics<&G::probe_sequences>("probe_sequences", "validation sequences that the scopes logits and latents read", from_to(1, 4096)),
         diagnostics<&G::solver>("solver", "eigensolver on CUDA (auto: own kernels up to 1024 rows, cuSOLVER beyond)"),

@@ -78,12 +78,27 @@ void settle_scopes(RawRecipe& recipe, std::vector<std::string>& ignored) {
     scopes.push_back(Scope::kLogits);
 }
 
+void check_positions(const RawRecipe& recipe) {
+    const std::vector<int64_t>& positions = recipe.config.diagnostics.positions;
+    const std::string said = recipe.describe("diagnostics", "positions");
+    if (positions.size() % 2 != 0)
+        fail(ExitCode::kUsage,
+             "diagnostics: {}: expected pairs of positions, i0, j0, i1, j1, ...; got {} numbers", said,
+             positions.size());
+    const int64_t length = recipe.config.data.seq_len;
+    for (const int64_t position : positions)
+        if (position >= length)
+            fail(ExitCode::kUsage, "diagnostics: {}: expected positions below {}; got {}", said,
+                 recipe.describe("data", "seq_len"), position);
+}
+
 void resolve(RawRecipe& recipe, int ranks, std::vector<std::string>& ignored) {
     const std::vector<Unread> unread = take_unread(recipe);
     const VariantInfo& variant = variant_of(recipe.config);
     derive_model(recipe);
     variant.fill(recipe);
     settle_scopes(recipe, ignored);
+    check_positions(recipe);
     RunConfig& run = recipe.config.run;
     if (run.name.empty()) run.name = recipe.config.model.preset + "-" + variant.name;
     derive_run(recipe, ranks);

@@ -266,9 +266,12 @@ std::vector<SpectralMatrix> spectral_matrices(const Config& config, const std::v
 
 std::vector<PositionPair> position_pairs(const Config& config) {
     const int64_t last = config.data.seq_len - 1, middle = config.data.seq_len / 2;
-    std::vector<PositionPair> pairs;
-    for (const PositionPair& pair :
-         {PositionPair{0, 0}, {middle, middle}, {last, last}, {last, middle}, {last, 0}})
+    std::vector<PositionPair> wanted = {{0, 0}, {middle, middle}, {last, last}, {last, middle}, {last, 0}},
+                              pairs;
+    const std::vector<int64_t>& given = config.diagnostics.positions;
+    if (!given.empty()) wanted.clear();
+    for (size_t i = 0; i + 1 < given.size(); i += 2) wanted.push_back({given[i], given[i + 1]});
+    for (const PositionPair& pair : wanted)
         if (std::find(pairs.begin(), pairs.end(), pair) == pairs.end()) pairs.push_back(pair);
     return pairs;
 }

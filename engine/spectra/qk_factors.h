@@ -41,7 +41,7 @@ struct NamedShape {
 
 /// The positions of a query and a key.
 using PositionPair = std::array<int64_t, 2>;
-/// Those of scope "positions" for sequences of T tokens: (0, 0), (T/2, T/2), (T-1, T-1), (T-1, T/2), (T-1, 0), each
+/// Those of scope "positions": diagnostics.positions, or for sequences of T tokens (0, 0), (T/2, T/2), (T-1, T-1), (T-1, T/2), (T-1, 0), each
 /// once.
 std::vector<PositionPair> position_pairs(const Config& config);
 

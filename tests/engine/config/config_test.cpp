@@ -243,7 +243,7 @@ TEST(Config, IgnoresKeysOfAnotherVariantWithALine) {
     expect_ignored(variant("mla-prerope") + "prerope_site = \"input\"\nk_rank = 8\n",
                    {{"k_rank", "prerope_site = \"keys\""}});
     expect_ignored(variant("mla-prerope") + "rope_dim = 8\n",
-                   {{"rope_dim", "\"mha-shared-rope\" or \"mla-decoupled\""}});
+                   {{"rope_dim", "\"mha-shared-rope\", \"mla-decoupled\" or \"mtla\""}});
     expect_ignored(variant("mla-rope") + "rope_dim = 8\nnope_dim = 4\n", {{"nope_dim"}, {"rope_dim"}});
     expect_ignored(variant("mha-shared-rope") + "kv_rank = 8\n", {{"kv_rank", "\"mha-shared-rope\""}});
     const Config grouped = expect_ignored(variant("mla-decoupled"),
@@ -264,6 +264,16 @@ TEST(Config, ALatentGainBelongsToNormalisedLatents) {
     const std::vector<std::string> ignored = {"latent_gain", "\"mla-prerope\" with latent_norm = true"};
     expect_ignored(variant("mla-prerope") + gain, {ignored});
     expect_ignored(variant("mha") + gain, {ignored});
+}
+
+TEST(Config, ChecksThePositionsOfTheirScope) {
+    const auto with = [](const char* positions) {
+        return parse("[data]\nseq_len = 16\n", {{"diagnostics.positions", positions}});
+    };
+    EXPECT_EQ(with("0,0,15,3").diagnostics.positions, (std::vector<int64_t>{0, 0, 15, 3}));
+    expect_error(ExitCode::kUsage, {"positions", "pairs", "3 numbers"}, [&] { with("0,0,15"); });
+    expect_error(ExitCode::kUsage, {"positions", "seq_len", "got 16"}, [&] { with("0,0,16,3"); });
+    expect_error(ExitCode::kUsage, {"positions"}, [&] { with("-1,0"); });
 }
 
 TEST(Config, IgnoresScopesThatTheVariantLacksWithALine) {
