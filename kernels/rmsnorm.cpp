@@ -5,17 +5,19 @@
 namespace pastur {
 namespace {
 
-/// Whether x is [N, C] with unit stride in C, of the shape and dtype of `like`.
+/// Whether x is [N, C] or [N, H, C] with unit stride in C, of the shape and dtype of `like`.
 bool is_rows(const ConstTensor& x, const ConstTensor& like) {
-    return x.rank() == 2 && x.stride(1) == 1 && x.shape() == like.shape() && x.dtype() == like.dtype();
+    return (x.rank() == 2 || x.rank() == 3) && x.stride(-1) == 1 && x.shape() == like.shape() &&
+           x.dtype() == like.dtype();
 }
 
 void check(const char* op, const ConstTensor& x, const ConstTensor& rstd, const ConstTensor& weight) {
     PASTUR_CHECK(is_rows(x, x) && (x.dtype() == DType::kF32 || x.dtype() == DType::kBF16), "{}: x {}", op,
                  describe(x));
-    PASTUR_CHECK(rstd.dtype() == DType::kF32 && rstd.contiguous() && rstd.shape() == Shape{x.size(0)},
+    const Shape rows = x.rank() == 2 ? Shape{x.size(0)} : Shape{x.size(0), x.size(1)};
+    PASTUR_CHECK(rstd.dtype() == DType::kF32 && rstd.contiguous() && rstd.shape() == rows,
                  "{}: rstd {}, x {}", op, describe(rstd), describe(x));
-    PASTUR_CHECK(weight.dtype() == DType::kF32 && weight.contiguous() && weight.shape() == Shape{x.size(1)},
+    PASTUR_CHECK(weight.dtype() == DType::kF32 && weight.contiguous() && weight.shape() == Shape{x.size(-1)},
                  "{}: weight {}, x {}", op, describe(weight), describe(x));
 }
 

@@ -17,16 +17,24 @@ int64_t partials(int64_t rows) {
     return (rows + kRowsPerPartial - 1) / kRowsPerPartial;
 }
 
+/// Row n of x [N, C] or [N, H, C].
+template <typename Byte>
+auto* row_of(const TensorView<Byte>& x, int64_t n) {
+    auto* const first = x.template data<float>();
+    if (x.rank() == 2) return first + n * x.stride(0);
+    return first + n / x.size(1) * x.stride(0) + n % x.size(1) * x.stride(1);
+}
+
 }  // namespace
 
 void rmsnorm_forward(CpuContext& ctx, Tensor out, Tensor rstd, ConstTensor x, ConstTensor weight, float eps,
                      const Fp8Rows& quantized, float gain) {
-    const int64_t width = x.size(1);
+    const int64_t width = x.size(-1);
     const float* w = weight.data<float>();
     float* rstd_of = rstd.data<float>();
-    parallel_for(ctx, x.size(0), 4 * width, [&](int64_t n) {
-        const float* row = x.data<float>() + n * x.stride(0);
-        float* to = out.data<float>() + n * out.stride(0);
+    parallel_for(ctx, x.numel() / width, 4 * width, [&](int64_t n) {
+        const float* row = row_of(x, n);
+        float* to = row_of(out, n);
         float squares = 0;
 #pragma omp simd reduction(+ : squares)
         for (int64_t c = 0; c < width; ++c) squares += row[c] * row[c];
@@ -38,12 +46,12 @@ void rmsnorm_forward(CpuContext& ctx, Tensor out, Tensor rstd, ConstTensor x, Co
     if (!quantized.empty()) quantize_rows(ctx, quantized, out);
 }
 
-/// For gain = 1: out = x r w and r = (mean x^2 + eps)^(-1/2), so dr = -r^3 mean(x dx). With g = w dy and xhat = x r,
-/// dx = r (g - xhat mean(g xhat)) and dweight = sum_n dy xhat. A gain scales
-/// out, hence both gradients.
+/// out = x r w and r = (mean x^2 + eps)^(-1/2), so dr = -r^3 mean(x dx). With g = w dy and xhat = x r,
+/// dx = r (g - xhat mean(g xhat)) and dweight = sum_n dy xhat. The gain, 1 here, scales out and so both
+/// gradients.
 /// dx = (plus dresidual); dweight = or +=; out =.
 void rmsnorm_backward(CpuContext& ctx, const RmsnormBackward& p) {
-    const int64_t rows = p.x.size(0), width = p.x.size(1);
+    const int64_t width = p.x.size(-1), rows = p.x.numel() / width;
     const float* w = p.weight.data<float>();
     Arena::Frame frame(ctx.scratch(), "rmsnorm_backward");
     float* partial = frame.take(DType::kF32, {std::max<int64_t>(partials(rows), 1), width}).data<float>();
@@ -52,12 +60,11 @@ void rmsnorm_backward(CpuContext& ctx, const RmsnormBackward& p) {
         float* sums = partial + begin / kRowsPerPartial * width;
         std::fill_n(sums, width, 0.0f);
         for (int64_t n = begin; n < end; ++n) {
-            const float* x_row = p.x.data<float>() + n * p.x.stride(0);
-            const float* dy_row = p.dy.data<float>() + n * p.dy.stride(0);
-            const float* residual_row =
-                p.dresidual.empty() ? nullptr : p.dresidual.data<float>() + n * p.dresidual.stride(0);
-            float* dx_row = p.dx.data<float>() + n * p.dx.stride(0);
-            float* out_row = p.out.empty() ? nullptr : p.out.data<float>() + n * p.out.stride(0);
+            const float* x_row = row_of(p.x, n);
+            const float* dy_row = row_of(p.dy, n);
+            const float* residual_row = p.dresidual.empty() ? nullptr : row_of(p.dresidual, n);
+            float* dx_row = row_of(p.dx, n);
+            float* out_row = p.out.empty() ? nullptr : row_of(p.out, n);
             const float r = p.rstd.data<float>()[n], factor = r * p.gain;
             float projection = 0;
 #pragma omp simd reduction(+ : projection)

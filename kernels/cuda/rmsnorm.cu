@@ -11,6 +11,30 @@ namespace pastur {
 
 namespace {
 
+/// The rows of a tensor [N, C] or [N, H, C] on the device; strides are in elements. data is null if the tensor
+/// is empty.
+template <typename T>
+struct HeadRows {
+    T* data;
+    int64_t stride, head_stride;
+    unsigned heads;  ///< with more than one, there are fewer than 2^32 rows
+    __device__ T* operator[](int64_t row) const {
+        if (heads == 1) return data + row * stride;
+        const unsigned token = static_cast<unsigned>(row) / heads, head = static_cast<unsigned>(row) % heads;
+        return data + token * stride + head * head_stride;
+    }
+};
+
+template <typename T, typename Byte>
+auto head_rows_of(const TensorView<Byte>& tensor) {
+    using Element = std::remove_pointer_t<decltype(device_data<T>(tensor))>;
+    if (tensor.empty()) return HeadRows<Element>{nullptr, 0, 0, 1};
+    if (tensor.rank() == 2) return HeadRows<Element>{device_data<T>(tensor), tensor.stride(0), 0, 1};
+    PASTUR_CHECK(tensor.size(0) * tensor.size(1) < int64_t{1} << 32, "rmsnorm: {}", describe(tensor));
+    return HeadRows<Element>{device_data<T>(tensor), tensor.stride(0), tensor.stride(1),
+                             static_cast<unsigned>(tensor.size(1))};
+}
+
 /// Registers hold 768 columns of bf16 for a warp, 384 for half a warp, 2048 for four warps, 4096 for eight.
 constexpr KeptPacks kKept{3, 2, 2, true};
 template <int kGroup>
@@ -46,8 +70,8 @@ __device__ void quantize_row(const F8Output& out, int64_t row, const T* numbers,
 /// width is a multiple of kWidth; rows are aligned for Packed<T, kWidth>.
 template <typename T, int kWidth, int kGroup, bool kQuantizes>
 __global__ void __launch_bounds__(kGroupThreads<kGroup>)
-    rmsnorm_forward_kernel(Rows<T> out, float* rstd, Rows<const T> x, const float* weight, int64_t rows,
-                           int width, float eps, float gain, F8Output quantized) {
+    rmsnorm_forward_kernel(HeadRows<T> out, float* rstd, HeadRows<const T> x, const float* weight,
+                           int64_t rows, int width, float eps, float gain, F8Output quantized) {
     using Pack = Packed<T, kWidth>;
     __shared__ float shared[2][kWarpsOf<kGroup>];
     const int64_t row =
@@ -94,11 +118,11 @@ constexpr int kResidentThreads = 512;
 
 template <typename T>
 struct RmsnormBackwardParams {
-    Rows<T> dx;
+    HeadRows<T> dx;
     float* partials;  ///< [blocks, width]: the sum of dy xhat over the rows of each block
-    Rows<const T> dy, x;
-    Rows<const T> dresidual;  ///< data may be null, or dx.data
-    Rows<T> out;              ///< data may be null, or dy.data
+    HeadRows<const T> dy, x;
+    HeadRows<const T> dresidual;  ///< data may be null, or dx.data
+    HeadRows<T> out;              ///< data may be null, or dy.data
     const float* rstd;
     const float* weight;
     int64_t rows;
@@ -109,7 +133,8 @@ struct RmsnormBackwardParams {
 
 /// y_c = w_c xhat_c with xhat = x r, r = (mean x^2 + eps)^(-1/2), so dr/dx_c = -r^3 x_c / C. With g = w dy:
 ///     dx_c = g_c r + (sum_j g_j x_j) dr/dx_c = (g_c - xhat_c mean_j(xhat_j g_j)) r;  dw_c = sum_n dy xhat.
-/// dx = (dresidual added); partials =; out = the output of forward. The gain, 1 above, scales y and so both gradients.
+/// dx = (dresidual added); partials =; out = the output of forward. The gain, 1 above, scales y
+/// and so both gradients.
 /// Groups stride over the rows by the number of groups in the grid. Each thread accumulates dy xhat of its
 /// columns in registers until the end, so a row costs one reduction, without a barrier where a group is a
 /// warp. Columns beyond the kept ones (only where a group is a block) accumulate in the block's own row of
@@ -219,14 +244,14 @@ void visit_quantization(CudaContext& ctx, const Fp8Rows& quantized, const ConstT
 
 void rmsnorm_forward(CudaContext& ctx, Tensor out, Tensor rstd, ConstTensor x, ConstTensor weight, float eps,
                      const Fp8Rows& quantized, float gain) {
-    const int64_t rows = x.size(0), width = x.size(1);
+    const int64_t width = x.size(-1), rows = x.numel() / width;
     const bool aligned = allows_vectors(out) && allows_vectors(x) && allows_vectors(weight);
     visit_float_type(x.dtype(), [&]<typename T>() {
         visit_row_shape<T, kKept>(width, aligned, [&]<int kWidth, int kGroup>() {
             visit_quantization<T, kWidth>(ctx, quantized, out, [&]<bool kQuantizes>(const F8Output& output) {
                 launch(ctx, ceil_div(rows, kGroupThreads<kGroup> / kGroup), kGroupThreads<kGroup>, 0,
-                       rmsnorm_forward_kernel<T, kWidth, kGroup, kQuantizes>, rows_of<T>(out),
-                       rstd.data<float>(), rows_of<T>(x), weight.data<float>(), rows, width, eps, gain,
+                       rmsnorm_forward_kernel<T, kWidth, kGroup, kQuantizes>, head_rows_of<T>(out),
+                       rstd.data<float>(), head_rows_of<T>(x), weight.data<float>(), rows, width, eps, gain,
                        output);
             });
         });
@@ -234,7 +259,7 @@ void rmsnorm_forward(CudaContext& ctx, Tensor out, Tensor rstd, ConstTensor x, C
 }
 
 void rmsnorm_backward(CudaContext& ctx, const RmsnormBackward& p) {
-    const int64_t rows = p.x.size(0), width = p.x.size(1);
+    const int64_t width = p.x.size(-1), rows = p.x.numel() / width;
     const bool aligned = allows_vectors(p.dx) && allows_vectors(p.dy) && allows_vectors(p.x) &&
                          allows_vectors(p.weight) && allows_vectors(p.dresidual) && allows_vectors(p.out);
     Arena::Frame frame(ctx.scratch(), "rmsnorm_backward");
@@ -244,12 +269,12 @@ void rmsnorm_backward(CudaContext& ctx, const RmsnormBackward& p) {
             float* partials = frame.take(DType::kF32, {blocks, width}).template data<float>();
             visit_quantization<T, kWidth>(
                 ctx, p.quantized_dx, p.dx, [&]<bool kQuantizes>(const F8Output& output) {
-                    const RmsnormBackwardParams<T> params{.dx = rows_of<T>(p.dx),
+                    const RmsnormBackwardParams<T> params{.dx = head_rows_of<T>(p.dx),
                                                           .partials = partials,
-                                                          .dy = rows_of<T>(p.dy),
-                                                          .x = rows_of<T>(p.x),
-                                                          .dresidual = rows_of<T>(p.dresidual),
-                                                          .out = rows_of<T>(p.out),
+                                                          .dy = head_rows_of<T>(p.dy),
+                                                          .x = head_rows_of<T>(p.x),
+                                                          .dresidual = head_rows_of<T>(p.dresidual),
+                                                          .out = head_rows_of<T>(p.out),
                                                           .rstd = p.rstd.data<float>(),
                                                           .weight = p.weight.data<float>(),
                                                           .rows = rows,

@@ -14,17 +14,44 @@ constexpr float kEps = 1e-6f;
 struct NormShape {
     int64_t rows, width;
     int64_t before = 0, after = 0;  ///< x, dy and dx are slices of rows with so many more columns
+    /// Above 1: [rows / heads, heads, width], with `gap` columns behind each head.
+    int64_t heads = 1, gap = 0;
     std::string name() const {
-        return fmt::format("N{}_C{}{}", rows, width,
-                           before + after ? fmt::format("_in{}", before + width + after) : "");
+        return fmt::format("N{}_C{}{}{}", rows, width,
+                           before + after ? fmt::format("_in{}", before + width + after) : "",
+                           heads > 1 ? fmt::format("_heads{}_gap{}", heads, gap) : "");
     }
-    Layout rows_layout() const { return columns({rows, width}, before, after); }
+    Layout rows_layout() const {
+        if (heads == 1) return columns({rows, width}, before, after);
+        const int64_t token = before + heads * (width + gap) + after;
+        return Layout({rows / heads, heads, width}, {token, width + gap, 1}, before);
+    }
+    Layout rstd_layout() const { return heads == 1 ? Layout{rows} : Layout{rows / heads, heads}; }
 };
 
 const std::vector<NormShape> kShapes = {
-    {1, 1},         {7, 1},    {1, 3},    {5, 3},    {3, 17},      {7, 129},       {33, 64},
-    {2, 768},       {5, 509},  {3, 2049}, {300, 40}, {4, 7, 3, 5}, {6, 64, 0, 32}, {9, 192, 192, 64},
-    {3, 129, 1, 0}, {1031, 8}, {77, 384},
+    {1, 1},
+    {7, 1},
+    {1, 3},
+    {5, 3},
+    {3, 17},
+    {7, 129},
+    {33, 64},
+    {2, 768},
+    {5, 509},
+    {3, 2049},
+    {300, 40},
+    {4, 7, 3, 5},
+    {6, 64, 0, 32},
+    {9, 192, 192, 64},
+    {3, 129, 1, 0},
+    {1031, 8},
+    {77, 384},
+    {12, 5, 3, 4, 4, 2},
+    {24, 64, 64, 192, 3, 64},
+    {35, 32, 160, 0, 5, 0},
+    {6, 8, 0, 8, 1, 0},
+    {1030, 16, 8, 8, 2, 0},
 };
 
 class RmsNorm : public OpTest<NormShape> {
@@ -52,7 +79,7 @@ class RmsNorm : public OpTest<NormShape> {
     }
     void backward(Tensor dx, Tensor dweight, ConstTensor dresidual, Update update) {
         const auto dy = input(dy_, shape().rows_layout()), x = input(x_, shape().rows_layout());
-        const auto rstds = input(rstd(), {rows_}, DType::kF32),
+        const auto rstds = input(rstd(), shape().rstd_layout(), DType::kF32),
                    weight = input(weight_, {width_}, DType::kF32);
         reserve(rmsnorm_backward_scratch_bytes(ctx(), rows_, width_));
         rmsnorm_backward(ctx(), {.dx = dx,
@@ -68,7 +95,7 @@ class RmsNorm : public OpTest<NormShape> {
 
 TEST_P(RmsNorm, ForwardMatchesReference) {
     const auto x = input(x_, shape().rows_layout()), weight = input(weight_, {width_}, DType::kF32);
-    const auto out = output(shape().rows_layout()), rstds = output({rows_}, DType::kF32);
+    const auto out = output(shape().rows_layout()), rstds = output(shape().rstd_layout(), DType::kF32);
     rmsnorm_forward(ctx(), out, rstds, x, weight, kEps);
     EXPECT_TRUE(close_to(out, ref::rmsnorm(x_, weight_, rows_, width_, kEps)));
     EXPECT_TRUE(close_to(rstds, ref::rms_rstd(x_, rows_, width_, kEps)));
@@ -105,7 +132,7 @@ TEST_P(RmsNorm, BackwardInPlaceOnTheResidualGradient) {
 TEST_P(RmsNorm, BackwardRecomputesTheOutput) {
     const Layout layout = shape().rows_layout();
     const auto x = input(x_, layout), weight = input(weight_, {width_}, DType::kF32);
-    const auto rstds = output({rows_}, DType::kF32);
+    const auto rstds = output(shape().rstd_layout(), DType::kF32);
     const auto want = output(layout), out = output(layout), over_dy = in_out(dy_, layout);
     rmsnorm_forward(ctx(), want, rstds, x, weight, kEps);
     const auto dx_alone = output(layout), dx = output(layout), dx_over = output(layout);
@@ -134,7 +161,7 @@ TEST_P(RmsNorm, AGainScalesTheOutputAndItsGradients) {
     constexpr float kGain = 1.75f;
     const Layout layout = shape().rows_layout();
     const auto x = input(x_, layout), dy = input(dy_, layout), weight = input(weight_, {width_}, DType::kF32);
-    const auto out = output(layout), rstds = output({rows_}, DType::kF32);
+    const auto out = output(layout), rstds = output(shape().rstd_layout(), DType::kF32);
     rmsnorm_forward(ctx(), out, rstds, x, weight, kEps, {}, kGain);
     EXPECT_TRUE(close_to(out, ref::rmsnorm(x_, weight_, rows_, width_, kEps, kGain)));
     EXPECT_TRUE(close_to(rstds, ref::rms_rstd(x_, rows_, width_, kEps))) << "the gain is no part of rstd";
@@ -170,7 +197,7 @@ TEST_P(RmsNorm, NonFiniteSumsOfSquaresMakeTheirOwnRowNaN) {
         std::vector<double> damaged(x_);
         damaged.back() = kind;
         const auto x = input(damaged, shape().rows_layout()), weight = input(weight_, {width_}, DType::kF32);
-        const auto out = output(shape().rows_layout()), rstds = output({rows_}, DType::kF32);
+        const auto out = output(shape().rows_layout()), rstds = output(shape().rstd_layout(), DType::kF32);
         rmsnorm_forward(ctx(), out, rstds, x, weight, kEps);
         EXPECT_TRUE(close_to(out, ref::rmsnorm(of_nan, weight_, rows_, width_, kEps))) << kind;
         EXPECT_TRUE(close_to(rstds, ref::rms_rstd(of_nan, rows_, width_, kEps))) << kind;
@@ -182,12 +209,12 @@ TEST_P(RmsNorm, RowsOfZerosAreScaledByEpsAlone) {
     const double rstd = 1 / std::sqrt(static_cast<double>(kEps));
     const auto x = input(zeros, shape().rows_layout()), dy = input(dy_, shape().rows_layout());
     const auto weight = input(weight_, {width_}, DType::kF32);
-    const auto rstds = output({rows_}, DType::kF32), out = output(shape().rows_layout());
+    const auto rstds = output(shape().rstd_layout(), DType::kF32), out = output(shape().rows_layout());
     rmsnorm_forward(ctx(), out, rstds, x, weight, kEps);
     EXPECT_TRUE(same_values(out, zeros));
     EXPECT_TRUE(close_to(rstds, std::vector<double>(static_cast<size_t>(rows_), rstd)));
 
-    const auto given = input(rstds.values(), {rows_}, DType::kF32);
+    const auto given = input(rstds.values(), shape().rstd_layout(), DType::kF32);
     const auto dx = output(shape().rows_layout()), dweight = output({width_}, DType::kF32);
     reserve(rmsnorm_backward_scratch_bytes(ctx(), rows_, width_));
     rmsnorm_backward(ctx(), {.dx = dx,
@@ -215,6 +242,10 @@ TEST(RmsNormFront, RejectsWhatDoesNotFit) {
     EXPECT_THROW(rmsnorm_forward(ctx, x, rstd, tensor({16}), weight, kEps), Error);
     EXPECT_THROW(rmsnorm_forward(ctx, tensor({2, 8}, DType::kBF16), rstd, x, weight, kEps), Error);
     EXPECT_THROW(rmsnorm_forward(ctx, x, rstd, x, tensor({8}, DType::kBF16), kEps), Error);
+    const Tensor heads = tensor({2, 3, 8});
+    EXPECT_NO_THROW(rmsnorm_forward(ctx, heads, tensor({2, 3}), heads, weight, kEps));
+    EXPECT_THROW(rmsnorm_forward(ctx, heads, rstd, heads, weight, kEps), Error);
+    EXPECT_THROW(rmsnorm_forward(ctx, heads, tensor({2, 3}), tensor({2, 8, 3}), weight, kEps), Error);
     const RmsnormBackward fits{.dx = x,
                                .dweight = weight,
                                .dweight_update = Update::kAssign,
