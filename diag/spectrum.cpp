@@ -55,6 +55,10 @@ void FactorProduct::check() const {
                      "{} columns of {} pieces", factor.weight_columns(), factor.pieces);
         PASTUR_CHECK(factor.gains.empty() || factor.gains.size() == static_cast<size_t>(copies(factor)),
                      "{} gains for {} copies", factor.gains.size(), copies(factor));
+        PASTUR_CHECK(factor.row_gains.empty() ||
+                         factor.row_gains.size() == static_cast<size_t>(copies(factor) * factor.rows),
+                     "{} row gains for {} copies of {} rows", factor.row_gains.size(), copies(factor),
+                     factor.rows);
     }
 }
 

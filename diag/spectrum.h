@@ -47,6 +47,9 @@ struct Factor {
     std::vector<const float*> gains = {};
     /// Of every copy, after gains and draws; no row is in two of them.
     std::vector<RotatedRows> rotations = {};
+    /// [copies][rows] row i, also a unit vector, is multiplied by the number at this address; null: by 1;
+    /// empty: no row gains.
+    std::vector<const float*> row_gains = {};
 
     int64_t weight_columns() const { return columns - unit_columns; }
     int64_t piece_columns() const { return weight_columns() / pieces; }

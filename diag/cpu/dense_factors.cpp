@@ -58,10 +58,15 @@ Matrix load(const Factor& factor, int64_t copy, uint64_t index, const std::optio
                factor.columns, factor.transposed};
     const float* const* sources = factor.sources.data() + copy * factor.rows * factor.sources_per_row();
     const float* gain = factor.gains.empty() ? nullptr : factor.gains[static_cast<size_t>(copy)];
+    const auto row_gain = [&](int64_t row) {
+        if (factor.row_gains.empty()) return 1.0;
+        const float* address = factor.row_gains[static_cast<size_t>(copy * factor.rows + row)];
+        return address ? static_cast<double>(*address) : 1.0;
+    };
     const FactorRows rows(factor);
     for (int64_t i = 0; i < factor.rows; ++i) {
         const int32_t slot = rows.slots[static_cast<size_t>(i)];
-        if (slot < 0) out.values[static_cast<size_t>(i * factor.columns - 1 - slot)] = 1;
+        if (slot < 0) out.values[static_cast<size_t>(i * factor.columns - 1 - slot)] = row_gain(i);
     }
     const auto count = static_cast<int64_t>(rows.stored.size()) * width;
     /// Stored number `i`, in the order of rows, terms and columns.
@@ -71,7 +76,7 @@ Matrix load(const Factor& factor, int64_t copy, uint64_t index, const std::optio
         const float* const* pieces = sources + (row * factor.terms + term) * factor.pieces;
         const auto value =
             static_cast<double>(pieces[column / factor.piece_columns()][column % factor.piece_columns()]);
-        return gain ? value * static_cast<double>(gain[column]) : value;
+        return (gain ? value * static_cast<double>(gain[column]) : value) * row_gain(row);
     };
     double sum = 0, squares = 0;
     for (size_t r = 0; r < rows.stored.size(); ++r) {

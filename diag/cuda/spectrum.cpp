@@ -83,6 +83,8 @@ class CudaSpectrumSolver final : public SpectrumSolver {
                 factor.sources.resize(copies * static_cast<size_t>(factor.rows * factor.sources_per_row()));
                 for (const float*& source : factor.sources) source = source ? zero : nullptr;
                 if (!factor.gains.empty()) factor.gains.assign(copies, zero);
+                if (!factor.row_gains.empty())
+                    factor.row_gains.assign(copies * static_cast<size_t>(factor.rows), zero);
             }
             // solve() meets any other error again and flags its spectra.
             solve_or_flag(product,
@@ -183,6 +185,10 @@ class CudaSpectrumSolver final : public SpectrumSolver {
                                            factor.gains.size() * sizeof(const float*), cudaMemcpyHostToDevice,
                                            stream_));
             if (!factor.rotations.empty()) send(tables.rotations, factor.rotations);
+            if (!factor.row_gains.empty())
+                CUDA_CHECK(cudaMemcpyAsync(tables.row_gains, factor.row_gains.data(),
+                                           factor.row_gains.size() * sizeof(const float*),
+                                           cudaMemcpyHostToDevice, stream_));
             send(tables.slots, rows.slots);
             send(tables.stored, rows.stored);
         }
@@ -201,6 +207,7 @@ class CudaSpectrumSolver final : public SpectrumSolver {
             load.sources = tables.sources + copy * factor.rows * factor.sources_per_row();
             load.gains = factor.gains.empty() ? nullptr : tables.gains + copy;
             load.slots = tables.slots;
+            load.row_gains = factor.row_gains.empty() ? nullptr : tables.row_gains + copy * factor.rows;
             load.scale = factor.scale;
             load.stored = tables.stored;
             load.copies = factor.shared ? extent.groups : extent.items();

@@ -19,8 +19,12 @@ __global__ void load_factor_kernel(double* __restrict__ out, DeviceFactor factor
     if (i >= factor.copies * per_copy) return;
     const int64_t copy = i / per_copy, row = i % per_copy / factor.columns, column = i % factor.columns;
     const int32_t slot = factor.slots[row];
+    const auto row_gain = [&](int64_t of) {
+        const float* const gain = factor.row_gains ? factor.row_gains[copy * factor.rows + of] : nullptr;
+        return gain ? static_cast<double>(*gain) : 1.0;
+    };
     if (slot < 0 || column >= factor.weight_columns) {
-        out[i] = column == -1 - slot ? 1 : 0;
+        out[i] = column == -1 - slot ? row_gain(row) : 0;
         return;
     }
     const int64_t width = factor.weight_columns;
@@ -38,7 +42,8 @@ __global__ void load_factor_kernel(double* __restrict__ out, DeviceFactor factor
             factor.sources[((copy * factor.rows + from_row) * factor.terms + from_term) * factor.pieces +
                            piece];
         const auto stored = static_cast<double>(source[from_column - piece * piece_width]);
-        value += factor.gains ? stored * static_cast<double>(factor.gains[copy][from_column]) : stored;
+        value += (factor.gains ? stored * static_cast<double>(factor.gains[copy][from_column]) : stored) *
+                 row_gain(from_row);
     }
     out[i] = value * factor.scale;
 }

@@ -10,9 +10,10 @@ namespace pastur {
 
 /// A chunk of copies of one Factor, all pointers on the device.
 struct DeviceFactor {
-    const float* const* sources;  ///< [copies][rows][terms][pieces]
-    const float* const* gains;    ///< [copies], or null
-    const int32_t* slots;         ///< FactorRows
+    const float* const* sources;    ///< [copies][rows][terms][pieces]
+    const float* const* gains;      ///< [copies], or null
+    const int32_t* slots;           ///< FactorRows
+    const float* const* row_gains;  ///< [copies][rows], or null
     double scale;
     const int32_t* stored;
     const RotatedRows* rotations;

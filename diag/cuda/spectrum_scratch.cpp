@@ -37,6 +37,7 @@ SpectrumScratch::SpectrumScratch(std::byte* base, const FactorProduct& product, 
         tables.sources = carver.take<const float*>(copies * factor.rows * factor.sources_per_row());
         tables.gains = carver.take<const float*>(copies);
         tables.rotations = carver.take<RotatedRows>(static_cast<int64_t>(factor.rotations.size()));
+        tables.row_gains = carver.take<const float*>(copies * factor.rows);
         tables.slots = carver.take<int32_t>(factor.rows);
         tables.stored = carver.take<int32_t>(factor.rows);
         tables.values = carver.take<double>((factor.shared ? at_once : items) * factor.rows * factor.columns);

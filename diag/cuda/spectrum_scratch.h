@@ -21,6 +21,7 @@ struct FactorTables {
     const float** sources;
     const float** gains;
     RotatedRows* rotations;
+    const float** row_gains;
     int32_t *slots, *stored;
     double *values, *moments;  ///< `values`: of the copies that are processed at once
     double* profile;           ///< of these copies, for draw_from_profile()
