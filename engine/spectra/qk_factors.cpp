@@ -25,6 +25,20 @@ void append_rows(Factor& factor, ConstTensor weight, int64_t first, int64_t rows
     for (int64_t i = 0; i < rows; ++i) factor.sources.push_back(weight.slice(0, first + i, 1).data<float>());
 }
 
+/// Appends the gains of `rows` rows, which a norm's weight repeats for every head; no norm: a gain of 1.
+void append_row_gains(Factor& factor, const std::string& norm, int64_t rows, const std::string& prefix,
+                      const WeightLookup& lookup) {
+    const ConstTensor weight = norm.empty() ? ConstTensor() : lookup(prefix + norm);
+    for (int64_t i = 0; i < rows; ++i)
+        factor.row_gains.push_back(norm.empty() ? nullptr : weight.data<float>() + i % weight.size(0));
+}
+
+/// Whether a norm scales rows of a side's first factor.
+bool has_row_gains(const QkSide& side) {
+    return std::any_of(side.head.begin(), side.head.end(),
+                       [](const QkRows& rows) { return !rows.gain.empty(); });
+}
+
 /// Appends one copy of a side's first factor: the rows of heads [begin, end). Rows of `terms` consecutive
 /// heads are added up.
 void append_heads(Factor& factor, const QkSide& side, int64_t begin, int64_t end, int64_t terms,
@@ -34,6 +48,7 @@ void append_heads(Factor& factor, const QkSide& side, int64_t begin, int64_t end
     factor.unit_columns = 0;
     for (int64_t head = begin; head < end; head += terms)
         for (const QkRows& rows : side.head) {
+            if (has_row_gains(side)) append_row_gains(factor, rows.gain, rows.rows, prefix, lookup);
             if (rows.weight.empty()) {
                 factor.unit_columns = rows.rows;
                 factor.sources.insert(factor.sources.end(), static_cast<size_t>(rows.rows), nullptr);
@@ -77,6 +92,8 @@ std::vector<Factor> side_factors(const QkSide& side, const SpectralMatrix& matri
             factor.rows = link.rows > 0 ? link.rows : weight.size(0);
             factor.columns = weight.size(1);
             append_rows(factor, weight, link.first_row, factor.rows);
+            if (!link.gain.empty())
+                append_row_gains(factor, link.gain, factor.rows, prefix_of(matrix.items[item].layer), lookup);
         }
     }
     return factors;

@@ -35,6 +35,7 @@ SpectralMatrix part_of(const SpectralMatrix& whole, const Groups& groups) {
         const int64_t begin = factor.shared ? groups.begin : first, end = factor.shared ? groups.end : last;
         const int64_t copies = product.copies(factor);
         part.product.factors[i].sources = copies_of(factor.sources, copies, begin, end);
+        part.product.factors[i].row_gains = copies_of(factor.row_gains, copies, begin, end);
         part.product.factors[i].gains = copies_of(factor.gains, copies, begin, end);
     }
     return part;

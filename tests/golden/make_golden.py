@@ -70,6 +70,11 @@ CASES = {
                                q_rank=8, latent_gain="sqrt"),
     "mla-prerope-gain": dict(BASE, **NARROW, variant="mla-prerope", seed=837, prerope_site="keys", latent_norm=True,
                              k_rank=7, v_rank=5, latent_gain="sqrt"),
+    "mha-qk-norm": dict(BASE, **NARROW, variant="mha", seed=838, kv_heads=2, qk_norm="head"),
+    "mla-decoupled-qk-norm": dict(BASE, variant="mla-decoupled", seed=839, kv_rank=9, nope_dim=3, rope_dim=4, v_dim=5,
+                                  q_rank=0, qk_norm="head"),
+    "mla-prerope-qk-norm": dict(BASE, **NARROW, variant="mla-prerope", seed=840, prerope_site="keys",
+                                latent_norm=False, k_rank=7, v_rank=5, qk_norm="head"),
 }
 
 
@@ -120,12 +125,23 @@ def tensor_name(name):
     return name if name.endswith(".bias") else name + ".weight"
 
 
+def head_norms(c):
+    """Widths of the norms over each head's queries and keys, as in Qwen3; rotary parts have norms of their own."""
+    if c.get("qk_norm") != "head":
+        return {}
+    d_n, d_r = split_widths(c)
+    rotary = {"q_rope_norm": d_r, "k_rope_norm": d_r} if d_r else {}
+    return {"q_norm": d_n, "k_norm": d_n} | rotary
+
+
 def weight_shapes(c):
     d, f, v = c["d_model"], c["ffn"], c["vocab"]
     shapes = {"model.embed_tokens.weight": (v, d)}
     for layer in range(c["layers"]):
         prefix = f"model.layers.{layer}."
         shapes[prefix + "input_layernorm.weight"] = (d,)
+        for name, width in head_norms(c).items():
+            shapes[f"{prefix}self_attn.{name}.weight"] = (width,)
         for name, shape in attention_shapes(c).items():
             shapes[f"{prefix}self_attn.{tensor_name(name)}"] = shape
         shapes[prefix + "post_attention_layernorm.weight"] = (d,)
@@ -187,8 +203,15 @@ class Attention:
     def rotate(self, x):
         return x if self.c["variant"].endswith("-nope") else rotate(x, self.c["rope_theta"])
 
+    def head_norm(self, x, name):
+        return rms_norm(x, self.w(name), self.c["norm_eps"]) if self.c.get("qk_norm") == "head" else x
+
+    def queries_and_keys(self, x):
+        """At full width, rotated."""
+        return (self.rotate(self.head_norm(self.heads(x, name + "_proj"), name + "_norm")) for name in ("q", "k"))
+
     def mha(self, x):
-        q, k = self.rotate(self.heads(x, "q_proj")), self.rotate(self.heads(x, "k_proj"))
+        q, k = self.queries_and_keys(x)
         return causal_attention(q, k, self.heads(x, "v_proj"), self.c["head_dim"] ** -0.5)
 
     def latent(self, latent, norm_name):
@@ -201,14 +224,15 @@ class Attention:
     def prerope(self, x):
         dim = self.c["head_dim"]
         if self.c["prerope_site"] == "input":  # rotates the input, in blocks of the width of a head
-            rotated = self.rotate(x.unflatten(-1, (-1, dim))).flatten(2)
+            q, rotated = self.rotate(self.heads(x, "q_proj")), self.rotate(x.unflatten(-1, (-1, dim))).flatten(2)
             key_latent = value_latent = self.linear(rotated, "kv_a_proj")
         else:  # rotates the keys at full width, then compresses them
-            rotated = self.rotate(self.heads(x, "k_proj")).flatten(2)
+            q, rotated = self.queries_and_keys(x)
+            rotated = rotated.flatten(2)
             key_latent = self.latent(self.linear(rotated, "k_a_proj"), "k_a_layernorm")
             value_latent = self.latent(self.linear(x, "v_a_proj"), "v_a_layernorm")
         k, v = self.heads(key_latent, "k_b_proj"), self.heads(value_latent, "v_b_proj")
-        return causal_attention(self.rotate(self.heads(x, "q_proj")), k, v, dim ** -0.5)
+        return causal_attention(q, k, v, dim ** -0.5)
 
     def latent_queries(self, x):
         if not self.c["q_rank"]:
@@ -224,13 +248,16 @@ class Attention:
         dim = self.c["head_dim"]
         k, v = self.decompressed(self.linear(x, "kv_a_proj_with_mqa"), dim)
         q = self.latent_queries(x).unflatten(-1, (-1, dim))
-        return causal_attention(self.rotate(q), self.rotate(k), v, dim ** -0.5)
+        q, k = self.rotate(self.head_norm(q, "q_norm")), self.rotate(self.head_norm(k, "k_norm"))
+        return causal_attention(q, k, v, dim ** -0.5)
 
     def split_attention(self, q, k_n, k_r, v):
         """Attention of heads whose queries q and keys have an unrotated part (k_n) and a rotary part; the key of the
         latter, k_r [B, T, d_r], is one vector per token, for all heads."""
         heads, d_n, d_r = self.c["heads"], self.c["nope_dim"], self.c["rope_dim"]
         q_n, q_r = q.unflatten(-1, (heads, d_n + d_r)).split([d_n, d_r], dim=-1)
+        q_n, q_r = self.head_norm(q_n, "q_norm"), self.head_norm(q_r, "q_rope_norm")
+        k_n, k_r = self.head_norm(k_n, "k_norm"), self.head_norm(k_r, "k_rope_norm")
         k_r = self.rotate(k_r.unsqueeze(2)).expand(-1, -1, heads, -1)
         q, k = torch.cat([q_n, self.rotate(q_r)], dim=-1), torch.cat([k_n, k_r], dim=-1)
         return causal_attention(q, k, v, (d_n + d_r) ** -0.5)
@@ -348,7 +375,7 @@ def make_case(c, seed, dtype=torch.float64):
 def recipe(name, c):
     model = "vocab d_model layers heads head_dim ffn rope_theta norm_eps tie_embeddings".split()
     attention = ("variant kv_rank k_rank v_rank nope_dim rope_dim v_dim q_rank latent_norm latent_gain "
-                 "prerope_site stride").split()
+                 "qk_norm prerope_site stride").split()
     if c["variant"] in ("mha", "mha-nope"):  # the other variants do not have this key
         model.append("kv_heads")
     settings, lines = c | TRAIN, []

@@ -89,10 +89,19 @@ class ReferenceModel {
             return config_.attention.prerope_site == PreropeSite::kInput ? prerope_input(x, prefix)
                                                                          : prerope_keys(x, prefix);
         const ModelConfig& m = config_.model;
-        const std::vector<S> q = project(x, prefix + "q_proj", m.d_model, m.heads * m.head_dim);
-        const std::vector<S> k = project(x, prefix + "k_proj", m.d_model, m.kv_heads * m.head_dim);
+        const std::vector<S> q = head_normed(project(x, prefix + "q_proj", m.d_model, m.heads * m.head_dim),
+                                             m.head_dim, prefix + "q_norm");
+        const std::vector<S> k = head_normed(
+            project(x, prefix + "k_proj", m.d_model, m.kv_heads * m.head_dim), m.head_dim, prefix + "k_norm");
         const std::vector<S> v = project(x, prefix + "v_proj", m.d_model, m.kv_heads * m.head_dim);
         return core(rotate(q, m.heads, m.head_dim), rotate(k, m.kv_heads, m.head_dim), v, m.kv_heads, prefix);
+    }
+
+    /// The norm over each head's vector of x [rows, heads width] (attention.qk_norm).
+    std::vector<S> head_normed(const std::vector<S>& x, int64_t width, const std::string& norm_name) const {
+        if (config_.attention.qk_norm == QkNorm::kNone) return x;
+        return rmsnorm(x, w(norm_name + ".weight"), static_cast<int64_t>(x.size()) / width, width,
+                       config_.model.norm_eps);
     }
 
     std::vector<S> latent(const std::vector<S>& c, const std::string& norm_name) const {
@@ -110,8 +119,12 @@ class ReferenceModel {
         const ModelConfig& m = config_.model;
         const AttentionConfig& a = config_.attention;
         const int64_t inner = m.heads * m.head_dim;
-        const std::vector<S> q = rotate(project(x, prefix + "q_proj", m.d_model, inner), m.heads, m.head_dim);
-        const std::vector<S> k = rotate(project(x, prefix + "k_proj", m.d_model, inner), m.heads, m.head_dim);
+        const auto rotated = [&](const char* projection, const char* norm_name) {
+            return rotate(head_normed(project(x, prefix + projection, m.d_model, inner), m.head_dim,
+                                      prefix + norm_name),
+                          m.heads, m.head_dim);
+        };
+        const std::vector<S> q = rotated("q_proj", "q_norm"), k = rotated("k_proj", "k_norm");
         const std::vector<S> c_k = project(k, prefix + "k_a_proj", inner, a.k_rank);
         const std::vector<S> c_v = project(x, prefix + "v_a_proj", m.d_model, a.v_rank);
         return core(q, project(latent(c_k, prefix + "k_a_layernorm"), prefix + "k_b_proj", a.k_rank, inner),
@@ -147,12 +160,13 @@ class ReferenceModel {
         const std::vector<S> c = project(x, prefix + "kv_a_proj_with_mqa", m.d_model, a.kv_rank);
         const std::vector<S> kv = project(normed_latent(c, prefix + "kv_a_layernorm", kLatentEps),
                                           prefix + "kv_b_proj", a.kv_rank, heads * kv_head);
-        const std::vector<S> k = slice_columns(kv, rows_ * heads, kv_head, 0, width);
-        const auto result =
-            causal_attention(rotate(latent_queries(x, prefix, width), heads, width), rotate(k, heads, width),
-                             {}, slice_columns(kv, rows_ * heads, kv_head, width, a.v_dim),
-                             AttentionSizes{batch_, time_, heads, heads, width, 0, a.v_dim},
-                             1.0 / std::sqrt(static_cast<double>(width)));
+        const std::vector<S> k =
+            head_normed(slice_columns(kv, rows_ * heads, kv_head, 0, width), width, prefix + "k_norm");
+        const std::vector<S> q = head_normed(latent_queries(x, prefix, width), width, prefix + "q_norm");
+        const auto result = causal_attention(rotate(q, heads, width), rotate(k, heads, width), {},
+                                             slice_columns(kv, rows_ * heads, kv_head, width, a.v_dim),
+                                             AttentionSizes{batch_, time_, heads, heads, width, 0, a.v_dim},
+                                             1.0 / std::sqrt(static_cast<double>(width)));
         return project(result.out, prefix + "o_proj", heads * a.v_dim, m.d_model);
     }
 
@@ -162,13 +176,16 @@ class ReferenceModel {
         const AttentionConfig& a = config_.attention;
         const int64_t heads = config_.model.heads, head_rows = rows_ * heads;  // heads are rows
         const int64_t width = a.nope_dim + a.rope_dim;
-        const std::vector<S> q_c = slice_columns(q, head_rows, width, 0, a.nope_dim);
-        const std::vector<S> q_r =
-            rotate(slice_columns(q, head_rows, width, a.nope_dim, a.rope_dim), heads, a.rope_dim);
+        const std::vector<S> q_c =
+            head_normed(slice_columns(q, head_rows, width, 0, a.nope_dim), a.nope_dim, prefix + "q_norm");
+        const std::vector<S> q_r = head_normed(slice_columns(q, head_rows, width, a.nope_dim, a.rope_dim),
+                                               a.rope_dim, prefix + "q_rope_norm");
         const AttentionSizes sizes{batch_, time_, heads, heads, a.nope_dim, a.rope_dim, a.v_dim, stride};
-        const auto result = causal_attention(concat_columns(q_c, a.nope_dim, q_r, a.rope_dim, head_rows), k,
-                                             rotate(k_r, 1, a.rope_dim), v, sizes,
-                                             1.0 / std::sqrt(static_cast<double>(width)));
+        const auto result = causal_attention(
+            concat_columns(q_c, a.nope_dim, rotate(q_r, heads, a.rope_dim), a.rope_dim, head_rows),
+            head_normed(k, a.nope_dim, prefix + "k_norm"),
+            rotate(head_normed(k_r, a.rope_dim, prefix + "k_rope_norm"), 1, a.rope_dim), v, sizes,
+            1.0 / std::sqrt(static_cast<double>(width)));
         return project(result.out, prefix + "o_proj", heads * a.v_dim, config_.model.d_model);
     }
 

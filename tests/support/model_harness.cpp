@@ -40,6 +40,16 @@ const std::vector<VariantCase>& every_attention() {
          ""},
         {"prerope_keys_gain",
          "variant = \"mla-prerope\"\nk_rank = 5\nv_rank = 3\nlatent_norm = true\nlatent_gain = \"sqrt\"", ""},
+        {"mha_qk_norm", "variant = \"mha\"\nqk_norm = \"head\"", "head_dim = 4\nkv_heads = 1"},
+        {"shared_rope_qk_norm",
+         "variant = \"mha-shared-rope\"\nnope_dim = 5\nrope_dim = 4\nv_dim = 3\nqk_norm = \"head\"", ""},
+        {"mla_rope_qk_norm", "variant = \"mla-rope\"\nkv_rank = 7\nv_dim = 5\nqk_norm = \"head\"",
+         "head_dim = 4"},
+        {"decoupled_qk_norm",
+         "variant = \"mla-decoupled\"\nkv_rank = 7\nnope_dim = 5\nrope_dim = 4\nv_dim = 3\n"
+         "qk_norm = \"head\"",
+         ""},
+        {"prerope_keys_qk_norm", "variant = \"mla-prerope\"\nk_rank = 5\nv_rank = 3\nqk_norm = \"head\"", ""},
         {"prerope_input_gain",
          "variant = \"mla-prerope\"\nprerope_site = \"input\"\nkv_rank = 7\nlatent_norm = true\n"
          "latent_gain = \"sqrt\"",

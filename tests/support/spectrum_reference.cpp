@@ -76,6 +76,16 @@ Dense beside(const Dense& a, const Dense& b) {
 }
 }  // namespace
 
+/// Columns of a map to heads, scaled by the norm over each head's vector (attention.qk_norm).
+Dense DenseWeights::normed(int64_t layer, const std::string& norm, Dense map) const {
+    if (config_.attention.qk_norm == QkNorm::kNone) return map;
+    const std::vector<double>& gain =
+        weights_.at(fmt::format("model.layers.{}.self_attn.{}.weight", layer, norm));
+    for (int64_t i = 0; i < map.rows; ++i)
+        for (int64_t j = 0; j < map.columns; ++j) map.at(i, j) *= gain[static_cast<size_t>(j) % gain.size()];
+    return map;
+}
+
 Dense DenseWeights::query(const std::string& part, int64_t layer, int64_t head) const {
     const int64_t d = config_.model.d_model, rank = config_.attention.q_rank;
     const bool split = config_.attention.rope_dim > 0;
@@ -85,9 +95,11 @@ Dense DenseWeights::query(const std::string& part, int64_t layer, int64_t head) 
                                      gained(layer, "q_a_layernorm", weight(layer, "q_b_proj", rank))
                                : weight(layer, "q_proj", d);
     const Dense mine = columns_of(all, head * width, width);
-    if (part == "_content") return columns_of(mine, 0, content);
-    if (part == "_rope") return columns_of(mine, content, rope);
-    return mine;
+    if (!split)
+        return config_.attention.prerope_site == PreropeSite::kInput ? mine : normed(layer, "q_norm", mine);
+    const Dense first = normed(layer, "q_norm", columns_of(mine, 0, content));
+    const Dense second = normed(layer, "q_rope_norm", columns_of(mine, content, rope));
+    return part == "_content" ? first : part == "_rope" ? second : beside(first, second);
 }
 
 Dense DenseWeights::key(const std::string& part, int64_t layer, int64_t head) const {
@@ -96,20 +108,23 @@ Dense DenseWeights::key(const std::string& part, int64_t layer, int64_t head) co
     const bool norm = a.latent_norm;
     const std::string variant = name_of(config_.attention.variant);
     if (variant == "mha-shared-rope") {
-        const Dense content = columns_of(weight(layer, "k_proj", d), head * a.nope_dim, a.nope_dim);
-        const Dense rope = weight(layer, "k_rope_proj", d);
+        const Dense content =
+            normed(layer, "k_norm", columns_of(weight(layer, "k_proj", d), head * a.nope_dim, a.nope_dim));
+        const Dense rope = normed(layer, "k_rope_norm", weight(layer, "k_rope_proj", d));
         return part == "_content" ? content : part == "_rope" ? rope : beside(content, rope);
     }
     if (variant == "mla-rope" || variant == "mla-nope") {
         const Dense up = gained(layer, "kv_a_layernorm", weight(layer, "kv_b_proj", a.kv_rank));
-        return weight(layer, "kv_a_proj_with_mqa", d) * columns_of(up, head * (width + a.v_dim), width);
+        const Dense down = weight(layer, "kv_a_proj_with_mqa", d);
+        return normed(layer, "k_norm", down * columns_of(up, head * (width + a.v_dim), width));
     }
     if (variant == "mla-decoupled" || variant == "mtla") {
         const Dense down = weight(layer, "kv_a_proj_with_mqa", d);
         const Dense up = gained(layer, "kv_a_layernorm", weight(layer, "kv_b_proj", a.kv_rank));
-        const Dense content =
-            columns_of(down, 0, a.kv_rank) * columns_of(up, head * (a.nope_dim + a.v_dim), a.nope_dim);
-        const Dense rope = columns_of(down, a.kv_rank, a.rope_dim);
+        const Dense content = normed(
+            layer, "k_norm",
+            columns_of(down, 0, a.kv_rank) * columns_of(up, head * (a.nope_dim + a.v_dim), a.nope_dim));
+        const Dense rope = normed(layer, "k_rope_norm", columns_of(down, a.kv_rank, a.rope_dim));
         return part == "_content" ? content : part == "_rope" ? rope : beside(content, rope);
     }
     if (variant == "mla-prerope" && a.prerope_site == PreropeSite::kInput) {
@@ -119,11 +134,12 @@ Dense DenseWeights::key(const std::string& part, int64_t layer, int64_t head) co
     }
     if (variant == "mla-prerope") {
         const Dense up = weight(layer, "k_b_proj", a.k_rank);
-        return weight(layer, "k_proj", d) * weight(layer, "k_a_proj", config_.model.heads * width) *
+        return normed(layer, "k_norm", weight(layer, "k_proj", d)) *
+               weight(layer, "k_a_proj", config_.model.heads * width) *
                columns_of(norm ? gained(layer, "k_a_layernorm", up) : up, head * width, width);
     }
     const int64_t per_group = config_.model.heads / config_.model.kv_heads;
-    return columns_of(weight(layer, "k_proj", d), head / per_group * width, width);
+    return normed(layer, "k_norm", columns_of(weight(layer, "k_proj", d), head / per_group * width, width));
 }
 
 namespace {

@@ -44,6 +44,8 @@ class DenseWeights {
     bool has(int64_t layer, const std::string& name) const;
     /// The weight model.layers.<layer>.self_attn.<name>, [in, out].
     Dense weight(int64_t layer, const std::string& name, int64_t in) const;
+    /// A map to heads with columns scaled by the norm over each head's vector.
+    Dense normed(int64_t layer, const std::string& norm, Dense map) const;
     /// The matrix with rows scaled by a norm's gain.
     Dense gained(int64_t layer, const std::string& norm, Dense matrix) const;
 

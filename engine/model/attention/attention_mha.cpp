@@ -5,7 +5,7 @@ namespace pastur {
 
 extern constinit const VariantInfo kMha = {
     .name = "mha",
-    .keys = {{"model", "kv_heads"}},
+    .keys = {{"model", "kv_heads"}, {"attention", "qk_norm"}},
     .fill = [](RawRecipe& recipe) { check_even(recipe, "model", "head_dim", recipe.config.model.head_dim); },
     .make = multi_head::make,
     .core_widths = multi_head::core_widths,

@@ -6,7 +6,7 @@ namespace pastur {
 
 extern constinit const VariantInfo kMhaNope = {
     .name = "mha-nope",
-    .keys = {{"model", "kv_heads"}},
+    .keys = {{"model", "kv_heads"}, {"attention", "qk_norm"}},
     .fill = [](RawRecipe&) {},
     .make = multi_head::make,
     .core_widths = multi_head::core_widths,

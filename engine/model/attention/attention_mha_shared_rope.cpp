@@ -1,6 +1,6 @@
-// Multi-head attention whose heads share one rotary key (VARIANTS: `mha-shared-rope`): the rotary sub-vector of
-// mla-decoupled without its compression.
-#include "engine/model/attention/attention.h"
+// Multi-head attention whose heads share one rotary key (VARIANTS: `mha-shared-rope`): the rotary sub-vector
+// of mla-decoupled without its compression.
+#include "engine/model/attention/head_norm.h"
 
 namespace pastur {
 namespace {
@@ -11,7 +11,10 @@ class SharedRopeAttention final : public Attention {
         : Attention(config, params),
           nope_dim_(config.attention.nope_dim),
           rope_dim_(config.attention.rope_dim),
-          v_dim_(config.attention.v_dim) {
+          v_dim_(config.attention.v_dim),
+          q_norm_(config, params, prefix, {{"q_norm", nope_dim_}, {"q_rope_norm", rope_dim_}}),
+          k_norm_(config, params, prefix, {{"k_norm", nope_dim_}}),
+          k_rope_norm_(config, params, prefix, {{"k_rope_norm", rope_dim_}}) {
         in_proj_ =
             Linear(params, params.table().add_matrix_group({{prefix + "q_proj.weight", q_width()},
                                                             {prefix + "k_proj.weight", heads_ * nope_dim_},
@@ -25,6 +28,9 @@ class SharedRopeAttention final : public Attention {
         Planner::Temporaries temporaries(planner);
         in_ = planner.keep(params_.compute_dtype(), {shape.tokens(), v_begin() + heads_ * v_dim_});
         din_ = temporaries.take(in_.dtype(), in_.shape());
+        q_norm_.plan(ctx, planner, temporaries, shape.tokens(), heads_);
+        k_norm_.plan(ctx, planner, temporaries, shape.tokens(), heads_);
+        k_rope_norm_.plan(ctx, planner, temporaries, shape.tokens(), 1);
         in_proj_.plan(ctx, planner, shape.tokens(), {.x = true});
         plan_core(ctx, planner, temporaries, shape);
     }
@@ -32,14 +38,25 @@ class SharedRopeAttention final : public Attention {
     void forward(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual,
                  ConstTensor rope_table) override {
         in_proj_.forward(ctx, in_, xn);
+        q_norm_.forward(ctx, q_of(in_));
+        k_norm_.forward(ctx, k_of(in_));
+        k_rope_norm_.forward(ctx, k_rope_of(in_));
         forward_core(ctx, out, residual,
-                     {q_of(in_).slice(3, nope_dim_, rope_dim_), k_rope_of(in_).unflatten(2, 1, rope_dim_),
-                      rope_table});
+                     {by_time(q_norm_.value(q_of(in_))).slice(3, nope_dim_, rope_dim_),
+                      by_time(k_rope_norm_.value(k_rope_of(in_))), rope_table});
     }
 
     void backward(Context& ctx, Tensor dxn, const LinearInput& dout, ConstTensor rope_table,
                   Update update) override {
-        backward_core(ctx, {q_of(din_), k_of(din_), k_rope_of(din_), v_of(din_), rope_table}, dout, update);
+        backward_core(
+            ctx,
+            {by_time(q_norm_.value_gradient(q_of(din_))), by_time(k_norm_.value_gradient(k_of(din_))),
+             by_time(merge_heads(k_rope_norm_.value_gradient(k_rope_of(din_)))), by_time(v_of(din_)),
+             rope_table},
+            dout, update);
+        q_norm_.backward(ctx, q_of(din_), q_of(in_), update);
+        k_norm_.backward(ctx, k_of(din_), k_of(in_), update);
+        k_rope_norm_.backward(ctx, k_rope_of(din_), k_rope_of(in_), update);
         in_proj_.backward_input(ctx, dxn, din_);
     }
 
@@ -52,21 +69,27 @@ class SharedRopeAttention final : public Attention {
     int64_t k_rope_begin() const { return q_width() + heads_ * nope_dim_; }
     int64_t v_begin() const { return k_rope_begin() + rope_dim_; }
 
-    /// Columns of the input projection: queries, content keys, shared rotary key, values.
+    /// Columns of the input projection as [N, heads, width]: queries, content keys, rotary key, values.
     Tensor q_of(Tensor in) const {
-        return heads_of(in.slice(1, 0, q_width()), heads_, nope_dim_ + rope_dim_);
+        return in.slice(1, 0, q_width()).unflatten(1, heads_, nope_dim_ + rope_dim_);
     }
     Tensor k_of(Tensor in) const {
-        return heads_of(in.slice(1, q_width(), heads_ * nope_dim_), heads_, nope_dim_);
+        return in.slice(1, q_width(), heads_ * nope_dim_).unflatten(1, heads_, nope_dim_);
     }
-    Tensor k_rope_of(Tensor in) const { return by_time(in.slice(1, k_rope_begin(), rope_dim_)); }
-    Tensor v_of(Tensor in) const { return heads_of(in.slice(1, v_begin(), heads_ * v_dim_), heads_, v_dim_); }
+    Tensor k_rope_of(Tensor in) const {
+        return in.slice(1, k_rope_begin(), rope_dim_).unflatten(1, 1, rope_dim_);
+    }
+    Tensor v_of(Tensor in) const {
+        return in.slice(1, v_begin(), heads_ * v_dim_).unflatten(1, heads_, v_dim_);
+    }
 
     AttentionInputs inputs() const override {
-        return {q_of(in_), k_of(in_), k_rope_of(in_), v_of(in_), scale_};
+        return {by_time(q_norm_.value(q_of(in_))), by_time(k_norm_.value(k_of(in_))),
+                by_time(merge_heads(k_rope_norm_.value(k_rope_of(in_)))), by_time(v_of(in_)), scale_};
     }
 
     int64_t nope_dim_, rope_dim_, v_dim_;
+    HeadNorm q_norm_, k_norm_, k_rope_norm_;
     Tensor in_;   ///< [N, H (d_n + d_R) | H d_n | d_R | H d_v]; the rotary columns are rotated in place
     Tensor din_;  ///< within one backward()
 };
@@ -74,15 +97,15 @@ class SharedRopeAttention final : public Attention {
 QkForm qk_form(const Config& config) {
     const AttentionConfig& a = config.attention;
     const int64_t heads = config.model.heads, width = a.nope_dim + a.rope_dim;
-    const auto query = [&](int64_t first, int64_t rows) -> QkSide {
-        return {heads, {{"q_proj.weight", rows, first, width}}};
-    };
-    const QkRows content = {"k_proj.weight", a.nope_dim, 0, a.nope_dim};
-    const QkRows rope = {"k_rope_proj.weight", a.rope_dim};  // stride 0: the rows serve every head
+    const QkRows q_content = {"q_proj.weight", a.nope_dim, 0, width, head_norm(config, "q_norm")};
+    const QkRows q_rope = {"q_proj.weight", a.rope_dim, a.nope_dim, width, head_norm(config, "q_rope_norm")};
+    const QkRows content = {"k_proj.weight", a.nope_dim, 0, a.nope_dim, head_norm(config, "k_norm")};
+    // Stride 0: the rows serve every head.
+    const QkRows rope = {"k_rope_proj.weight", a.rope_dim, 0, 0, head_norm(config, "k_rope_norm")};
     return {
-        .whole = {query(0, width), {heads, {content, rope}}},
-        .content = QkPart{query(0, a.nope_dim), {heads, {content}}},
-        .rope = QkPart{query(a.nope_dim, a.rope_dim), {1, {rope}}},
+        .whole = {{heads, {q_content, q_rope}}, {heads, {content, rope}}},
+        .content = QkPart{{heads, {q_content}}, {heads, {content}}},
+        .rope = QkPart{{heads, {q_rope}}, {1, {rope}}},
     };
 }
 
@@ -90,7 +113,10 @@ QkForm qk_form(const Config& config) {
 
 extern constinit const VariantInfo kMhaSharedRope = {
     .name = "mha-shared-rope",
-    .keys = {{"attention", "nope_dim"}, {"attention", "rope_dim"}, {"attention", "v_dim"}},
+    .keys = {{"attention", "nope_dim"},
+             {"attention", "rope_dim"},
+             {"attention", "v_dim"},
+             {"attention", "qk_norm"}},
     .fill = fill_split_heads,
     .make = make_attention<SharedRopeAttention>,
     .core_widths = split_core_widths,

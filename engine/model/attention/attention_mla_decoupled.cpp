@@ -12,7 +12,8 @@ extern constinit const VariantInfo kMlaDecoupled = {
              {"attention", "v_dim"},
              {"attention", "q_rank"},
              {"attention", "latent_norm"},
-             {"attention", "latent_gain"}},
+             {"attention", "latent_gain"},
+             {"attention", "qk_norm"}},
     .fill =
         [](RawRecipe& recipe) {
             latent_attention::fill_sizes(recipe);

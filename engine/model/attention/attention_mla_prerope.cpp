@@ -2,6 +2,7 @@
 // position. attention.prerope_site: "keys" rotates the full-width keys, then compresses them; "input" rotates
 // the layer's input, then compresses it into one joint latent.
 #include "engine/model/attention/attention.h"
+#include "engine/model/attention/head_norm.h"
 #include "engine/model/attention/latent.h"
 #include "kernels/rope.h"
 
@@ -52,7 +53,9 @@ class PreRopeKeys final : public PreRopeAttention {
           k_latent_(params, config.attention.latent_norm ? prefix + "k_a_layernorm.weight" : "", k_rank_,
                     config.model.norm_eps, latent_gain(config, k_rank_)),
           v_latent_(params, config.attention.latent_norm ? prefix + "v_a_layernorm.weight" : "", v_rank_,
-                    config.model.norm_eps, latent_gain(config, v_rank_)) {
+                    config.model.norm_eps, latent_gain(config, v_rank_)),
+          q_norm_(config, params, prefix, {{"q_norm", head_dim_}}),
+          k_norm_(config, params, prefix, {{"k_norm", head_dim_}}) {
         ParamTable& table = params.table();
         in_proj_ = Linear(params, table.add_matrix_group({{prefix + "q_proj.weight", inner_},
                                                           {prefix + "k_proj.weight", inner_},
@@ -74,6 +77,8 @@ class PreRopeKeys final : public PreRopeAttention {
         v_ = planner.keep(dtype, {tokens, inner_});
         k_latent_.plan(ctx, planner, temporaries, tokens);
         v_latent_.plan(ctx, planner, temporaries, tokens);
+        q_norm_.plan(ctx, planner, temporaries, tokens, heads_);
+        k_norm_.plan(ctx, planner, temporaries, tokens, heads_);
         dqkc_ = temporaries.take(dtype, qkc_.shape());
         dc_k_ = temporaries.take(dtype, c_k_.shape());
         dk_ = temporaries.take(dtype, k_.shape());
@@ -81,14 +86,17 @@ class PreRopeKeys final : public PreRopeAttention {
         in_proj_.plan(ctx, planner, tokens, {.x = true});
         for (const Linear* linear : {&k_a_proj_, &k_b_proj_, &v_b_proj_}) linear->plan(ctx, planner, tokens);
         plan_core(ctx, planner, temporaries, shape);
-        plan_rotation(ctx);
+        if (!q_norm_.on()) plan_rotation(ctx);
     }
 
     void forward(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual,
                  ConstTensor rope_table) override {
-        const bool rotated = in_proj_.forward_rotating(ctx, qkc_, xn, {rope_table, 2 * heads_, shape_.time});
-        if (!rotated) rotate(ctx, rotated_k_of(qkc_), rotated_k_of(qkc_), rope_table, Rotation::kForward);
-        k_a_proj_.forward(ctx, c_k_, rotated_k_of(qkc_));
+        const ConstTensor table = q_norm_.on() ? ConstTensor() : rope_table;
+        const bool rotated = in_proj_.forward_rotating(ctx, qkc_, xn, {table, 2 * heads_, shape_.time});
+        q_norm_.forward(ctx, by_head(q_of(qkc_)));
+        k_norm_.forward(ctx, by_head(full_k_of(qkc_)));
+        if (!rotated) rotate(ctx, rotated_k(), rotated_k(), rope_table, Rotation::kForward);
+        k_a_proj_.forward(ctx, c_k_, rotated_k());
         k_b_proj_.forward(ctx, k_, k_latent_.forward(ctx, c_k_));
         v_b_proj_.forward(ctx, v_, v_latent_.forward(ctx, c_v_of(qkc_)));
         forward_core(ctx, out, residual, rotated ? ConstTensor() : rope_table);
@@ -96,7 +104,9 @@ class PreRopeKeys final : public PreRopeAttention {
 
     void backward(Context& ctx, Tensor dxn, const LinearInput& dout, ConstTensor rope_table,
                   Update update) override {
-        backward_core(ctx, q_of(dqkc_), dk_, dv_, dout, rope_table, update);
+        backward_core(ctx, flat(q_norm_.value_gradient(by_head(q_of(dqkc_)))), dk_, dv_, dout, rope_table,
+                      update);
+        q_norm_.backward(ctx, by_head(q_of(dqkc_)), by_head(q_of(qkc_)), update);
 
         v_b_proj_.backward_weight(ctx, dv_, v_latent_.value(c_v_of(qkc_)), update);
         v_b_proj_.backward_input(ctx, v_latent_.value_gradient(c_v_of(dqkc_)), dv_);
@@ -105,10 +115,12 @@ class PreRopeKeys final : public PreRopeAttention {
         k_b_proj_.backward_weight(ctx, dk_, k_latent_.value(c_k_), update);
         k_b_proj_.backward_input(ctx, k_latent_.value_gradient(dc_k_), dk_);
         k_latent_.backward(ctx, dc_k_, c_k_, update);
-        k_a_proj_.backward_weight(ctx, dc_k_, rotated_k_of(qkc_), update);
-        k_a_proj_.backward_input(ctx, rotated_k_of(dqkc_), dc_k_);
+        k_a_proj_.backward_weight(ctx, dc_k_, rotated_k(), update);
+        const Tensor dk = flat(k_norm_.value_gradient(by_head(full_k_of(dqkc_))));
+        k_a_proj_.backward_input(ctx, dk, dc_k_);
 
-        rotate(ctx, rotated_k_of(dqkc_), rotated_k_of(dqkc_), rope_table, Rotation::kInverse);
+        rotate(ctx, dk, dk, rope_table, Rotation::kInverse);
+        k_norm_.backward(ctx, by_head(full_k_of(dqkc_)), by_head(full_k_of(qkc_)), update);
         in_proj_.backward_input(ctx, dxn, dqkc_);
     }
 
@@ -118,9 +130,14 @@ class PreRopeKeys final : public PreRopeAttention {
 
   private:
     Tensor q_of(Tensor qkc) const { return qkc.slice(1, 0, inner_); }
-    Tensor rotated_k_of(Tensor qkc) const { return qkc.slice(1, inner_, inner_); }
+    Tensor full_k_of(Tensor qkc) const { return qkc.slice(1, inner_, inner_); }
     Tensor c_v_of(Tensor qkc) const { return qkc.slice(1, 2 * inner_, v_rank_); }
-    Tensor q() const override { return q_of(qkc_); }
+    /// Heads of x [N, H D] as [N, H, D], and back.
+    Tensor by_head(Tensor x) const { return x.unflatten(1, heads_, head_dim_); }
+    Tensor flat(Tensor x) const { return merge_heads(x); }
+    /// What is compressed to the latent of the keys.
+    Tensor rotated_k() const { return flat(k_norm_.value(by_head(full_k_of(qkc_)))); }
+    Tensor q() const override { return flat(q_norm_.value(by_head(q_of(qkc_)))); }
     Tensor k() const override { return k_; }
     Tensor v() const override { return v_; }
     std::vector<NamedLatent> latents() const override {
@@ -129,6 +146,7 @@ class PreRopeKeys final : public PreRopeAttention {
 
     int64_t k_rank_, v_rank_;
     Latent k_latent_, v_latent_;
+    HeadNorm q_norm_, k_norm_;
     Linear k_a_proj_, k_b_proj_, v_b_proj_;
     Tensor qkc_;                    ///< [N, 2 H D + v_rank]: queries, keys (both rotated), value latent
     Tensor c_k_;                    ///< [N, k_rank]
@@ -248,9 +266,11 @@ void fill_sizes(RawRecipe& recipe) {
 
 QkForm qk_form(const Config& config) {
     const int64_t heads = config.model.heads, width = config.model.head_dim;
-    const auto rows = [&](const char* weight) { return QkRows{weight, width, 0, width}; };
+    const auto rows = [&](const char* weight, const std::string& norm = "") {
+        return QkRows{weight, width, 0, width, norm};
+    };
     const auto gain = [&](const char* norm) { return config.attention.latent_norm ? norm : ""; };
-    const QkSide query = {heads, {rows("q_proj.weight")}};
+    const QkSide query = {heads, {rows("q_proj.weight", head_norm(config, "q_norm"))}};
     if (rotates_input(config))
         return {.whole = {query,
                           {heads,
@@ -263,7 +283,7 @@ QkForm qk_form(const Config& config) {
                       {heads,
                        {rows("k_b_proj.weight")},
                        gain("k_a_layernorm.weight"),
-                       {{"k_a_proj.weight"}, {"k_proj.weight", 0, 0, true}},
+                       {{"k_a_proj.weight"}, {"k_proj.weight", 0, 0, true, head_norm(config, "k_norm")}},
                        latent_gain(config, config.attention.k_rank)}},
             .rotated_before_compression = true};
 }
@@ -276,6 +296,7 @@ extern constinit const VariantInfo kMlaPrerope = {
              {"attention", "latent_norm"},
              {"attention", "latent_gain", "latent_norm = true", normalises_latents},
              {"attention", "kv_rank", "prerope_site = \"input\"", rotates_input},
+             {"attention", "qk_norm", "prerope_site = \"keys\"", rotates_keys},
              {"attention", "k_rank", "prerope_site = \"keys\"", rotates_keys},
              {"attention", "v_rank", "prerope_site = \"keys\"", rotates_keys}},
     .fill = fill_sizes,

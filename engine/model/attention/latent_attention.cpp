@@ -1,5 +1,6 @@
 #include "engine/model/attention/latent_attention.h"
 
+#include "engine/model/attention/head_norm.h"
 #include "engine/model/attention/latent.h"
 
 namespace pastur {
@@ -20,7 +21,12 @@ class LatentAttention final : public Attention {
           q_latent_(params, q_rank_ > 0 ? prefix + "q_a_layernorm.weight" : "", q_rank_, kLatentNormEps,
                     latent_gain(config, std::max<int64_t>(q_rank_, 1))),
           kv_latent_(params, prefix + "kv_a_layernorm.weight", kv_rank_, kLatentNormEps,
-                     latent_gain(config, kv_rank_)) {
+                     latent_gain(config, kv_rank_)),
+          q_norm_(config, params, prefix,
+                  rope_dim_ > 0 ? Parts{{"q_norm", nope_dim_}, {"q_rope_norm", rope_dim_}}
+                                : Parts{{"q_norm", nope_dim_}}),
+          k_norm_(config, params, prefix, {{"k_norm", nope_dim_}}),
+          k_rope_norm_(config, params, prefix, rope_dim_ > 0 ? Parts{{"k_rope_norm", rope_dim_}} : Parts{}) {
         ParamTable& table = params.table();
         in_proj_ = Linear(params, table.add_matrix_group(
                                       {q_rank_ > 0 ? ParamTable::Rows{prefix + "q_a_proj.weight", q_rank_}
@@ -48,6 +54,9 @@ class LatentAttention final : public Attention {
         kv_latent_.plan(ctx, planner, temporaries, tokens);
         kv_ = planner.keep(dtype, {tokens, heads_ * (nope_dim_ + v_dim_)});
         dkv_ = temporaries.take(dtype, kv_.shape());
+        q_norm_.plan(ctx, planner, temporaries, tokens, heads_);
+        k_norm_.plan(ctx, planner, temporaries, tokens, heads_);
+        k_rope_norm_.plan(ctx, planner, temporaries, tokens, 1);
         in_proj_.plan(ctx, planner, tokens, {.x = true});
         kv_b_proj_.plan(ctx, planner, tokens);
         if (q_rank_ > 0) q_b_proj_.plan(ctx, planner, tokens);
@@ -59,14 +68,24 @@ class LatentAttention final : public Attention {
         in_proj_.forward(ctx, in_, xn);
         if (q_rank_ > 0) q_b_proj_.forward(ctx, q_up_, q_latent_.forward(ctx, q_in(in_)));
         kv_b_proj_.forward(ctx, kv_, kv_latent_.forward(ctx, c_of(in_)));
+        q_norm_.forward(ctx, q_of(q()));
+        k_norm_.forward(ctx, k_of(kv_));
+        if (rope_dim_ > 0) k_rope_norm_.forward(ctx, k_rope_of(in_));
         forward_core(ctx, out, residual, rotary(rope_table));
     }
 
     void backward(Context& ctx, Tensor dxn, const LinearInput& dout, ConstTensor rope_table,
                   Update update) override {
         const Tensor dq = q_rank_ > 0 ? dq_up_ : q_in(din_);
-        backward_core(ctx, {q_heads(dq), k_of(dkv_), k_shared_of(din_), v_of(dkv_), rope_table}, dout,
-                      update);
+        backward_core(
+            ctx,
+            {by_time(q_norm_.value_gradient(q_of(dq))), by_time(k_norm_.value_gradient(k_of(dkv_))),
+             rope_dim_ > 0 ? by_time(merge_heads(k_rope_norm_.value_gradient(k_rope_of(din_)))) : Tensor(),
+             by_time(v_of(dkv_)), rope_table},
+            dout, update);
+        q_norm_.backward(ctx, q_of(dq), q_of(q()), update);
+        k_norm_.backward(ctx, k_of(dkv_), k_of(kv_), update);
+        if (rope_dim_ > 0) k_rope_norm_.backward(ctx, k_rope_of(din_), k_rope_of(in_), update);
 
         kv_b_proj_.backward_weight(ctx, dkv_, kv_latent_.value(c_of(in_)), update);
         kv_b_proj_.backward_input(ctx, kv_latent_.value_gradient(c_of(din_)), dkv_);
@@ -90,32 +109,40 @@ class LatentAttention final : public Attention {
     /// Columns of the input projection: queries (or their latent), key-value latent, shared rotary key.
     Tensor q_in(Tensor in) const { return in.slice(1, 0, q_in_width()); }
     Tensor c_of(Tensor in) const { return in.slice(1, q_in_width(), kv_rank_); }
-    Tensor k_shared_of(Tensor in) const {
-        return rope_dim_ > 0 ? by_time(in.slice(1, q_in_width() + kv_rank_, rope_dim_)) : Tensor();
+    Tensor k_rope_of(Tensor in) const {
+        return in.slice(1, q_in_width() + kv_rank_, rope_dim_).unflatten(1, 1, rope_dim_);
     }
 
-    Tensor q_heads(Tensor q) const { return heads_of(q, heads_, nope_dim_ + rope_dim_); }
-    Tensor kv_heads(Tensor kv) const { return heads_of(kv, heads_, nope_dim_ + v_dim_); }
-    Tensor k_of(Tensor kv) const { return kv_heads(kv).slice(3, 0, nope_dim_); }
-    Tensor v_of(Tensor kv) const { return kv_heads(kv).slice(3, nope_dim_, v_dim_); }
+    /// Heads as [N, H, width].
+    Tensor q_of(Tensor q) const { return q.unflatten(1, heads_, nope_dim_ + rope_dim_); }
+    Tensor kv_heads(Tensor kv) const { return kv.unflatten(1, heads_, nope_dim_ + v_dim_); }
+    Tensor k_of(Tensor kv) const { return kv_heads(kv).slice(2, 0, nope_dim_); }
+    Tensor v_of(Tensor kv) const { return kv_heads(kv).slice(2, nope_dim_, v_dim_); }
     Tensor q() const { return q_rank_ > 0 ? q_up_ : q_in(in_); }
 
     /// The columns that are rotated: of the queries and the shared key, as one head; without a shared key all
     /// of queries and keys.
     RotaryColumns rotary(ConstTensor rope_table) const {
-        if (rope_dim_ == 0) return {q_heads(q()), k_of(kv_), rope_table};
-        return {q_heads(q()).slice(3, nope_dim_, rope_dim_), k_shared_of(in_).unflatten(2, 1, rope_dim_),
+        if (rope_dim_ == 0) return {core_q(), core_k(), rope_table};
+        return {core_q().slice(3, nope_dim_, rope_dim_), core_k_shared().unflatten(2, 1, rope_dim_),
                 rope_table};
     }
 
     AttentionInputs inputs() const override {
-        return {q_heads(q()), k_of(kv_), k_shared_of(in_), v_of(kv_), scale_};
+        return {core_q(), core_k(), core_k_shared(), by_time(v_of(kv_)), scale_};
+    }
+    Tensor core_q() const { return by_time(q_norm_.value(q_of(q()))); }
+    Tensor core_k() const { return by_time(k_norm_.value(k_of(kv_))); }
+    Tensor core_k_shared() const {
+        return rope_dim_ > 0 ? by_time(merge_heads(k_rope_norm_.value(k_rope_of(in_)))) : Tensor();
     }
 
     std::vector<NamedLatent> latents() const override { return {{"c_kv", kv_latent_.value(c_of(in_))}}; }
 
     int64_t nope_dim_, rope_dim_, v_dim_, kv_rank_, q_rank_;
     Latent q_latent_, kv_latent_;
+    using Parts = std::vector<HeadNorm::Part>;
+    HeadNorm q_norm_, k_norm_, k_rope_norm_;
     Linear q_b_proj_, kv_b_proj_;
     Tensor in_;    ///< [N, q width or q_rank | kv_rank | d_R]; rotary columns are rotated in place
     Tensor q_up_;  ///< [N, H (d_n + d_R)] with q_rank: decompressed queries
@@ -152,26 +179,30 @@ QkForm qk_form(const Config& config) {
     const AttentionConfig& a = config.attention;
     const CoreWidths core = variant_of(config).core_widths(config);
     const int64_t heads = config.model.heads, nope_dim = core.qk - core.shared;
-    const auto query = [&](int64_t first, int64_t rows) -> QkSide {
-        if (a.q_rank == 0) return {heads, {{"q_proj.weight", rows, first, core.qk}}};
-        return {heads,
-                {{"q_b_proj.weight", rows, first, core.qk}},
-                "q_a_layernorm.weight",
-                {{"q_a_proj.weight"}},
-                latent_gain(config, a.q_rank)};
+    const char* q_weight = a.q_rank > 0 ? "q_b_proj.weight" : "q_proj.weight";
+    const QkRows q_content = {q_weight, nope_dim, 0, core.qk, head_norm(config, "q_norm")};
+    const QkRows q_rope = {q_weight, core.shared, nope_dim, core.qk, head_norm(config, "q_rope_norm")};
+    const auto query = [&](const std::vector<QkRows>& rows) -> QkSide {
+        if (a.q_rank == 0) return {heads, rows};
+        return {heads, rows, "q_a_layernorm.weight", {{"q_a_proj.weight"}}, latent_gain(config, a.q_rank)};
     };
-    const QkRows content_rows = {"kv_b_proj.weight", nope_dim, 0, nope_dim + core.v};
+    const QkRows content_rows = {"kv_b_proj.weight", nope_dim, 0, nope_dim + core.v,
+                                 head_norm(config, "k_norm")};
+    const std::string rope_norm = head_norm(config, "k_rope_norm");
     const char* gain = "kv_a_layernorm.weight";
     const char* down = "kv_a_proj_with_mqa.weight";
     const float scale = latent_gain(config, a.kv_rank);
-    const QkPart content = {query(0, nope_dim), {heads, {content_rows}, gain, {{down, 0, a.kv_rank}}, scale}};
+    const QkPart content = {query({q_content}), {heads, {content_rows}, gain, {{down, 0, a.kv_rank}}, scale}};
     if (core.shared == 0) return {content};
     return {
-        .whole =
-            {query(0, core.qk),
-             {heads, {content_rows, {"", core.shared}}, gain, {{down, 0, a.kv_rank + core.shared}}, scale}},
+        .whole = {query({q_content, q_rope}),
+                  {heads,
+                   {content_rows, {"", core.shared, 0, 0, rope_norm}},
+                   gain,
+                   {{down, 0, a.kv_rank + core.shared}},
+                   scale}},
         .content = content,
-        .rope = QkPart{query(nope_dim, core.shared), {1, {{down, core.shared, a.kv_rank}}}},
+        .rope = QkPart{query({q_rope}), {1, {{down, core.shared, a.kv_rank, 0, rope_norm}}}},
     };
 }
 

@@ -5,8 +5,8 @@
 namespace pastur::latent_attention {
 
 // For VariantInfo.
-/// Heads of CoreWidths: qk - shared columns of a key come from the latent, `shared` are one key for all heads.
-/// Where forward() receives a rotary table, it rotates the shared columns, or all columns if there are none.
+/// Heads of CoreWidths: qk - shared columns of a key come from the latent, `shared` are one key for all
+/// heads. Where forward() receives a rotary table, it rotates the shared columns, or all columns if there are none.
 std::unique_ptr<Attention> make(const Config& config, Parameters& params, const std::string& prefix);
 /// Fills and checks attention.kv_rank, v_dim, q_rank and latent_norm, which is always true.
 void fill_sizes(RawRecipe& recipe);

@@ -1,5 +1,7 @@
 #include "engine/model/attention/multi_head.h"
 
+#include "engine/model/attention/head_norm.h"
+
 namespace pastur {
 namespace {
 
@@ -9,7 +11,9 @@ class MultiHeadAttention final : public Attention {
         : Attention(config, params),
           kv_heads_(config.model.kv_heads),
           head_dim_(config.model.head_dim),
-          rotates_(variant_of(config).rope_width(config) > 0) {
+          rotates_(variant_of(config).rope_width(config) > 0),
+          q_norm_(config, params, prefix, {{"q_norm", head_dim_}}),
+          k_norm_(config, params, prefix, {{"k_norm", head_dim_}}) {
         in_proj_ = Linear(params,
                           params.table().add_matrix_group({{prefix + "q_proj.weight", heads_ * head_dim_},
                                                            {prefix + "k_proj.weight", kv_heads_ * head_dim_},
@@ -22,23 +26,35 @@ class MultiHeadAttention final : public Attention {
         Planner::Temporaries temporaries(planner);
         qkv_ = planner.keep(params_.compute_dtype(), {shape.tokens(), (heads_ + 2 * kv_heads_) * head_dim_});
         dqkv_ = temporaries.take(qkv_.dtype(), qkv_.shape());
+        q_norm_.plan(ctx, planner, temporaries, shape.tokens(), heads_);
+        k_norm_.plan(ctx, planner, temporaries, shape.tokens(), kv_heads_);
         in_proj_.plan(ctx, planner, shape.tokens(), {.x = true});
         plan_core(ctx, planner, temporaries, shape);
-        if (rotates_) plan_rotation(ctx);
+        if (rotates_ && !q_norm_.on()) plan_rotation(ctx);
     }
 
-    /// Without a table neither the projection nor the core rotates.
+    /// Without a table neither the projection nor the core rotates. Norms precede the rotation.
     void forward(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual,
                  ConstTensor rope_table) override {
+        const ConstTensor table = q_norm_.on() ? ConstTensor() : rope_table;
         const bool rotated =
-            in_proj_.forward_rotating(ctx, qkv_, xn, {rope_table, heads_ + kv_heads_, shape_.time});
-        forward_core(ctx, out, residual,
-                     rotated ? RotaryColumns{} : RotaryColumns{q_of(qkv_), k_of(qkv_), rope_table});
+            in_proj_.forward_rotating(ctx, qkv_, xn, {table, heads_ + kv_heads_, shape_.time});
+        q_norm_.forward(ctx, q_of(qkv_));
+        k_norm_.forward(ctx, k_of(qkv_));
+        forward_core(ctx, out, residual, rotated ? RotaryColumns{} : RotaryColumns{q(), k(), rope_table});
     }
 
     void backward(Context& ctx, Tensor dxn, const LinearInput& dout, ConstTensor rope_table,
                   Update update) override {
-        backward_core(ctx, {q_of(dqkv_), k_of(dqkv_), {}, v_of(dqkv_), rope_table}, dout, update);
+        backward_core(ctx,
+                      {by_time(q_norm_.value_gradient(q_of(dqkv_))),
+                       by_time(k_norm_.value_gradient(k_of(dqkv_))),
+                       {},
+                       by_time(v_of(dqkv_)),
+                       rope_table},
+                      dout, update);
+        q_norm_.backward(ctx, q_of(dqkv_), q_of(qkv_), update);
+        k_norm_.backward(ctx, k_of(dqkv_), k_of(qkv_), update);
         in_proj_.backward_input(ctx, dxn, dqkv_);
     }
 
@@ -47,18 +63,22 @@ class MultiHeadAttention final : public Attention {
     }
 
   private:
-    /// `count` heads of x [N, (H + 2 Hkv) D], from head `first` on, as [B, T, count, D]: a view.
+    /// `count` heads of x [N, (H + 2 Hkv) D], from head `first` on, as [N, count, D]: a view.
     Tensor slice_heads(Tensor x, int64_t first, int64_t count) const {
-        return heads_of(x.slice(1, first * head_dim_, count * head_dim_), count, head_dim_);
+        return x.slice(1, first * head_dim_, count * head_dim_).unflatten(1, count, head_dim_);
     }
     Tensor q_of(Tensor qkv) const { return slice_heads(qkv, 0, heads_); }
     Tensor k_of(Tensor qkv) const { return slice_heads(qkv, heads_, kv_heads_); }
     Tensor v_of(Tensor qkv) const { return slice_heads(qkv, heads_ + kv_heads_, kv_heads_); }
-    AttentionInputs inputs() const override { return {q_of(qkv_), k_of(qkv_), {}, v_of(qkv_), scale_}; }
+    /// What the core reads, [B, T, heads, D].
+    Tensor q() const { return by_time(q_norm_.value(q_of(qkv_))); }
+    Tensor k() const { return by_time(k_norm_.value(k_of(qkv_))); }
+    AttentionInputs inputs() const override { return {q(), k(), {}, by_time(v_of(qkv_)), scale_}; }
 
     int64_t kv_heads_, head_dim_;
     bool rotates_;
-    Tensor qkv_;   ///< [N, (H + 2 Hkv) D]: queries and keys (rotated in `mha`), then values
+    HeadNorm q_norm_, k_norm_;
+    Tensor qkv_;   ///< [N, (H + 2 Hkv) D]: queries and keys (rotated in `mha` without norms), then values
     Tensor dqkv_;  ///< within one backward()
 };
 
@@ -80,8 +100,8 @@ int64_t cache_values(const Config& config) {
 
 QkForm qk_form(const Config& config) {
     const ModelConfig& m = config.model;
-    return {{{m.heads, {{"q_proj.weight", m.head_dim, 0, m.head_dim}}},
-             {m.kv_heads, {{"k_proj.weight", m.head_dim, 0, m.head_dim}}}}};
+    return {{{m.heads, {{"q_proj.weight", m.head_dim, 0, m.head_dim, head_norm(config, "q_norm")}}},
+             {m.kv_heads, {{"k_proj.weight", m.head_dim, 0, m.head_dim, head_norm(config, "k_norm")}}}}};
 }
 
 }  // namespace multi_head

@@ -17,6 +17,8 @@ struct QkRows {
     int64_t rows;        ///< of a head
     int64_t first = 0;   ///< row of head 0
     int64_t stride = 0;  ///< rows from one head to the next
+    /// Weight of the norm over each head's vector, which scales the rows; empty: none.
+    std::string gain = {};
 };
 
 /// A matrix that all heads share.
@@ -26,6 +28,8 @@ struct QkLink {
     int64_t rows = 0;  ///< 0: all
     /// Its outputs are rotated: every head's block of them by the key's position.
     bool rotated = false;
+    /// Weight of the norm over each head's vector, which scales the rows of every head; empty: none.
+    std::string gain = {};
 };
 
 /// The chain of matrices that makes the queries or the keys. The effective map of a head is the product of

@@ -39,7 +39,7 @@ struct VariantInfo {
     /// One layer's attention; adds its tensors under `prefix` ("model.layers.3.self_attn.").
     std::unique_ptr<Attention> (*make)(const Config& config, Parameters& params, const std::string& prefix);
     CoreWidths (*core_widths)(const Config& config);
-    /// Width of the rotated sub-vectors, hence of the rotary table. 0: nothing is rotated and there is no table.
+    /// Width of the rotated sub-vectors, hence of the rotary table. 0: nothing is rotated, there is no table.
     int64_t (*rope_width)(const Config& config);
     /// Values that an inference cache holds per token and layer.
     int64_t (*cache_values)(const Config& config);
@@ -68,9 +68,9 @@ void check_rank(const RawRecipe& recipe, const char* key, int64_t rank, int64_t 
 /// Fills and checks attention.nope_dim, rope_dim and v_dim of heads with one rotary key for all heads.
 void fill_split_heads(RawRecipe& recipe);
 
-/// The factor of a normalised latent of this rank (attention.latent_gain). sqrt(d_model / rank): a normalised latent
-/// has unit components in `rank` dimensions where the layer's input has them in d_model, so queries and keys made of it
-/// have rank / d_model of the variance. (LongCat-Flash, arXiv 2509.01322, section 2.2.)
+/// The factor of a normalised latent of this rank (attention.latent_gain). sqrt(d_model / rank): a normalised
+/// latent has unit components in `rank` dimensions where the layer's input has them in d_model, so queries and
+/// keys made of it have rank / d_model of the variance. (LongCat-Flash, arXiv 2509.01322, section 2.2.)
 float latent_gain(const Config& config, int64_t rank);
 
 /// For VariantInfo::core_widths of heads with one rotary key for all heads.

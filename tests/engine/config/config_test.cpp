@@ -276,6 +276,15 @@ TEST(Config, ChecksThePositionsOfTheirScope) {
     expect_error(ExitCode::kUsage, {"positions"}, [&] { with("-1,0"); });
 }
 
+TEST(Config, HeadNormsBelongToVariantsWhoseKeysArePerHeadBeforeTheirRotation) {
+    for (const char* name :
+         {"mha", "mha-nope", "mha-shared-rope", "mla-nope", "mla-rope", "mla-prerope", "mla-decoupled"})
+        EXPECT_EQ(expect_ignored(variant(name) + "qk_norm = \"head\"\n", {}).attention.qk_norm,
+                  QkNorm::kHead);
+    expect_ignored(variant("mla-prerope") + "prerope_site = \"input\"\nqk_norm = \"head\"\n",
+                   {{"qk_norm", "\"mla-prerope\" with prerope_site = \"keys\""}});
+}
+
 TEST(Config, IgnoresScopesThatTheVariantLacksWithALine) {
     const std::string scopes = "[diagnostics]\nscopes = [\"layer\", \"content\", \"rope\"]\n";
     EXPECT_EQ(expect_ignored(scopes, {{"recipe.toml:2:", "\"content\" is ignored", "\"mha\""}, {"\"rope\""}})

@@ -122,10 +122,26 @@ TEST_P(Golden, TenSteps) {
 
 std::vector<GoldenCase> golden_cases() {
     std::vector<GoldenCase> cases;
-    for (const char* file :
-         {"mha", "mha-gqa", "mha-tied", "mla-prerope", "mla-prerope-latent-norm", "mla-prerope-input",
-          "mla-decoupled", "mla-decoupled-q-rank", "mha-nope", "mha-shared-rope", "mla-rope",
-          "mla-rope-q-rank", "mla-nope", "mtla", "mtla-stride-3", "mla-decoupled-gain", "mla-prerope-gain"})
+    for (const char* file : {"mha",
+                             "mha-gqa",
+                             "mha-tied",
+                             "mla-prerope",
+                             "mla-prerope-latent-norm",
+                             "mla-prerope-input",
+                             "mla-decoupled",
+                             "mla-decoupled-q-rank",
+                             "mha-nope",
+                             "mha-shared-rope",
+                             "mla-rope",
+                             "mla-rope-q-rank",
+                             "mla-nope",
+                             "mtla",
+                             "mtla-stride-3",
+                             "mla-decoupled-gain",
+                             "mla-prerope-gain",
+                             "mha-qk-norm",
+                             "mla-decoupled-qk-norm",
+                             "mla-prerope-qk-norm"})
         cases.push_back({file});
     return cases;
 }
