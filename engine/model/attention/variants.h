@@ -70,7 +70,7 @@ void fill_split_heads(RawRecipe& recipe);
 
 /// The factor of a normalised latent of this rank (attention.latent_gain). sqrt(d_model / rank): a normalised
 /// latent has unit components in `rank` dimensions where the layer's input has them in d_model, so queries and
-/// keys made of it have rank / d_model of the variance. (LongCat-Flash, arXiv 2509.01322, section 2.2.)
+/// keys made of it have rank / d_model of the variance. (LongCat-Flash, arXiv 2509.01322.)
 float latent_gain(const Config& config, int64_t rank);
 
 /// For VariantInfo::core_widths of heads with one rotary key for all heads.
