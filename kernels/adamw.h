@@ -38,12 +38,12 @@ PASTUR_HOST_DEVICE inline float clip_factor(double grad_sum_squares, float max_n
 ///     m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;
 ///     mhat = m / (1 - beta1^step);  vhat = v / (1 - beta2^step);
 ///     param -= lr (mhat / (sqrt(vhat) + eps) + weight_decay param);  compute = param.
-/// grad f32 [n]. m and v [n] are both f32 or both bf16, and param [n] is f32 or bf16: the update is computed in
-/// fp32, from the new moments before they are rounded, and each number is rounded once, when it is stored.
-/// compute [n] is empty, or bf16 (param f32: rounded to nearest), or f32 (param bf16: exact). sums f64 [>= 1] are
-/// on the device, so a step does not wait for the host: the sum of squares of all gradients, then any other
-/// numbers that must be finite for an update, such as the loss, which can overflow where its gradient does not.
-/// Nothing changes unless adamw_accepts the sums.
+/// grad f32 [n]. m and v [n] are both f32 or both bf16, and param [n] is f32 or bf16: the update is computed
+/// in fp32, from the new moments before they are rounded, and each number is rounded once, when it is stored.
+/// compute [n] is empty, or bf16 (param f32: rounded to nearest), or f32 (param bf16: exact). sums f64 [>= 1]
+/// are on the device, so a step does not wait for the host: the sum of squares of all gradients, then any
+/// other numbers that must be finite for an update, such as the loss, which can overflow where its gradient
+/// does not. Nothing changes unless adamw_accepts the sums.
 void adamw_step(Context& ctx, Tensor param, Tensor m, Tensor v, Tensor compute, ConstTensor grad,
                 ConstTensor sums, const AdamwParams& params);
 

@@ -25,10 +25,13 @@ void check(const MuonTensors& t, const ConstTensor& sums, const MuonParams& para
         return x.dtype() == dtype && x.rank() == 2 && x.shape() == t.param.shape() &&
                (x.stride(1) == 1 || x.size(1) == 1);
     };
-    for (const ConstTensor& x : {ConstTensor(t.param), ConstTensor(t.momentum), t.grad})
+    PASTUR_CHECK(is_matrix(t.param, DType::kF32) || is_matrix(t.param, DType::kBF16), "muon_step: param {}",
+                 describe(t.param));
+    for (const ConstTensor& x : {ConstTensor(t.momentum), t.grad})
         PASTUR_CHECK(is_matrix(x, DType::kF32) && x.numel() > 0, "muon_step: {}, param {}", describe(x),
                      describe(t.param));
-    PASTUR_CHECK(t.compute.empty() || is_matrix(t.compute, DType::kBF16), "muon_step: compute {}, param {}",
+    const DType copy = t.param.dtype() == DType::kF32 ? DType::kBF16 : DType::kF32;
+    PASTUR_CHECK(t.compute.empty() || is_matrix(t.compute, copy), "muon_step: compute {}, param {}",
                  describe(t.compute), describe(t.param));
     PASTUR_CHECK(sums.dtype() == DType::kF64 && sums.rank() == 1 && sums.numel() >= 1 && sums.contiguous(),
                  "muon_step: sums {}", describe(sums));

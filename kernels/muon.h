@@ -19,20 +19,23 @@ struct MuonParams {
     float lr = 0, momentum = 0.95f, weight_decay = 0;
     float max_norm = 0;              ///< as in AdamwParams
     DType gemm_dtype = DType::kF32;  ///< of the operands of the Newton-Schulz GEMMs: f32 or bf16
+    int64_t step = 1;                ///< counts from 1; a key of the random bits, as is `rounding`
+    /// Of param if it is bf16. Element (r, c) has the number first_element + r param.stride(0) + c.
+    RoundingParams rounding = {};
 };
 
 /// The tensors of one matrix. Rows may be strided.
 struct MuonTensors {
-    Tensor param;      ///< f32 [rows, columns]
+    Tensor param;      ///< f32 or bf16 [rows, columns]
     Tensor momentum;   ///< f32 [rows, columns]
-    Tensor compute;    ///< bf16 [rows, columns], or empty
+    Tensor compute;    ///< [rows, columns], bf16 where param is f32 and f32 where it is bf16; or empty
     ConstTensor grad;  ///< f32 [rows, columns]
 };
 
 /// With g = grad clip_factor(sums[0], max_norm) and mu = momentum:
 ///     m = mu m + (1 - mu) g;  n = mu m + (1 - mu) g (Nesterov);  x = n / |n|, the Frobenius norm;
 ///     five times: A = x x^T;  x = (a I + b A + c A A) x;
-///     param -= lr (0.2 sqrt(max(rows, columns)) x + weight_decay param);  compute = param, rounded to bf16.
+///     param -= lr (0.2 sqrt(max(rows, columns)) x + weight_decay param);  compute = param.
 /// A matrix with more rows than columns is transposed for the GEMMs, so A has the shorter side. The GEMMs sum
 /// in fp32; their operands and results have gemm_dtype. x is 0 where n is 0, or so small that 1 / |n|
 /// overflows fp32. sums and the conditions under which nothing changes are those of adamw_step().

@@ -1,7 +1,7 @@
 #pragma once
-// Rounding of fp32 numbers that are stored in bf16: to nearest, or stochastically with probabilities that make
-// the expected value exact. The random bits depend on (seed, step, kind of number, element) only, so results do
-// not depend on ranks, threads or launch shapes and a resumed run draws the same ones.
+// Rounding of fp32 numbers that are stored in bf16: to nearest, or stochastically with probabilities that
+// make the expected value exact. The random bits depend on (seed, step, kind of number, element) only, so
+// results do not depend on ranks, threads or launch shapes and a resumed run draws the same ones.
 #include <bit>
 
 #include "kernels/base/host_device.h"
@@ -37,8 +37,8 @@ PASTUR_HOST_DEVICE inline uint32_t bits_of_lane(const PhiloxBlock& bits, int lan
     return bits[static_cast<size_t>(lane / 2)] >> (16 * (lane % 2)) & 0xffffu;
 }
 
-/// The two bf16 numbers next to `value` have the probabilities of linear interpolation if random16 is uniform in
-/// [0, 2^16). NaN stays NaN; bf16 numbers and infinities are kept.
+/// The two bf16 numbers next to `value` have the probabilities of linear interpolation if random16 is uniform
+/// in [0, 2^16). NaN stays NaN; bf16 numbers and infinities are kept.
 PASTUR_HOST_DEVICE inline uint16_t round_stochastically(float value, uint32_t random16) {
     const auto bits = std::bit_cast<uint32_t>(value);
     if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>(bits >> 16 | 0x40u);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/cpu/bf16_rounder.h"
 #include "kernels/cpu/parallel.h"
 
 namespace pastur {
@@ -87,21 +88,34 @@ void muon_polynomial(CpuContext& ctx, Tensor squared, ConstTensor gram) {
 void muon_update(CpuContext& ctx, ConstTensor x, const MuonCall& call) {
     if (!accepts(call)) return;
     const MuonTensors& t = call.tensors;
+    const MuonParams& params = call.params;
     const int64_t columns = t.param.size(1), width = x.size(1);
     const bool is_zero = reciprocal_norm(call.squares.data<double>()[0]) == 0;
     const float size = is_zero ? 0.0f : muon_update_size(t.param);
-    const float lr = call.params.lr, decay = call.params.weight_decay;
     const auto* update = x.data<float>();
-    parallel_for(ctx, t.param.size(0), 6 * columns, [&](int64_t row) {
-        float* param = t.param.data<float>() + row * t.param.stride(0);
-        for (int64_t i = 0; i < columns; ++i) {
-            const float direction = call.transposed() ? update[i * width + row] : update[row * width + i];
-            param[i] -= lr * (size * direction + decay * param[i]);
-        }
-        if (t.compute.empty()) return;
-        Bf16* compute = t.compute.data<Bf16>() + row * t.compute.stride(0);
-        for (int64_t i = 0; i < columns; ++i) compute[i] = to_bf16(param[i]);
-    });
+    const auto run = [&]<typename Weight, typename Compute>() {
+        parallel_for(ctx, t.param.size(0), 6 * columns, [&](int64_t row) {
+            const int64_t first = row * t.param.stride(0);
+            Weight* param = t.param.data<Weight>() + first;
+            Compute* compute =
+                t.compute.empty() ? nullptr : t.compute.data<Compute>() + row * t.compute.stride(0);
+            Bf16Rounder rounder(params.rounding.param, params.rounding.seed, params.step,
+                                RoundedNumber::kParam);
+            for (int64_t i = 0; i < columns; ++i) {
+                const float direction = call.transposed() ? update[i * width + row] : update[row * width + i];
+                const float before = as_float(param[i]);
+                rounder.store(param[i],
+                              before - params.lr * (size * direction + params.weight_decay * before),
+                              params.rounding.first_element + first + i);
+                if (!compute) continue;
+                if constexpr (std::is_same_v<Compute, float>)
+                    compute[i] = as_float(param[i]);
+                else
+                    compute[i] = to_bf16(param[i]);
+            }
+        });
+    };
+    t.param.dtype() == DType::kF32 ? run.operator()<float, Bf16>() : run.operator()<Bf16, float>();
 }
 
 }  // namespace pastur

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/bf16_rounder.h"
 #include "kernels/cpu/parallel.h"
 
 namespace pastur {
@@ -19,17 +20,17 @@ int64_t pieces(int64_t count) {
 constexpr auto kSquare = [](double x) { return x * x; };
 
 /// Sum of term(x_i) over a piece. Sixteen independent partial sums hide the latency of addition.
-template <typename Term>
-double sum_of_piece(const float* values, int64_t count, const Term& term) {
+template <typename T, typename Term>
+double sum_of_piece(const T* values, int64_t count, const Term& term) {
     constexpr int64_t kLanes = 16;
     double lanes[kLanes] = {};
     int64_t i = 0;
     for (; i + kLanes <= count; i += kLanes)
         for (int64_t lane = 0; lane < kLanes; ++lane)
-            lanes[lane] += term(static_cast<double>(values[i + lane]));
+            lanes[lane] += term(static_cast<double>(as_float(values[i + lane])));
     double sum = 0;
     for (const double lane : lanes) sum += lane;
-    for (; i < count; ++i) sum += term(static_cast<double>(values[i]));
+    for (; i < count; ++i) sum += term(static_cast<double>(as_float(values[i])));
     return sum;
 }
 
@@ -37,10 +38,12 @@ template <typename Term>
 void reduce(CpuContext& ctx, Tensor total, ConstTensor x, Update update, const Term& term) {
     Arena::Frame frame(ctx.scratch(), "sum");
     double* partial = frame.take(DType::kF64, {pieces(x.numel())}).data<double>();
-    const float* values = x.data<float>();
-    parallel_for_pieces(ctx, x.numel(), kPiece, 1, [&](int64_t begin, int64_t end) {
-        partial[begin / kPiece] = sum_of_piece(values + begin, end - begin, term);
-    });
+    const auto sum_pieces = [&](const auto* values) {
+        parallel_for_pieces(ctx, x.numel(), kPiece, 1, [&](int64_t begin, int64_t end) {
+            partial[begin / kPiece] = sum_of_piece(values + begin, end - begin, term);
+        });
+    };
+    x.dtype() == DType::kF32 ? sum_pieces(x.data<float>()) : sum_pieces(x.data<Bf16>());
     double& result = *total.data<double>();
     if (update == Update::kAssign) result = 0;
     for (int64_t i = 0; i * kPiece < x.numel(); ++i) result += partial[i];

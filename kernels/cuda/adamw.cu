@@ -47,8 +47,8 @@ __device__ void update_element(const Params& p, float& param, float& m, float& v
     param -= p.lr * (direction + p.weight_decay * param);
 }
 
-/// kWidth numbers as they are stored; `element` is the number of the first one within the model. kWidth is 1, or
-/// kElementsPerBlock with `element` a multiple of it.
+/// kWidth numbers as they are stored; `element` is the number of the first one within the model. kWidth is 1,
+/// or kElementsPerBlock with `element` a multiple of it.
 template <int kWidth, typename Params>
 __device__ Packed<bf16, kWidth> rounded(const Params& p, const float (&numbers)[kWidth],
                                         Bf16Rounding rounding, RoundedNumber number, int64_t element) {

@@ -13,8 +13,7 @@ constexpr int kThreads = 256;
 constexpr int kTile = 32, kTileRows = 8;
 
 struct MuonKernelParams {
-    Rows<float> param, momentum;
-    Rows<bf16> compute;  ///< data may be null
+    Rows<float> momentum;
     Rows<const float> grad;
     const double* sums;
     int sum_count;
@@ -88,11 +87,36 @@ __global__ void __launch_bounds__(kThreads) muon_polynomial_kernel(T* squared, c
     squared[i] = from_float<T>(value);
 }
 
-/// param -= lr (size x + weight_decay param) and compute =, where x is transposed if p.transposed. A block
-/// updates one tile of the matrix.
-template <typename T>
+/// What muon_update_kernel writes.
+template <typename Weight>
+struct MuonOutputs {
+    using Compute = std::conditional_t<std::is_same_v<Weight, float>, bf16, float>;
+    Rows<Weight> param;
+    Rows<Compute> compute;  ///< data may be null
+    int64_t step;
+    RoundingParams rounding;
+};
+
+/// `value` as a parameter: fp32, or rounded to bf16 with the random bits of `element`.
+template <typename Weight>
+__device__ Weight stored_param(const MuonOutputs<Weight>& out, float value, int64_t element) {
+    if constexpr (std::is_same_v<Weight, float>) {
+        return value;
+    } else {
+        if (out.rounding.param == Bf16Rounding::kNearest) return from_float<bf16>(value);
+        const PhiloxBlock bits =
+            rounding_bits(out.rounding.seed, out.step, RoundedNumber::kParam, element / kElementsPerBlock);
+        const int lane = static_cast<int>(element % kElementsPerBlock);
+        return __ushort_as_bfloat16(round_stochastically(value, bits_of_lane(bits, lane)));
+    }
+}
+
+/// param -= lr (size x + weight_decay param) and compute =, where x [height, width] is transposed if
+/// p.transposed. A block updates one tile of the matrix.
+template <typename T, typename Weight>
 __global__ void __launch_bounds__(kTile* kTileRows)
-    muon_update_kernel(const T* x, int64_t height, int64_t width, MuonKernelParams p) {
+    muon_update_kernel(MuonOutputs<Weight> out, const T* x, int64_t height, int64_t width,
+                       MuonKernelParams p) {
     __shared__ float tile[kTile][kTile + 1];
     if (!adamw_accepts(p.sums, p.sum_count, p.max_norm)) return;
     const int64_t top = static_cast<int64_t>(blockIdx.y) * kTile,
@@ -109,18 +133,19 @@ __global__ void __launch_bounds__(kTile* kTileRows)
         const int64_t row = top + i;
         if (row >= p.rows || column >= p.columns) continue;
         const float direction = p.transposed ? tile[threadIdx.x][i] : tile[i][threadIdx.x];
-        float& param = p.param[row][column];
-        param -= p.lr * (size * direction + p.weight_decay * param);
-        if (p.compute.data) p.compute[row][column] = from_float<bf16>(param);
+        const float before = to_float(out.param[row][column]);
+        const Weight after = stored_param(out, before - p.lr * (size * direction + p.weight_decay * before),
+                                          out.rounding.first_element + row * out.param.stride + column);
+        out.param[row][column] = after;
+        using Compute = typename MuonOutputs<Weight>::Compute;
+        if (out.compute.data) out.compute[row][column] = from_float<Compute>(to_float(after));
     }
 }
 
 MuonKernelParams kernel_params(const MuonCall& call) {
     const MuonTensors& t = call.tensors;
     const int64_t rows = t.param.size(0), columns = t.param.size(1);
-    return {.param = rows_of<float>(t.param),
-            .momentum = rows_of<float>(t.momentum),
-            .compute = t.compute.empty() ? Rows<bf16>{nullptr, 0} : rows_of<bf16>(t.compute),
+    return {.momentum = rows_of<float>(t.momentum),
             .grad = rows_of<float>(t.grad),
             .sums = call.sums.data<double>(),
             .sum_count = static_cast<int>(call.sums.numel()),
@@ -162,10 +187,16 @@ void muon_polynomial(CudaContext& ctx, Tensor squared, ConstTensor gram) {
 }
 
 void muon_update(CudaContext& ctx, ConstTensor x, const MuonCall& call) {
+    const Tensor& param = call.tensors.param;
     visit_float_type(x.dtype(), [&]<typename T>() {
-        const Tensor& param = call.tensors.param;
-        launch(ctx, tiles_of(param.size(0), param.size(1)), dim3(kTile, kTileRows), 0, muon_update_kernel<T>,
-               device_data<T>(x), x.size(0), x.size(1), kernel_params(call));
+        visit_float_type(param.dtype(), [&]<typename Weight>() {
+            using Compute = typename MuonOutputs<Weight>::Compute;
+            const MuonOutputs<Weight> out{rows_of<Weight>(param), rows_of<Compute>(call.tensors.compute),
+                                          call.params.step, call.params.rounding};
+            launch(ctx, tiles_of(param.size(0), param.size(1)), dim3(kTile, kTileRows), 0,
+                   muon_update_kernel<T, Weight>, out, device_data<T>(x), x.size(0), x.size(1),
+                   kernel_params(call));
+        });
     });
 }
 

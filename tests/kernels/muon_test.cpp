@@ -216,6 +216,42 @@ TEST_P(Muon, ZeroGradientsOnlyDecay) {
     EXPECT_TRUE(close_to(state.param, want));
 }
 
+/// A parameter in bf16 is the fp32 result rounded once, and its copy in fp32 is exact.
+TEST_P(Muon, RoundsParametersInBf16Once) {
+    constexpr int64_t kFirstElement = 40;
+    std::vector<double> narrow = start_.param;
+    for (double& x : narrow) x = rounded(x, DType::kBF16);
+    const auto update = [&](const DeviceTensor& param, const DeviceTensor& copy, Bf16Rounding rounding) {
+        const auto momentum = in_out(start_.momentum, extents_, DType::kF32);
+        const auto grad = input(grad_, extents_, DType::kF32), sums = input({9.0}, {1}, DType::kF64);
+        reserve(muon_scratch_bytes(rows_, columns_, dtype()));
+        MuonParams use = params();
+        use.step = 3;
+        use.rounding = {rounding, rounding, 5, kFirstElement};
+        muon_step(ctx(), {param, momentum, copy, grad}, sums, use);
+    };
+    const auto exact = in_out(narrow, extents_, DType::kF32);
+    update(exact, output(extents_, DType::kBF16), Bf16Rounding::kNearest);
+    const Layout layout = columns(extents_, 1, 2);
+    for (const Bf16Rounding rounding : {Bf16Rounding::kNearest, Bf16Rounding::kStochastic}) {
+        const auto param = in_out(narrow, layout, DType::kBF16), copy = output(extents_, DType::kF32);
+        update(param, copy, rounding);
+        std::vector<double> want = exact.values();
+        for (int64_t i = 0; i < count_; ++i) {
+            const auto value = static_cast<float>(ref::at(want, i));
+            const int64_t element = kFirstElement + i / columns_ * layout.strides[0] + i % columns_;
+            const PhiloxBlock bits = rounding_bits(5, 3, RoundedNumber::kParam, element / kElementsPerBlock);
+            const int lane = static_cast<int>(element % kElementsPerBlock);
+            const Bf16 stored = rounding == Bf16Rounding::kNearest
+                                    ? to_bf16(value)
+                                    : Bf16{round_stochastically(value, bits_of_lane(bits, lane))};
+            ref::at(want, i) = to_float(stored);
+        }
+        EXPECT_TRUE(same_values(param, want));
+        EXPECT_TRUE(same_values(copy, want));
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(Ops, Muon, every_target<MuonShape>(kShapes), case_name<MuonShape>);
 
 /// The CPU and CUDA in fp32 agree to rounding.
@@ -244,7 +280,10 @@ TEST(MuonFront, RejectsWhatDoesNotFit) {
     const Tensor p = tensor({8, 4}), sums = tensor({1}, DType::kF64);
     const MuonParams params{1e-3f, 0.95f, 0, 0, DType::kF32};
     EXPECT_THROW(muon_step(ctx, {p, tensor({4, 8}), {}, p}, sums, params), Error);
-    EXPECT_THROW(muon_step(ctx, {p, p, tensor({8, 4}), p}, sums, params), Error) << "compute f32";
+    const Tensor narrow = tensor({8, 4}, DType::kBF16);
+    EXPECT_THROW(muon_step(ctx, {p, p, p, p}, sums, params), Error) << "compute f32";
+    EXPECT_THROW(muon_step(ctx, {narrow, p, narrow, p}, sums, params), Error) << "compute bf16";
+    EXPECT_THROW(muon_step(ctx, {p, narrow, {}, p}, sums, params), Error);
     EXPECT_THROW(muon_step(ctx, {p, p, {}, tensor({32})}, sums, params), Error);
     EXPECT_THROW(muon_step(ctx, {p, p, {}, p}, tensor({1}), params), Error);
     EXPECT_THROW(muon_step(ctx, {p, p, {}, p}, sums, {1e-3f, 1.0f, 0, 0, DType::kF32}), Error);

@@ -1,5 +1,5 @@
-// Moments and master weights in bf16: unbiased where they are rounded stochastically, with bits that depend on
-// nothing but the key.
+// Moments and master weights in bf16: unbiased where they are rounded stochastically, with bits that depend
+// on nothing but the key.
 #include "kernels/stochastic_rounding.h"
 
 #include <cmath>
