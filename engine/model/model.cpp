@@ -29,7 +29,7 @@ Model::Model(const Config& config, DType compute_dtype, const BatchShape& shape)
     : config_(config),
       shape_(shape),
       recompute_(config.train.recompute.value_or(Recompute::kNone)),
-      params_(compute_dtype, fp8_rules(config.train)) {
+      params_(compute_dtype, fp8_rules(config.train), dtype_of(config.train.weights)) {
     ParamTable& table = params_.table();
     const int64_t width = config.model.d_model;
     embedding_ = table.add_matrix("model.embed_tokens.weight", config.model.vocab, width);

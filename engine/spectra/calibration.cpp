@@ -10,9 +10,10 @@
 namespace pastur {
 namespace {
 
-/// One layer, with a vocabulary only if a scope measures the matrices that have it.
+/// One layer in fp32, with a vocabulary only if a scope measures the matrices that have it.
 Config one_layer(Config config) {
     config.model.layers = 1;
+    config.train.weights = StateFormat::kFp32;
     DiagnosticsConfig& settings = config.diagnostics;
     if (settings.scopes.empty()) settings.scopes = variant_of(config).default_scopes;
     const std::vector<Scope>& scopes = settings.scopes;

@@ -60,7 +60,7 @@ int64_t Monitor::planned_bytes(Context& ctx, const Config& config, const ParamTa
     const SpectraShare share = share_of_rank(sizes.matrices, rank, ranks);
     return (share.matrices.empty() ? 0
                                    : solver_bytes(ctx, products_of(share.matrices), solver_options(config))) +
-           (is_cuda(ctx) ? snapshot_bytes(sizes.used) : 0);
+           (is_cuda(ctx) || config.train.weights != StateFormat::kFp32 ? snapshot_bytes(sizes.used) : 0);
 }
 
 Monitor::Monitor(Context& ctx, Comm& comm, const Config& config, const Parameters& params,
@@ -77,7 +77,8 @@ Monitor::Monitor(Context& ctx, Comm& comm, const Config& config, const Parameter
       events_(config.diagnostics),
       files_(folder) {
     std::map<std::string, Tensor> copies;
-    if (parts_.in_background) {
+    // Factors are read in fp32.
+    if (parts_.in_background || params.master_dtype() != DType::kF32) {
         const std::vector<const Param*> used = survey(config, params.table()).used;
         snapshot_ = allocate(ctx, snapshot_bytes(used));
         int64_t offset = 0;
@@ -90,7 +91,7 @@ Monitor::Monitor(Context& ctx, Comm& comm, const Config& config, const Parameter
     }
     matrices_ = spectral_matrices(config, config.diagnostics.scopes, shapes_of(params.table()),
                                   [&](const std::string& name) -> ConstTensor {
-                                      if (parts_.in_background) return copies.at(name);
+                                      if (!copies.empty()) return copies.at(name);
                                       return params.master(params.table().named(name));
                                   });
     share_ = share_of_rank(matrices_, comm.rank(), comm.size());
@@ -167,9 +168,14 @@ void Monitor::start(std::unique_lock<std::mutex>& lock, std::function<void()> jo
     changed_.notify_all();
 }
 
+void Monitor::copy_weights() {
+    for (const auto& [copy, param] : copies_) params_.read_master(ctx_, copy, *param);
+}
+
 bool Monitor::observe_now(int64_t step, const std::function<bool()>& give_up) {
     bool gave_up = false;
     const auto asked = [&] { return gave_up = gave_up || give_up(); };
+    copy_weights();
     const auto measured = std::make_shared<Measurement>(Measurement{step, solve(step, asked)});
     if (comm_.all_reduce_max(asked()) != 0) return false;
     share_solved_ = measured;
@@ -197,7 +203,7 @@ bool Monitor::observe(int64_t step, const std::function<bool()>& give_up) {
         return observe_now(step, give_up);
     }
     const std::shared_ptr<Measurement> before = gather();
-    for (const auto& [copy_of, param] : copies_) copy(ctx_, copy_of, params_.master(*param));
+    copy_weights();
     if (subspaces_) subspaces_->copy(ctx_, params_);
     if (solver_) solver_->follow(ctx_);
     const auto share = std::make_shared<Measurement>(Measurement{step, {}});

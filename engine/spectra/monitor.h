@@ -22,8 +22,8 @@ namespace pastur {
 
 /// On CUDA a measurement copies the weights it needs on the training stream; a worker thread then finds the
 /// eigenvalues on the solver's own low-priority stream while training continues. On the CPU, where both would
-/// share the cores, the training thread finds them before it continues. On both the worker thread computes the
-/// metrics and writes the files.
+/// share the cores, the training thread finds them before it continues. On both the worker thread computes
+/// the metrics and writes the files.
 ///
 /// Several ranks divide the matrices. Their results are gathered at the next point that all ranks reach in
 /// the same order: on the CPU within observe(), on CUDA at the next observe() or drain(). Rank 0 then judges
@@ -79,8 +79,8 @@ class Monitor {
         std::vector<std::string> changes;            ///< for the console: nulls without a law, then onsets
         std::vector<std::string> messages;           ///< failures
     };
-    /// The results since the last call; on ranks other than 0, empty. Throws (kIo) when the files could not be
-    /// written. Any other failure of a measurement, on any rank, is a message on rank 0.
+    /// The results since the last call; on ranks other than 0, empty. Throws (kIo) when the files could not
+    /// be written. Any other failure of a measurement, on any rank, is a message on rank 0.
     Report poll();
     /// As poll(), once everything observed is written and durable.
     Report drain();
@@ -96,6 +96,7 @@ class Monitor {
     void start(std::unique_lock<std::mutex>& lock, std::function<void()> job);
     /// This rank's share. A solver's failure is the reason in each spectrum, not an exception.
     MeasuredSpectra solve(int64_t step, const std::function<bool()>& give_up);
+    void copy_weights();
     bool observe_now(int64_t step, const std::function<bool()>& give_up);
     /// All ranks' shares of the last measurement, if it was not gathered yet. Null on ranks other than 0.
     std::shared_ptr<Measurement> gather();
@@ -115,7 +116,7 @@ class Monitor {
     Config config_;
     const Parameters& params_;
     Parts parts_;
-    Buffer snapshot_;                                      ///< in the background: copies of the weights used
+    Buffer snapshot_;  ///< in the background, or for weights in bf16: fp32 copies
     std::vector<std::pair<Tensor, const Param*>> copies_;  ///< each copy and its source
     std::vector<SpectralMatrix> matrices_;
     SpectraShare share_;

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <span>
 
@@ -38,7 +40,17 @@ LayerSubspaces::LayerSubspaces(const Config& config, const ParamTable& table) {
 void LayerSubspaces::copy(Context& ctx, const Parameters& params) {
     for (auto& [name, values] : weights_) {
         const Param& param = params.table().named(name);
-        download(ctx, as_matrix(values, param.shape), params.master(param));
+        if (params.master_dtype() == DType::kF32) {
+            download(ctx, as_matrix(values, param.shape), params.master(param));
+            continue;
+        }
+        std::vector<uint16_t> stored(values.size());
+        download(ctx, {std::as_writable_bytes(std::span(stored)).data(), DType::kBF16, param.shape},
+                 params.master(param));
+        // A bf16 is the upper half of the fp32 of the same value.
+        std::transform(stored.begin(), stored.end(), values.begin(), [](uint16_t upper) {
+            return std::bit_cast<float>(static_cast<uint32_t>(upper) << 16);
+        });
     }
 }
 

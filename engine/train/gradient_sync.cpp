@@ -27,7 +27,7 @@ GradientSync::GradientSync(const TrainConfig& config, Context& ctx, Comm& comm, 
     if (idle()) return;
     buckets_.emplace(params.table(), comm.size());
     if (shards_matrices(config, comm.size()))
-        matrices_.emplace(ctx, muon_shares(params.table(), comm.size()));
+        matrices_.emplace(ctx, params.master_dtype(), muon_shares(params.table(), comm.size()));
     const int64_t total = params.table().total_elements();
     squares_buffer_ = allocate(ctx, total / kSumPiece * size_of(DType::kF64));
     squares_ = Tensor(squares_buffer_.data(), DType::kF64, {total / kSumPiece});
@@ -48,7 +48,9 @@ int64_t GradientSync::planned_bytes(const TrainConfig& config, const ParamTable&
     const int64_t sums =
         config.deterministic_comm ? table.total_elements() / ranks * size_of(DType::kF32) : 0;
     const int64_t copies =
-        shards_matrices(config, ranks) ? RangeGather::planned_bytes(muon_shares(table, ranks)) : 0;
+        shards_matrices(config, ranks)
+            ? RangeGather::planned_bytes(dtype_of(config.weights), muon_shares(table, ranks))
+            : 0;
     const GradientBuckets buckets(table, ranks);
     int64_t longest = copies;
     for (const FlatRange& bucket : buckets.ranges())
@@ -90,7 +92,8 @@ void GradientSync::end() {
 }
 
 void GradientSync::gather(Tensor flat) {
-    for (const FlatRange& range : buckets_->ranges()) comm_.begin_all_gather(ctx_, slice(flat, range));
+    for (const FlatRange& range : buckets_->ranges())
+        comm_.begin_all_gather(ctx_, as_words(slice(flat, range)));
     comm_.finish(ctx_);
 }
 

@@ -106,11 +106,16 @@ MemoryPlan plan_memory(Context& ctx, Model& model, const Optimizer* optimizer) {
     const Parameters& params = model.params();
     const Planner activations = model.measure(ctx);
     MemoryPlan plan;
-    plan.entries.push_back({"master weights (fp32)", params.master_bytes()});
-    if (params.compute_bytes() > 0) plan.entries.push_back({"weights (bf16)", params.compute_bytes()});
+    const bool narrow = params.master_dtype() == DType::kBF16;
+    plan.entries.push_back(
+        {narrow ? "master weights (bf16)" : "master weights (fp32)", params.master_bytes()});
+    // Masters in bf16 are what GEMMs in bf16 read; only vectors, and everything under fp32, have copies.
+    if (params.compute_bytes() > 0)
+        plan.entries.push_back(
+            {narrow ? "copies of weights (fp32)" : "weights (bf16)", params.compute_bytes()});
     if (params.fp8().bytes() > 0) plan.entries.push_back({"weights (fp8)", params.fp8().bytes()});
     if (optimizer) {
-        plan.entries.push_back({"gradients (fp32)", params.master_bytes()});
+        plan.entries.push_back({"gradients (fp32)", params.grad_bytes()});
         add_state(plan, *optimizer);
     }
     plan.entries.push_back({kActivations, activations.kept_bytes()});

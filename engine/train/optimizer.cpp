@@ -81,7 +81,7 @@ void Optimizer::step(Context& ctx, int64_t step, double lr, ConstTensor sums) {
     update.max_norm = static_cast<float>(config_.grad_clip);
     update.rounding = rounding(config_);
     step_adamw(ctx, update, sums);
-    if (config_.optimizer == OptimizerKind::kMuon) step_muon(ctx, lr, sums);
+    if (config_.optimizer == OptimizerKind::kMuon) step_muon(ctx, step, lr, sums);
     // Parts of a matrix do not determine its largest value; share_weights() refreshes after gathering.
     if (owns_all()) params_.refresh_fp8(ctx);
 }
@@ -96,9 +96,10 @@ void Optimizer::step_adamw(Context& ctx, const AdamwParams& settings, ConstTenso
         update.rounding.first_element = begin;
         const auto range = [&](Tensor flat) { return flat.slice(0, begin, end - begin); };
         const auto kept = [&](size_t index) { return values(index).slice(0, moment, end - begin); };
-        const Tensor compute = matrix ? params_.flat_compute() : Tensor();
-        adamw_step(ctx, range(params_.flat_master()), kept(kFirst), kept(kSecond),
-                   compute.empty() ? compute : range(compute), range(params_.flat_grad()), sums, update);
+        Tensor compute = matrix ? params_.flat_compute() : params_.flat_vectors();
+        if (!compute.empty()) compute = compute.slice(0, begin - (matrix ? 0 : matrices), end - begin);
+        adamw_step(ctx, range(params_.flat_master()), kept(kFirst), kept(kSecond), compute,
+                   range(params_.flat_grad()), sums, update);
         moment += end - begin;
     };
     for (const FlatRange& range : states_[kFirst].ranges) {
@@ -107,12 +108,14 @@ void Optimizer::step_adamw(Context& ctx, const AdamwParams& settings, ConstTenso
     }
 }
 
-void Optimizer::step_muon(Context& ctx, double lr, ConstTensor sums) {
+void Optimizer::step_muon(Context& ctx, int64_t step, double lr, ConstTensor sums) {
     MuonParams update;
     update.lr = static_cast<float>(lr);
     update.weight_decay = static_cast<float>(config_.weight_decay);
     update.max_norm = static_cast<float>(config_.grad_clip);
     update.gemm_dtype = params_.compute_dtype();
+    update.step = step + 1;
+    update.rounding = rounding(config_);
     const Tensor compute = params_.flat_compute();
     for (const Param& param : params_.table().params()) {
         if (!is_muon_matrix(param)) continue;
@@ -120,6 +123,7 @@ void Optimizer::step_muon(Context& ctx, double lr, ConstTensor sums) {
                          [&](const FlatRange& part, int64_t at) {
                              PASTUR_CHECK(part.count == param.stored(),
                                           "Muon of {}: this rank owns only parts", param.name);
+                             update.rounding.first_element = param.offset;
                              MuonTensors tensors;
                              tensors.param = params_.master(param);
                              tensors.momentum =

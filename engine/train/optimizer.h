@@ -45,7 +45,7 @@ class Optimizer {
 
   private:
     void step_adamw(Context& ctx, const AdamwParams& update, ConstTensor sums);
-    void step_muon(Context& ctx, double lr, ConstTensor sums);
+    void step_muon(Context& ctx, int64_t step, double lr, ConstTensor sums);
     TrainConfig config_;
     Parameters& params_;
     FlatRanges owned_;                    ///< empty: all

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "engine/config/config.h"
+#include "engine/model/parameters.h"
 #include "engine/train/flat_ranges.h"
 
 namespace pastur {
@@ -15,11 +16,6 @@ struct OptimizerState {
     FlatRanges ranges;
     int64_t bytes() const { return elements_of(ranges) * size_of(dtype); }
 };
-
-/// How numbers of this format are stored.
-inline DType dtype_of(StateFormat format) {
-    return format == StateFormat::kFp32 ? DType::kF32 : DType::kBF16;
-}
 
 /// AdamW: exp_avg and exp_avg_sq. Muon: momentum of its matrices in fp32, and both moments of all other
 /// tensors. The moments have the format train.moments.

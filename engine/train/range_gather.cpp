@@ -13,26 +13,32 @@ int64_t longest(const std::vector<FlatRanges>& owned) {
     return elements;
 }
 
-/// Elements that each rank sends at a time.
+/// Elements that each rank sends at a time; an even number.
 int64_t piece_of(const std::vector<FlatRanges>& owned) {
-    return std::min(longest(owned), std::max(kMostElements / std::ssize(owned), kLeastPiece));
+    return std::min((longest(owned) + 1) / 2, std::max(kMostElements / std::ssize(owned), kLeastPiece) / 2) *
+           2;
 }
 
 }  // namespace
 
-int64_t RangeGather::planned_bytes(const std::vector<FlatRanges>& owned) {
-    return piece_of(owned) * std::ssize(owned) * size_of(DType::kF32);
+Tensor as_words(const Tensor& x) {
+    PASTUR_CHECK(x.nbytes() % size_of(DType::kF32) == 0, "{} as words", describe(x));
+    return Tensor(x.bytes(), DType::kF32, {x.nbytes() / size_of(DType::kF32)});
 }
 
-RangeGather::RangeGather(Context& ctx, std::vector<FlatRanges> owned)
-    : owned_(std::move(owned)), buffer_(allocate(ctx, planned_bytes(owned_))) {
+int64_t RangeGather::planned_bytes(DType dtype, const std::vector<FlatRanges>& owned) {
+    return piece_of(owned) * std::ssize(owned) * size_of(dtype);
+}
+
+RangeGather::RangeGather(Context& ctx, DType dtype, std::vector<FlatRanges> owned)
+    : dtype_(dtype), owned_(std::move(owned)), buffer_(allocate(ctx, planned_bytes(dtype, owned_))) {
     // Ranks that own less than the longest part send some elements without a meaning.
-    fill(ctx, Tensor(buffer_.data(), DType::kF32, {buffer_.bytes() / size_of(DType::kF32)}), 0.0f);
+    fill(ctx, Tensor(buffer_.data(), dtype, {buffer_.bytes() / size_of(dtype)}), 0.0f);
 }
 
 void RangeGather::run(Context& ctx, Comm& comm, Tensor flat) {
     const int64_t piece = piece_of(owned_), all = longest(owned_);
-    const Tensor pieces(buffer_.data(), DType::kF32, {piece * std::ssize(owned_)});
+    const Tensor pieces(buffer_.data(), dtype_, {piece * std::ssize(owned_)});
     for (int64_t begin = 0; begin < all; begin += piece) {
         const auto for_each_range = [&](int rank, const auto& visit) {
             int64_t at = rank * piece;
@@ -42,7 +48,7 @@ void RangeGather::run(Context& ctx, Comm& comm, Tensor flat) {
             }
         };
         for_each_range(comm.rank(), [&](const Tensor& sent, const Tensor& mine) { copy(ctx, sent, mine); });
-        comm.begin_all_gather(ctx, pieces);
+        comm.begin_all_gather(ctx, as_words(pieces));
         comm.finish(ctx);
         for (int rank = 0; rank < comm.size(); ++rank)
             if (rank != comm.rank())

@@ -10,6 +10,7 @@
 #include "engine/io/safetensors.h"
 #include "engine/model/recipe.h"
 #include "engine/train/checkpoint/optimizer_files.h"
+#include "kernels/fill.h"
 
 namespace pastur {
 namespace {
@@ -17,8 +18,24 @@ namespace {
 constexpr const char* kRecipeKey = "recipe";
 constexpr int64_t kStateLimit = 1 << 20;
 
+/// The other one of the two formats of weights.
+DType other_than(DType dtype) {
+    return dtype == DType::kF32 ? DType::kBF16 : DType::kF32;
+}
+
+/// Reads a weight and converts it to the dtype of `into`, which may differ only where a run starts from the
+/// weights of another.
 void read_tensor(Context& ctx, const SafetensorsFile& file, const std::string& name, Tensor into) {
-    upload(ctx, into, file.tensor(name, DType::kF32, into.shape()));
+    const auto entry = file.entries().find(name);
+    const DType other = other_than(into.dtype());
+    const char* const other_name = other == DType::kF32 ? "F32" : "BF16";
+    if (entry == file.entries().end() || entry->second.dtype != other_name)
+        return upload(ctx, into, file.tensor(name, into.dtype(), into.shape()));
+    Context host = make_context(Device::kCpu);
+    const Buffer memory = allocate(host, into.nbytes());
+    const Tensor converted(memory.data(), into.dtype(), into.shape());
+    cast(host, converted, file.tensor(name, other, into.shape()));
+    upload(ctx, into, converted);
 }
 
 }  // namespace
@@ -40,9 +57,10 @@ void write_checkpoint_files(const std::filesystem::path& folder, const Config& c
     write_file_atomically(folder / kStateFile, json.dump(2) + "\n");
 }
 
-void check_checkpoint_weights(const std::filesystem::path& folder, const ParamTable& table) {
+void check_checkpoint_weights(const std::filesystem::path& folder, const TrainConfig& config,
+                              const ParamTable& table) {
     const SafetensorsFile file(folder / kModelFile);
-    for (const Param& param : table.params()) file.tensor(param.name, DType::kF32, param.shape);
+    for (const Param& param : table.params()) file.tensor(param.name, dtype_of(config.weights), param.shape);
 }
 
 void read_checkpoint_weights(const std::filesystem::path& folder, Context& ctx, Parameters& params) {

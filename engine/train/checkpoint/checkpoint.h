@@ -1,7 +1,7 @@
 #pragma once
-// The files of a checkpoint folder: model.safetensors (fp32 master weights under their Hugging Face names,
-// the recipe as metadata), optimizer.rank*.safetensors (optimizer_files.h) and state.json (counters,
-// fingerprints of the data).
+// The files of a checkpoint folder: model.safetensors (master weights under their Hugging Face names in the
+// format train.weights, the recipe as metadata), optimizer.rank*.safetensors (optimizer_files.h) and
+// state.json (counters, fingerprints of the data).
 #include <filesystem>
 
 #include "engine/train/checkpoint/checkpoint_image.h"
@@ -26,9 +26,11 @@ void read_checkpoint_files(const std::filesystem::path& folder, Context& ctx, Pa
 Config read_checkpoint_config(const std::filesystem::path& folder);
 /// The counters of a checkpoint, from state.json. Throws (kCorruptData, kMissingInput, kIo).
 TrainState read_checkpoint_state(const std::filesystem::path& folder);
-/// Throws (kCorruptData) unless the checkpoint holds every weight of the table with its shape.
-void check_checkpoint_weights(const std::filesystem::path& folder, const ParamTable& table);
-/// Reads only the weights.
+/// Throws (kCorruptData) unless the checkpoint holds every weight of the table with its shape, in the format
+/// train.weights.
+void check_checkpoint_weights(const std::filesystem::path& folder, const TrainConfig& config,
+                              const ParamTable& table);
+/// Reads only the weights, in fp32 or bf16; converts them where params has the other format.
 void read_checkpoint_weights(const std::filesystem::path& folder, Context& ctx, Parameters& params);
 
 /// Throws (kUsage) unless training with `now` continues the run that `then` trained for `step` steps. The

@@ -76,7 +76,7 @@ CheckedCheckpoint check_checkpoint(const fs::path& folder,
     CheckedCheckpoint checked{read_checkpoint_config(folder), read_checkpoint_state(folder)};
     check_steps(folder, checked.config, checked.state);
     const Model model(checked.config, DType::kF32, {1, checked.config.data.seq_len});
-    check_checkpoint_weights(folder, model.params().table());
+    check_checkpoint_weights(folder, checked.config.train, model.params().table());
     check_moments(folder, checked.config.train, model.params().table(), checked.state.step);
     return checked;
 }

@@ -51,9 +51,10 @@ CheckpointImage::CheckpointImage(const Parameters& params, const Optimizer& opti
         return flat;
     };
     if (rank == 0) {
-        masters_ = take_flat(DType::kF32, params.master_bytes());
+        masters_ = take_flat(params.master_dtype(), params.master_bytes());
         for (const Param& param : params.table().params())
-            weights_.push_back({param.name, param.in(masters_.bytes())});
+            weights_.push_back({param.name, param.at(masters_.slice(0, param.offset, param.stored()).bytes(),
+                                                     params.master_dtype())});
     }
     const std::vector<OptimizerState> states = optimizer.states();
     for (const OptimizerState& state : states) states_.push_back(take_flat(state.dtype, state.bytes()));

@@ -43,7 +43,7 @@ class CheckpointImage {
     void name_moments(const ParamTable& table, const std::vector<OptimizerState>& states);
     Buffer memory_;
     bool divided_;
-    Tensor masters_;              ///< f32, flat, in memory_; empty on ranks above 0
+    Tensor masters_;              ///< flat, in memory_; empty on ranks above 0
     std::vector<Tensor> states_;  ///< flat, in memory_, by the index in Optimizer::states()
     std::vector<HostTensor> weights_, moments_;
 };

@@ -69,7 +69,8 @@ TEST_F(Ranks, DivideSpectra) {
 TEST_F(Ranks, ZeroChangesNoBitAndDividesTheMoments) {
     for (const std::string more :
          {"", " --train.deterministic_comm=true", " --train.optimizer=muon",
-          " --train.optimizer=muon --train.deterministic_comm=true", " --train.moments=bf16",
+          " --train.optimizer=muon --train.deterministic_comm=true --train.weights=bf16",
+          " --train.moments=bf16 --train.weights=bf16",
           " --train.precision=fp8 --train.fp8_min_outputs=16 --train.fp8_min_gradient_side=16"}) {
         const std::string whole = "whole" + std::to_string(more.size()), parts = "parts" + whole;
         expect_trained(4, whole, more);
@@ -107,12 +108,12 @@ TEST_F(Ranks, ResumeOnAnotherNumberOfThem) {
     }
 }
 
-/// Muon's state is divided by whole matrices, and an update has the same bits on whichever rank it runs. So has
-/// stochastic rounding.
+/// Muon's state is divided by whole matrices, and an update has the same bits on whichever rank it runs. So
+/// has stochastic rounding.
 TEST_F(Ranks, ResumeMuonAndBf16OnAnotherNumberOfThemWithTheSameBits) {
     const std::string settings =
-        "--train.optimizer=muon --train.moments=bf16 --train.deterministic_comm=true --checkpoint.every=1 "
-        "--checkpoint.keep=0";
+        "--train.optimizer=muon --train.moments=bf16 --train.weights=bf16 --train.deterministic_comm=true "
+        "--checkpoint.every=1 --checkpoint.keep=0";
     expect_trained(4, "four", settings + " --train.zero=1");
     for (const auto& [ranks, more] : {std::pair(1, "--train.zero=0"), std::pair(2, "--train.zero=1")}) {
         const std::string run = fmt::format("to{}", ranks);

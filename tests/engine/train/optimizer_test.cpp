@@ -105,6 +105,9 @@ TEST_P(OptimizerStates, AreInTheCheckpoint) {
         }
     }
     EXPECT_EQ(states.entries().size(), found);
+    const SafetensorsFile weights = file("run", "model.safetensors");
+    for (const auto& [name, entry] : weights.entries())
+        EXPECT_EQ(entry.dtype, recipe().train.weights == StateFormat::kFp32 ? "F32" : "BF16") << name;
 }
 
 TEST_P(OptimizerStates, RefuseAnotherFormatOnResume) {
@@ -122,6 +125,10 @@ TEST_P(OptimizerStates, RefuseAnotherFormatOnResume) {
     const bool nearest = other.train.moments == StateFormat::kBf16Nearest;
     other.train.moments = nearest ? StateFormat::kBf16 : StateFormat::kBf16Nearest;
     expect_refused(other, "moments");
+    other = recipe();
+    const bool narrow = other.train.weights == StateFormat::kBf16;
+    other.train.weights = narrow ? StateFormat::kFp32 : StateFormat::kBf16;
+    expect_refused(other, "weights");
 }
 
 TEST_P(OptimizerStates, OverfitOneBatch) {
@@ -143,7 +150,8 @@ const std::vector<StateCase> kStates = {
     {"muon", "optimizer = \"muon\""},
     {"moments", "moments = \"bf16\""},
     {"nearest", "moments = \"bf16-nearest\""},
-    {"muon_moments", "optimizer = \"muon\"\nmoments = \"bf16\""},
+    {"weights", "weights = \"bf16\""},
+    {"muon_bf16", "optimizer = \"muon\"\nmoments = \"bf16\"\nweights = \"bf16\""},
 };
 INSTANTIATE_TEST_SUITE_P(Train, OptimizerStates, every_target<StateCase>(kStates), case_name<StateCase>);
 
@@ -205,6 +213,21 @@ TEST(OptimizerMemory, MomentsInBf16TakeHalf) {
     for (const MemoryPlan::Entry& entry : plan.entries)
         if (entry.name == "Adam moments (bf16)") moments = entry.bytes;
     EXPECT_EQ(moments, half.optimizer().state_bytes());
+}
+
+/// GEMMs in bf16 read masters in bf16; only vectors have copies.
+TEST(OptimizerMemory, WeightsInBf16HaveNoSecondBuffer) {
+    TrainingSetup whole(recipe_of(""), DType::kBF16), narrow(recipe_of("weights = \"bf16\""), DType::kBF16);
+    const ParamTable& table = whole.table();
+    const int64_t total = table.total_elements(), matrices = table.matrix_elements();
+    EXPECT_EQ(whole.params().master_bytes() + whole.params().compute_bytes(), 4 * total + 2 * matrices);
+    EXPECT_EQ(narrow.params().master_bytes() + narrow.params().compute_bytes(),
+              2 * total + 4 * (total - matrices));
+    EXPECT_EQ(narrow.params().grad_bytes(), whole.params().grad_bytes());
+    const MemoryPlan plan = narrow.plan(context(Device::kCpu), TrainingSetup::Purpose::kSteps);
+    EXPECT_EQ(plan.entries[0].name, "master weights (bf16)");
+    EXPECT_EQ(plan.entries[0].bytes, 2 * total);
+    EXPECT_EQ(plan.entries[1].name, "copies of weights (fp32)");
 }
 
 /// Muon keeps one number per element of its matrices instead of two.

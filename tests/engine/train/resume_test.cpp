@@ -75,6 +75,17 @@ TEST_F(Resumes, ANewRunMayStartFromWeights) {
                    {"train.init_from", "`layers = 3` is now `layers = 2`"});
 }
 
+/// Weights are converted where the formats differ.
+TEST_F(Resumes, ANewRunMayStartFromWeightsOfAnotherFormat) {
+    expect_trained("r.toml --run wide");
+    expect_trained("r.toml --run narrow --train.init_from=wide --train.weights=bf16 --train.steps=2");
+    EXPECT_NE(losses("narrow", "val").front(), losses("wide", "val").back());
+    EXPECT_NEAR(losses("narrow", "val").front(), losses("wide", "val").back(), 0.01);
+    expect_trained("r.toml --run again --train.init_from=narrow --train.steps=2");
+    EXPECT_EQ(losses("again", "val").front(), losses("narrow", "val").back()) << "exact";
+    EXPECT_EQ(run("verify narrow").code, 0);
+}
+
 TEST_F(Resumes, NewValidationDataIsSaidAndNewTrainingDataRefused) {
     expect_trained("r.toml --run run --train.schedule=constant --train.steps=3");
     fs::rename(file("data/train_000000.bin"), file("data/train_000007.bin"));
