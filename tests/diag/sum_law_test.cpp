@@ -221,6 +221,7 @@ TEST(Calibration, TheProductNullRaisesNoFalseAlarmsInAnyScope) {
                                          attention + "\n",
                                      "small", {});
         config.diagnostics.scopes = variant_of(config).scopes;
+        config.diagnostics.scopes.push_back(Scope::kOv);
         Context ctx = make_context(Device::kCpu);
         const auto lines = calibrate_nulls(ctx, config, 20);
         int naive_alarms = 0, products = 0;
