@@ -77,7 +77,7 @@ class Life:
         launcher = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-np", str(ranks),
                     "--mca", "btl_vader_backing_directory", str(session), "--mca", "mpi_yield_when_idle", "1"]
         command = [options.pastur, "train", "r.toml", "--run",
-                   str(run.relative_to(work)), "--device", "cpu"] + (["--resume"] if resume else [])
+                   str(run.relative_to(work)), "--device", "cpu"] + (["--resume"] if resume else []) + ["--" + text for text in options.setting]
         self.log = tempfile.TemporaryFile(dir=work)
         self.process = subprocess.Popen((launcher if ranks > 1 else []) + command, cwd=work,
                                         env=environment, stdout=self.log, stderr=self.log)

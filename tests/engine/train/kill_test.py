@@ -169,6 +169,8 @@ def main():
     parser.add_argument("--steps", type=int, default=60, help="of each run")
     parser.add_argument("--life-s", type=float, default=0,
                         help="longest time to a kill, in seconds (default: 0.6 of an unbroken run's time)")
+    parser.add_argument("--setting", action="append", default=[],
+                        help="of every run, such as train.optimizer=muon; may be given several times")
     parser.add_argument("--seed", type=int, default=1, help="of the moments")
     options = parser.parse_args()
     options.pastur = os.path.abspath(options.pastur)
