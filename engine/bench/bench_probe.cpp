@@ -5,7 +5,7 @@
 
 #include "engine/io/temp_folder.h"
 #include "engine/model/measure.h"
-#include "engine/spectra/probe.h"
+#include "engine/spectra/probe/probe.h"
 
 namespace pastur {
 namespace {

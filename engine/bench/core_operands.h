@@ -1,7 +1,7 @@
 #pragma once
 // Operands of the attention core in the layout of the models.
 #include "engine/model/measure.h"
-#include "kernels/causal_attention.h"
+#include "kernels/attention/causal_attention.h"
 
 namespace pastur {
 

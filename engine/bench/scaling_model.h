@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "engine/config/config.h"
-#include "engine/train/gradient_buckets.h"
+#include "engine/train/optimizer/gradient_buckets.h"
 
 namespace pastur {
 

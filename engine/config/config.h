@@ -66,13 +66,12 @@ struct TrainConfig {
     double eps = 1e-8;
     double weight_decay = 0.0;
     double grad_clip = 0.0;  ///< global norm; 0: no clipping
-    double qk_clip = 0.0;    ///< largest logit of a head, beyond which its weights are scaled; 0: none
     uint64_t seed = 1;
     std::string init_from;  ///< checkpoint with the weights of step 0; empty: random numbers
     Precision precision = Precision::kAuto;
     StateFormat weights = StateFormat::kFp32;  ///< master weights
     StateFormat moments = StateFormat::kFp32;  ///< of AdamW
-    int64_t fp8_min_outputs = 768;         ///< fp8: GEMMs of fewer outputs are as under auto
+    int64_t fp8_min_outputs = 768;             ///< fp8: GEMMs of fewer outputs are as under auto
     int64_t fp8_min_gradient_side = 2048;  ///< fp8: weight gradients with a shorter side are as under auto
     RecomputeSetting recompute;
     int64_t val_every = 100;     ///< steps; 0: only at the end

@@ -3,7 +3,7 @@
 // parameters keep a copy of the matrix in fp8 (train.precision).
 #include "engine/model/parameters.h"
 #include "engine/model/planner.h"
-#include "kernels/linear_rope.h"
+#include "kernels/attention/linear_rope.h"
 
 namespace pastur {
 

@@ -1,9 +1,9 @@
 #include "engine/model/model.h"
 
+#include "kernels/attention/rope.h"
 #include "kernels/embedding.h"
 #include "kernels/reduce.h"
 #include "kernels/rmsnorm.h"
-#include "kernels/rope.h"
 
 namespace pastur {
 

@@ -4,6 +4,7 @@
 #include <map>
 
 #include "engine/spectra/missing_nulls.h"
+#include "engine/spectra/solver_options.h"
 #include "kernels/base/random.h"
 
 namespace pastur {
@@ -26,10 +27,6 @@ Survey survey(const Config& config, const ParamTable& table) {
         });
     for (const auto& [name, param] : used) result.used.push_back(param);
     return result;
-}
-
-SolverOptions solver_options(const Config& config) {
-    return {.own_kernels = config.diagnostics.solver == Eigensolver::kAuto};
 }
 
 int64_t snapshot_bytes(const std::vector<const Param*>& params) {

@@ -5,7 +5,7 @@
 
 #include "engine/model/model.h"
 #include "engine/ranks/comm.h"
-#include "engine/train/optimizer.h"
+#include "engine/train/optimizer/optimizer.h"
 
 namespace pastur {
 

@@ -5,8 +5,8 @@
 #include "engine/model/batch.h"
 #include "engine/model/model.h"
 #include "engine/ranks/comm.h"
-#include "engine/train/gradient_sync.h"
-#include "engine/train/optimizer.h"
+#include "engine/train/optimizer/gradient_sync.h"
+#include "engine/train/optimizer/optimizer.h"
 #include "kernels/base/captured_work.h"
 
 namespace pastur {

@@ -7,7 +7,7 @@
 #include "engine/io/console.h"
 #include "engine/model/attention/variants.h"
 #include "engine/model/measure.h"
-#include "engine/spectra/probe.h"
+#include "engine/spectra/probe/probe.h"
 #include "engine/train/checkpoint/checkpoint.h"
 #include "engine/train/checkpoint/checkpoint_check.h"
 #include "engine/train/environment.h"

@@ -1,8 +1,8 @@
 #include "engine/train/training_setup.h"
 
-#include "engine/spectra/probe.h"
+#include "engine/spectra/probe/probe.h"
 #include "engine/train/checkpoint/checkpoint_image.h"
-#include "engine/train/gradient_sync.h"
+#include "engine/train/optimizer/gradient_sync.h"
 
 namespace pastur {
 
@@ -30,7 +30,8 @@ MemoryPlan TrainingSetup::plan(Context& ctx, Purpose purpose, bool ctx_is_target
         plan.entries.push_back(
             {"diagnostics", Monitor::planned_bytes(ctx, config(), table(), rank_, ranks_)});
     if (rank_ == 0 && measures_activations(config().diagnostics))
-        plan.entries.push_back({"diagnostics probe", Probe::planned_bytes(ctx, model_, config().diagnostics)});
+        plan.entries.push_back(
+            {"diagnostics probe", Probe::planned_bytes(ctx, model_, config().diagnostics)});
     if (ctx_is_target && !is_cuda(ctx) && checkpoint_bytes() > 0)
         plan.entries.push_back({"checkpoint copy", checkpoint_bytes()});
     return plan;

@@ -3,7 +3,7 @@
 #include "engine/model/model.h"
 #include "engine/ranks/comm.h"
 #include "engine/train/memory_plan.h"
-#include "engine/train/optimizer.h"
+#include "engine/train/optimizer/optimizer.h"
 
 namespace pastur {
 

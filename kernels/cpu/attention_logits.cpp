@@ -1,6 +1,6 @@
 // Tiles of queries against all keys before them, as in causal_attention.cpp: one tile of content scores and one of
 // rotary scores exist at a time.
-#include "kernels/attention_logits.h"
+#include "kernels/attention/attention_logits.h"
 
 #include <algorithm>
 #include <array>

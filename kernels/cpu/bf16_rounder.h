@@ -1,5 +1,5 @@
 #pragma once
-#include "kernels/stochastic_rounding.h"
+#include "kernels/optimizer/stochastic_rounding.h"
 
 namespace pastur {
 

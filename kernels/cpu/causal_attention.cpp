@@ -1,12 +1,12 @@
 // Tiles of queries against all keys before them. Only one tile of scores exists at a time; GEMMs are small
 // sgemm calls.
-#include "kernels/causal_attention.h"
+#include "kernels/attention/causal_attention.h"
 
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
-#include "kernels/attention_rotation.h"
+#include "kernels/attention/attention_rotation.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/parallel.h"

@@ -1,4 +1,4 @@
-#include "kernels/rope.h"
+#include "kernels/attention/rope.h"
 
 #include "kernels/cpu/parallel.h"
 

@@ -1,5 +1,5 @@
 // One call per chunk walks its tokens: forwards for the sums, backwards for their gradients.
-#include "kernels/temporal_merge.h"
+#include "kernels/attention/temporal_merge.h"
 
 #include <algorithm>
 #include <cmath>

@@ -3,7 +3,7 @@
 #include <memory>
 #include <vector>
 
-#include "kernels/causal_attention.h"
+#include "kernels/attention/causal_attention.h"
 #include "tests/kernels/attention_shape.h"
 #include "tests/ref/causal_attention.h"
 

@@ -1,4 +1,4 @@
-#include "kernels/attention_logits.h"
+#include "kernels/attention/attention_logits.h"
 
 #include "tests/kernels/attention_case.h"
 #include "tests/ref/attention_logits.h"

@@ -1,6 +1,6 @@
 #pragma once
 // Sizes and layouts of the inputs in attention tests.
-#include "kernels/causal_attention.h"
+#include "kernels/attention/causal_attention.h"
 #include "tests/support/harness.h"
 
 namespace pastur::test {

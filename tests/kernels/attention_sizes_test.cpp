@@ -1,6 +1,6 @@
 // Attention where a device takes more than one round: more heads than it works on at a time, and sequences of
 // many tiles.
-#include "kernels/causal_attention.h"
+#include "kernels/attention/causal_attention.h"
 #include "kernels/fp8.h"
 #include "tests/kernels/attention_shape.h"
 #include "tests/ref/causal_attention.h"

@@ -1,4 +1,4 @@
-#include "kernels/causal_attention.h"
+#include "kernels/attention/causal_attention.h"
 
 #include "tests/kernels/attention_case.h"
 #include "tests/support/gradcheck.h"

@@ -1,8 +1,8 @@
-#include "kernels/linear_rope.h"
+#include "kernels/attention/linear_rope.h"
 
+#include "kernels/attention/rope.h"
 #include "kernels/fp8.h"
 #include "kernels/matmul.h"
-#include "kernels/rope.h"
 #include "tests/ref/linear.h"
 #include "tests/ref/rope.h"
 #include "tests/support/gradcheck.h"

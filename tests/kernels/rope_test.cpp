@@ -1,4 +1,4 @@
-#include "kernels/rope.h"
+#include "kernels/attention/rope.h"
 
 #include "tests/ref/rope.h"
 #include "tests/support/gradcheck.h"

@@ -1,12 +1,12 @@
 // Moments and master weights in bf16: unbiased where they are rounded stochastically, with bits that depend
 // on nothing but the key.
-#include "kernels/stochastic_rounding.h"
+#include "kernels/optimizer/stochastic_rounding.h"
 
 #include <cmath>
 #include <limits>
 #include <set>
 
-#include "kernels/adamw.h"
+#include "kernels/optimizer/adamw.h"
 #include "tests/ref/adamw.h"
 #include "tests/support/harness.h"
 

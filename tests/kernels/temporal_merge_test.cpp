@@ -1,4 +1,4 @@
-#include "kernels/temporal_merge.h"
+#include "kernels/attention/temporal_merge.h"
 
 #include "tests/ref/temporal_merge.h"
 #include "tests/support/gradcheck.h"

@@ -7,7 +7,7 @@
 
 #include "engine/model/model.h"
 #include "engine/model/recipe.h"
-#include "engine/train/gradient_sync.h"
+#include "engine/train/optimizer/gradient_sync.h"
 #include "tests/support/command_line.h"
 #include "tests/support/source_folder.h"
 

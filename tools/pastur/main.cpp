@@ -13,7 +13,7 @@
 #include "engine/train/environment.h"
 #include "kernels/base/error.h"
 #include "tools/pastur/commands.h"
-#include "tools/pastur/data_command.h"
+#include "tools/pastur/data/data_command.h"
 #include "tools/pastur/early_start.h"
 #include "tools/pastur/failure.h"
 #include "tools/pastur/overrides.h"

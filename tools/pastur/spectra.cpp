@@ -15,7 +15,7 @@
 #include "engine/spectra/spectra_files.h"
 #include "engine/train/checkpoint/model_folder.h"
 #include "tools/pastur/commands.h"
-#include "tools/pastur/data_progress.h"
+#include "tools/pastur/data/data_progress.h"
 #include "tools/pastur/overrides.h"
 #include "tools/pastur/print.h"
 #include "tools/pastur/spectra_text.h"

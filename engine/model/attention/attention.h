@@ -8,8 +8,8 @@
 #include "engine/model/attention/variants.h"
 #include "engine/model/batch_shape.h"
 #include "engine/model/linear.h"
+#include "kernels/attention/causal_attention.h"
 #include "kernels/base/context.h"
-#include "kernels/causal_attention.h"
 
 namespace pastur {
 

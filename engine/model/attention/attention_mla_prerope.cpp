@@ -4,7 +4,7 @@
 #include "engine/model/attention/attention.h"
 #include "engine/model/attention/head_norm.h"
 #include "engine/model/attention/latent.h"
-#include "kernels/rope.h"
+#include "kernels/attention/rope.h"
 
 namespace pastur {
 namespace {

@@ -8,9 +8,9 @@
 #include <algorithm>
 
 #include "engine/model/attention/attention.h"
+#include "kernels/attention/temporal_merge.h"
 #include "kernels/base/op_timer.h"
 #include "kernels/layer_norm.h"
-#include "kernels/temporal_merge.h"
 
 namespace pastur {
 namespace {

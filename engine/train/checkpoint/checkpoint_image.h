@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "engine/io/safetensors.h"
-#include "engine/train/optimizer.h"
+#include "engine/train/optimizer/optimizer.h"
 
 namespace pastur {
 

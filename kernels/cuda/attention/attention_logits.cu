@@ -1,6 +1,6 @@
 // Statistics of the scores of causal attention on CUDA cores: a diagnostic that runs on few sequences, so one plain
 // kernel takes all shapes.
-#include "kernels/attention_logits.h"
+#include "kernels/attention/attention_logits.h"
 
 #include <limits>
 

@@ -1,13 +1,13 @@
 // Causal attention on CUDA: runs the first path of the table (paths.h) that takes the inputs, and adds up
 // partial sums of dk_shared.
-#include "kernels/causal_attention.h"
+#include "kernels/attention/causal_attention.h"
 
 #include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <type_traits>
 
-#include "kernels/attention_rotation.h"
+#include "kernels/attention/attention_rotation.h"
 #include "kernels/cuda/attention/paths.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/tensor_map.h"

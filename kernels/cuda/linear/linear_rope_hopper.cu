@@ -3,7 +3,7 @@
 // with the rotation 1.20 ms, where cuBLASLt takes 1.23 ms and a separate rotation 0.09 ms (H200, at its power
 // limit). Tried without gain: an added residual. That kernel alone took 5 to 13 % less time than cuBLASLt at
 // 65,536 x 768 x 768 and 65,536 x 768 x 2,048, but a step of a 130m model took as long or 0.3 % longer.
-#include "kernels/linear_rope.h"
+#include "kernels/attention/linear_rope.h"
 
 #include "kernels/cuda/linear/linear_hopper.cuh"
 

@@ -3,7 +3,7 @@
 
 #include "engine/model/attention/variants.h"
 #include "engine/model/recipe.h"
-#include "engine/train/optimizer.h"
+#include "engine/train/optimizer/optimizer.h"
 #include "kernels/reduce.h"
 #include "tests/support/model_harness.h"
 

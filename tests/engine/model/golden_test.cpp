@@ -4,7 +4,7 @@
 
 #include "engine/io/safetensors.h"
 #include "engine/model/recipe.h"
-#include "engine/train/optimizer.h"
+#include "engine/train/optimizer/optimizer.h"
 #include "kernels/reduce.h"
 #include "tests/support/model_harness.h"
 #include "tests/support/source_folder.h"

@@ -2,7 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/train/checkpoint/checkpoint.h"
-#include "engine/train/optimizer.h"
+#include "engine/train/optimizer/optimizer.h"
 #include "kernels/fill.h"
 #include "kernels/reduce.h"
 #include "tests/support/checkpoint_files.h"

@@ -1,5 +1,5 @@
 // What the probe records equals float64 computations from the activations of the training model.
-#include "engine/spectra/probe.h"
+#include "engine/spectra/probe/probe.h"
 
 #include <lapacke.h>
 
@@ -79,8 +79,8 @@ TEST_P(ActivationProbe, LogitsEqualFloat64) {
         model.forward_layers(ctx(), batch.tokens(), [&](int64_t layer, const Block& block) {
             const AttentionInputs in = block.attention().inputs();
             split = !in.k_shared.empty();
-            const ref::AttentionSizes n{1, 70, heads, in.k.size(2), in.k.size(3),
-                                        in.q.size(3) - in.k.size(3), 0, in.stride};
+            const ref::AttentionSizes n{
+                1, 70, heads, in.k.size(2), in.k.size(3), in.q.size(3) - in.k.size(3), 0, in.stride};
             for (int64_t h = 0; h < heads; ++h)
                 want[static_cast<size_t>(layer * heads + h)].add(
                     ref::logit_statistics(strided_values(ctx(), in.q), strided_values(ctx(), in.k),

@@ -1,5 +1,5 @@
 // Gradients that may be sent during the backward pass, and how ranks divide them.
-#include "engine/train/gradient_buckets.h"
+#include "engine/train/optimizer/gradient_buckets.h"
 
 #include <algorithm>
 

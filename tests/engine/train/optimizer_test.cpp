@@ -1,5 +1,5 @@
 // Every kind of optimizer state trains, and survives stops and resumes bit for bit.
-#include "engine/train/optimizer.h"
+#include "engine/train/optimizer/optimizer.h"
 
 #include <fstream>
 
