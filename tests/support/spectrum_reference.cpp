@@ -181,7 +181,8 @@ Dense DenseWeights::at_positions(int64_t layer, int64_t head, int64_t i, int64_t
     // x^T R^T W is (R x)^T W.
     const Dense down =
         input ? rotated(weight(layer, "kv_a_proj", d).transposed(), 0, rope, -j, base).transposed()
-              : rotated(weight(layer, "k_proj", d), 0, rope, j, base) * weight(layer, "k_a_proj", inner);
+              : rotated(normed(layer, "k_norm", weight(layer, "k_proj", d)), 0, rope, j, base) *
+                    weight(layer, "k_a_proj", inner);
     return rotated_q * (down * mine).transposed();
 }
 
