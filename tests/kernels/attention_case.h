@@ -129,6 +129,10 @@ class CausalAttention : public OpTest<AttentionShape> {
         const auto keys = static_cast<double>(shape().spread > 1 ? 1 : seen);
         return scale_ * std::sqrt(static_cast<double>(n_.value) / keys);
     }
+    /// Expected size of the gradients of keys that end a chunk, which all later queries see.
+    double key_terms() const {
+        return terms() * std::sqrt(static_cast<double>(std::min(n_.stride, n_.time)));
+    }
 
     /// Runs test(in) on every path that takes a pass of these inputs, named in in.path.
     template <typename Test>

@@ -88,11 +88,11 @@ TEST_P(AttentionRotation, BackwardRotatesBack) {
         constexpr double kRoundings = 2;
         EXPECT_TRUE(is_gradient(got.dq, loss, before, 0, {.terms = terms(), .roundings = kRoundings}));
         if (has_shared) {
-            EXPECT_TRUE(
-                is_gradient(*got.dk_shared, loss, before, 2, {.terms = terms(), .roundings = kRoundings}));
+            EXPECT_TRUE(is_gradient(*got.dk_shared, loss, before, 2,
+                                    {.terms = key_terms(), .roundings = kRoundings}));
         } else {
             EXPECT_TRUE(is_gradient(got.dk, loss, before, 1,
-                                    {.terms = terms() * shape().spread, .roundings = kRoundings}));
+                                    {.terms = key_terms() * shape().spread, .roundings = kRoundings}));
         }
     });
 }

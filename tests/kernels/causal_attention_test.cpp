@@ -27,9 +27,9 @@ TEST_P(CausalAttention, BackwardIsTheGradient) {
         const Grads got = grads();
         backward(got, in);
         EXPECT_TRUE(is_gradient(got.dq, loss, arguments, 0, {.terms = terms()}));
-        EXPECT_TRUE(is_gradient(got.dk, loss, arguments, 1, {.terms = terms() * shape().spread}));
+        EXPECT_TRUE(is_gradient(got.dk, loss, arguments, 1, {.terms = key_terms() * shape().spread}));
         if (n_.rotary > 0) {
-            EXPECT_TRUE(is_gradient(*got.dk_shared, loss, arguments, 2, {.terms = terms()}));
+            EXPECT_TRUE(is_gradient(*got.dk_shared, loss, arguments, 2, {.terms = key_terms()}));
         }
         EXPECT_TRUE(is_gradient(got.dv, loss, arguments, 3));
     });

@@ -39,7 +39,8 @@ class TrainingLine : public CommandLine {
             if (event.contains("loss"))
                 all[fmt::format("{} {}", event["event"].dump(), event["step"].dump())] = event["loss"].dump();
         for (const auto& entry : fs::directory_iterator(folder / "spectra"))
-            if (entry.is_regular_file() && entry.path().filename() != "summary.abandoned.jsonl")
+            if (entry.is_regular_file() &&
+                entry.path().filename().string().find(".abandoned.") == std::string::npos)
                 all[entry.path().filename().string()] = read_file(entry.path(), 1 << 24);
         return all;
     }
