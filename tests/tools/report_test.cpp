@@ -20,8 +20,6 @@ using test::expect_error;
 using test::SampleRun;
 using test::write_sample_run;
 
-constexpr size_t kRoom = 4'000'000;
-
 /// The payload of a page: the JSON between its script tags.
 nlohmann::json payload_of(const std::string& page) {
     const std::string begin = "<script type=\"application/json\" id=\"data\">";
