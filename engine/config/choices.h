@@ -82,14 +82,14 @@ template <>
 inline constexpr auto kChoices<PreropeSite> =
     std::to_array<Choice<PreropeSite>>({{PreropeSite::kKeys, "keys"}, {PreropeSite::kInput, "input"}});
 template <>
-inline constexpr auto kChoices<LatentGain> =
-    std::to_array<Choice<LatentGain>>({{LatentGain::kNone, "none"}, {LatentGain::kSqrt, "sqrt"}});
+inline constexpr auto kChoices<LatentGain> = std::to_array<Choice<LatentGain>>({{LatentGain::kNone, "none"},
+                                                                                {LatentGain::kSqrt, "sqrt"}});
 template <>
-inline constexpr auto kChoices<QkNorm> =
-    std::to_array<Choice<QkNorm>>({{QkNorm::kNone, "none"}, {QkNorm::kHead, "head"}});
+inline constexpr auto kChoices<QkNorm> = std::to_array<Choice<QkNorm>>({{QkNorm::kNone, "none"},
+                                                                        {QkNorm::kHead, "head"}});
 template <>
-inline constexpr auto kChoices<OptimizerKind> = std::to_array<Choice<OptimizerKind>>(
-    {{OptimizerKind::kAdamw, "adamw"}, {OptimizerKind::kMuon, "muon"}});
+inline constexpr auto kChoices<OptimizerKind> =
+    std::to_array<Choice<OptimizerKind>>({{OptimizerKind::kAdamw, "adamw"}, {OptimizerKind::kMuon, "muon"}});
 template <>
 inline constexpr auto kChoices<StateFormat> =
     std::to_array<Choice<StateFormat>>({{StateFormat::kFp32, "fp32"},
@@ -130,11 +130,10 @@ inline constexpr auto kChoices<Scope> = std::to_array<Choice<Scope>>({{Scope::kH
                                                                       {Scope::kLatents, "latents"},
                                                                       {Scope::kOverlap, "overlap"}});
 template <>
-inline constexpr auto kChoices<NullKind> =
-    std::to_array<Choice<NullKind>>({{NullKind::kProduct, "product"},
-                                     {NullKind::kMp, "mp"},
-                                     {NullKind::kPermuted, "permuted"},
-                                     {NullKind::kProfile, "profile"}});
+inline constexpr auto kChoices<NullKind> = std::to_array<Choice<NullKind>>({{NullKind::kProduct, "product"},
+                                                                            {NullKind::kMp, "mp"},
+                                                                            {NullKind::kPermuted, "permuted"},
+                                                                            {NullKind::kProfile, "profile"}});
 template <>
 inline constexpr auto kChoices<VarianceEstimate> =
     std::to_array<Choice<VarianceEstimate>>({{VarianceEstimate::kEntries, "entries"},

@@ -125,7 +125,8 @@ class Training : public OpTest<RunCase> {
              {Scope::kLogits, Scope::kLatents, Scope::kPositions, Scope::kOv, Scope::kOverlap})
             config.diagnostics.scopes.push_back(scope);
         config.diagnostics.probe_sequences = 6;  // a pass of four, and one of two
-        config.diagnostics.nulls = {NullKind::kProduct, NullKind::kMp, NullKind::kPermuted, NullKind::kProfile};
+        config.diagnostics.nulls = {NullKind::kProduct, NullKind::kMp, NullKind::kPermuted,
+                                    NullKind::kProfile};
         config.diagnostics.permutations = 2;
         config.diagnostics.spike_ratio = 0.01;
         config.diagnostics.collapse_fraction = 0.99;
