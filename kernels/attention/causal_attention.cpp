@@ -1,25 +1,21 @@
 #include "kernels/attention/causal_attention.h"
 
+#include "kernels/attention/check_scores.h"
 #include "kernels/base/op_timer.h"
 
 namespace pastur {
-namespace {
 
-void check(const char* op, const AttentionInputs& in) {
+void check_scores(const char* op, const AttentionInputs& in) {
     const auto text = [&] {
-        return fmt::format("{}: q {}, k {}, k_shared {}, v {}", op, describe(in.q), describe(in.k),
-                           describe(in.k_shared), describe(in.v));
+        return fmt::format("{}: q {}, k {}, k_shared {}", op, describe(in.q), describe(in.k),
+                           describe(in.k_shared));
     };
-    PASTUR_CHECK(in.q.rank() == 4 && in.k.rank() == 4 && in.v.rank() == 4, "{}", text());
+    PASTUR_CHECK(in.q.rank() == 4 && in.k.rank() == 4, "{}", text());
     const DType dtype = in.q.dtype();
-    PASTUR_CHECK(
-        (dtype == DType::kF32 || dtype == DType::kBF16) && in.k.dtype() == dtype && in.v.dtype() == dtype,
-        "{}", text());
-    for (const ConstTensor& x : {in.q, in.k, in.v})
-        PASTUR_CHECK(x.stride(3) == 1 && x.size(0) == in.q.size(0) && x.size(1) == in.q.size(1), "{}",
-                     text());
-    PASTUR_CHECK(in.k.size(2) == in.v.size(2) && in.k.size(2) > 0 && in.q.size(2) % in.k.size(2) == 0, "{}",
-                 text());
+    PASTUR_CHECK((dtype == DType::kF32 || dtype == DType::kBF16) && in.k.dtype() == dtype, "{}", text());
+    PASTUR_CHECK(in.q.stride(3) == 1 && in.k.stride(3) == 1 && in.k.size(0) == in.q.size(0) &&
+                     in.k.size(1) == in.q.size(1) && in.k.size(2) > 0 && in.q.size(2) % in.k.size(2) == 0,
+                 "{}", text());
     int64_t rotary = 0;
     if (!in.k_shared.empty()) {
         PASTUR_CHECK(in.k_shared.rank() == 3 && in.k_shared.dtype() == dtype && in.k_shared.stride(2) == 1 &&
@@ -29,6 +25,16 @@ void check(const char* op, const AttentionInputs& in) {
     }
     PASTUR_CHECK(in.q.size(3) == in.k.size(3) + rotary, "{}", text());
     PASTUR_CHECK(in.stride >= 1, "{}: stride {}, expected 1 or more", op, in.stride);
+}
+
+namespace {
+
+void check(const char* op, const AttentionInputs& in) {
+    check_scores(op, in);
+    PASTUR_CHECK(in.v.rank() == 4 && in.v.dtype() == in.q.dtype() && in.v.stride(3) == 1 &&
+                     in.v.size(0) == in.q.size(0) && in.v.size(1) == in.q.size(1) &&
+                     in.v.size(2) == in.k.size(2),
+                 "{}: q {}, k {}, v {}", op, describe(in.q), describe(in.k), describe(in.v));
 }
 
 void check_like(const char* op, const char* name, const ConstTensor& x, const ConstTensor& like) {

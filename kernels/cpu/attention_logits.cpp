@@ -12,6 +12,7 @@
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/visible_keys.h"
 
 namespace pastur {
 namespace {
@@ -33,11 +34,6 @@ void part_scores(const HeadRows& k, int64_t width, float scale, const float* q, 
     gemm({rows, keys, width, q, q_stride, false, k.data, k.stride, true, 0.0f, scores, keys}, scale);
 }
 
-/// Whether a query sees a key (AttentionInputs::stride).
-bool sees(int64_t query, int64_t key, int64_t stride) {
-    return key == query || (key < query && (key + 1) % stride == 0);
-}
-
 /// The scores that one query sees.
 struct SeenScores {
     std::vector<float> content, rope;  ///< the first `count` numbers
@@ -46,12 +42,11 @@ struct SeenScores {
     explicit SeenScores(int64_t time) : content(static_cast<size_t>(time)), rope(static_cast<size_t>(time)) {}
 
     void gather(int64_t query, int64_t stride, const float* content_row, const float* rope_row) {
-        count = 0;
-        for (int64_t key = 0; key <= query; ++key) {
-            if (!sees(query, key, stride)) continue;
-            content[static_cast<size_t>(count)] = content_row[key];
-            rope[static_cast<size_t>(count)] = rope_row[key];
-            ++count;
+        const VisibleKeys visible{query, stride};
+        count = visible.count();
+        for (int64_t i = 0; i < count; ++i) {
+            content[static_cast<size_t>(i)] = content_row[visible[i]];
+            rope[static_cast<size_t>(i)] = rope_row[visible[i]];
         }
     }
 };
