@@ -180,13 +180,13 @@ void read_recipe(const fs::path& file, RunSummary& run) {
     }
 }
 
+}  // namespace
+
 bool is_silent(const fs::path& log) {
     std::error_code error;
     const fs::file_time_type written = fs::last_write_time(log, error);
     return !error && fs::file_time_type::clock::now() - written > kSilence;
 }
-
-}  // namespace
 
 bool has_run_log(const fs::path& folder) {
     std::error_code ignored;

@@ -38,6 +38,9 @@ struct RunSummary {
 /// Whether the folder holds the log of a run.
 bool has_run_log(const std::filesystem::path& folder);
 
+/// Whether a log was last written so long ago, ten minutes, that its run did not go on.
+bool is_silent(const std::filesystem::path& log);
+
 /// Throws (kMissingInput) where has_run_log() is false, (kIo, kCorruptData) for files that cannot be read.
 RunSummary summarise_run(const std::filesystem::path& folder);
 

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -17,8 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-constexpr std::chrono::minutes kSilence(10);
 
 /// The part of a configuration that decides a run's results, with absolute paths.
 Config results_of(Config config) {
@@ -44,9 +41,7 @@ void read_log(const fs::path& folder, CellState& state) {
         if (kind == "end") end = event.value("status", std::string());
         if (const double elapsed = number_or_nan(event, "elapsed_s"); elapsed >= 0) state.elapsed_s = elapsed;
     });
-    std::error_code error;
-    const auto written = fs::last_write_time(folder / "metrics.jsonl", error);
-    const bool silent = error || fs::file_time_type::clock::now() - written > kSilence;
+    const bool silent = is_silent(folder / "metrics.jsonl");
     state.status = end.empty()     ? (silent ? CellState::Status::kStopped : CellState::Status::kRunning)
                    : end == "done" ? CellState::Status::kDone
                                    : CellState::Status::kStopped;
@@ -81,7 +76,7 @@ const char* name_of(CellState::Status status) {
 
 CellState state_of(const fs::path& out, const StudyCell& cell) {
     CellState state;
-    state.steps = load_config(cell.recipe, cell.settings).train.steps;
+    state.steps = cell.config.train.steps;
     const fs::path folder = cell_folder(out, cell);
     if (has_run_log(folder)) read_log(folder, state);
     if (state.status == CellState::Status::kDone) return state;
@@ -98,8 +93,7 @@ void check_same_settings(const fs::path& out, const StudyCell& cell) {
     const fs::path made = cell_folder(out, cell) / "config.toml";
     std::error_code ignored;
     if (!fs::exists(made, ignored)) return;
-    const Config now = load_config(cell.recipe, cell.settings), before = load_config(made.string(), {});
-    if (results_of(now) == results_of(before)) return;
+    if (results_of(cell.config) == results_of(load_config(made.string(), {}))) return;
     fail(ExitCode::kUsage,
          "run {} was made with other settings than the design's: compare {} with `pastur train {} "
          "--print-config`, and give another --out or remove the run",

@@ -26,7 +26,7 @@ struct CellState {
 };
 const char* name_of(CellState::Status status);
 
-/// Throws (kIo, kCorruptData) for a log that cannot be read, and what load_config() throws.
+/// Throws (kIo, kCorruptData) for a log that cannot be read.
 CellState state_of(const std::filesystem::path& out, const StudyCell& cell);
 
 /// Throws (kUsage) if the cell has a run folder that was made with other settings than the design's. More

@@ -196,9 +196,9 @@ std::vector<Arm> arms_of_sets(const std::vector<std::string>& sets) {
 }
 
 /// Throws, naming the run, what its recipe throws.
-void check_cell(const StudyCell& cell) {
+void resolve(StudyCell& cell) {
     try {
-        load_config(cell.recipe, cell.settings);
+        cell.config = load_config(cell.recipe, cell.settings);
     } catch (const Error& error) {
         fail(error.code(), "run {}: {}", cell.name, error.what());
     }
@@ -246,7 +246,7 @@ StudyDesign expand(Plan plan, const std::vector<Override>& overrides) {
     std::sort(names.begin(), names.end());
     if (const auto twice = std::adjacent_find(names.begin(), names.end()); twice != names.end())
         fail(ExitCode::kUsage, "{}: two runs are named {}", design.name, *twice);
-    for (const StudyCell& cell : design.cells) check_cell(cell);
+    for (StudyCell& cell : design.cells) resolve(cell);
     return design;
 }
 

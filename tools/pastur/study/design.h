@@ -17,6 +17,7 @@ struct StudyCell {
     std::string recipe;  ///< path
     /// Over the recipe: the variant where the recipe does not name it, the seed, the study's settings, the arm's.
     std::vector<Override> settings;
+    Config config = {};  ///< recipe and settings, resolved
 };
 
 struct StudyDesign {
