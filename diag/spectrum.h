@@ -45,7 +45,7 @@ struct Factor {
     std::vector<const float*> sources = {};
     /// [copies] column j of the stored part is multiplied by gain[j]; empty: no gains.
     std::vector<const float*> gains = {};
-    /// Of every copy, after gains and draws; no row is in two of them.
+    /// Rotations of rows of every copy, after gains and draws; a row takes part in one at most.
     std::vector<RotatedRows> rotations = {};
     /// [copies][rows] row i, also a unit vector, is multiplied by the number at this address; null: by 1;
     /// empty: no row gains.

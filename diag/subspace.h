@@ -14,8 +14,8 @@ struct Subspace {
 };
 
 /// The leading left singular vectors of one item, whose factors lie in the host's memory: at most k, fewer where the
-/// product's rank is smaller, none where it is not finite or LAPACK fails. fp64 by LAPACK on one thread. Within a group
-/// of equal singular values the vectors are any basis of their span.
+/// product's rank is smaller, none where it is not finite or LAPACK fails. fp64 by LAPACK on one thread. Equal singular
+/// values have no vectors of their own: any basis of their span is returned.
 Subspace leading_left_vectors(const FactorProduct& product, int64_t item, int64_t k);
 
 /// The mean squared cosine of the principal angles: |U V^T|_F^2 / max(u, v) for the u and v vectors of both. 1 for equal

@@ -1,5 +1,5 @@
-// Multi-head attention whose heads share one rotary key (VARIANTS: `mha-shared-rope`): the rotary sub-vector
-// of mla-decoupled without its compression.
+// Multi-head attention whose heads share one rotary key (VARIANTS: `mha-shared-rope`): as in mla-decoupled,
+// but keys and values are not compressed.
 #include "engine/model/attention/head_norm.h"
 
 namespace pastur {

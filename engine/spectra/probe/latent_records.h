@@ -8,7 +8,7 @@
 
 namespace pastur {
 
-/// Of one tensor of a layer. Its covariance C is that of the columns over the probe's tokens, each column minus its
+/// The covariance C of one tensor of a layer: that of the columns over the probe's tokens, each column minus its
 /// mean; eigenvalues are lambda_i, p_i = lambda_i / sum lambda. A number that the spectrum does not give is NaN.
 struct LatentRecord {
     int64_t layer;

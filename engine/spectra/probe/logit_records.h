@@ -9,7 +9,7 @@
 
 namespace pastur {
 
-/// Of one head, over the probe's sequences. Logits S = C + R are those of all pairs of a query and a key that it sees;
+/// The logits of one head over the probe's sequences. S = C + R is the logit of a query and a key that it sees;
 /// R is the rotary part of split heads.
 struct LogitRecord {
     int64_t layer, head;

@@ -26,7 +26,7 @@ int64_t passes_of(int64_t sequences, int64_t batch) {
     return (sequences + batch - 1) / batch;
 }
 
-/// Of tokens and sums.
+/// Bytes of the buffer for tokens and sums.
 int64_t buffer_bytes(const Model& layers, int64_t sequences) {
     const BatchShape& shape = layers.shape();
     return align_up(passes_of(sequences, shape.batch) * shape.tokens() * size_of(DType::kI32)) +
