@@ -18,20 +18,6 @@ double ratio(double numerator, double denominator) {
     return denominator == 0 ? kNaN : numerator / denominator;
 }
 
-/// From p = lambda / lambda_max, so that no square leaves the range of double.
-void measure_ranks(std::span<const double> values, SpectrumMetrics& m) {
-    double sum = 0, squares = 0, logs = 0;
-    for (double lambda : values) {
-        const double p = lambda / m.lambda_max;
-        sum += p;
-        squares += p * p;
-        if (p > 0) logs += p * std::log(p);
-    }
-    m.stable_rank = sum;
-    m.participation_ratio = sum * sum / squares;
-    m.entropy_rank = sum * std::exp(-logs / sum);
-}
-
 /// `rounding`: the level up to which an eigenvalue, or a null's edge, is zero.
 void measure_outliers(std::span<const double> values, const Null& null, double rounding, SpectrumMetrics& m) {
     if (std::isnan(m.lambda_plus)) return;
@@ -58,6 +44,18 @@ void measure_outliers(std::span<const double> values, const Null& null, double r
 }
 
 }  // namespace
+
+/// From p = lambda / lambda_max, so that no square leaves the range of double.
+EffectiveRanks effective_ranks(std::span<const double> eigenvalues) {
+    double sum = 0, squares = 0, logs = 0;
+    for (double lambda : eigenvalues) {
+        const double p = lambda / eigenvalues[0];
+        sum += p;
+        squares += p * p;
+        if (p > 0) logs += p * std::log(p);
+    }
+    return {sum, sum * sum / squares, sum * std::exp(-logs / sum)};
+}
 
 const SpectrumFlag& flag_named(std::string_view flag) {
     const auto found = std::find_if(kSpectrumFlags.begin(), kSpectrumFlags.end(),
@@ -113,7 +111,10 @@ SpectrumMetrics measure(std::span<const double> eigenvalues, const Null& null) {
     const auto end =
         std::partition_point(values.begin(), values.end(), [&](double lambda) { return lambda > rounding; });
     if (end != values.end()) m.flags.push_back("rank_deficient");
-    measure_ranks(values, m);
+    const EffectiveRanks ranks = effective_ranks(values);
+    m.stable_rank = ranks.stable;
+    m.participation_ratio = ranks.participation;
+    m.entropy_rank = ranks.entropy;
     const PowerLawFit fit = fit_power_law(std::span(values).first(static_cast<size_t>(end - values.begin())));
     m.alpha = fit.alpha;
     m.alpha_xmin = fit.xmin;

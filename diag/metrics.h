@@ -40,6 +40,13 @@ struct SpectrumMetrics {
     std::vector<std::string> flags;
 };
 
+/// stable_rank, participation_ratio and entropy_rank of SpectrumMetrics.
+struct EffectiveRanks {
+    double stable, participation, entropy;
+};
+/// Of descending eigenvalues, the first of which is above 0.
+EffectiveRanks effective_ranks(std::span<const double> eigenvalues);
+
 /// One metric's name, as it stands in summary.jsonl and in TensorBoard, and its place.
 struct MetricField {
     std::string_view name;

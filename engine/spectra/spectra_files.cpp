@@ -1,12 +1,9 @@
 #include "engine/spectra/spectra_files.h"
 
-#include <fstream>
 #include <limits>
 #include <map>
 
 #include "diag/npz.h"
-#include "engine/io/json_text.h"
-#include "engine/io/logger.h"
 #include "engine/io/step_name.h"
 #include "engine/spectra/subspaces.h"
 
@@ -38,15 +35,9 @@ void move_archives_aside(const fs::path& folder, int64_t step) {
 void SpectraFiles::open(int64_t step, const std::function<void(LoggedRecord)>& replay) {
     make_folders(folder_);
     move_archives_aside(folder_, step);
-    const fs::path summary = folder_ / "summary.jsonl";
-    truncate_after(summary, step);
-    summary_ = std::make_unique<AppendFile>(summary);
-    std::ifstream lines(summary, std::ios::binary);
-    if (!lines) fail_io("cannot open", summary.string());
-    for (std::string line; std::getline(lines, line);)
-        for (LoggedRecord& record : read_records(parse_json<nlohmann::ordered_json>(line)))
-            replay(std::move(record));
-    if (lines.bad()) fail_io("cannot read", summary.string());
+    summary_.open(step, [&](const nlohmann::ordered_json& line) {
+        for (LoggedRecord& record : read_records(line)) replay(std::move(record));
+    });
 }
 
 std::string spectra_npz(const std::vector<SpectralMatrix>& matrices,
@@ -95,9 +86,7 @@ void SpectraFiles::write_spectra(int64_t step, const std::vector<SpectralMatrix>
 }
 
 void SpectraFiles::append_summary(int64_t step, const std::vector<SpectrumRecord>& records) {
-    std::string lines;
-    for (const auto& line : summary_lines(records, step)) lines += metrics_line(line) + "\n";
-    summary_->write(lines);
+    summary_.append(summary_lines(records, step));
 }
 
 }  // namespace pastur

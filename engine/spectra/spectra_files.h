@@ -2,11 +2,10 @@
 // The folder spectra/ of a run: summary.jsonl and step_00000100.npz.
 #include <filesystem>
 #include <functional>
-#include <memory>
 #include <vector>
 
-#include "data/output.h"
 #include "diag/subspace.h"
+#include "engine/spectra/step_lines.h"
 #include "engine/spectra/summary_lines.h"
 
 namespace pastur {
@@ -20,7 +19,8 @@ std::string spectra_npz(const std::vector<SpectralMatrix>& matrices,
 class SpectraFiles {
   public:
     /// Touches no file until open().
-    explicit SpectraFiles(std::filesystem::path folder) : folder_(std::move(folder)) {}
+    explicit SpectraFiles(const std::filesystem::path& folder)
+        : folder_(folder), summary_(folder / "summary.jsonl") {}
 
     /// Makes the folder. Moves aside what belongs to steps after `step` (-1: everything): lines to
     /// summary.abandoned.jsonl, archives to abandoned/. Calls `replay` with every record that remains, in order.
@@ -35,11 +35,11 @@ class SpectraFiles {
     /// Appends the records of one step to summary.jsonl with one write. Throws (kIo).
     void append_summary(int64_t step, const std::vector<SpectrumRecord>& records);
     /// Makes everything appended durable. Throws (kIo).
-    void sync() { summary_->sync(); }
+    void sync() { summary_.sync(); }
 
   private:
     std::filesystem::path folder_;
-    std::unique_ptr<AppendFile> summary_;
+    StepLines summary_;
 };
 
 }  // namespace pastur

@@ -1,6 +1,5 @@
 #include "engine/spectra/step_lines.h"
 
-#include <algorithm>
 #include <fstream>
 
 #include "engine/io/json_text.h"
@@ -9,18 +8,14 @@
 
 namespace pastur {
 
-int64_t StepLines::open(int64_t step) {
+void StepLines::open(int64_t step, const Use& use) {
     make_folders(path_.parent_path());
     truncate_after(path_, step);
     file_ = std::make_unique<AppendFile>(path_);
     std::ifstream lines(path_, std::ios::binary);
     if (!lines) fail_io("cannot open", path_.string());
-    int64_t last = -1;
-    for (std::string line; std::getline(lines, line);)
-        if (const nlohmann::json object = parse_json(line); object.is_object())
-            last = std::max(last, integer_or_minus_one(object, "step"));
+    for (std::string line; std::getline(lines, line);) use(parse_json<nlohmann::ordered_json>(line));
     if (lines.bad()) fail_io("cannot read", path_.string());
-    return last;
 }
 
 void StepLines::append(const std::vector<nlohmann::ordered_json>& objects) {

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "diag/metrics.h"
+
 namespace pastur {
 namespace {
 
@@ -22,19 +24,15 @@ double rank_of_share(const std::vector<double>& eigenvalues, double trace, doubl
 
 LatentRecord latent_record(int64_t layer, const std::string& tensor, int64_t tokens, int64_t width,
                            const std::vector<double>& eigenvalues) {
-    double trace = 0, squares = 0, entropy = 0;
+    double trace = 0;
     for (const double value : eigenvalues) trace += value;
     LatentRecord record{layer, tensor, tokens, width, trace / static_cast<double>(tokens),
                         NAN,   NAN,    NAN,    NAN};
     if (eigenvalues.empty()) record.variance = NAN;
     if (!(trace > 0)) return record;
-    for (const double value : eigenvalues) {
-        const double p = value / trace;
-        squares += p * p;
-        if (p > 0) entropy -= p * std::log(p);
-    }
-    record.entropy_rank = std::exp(entropy);
-    record.participation_ratio = 1 / squares;
+    const EffectiveRanks ranks = effective_ranks(eigenvalues);
+    record.entropy_rank = ranks.entropy;
+    record.participation_ratio = ranks.participation;
     record.rank_90 = rank_of_share(eigenvalues, trace, 0.90);
     record.rank_99 = rank_of_share(eigenvalues, trace, 0.99);
     return record;

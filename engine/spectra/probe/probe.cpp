@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "engine/io/json_text.h"
 #include "kernels/attention/attention_logits.h"
 
 namespace pastur {
@@ -78,7 +79,10 @@ void Probe::upload_tokens(const ReadSequence& read) {
 
 void Probe::open(int64_t step) {
     for (std::optional<Records>* records : {&logits_, &latents_})
-        if (*records) (*records)->last_step = (*records)->lines.open(step);
+        if (*records)
+            (*records)->lines.open(step, [&last = (*records)->last_step](const auto& line) {
+                if (line.is_object()) last = std::max(last, integer_or_minus_one(line, "step"));
+            });
 }
 
 void Probe::run_pass(int64_t pass, bool logits, bool latents) {

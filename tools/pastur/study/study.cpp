@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "data/output.h"
+#include "engine/io/logger.h"
 #include "engine/train/stop_request.h"
 #include "kernels/base/error.h"
 #include "tools/pastur/commands.h"
@@ -52,11 +53,6 @@ bool is_chosen(const StudyCell& cell, const std::vector<std::string>& patterns) 
     return patterns.empty() || std::any_of(patterns.begin(), patterns.end(), [&](const std::string& pattern) {
                return ::fnmatch(pattern.c_str(), cell.name.c_str(), 0) == 0;
            });
-}
-
-std::string shown_time(double seconds) {
-    const auto whole = static_cast<int64_t>(seconds + 0.5);
-    return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
 }
 
 /// The runs of a study with their states.
@@ -138,14 +134,15 @@ void print_list(const Study& study) {
         const CellState& state = study.state(cell);
         const double left = study.seconds_left(cell);
         print_text("{:<{}}  {:<8} {:>15} {:>9} {:>9}{}\n", cell.name, width, name_of(state.status),
-                   fmt::format("{}/{}", state.step, state.steps), shown_time(state.elapsed_s),
-                   std::isfinite(left) ? shown_time(left) : "-",
+                   fmt::format("{}/{}", state.step, state.steps), format_duration(state.elapsed_s),
+                   std::isfinite(left) ? format_duration(left) : "-",
                    state.error.empty() ? "" : "  " + state.error);
     }
     const double left = study.seconds_left();
-    print_text(
-        "{} of {} runs done{}\n", study.count(CellState::Status::kDone), study.design().cells.size(),
-        std::isfinite(left) && left > 0 ? fmt::format(", about {} of training left", shown_time(left)) : "");
+    print_text("{} of {} runs done{}\n", study.count(CellState::Status::kDone), study.design().cells.size(),
+               std::isfinite(left) && left > 0
+                   ? fmt::format(", about {} of training left", format_duration(left))
+                   : "");
 }
 
 /// Trains the chosen cells that are not done. Returns whether a stop was requested.
@@ -212,7 +209,7 @@ class Session {
         print_text("{}: {}; {} of {} runs done{}\n", ended.cell, what, study_.count(CellState::Status::kDone),
                    cells.size(),
                    std::isfinite(left) && left > 0
-                       ? fmt::format(", about {} of training left", shown_time(left))
+                       ? fmt::format(", about {} of training left", format_duration(left))
                        : "");
         std::fflush(stdout);
         study_.write_json();
