@@ -66,6 +66,7 @@ struct TrainConfig {
     double eps = 1e-8;
     double weight_decay = 0.0;
     double grad_clip = 0.0;  ///< global norm; 0: no clipping
+    double qk_clip = 0.0;    ///< largest logit of a head, beyond which its weights are scaled; 0: none
     uint64_t seed = 1;
     std::string init_from;  ///< checkpoint with the weights of step 0; empty: random numbers
     Precision precision = Precision::kAuto;
@@ -108,8 +109,9 @@ struct DiagnosticsConfig {
 };
 
 struct RunConfig {
-    std::string name;  ///< empty: <preset>-<variant>
-    std::string dir;   ///< empty: runs/<name>
+    std::string name;   ///< empty: <preset>-<variant>
+    std::string dir;    ///< empty: runs/<name>
+    std::string notes;  ///< what the run is for, shown on its page
     int64_t log_every = 10;
     bool log_events = false;  ///< print every spike and collapse, not only one line per measurement
     bool tensorboard = true;  ///< also write events.out.tfevents.*

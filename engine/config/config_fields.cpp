@@ -172,6 +172,7 @@ std::vector<Field> make_config_fields(std::vector<std::string> variants) {
         train<&T::eps>("eps", "AdamW: added to the root", kPositive),
         train<&T::weight_decay>("weight_decay", "AdamW: decoupled decay of matrices", kNonNegative),
         train<&T::grad_clip>("grad_clip", "largest global gradient norm (0: no clipping)", kNonNegative),
+        train<&T::qk_clip>("qk_clip", "largest attention logit, beyond which a head's query and key weights are scaled down (0: none)", kNonNegative),
         train<&T::seed>("seed", "seed of initial weights and sample order", from_to(0, 0x1p62)),
         train<&T::init_from>("init_from", "checkpoint whose weights a new run starts from (empty: random weights)"),
         train<&T::precision>("precision", "of GEMMs (auto: bf16 on CUDA, fp32 on the CPU; fp8: as auto, with the inputs of wide GEMMs in the layers quantised to e4m3)"),
@@ -207,6 +208,7 @@ std::vector<Field> make_config_fields(std::vector<std::string> variants) {
 
         run<&R::name>("name", "name of the run (empty: <preset>-<variant>)"),
         run<&R::dir>("dir", "run folder (empty: runs/<name>)"),
+        run<&R::notes>("notes", "what the run is for, shown on its page"),
         run<&R::log_every>("log_every", "steps between log lines", kCount),
         run<&R::log_events>("log_events", "print every spike and collapse, not only one line per measurement"),
         run<&R::tensorboard>("tensorboard", "also write TensorBoard events"),
