@@ -86,13 +86,17 @@ double gemm_flops(const AttentionInputs& in, int64_t qk, int64_t v) {
 }  // namespace
 
 void causal_attention_forward(Context& ctx, Tensor out, Tensor lse, const AttentionInputs& in,
-                              const RotaryColumns& rotary) {
+                              const RotaryColumns& rotary, Tensor max_logit) {
     check("causal_attention_forward", in);
     check_out("causal_attention_forward", out, lse, in);
     check_rotary("causal_attention_forward", rotary, in);
+    PASTUR_CHECK(max_logit.empty() || (max_logit.dtype() == DType::kF32 && max_logit.contiguous() &&
+                                       max_logit.shape() == Shape{in.q.size(2)}),
+                 "causal_attention_forward: max_logit {}, expected f32 [{}]", describe(max_logit),
+                 in.q.size(2));
     const OpScope scope(ctx, OpFamily::kAttentionForward, gemm_flops(in, 1, 1),
                         bytes_of(out, lse, in.q, in.k, in.k_shared, in.v));
-    std::visit([&](auto& c) { causal_attention_forward(c, out, lse, in, rotary); }, ctx);
+    std::visit([&](auto& c) { causal_attention_forward(c, out, lse, in, rotary, max_logit); }, ctx);
 }
 
 void causal_attention_backward(Context& ctx, const AttentionGrads& grads, ConstTensor dout, ConstTensor out,

@@ -43,9 +43,11 @@ struct RotaryColumns {
 
 /// S = scale q k^T for the keys that the query sees, P = softmax(S), out = P v. out [B, T, H, d_v]; lse f32
 /// [B, H, T] = log sum exp S, natural logarithm. Scores are never stored to memory. `rotary` is rotated in
-/// place before.
+/// place before. max_logit f32 [H], or empty: max=, so each number is raised to the largest S of its head, over all
+/// sequences, queries and keys that they see, and stays if it is larger; start from -infinity. A maximum does not depend
+/// on an order, so it is deterministic. A NaN is never the largest: the rows of `out` that it reaches are NaN.
 void causal_attention_forward(Context& ctx, Tensor out, Tensor lse, const AttentionInputs& in,
-                              const RotaryColumns& rotary = {});
+                              const RotaryColumns& rotary = {}, Tensor max_logit = {});
 
 /// delta = rowsum(dout out); P from lse; dv = P^T dout; dS = P (dout v^T - delta); dq = scale dS k;
 /// dk = scale dS^T q, its d_n content columns, summed over the heads of a group; dk_shared = its d_r rotary
@@ -72,7 +74,7 @@ std::string causal_attention_kernels(Context& ctx, const AttentionInputs& in);
 std::string causal_attention_fallback(Context& ctx, const AttentionInputs& in);
 
 void causal_attention_forward(CpuContext& ctx, Tensor out, Tensor lse, const AttentionInputs& in,
-                              const RotaryColumns& rotary);
+                              const RotaryColumns& rotary, Tensor max_logit);
 void causal_attention_backward(CpuContext& ctx, const AttentionGrads& grads, ConstTensor dout,
                                ConstTensor out, ConstTensor lse, const AttentionInputs& in);
 int64_t causal_attention_backward_scratch_bytes(CpuContext& ctx, const AttentionInputs& in);
@@ -81,7 +83,7 @@ std::string causal_attention_fallback(CpuContext& ctx, const AttentionInputs& in
 
 #if defined(PASTUR_HAVE_CUDA)
 void causal_attention_forward(CudaContext& ctx, Tensor out, Tensor lse, const AttentionInputs& in,
-                              const RotaryColumns& rotary);
+                              const RotaryColumns& rotary, Tensor max_logit);
 void causal_attention_backward(CudaContext& ctx, const AttentionGrads& grads, ConstTensor dout,
                                ConstTensor out, ConstTensor lse, const AttentionInputs& in);
 int64_t causal_attention_backward_scratch_bytes(CudaContext& ctx, const AttentionInputs& in);

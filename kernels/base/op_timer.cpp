@@ -34,6 +34,8 @@ const char* name_of(OpFamily family) {
             return "adamw";
         case OpFamily::kMuon:
             return "muon";
+        case OpFamily::kQkClip:
+            return "qk clip";
         case OpFamily::kReduce:
             return "reduce";
         case OpFamily::kQuantize:

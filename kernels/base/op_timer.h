@@ -31,6 +31,7 @@ enum class OpFamily : uint8_t {
     kCrossEntropy,
     kAdamw,
     kMuon,  ///< with its Newton-Schulz GEMMs
+    kQkClip,
     kReduce,
     kQuantize,  ///< to fp8
     kFill,      ///< fills, casts, copies on the device

@@ -3,7 +3,9 @@
 #include "kernels/attention/causal_attention.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "kernels/attention/attention_rotation.h"
@@ -71,8 +73,10 @@ void tile_scores(const Head& head, int64_t begin, int64_t rows, int64_t keys, fl
              head.scale);
 }
 
-/// In place: row r, the scores of query begin + r, becomes its probabilities; masked keys become 0. lse =.
-void tile_softmax(const Head& head, int64_t begin, int64_t rows, int64_t keys, float* scores, float* lse) {
+/// In place: row r, the scores of query begin + r, becomes its probabilities; masked keys become 0. lse =. Returns
+/// the largest score.
+float tile_softmax(const Head& head, int64_t begin, int64_t rows, int64_t keys, float* scores, float* lse) {
+    float largest = -std::numeric_limits<float>::infinity();
     for (int64_t r = 0; r < rows; ++r) {
         float* row = scores + r * keys;
         const VisibleKeys visible{begin + r, head.stride};
@@ -83,6 +87,16 @@ void tile_softmax(const Head& head, int64_t begin, int64_t rows, int64_t keys, f
         for (int64_t s = 0; s < count; ++s) row[s] *= inverse;
         visible.scatter(row, keys);
         lse[begin + r] = softmax.largest + std::log(softmax.sum);
+        largest = softmax.largest > largest ? softmax.largest : largest;
+    }
+    return largest;
+}
+
+/// to = max(to, value), for threads that work on the same head.
+void raise(float& to, float value) {
+    const std::atomic_ref<float> shared(to);
+    float before = shared.load(std::memory_order_relaxed);
+    while (value > before && !shared.compare_exchange_weak(before, value, std::memory_order_relaxed)) {
     }
 }
 
@@ -169,7 +183,7 @@ void check_path(const AttentionInputs& in) {
 }  // namespace
 
 void causal_attention_forward(CpuContext& ctx, Tensor out, Tensor lse, const AttentionInputs& in,
-                              const RotaryColumns& rotary) {
+                              const RotaryColumns& rotary, Tensor max_logit) {
     check_path(in);
     rotate(ctx, rotary);
     const int64_t time = in.q.size(1), heads = in.q.size(2);
@@ -177,13 +191,16 @@ void causal_attention_forward(CpuContext& ctx, Tensor out, Tensor lse, const Att
         const Head head = head_inputs(in, i / heads, i % heads);
         const Matrix<float> o = head_of(out, i / heads, i % heads);
         std::vector<float> p(static_cast<size_t>(kTile * time));
+        float largest = -std::numeric_limits<float>::infinity();
         for (int64_t begin = 0; begin < time; begin += kTile) {
             const int64_t rows = std::min(kTile, time - begin), keys = begin + rows;
             tile_scores(head, begin, rows, keys, p.data());
-            tile_softmax(head, begin, rows, keys, p.data(), lse.data<float>() + i * time);
+            largest = std::max(largest,
+                               tile_softmax(head, begin, rows, keys, p.data(), lse.data<float>() + i * time));
             gemm({rows, head.value, keys, p.data(), keys, false, head.v.data, head.v.stride, false, 0.0f,
                   o.row(begin), o.stride});
         }
+        if (!max_logit.empty()) raise(max_logit.data<float>()[i % heads], largest);
     });
 }
 

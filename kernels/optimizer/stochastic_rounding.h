@@ -13,7 +13,7 @@ namespace pastur {
 enum class Bf16Rounding : uint8_t { kNearest, kStochastic };
 
 /// The numbers of an optimizer that are rounded; each draws its own random bits.
-enum class RoundedNumber : uint64_t { kFirstMoment, kSecondMoment, kParam };
+enum class RoundedNumber : uint64_t { kFirstMoment, kSecondMoment, kParam, kClippedParam };
 
 /// How an update rounds what it stores in bf16, and the key of the random bits.
 struct RoundingParams {

@@ -67,7 +67,7 @@ const Path& path_for(CudaContext& ctx, const Call& call, const AttentionInputs& 
 }
 
 template <typename T>
-ForwardParams<T> forward_params(Tensor out, Tensor lse, const AttentionInputs& in) {
+ForwardParams<T> forward_params(Tensor out, Tensor lse, Tensor max_logit, const AttentionInputs& in) {
     ForwardParams<T> params{};
     params.sizes = sizes_of(in);
     params.scale = in.scale;
@@ -77,6 +77,7 @@ ForwardParams<T> forward_params(Tensor out, Tensor lse, const AttentionInputs& i
     params.v = head_view<const T>(in.v);
     params.out = head_view<T>(out);
     params.lse = device_data<float>(lse);
+    params.max_logit = max_logit.empty() ? nullptr : device_data<float>(max_logit);
     return params;
 }
 
@@ -102,11 +103,11 @@ BackwardParams<T> backward_params(const AttentionGrads& grads, ConstTensor dout,
 }
 
 template <typename T>
-void forward(CudaContext& ctx, Tensor out, Tensor lse, const AttentionInputs& in,
-             const RotaryColumns& rotary) {
+void forward(CudaContext& ctx, Tensor out, Tensor lse, const AttentionInputs& in, const RotaryColumns& rotary,
+             Tensor max_logit) {
     const Call call{sizes_of(in), in.q.dtype(), inputs_aligned(in) && rows_aligned(out)};
     const Path& path = path_for<&Path::forward>(ctx, call, in);
-    ForwardParams<T> params = forward_params<T>(out, lse, in);
+    ForwardParams<T> params = forward_params<T>(out, lse, max_logit, in);
     // Of several heads that read one key, none can rotate it in place.
     const bool inside = path.forward.rotates && !rotary.table.empty() && allows_vectors(rotary.table) &&
                         (call.sizes.rotary > 0 || call.sizes.group() == 1 || rotary.k.empty());
@@ -207,8 +208,9 @@ int64_t scratch_bytes(CudaContext& ctx, const Call& call, const AttentionInputs&
 }  // namespace attention
 
 void causal_attention_forward(CudaContext& ctx, Tensor out, Tensor lse, const AttentionInputs& in,
-                              const RotaryColumns& rotary) {
-    visit_float_type(in.q.dtype(), [&]<typename T>() { attention::forward<T>(ctx, out, lse, in, rotary); });
+                              const RotaryColumns& rotary, Tensor max_logit) {
+    visit_float_type(in.q.dtype(),
+                     [&]<typename T>() { attention::forward<T>(ctx, out, lse, in, rotary, max_logit); });
 }
 
 void causal_attention_backward(CudaContext& ctx, const AttentionGrads& grads, ConstTensor dout,

@@ -38,7 +38,8 @@ struct ForwardParams {
     float scale;
     HeadView<const T> q, k, k_shared, v;  ///< k_shared has one head: its head stride is 0
     HeadView<T> out;
-    float* lse;  ///< [B, H, T], natural logarithm
+    float* lse;        ///< [B, H, T], natural logarithm
+    float* max_logit;  ///< [H], raised by max_logit.cuh; null: not asked for
     /// f32 [>= T, w] as rope.h says, for paths that rotate (paths.h), or null. They rotate rotated_q and
     /// rotated_k in place before the scores.
     const float* rope_table;

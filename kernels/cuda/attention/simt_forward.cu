@@ -4,6 +4,7 @@
 //
 // Widths have no limit: GEMMs over a width go through shared memory 32 columns at a time, and a CTA owns 64
 // columns of its output. Wider heads are shared by several CTAs, each of which recomputes the scores.
+#include "kernels/cuda/attention/max_logit.cuh"
 #include "kernels/cuda/attention/paths.h"
 #include "kernels/cuda/attention/simt.cuh"
 
@@ -65,7 +66,7 @@ __global__ void __launch_bounds__(kThreads, 2) attention_simt_forward_kernel(con
         softmax.step(s, out);
         accumulate_tile(out, s, v, first_column, shared);
     }
-    float factor[4];
+    float factor[4], largest = -INFINITY;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
         const float sum = row_sum(softmax.sum[i]);
@@ -73,7 +74,9 @@ __global__ void __launch_bounds__(kThreads, 2) attention_simt_forward_kernel(con
         if (at.chunk == 0 && column(0) == 0 && first + row(i) < tokens) {
             p.lse[at.first_row(p.sizes) + first + row(i)] = (softmax.maximum[i] + log2f(sum)) / kLog2E;
         }
+        if (first + row(i) < tokens) largest = fmaxf(largest, softmax.maximum[i] / kLog2E);
     }
+    if (at.chunk == 0) raise_max_logit(p.max_logit, at.head, largest);
     store_tile(token_rows(p.out, at.batch, at.head, p.sizes.value), out, factor, first, tokens, first_column);
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 // The online softmax of 16 queries over tiles of keys, a warp's work in the forward kernels of mma.sync.
 #include "kernels/cuda/attention/masks.cuh"
+#include "kernels/cuda/attention/max_logit.cuh"
 #include "kernels/cuda/attention/mma/tiles.cuh"
 #include "kernels/cuda/attention/softmax.cuh"
 

@@ -141,6 +141,7 @@ __global__ void __launch_bounds__(kResidentWarps * 32, 1)
         store_block(token_rows(p.out, here.batch(), here.head(), kResidentWidth), rows.out,
                     1 / rows.softmax.sum[0], 1 / rows.softmax.sum[1], first, tokens, lane);
         rows.store_lse(p.lse + static_cast<int64_t>(here.index) * tokens, first, tokens, p.scale, lane);
+        raise_max_logit(p.max_logit, here.head(), rows.softmax.maximum, p.scale, first, tokens);
     }
 }
 

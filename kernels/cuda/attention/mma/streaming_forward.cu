@@ -95,6 +95,7 @@ __global__ void __launch_bounds__(ForwardTiles<kQk, kV>::kThreads, ForwardTiles<
                                           1 / rows.softmax.sum[0], 1 / rows.softmax.sum[1],
                                           shared + warp * 16 * Tiles::Q::kPitch, row, p.sizes.tokens, lane);
     rows.store_lse(p.lse + at.first_row(p.sizes), row, p.sizes.tokens, p.scale, lane);
+    raise_max_logit(p.max_logit, at.head, rows.softmax.maximum, p.scale, row, p.sizes.tokens);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include "kernels/cuda/attention/wgmma/resident_forward.cuh"
 
 #include "kernels/cuda/attention/masks.cuh"
+#include "kernels/cuda/attention/max_logit.cuh"
 #include "kernels/cuda/attention/paths.h"
 #include "kernels/cuda/launch.cuh"
 
@@ -131,6 +132,7 @@ struct ResidentConsumer {
             store_box(p.out, staging, 0, row, walk.head(), walk.batch());
             stores_commit();
         }
+        raise_max_logit(p.attention.max_logit, walk.head(), softmax.maximum, p.attention.scale, row, tokens);
         const int token = row + lane / 4 + lane % 4 * 8;  // lanes 0 and 1 of each quad write
         if (lane % 4 >= 2 || token >= tokens) return;
         const float maximum = lane % 4 == 0 ? softmax.maximum[0] : softmax.maximum[1];

@@ -4,6 +4,7 @@
 #include "kernels/cuda/attention/wgmma/streaming_forward.cuh"
 
 #include "kernels/cuda/attention/masks.cuh"
+#include "kernels/cuda/attention/max_logit.cuh"
 #include "kernels/cuda/attention/paths.h"
 #include "kernels/cuda/attention/softmax.cuh"
 #include "kernels/cuda/attention/wgmma/streaming.cuh"
@@ -195,6 +196,8 @@ struct ForwardConsumer {
         }
         softmax.finish();
         store_lse(tile, row, softmax);
+        raise_max_logit(p.attention.max_logit, tile.head, softmax.maximum, p.attention.scale, row,
+                        p.attention.sizes.tokens);
         skip(tile.steps - steps);  // before the store, so nothing waits for it
         store_out(tile, row, out, softmax);
     }
