@@ -33,6 +33,7 @@ class Block {
     /// forward().
     void backward(Context& ctx, Tensor dx, ConstTensor rope_table, Update update);
     const Attention& attention() const { return *attention_; }
+    void track_max_logit(Tensor max_logit) { attention_->track_max_logit(max_logit); }
     const Mlp& mlp() const { return mlp_; }
     /// Where the layer's matrices begin in the flat buffers; those of earlier layers lie before them.
     int64_t first_matrix_offset() const;

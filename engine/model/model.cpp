@@ -169,6 +169,12 @@ void Model::forward_backward(Context& ctx, Tensor losses, ConstTensor tokens, Co
     backward_body(ctx, dx_, tokens, update, ready);
 }
 
+void Model::track_max_logits(Tensor max_logits) {
+    for (size_t i = 0; i < blocks_.size(); ++i)
+        blocks_[i].track_max_logit(
+            max_logits.empty() ? Tensor() : max_logits.slice(0, static_cast<int64_t>(i), 1).flat());
+}
+
 void Model::logits(Context& ctx, Tensor logits) {
     head_->logits(ctx, logits, xn_final_);
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "engine/model/attention/qk_clip.h"
 #include "engine/model/attention/variants.h"
 #include "engine/model/probe_scopes.h"
 #include "kernels/base/error.h"
@@ -97,6 +98,7 @@ void resolve(RawRecipe& recipe, int ranks, std::vector<std::string>& ignored) {
     const VariantInfo& variant = variant_of(recipe.config);
     derive_model(recipe);
     variant.fill(recipe);
+    check_qk_clip(recipe);
     settle_scopes(recipe, ignored);
     check_positions(recipe);
     RunConfig& run = recipe.config.run;

@@ -82,7 +82,11 @@ void RunLog::recall(const nlohmann::json& event) {
         elapsed_before_s_ = elapsed;
     if (kind == "val")
         note_validation(static_cast<int64_t>(number_or_nan(event, "step")), number_or_nan(event, "loss"));
-    if (kind == "train") speeds_.push_back(number_or_nan(event, "tokens_per_s"));
+    if (kind == "train") {
+        speeds_.push_back(number_or_nan(event, "tokens_per_s"));
+        if (const double clipped = number_or_nan(event, "qk_clipped"); std::isfinite(clipped))
+            qk_clipped_ += static_cast<int64_t>(clipped);
+    }
     if (kind == "checkpoint") checkpoint_ = folder_ / text("path");
 }
 
@@ -142,6 +146,15 @@ void RunLog::sync() {
     if (tensorboard_) tensorboard_->sync();
 }
 
+void RunLog::add_qk_clip(ordered_json& event, const TrainState& state, const QkClip::Result& result) {
+    const int64_t since_last = state.qk_clipped - qk_clipped_;
+    qk_clipped_ = state.qk_clipped;
+    event["max_logit"] = result.max_logit;
+    event["qk_clipped"] = since_last;
+    draw({{state.step, "train/max_logit", result.max_logit},
+          {state.step, "train/qk_clipped", static_cast<double>(since_last)}});
+}
+
 bool RunLog::step(const TrainState& state, const TrainStep::Result& result, double lr,
                   const StepClock::Times& times) {
     const bool logged =
@@ -169,6 +182,7 @@ bool RunLog::step(const TrainState& state, const TrainStep::Result& result, doub
                           {"diag_ms", times.diagnostics_s * 1e3},
                           {"mem_gib", to_gib(peak_memory(ctx_))},
                           {"skipped", state.skipped}};
+    if (result.qk_clip) add_qk_clip(event, state, *result.qk_clip);
     add_gpu(event);
     write_timed(std::move(event));
     draw({{state.step, "train/loss", result.loss},

@@ -66,6 +66,8 @@ class RunLog {
     /// Writes the event with `time` and `elapsed_s`.
     void write_timed(nlohmann::ordered_json event);
     void add_gpu(nlohmann::ordered_json& event) const;
+    /// The step's largest logit, and the heads scaled since the last logged step.
+    void add_qk_clip(nlohmann::ordered_json& event, const TrainState& state, const QkClip::Result& result);
     void say_end(const TrainState& state, double peak_gib);
     void say_stop(const TrainState& state, const std::string& reason);
     void write(const nlohmann::ordered_json& event);
@@ -84,6 +86,7 @@ class RunLog {
     Clock::time_point begin_ = Clock::now();
     double elapsed_before_s_ = 0;
     std::vector<double> speeds_;  ///< tokens per second of every logged step
+    int64_t qk_clipped_ = 0;      ///< TrainState::qk_clipped at the last logged step
     int64_t last_validation_ = -1, best_step_ = -1;
     double best_loss_ = NAN;            ///< validation, at best_step_
     std::filesystem::path checkpoint_;  ///< the last one written; empty: none

@@ -34,6 +34,7 @@ TrainStep::TrainStep(const Config& config, Context& ctx, Comm& comm, Model& mode
     loss_sum_ = sums.slice(0, 1, 1);
     step_sums_ = sums.slice(0, 0, 2);
     micro_losses_ = sums.slice(0, 2, all);
+    if (config.train.qk_clip > 0) qk_clip_.emplace(config, ctx, comm, model);
     if (config.train.cuda_graph) captured_ = make_captured_work(ctx);
 }
 
@@ -70,6 +71,7 @@ void TrainStep::reduce_losses() {
 
 TrainStep::Result TrainStep::run(const std::function<TokenBatch()>& next, int64_t step, double lr) {
     if (sync_.ordered()) fill(ctx_, micro_losses_, 0.0f);
+    if (qk_clip_) qk_clip_->begin_step();
     for (int64_t micro = 0; micro < micro_batches_; ++micro) run_micro_batch(next(), micro);
     reduce_losses();
     sync_.sum_of_squares(grad_sum_squares_);
@@ -78,7 +80,9 @@ TrainStep::Result TrainStep::run(const std::function<TokenBatch()>& next, int64_
 
     std::vector<double> sums(2);
     download(ctx_, as_tensor(std::span(sums)), step_sums_);
-    return {sums[1] / tokens_, std::sqrt(sums[0]), optimizer_.accepts(sums)};
+    Result result{sums[1] / tokens_, std::sqrt(sums[0]), optimizer_.accepts(sums)};
+    if (qk_clip_) result.qk_clip = qk_clip_->end_step(step, result.updated);
+    return result;
 }
 
 double TrainStep::sum_of_squares_of(ConstTensor x) {

@@ -1,12 +1,14 @@
 #pragma once
 // One optimizer step on a rank's share of the batch; `train` repeats it and `bench` measures it.
 #include <functional>
+#include <optional>
 
 #include "engine/model/batch.h"
 #include "engine/model/model.h"
 #include "engine/ranks/comm.h"
 #include "engine/train/optimizer/gradient_sync.h"
 #include "engine/train/optimizer/optimizer.h"
+#include "engine/train/optimizer/qk_clip.h"
 #include "kernels/base/captured_work.h"
 
 namespace pastur {
@@ -20,8 +22,9 @@ class TrainStep {
         double loss;       ///< mean over the step's tokens
         double grad_norm;  ///< before clipping
         bool updated;      ///< false: loss or gradient is not finite, or the gradient's squares overflow fp32
+        std::optional<QkClip::Result> qk_clip = {};  ///< none: train.qk_clip = 0
     };
-    /// Forward and backward of each micro-batch that next() hands out, clipping, update; `step` counts from
+    /// Forward and backward of each micro-batch that next() hands out, clipping, update, train.qk_clip; `step` counts from
     /// 0. Weights change only where Result::updated. Returns when the device has finished.
     Result run(const std::function<TokenBatch()>& next, int64_t step, double lr);
 
@@ -50,6 +53,7 @@ class TrainStep {
     Tensor grad_sum_squares_, loss_sum_;  ///< f64 [1] each, adjacent
     Tensor step_sums_;                    ///< f64 [2]: both
     Tensor micro_losses_;                 ///< f64 [M]: one per micro-batch of the step, over all ranks
+    std::optional<QkClip> qk_clip_;
     /// Declared last, so graphs are destroyed before the buffers they use; null: train.cuda_graph = false.
     std::unique_ptr<CapturedWork> captured_;
 };

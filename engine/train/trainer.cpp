@@ -215,6 +215,7 @@ ExitCode Trainer::train() {
         const TrainStep::Result result = train_step(lr);
         ++state_.step;
         state_.tokens += config_.train.global_batch * config_.data.seq_len;
+        if (result.qk_clip) state_.qk_clipped += result.qk_clip->heads_scaled;
         if (!result.updated) handle_nonfinite(result);
         const bool last = state_.step == config_.train.steps;
         bool early = stop_before_next_step(last);

@@ -3,6 +3,7 @@
 #include "engine/spectra/probe/probe.h"
 #include "engine/train/checkpoint/checkpoint_image.h"
 #include "engine/train/optimizer/gradient_sync.h"
+#include "engine/train/optimizer/qk_clip.h"
 
 namespace pastur {
 
@@ -25,6 +26,8 @@ MemoryPlan TrainingSetup::plan(Context& ctx, Purpose purpose, bool ctx_is_target
     if (const int64_t bytes =
             GradientSync::planned_bytes(config().train, table(), ranks_, transport_, is_cuda(ctx)))
         plan.entries.push_back({"gradient sums", bytes});
+    if (const int64_t bytes = QkClip::planned_bytes(config(), ranks_))
+        plan.entries.push_back({"largest logits", bytes});
     if (purpose == Purpose::kSteps) return plan;
     if (measures_weights(config().diagnostics))
         plan.entries.push_back(

@@ -37,7 +37,7 @@ void Attention::add_kernels_line(const std::string& text) {
 }
 
 void Attention::forward_core(Context& ctx, Tensor out, ConstTensor residual, const RotaryColumns& rotary) {
-    causal_attention_forward(ctx, heads_of(o_, heads_, core_.v), lse_, inputs(), rotary);
+    causal_attention_forward(ctx, heads_of(o_, heads_, core_.v), lse_, inputs(), rotary, max_logit_);
     o_proj_.forward(ctx, out, o_, residual);
 }
 

@@ -41,6 +41,9 @@ class Attention {
     /// linear_rope_fallback where they have something to say.
     const std::string& kernels() const { return kernels_; }
 
+    /// Every forward() from here on also raises max_logit f32 [H] (causal_attention_forward); empty: none does.
+    void track_max_logit(Tensor max_logit) { max_logit_ = max_logit; }
+
     /// The core's operands, as the last forward() left them: queries and keys rotated.
     virtual AttentionInputs inputs() const = 0;
     /// What the up-projections of keys and values read, as the last forward() left it.
@@ -82,7 +85,8 @@ class Attention {
     Linear o_proj_;
     Tensor o_;    ///< [N, H d_v]
     Tensor lse_;  ///< f32 [B, H, T]
-    Tensor do_;   ///< within one backward()
+    Tensor max_logit_;
+    Tensor do_;  ///< within one backward()
     std::string kernels_;
 };
 

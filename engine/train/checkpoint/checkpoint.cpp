@@ -48,12 +48,13 @@ void write_checkpoint_files(const std::filesystem::path& folder, const Config& c
         write_moment_parts(folder, image, 0, state.step);
     else
         write_host_tensors(moments_file(folder, 0), image.moments(), {{"step", std::to_string(state.step)}});
-    const nlohmann::ordered_json json = {{"v", 1},
-                                         {"step", state.step},
-                                         {"tokens", state.tokens},
-                                         {"skipped", state.skipped},
-                                         {"data_fingerprint", state.data_fingerprint},
-                                         {"val_fingerprint", state.val_fingerprint}};
+    nlohmann::ordered_json json = {{"v", 1},
+                                   {"step", state.step},
+                                   {"tokens", state.tokens},
+                                   {"skipped", state.skipped},
+                                   {"data_fingerprint", state.data_fingerprint},
+                                   {"val_fingerprint", state.val_fingerprint}};
+    if (config.train.qk_clip > 0) json["qk_clipped"] = state.qk_clipped;
     write_file_atomically(folder / kStateFile, json.dump(2) + "\n");
 }
 
@@ -102,8 +103,12 @@ TrainState read_checkpoint_state(const std::filesystem::path& folder) {
         constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
         return static_cast<int64_t>(whole_number(json, key, kMost, path.string()));
     };
-    return {counter("step"), counter("tokens"), counter("skipped"), hash("data_fingerprint"),
-            json.contains("val_fingerprint") ? hash("val_fingerprint") : 0};
+    return {counter("step"),
+            counter("tokens"),
+            counter("skipped"),
+            hash("data_fingerprint"),
+            json.contains("val_fingerprint") ? hash("val_fingerprint") : 0,
+            json.contains("qk_clipped") ? counter("qk_clipped") : 0};
 }
 
 Config read_checkpoint_config(const std::filesystem::path& folder) {

@@ -59,6 +59,10 @@ void check_steps(const fs::path& folder, const Config& config, const TrainState&
                            config.train.steps, kModelFile));
     if (state.skipped > state.step)
         refuse(fmt::format("{} skipped steps: expected at most {}", state.skipped, state.step));
+    const int64_t heads = config.train.qk_clip > 0 ? config.model.layers * config.model.heads : 0;
+    if (state.qk_clipped > 0 && (heads == 0 || (state.qk_clipped - 1) / heads >= state.step))
+        refuse(fmt::format("{} heads scaled by train.qk_clip: expected at most {} in each of {} steps",
+                           state.qk_clipped, heads, state.step));
     const int64_t per_step = config.train.global_batch * config.data.seq_len;
     if (state.tokens % per_step != 0 || state.tokens / per_step != state.step)
         refuse(fmt::format("{} tokens: expected {} steps of {}", state.tokens, state.step, per_step));
