@@ -2,6 +2,7 @@
 // queries alone.
 #include "kernels/attention/rope.h"
 #include "tests/kernels/attention_case.h"
+#include "tests/ref/attention_logits.h"
 #include "tests/ref/rope.h"
 #include "tests/support/gradcheck.h"
 
@@ -47,7 +48,9 @@ class AttentionRotation : public CausalAttention {
         const RotaryColumns rotary{Tensor(q).slice(3, n_.query() - rotary_, rotary_),
                                    k_shared ? Tensor(*k_shared).unflatten(2, 1, rotary_) : Tensor(k), table};
         const auto out = output(out_layout_), lse = output(lse_layout_, DType::kF32);
-        causal_attention_forward(ctx(), out, lse, in, rotary);
+        const auto largest =
+            in_out(std::vector<double>(static_cast<size_t>(n_.heads), -INFINITY), {n_.heads}, DType::kF32);
+        causal_attention_forward(ctx(), out, lse, in, rotary, largest);
         EXPECT_TRUE(close_to(q, want_q));
         EXPECT_TRUE(close_to(k, want_k));
         if (k_shared) {
@@ -58,6 +61,17 @@ class AttentionRotation : public CausalAttention {
                                                 k_shared ? k_shared->values() : k_shared_, v_, n_, scale_);
         EXPECT_TRUE(close_to(out, want.out));
         EXPECT_TRUE(close_to(lse, want.lse));
+        const std::vector<double> rotated_q = q.values(), rotated_k = k.values(),
+                                  rotated_shared = k_shared ? k_shared->values() : k_shared_;
+        const std::vector<double> got = largest.values();
+        for (int64_t h = 0; h < n_.heads; ++h) {
+            double expected = -INFINITY;
+            for (int64_t b = 0; b < n_.batch; ++b)
+                expected = std::max(expected, ref::logit_statistics(rotated_q, rotated_k, rotated_shared, n_,
+                                                                    scale_, b, h, 0, n_.time)
+                                                  .largest);
+            EXPECT_NEAR(ref::at(got, h), expected, 1e-5 * std::max(shape().spread, std::abs(expected)));
+        }
     }
 };
 
