@@ -170,9 +170,13 @@ void Model::forward_backward(Context& ctx, Tensor losses, ConstTensor tokens, Co
 }
 
 void Model::track_max_logits(Tensor max_logits) {
-    for (size_t i = 0; i < blocks_.size(); ++i)
-        blocks_[i].track_max_logit(
-            max_logits.empty() ? Tensor() : max_logits.slice(0, static_cast<int64_t>(i), 1).flat());
+    for (size_t i = 0; i < blocks_.size(); ++i) {
+        const auto layer = static_cast<int64_t>(i);
+        blocks_[i].track_max_logit(max_logits.empty()
+                                       ? Tensor()
+                                       : Tensor(max_logits.slice(0, layer, 1).bytes(), DType::kF32,
+                                                {max_logits.size(1)}, {max_logits.stride(1)}));
+    }
 }
 
 void Model::logits(Context& ctx, Tensor logits) {

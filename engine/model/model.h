@@ -62,8 +62,8 @@ class Model {
     /// layer's backward.
     void forward_backward(Context& ctx, Tensor losses, ConstTensor tokens, ConstTensor targets, float scale,
                           Update update, const GradientsReady& ready = {});
-    /// Every forward pass from here on, recomputations included, also raises max_logits f32 [layers, heads] to the largest
-    /// attention logit of each head. Empty: none does.
+    /// Every forward pass from here on, recomputations included, also raises max_logits f32 [layers, heads], any
+    /// strides, to the largest attention logit of each head (causal_attention_forward). Empty: none does.
     void track_max_logits(Tensor max_logits);
     /// logits [N, V] of the last forward pass, in the compute dtype.
     void logits(Context& ctx, Tensor logits);

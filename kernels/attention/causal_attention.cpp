@@ -90,8 +90,8 @@ void causal_attention_forward(Context& ctx, Tensor out, Tensor lse, const Attent
     check("causal_attention_forward", in);
     check_out("causal_attention_forward", out, lse, in);
     check_rotary("causal_attention_forward", rotary, in);
-    PASTUR_CHECK(max_logit.empty() || (max_logit.dtype() == DType::kF32 && max_logit.contiguous() &&
-                                       max_logit.shape() == Shape{in.q.size(2)}),
+    PASTUR_CHECK(max_logit.empty() || (max_logit.dtype() == DType::kF32 && max_logit.rank() == 1 &&
+                                       max_logit.stride(0) >= 1 && max_logit.size(0) == in.q.size(2)),
                  "causal_attention_forward: max_logit {}, expected f32 [{}]", describe(max_logit),
                  in.q.size(2));
     const OpScope scope(ctx, OpFamily::kAttentionForward, gemm_flops(in, 1, 1),

@@ -41,11 +41,15 @@ struct RotaryColumns {
     ConstTensor table = {};  ///< f32 [>= T, w] as in rope.h; empty: nothing to rotate
 };
 
+/// Floats in a cache line of a GPU, at which atomic operations queue up.
+inline constexpr int64_t kMaxLogitStride = 32;
+
 /// S = scale q k^T for the keys that the query sees, P = softmax(S), out = P v. out [B, T, H, d_v]; lse f32
 /// [B, H, T] = log sum exp S, natural logarithm. Scores are never stored to memory. `rotary` is rotated in
-/// place before. max_logit f32 [H], or empty: max=, so each number is raised to the largest S of its head, over all
-/// sequences, queries and keys that they see, and stays if it is larger; start from -infinity. A maximum does not depend
-/// on an order, so it is deterministic. A NaN is never the largest: the rows of `out` that it reaches are NaN.
+/// place before. max_logit f32 [H], any stride, or empty: max=, so each number is raised to the largest S of its head, over
+/// all sequences, queries and keys that they see, and stays if it is larger; start from -infinity. A maximum does not
+/// depend on an order, so it is deterministic. A NaN is never the largest: the rows of `out` that it reaches are NaN. On a
+/// GPU a stride of kMaxLogitStride keeps heads from waiting for each other.
 void causal_attention_forward(Context& ctx, Tensor out, Tensor lse, const AttentionInputs& in,
                               const RotaryColumns& rotary = {}, Tensor max_logit = {});
 

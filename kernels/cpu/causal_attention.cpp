@@ -200,7 +200,7 @@ void causal_attention_forward(CpuContext& ctx, Tensor out, Tensor lse, const Att
             gemm({rows, head.value, keys, p.data(), keys, false, head.v.data, head.v.stride, false, 0.0f,
                   o.row(begin), o.stride});
         }
-        if (!max_logit.empty()) raise(max_logit.data<float>()[i % heads], largest);
+        if (!max_logit.empty()) raise(max_logit.data<float>()[i % heads * max_logit.stride(0)], largest);
     });
 }
 

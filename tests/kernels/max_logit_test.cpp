@@ -7,7 +7,8 @@ namespace {
 
 class MaxLogit : public CausalAttention {
   protected:
-    const Layout layout_{n_.heads};
+    const Layout layout_ =
+        shape().packing == Packing::kFused ? Layout({n_.heads}, {kMaxLogitStride}, 0) : Layout({n_.heads});
     const std::vector<double> start_ = std::vector<double>(static_cast<size_t>(n_.heads), -INFINITY);
 
     /// Of all sequences and of queries [0, end).
@@ -147,7 +148,8 @@ TEST(MaxLogitFront, RejectsWhatDoesNotFit) {
     };
     const Tensor out = tensor({2, 5, 4, 8}), lse = tensor({2, 4, 5});
     const AttentionInputs in{tensor({2, 5, 4, 16}), tensor({2, 5, 2, 16}), {}, tensor({2, 5, 2, 8}), 1};
-    for (const Tensor& bad : {tensor({2}), tensor({5}), tensor({1, 4}), tensor({4}, DType::kBF16)})
+    for (const Tensor& bad : {tensor({2}), tensor({5}), tensor({1, 4}), tensor({4}, DType::kBF16),
+                              Tensor(out.bytes(), DType::kF32, {4}, {0})})
         EXPECT_THROW(causal_attention_forward(ctx, out, lse, in, {}, bad), Error);
     EXPECT_NO_THROW(causal_attention_forward(ctx, out, lse, in, {}, tensor({4})));
 }

@@ -23,23 +23,26 @@ QkClip::QkClip(const Config& config, Context& ctx, Comm& comm, Model& model)
       clipped_(clipped_rows(variant_of(config).qk_form(config))),
       buffer_(allocate(ctx, planned_bytes(config, comm.size()))) {
     const int64_t count = layers_ * heads_;
-    const Tensor all(buffer_.data(), DType::kF32, {comm.size() + 2, count});
-    max_logits_ = all.slice(0, 0, comm.size());
-    factors_ = all.slice(0, comm.size(), 2);
+    const Tensor all(buffer_.data(), DType::kF32, {kMaxLogitStride + comm.size() + 2, count});
+    raised_ = all.slice(0, 0, kMaxLogitStride).reshape({count, kMaxLogitStride});
+    max_logits_ = all.slice(0, kMaxLogitStride, comm.size());
+    factors_ = all.slice(0, kMaxLogitStride + comm.size(), 2);
     begin_step();
-    model.track_max_logits(max_logits_.slice(0, comm.rank(), 1).reshape({layers_, heads_}));
+    model.track_max_logits(Tensor(raised_.bytes(), DType::kF32, {layers_, heads_},
+                                  {heads_ * kMaxLogitStride, kMaxLogitStride}));
 }
 
 int64_t QkClip::planned_bytes(const Config& config, int ranks) {
     if (config.train.qk_clip == 0) return 0;
-    return (ranks + 2) * config.model.layers * config.model.heads * size_of(DType::kF32);
+    return (kMaxLogitStride + ranks + 2) * config.model.layers * config.model.heads * size_of(DType::kF32);
 }
 
 void QkClip::begin_step() {
-    fill(ctx_, max_logits_.slice(0, comm_.rank(), 1).flat(), -std::numeric_limits<float>::infinity());
+    fill(ctx_, raised_.flat(), -std::numeric_limits<float>::infinity());
 }
 
 std::vector<float> QkClip::gathered() {
+    copy(ctx_, max_logits_.slice(0, comm_.rank(), 1).reshape({layers_ * heads_, 1}), own());
     if (comm_.size() > 1) {
         comm_.begin_all_gather(ctx_, max_logits_.flat());
         comm_.finish(ctx_);

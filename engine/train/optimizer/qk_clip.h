@@ -34,6 +34,8 @@ class QkClip {
     Result end_step(int64_t step, bool updated);
 
   private:
+    /// raised_ as [layers heads, 1].
+    Tensor own() const { return raised_.slice(1, 0, 1); }
     /// The largest logit of each head over all ranks, [layers, heads].
     std::vector<float> gathered();
     /// factors_ = sqrt(gamma) of each head, then gamma of each head; returns the number of heads below 1.
@@ -48,8 +50,9 @@ class QkClip {
     RoundingParams rounding_;
     std::vector<ClippedRows> clipped_;
     Buffer buffer_;
-    Tensor max_logits_;  ///< f32 [ranks, layers heads]; the model raises this rank's row
+    Tensor max_logits_;  ///< f32 [ranks, layers heads]
     Tensor factors_;     ///< f32 [2, layers heads]
+    Tensor raised_;      ///< f32 [layers heads, kMaxLogitStride]: the model raises the first column
 };
 
 }  // namespace pastur

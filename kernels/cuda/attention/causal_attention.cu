@@ -77,7 +77,8 @@ ForwardParams<T> forward_params(Tensor out, Tensor lse, Tensor max_logit, const 
     params.v = head_view<const T>(in.v);
     params.out = head_view<T>(out);
     params.lse = device_data<float>(lse);
-    params.max_logit = max_logit.empty() ? nullptr : device_data<float>(max_logit);
+    if (!max_logit.empty())
+        params.max_logit = {device_data<float>(max_logit), static_cast<int>(max_logit.stride(0))};
     return params;
 }
 

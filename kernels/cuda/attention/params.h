@@ -27,6 +27,12 @@ struct Sizes {
     __host__ __device__ int group() const { return heads / kv_heads; }
 };
 
+/// One number per head, [H], `stride` floats apart; data is null where they are not asked for.
+struct HeadMaxima {
+    float* data;
+    int stride;
+};
+
 /// Tokens of a sequence rounded up to whole tiles of 64.
 inline int padded_tokens(int tokens) {
     return (tokens + 63) / 64 * 64;
@@ -38,8 +44,8 @@ struct ForwardParams {
     float scale;
     HeadView<const T> q, k, k_shared, v;  ///< k_shared has one head: its head stride is 0
     HeadView<T> out;
-    float* lse;        ///< [B, H, T], natural logarithm
-    float* max_logit;  ///< [H], raised by max_logit.cuh; null: not asked for
+    float* lse;            ///< [B, H, T], natural logarithm
+    HeadMaxima max_logit;  ///< raised by max_logit.cuh
     /// f32 [>= T, w] as rope.h says, for paths that rotate (paths.h), or null. They rotate rotated_q and
     /// rotated_k in place before the scores.
     const float* rope_table;

@@ -270,8 +270,8 @@ TEST(QkClipMemory, IsPlanned) {
             if (entry.name == "largest logits") found = entry.bytes;
         return found;
     };
-    EXPECT_EQ(bytes(1), 3 * kHeads * 4);
-    EXPECT_EQ(bytes(2), 4 * kHeads * 4);
+    EXPECT_EQ(bytes(1), (32 + 3) * kHeads * 4);
+    EXPECT_EQ(bytes(2), (32 + 4) * kHeads * 4);
     config.train.qk_clip = 0;
     EXPECT_EQ(bytes(1), 0);
 }
