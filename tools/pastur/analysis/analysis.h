@@ -5,38 +5,49 @@
 // have is null or absent: a null number was measured by no seed or is not defined.
 //
 // MI is {"n", "mean", "low", "high"}: mean over n seeds and its 95 % interval by Student's t; one seed has no interval
-// (low and high are null). A "form" is a matrix of one layer (scope "layer") or one head (scope "head"). Matrices:
-// "qk" (whole), "qk_content", "qk_rope", "qk_literal", "qk@mean" (mean over pairs of positions), "ov" (control).
-// A threshold is a key of an object as text: "1.2", "2", "10" edges and "0.5", "0.25", "0.1" of a kept rank.
+// (low and high are null). A "form" is a matrix of one layer (scope "layer") or one head (scope "head").
+// Thresholds are keys as texts: "1.2", "2", "10" edges and "0.5", "0.25", "0.1" of a kept rank.
 //
 // {"v": 1,
 //  "rules": {"spike": [1.2, 2, 10], "collapse": [0.5, 0.25, 0.1], "early_fraction": 0.05, ..., "text": {name: rule}},
-//  "groups": [{"variant", "arm", "seeds", "runs": [name], "steps", "early_steps", "val_loss": MI,
-//    "matrices": [{"matrix", "scope", "layers", "forms",
-//      "kept": {"step0": KEPT, "null": KEPT},
-//          KEPT: {"initial": MI, "least": MI, "least_step": MI, "final": MI, "worst": MI}   kept_step0 or kept_null as a
-//          mean over forms: at step 0, least over steps and where, at the end; "worst": least of one layer's at any step
-//      "collapse": {"0.5": ONSETS, ...},
-//      "next_layer_overlap": {"value": MI, "random": MI},                        only for forms that measured it
-//      "nulls": [{"null": "product"|"mp"|"profile"|"permuted",
-//        "at_step0": {"beyond": {"1.2": MI, ...}, "peak_ratio": MI, "outliers": MI},    "beyond": share of forms
-//        "spike": {"1.2": ONSETS, ...},
-//          ONSETS: {"share", "early_share", "layers", "first_step", "median_step", "stays"}, each MI. "share": forms with
-//          an onset; "early_share": with one within the first 5 % of the steps; "layers": layers half of whose forms
-//          have an early onset; "stays": of those with an onset, the share beyond at all later measurements
-//        "peak_ratio": MI, "median_peak": MI, "final_ratio": MI, "outliers": MI, "most_outliers": MI,
-//        "concentration": MI,                                                0: all layers alike, 1: one layer
-//        "onset_depth": {"rho": MI, "p"},
-//        "lag": {"0.5": {"both": MI, "measurements": MI, "steps": MI, "rho": MI, "p"}, ...}}]}]}],  by collapse threshold
+//  "groups": [{"variant", "arm", "seeds", "runs": [name], "steps", "early_steps", "measurements", "val_loss": MI,
+//    "matrices": {MATRIX: {SCOPE: FORMS}}}],
+//          MATRIX: "qk" (whole), "qk_content", "qk_rope", "qk_literal", "qk@mean" (mean over pairs of positions),
+//          "ov" (control); SCOPE: "layer", "head"; those that a run of the group measured
+//          FORMS: {"layers", "forms",
+//            "kept": {"step0": KEPT, "null": KEPT},
+//              KEPT: {"initial": MI, "least": MI, "least_step": MI, "final": MI, "worst": MI}    kept_step0 or kept_null
+//              as a mean over forms: at step 0, least over steps and where, at the end; "worst": least of one layer's
+//            "collapse": {"0.5": ONSETS, ...},
+//            "next_layer_overlap": {"value": MI, "random": MI},          at the end; only of forms that measured it
+//            "nulls": {NULL: {                                           "product", "mp", "profile", "permuted"
+//              "step0": {"beyond": {"1.2": MI, ...}, "peak_ratio": MI, "outliers": MI},    "beyond": share of forms
+//              "spike": {"1.2": ONSETS, ...},
+//                ONSETS: {"share", "early_share", "layers", "first_step", "median_step", "stays"}, each MI. "share":
+//                forms with an onset; "early_share": with one in the first 5 % of the steps; "layers": layers of whose
+//                forms at least half have an early onset; "stays": share of the forms with an onset that are beyond at
+//                all later measurements
+//              "peak_ratio": MI, "median_peak": MI, "final_ratio": MI,   largest of all forms and steps; median over
+//                                                                        forms; largest of the forms at the end
+//              "outliers": MI, "most_outliers": MI,                      mean over forms, at the end and its largest
+//              "concentration": MI,                                      0: all layers alike, 1: one layer
+//              "onset_depth": {"rho": MI, "p": MI without interval},     of the onset beyond 2 edges with the layer
+//              "lag": {"0.5": {"both": MI, "measurements": MI, "steps": MI, "rho": MI, "p": number}, ...}}}}
+//                by collapse threshold: collapse's onset less that of the spike beyond 2 edges, median over forms;
+//                "both": forms with both onsets, of those with any; "p": by shuffled pairs
 //  "attribution": [{"question", "kind": "rotation"|"compression"|"latent_gain", "from": {"variant", "arm"}, "to": {...},
-//    "matrix", "scope", "statistic", "null", "difference": MI, "from_mean", "to_mean"}],    "matrix" is "" for val_loss,
-//          "null" only for peak_ratio; statistics: "kept.step0.least", "kept.step0.final", "kept.null.least",
-//          "kept.null.final", "log10_peak_ratio", "val_loss". The interval is Welch's; n is that of the smaller group
-//  "findings": [{"id": "i"|"ii"|"iii", "claim", "verdict", "depends_on": [dimension], "decided", "because",
+//    "matrix", "scope", "statistic", "null", "difference": MI, "from_mean", "to_mean"}],   "matrix", "scope" are "" for
+//          val_loss, "null" is "" but for log10_peak_ratio; statistics: "kept.step0.least", "kept.step0.final",
+//          "kept.null.least", "kept.null.final", "log10_peak_ratio", "val_loss"; "to" less "from", Welch's interval; n is
+//          the smaller group's. A variant that lacks the matrix is compared by its "qk"
+//  "findings": [{"id": "i"|"ii"|"iii", "claim", "verdict", "depends_on": [dimension], "because": SENTENCE,
+//    "tally": {"supported", "contradicted", "undecided"},                        choices
+//    "by": {dimension: {value: {"supported", "contradicted", "undecided"}}},
 //    "claims": [{"id", "text", "verdict", "depends_on": [dimension], "counts"}],      "counts": part of the finding
 //    "choices": [{dimension: value, ..., "verdict", "claims": {id: {"verdict", "value": MI}}}]}],
-//          verdicts: "supported", "contradicted", "depends on", "undecided"; of a choice or one of its claims not
-//          "depends on". Dimensions: "arm", "null", "matrix", "scope", "baseline" ("step0"|"null"), "threshold" (text),
-//          "moment" ("least"|"final"). "decided": choices that are not undecided
-//  "sentences": [{"text", "values": {name: number}}]}        three to five; every number of the text is in values, where
-//          "at" names the place of each: {"at": {name: JSON pointer into the analysis}}
+//          verdicts: "supported", "contradicted", "depends on", "undecided"; choices and their claims never "depend on".
+//          Dimensions: "arm", "null", "matrix", "scope", "baseline" ("step0"|"null"), "threshold" (text), "moment"
+//          ("least"|"final")
+//  "sentences": [SENTENCE]}                                                      three to five
+//          SENTENCE: {"text", "values": [{"shown", "value", "at"}]}: every number in the text, as it stands there, its
+//          value, and the JSON pointer into the analysis where it comes from
