@@ -31,7 +31,7 @@
 //                                                                        forms; largest of the forms at the end
 //              "outliers": MI, "most_outliers": MI,                      mean over forms, at the end and its largest
 //              "concentration": MI,                                      0: all layers alike, 1: one layer
-//              "onset_depth": {"rho": MI, "p": MI without interval},     of the onset beyond 2 edges with the layer
+//              "onset_depth": {"rho": MI, "p": number},                of the onset beyond 2 edges with the layer
 //              "lag": {"0.5": {"both": MI, "measurements": MI, "steps": MI, "rho": MI, "p": number}, ...}}}}
 //                by collapse threshold: collapse's onset less that of the spike beyond 2 edges, median over forms;
 //                "both": forms with both onsets, of those with any; "p": by shuffled pairs
@@ -51,3 +51,25 @@
 //  "sentences": [SENTENCE]}                                                      three to five
 //          SENTENCE: {"text", "values": [{"shown", "value", "at"}]}: every number in the text, as it stands there, its
 //          value, and the JSON pointer into the analysis where it comes from
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "engine/config/config.h"
+#include "tools/pastur/analysis/run_statistics.h"
+
+namespace pastur {
+
+/// Runs in the order in which their groups are shown. The same runs give the same bytes.
+nlohmann::ordered_json analyse(const std::vector<RunStatistics>& runs);
+
+/// The settings that decide a run's results, and its steps, from its recipe.
+void add_settings(RunStatistics& run, const Config& config);
+/// Names the arms of runs that no design names: an arm is what tells a variant's runs apart but for the seed, such as
+/// "lr=0.001,kv_rank=64"; empty if nothing does.
+void name_arms(std::vector<RunStatistics>& runs);
+
+/// The verdicts of an analysis for the console, a line for each finding.
+std::string verdict_text(const nlohmann::ordered_json& analysis);
+
+}  // namespace pastur

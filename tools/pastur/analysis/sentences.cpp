@@ -1,0 +1,302 @@
+#include "tools/pastur/analysis/sentences.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <map>
+#include <vector>
+
+#include "kernels/base/error.h"
+#include "tools/pastur/analysis/run_statistics.h"
+
+namespace pastur {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using As = Sentence::As;
+
+const Json* find(const Json& analysis, const std::string& pointer) {
+    const Json::json_pointer place(pointer);
+    return analysis.contains(place) ? &analysis.at(place) : nullptr;
+}
+
+bool has_mean(const Json& analysis, const std::string& pointer) {
+    const Json* mean = find(analysis, pointer + "/mean");
+    return mean && mean->is_number();
+}
+
+/// A group's statistic that a sentence is about.
+struct Place {
+    std::string variant, pointer;
+};
+
+/// Appends "12 % in mha, 3 % in mla-prerope and 40 % in mla-decoupled".
+void enumerate(Sentence& sentence, const std::vector<Place>& places, As as) {
+    for (size_t i = 0; i < places.size(); ++i)
+        sentence.text(i == 0                   ? ""
+                      : i + 1 == places.size() ? " and "
+                                               : ", ")
+            .interval(places[i].pointer, as)
+            .text(" in " + places[i].variant);
+}
+
+/// What the sentences are about: groups of the first arm, their whole form, by layers if any group has them.
+class Subject {
+  public:
+    explicit Subject(const Json& analysis) : analysis_(analysis) {
+        const Json& groups = analysis.at("groups");
+        for (size_t i = 0; i < groups.size(); ++i) {
+            if (groups[i].at("arm") != groups[0].at("arm")) continue;
+            groups_.push_back(i);
+            if (find(groups[i], "/matrices/qk/layer")) scope_ = "layer";
+        }
+    }
+    const std::string& scope() const { return scope_; }
+    std::string variant(size_t group) const { return analysis_.at("groups")[group].at("variant"); }
+    std::string forms(size_t group, const std::string& matrix) const {
+        return fmt::format("/groups/{}/matrices/{}/{}/", group, matrix, scope_);
+    }
+    const std::vector<size_t>& groups() const { return groups_; }
+    /// The places of a statistic of the form of every group that has it.
+    std::vector<Place> places(const std::string& statistic) const {
+        std::vector<Place> list;
+        for (const size_t group : groups_)
+            if (const std::string at = forms(group, "qk") + statistic; has_mean(analysis_, at))
+                list.push_back({variant(group), at});
+        return list;
+    }
+    bool has_null(const char* null) const {
+        return !places(fmt::format("nulls/{}/peak_ratio", null)).empty();
+    }
+    std::string null() const {
+        for (const char* null : {"product", "profile", "permuted", "mp"})
+            if (has_null(null)) return null;
+        return "";
+    }
+
+  private:
+    const Json& analysis_;
+    std::vector<size_t> groups_;
+    std::string scope_ = "head";
+};
+
+void add_kept(const Json& analysis, const Subject& subject, Json& list) {
+    const std::vector<Place> places = subject.places("kept/step0/least");
+    if (places.empty()) return;
+    Sentence sentence(analysis);
+    sentence.text(
+        fmt::format("At its least, a {}'s whole query-key form keeps in the mean ", subject.scope()));
+    enumerate(sentence, places, As::kPercent);
+    sentence.text(" of its stable rank at the start");
+    for (const size_t group : subject.groups()) {
+        const std::string content = subject.forms(group, "qk_content") + "kept/step0/least",
+                          rope = subject.forms(group, "qk_rope") + "kept/step0/least";
+        if (!has_mean(analysis, content) || !has_mean(analysis, rope)) continue;
+        sentence.text("; the content part of " + subject.variant(group) + " keeps ")
+            .interval(content, As::kPercent)
+            .text(", its rotary part ")
+            .interval(rope, As::kPercent);
+    }
+    list.push_back(sentence.text(".").json());
+}
+
+void add_spikes(const Json& analysis, const Subject& subject, Json& list) {
+    const std::string null = subject.null();
+    const std::vector<Place> early = subject.places("nulls/" + null + "/spike/2/early_share");
+    if (early.empty()) return;
+    Sentence sentence(analysis);
+    sentence.text("In the first ")
+        .number("/rules/early_fraction", As::kPercent)
+        .text(" of the steps the share of " + subject.scope() + "s that begin to exceed ")
+        .number("/rules/lag_spike")
+        .text(" edges of the null " + null + " is ");
+    enumerate(sentence, early, As::kPercent);
+    const auto at_start = [&](const std::string& of) {
+        return subject.places("nulls/" + of + "/step0/beyond/2");
+    };
+    if (const std::vector<Place> before = at_start(null); !before.empty()) {
+        sentence.text("; at the start it is ");
+        enumerate(sentence, before, As::kPercent);
+    }
+    if (const std::vector<Place> naive = at_start("mp"); null != "mp" && !naive.empty()) {
+        sentence.text(", against the null mp ");
+        enumerate(sentence, naive, As::kPercent);
+    }
+    list.push_back(sentence.text(".").json());
+}
+
+void add_lag(const Json& analysis, const Subject& subject, Json& list) {
+    Sentence sentence(analysis);
+    bool any = false;
+    for (const size_t group : subject.groups()) {
+        const std::string lag = subject.forms(group, "qk") + "nulls/" + subject.null() + "/lag/0.5/";
+        if (!has_mean(analysis, lag + "measurements")) continue;
+        if (any)
+            sentence.text("; ");
+        else
+            sentence.text("Where both occur, the stable rank falls below ")
+                .number("/rules/collapse/0", As::kPercent)
+                .text(" of its start later than the spike beyond ")
+                .number("/rules/lag_spike")
+                .text(" edges of " + subject.null() + " by ");
+        any = true;
+        sentence.interval(lag + "measurements")
+            .text(" measurements, ")
+            .interval(lag + "steps")
+            .text(" steps, in " + subject.variant(group) + ", for ")
+            .interval(lag + "both", As::kPercent)
+            .text(" of the " + subject.scope() + "s with either");
+        if (!has_mean(analysis, lag + "rho")) continue;
+        sentence.text(", with rank correlation ")
+            .interval(lag + "rho")
+            .text(" (p = ")
+            .number(lag + "p")
+            .text(")");
+    }
+    if (any) list.push_back(sentence.text(".").json());
+}
+
+void add_attribution(const Json& analysis, const Subject& subject, Json& list) {
+    Sentence sentence(analysis);
+    std::map<std::string, bool> told;  // by kind
+    const Json& attribution = analysis.at("attribution");
+    const auto add = [&](size_t index) {
+        const Json& one = attribution[index];
+        const std::string kind = one.at("kind");
+        if (one.at("matrix") != "qk" || one.at("scope") != subject.scope() ||
+            one.at("statistic") != "kept.step0.least" || told[kind])
+            return;
+        sentence
+            .text(told.size() == 1
+                      ? "The least share of its stable rank that the whole form keeps changes by "
+                      : "; by ")
+            .interval(fmt::format("/attribution/{}/difference", index))
+            .text(fmt::format(" from {} to {} ({})", one.at("from").at("variant").get<std::string>(),
+                              one.at("to").at("variant").get<std::string>(),
+                              one.at("question").get<std::string>()));
+        told[kind] = true;
+    };
+    // The steps that the paper takes come before those that lead there.
+    for (const char* to : {"mla-prerope", "mla-rope", "mla-decoupled", ""})
+        for (size_t i = 0; i < attribution.size(); ++i)
+            if (*to == '\0' || attribution[i].at("to").at("variant") == to) add(i);
+    if (!told.empty() && told.begin()->second) list.push_back(sentence.text(".").json());
+}
+
+void add_loss(const Json& analysis, const Subject& subject, Json& list) {
+    std::vector<Place> places;
+    for (const size_t group : subject.groups())
+        if (const std::string at = fmt::format("/groups/{}/val_loss", group); has_mean(analysis, at))
+            places.push_back({subject.variant(group), at});
+    if (places.empty()) return;
+    Sentence sentence(analysis);
+    sentence.text("The validation loss ends at ");
+    enumerate(sentence, places, As::kLoss);
+    list.push_back(sentence.text(".").json());
+}
+
+/// A key as a JSON pointer has it.
+std::string escaped(const std::string& key) {
+    std::string text;
+    for (const char c : key)
+        if (c == '~' || c == '/')
+            text += c == '~' ? "~0" : "~1";
+        else
+            text += c;
+    return text;
+}
+
+/// The place among the rules of a threshold that is a key.
+std::string threshold_at(const Json& analysis, const std::string& threshold) {
+    for (const char* kind : {"spike", "collapse"})
+        for (size_t i = 0; i < analysis.at("rules").at(kind).size(); ++i)
+            if (threshold_key(analysis.at("rules").at(kind)[i].get<double>()) == threshold)
+                return fmt::format("/rules/{}/{}", kind, i);
+    return "";
+}
+
+/// Appends how the choices of a finding split by the dimension that says most about it.
+void add_split(Sentence& sentence, const Json& analysis, const std::string& finding) {
+    const Json& one = analysis.at(Json::json_pointer(finding));
+    const std::string dimension = one.at("depends_on")[0];
+    sentence.text("; by " + dimension);
+    const char* before = ": ";
+    for (const auto& [value, tally] : one.at("by").at(dimension).items()) {
+        const std::string by = finding + "/by/" + dimension + "/" + escaped(value);
+        sentence.text(before);
+        if (dimension == "threshold")
+            sentence.number(threshold_at(analysis, value));
+        else
+            sentence.text(value.empty() ? "none" : value);
+        sentence.text(" ")
+            .number(by + "/supported")
+            .text(" for and ")
+            .number(by + "/contradicted")
+            .text(" against");
+        before = ", ";
+    }
+}
+
+}  // namespace
+
+std::string Sentence::shown(double value, As as) {
+    switch (as) {
+        case As::kPercent:
+            return fmt::format("{:.{}f} %", value * 100, std::abs(value) < 0.0995 && value != 0 ? 1 : 0);
+        case As::kLoss:
+            return fmt::format("{:.3f}", value);
+        case As::kNumber:
+            return fmt::format("{:.3g}", value);
+    }
+    return "";
+}
+
+Sentence& Sentence::text(const std::string& words) {
+    text_ += words;
+    return *this;
+}
+
+Sentence& Sentence::number(const std::string& pointer, As as) {
+    const Json* number = find(analysis_, pointer);
+    PASTUR_CHECK(number && number->is_number(), "the analysis has no number at {}", pointer);
+    const double value = *number;
+    values_.push_back({{"shown", shown(value, as)}, {"value", *number}, {"at", pointer}});
+    return text(shown(value, as));
+}
+
+Sentence& Sentence::interval(const std::string& pointer, As as) {
+    number(pointer + "/mean", as);
+    const Json* low = find(analysis_, pointer + "/low");
+    if (!low || !low->is_number()) return *this;
+    return text(" (").number(pointer + "/low", as).text(" to ").number(pointer + "/high", as).text(")");
+}
+
+Json because_json(const Json& analysis, size_t finding) {
+    const std::string at = fmt::format("/findings/{}", finding);
+    const Json& one = analysis.at(Json::json_pointer(at));
+    Sentence sentence(analysis);
+    if (one.at("choices").empty())
+        return sentence.text("No run has the spectra that the claim is about.").json();
+    sentence.number(at + "/tally/supported")
+        .text(" choices of what is looked at support it, ")
+        .number(at + "/tally/contradicted")
+        .text(" contradict it, ")
+        .number(at + "/tally/undecided")
+        .text(" are undecided");
+    if (!one.at("depends_on").empty()) add_split(sentence, analysis, at);
+    return sentence.text(".").json();
+}
+
+Json sentences_json(const Json& analysis) {
+    Json list = Json::array();
+    if (analysis.at("groups").empty()) return list;
+    const Subject subject(analysis);
+    add_kept(analysis, subject, list);
+    add_spikes(analysis, subject, list);
+    add_lag(analysis, subject, list);
+    add_attribution(analysis, subject, list);
+    add_loss(analysis, subject, list);
+    return list;
+}
+
+}  // namespace pastur
