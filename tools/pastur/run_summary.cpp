@@ -89,8 +89,21 @@ class SpectraReader {
   public:
     explicit SpectraReader(RunSummary& run) : run_(run) {}
 
-    void read(const json& record) {
-        if (text_of(record, "matrix") != "qk") return;
+    /// A line of any matrix. Only those of "qk" are worth a copy for each null.
+    void read(const json& line) {
+        if (text_of(line, "matrix") == "qk")
+            for_each_null(line, [this](const json& record) { read_null(record); });
+    }
+    void finish() {
+        const Forms& forms = layers_.kept_step0.empty() ? heads_ : layers_;
+        run_.kept_step0 = mean(forms.kept_step0);
+        run_.kept_null = mean(forms.kept_null);
+        run_.peak_ratio_product = forms.peak_product;
+        run_.peak_ratio_mp = forms.peak_mp;
+    }
+
+  private:
+    void read_null(const json& record) {
         const int64_t step = step_of(record), layer = step_of(record, "layer"),
                       head = step_of(record, "head");
         const double stable_rank = number_of(record, "stable_rank");
@@ -107,15 +120,6 @@ class SpectraReader {
         double& peak = null == "mp" ? forms.peak_mp : forms.peak_product;
         if ((null == "mp" || null == "product") && !(ratio <= peak)) peak = ratio;
     }
-    void finish() {
-        const Forms& forms = layers_.kept_step0.empty() ? heads_ : layers_;
-        run_.kept_step0 = mean(forms.kept_step0);
-        run_.kept_null = mean(forms.kept_null);
-        run_.peak_ratio_product = forms.peak_product;
-        run_.peak_ratio_mp = forms.peak_mp;
-    }
-
-  private:
     using Values = std::map<std::pair<int64_t, int64_t>, double>;  ///< by layer and head
     struct Forms {
         Values kept_step0, kept_null;
@@ -193,7 +197,7 @@ bool has_run_log(const fs::path& folder) {
     return fs::is_regular_file(folder / "metrics.jsonl", ignored);
 }
 
-RunSummary summarise_run(const fs::path& folder) {
+RunSummary summarise_run(const fs::path& folder, const std::function<void(const json&)>& use_spectrum) {
     const fs::path log = folder / "metrics.jsonl", recipe = folder / "config.toml";
     if (!has_run_log(folder))
         fail(ExitCode::kMissingInput, "{}: expected a run folder of pastur train, with a metrics.jsonl",
@@ -206,7 +210,8 @@ RunSummary summarise_run(const fs::path& folder) {
     if (run.status.empty()) run.status = is_silent(log) ? "died" : "running";
     SpectraReader spectra(run);
     read_json_lines(folder / "spectra" / "summary.jsonl", [&](const json& line) {
-        for_each_null(line, [&](const json& record) { spectra.read(record); });
+        spectra.read(line);
+        if (use_spectrum) use_spectrum(line);
     });
     spectra.finish();
     LogitsReader logits(run);

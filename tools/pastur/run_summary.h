@@ -3,6 +3,8 @@
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 namespace pastur {
@@ -41,7 +43,9 @@ bool has_run_log(const std::filesystem::path& folder);
 /// Whether a log was last written so long ago, ten minutes, that its run did not go on.
 bool is_silent(const std::filesystem::path& log);
 
+/// Calls use_spectrum, if there is one, with every line of spectra/summary.jsonl, which is too long to be read twice.
 /// Throws (kMissingInput) where has_run_log() is false, (kIo, kCorruptData) for files that cannot be read.
-RunSummary summarise_run(const std::filesystem::path& folder);
+RunSummary summarise_run(const std::filesystem::path& folder,
+                         const std::function<void(const nlohmann::json&)>& use_spectrum = {});
 
 }  // namespace pastur

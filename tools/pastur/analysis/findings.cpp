@@ -83,7 +83,7 @@ void for_each_measured(std::span<const RunGroup* const> groups,
 }
 
 /// Sets the verdict of the choice from its claims that count.
-void decide(Finding& finding, Choice& choice) {
+void decide(Finding& finding, ChoiceVerdict& choice) {
     std::vector<Verdict> verdicts;
     for (const ClaimValue& claim : choice.claims)
         for (const ClaimText& text : finding.claims)
@@ -147,12 +147,12 @@ Finding finding_spikes(std::span<const RunGroup> groups) {
         const RunGroup* const chosen[] = {arm.find(kSpiking[0]), arm.find(kSpiking[1])};
         for_each_measured(chosen, [&](const Key& key, const std::string& null) {
             for (const double edges : {2.0, 10.0}) {
-                Choice choice{{{"arm", arm.arm()},
-                               {"null", null},
-                               {"matrix", key.matrix},
-                               {"scope", scope_of(key)},
-                               {"threshold", threshold_key(edges)}},
-                              {}};
+                ChoiceVerdict choice{{{"arm", arm.arm()},
+                                      {"null", null},
+                                      {"matrix", key.matrix},
+                                      {"scope", scope_of(key)},
+                                      {"threshold", threshold_key(edges)}},
+                                     {}};
                 for (size_t i = 0; i < std::size(kSpiking); ++i)
                     add_spike_claims(kSpiking[i], chosen[i], key, null, edges, choice.claims);
                 decide(finding, choice);
@@ -194,12 +194,12 @@ Finding finding_coincidence(std::span<const RunGroup> groups) {
         for_each_measured(chosen, [&](const Key& key, const std::string& null) {
             for (const double fraction : AnalysisRules::kCollapses) {
                 const std::string threshold = threshold_key(fraction);
-                Choice choice{{{"arm", arm.arm()},
-                               {"null", null},
-                               {"matrix", key.matrix},
-                               {"scope", scope_of(key)},
-                               {"threshold", threshold}},
-                              {}};
+                ChoiceVerdict choice{{{"arm", arm.arm()},
+                                      {"null", null},
+                                      {"matrix", key.matrix},
+                                      {"scope", scope_of(key)},
+                                      {"threshold", threshold}},
+                                     {}};
                 for (size_t i = 0; i < std::size(kSpiking); ++i)
                     add_lag_claims(kSpiking[i], chosen[i], key, "nulls/" + null + "/lag/" + threshold,
                                    choice.claims);
@@ -268,13 +268,13 @@ Finding finding_prevention(std::span<const RunGroup> groups) {
                     for (const double threshold : AnalysisRules::kCollapses) {
                         const std::string figure = fmt::format("kept/{}/{}", baseline, moment);
                         if (preventing->mean(key, figure).count == 0) continue;
-                        Choice choice{{{"arm", arm.arm()},
-                                       {"matrix", key.matrix},
-                                       {"scope", scope_of(key)},
-                                       {"baseline", baseline},
-                                       {"moment", moment},
-                                       {"threshold", threshold_key(threshold)}},
-                                      {}};
+                        ChoiceVerdict choice{{{"arm", arm.arm()},
+                                              {"matrix", key.matrix},
+                                              {"scope", scope_of(key)},
+                                              {"baseline", baseline},
+                                              {"moment", moment},
+                                              {"threshold", threshold_key(threshold)}},
+                                             {}};
                         add_kept_claims(arm, others, key, figure, threshold, choice.claims);
                         decide(finding, choice);
                     }
@@ -292,7 +292,7 @@ std::vector<Finding> evaluate_findings(std::span<const RunGroup> groups) {
 nlohmann::ordered_json to_json(const Finding& finding) {
     using Json = nlohmann::ordered_json;
     Verdicts all;
-    for (const Choice& choice : finding.choices) all.emplace_back(choice.dimensions, choice.verdict);
+    for (const ChoiceVerdict& choice : finding.choices) all.emplace_back(choice.dimensions, choice.verdict);
     const Judgement judgement = judge(all);
     Json json = {{"id", finding.id},
                  {"claim", finding.claim},
@@ -306,7 +306,7 @@ nlohmann::ordered_json to_json(const Finding& finding) {
         for (const auto& [value, tally] : values) json["by"][dimension][value] = to_json(tally);
     for (const ClaimText& claim : finding.claims) {
         Verdicts own;
-        for (const Choice& choice : finding.choices)
+        for (const ChoiceVerdict& choice : finding.choices)
             for (const ClaimValue& value : choice.claims)
                 if (value.id == claim.id) own.emplace_back(choice.dimensions, value.verdict);
         const Judgement of_claim = judge(own);
@@ -316,7 +316,7 @@ nlohmann::ordered_json to_json(const Finding& finding) {
                                   {"depends_on", of_claim.depends_on},
                                   {"counts", claim.counts}});
     }
-    for (const Choice& choice : finding.choices) {
+    for (const ChoiceVerdict& choice : finding.choices) {
         Json one = Json::object(), claims = Json::object();
         for (const auto& [dimension, value] : choice.dimensions) one[dimension] = value;
         for (const ClaimValue& claim : choice.claims)

@@ -18,7 +18,7 @@ struct ClaimText {
 struct Finding {
     std::string id, claim;
     std::vector<ClaimText> claims;
-    std::vector<Choice> choices;
+    std::vector<ChoiceVerdict> choices;
 };
 
 /// The bounds of the claims, as "rules" of the analysis states them.

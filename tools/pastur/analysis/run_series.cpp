@@ -94,7 +94,7 @@ void RunSeries::add(const json& line) {
     MatrixSeries& matrix = matrices_[{*name, head >= 0}];
     std::vector<FormSeries::Sample>& samples = matrix.forms[{layer, std::max<int64_t>(head, -1)}].samples;
     const auto step = line["step"].get<int64_t>();
-    if (samples.empty() || samples.back().step != step) samples.push_back({step});
+    if (samples.empty() || samples.back().step != step) samples.emplace_back().step = step;
     FormSeries::Sample& sample = samples.back();
     take(sample.stable_rank, number_or_nan(line, "stable_rank"));
     take(sample.kept_step0, number_or_nan(line, "kept_step0"));

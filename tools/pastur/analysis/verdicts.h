@@ -29,7 +29,7 @@ struct ClaimValue {
     Verdict verdict;
     MeanAndInterval value;
 };
-struct Choice {
+struct ChoiceVerdict {
     std::vector<std::pair<std::string, std::string>>
         dimensions;  ///< name and value; the same names in every choice
     std::vector<ClaimValue> claims;

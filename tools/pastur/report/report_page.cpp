@@ -42,22 +42,25 @@ std::string embed(const nlohmann::ordered_json& payload) {
 
 }  // namespace
 
-std::string make_report(const std::vector<std::filesystem::path>& folders) {
+std::string make_report(const std::vector<std::filesystem::path>& folders,
+                        const nlohmann::ordered_json* analysis) {
     std::string page(asset("page.html")), script;
     for (const std::string_view name : kScripts) script += asset(name);
     replace(page, "/*STYLE*/", asset("style.css"));
     replace(page, "/*SCRIPT*/", script);
     constexpr size_t kSlack = 4096;
     page.reserve(kMaxReportBytes);
-    replace(page, "/*DATA*/", embed(report_payload(folders, kMaxReportBytes - page.size() - kSlack)));
+    replace(page, "/*DATA*/",
+            embed(report_payload(folders, kMaxReportBytes - page.size() - kSlack, analysis)));
     if (page.size() > kMaxReportBytes)
         fail(ExitCode::kUsage, "report fewer runs at once: {} runs make a page of {} bytes, more than {}",
              folders.size(), page.size(), kMaxReportBytes);
     return page;
 }
 
-void write_report(const std::vector<std::filesystem::path>& folders, const std::filesystem::path& file) {
-    write_file_atomically(file, make_report(folders));
+void write_report(const std::vector<std::filesystem::path>& folders, const std::filesystem::path& file,
+                  const nlohmann::ordered_json* analysis) {
+    write_file_atomically(file, make_report(folders, analysis));
 }
 
 std::string base64(std::span<const std::byte> bytes) {

@@ -10,7 +10,11 @@
 #include <set>
 
 #include "diag/metrics.h"
+#include "engine/model/attention/variants.h"
+#include "engine/model/recipe.h"
 #include "engine/train/environment.h"
+#include "kernels/base/error.h"
+#include "tools/pastur/analysis/analysis.h"
 #include "tools/pastur/report/report_laws.h"
 #include "tools/pastur/report/report_page.h"
 #include "tools/pastur/report/report_run.h"
@@ -278,6 +282,24 @@ void add_spectra(Json& runs, const std::vector<EigenvalueFiles>& files,
         }
 }
 
+/// What the analysis needs of a run but for its name.
+RunStatistics statistics_of(const ReportRun& run, const RunSeries& series) {
+    RunStatistics statistics;
+    try {
+        if (const std::string recipe = run.config_text; !recipe.empty()) {
+            const Config config = parse_config(recipe, "config.toml", {});
+            add_settings(statistics, config);
+            statistics.variant = name_of(config.attention.variant);
+        }
+    } catch (const Error&) {
+        // A recipe of another version: the run is analysed without its settings.
+    }
+    if (statistics.variant.empty()) statistics.variant = run.start.value("variant", std::string("unknown"));
+    if (run.val.rows() > 0) statistics.val_loss = run.val["loss"].back();
+    add_statistics(statistics, series);
+    return statistics;
+}
+
 /// Runs whose folders have the same name are called by their paths.
 void make_names_unique(std::vector<ReportRun>& runs) {
     std::map<std::string, int> count;
@@ -291,16 +313,26 @@ void make_names_unique(std::vector<ReportRun>& runs) {
 
 }  // namespace
 
-nlohmann::ordered_json report_payload(const std::vector<std::filesystem::path>& folders, size_t budget) {
+nlohmann::ordered_json report_payload(const std::vector<std::filesystem::path>& folders, size_t budget,
+                                      const nlohmann::ordered_json* analysis) {
     std::vector<ReportRun> sources;
+    std::vector<RunStatistics> statistics;
     std::vector<std::vector<MetricGrid>> grids;
     std::vector<EigenvalueFiles> files;
     for (const std::filesystem::path& folder : folders) {
         sources.push_back(read_report_run(folder));
-        grids.push_back(read_metric_grids(folder / "spectra", sources.back().notes));
+        RunSeries series;
+        grids.push_back(read_metric_grids(folder / "spectra", sources.back().notes, [&](const auto& line) {
+            if (!analysis) series.add(line);
+        }));
+        series.finish();
+        statistics.push_back(statistics_of(sources.back(), series));
         files.emplace_back(folder / "spectra");
     }
     make_names_unique(sources);
+    for (size_t i = 0; i < sources.size(); ++i) statistics[i].name = sources[i].name;
+    name_arms(statistics);
+    Json analysed = analysis ? *analysis : analyse(statistics);
     Json runs = Json::array();
     for (ReportRun& run : sources) runs.push_back(run_json(run, kCurveRows / folders.size()));
     Blobs blobs;
@@ -309,16 +341,14 @@ nlohmann::ordered_json report_payload(const std::vector<std::filesystem::path>& 
     Json laws = add_laws(runs, grids, blobs);
     // The notes, which are added last, and the indices of the grids need some room.
     const size_t used = runs.dump(-1, ' ', false, Json::error_handler_t::replace).size() +
+                        analysed.dump(-1, ' ', false, Json::error_handler_t::replace).size() +
                         laws.dump().size() + blobs.bytes() + folders.size() * 4096;
     add_spectra(runs, files, measured, budget > used ? budget - used : 0, blobs, sources);
     for (size_t i = 0; i < sources.size(); ++i) runs[i]["notes"] = sources[i].notes;
     Json flags = Json::object();
     for (const SpectrumFlag& flag : kSpectrumFlags) flags[std::string(flag.name)] = flag.meaning;
-    return {{"version", version()},
-            {"flags", std::move(flags)},
-            {"runs", std::move(runs)},
-            {"laws", std::move(laws)},
-            {"blobs", blobs.json()}};
+    return {{"version", version()},    {"flags", std::move(flags)}, {"analysis", std::move(analysed)},
+            {"runs", std::move(runs)}, {"laws", std::move(laws)},   {"blobs", blobs.json()}};
 }
 
 }  // namespace pastur

@@ -6,7 +6,6 @@
 #include <array>
 #include <charconv>
 #include <cmath>
-#include <functional>
 #include <optional>
 #include <set>
 #include <tuple>
@@ -225,11 +224,13 @@ std::vector<EigenvalueGroup> read_groups(const NpzReader& file) {
 }  // namespace
 
 std::vector<MetricGrid> read_metric_grids(const std::filesystem::path& spectra,
-                                          std::vector<std::string>& notes) {
+                                          std::vector<std::string>& notes,
+                                          const std::function<void(const nlohmann::json&)>& use_line) {
     const std::filesystem::path file = spectra / "summary.jsonl";
     std::map<GridKey, Records> records;
     int64_t incomplete = 0;
     const int64_t unreadable = read_json_lines(file, [&](const nlohmann::json& json) {
+        if (use_line) use_line(json);
         bool complete = true;
         const int nulls = for_each_null(
             json, [&](const nlohmann::json& record) { complete = add_record(record, records) && complete; });

@@ -2,6 +2,7 @@
 // The spectra/ folder of a run as grids: summary.jsonl (metrics) and step_*.npz (eigenvalues).
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -23,11 +24,12 @@ struct MetricGrid {
     std::vector<nlohmann::ordered_json> flagged;  ///< {step, layer, head, flags} of records with flags
 };
 
-/// Reads summary.jsonl; a missing file has no grids. Of two records of one cell the later one counts. `notes`
+/// Reads summary.jsonl and calls use_line, if there is one, with every line of it; a missing file has no grids. Of two records of one cell the later one counts. `notes`
 /// gets the number of unreadable lines and of records without their keys. Throws (kCorruptData) if the
 /// records are too scattered for a grid.
 std::vector<MetricGrid> read_metric_grids(const std::filesystem::path& spectra,
-                                          std::vector<std::string>& notes);
+                                          std::vector<std::string>& notes,
+                                          const std::function<void(const nlohmann::json&)>& use_line = {});
 
 /// The grid at some of its steps.
 MetricGrid at_steps(const MetricGrid& grid, const std::vector<int64_t>& steps);

@@ -13,6 +13,7 @@
 #include "engine/io/logger.h"
 #include "engine/train/stop_request.h"
 #include "kernels/base/error.h"
+#include "tools/pastur/analysis/analysis.h"
 #include "tools/pastur/commands.h"
 #include "tools/pastur/overrides.h"
 #include "tools/pastur/print.h"
@@ -105,10 +106,14 @@ class Study {
             const CellState& state = states_.at(cell.name);
             if (state.status == CellState::Status::kFailed) errors[cell.name] = state.error;
             if (state.status == CellState::Status::kDone && !finished_.contains(cell.name))
-                finished_[cell.name] = summarise_run(cell_folder(out_, cell));
+                read_finished(cell);
         }
-        auto json = study_json(design_, finished_, errors);
-        write_file_atomically(out_ / "study.json", json.dump(1) + "\n");
+        std::vector<RunStatistics> statistics;
+        for (const StudyCell& cell : design_.cells)
+            if (const auto found = statistics_.find(cell.name); found != statistics_.end())
+                statistics.push_back(found->second);
+        auto json = study_json(design_, finished_, errors, statistics);
+        write_file_atomically(out_ / "study.json", readable_text(json));
         return json;
     }
     std::vector<fs::path> finished_folders() const {
@@ -120,10 +125,25 @@ class Study {
     }
 
   private:
+    void read_finished(const StudyCell& cell) {
+        RunSeries series;
+        finished_[cell.name] =
+            summarise_run(cell_folder(out_, cell), [&](const nlohmann::json& line) { series.add(line); });
+        series.finish();
+        RunStatistics& run = statistics_[cell.name];
+        run.name = cell.name;
+        run.variant = cell.variant;
+        run.arm = cell.arm;
+        run.val_loss = finished_[cell.name].val_loss;
+        add_settings(run, cell.config);
+        add_statistics(run, series);
+    }
+
     StudyDesign design_;
     fs::path out_;
     std::map<std::string, CellState> states_;
     FinishedRuns finished_;
+    std::map<std::string, RunStatistics> statistics_;  ///< of the finished runs
 };
 
 void print_list(const Study& study) {
@@ -246,7 +266,7 @@ int study(const StudyArguments& arguments) {
     const bool stopped = Session(study, arguments, max_seconds).run();
     const nlohmann::ordered_json json = study.write_json();
     const std::vector<fs::path> folders = study.finished_folders();
-    print_text("\n{}", study_table(json));
+    print_text("\n{}\n{}\n", study_table(json), verdict_text(json.at("analysis")));
     print_text("{}: {} of {} runs\n", (study.out() / "study.json").string(), folders.size(),
                design.cells.size());
     if (stopped) {
@@ -254,7 +274,7 @@ int study(const StudyArguments& arguments) {
         return static_cast<int>(ExitCode::kRequeue);
     }
     if (!folders.empty()) {
-        write_report(folders, study.out() / "report.html");
+        write_report(folders, study.out() / "report.html", &json.at("analysis"));
         print_text("report: {}\n", (study.out() / "report.html").string());
     }
     if (const int64_t failed = study.count(CellState::Status::kFailed); failed > 0)

@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "tools/pastur/analysis/analysis.h"
+#include "tools/pastur/analysis/intervals.h"
 #include "tools/pastur/run_columns.h"
 
 namespace pastur {
@@ -15,24 +17,11 @@ using Json = nlohmann::ordered_json;
 
 constexpr int kVersion = 1;
 
-/// The 97.5 % quantile of Student's t distribution with `freedom` degrees of freedom.
-double student_t(int64_t freedom) {
-    constexpr std::array kQuantiles = {12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060,
-                                       2.2622,  2.2281, 2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199,
-                                       2.1098,  2.1009, 2.0930, 2.0860, 2.0796, 2.0739, 2.0687, 2.0639,
-                                       2.0595,  2.0555, 2.0518, 2.0484, 2.0452, 2.0423};
-    if (freedom <= std::ssize(kQuantiles)) return kQuantiles[static_cast<size_t>(freedom - 1)];
-    // Cornish and Fisher's expansion around the normal quantile z, exact to 1e-4 from 30 degrees on.
-    constexpr double z = 1.959964;
-    const auto n = static_cast<double>(freedom);
-    return z + (z * z * z + z) / (4 * n) + (5 * std::pow(z, 5) + 16 * z * z * z + 3 * z) / (96 * n * n);
-}
-
 Json number_or_null(double value) {
     return std::isfinite(value) ? Json(value) : Json();
 }
 
-Json to_json(const MeanAndInterval& value) {
+Json exact_json(const MeanAndInterval& value) {
     return {{"n", value.count},
             {"mean", number_or_null(value.mean)},
             {"low", number_or_null(value.low)},
@@ -66,7 +55,7 @@ Json group_json(const StudyCell& first, const std::vector<const RunSummary*>& ru
         if (!column.number || runs.empty()) continue;
         std::vector<double> values;
         for (const RunSummary* run : runs) values.push_back(column.number(*run));
-        (column.is_result ? group : cost)[column.key] = to_json(mean_over_seeds(values));
+        (column.is_result ? group : cost)[column.key] = exact_json(mean_over_seeds(values));
     }
     group["cost"] = std::move(cost);
     return group;
@@ -81,31 +70,29 @@ std::string shown(const Json& group, const char* figure, int digits, double fact
     return fmt::format("{:.{}f} ± {:.{}f}", mean, digits, half, digits);
 }
 
-}  // namespace
-
-MeanAndInterval mean_over_seeds(std::span<const double> values) {
-    MeanAndInterval result;
-    double sum = 0;
-    for (const double value : values)
-        if (std::isfinite(value)) {
-            sum += value;
-            ++result.count;
-        }
-    if (result.count == 0) return result;
-    const auto n = static_cast<double>(result.count);
-    result.mean = sum / n;
-    if (result.count == 1) return result;
-    double squares = 0;
-    for (const double value : values)
-        if (std::isfinite(value)) squares += (value - result.mean) * (value - result.mean);
-    const double half = student_t(result.count - 1) * std::sqrt(squares / (n - 1) / n);
-    result.low = result.mean - half;
-    result.high = result.mean + half;
-    return result;
+void append_readable(const Json& json, size_t depth, std::string& text) {
+    constexpr size_t kColumns = 118;
+    std::string line = json.dump();
+    if (!json.is_structured() || depth + line.size() <= kColumns) {
+        text += line;
+        return;
+    }
+    const char* before = json.is_object() ? "{" : "[";
+    for (const auto& [key, value] : json.items()) {
+        text += before;
+        text += '\n' + std::string(depth + 1, ' ');
+        if (json.is_object()) text += Json(key).dump() + ": ";
+        append_readable(value, depth + 1, text);
+        before = ",";
+    }
+    text += '\n' + std::string(depth, ' ') + (json.is_object() ? "}" : "]");
 }
 
+}  // namespace
+
 Json study_json(const StudyDesign& design, const FinishedRuns& finished,
-                const std::map<std::string, std::string>& errors) {
+                const std::map<std::string, std::string>& errors,
+                const std::vector<RunStatistics>& statistics) {
     Json study = {{"v", kVersion}, {"name", design.name}, {"title", design.title}, {"notes", design.notes}};
     study["runs"] = Json::array();
     for (const StudyCell& cell : design.cells) study["runs"].push_back(run_json(cell, finished, errors));
@@ -122,7 +109,14 @@ Json study_json(const StudyDesign& design, const FinishedRuns& finished,
                 runs.push_back(&found->second);
         study["groups"].push_back(group_json(first, runs));
     }
+    study["analysis"] = analyse(statistics);
     return study;
+}
+
+std::string readable_text(const Json& json) {
+    std::string text;
+    append_readable(json, 0, text);
+    return text + "\n";
 }
 
 std::string study_table(const Json& study) {
