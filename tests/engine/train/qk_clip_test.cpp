@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "engine/io/manifest.h"
 #include "engine/model/recipe.h"
 #include "engine/train/train_step.h"
 #include "engine/train/training_setup.h"
@@ -169,7 +170,7 @@ TEST_P(QkClipOf, IsRefusedWhereNoWeightScalesALogit) {
     }
     EXPECT_NO_THROW(clip_config(shape()));
     expect_error(ExitCode::kUsage,
-                 {"qk_clip = 30 (tiny:", "expected 0 with attention.qk_norm = \"head\" (tiny:"},
+                 {"qk_clip = 30.0 (tiny:", "expected 0 with attention.qk_norm = \"head\" (tiny:"},
                  [&] { clip_config(shape(), "qk_clip = 30"); });
 }
 
