@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "diag/subspace.h"
 #include "kernels/base/context.h"
 #include "kernels/base/random.h"
 
@@ -70,6 +71,7 @@ struct FactorProduct {
     std::vector<Factor> factors;
     /// Number of the first group in the whole product, of which this may be a rank's part.
     int64_t first_group = 0;
+    int64_t leading_vectors = 0;  ///< that solve() finds of every item, next to its eigenvalues
 
     std::vector<int64_t> dims() const;  ///< N_0 ... N_L
     int64_t count() const;              ///< n = min N_j, the number of eigenvalues
@@ -94,6 +96,9 @@ struct Spectrum {
     std::string reason = {};               ///< the library's error if kSolverFailed
     /// [L] variance of each factor's entries, gains and scale included, unit rows and columns excluded.
     std::vector<double> variances = {};
+    /// The product's leading_vectors first left singular vectors, as leading_eigenvectors() finds them
+    /// (subspace_iteration.h). Empty where the product asks for none, of a draw, and unless kOk.
+    Subspace leading = {};
 };
 
 /// The key of the random numbers of one draw, which do not depend on the backend.

@@ -5,7 +5,8 @@
 #include <algorithm>
 #include <new>
 
-#include "diag/cpu/dense_factors.h"
+#include "diag/cpu/leading_vectors.h"
+#include "diag/subspace_iteration.h"
 #include "kernels/base/threads.h"
 #include "kernels/cpu/blas_memory.h"
 
@@ -14,20 +15,28 @@ namespace {
 
 using namespace dense;
 
-/// The symmetric matrix whose eigenvalues are the nonzero ones of M M^T.
-Matrix symmetric_form(std::vector<Matrix> factors, size_t bottleneck) {
+/// P and S S^T of M = P^T S.
+SplitForm split(std::vector<Matrix> factors, size_t bottleneck) {
+    SplitForm form;
     std::vector<Matrix> left;  // (F_1 ... F_b)^T = F_b^T ... F_1^T
     for (size_t i = bottleneck; i-- > 0;) {
         left.push_back(std::move(factors[i]));
         left.back().transposed = !left.back().transposed;
     }
-    if (left.empty()) return gram(multiply_chain(factors, 0, factors.size()));
-    const Matrix p = gram(multiply_chain(left, 0, left.size()));
-    if (bottleneck == factors.size()) return p;
-    const Matrix s = gram(multiply_chain(factors, bottleneck, factors.size()));
+    if (!left.empty()) form.p = multiply_chain(left, 0, left.size());
+    if (bottleneck < factors.size()) form.g = gram(multiply_chain(factors, bottleneck, factors.size()));
+    check_finite(form.p);
+    check_finite(form.g);
+    return form;
+}
+
+/// The symmetric matrix whose eigenvalues are the nonzero ones of M M^T.
+Matrix symmetric_form(const SplitForm& form) {
+    if (form.p.rows == 0) return form.g;
+    Matrix p = gram(form.p);
+    if (form.g.rows == 0) return p;
     check_finite(p);
-    check_finite(s);
-    Matrix root = square_root(s);
+    Matrix root = square_root(form.g);
     const Matrix half = multiply(p, root);
     root.transposed = true;
     return multiply(root, half);
@@ -47,8 +56,10 @@ Spectrum solve_item(const FactorProduct& product, int64_t item, const std::optio
     Spectrum spectrum;
     std::vector<Matrix> factors = load_factors(product, item, draw, spectrum.variances);
     try {
-        spectrum.eigenvalues =
-            eigenvalues_of(symmetric_form(std::move(factors), ChainPlan(product).bottleneck));
+        const SplitForm form = split(std::move(factors), ChainPlan(product).bottleneck);
+        spectrum.eigenvalues = eigenvalues_of(symmetric_form(form));
+        if (product.leading_vectors > 0 && !draw)
+            spectrum.leading = leading_vectors(form, product.leading_vectors);
     } catch (const Unsolved& why) {
         spectrum.status = why.status;
         spectrum.reason = why.reason;
@@ -61,6 +72,11 @@ int64_t item_doubles(const FactorProduct& product) {
     const ChainPlan plan(product);
     int64_t doubles = 4 * plan.n * plan.n + 2 * plan.n * (plan.widest_left + plan.widest_right);
     for (const Factor& factor : product.factors) doubles += factor.rows * factor.columns;
+    if (product.leading_vectors > 0) {
+        constexpr int64_t kBlocks = 6;
+        doubles += plan.n * plan.dims.front() +
+                   kBlocks * block_rows(product.leading_vectors, plan.dims.front()) * plan.dims.front();
+    }
     return doubles;
 }
 

@@ -3,8 +3,6 @@
 // a layer) at once as the scratch memory holds; then the matrices of all groups are solved at once.
 #include "diag/spectrum.h"
 
-#include <cublas_v2.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -15,30 +13,6 @@
 
 namespace pastur {
 namespace {
-
-constexpr int64_t kBlasWorkspaceBytes = int64_t{32} << 20;  // NVIDIA's recommendation per stream on Hopper
-
-/// The items that are processed at once: `groups` groups of `group` items each.
-struct Extent {
-    int64_t groups, group;
-    int64_t items() const { return groups * group; }
-};
-
-/// Row-major doubles [rows, columns], one matrix per item or, when `shared`, per group. op() of them is the
-/// transpose when `transposed`.
-struct Batch {
-    double* data = nullptr;
-    int64_t rows = 0, columns = 0;
-    bool shared = false, transposed = false;
-
-    int64_t op_rows() const { return transposed ? columns : rows; }
-    int64_t op_columns() const { return transposed ? rows : columns; }
-    Batch transpose() const { return {data, rows, columns, shared, !transposed}; }
-    int64_t stride() const { return shared ? 0 : rows * columns; }  ///< from item to item of a group
-    Batch of_group(int64_t index, int64_t group) const {
-        return {data + index * (shared ? 1 : group) * rows * columns, rows, columns, shared, transposed};
-    }
-};
 
 int64_t scratch_bytes(std::span<const FactorProduct> products, DenseSolvers& solvers) {
     int64_t largest = 0;
@@ -62,7 +36,7 @@ class CudaSpectrumSolver final : public SpectrumSolver {
         CUDA_CHECK_LOG(cudaSetDevice(device_));
         if (stream_) CUDA_CHECK_LOG(cudaStreamSynchronize(stream_));
         solvers_.reset();
-        if (blas_) CUBLAS_CHECK_LOG(cublasDestroy(blas_));
+        products_.reset();
         if (ready_) CUDA_CHECK_LOG(cudaEventDestroy(ready_));
         if (stream_) CUDA_CHECK_LOG(cudaStreamDestroy(stream_));
     }
@@ -118,11 +92,7 @@ class CudaSpectrumSolver final : public SpectrumSolver {
         CUDA_CHECK(cudaDeviceGetStreamPriorityRange(&least, &greatest));
         CUDA_CHECK(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, least));
         CUDA_CHECK(cudaEventCreateWithFlags(&ready_, cudaEventDisableTiming));
-        CUBLAS_CHECK(cublasCreate(&blas_));
-        CUBLAS_CHECK(cublasSetStream(blas_, stream_));
-        blas_workspace_ = allocate(ctx, kBlasWorkspaceBytes);
-        CUBLAS_CHECK(
-            cublasSetWorkspace(blas_, blas_workspace_.data(), static_cast<size_t>(kBlasWorkspaceBytes)));
+        products_ = std::make_unique<BatchedProducts>(ctx, stream_);
     }
 
     /// `from` is pageable, so it has been read when this returns.
@@ -136,39 +106,6 @@ class CudaSpectrumSolver final : public SpectrumSolver {
         std::vector<T> to(static_cast<size_t>(count));
         CUDA_CHECK(cudaMemcpyAsync(to.data(), from, to.size() * sizeof(T), cudaMemcpyDeviceToHost, stream_));
         return to;
-    }
-
-    /// c = op(a) op(b) for every item. To cuBLAS, which is column-major, it is c^T = op(b)^T op(a)^T.
-    Batch multiply(double* c, const Batch& a, const Batch& b, const Extent& extent) {
-        const Batch out{c, a.op_rows(), b.op_columns()};
-        // Where a factor is shared, one stride cannot lead both from item to item and from group to group.
-        const bool by_group = a.shared || b.shared;
-        for (int64_t i = 0; i < (by_group ? extent.groups : 1); ++i)
-            multiply_strided(out.of_group(i, extent.group), a.of_group(i, extent.group),
-                             b.of_group(i, extent.group), by_group ? extent.group : extent.items());
-        return out;
-    }
-
-    void multiply_strided(const Batch& c, const Batch& a, const Batch& b, int64_t count) {
-        const double one = 1, zero = 0;
-        CUBLAS_CHECK(cublasDgemmStridedBatched(
-            blas_, b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N, a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N,
-            static_cast<int>(c.columns), static_cast<int>(c.rows), static_cast<int>(a.op_columns()), &one,
-            b.data, static_cast<int>(b.columns), b.stride(), a.data, static_cast<int>(a.columns), a.stride(),
-            &zero, c.data, static_cast<int>(c.columns), c.stride(), static_cast<int>(count)));
-    }
-
-    Batch gram(double* c, const Batch& a, const Extent& extent) {
-        return multiply(c, a, a.transpose(), extent);
-    }
-
-    /// The product of the factors, from the left, in two buffers that alternate.
-    Batch multiply_chain(const std::vector<Batch>& factors, double* const (&partial)[2],
-                         const Extent& extent) {
-        Batch product = factors[0];
-        for (size_t i = 1; i < factors.size(); ++i)
-            product = multiply(partial[i % 2], product, factors[i], extent);
-        return product;
     }
 
     /// Copies the factors' descriptions to the device.
@@ -233,30 +170,52 @@ class CudaSpectrumSolver final : public SpectrumSolver {
         return batches;
     }
 
-    /// matrices [items, n, n] = symmetric matrices with the eigenvalues of the items' M M^T; flags [items] =
-    /// 1 where one is not finite.
-    void form(const SpectrumScratch& scratch, const FactorProduct& product, const std::vector<Batch>& factors,
-              const Extent& extent, double* matrices, int32_t* flags) {
+    /// P and S S^T of the items' M = P^T S; the latter in `matrices` [items, n, n] where P is the identity. flags [items]
+    /// = 1 where S S^T is not finite.
+    SplitForms split(const SpectrumScratch& scratch, const FactorProduct& product,
+                     const std::vector<Batch>& factors, const Extent& extent, double* matrices,
+                     int32_t* flags) {
         const ChainPlan plan(product);
-        const int64_t n = plan.n, items = extent.items();
+        SplitForms forms;
         std::vector<Batch> left,
             right(factors.begin() + static_cast<std::ptrdiff_t>(plan.bottleneck), factors.end());
         for (size_t i = plan.bottleneck; i-- > 0;) left.push_back(factors[i].transpose());
-        if (left.empty() || right.empty()) {
-            gram(matrices,
-                 left.empty() ? multiply_chain(right, scratch.right, extent)
-                              : multiply_chain(left, scratch.left, extent),
-                 extent);
+        if (!left.empty()) forms.p = products_->multiply_chain(left, scratch.left, extent);
+        if (!right.empty()) {
+            forms.g = products_->gram(left.empty() ? matrices : scratch.s,
+                                      products_->multiply_chain(right, scratch.right, extent), extent);
+            zero_nonfinite(stream_, forms.g.data, flags, extent.items(), plan.n);
+        }
+        return forms;
+    }
+
+    /// matrices [items, n, n] = symmetric matrices with the eigenvalues of the items' M M^T; flags [items] =
+    /// 1 where one is not finite.
+    void form(const SpectrumScratch& scratch, const SplitForms& forms, int64_t n, const Extent& extent,
+              double* matrices, int32_t* flags) {
+        if (!forms.p.data) return;
+        const int64_t items = extent.items();
+        if (!forms.g.data) {
+            products_->gram(matrices, forms.p, extent);
         } else {
-            const Batch p = gram(scratch.p, multiply_chain(left, scratch.left, extent), extent);
-            gram(scratch.s, multiply_chain(right, scratch.right, extent), extent);
+            const Batch p = products_->gram(scratch.p, forms.p, extent);
             zero_nonfinite(stream_, scratch.p, flags, items, n);
-            zero_nonfinite(stream_, scratch.s, flags, items, n);
             solvers_->cholesky.solve(scratch.root, scratch.s, n, items, scratch.cholesky);
             const Batch root{scratch.root, n, n};  // B^T
-            multiply(matrices, multiply(scratch.half, root, p, extent), root.transpose(), extent);
+            products_->multiply(matrices, products_->multiply(scratch.half, root, p, extent),
+                                root.transpose(), extent);
         }
         zero_nonfinite(stream_, matrices, flags, items, n);
+    }
+
+    /// The leading vectors of the items from number `first` on.
+    void find_vectors(std::vector<Spectrum>& spectra, const SpectrumScratch& scratch,
+                      const FactorProduct& product, const SplitForms& forms, const Extent& extent,
+                      int64_t first) {
+        CudaSubspaceBlocks blocks(stream_, *products_, forms, scratch.subspaces, extent,
+                                  block_shape(product, extent.items()));
+        std::vector<Subspace> found = leading_eigenvectors(blocks, product.leading_vectors);
+        for (Subspace& subspace : found) spectra[static_cast<size_t>(first++)].leading = std::move(subspace);
     }
 
     void solve_product(std::vector<Spectrum>& spectra, const FactorProduct& product,
@@ -269,8 +228,15 @@ class CudaSpectrumSolver final : public SpectrumSolver {
         CUDA_CHECK(cudaMemsetAsync(scratch.flags, 0, static_cast<size_t>(items) * sizeof(int32_t), stream_));
         for (int64_t first = 0; first < groups; first += scratch.groups_at_once) {
             const Extent extent{std::min(scratch.groups_at_once, groups - first), product.group};
-            form(scratch, product, load_groups(scratch, product, first, extent, draw), extent,
-                 scratch.matrices + first * product.group * n * n, scratch.flags + first * product.group);
+            const int64_t item = first * product.group;
+            double* const matrices = scratch.matrices + item * n * n;
+            int32_t* const flags = scratch.flags + item;
+            const SplitForms forms =
+                split(scratch, product, load_groups(scratch, product, first, extent, draw), extent, matrices,
+                      flags);
+            if (product.leading_vectors > 0 && !draw)
+                find_vectors(spectra, scratch, product, forms, extent, item);
+            form(scratch, forms, n, extent, matrices, flags);
         }
         solvers_->eigensolver.solve(scratch.eigenvalues, scratch.infos, scratch.matrices, n, items,
                                     scratch.eigensolver, scratch.eigensolver_bytes);
@@ -311,14 +277,15 @@ class CudaSpectrumSolver final : public SpectrumSolver {
                                             eigenvalues.begin() + (item + 1) * n);
                 finish_eigenvalues(spectrum.eigenvalues);
             }
+            if (spectrum.status != Spectrum::Status::kOk) spectrum.leading = {};
         }
     }
 
     int device_;
     cudaStream_t stream_ = nullptr;
     cudaEvent_t ready_ = nullptr;
-    cublasHandle_t blas_ = nullptr;
-    Buffer blas_workspace_, scratch_;
+    std::unique_ptr<BatchedProducts> products_;
+    Buffer scratch_;
     std::unique_ptr<DenseSolvers> solvers_;
 };
 
@@ -334,7 +301,7 @@ int64_t solver_bytes(CudaContext& ctx, std::span<const FactorProduct> products,
                      const SolverOptions& options) {
     CUDA_CHECK(cudaSetDevice(ctx.handles().device));
     DenseSolvers solvers(ctx.handles().stream, options);
-    return kBlasWorkspaceBytes + scratch_bytes(products, solvers);
+    return BatchedProducts::kWorkspaceBytes + scratch_bytes(products, solvers);
 }
 
 }  // namespace pastur

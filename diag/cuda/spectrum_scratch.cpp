@@ -22,6 +22,11 @@ int64_t SpectrumScratch::fitting_groups(const FactorProduct& product, DenseSolve
     return (groups + rounds - 1) / rounds;  // rounds of equal size
 }
 
+BlockShape block_shape(const FactorProduct& product, int64_t items) {
+    const int64_t width = product.dims().front();
+    return {items, block_rows(product.leading_vectors, width), width};
+}
+
 SpectrumScratch::SpectrumScratch(std::byte* base, const FactorProduct& product, DenseSolvers& solvers)
     : SpectrumScratch(base, product, solvers, fitting_groups(product, solvers)) {}
 
@@ -52,6 +57,7 @@ SpectrumScratch::SpectrumScratch(std::byte* base, const FactorProduct& product, 
     for (double** gram : {&p, &s, &root}) *gram = carver.take<double>(items * n * n);
     half = s;
     cholesky = carver.take<std::byte>(solvers.cholesky.workspace_bytes(n, items));
+    if (product.leading_vectors > 0) subspaces = SubspaceScratch(carver, block_shape(product, items), n);
     matrices = carver.take<double>(product.items * n * n);
     eigenvalues = carver.take<double>(product.items * n);
     flags = carver.take<int32_t>(product.items);

@@ -3,6 +3,7 @@
 #include "diag/cuda/carver.h"
 #include "diag/cuda/cholesky.h"
 #include "diag/cuda/eigensolver.h"
+#include "diag/cuda/subspace_blocks.h"
 #include "diag/spectrum.h"
 
 namespace pastur {
@@ -27,6 +28,9 @@ struct FactorTables {
     double* profile;           ///< of these copies, for draw_from_profile()
 };
 
+/// The blocks of `items` items of a product that asks for leading vectors.
+BlockShape block_shape(const FactorProduct& product, int64_t items);
+
 /// The scratch memory of solving one product.
 struct SpectrumScratch {
     int64_t groups_at_once;  ///< groups whose factors, partial products and Grams are held at once
@@ -36,6 +40,7 @@ struct SpectrumScratch {
     std::byte* cholesky;             ///< workspace for the items of groups_at_once
     double *matrices, *eigenvalues;  ///< of all items
     int32_t *flags, *infos;          ///< of all items
+    SubspaceScratch subspaces;  ///< for the items of groups_at_once, if the product asks for leading vectors
     std::byte* eigensolver;
     int64_t eigensolver_bytes;
     int64_t bytes;  ///< in total

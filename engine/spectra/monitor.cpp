@@ -97,9 +97,6 @@ Monitor::Monitor(Context& ctx, Comm& comm, const Config& config, const Parameter
         solver_ = parts_.make_solver(ctx, products);
         solver_->prepare(ctx, products);
     }
-    const std::vector<Scope>& scopes = config.diagnostics.scopes;
-    if (comm.is_root() && std::find(scopes.begin(), scopes.end(), Scope::kOverlap) != scopes.end())
-        subspaces_ = std::make_unique<LayerSubspaces>(config, params.table());
     if (comm.is_root()) {
         report_.changes = missing_nulls(config.diagnostics.nulls, matrices_);
         if (config.diagnostics.solver == Eigensolver::kCusolver && !is_cuda(ctx))
@@ -130,7 +127,7 @@ void Monitor::open(int64_t step) {
         events_.feed(logged.step, logged.record);
         last_step_ = logged.step;
     });
-    if (subspaces_) attempt([&] { subspaces_->restore(files_.spectra_file(last_step_)); });
+    attempt([&] { overlaps_.restore(files_.spectra_file(last_step_)); });
 }
 
 uint64_t Monitor::draw_seed(int64_t step) const {
@@ -179,16 +176,8 @@ bool Monitor::observe_now(int64_t step, const std::function<bool()>& give_up) {
     const std::shared_ptr<Measurement> all = gather();
     if (!all) return true;
     std::unique_lock<std::mutex> lock(mutex_);
-    if (subspaces_) subspaces_->copy(ctx_, params_);
-    start(lock, [this, all] {
-        attempt([&] { solve_subspaces(*all); });
-        attempt([&] { finish(*all); });
-    });
+    start(lock, [this, all] { attempt([&] { finish(*all); }); });
     return true;
-}
-
-void Monitor::solve_subspaces(Measurement& measured) {
-    if (subspaces_) measured.layers = subspaces_->solve();
 }
 
 bool Monitor::observe(int64_t step, const std::function<bool()>& give_up) {
@@ -201,14 +190,12 @@ bool Monitor::observe(int64_t step, const std::function<bool()>& give_up) {
     }
     const std::shared_ptr<Measurement> before = gather();
     copy_weights();
-    if (subspaces_) subspaces_->copy(ctx_, params_);
     if (solver_) solver_->follow(ctx_);
     const auto share = std::make_shared<Measurement>(Measurement{step, {}});
     if (comm_.size() > 1) share_solved_ = share;
     start(lock, [this, before, share] {
         if (before) attempt([&] { finish(*before); });
         attempt([&] { share->spectra = solve(share->step, {}); });
-        attempt([&] { solve_subspaces(*share); });
         if (comm_.size() == 1) attempt([&] { finish(*share); });
     });
     return true;
@@ -228,10 +215,9 @@ void Monitor::report_failures(const Measurement& measured) {
 void Monitor::finish(const Measurement& measured) {
     const int64_t step = measured.step;
     report_failures(measured);
-    if (config_.diagnostics.spectra)
-        files_.write_spectra(step, matrices_, measured.spectra.spectra, measured.layers);
+    if (config_.diagnostics.spectra) files_.write_spectra(step, matrices_, measured.spectra.spectra);
     std::vector<SpectrumRecord> records = parts_.judge(matrices_, measured.spectra);
-    if (!measured.layers.empty()) subspaces_->annotate(records, measured.layers);
+    overlaps_.annotate(records, layer_subspaces(matrices_, measured.spectra.spectra));
     std::vector<Onset> onsets;
     for (SpectrumRecord& record : records)
         for (Onset& onset : events_.feed(step, record)) onsets.push_back(std::move(onset));

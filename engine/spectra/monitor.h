@@ -90,7 +90,6 @@ class Monitor {
     struct Measurement {
         int64_t step;
         MeasuredSpectra spectra;
-        std::vector<Subspace> layers = {};  ///< scope "overlap", on rank 0
     };
     void wait_until_idle(std::unique_lock<std::mutex>& lock);
     void start(std::unique_lock<std::mutex>& lock, std::function<void()> job);
@@ -106,8 +105,6 @@ class Monitor {
     void report_failures(const Measurement& measured);
     /// Judges, writes and reports a whole measurement.
     void finish(const Measurement& measured);
-    /// With scope "overlap": the layers' leading vectors, of the weights that observe() copied.
-    void solve_subspaces(Measurement& measured);
     std::vector<FactorDraw> draws(int64_t step) const;
     uint64_t draw_seed(int64_t step) const;
 
@@ -122,7 +119,7 @@ class Monitor {
     SpectraShare share_;
     std::unique_ptr<SpectrumSolver> solver_;     ///< null: this rank has nothing to solve
     std::shared_ptr<Measurement> share_solved_;  ///< filled by the job in progress; null: all is gathered
-    std::unique_ptr<LayerSubspaces> subspaces_;  ///< on rank 0, with scope "overlap"
+    LayerOverlaps overlaps_;
     SpectralEvents events_;
     SpectraFiles files_;
     int64_t last_step_ = -1;

@@ -267,6 +267,7 @@ std::vector<SpectralMatrix> spectral_matrices(const Config& config, const std::v
         for (const bool per_head : {false, true}) add(name, part, per_head, literal);
     };
     if (wanted(Scope::kLayer) || wanted(Scope::kOverlap)) add("qk", form.whole, false);
+    if (wanted(Scope::kOverlap)) matrices.back().product.leading_vectors = kSubspaceVectors;
     if (wanted(Scope::kHead)) add("qk", form.whole, true);
     if (wanted(Scope::kContent)) add_both("qk_content", form.content.value());
     if (wanted(Scope::kRope)) add_both("qk_rope", form.rope.value());

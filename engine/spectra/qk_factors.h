@@ -32,6 +32,9 @@ struct SpectralMatrix {
     std::vector<std::string> terms = {};
 };
 
+/// Leading left singular vectors that scope "overlap" asks of the layers' query-key forms.
+inline constexpr int64_t kSubspaceVectors = 8;
+
 /// A weight by its name: f32, contiguous, on the device where it will be solved.
 using WeightLookup = std::function<ConstTensor(const std::string& name)>;
 struct NamedShape {

@@ -41,8 +41,7 @@ void SpectraFiles::open(int64_t step, const std::function<void(LoggedRecord)>& r
 }
 
 std::string spectra_npz(const std::vector<SpectralMatrix>& matrices,
-                        const std::vector<std::vector<Spectrum>>& spectra,
-                        const std::vector<Subspace>& layers) {
+                        const std::vector<std::vector<Spectrum>>& spectra) {
     struct Array {
         std::vector<double> values;
         int64_t heads = 0, n = 0;
@@ -68,6 +67,7 @@ std::string spectra_npz(const std::vector<SpectralMatrix>& matrices,
             array.heads == 0 ? std::vector<int64_t>{array.n} : std::vector<int64_t>{array.heads, array.n};
         members.push_back({name, shape, array.values});
     }
+    const std::vector<Subspace> layers = layer_subspaces(matrices, spectra);
     for (size_t layer = 0; layer < layers.size(); ++layer)
         if (layers[layer].count > 0)
             members.push_back(
@@ -80,9 +80,8 @@ fs::path SpectraFiles::spectra_file(int64_t step) const {
 }
 
 void SpectraFiles::write_spectra(int64_t step, const std::vector<SpectralMatrix>& matrices,
-                                 const std::vector<std::vector<Spectrum>>& spectra,
-                                 const std::vector<Subspace>& layers) const {
-    write_file_atomically(spectra_file(step), spectra_npz(matrices, spectra, layers));
+                                 const std::vector<std::vector<Spectrum>>& spectra) const {
+    write_file_atomically(spectra_file(step), spectra_npz(matrices, spectra));
 }
 
 void SpectraFiles::append_summary(int64_t step, const std::vector<SpectrumRecord>& records) {

@@ -4,17 +4,15 @@
 #include <functional>
 #include <vector>
 
-#include "diag/subspace.h"
 #include "engine/spectra/step_lines.h"
 #include "engine/spectra/summary_lines.h"
 
 namespace pastur {
 
 /// The bytes of an npz with arrays `layers.<l>.<matrix>` (n) and `layers.<l>.<matrix>.heads` (H x n), named
-/// `<matrix>` alone if it belongs to no layer. A failed spectrum is NaN. `layers`: arrays of vectors_name().
+/// `<matrix>` alone if it belongs to no layer. A failed spectrum is NaN. The layers' leading vectors are arrays of vectors_name().
 std::string spectra_npz(const std::vector<SpectralMatrix>& matrices,
-                        const std::vector<std::vector<Spectrum>>& spectra,
-                        const std::vector<Subspace>& layers = {});
+                        const std::vector<std::vector<Spectrum>>& spectra);
 
 class SpectraFiles {
   public:
@@ -29,8 +27,7 @@ class SpectraFiles {
 
     /// Writes step_XXXXXXXX.npz atomically. Throws (kIo).
     void write_spectra(int64_t step, const std::vector<SpectralMatrix>& matrices,
-                       const std::vector<std::vector<Spectrum>>& spectra,
-                       const std::vector<Subspace>& layers = {}) const;
+                       const std::vector<std::vector<Spectrum>>& spectra) const;
     std::filesystem::path spectra_file(int64_t step) const;
     /// Appends the records of one step to summary.jsonl with one write. Throws (kIo).
     void append_summary(int64_t step, const std::vector<SpectrumRecord>& records);

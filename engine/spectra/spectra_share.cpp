@@ -41,25 +41,37 @@ SpectralMatrix part_of(const SpectralMatrix& whole, const Groups& groups) {
     return part;
 }
 
-/// A spectrum as a row of numbers: its status, the number of its variances, the variances, the eigenvalues.
+/// A spectrum as a row of numbers: its status, the number of its variances, the variances, the eigenvalues, the number
+/// of its leading vectors and these. Numbers that it lacks are zero.
 struct Row {
     explicit Row(const SpectralMatrix& matrix)
-        : factors(matrix.product.factors.size()), values(static_cast<size_t>(matrix.product.count())) {}
-    size_t length() const { return 2 + factors + values; }
-    size_t factors, values;
+        : factors(matrix.product.factors.size()),
+          values(static_cast<size_t>(matrix.product.count())),
+          width(static_cast<size_t>(matrix.product.dims().front())),
+          vectors(static_cast<size_t>(matrix.product.leading_vectors) * width) {}
+    size_t length() const { return 3 + factors + values + vectors; }
+    size_t factors, values, width, vectors;
 
     void write(double* row, const Spectrum& spectrum) const {
         row[0] = static_cast<double>(spectrum.status);
         row[1] = static_cast<double>(spectrum.variances.size());
         std::copy(spectrum.variances.begin(), spectrum.variances.end(), row + 2);
-        std::copy(spectrum.eigenvalues.begin(), spectrum.eigenvalues.end(), row + 2 + factors);
+        row += 2 + factors;
+        std::copy(spectrum.eigenvalues.begin(), spectrum.eigenvalues.end(), row);
+        row[values] = static_cast<double>(spectrum.leading.count);
+        std::copy(spectrum.leading.vectors.begin(), spectrum.leading.vectors.end(), row + values + 1);
     }
     Spectrum read(const double* row) const {
         Spectrum spectrum;
         spectrum.status = static_cast<Spectrum::Status>(static_cast<int>(row[0]));
         spectrum.variances.assign(row + 2, row + 2 + static_cast<size_t>(row[1]));
-        if (spectrum.status == Spectrum::Status::kOk)
-            spectrum.eigenvalues.assign(row + 2 + factors, row + length());
+        if (spectrum.status != Spectrum::Status::kOk) return spectrum;
+        row += 2 + factors;
+        spectrum.eigenvalues.assign(row, row + values);
+        row += values;
+        if (const auto count = static_cast<size_t>(row[0]); count > 0)
+            spectrum.leading = {
+                static_cast<int64_t>(count), static_cast<int64_t>(width), {row + 1, row + 1 + count * width}};
         return spectrum;
     }
 };

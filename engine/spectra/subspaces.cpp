@@ -2,19 +2,12 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <bit>
 #include <cmath>
-#include <span>
 
 #include "diag/npz_reader.h"
 
 namespace pastur {
 namespace {
-
-Tensor as_matrix(std::vector<float>& values, const Shape& shape) {
-    return {std::as_writable_bytes(std::span(values)).data(), DType::kF32, shape};
-}
 
 /// None where an overlap has no meaning.
 std::optional<double> known(double value) {
@@ -27,42 +20,17 @@ std::string vectors_name(size_t layer) {
     return fmt::format("layers.{}.qk.vectors", layer);
 }
 
-LayerSubspaces::LayerSubspaces(const Config& config, const ParamTable& table) {
-    matrices_ = spectral_matrices(config, {Scope::kLayer}, shapes_of(table),
-                                  [&](const std::string& name) -> ConstTensor {
-                                      const Shape& shape = table.named(name).shape;
-                                      std::vector<float>& values = weights_[name];
-                                      values.resize(static_cast<size_t>(shape.numel()));
-                                      return as_matrix(values, shape);
-                                  });
-}
-
-void LayerSubspaces::copy(Context& ctx, const Parameters& params) {
-    for (auto& [name, values] : weights_) {
-        const Param& param = params.table().named(name);
-        if (params.master_dtype() == DType::kF32) {
-            download(ctx, as_matrix(values, param.shape), params.master(param));
-            continue;
-        }
-        std::vector<uint16_t> stored(values.size());
-        download(ctx, {std::as_writable_bytes(std::span(stored)).data(), DType::kBF16, param.shape},
-                 params.master(param));
-        // A bf16 is the upper half of the fp32 of the same value.
-        std::transform(stored.begin(), stored.end(), values.begin(), [](uint16_t upper) {
-            return std::bit_cast<float>(static_cast<uint32_t>(upper) << 16);
-        });
-    }
-}
-
-std::vector<Subspace> LayerSubspaces::solve() const {
-    const FactorProduct& product = matrices_.front().product;
+std::vector<Subspace> layer_subspaces(const std::vector<SpectralMatrix>& matrices,
+                                      const std::vector<std::vector<Spectrum>>& spectra) {
     std::vector<Subspace> layers;
-    for (int64_t layer = 0; layer < product.items; ++layer)
-        layers.push_back(leading_left_vectors(product, layer, kSubspaceVectors));
+    for (size_t m = 0; m < matrices.size(); ++m)
+        if (matrices[m].product.leading_vectors > 0)
+            for (const Spectrum& spectrum : spectra[m]) layers.push_back(spectrum.leading);
     return layers;
 }
 
-void LayerSubspaces::annotate(std::vector<SpectrumRecord>& records, std::vector<Subspace> layers) {
+void LayerOverlaps::annotate(std::vector<SpectrumRecord>& records, std::vector<Subspace> layers) {
+    if (layers.empty()) return;
     for (SpectrumRecord& record : records) {
         if (record.matrix != "qk" || record.head >= 0) continue;
         const auto layer = static_cast<size_t>(record.layer);
@@ -75,7 +43,7 @@ void LayerSubspaces::annotate(std::vector<SpectrumRecord>& records, std::vector<
     before_ = std::move(layers);
 }
 
-void LayerSubspaces::restore(const std::filesystem::path& npz) {
+void LayerOverlaps::restore(const std::filesystem::path& npz) {
     before_.clear();
     std::error_code ignored;
     if (!std::filesystem::is_regular_file(npz, ignored)) return;

@@ -1,45 +1,25 @@
 // Leading singular vectors against a singular value decomposition of the dense product, and overlaps of subspaces.
-#include "diag/subspace.h"
-
 #include <cmath>
+#include <memory>
 #include <random>
 
+#include "tests/support/harness.h"
 #include "tests/support/random_matrices.h"
 
 namespace pastur::test {
 namespace {
 
-/// Stored factors of a product of one item, whose numbers are those of float.
-struct Product {
-    explicit Product(const std::vector<Matrix>& dense) {
-        product.items = 1;
-        for (size_t f = 0; f < dense.size(); ++f) {
-            const bool transposed = f % 2 == 1;
-            const Matrix& matrix = dense[f];
-            Factor factor{transposed ? matrix.cols : matrix.rows, transposed ? matrix.rows : matrix.cols};
-            factor.transposed = transposed;
-            auto& values = stored.emplace_back(matrix.values.size());
-            for (int64_t i = 0; i < matrix.rows; ++i)
-                for (int64_t j = 0; j < matrix.cols; ++j)
-                    values[static_cast<size_t>(transposed ? j * matrix.rows + i : i * matrix.cols + j)] =
-                        static_cast<float>(matrix.values[static_cast<size_t>(i * matrix.cols + j)]);
-            for (int64_t row = 0; row < factor.rows; ++row)
-                factor.sources.push_back(values.data() + row * factor.columns);
-            product.factors.push_back(std::move(factor));
-        }
+struct Chain {
+    std::vector<int64_t> dims;
+    double spike = 0;  ///< singular value of a rank-one term of the first factor, over its entries' deviation
+    std::string name() const {
+        return fmt::format("{}{}", fmt::join(dims, "x"), spike > 0 ? fmt::format("_spike{}", spike) : "");
     }
-    std::vector<std::vector<float>> stored;
-    FactorProduct product;
 };
 
 Matrix dense_product(const std::vector<Matrix>& factors) {
     Matrix m = factors[0];
-    for (double& value : m.values) value = static_cast<double>(static_cast<float>(value));
-    for (size_t i = 1; i < factors.size(); ++i) {
-        Matrix next = factors[i];
-        for (double& value : next.values) value = static_cast<double>(static_cast<float>(value));
-        m = multiply(m, next);
-    }
+    for (size_t i = 1; i < factors.size(); ++i) m = multiply(m, factors[i]);
     return m;
 }
 
@@ -59,57 +39,126 @@ Subspace by_svd(Matrix m, int64_t k) {
     return subspace;
 }
 
+/// Two items of one chain each, every second factor stored as its transpose. The dense factors hold the numbers of float.
+class LeadingVectors : public OpTest<Chain> {
+  protected:
+    static constexpr int64_t kVectors = 8;
+
+    std::vector<Matrix> draw(const Chain& chain) {
+        std::vector<Matrix> factors = gaussian_chain(chain.dims, engine_);
+        const Matrix left = gaussian(chain.dims[0], 1, engine_), right = gaussian(1, chain.dims[1], engine_);
+        const double length = std::sqrt(static_cast<double>(chain.dims[0] * chain.dims[1]));
+        for (int64_t i = 0; i < chain.dims[0]; ++i)
+            for (int64_t j = 0; j < chain.dims[1]; ++j)
+                factors[0].values[static_cast<size_t>(i * chain.dims[1] + j)] +=
+                    chain.spike / length * left.values[static_cast<size_t>(i)] *
+                    right.values[static_cast<size_t>(j)];
+        for (Matrix& factor : factors)
+            for (double& value : factor.values) value = static_cast<double>(static_cast<float>(value));
+        return factors;
+    }
+
+    std::vector<Spectrum> solve(const std::vector<std::vector<Matrix>>& items) {
+        FactorProduct product;
+        product.items = std::ssize(items);
+        product.leading_vectors = kVectors;
+        std::vector<std::unique_ptr<DeviceTensor>> stored;  // which do not move
+        for (size_t f = 0; f < items[0].size(); ++f) {
+            const bool transposed = f % 2 == 1;
+            const auto [rows, columns, unused] = items[0][f];
+            Factor factor{transposed ? columns : rows, transposed ? rows : columns};
+            factor.transposed = transposed;
+            for (const std::vector<Matrix>& item : items) {
+                std::vector<double> values;
+                for (int64_t i = 0; i < factor.rows; ++i)
+                    for (int64_t j = 0; j < factor.columns; ++j)
+                        values.push_back(item[f].values[static_cast<size_t>(transposed ? j * columns + i
+                                                                                       : i * columns + j)]);
+                stored.emplace_back(new DeviceTensor(input(values, {factor.rows, factor.columns})));
+                for (int64_t row = 0; row < factor.rows; ++row)
+                    factor.sources.push_back(stored.back()->view().slice(0, row, 1).data<float>());
+            }
+            product.factors.push_back(std::move(factor));
+        }
+        const auto solver = make_spectrum_solver(ctx(), std::span(&product, 1));
+        solver->follow(ctx());
+        EXPECT_EQ(solver->solve(std::span(&product, 1), FactorDraw{FactorDraw::Kind::kProfile, {1, 2}})[0][0]
+                      .leading.count,
+                  0)
+            << "of a draw";
+        return solver->solve(std::span(&product, 1))[0];
+    }
+
+    std::mt19937_64 engine_{3};
+};
+
 // Bottlenecks at the left, in the middle and at the right of the chain.
-TEST(Subspace, HoldsTheLeadingLeftSingularVectors) {
-    std::mt19937_64 engine(3);
-    for (const std::vector<int64_t>& dims : {std::vector<int64_t>{20, 20, 20},
-                                             {12, 31, 40},
-                                             {40, 13, 29, 37},
-                                             {40, 31, 12},
-                                             {30, 5, 30},
-                                             {9, 40},
-                                             {1, 7},
-                                             {7, 1}}) {
-        SCOPED_TRACE(chain_name(dims));
-        const std::vector<Matrix> factors = gaussian_chain(dims, engine);
-        const Product product(factors);
-        const int64_t rank = *std::min_element(dims.begin(), dims.end()), kept = std::min<int64_t>(8, rank);
-        const Subspace got = leading_left_vectors(product.product, 0, 8),
-                       want = by_svd(dense_product(factors), kept);
-        ASSERT_EQ(got.count, kept);
-        ASSERT_EQ(got.width, dims.front());
-        EXPECT_NEAR(overlap(got, want), 1, 1e-10);
-        for (int64_t i = 0; i < got.count; ++i) {
+TEST_P(LeadingVectors, AreThoseOfADenseDecomposition) {
+    const std::vector<int64_t>& dims = shape().dims;
+    const int64_t rank = *std::min_element(dims.begin(), dims.end()), kept = std::min(kVectors, rank);
+    const std::vector<std::vector<Matrix>> items = {draw(shape()), draw(shape())};
+    const std::vector<Spectrum> got = solve(items);
+    std::vector<Subspace> want;
+    for (size_t item = 0; item < items.size(); ++item) {
+        const Subspace& mine = got[item].leading;
+        want.push_back(by_svd(dense_product(items[item]), kept));
+        ASSERT_EQ(mine.count, kept);
+        ASSERT_EQ(mine.width, dims.front());
+        EXPECT_NEAR(overlap(mine, want.back()), 1, 1e-10);
+        for (int64_t i = 0; i < mine.count; ++i) {
             double along = 0, length = 0;
-            for (int64_t j = 0; j < got.width; ++j) {
-                const double mine = got.vectors[static_cast<size_t>(i * got.width + j)];
-                along += mine * want.vectors[static_cast<size_t>(i * got.width + j)];
-                length += mine * mine;
+            for (int64_t j = 0; j < mine.width; ++j) {
+                const double entry = mine.vectors[static_cast<size_t>(i * mine.width + j)];
+                along += entry * want.back().vectors[static_cast<size_t>(i * mine.width + j)];
+                length += entry * entry;
             }
             EXPECT_NEAR(length, 1, 1e-12);
             EXPECT_NEAR(std::abs(along), 1, 1e-6) << "up to its sign, vector " << i;
         }
-        // Overlaps with another random product's are those of the direct decompositions.
-        const std::vector<Matrix> others = gaussian_chain(dims, engine);
-        const Product other(others);
-        EXPECT_NEAR(overlap(got, leading_left_vectors(other.product, 0, 8)),
-                    overlap(want, by_svd(dense_product(others), kept)), 1e-6);
     }
+    EXPECT_NEAR(overlap(got[0].leading, got[1].leading), overlap(want[0], want[1]), 1e-6);
+    EXPECT_EQ(solve(items)[1].leading.vectors, got[1].leading.vectors) << "not reproducible";
 }
 
-TEST(Subspace, HasAsManyVectorsAsTheProductHasDirections) {
-    std::mt19937_64 engine(4);
-    std::vector<Matrix> factors = gaussian_chain({24, 24, 24}, engine);
-    for (int64_t i = 3; i < 24; ++i)  // rank 3
-        for (int64_t j = 0; j < 24; ++j)
-            factors[1].values[static_cast<size_t>(i * 24 + j)] =
-                factors[1].values[static_cast<size_t>(i % 3 * 24 + j)];
-    EXPECT_EQ(leading_left_vectors(Product(factors).product, 0, 8).count, 3);
+INSTANTIATE_TEST_SUITE_P(Ops, LeadingVectors,
+                         every_backend<Chain>({{{20, 20, 20}},
+                                               {{12, 31, 40}},
+                                               {{40, 13, 29, 37}},
+                                               {{40, 31, 12}},
+                                               {{30, 5, 30}},
+                                               {{9, 40}},
+                                               {{1, 7}},
+                                               {{7, 1}},
+                                               {{300, 300, 300}},
+                                               {{257, 130, 257}},
+                                               {{257, 130, 257}, 300},
+                                               {{129, 129, 129}, 1000}}),
+                         case_name<Chain>);
+
+class DeficientVectors : public LeadingVectors {};
+
+// One item is whole; the other has few directions, none, or no finite numbers.
+TEST_P(DeficientVectors, AreAsManyAsTheProductHasDirections) {
+    const std::vector<Matrix> whole = draw(shape());
+    std::vector<Matrix> factors = draw(shape());
+    const auto counts = [&] {
+        const std::vector<Spectrum> got = solve({whole, factors});
+        return std::pair(got[0].leading.count, got[1].leading.count);
+    };
+    const int64_t rows = factors[1].rows, columns = factors[1].cols;
+    for (int64_t i = 3; i < rows; ++i)  // rank 3
+        for (int64_t j = 0; j < columns; ++j)
+            factors[1].values[static_cast<size_t>(i * columns + j)] =
+                factors[1].values[static_cast<size_t>(i % 3 * columns + j)];
+    EXPECT_EQ(counts(), std::pair(kVectors, int64_t{3}));
     std::fill(factors[0].values.begin(), factors[0].values.end(), 0.0);
-    EXPECT_EQ(leading_left_vectors(Product(factors).product, 0, 8).count, 0);
+    EXPECT_EQ(counts(), std::pair(kVectors, int64_t{0}));
     factors[0].values[5] = std::nan("");
-    EXPECT_EQ(leading_left_vectors(Product(factors).product, 0, 8).count, 0);
+    EXPECT_EQ(counts(), std::pair(kVectors, int64_t{0}));
 }
+
+INSTANTIATE_TEST_SUITE_P(Ops, DeficientVectors, every_backend<Chain>({{{24, 24, 24}}, {{50, 40, 60}}}),
+                         case_name<Chain>);
 
 TEST(Overlap, IsTheMeanSquaredCosine) {
     const Subspace xy{2, 3, {1, 0, 0, 0, 1, 0}}, z{1, 3, {0, 0, 1}}, x{1, 3, {1, 0, 0}};

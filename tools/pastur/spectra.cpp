@@ -13,6 +13,7 @@
 #include "engine/spectra/calibration.h"
 #include "engine/spectra/missing_nulls.h"
 #include "engine/spectra/spectra_files.h"
+#include "engine/spectra/subspaces.h"
 #include "engine/train/checkpoint/model_folder.h"
 #include "tools/pastur/commands.h"
 #include "tools/pastur/data/data_progress.h"
@@ -98,6 +99,7 @@ Result decompose(Context& ctx, const ModelFolder& folder, const SpectraArguments
         print_note("{}: {}\n", printable(folder.path().string()), line);
     result.measured = solve_spectra(*solver, result.matrices, settings, config.train.seed);
     result.records = SpectrumJudge(settings).judge(result.matrices, result.measured);
+    LayerOverlaps().annotate(result.records, layer_subspaces(result.matrices, result.measured.spectra));
     return result;
 }
 
