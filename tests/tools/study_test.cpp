@@ -144,25 +144,5 @@ TEST_F(StudyTest, RefusesBadDesignsByName) {
     EXPECT_FALSE(fs::exists(file("s")));
 }
 
-TEST(MeanOverSeeds, IsStudentsInterval) {
-    // R: t.test(c(3.1, 3.4, 2.9, 3.3))$conf.int
-    const double values[] = {3.1, 3.4, NAN, 2.9, 3.3};
-    const MeanAndInterval result = mean_over_seeds(values);
-    EXPECT_EQ(result.count, 4);
-    EXPECT_NEAR(result.mean, 3.175, 1e-12);
-    EXPECT_NEAR(result.high - result.mean, 3.1824 * std::sqrt(0.1475 / 3 / 4), 1e-4);
-    EXPECT_NEAR(result.mean - result.low, result.high - result.mean, 1e-12);
-    const double one[] = {2.0};
-    EXPECT_EQ(mean_over_seeds(one).mean, 2);
-    EXPECT_TRUE(std::isnan(mean_over_seeds(one).low));
-    EXPECT_TRUE(std::isnan(mean_over_seeds({}).mean));
-    // Beyond the table: the quantile for 60 degrees of freedom is 2.0003.
-    std::vector<double> many;
-    for (int i = 0; i < 61; ++i) many.push_back(i % 2);
-    const MeanAndInterval wide = mean_over_seeds(many);
-    const double deviation = std::sqrt(30.0 * 31 / 61 / 60);
-    EXPECT_NEAR((wide.high - wide.mean) / (deviation / std::sqrt(61.0)), 2.0003, 1e-3);
-}
-
 }  // namespace
 }  // namespace pastur::test

@@ -1,8 +1,8 @@
 #pragma once
 // What the spectra of many runs say together: statistics of every variant and arm over seeds, a verdict on each
 // finding of arXiv 2507.09394, and what the parts of the design contribute. `pastur study` writes it to study.json,
-// `pastur report` to its page, both under "analysis". Numbers are rounded to six digits. Whatever the runs do not
-// have is null or absent: a null number was measured by no seed or is not defined.
+// `pastur report` to its page, both under "analysis". Numbers have four significant digits, losses six, integers all.
+// What no run has, or is not defined for any, is absent; a number that is not defined alone is null.
 //
 // MI is {"n", "mean", "low", "high"}: mean over n seeds and its 95 % interval by Student's t; one seed has no interval
 // (low and high are null). A "form" is a matrix of one layer (scope "layer") or one head (scope "head").

@@ -69,6 +69,7 @@ class Attribution {
   public:
     void compare(const Compared& pair) {
         for (const Key& key : keys_of(*pair.to)) {
+            if (key.matrix == "qk_literal") continue;  // says what the whole form says
             // A part is compared with the whole of a variant that has no parts.
             const Key other = pair.from->has(key) ? key : Key{"qk", key.per_head};
             if (!pair.from->has(other)) continue;
@@ -106,8 +107,8 @@ class Attribution {
                          {"statistic", statistic},
                          {"null", null},
                          {"difference", to_json(difference)},
-                         {"from_mean", rounded(mean_over_seeds(from).mean)},
-                         {"to_mean", rounded(mean_over_seeds(to).mean)}});
+                         {"from_mean", rounded(mean_over_seeds(from).mean, kLossDigits)},
+                         {"to_mean", rounded(mean_over_seeds(to).mean, kLossDigits)}});
     }
     Json list_ = Json::array();
 };

@@ -217,6 +217,10 @@ std::optional<Key> matched(const RunGroup& group, const Key& key) {
     return group.has(whole) ? std::optional(whole) : std::nullopt;
 }
 
+bool is_of_paper(const std::string& variant) {
+    return std::find(std::begin(kSpiking), std::end(kSpiking), variant) != std::end(kSpiking);
+}
+
 /// Variants with spectra other than the one that prevents the collapse, those of the paper first.
 std::vector<std::string> others_of(std::span<const RunGroup> groups) {
     std::vector<std::string> variants(std::begin(kSpiking), std::end(kSpiking));
@@ -237,6 +241,7 @@ void add_kept_claims(const ArmGroups& arm, const std::vector<std::string>& other
         const std::optional<Key> own = group ? matched(*group, key) : std::nullopt;
         const MeanAndInterval other = own ? group->mean(*own, figure) : MeanAndInterval{};
         claims.push_back({"collapses:" + variant, is_below(other, threshold), other});
+        if (!is_of_paper(variant)) continue;
         const MeanAndInterval more =
             own ? difference_of_means(group->values(*own, figure), preventing.values(key, figure))
                 : MeanAndInterval{};
@@ -319,8 +324,10 @@ nlohmann::ordered_json to_json(const Finding& finding) {
     for (const ChoiceVerdict& choice : finding.choices) {
         Json one = Json::object(), claims = Json::object();
         for (const auto& [dimension, value] : choice.dimensions) one[dimension] = value;
-        for (const ClaimValue& claim : choice.claims)
-            claims[claim.id] = {{"verdict", name_of(claim.verdict)}, {"value", to_json(claim.value)}};
+        for (const ClaimValue& claim : choice.claims) {
+            claims[claim.id]["verdict"] = name_of(claim.verdict);
+            if (claim.value.count > 0) claims[claim.id]["value"] = to_json(claim.value);
+        }
         one["verdict"] = name_of(choice.verdict);
         one["claims"] = std::move(claims);
         json["choices"].push_back(std::move(one));

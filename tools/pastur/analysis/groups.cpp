@@ -42,9 +42,12 @@ Json forms_json(const RunGroup& group, const RunSeries::Key& key) {
         for (const auto& [place, pairs] : found->second.pairs) add(places, place);
     }
     Json json = {{"layers", layers}, {"forms", forms}};
-    for (const std::string& name : names) at_path(json, name) = to_json(group.mean(key, name));
+    for (const std::string& name : names)
+        if (const MeanAndInterval mean = group.mean(key, name); mean.count > 0)
+            at_path(json, name) = to_json(mean);
     for (const std::string& place : places) {
         const CorrelationTest test = group.correlation(key, place);
+        if (test.rho.count == 0) continue;
         Json& object = at_path(json, place);
         object["rho"] = to_json(test.rho);
         object["p"] = rounded(test.p);
@@ -127,7 +130,7 @@ Json to_json(const RunGroup& group) {
                  {"steps", steps},
                  {"early_steps", early},
                  {"measurements", measurements},
-                 {"val_loss", to_json(mean_over_seeds(group.val_losses()))},
+                 {"val_loss", to_json(mean_over_seeds(group.val_losses()), kLossDigits)},
                  {"matrices", Json::object()}};
     for (const RunSeries::Key& key : keys_of(group))
         json["matrices"][key.matrix][scope_of(key)] = forms_json(group, key);

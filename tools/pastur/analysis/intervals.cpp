@@ -78,17 +78,17 @@ MeanAndInterval difference_of_means(std::span<const double> from, std::span<cons
     return result;
 }
 
-nlohmann::ordered_json rounded(double value) {
+nlohmann::ordered_json rounded(double value, int digits) {
     if (!std::isfinite(value)) return nullptr;
     if (value == std::floor(value) && std::abs(value) < 9e15) return static_cast<int64_t>(value);
-    return std::strtod(fmt::format("{:.6g}", value).c_str(), nullptr);
+    return std::strtod(fmt::format("{:.{}g}", value, digits).c_str(), nullptr);
 }
 
-nlohmann::ordered_json to_json(const MeanAndInterval& value) {
+nlohmann::ordered_json to_json(const MeanAndInterval& value, int digits) {
     return {{"n", value.count},
-            {"mean", rounded(value.mean)},
-            {"low", rounded(value.low)},
-            {"high", rounded(value.high)}};
+            {"mean", rounded(value.mean, digits)},
+            {"low", rounded(value.low, digits)},
+            {"high", rounded(value.high, digits)}};
 }
 
 }  // namespace pastur

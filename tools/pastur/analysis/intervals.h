@@ -21,9 +21,12 @@ MeanAndInterval mean_over_seeds(std::span<const double> values);
 /// if either has less than two finite values. count: that of the smaller one.
 MeanAndInterval difference_of_means(std::span<const double> from, std::span<const double> to);
 
-/// Six significant digits, which are more than seeds determine; null if not finite.
-nlohmann::ordered_json rounded(double value);
+/// The significant digits of a statistic's mean over seeds, which are more than seeds determine, and those of a loss.
+inline constexpr int kDigits = 4, kLossDigits = 6;
+
+/// Rounded to so many significant digits; an integer is exact. Null if not finite.
+nlohmann::ordered_json rounded(double value, int digits = kDigits);
 /// {"n", "mean", "low", "high"}, rounded.
-nlohmann::ordered_json to_json(const MeanAndInterval& value);
+nlohmann::ordered_json to_json(const MeanAndInterval& value, int digits = kDigits);
 
 }  // namespace pastur

@@ -71,7 +71,7 @@ std::string shown(const Json& group, const char* figure, int digits, double fact
 }
 
 void append_readable(const Json& json, size_t depth, std::string& text) {
-    constexpr size_t kColumns = 118;
+    constexpr size_t kColumns = 360;  // the statistics of one threshold
     std::string line = json.dump();
     if (!json.is_structured() || depth + line.size() <= kColumns) {
         text += line;
