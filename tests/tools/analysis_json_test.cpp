@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <cctype>
-#include <fstream>
 
 #include "tests/support/planted_run.h"
 #include "tools/pastur/analysis/sentences.h"
@@ -110,7 +109,6 @@ TEST(Analysis, OfAStudyOf130mIsBelowAMegabyte) {
             runs.push_back(planted_statistics(run));
         }
     const Json analysis = analyse(runs);
-    if (const char* file = std::getenv("DUMP")) std::ofstream(file) << analysis.dump();
     EXPECT_LT(readable_text(analysis).size(), 750'000u);
     EXPECT_EQ(Json::parse(readable_text(analysis)), analysis);
 }

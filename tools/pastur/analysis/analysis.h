@@ -13,7 +13,7 @@
 //  "groups": [{"variant", "arm", "seeds", "runs": [name], "steps", "early_steps", "measurements", "val_loss": MI,
 //    "matrices": {MATRIX: {SCOPE: FORMS}}}],
 //          MATRIX: "qk" (whole), "qk_content", "qk_rope", "qk_literal", "qk@mean" (mean over pairs of positions),
-//          "ov" (control); SCOPE: "layer", "head"; those that a run of the group measured
+//          "ov" (control: kept ranks and peaks alone); SCOPE: "layer", "head"; those that a run of the group measured
 //          FORMS: {"layers", "forms",
 //            "kept": {"step0": KEPT, "null": KEPT},
 //              KEPT: {"initial": MI, "least": MI, "least_step": MI, "final": MI, "worst": MI}    kept_step0 or kept_null
@@ -43,7 +43,9 @@
 //  "findings": [{"id": "i"|"ii"|"iii", "claim", "verdict", "depends_on": [dimension], "because": SENTENCE,
 //    "tally": {"supported", "contradicted", "undecided"},                        choices
 //    "by": {dimension: {value: {"supported", "contradicted", "undecided"}}},
-//    "claims": [{"id", "text", "verdict", "depends_on": [dimension], "counts"}],      "counts": part of the finding
+//    "claims": [{"id", "variant", "text", "figure", "verdict", "depends_on": [dimension], "counts"}],    "counts": part of
+//          the finding; "figure": where in FORMS of the variant's group the claim's value is, with dimensions in braces,
+//          "nulls/{null}/spike/{threshold}/share"; "": in the choice
 //    "choices": [{dimension: value, ..., "verdict", "claims": {id: {"verdict", "value": MI}}}]}],
 //          verdicts: "supported", "contradicted", "depends on", "undecided"; choices and their claims never "depend on".
 //          Dimensions: "arm", "null", "matrix", "scope", "baseline" ("step0"|"null"), "threshold" (text), "moment"

@@ -69,7 +69,7 @@ class Attribution {
   public:
     void compare(const Compared& pair) {
         for (const Key& key : keys_of(*pair.to)) {
-            if (key.matrix == "qk_literal") continue;  // says what the whole form says
+            if (key.matrix == "qk_literal" || key.matrix == kControlMatrix) continue;
             // A part is compared with the whole of a variant that has no parts.
             const Key other = pair.from->has(key) ? key : Key{"qk", key.per_head};
             if (!pair.from->has(other)) continue;
@@ -79,7 +79,7 @@ class Attribution {
                 std::replace(name.begin(), name.end(), '/', '.');
                 add(pair, key, name, "", pair.from->values(other, figure), pair.to->values(key, figure));
             }
-            for (const std::string& null : nulls_of(*pair.to, key)) {
+            for (const std::string null : {"product", "mp"}) {
                 const std::string figure = "nulls/" + null + "/peak_ratio";
                 add(pair, key, "log10_peak_ratio", null, logarithms(pair.from->values(other, figure)),
                     logarithms(pair.to->values(key, figure)));

@@ -82,12 +82,18 @@ void for_each_measured(std::span<const RunGroup* const> groups,
             }
 }
 
+/// Whether the claim's value is among the statistics of its group.
+bool has_figure(const Finding& finding, const std::string& id) {
+    return std::any_of(finding.claims.begin(), finding.claims.end(),
+                       [&](const ClaimText& claim) { return claim.id() == id && !claim.figure.empty(); });
+}
+
 /// Sets the verdict of the choice from its claims that count.
 void decide(Finding& finding, ChoiceVerdict& choice) {
     std::vector<Verdict> verdicts;
     for (const ClaimValue& claim : choice.claims)
         for (const ClaimText& text : finding.claims)
-            if (text.id == claim.id && text.counts) verdicts.push_back(claim.verdict);
+            if (text.id() == claim.id && text.counts) verdicts.push_back(claim.verdict);
     choice.verdict = all_of(verdicts);
     finding.choices.push_back(std::move(choice));
 }
@@ -126,23 +132,31 @@ void add_spike_claims(const std::string& variant, const RunGroup* group, const K
 Finding finding_spikes(std::span<const RunGroup> groups) {
     Finding finding{
         "i", "Sharp early spikes in specific layers of MHA and MLA-PreRoPE persist and propagate", {}, {}};
-    for (const std::string variant : kSpiking)
-        finding.claims.insert(
-            finding.claims.end(),
-            {{"early:" + variant,
-              fmt::format("more than {:.0f} % of the forms of {} have an onset in the first "
-                          "{:.0f} % of the steps",
-                          Bounds::kEarlyShare * 100, variant, AnalysisRules::kEarlyFraction * 100)},
-             {"specific:" + variant, fmt::format("these are in less than half of the layers of {}", variant)},
-             {"persist:" + variant,
-              fmt::format("most forms of {} with an onset are beyond at all later measurements", variant)},
-             {"travel:" + variant,
+    for (const char* variant : kSpiking) {
+        const std::string spike = "nulls/{null}/spike/{threshold}/";
+        const auto claim = [&](const char* what, const std::string& text, const std::string& figure) {
+            finding.claims.push_back({what, variant, text, figure});
+        };
+        claim(
+            "early",
+            fmt::format("more than {:g} % of the forms of {} have an onset in the first {:g} % of the steps",
+                        Bounds::kEarlyShare * 100, variant, AnalysisRules::kEarlyFraction * 100),
+            spike + "early_share");
+        claim("specific", fmt::format("these are in less than half of the layers of {}", variant),
+              spike + "layers");
+        claim("persist",
+              fmt::format("most forms of {} with an onset are beyond at all later measurements", variant),
+              spike + "stays");
+        claim("travel",
               fmt::format("the layers' onsets in {} are ordered by depth (rank correlation beyond {:g})",
-                          variant, Bounds::kCorrelation)},
-             {"directions:" + variant,
+                          variant, Bounds::kCorrelation),
+              "nulls/{null}/onset_depth/rho");
+        claim("directions",
               fmt::format(
                   "neighbouring layers of {} share more than {:g} times the directions that random ones do",
-                  variant, Bounds::kOverlapRatio)}});
+                  variant, Bounds::kOverlapRatio),
+              "");
+    }
     for (const ArmGroups& arm : arms_of(groups, kSpiking)) {
         const RunGroup* const chosen[] = {arm.find(kSpiking[0]), arm.find(kSpiking[1])};
         for_each_measured(chosen, [&](const Key& key, const std::string& null) {
@@ -177,18 +191,22 @@ void add_lag_claims(const std::string& variant, const RunGroup* group, const Key
 
 Finding finding_coincidence(std::span<const RunGroup> groups) {
     Finding finding{"ii", "The spikes coincide with rank collapse", {}, {}};
-    for (const std::string variant : kSpiking)
-        finding.claims.insert(
-            finding.claims.end(),
-            {{"together:" + variant,
-              fmt::format("most forms of {} with a spike or a collapse have both", variant)},
-             {"lag:" + variant,
-              fmt::format("they start within {:g} measurements of each other in {} (median)", Bounds::kLag,
-                          variant)},
-             {"order:" + variant,
-              fmt::format("forms of {} that spike earlier collapse earlier (rank correlation "
-                          "above {:g})",
-                          variant, Bounds::kCorrelation)}});
+    for (const char* variant : kSpiking) {
+        const std::string lag = "nulls/{null}/lag/{threshold}/";
+        finding.claims.push_back(
+            {"together", variant,
+             fmt::format("most forms of {} with a spike or a collapse have both", variant), lag + "both"});
+        finding.claims.push_back(
+            {"lag", variant,
+             fmt::format("they start within {:g} measurements of each other in {} (median)", Bounds::kLag,
+                         variant),
+             lag + "measurements"});
+        finding.claims.push_back(
+            {"order", variant,
+             fmt::format("forms of {} that spike earlier collapse earlier (rank correlation above {:g})",
+                         variant, Bounds::kCorrelation),
+             lag + "rho"});
+    }
     for (const ArmGroups& arm : arms_of(groups, kSpiking)) {
         const RunGroup* const chosen[] = {arm.find(kSpiking[0]), arm.find(kSpiking[1])};
         for_each_measured(chosen, [&](const Key& key, const std::string& null) {
@@ -252,22 +270,23 @@ void add_kept_claims(const ArmGroups& arm, const std::vector<std::string>& other
 Finding finding_prevention(std::span<const RunGroup> groups) {
     Finding finding{"iii", "Only MLA-Decoupled prevents the collapse", {}, {}};
     const std::vector<std::string> others = others_of(groups);
+    const std::string figure_of_kept = "kept/{baseline}/{moment}";
     finding.claims.push_back(
-        {std::string("keeps:") + kPreventing, fmt::format("{} keeps more than the threshold", kPreventing)});
+        {"keeps", kPreventing, fmt::format("{} keeps more than the threshold", kPreventing), figure_of_kept});
     for (const std::string& variant : others) {
-        const bool counts =
-            std::find(std::begin(kSpiking), std::end(kSpiking), variant) != std::end(kSpiking);
-        finding.claims.push_back(
-            {"collapses:" + variant, fmt::format("{} keeps less than the threshold", variant), counts});
-        finding.claims.push_back(
-            {"more:" + variant, fmt::format("{} keeps more than {}", kPreventing, variant), false});
+        finding.claims.push_back({"collapses", variant,
+                                  fmt::format("{} keeps less than the threshold", variant), figure_of_kept,
+                                  is_of_paper(variant)});
+        if (is_of_paper(variant))
+            finding.claims.push_back(
+                {"more", variant, fmt::format("{} keeps more than {}", kPreventing, variant), "", false});
     }
     const char* const variants[] = {kPreventing, kSpiking[0], kSpiking[1]};
     for (const ArmGroups& arm : arms_of(groups, variants)) {
         const RunGroup* const preventing = arm.find(kPreventing);
         if (!preventing) continue;
         for (const Key& key : keys_of(*preventing)) {
-            if (key.matrix == "ov") continue;
+            if (key.matrix == kControlMatrix) continue;
             for (const char* baseline : {"step0", "null"})
                 for (const char* moment : {"least", "final"})
                     for (const double threshold : AnalysisRules::kCollapses) {
@@ -313,10 +332,12 @@ nlohmann::ordered_json to_json(const Finding& finding) {
         Verdicts own;
         for (const ChoiceVerdict& choice : finding.choices)
             for (const ClaimValue& value : choice.claims)
-                if (value.id == claim.id) own.emplace_back(choice.dimensions, value.verdict);
+                if (value.id == claim.id()) own.emplace_back(choice.dimensions, value.verdict);
         const Judgement of_claim = judge(own);
-        json["claims"].push_back({{"id", claim.id},
+        json["claims"].push_back({{"id", claim.id()},
+                                  {"variant", claim.variant},
                                   {"text", claim.text},
+                                  {"figure", claim.figure},
                                   {"verdict", of_claim.verdict},
                                   {"depends_on", of_claim.depends_on},
                                   {"counts", claim.counts}});
@@ -326,7 +347,8 @@ nlohmann::ordered_json to_json(const Finding& finding) {
         for (const auto& [dimension, value] : choice.dimensions) one[dimension] = value;
         for (const ClaimValue& claim : choice.claims) {
             claims[claim.id]["verdict"] = name_of(claim.verdict);
-            if (claim.value.count > 0) claims[claim.id]["value"] = to_json(claim.value);
+            if (claim.value.count > 0 && !has_figure(finding, claim.id))
+                claims[claim.id]["value"] = to_json(claim.value);
         }
         one["verdict"] = name_of(choice.verdict);
         one["claims"] = std::move(claims);

@@ -11,9 +11,12 @@
 namespace pastur {
 
 struct ClaimText {
-    std::string id;  ///< <what>:<variant>
-    std::string text;
-    bool counts = true;  ///< part of the finding; else reported beside it
+    std::string what, variant, text;
+    /// The value's place in FORMS of analysis.h, with the names of dimensions in braces; empty: in no place but the
+    /// claim's own.
+    std::string figure;
+    bool counts = true;  ///< part of the finding; else reported with it
+    std::string id() const { return what + ":" + variant; }
 };
 struct Finding {
     std::string id, claim;

@@ -53,6 +53,8 @@ class RunSeries {
 /// Names that RunSeries collects, in the order in which they are shown.
 inline constexpr const char* kAnalysedMatrices[] = {"qk",         "qk_content", "qk_rope",
                                                     "qk_literal", "qk@mean",    "ov"};
+/// The one whose capacity no rotation affects.
+inline constexpr const char* kControlMatrix = "ov";
 inline constexpr const char* kAnalysedNulls[] = {"product", "mp", "profile", "permuted"};
 
 }  // namespace pastur

@@ -68,6 +68,18 @@ class FormsReader {
         for (size_t null = 0; null < series_.nulls.size(); ++null) read_null(null, collapses);
     }
 
+    /// What a control is compared by: kept ranks and peaks.
+    void read_control() {
+        kept("kept/step0/", [](const Sample& sample) { return sample.kept_step0; });
+        kept("kept/null/", [](const Sample& sample) { return sample.kept_null; });
+        for (size_t null = 0; null < series_.nulls.size(); ++null) {
+            const std::string prefix = "nulls/" + series_.nulls[null] + "/";
+            at_step0(prefix + "step0/", null, ratio_to(null));
+            peaks(prefix, ratio_to(null));
+            outliers(prefix, null);
+        }
+    }
+
   private:
     bool is_later(const Sample& sample) const { return sample.step > series_.steps.front(); }
     bool is_last(const Sample& sample) const {
@@ -166,11 +178,14 @@ class FormsReader {
         set("next_layer_overlap/random", random.get());
     }
 
-    void read_null(size_t null, const std::vector<Crossings>& collapses) {
-        const std::string prefix = "nulls/" + series_.nulls[null] + "/";
-        const Value ratio = [null](const Sample& sample) {
+    static Value ratio_to(size_t null) {
+        return [null](const Sample& sample) {
             return null < sample.nulls.size() ? sample.nulls[null].ratio : NAN;
         };
+    }
+    void read_null(size_t null, const std::vector<Crossings>& collapses) {
+        const std::string prefix = "nulls/" + series_.nulls[null] + "/";
+        const Value ratio = ratio_to(null);
         at_step0(prefix + "step0/", null, ratio);
         Crossings spikes;  // beyond kLagSpike edges
         for (const double edges : AnalysisRules::kSpikes) {
@@ -317,8 +332,14 @@ void add_statistics(RunStatistics& run, const RunSeries& series) {
         last = std::max(last, matrix.steps.back());
     }
     if (run.steps == 0) run.steps = last;
-    for (const auto& [key, matrix] : series.matrices())
-        if (!matrix.steps.empty()) FormsReader(matrix, run.early_steps(), run.matrices[key]).read();
+    for (const auto& [key, matrix] : series.matrices()) {
+        if (matrix.steps.empty()) continue;
+        FormsReader reader(matrix, run.early_steps(), run.matrices[key]);
+        if (key.matrix == kControlMatrix)
+            reader.read_control();
+        else
+            reader.read();
+    }
 }
 
 }  // namespace pastur
