@@ -147,6 +147,38 @@ void write_spectra(const std::filesystem::path& folder, const SampleRun& run) {
     }
 }
 
+/// Logits that grow with the step, the layer and the head, and the ranks of the residual stream, which fall.
+void write_probe(const std::filesystem::path& folder, const SampleRun& run) {
+    std::ofstream logits(folder / "logits.jsonl"), latents(folder / "latents.jsonl");
+    for (const int64_t step : run.measured)
+        for (int64_t layer = 0; layer < run.layers; ++layer) {
+            const auto size = static_cast<double>(step + 10 * layer);
+            for (int64_t head = 0; head < run.heads; ++head)
+                logits << Json{{"v", 1},
+                               {"step", step},
+                               {"layer", layer},
+                               {"head", head},
+                               {"max_logit", 1 + size + static_cast<double>(head)},
+                               {"rms_logit", 0.5},
+                               {"entropy", 3.0},
+                               {"entropy_ratio", 0.75 - 0.25 * static_cast<double>(head == 1)}}
+                              .dump()
+                       << "\n";
+            latents << Json{{"v", 1},
+                            {"step", step},
+                            {"layer", layer},
+                            {"tensor", "residual"},
+                            {"tokens", 1024},
+                            {"width", 24},
+                            {"entropy_rank", 20 / (1 + size / 10)},
+                            {"participation_ratio", 18 / (1 + size / 10)},
+                            {"rank_90", 12},
+                            {"rank_99", 20}}
+                           .dump()
+                    << "\n";
+        }
+}
+
 }  // namespace
 
 std::string make_npz(const std::vector<NpzMember>& members, bool compressed) {
@@ -195,8 +227,9 @@ std::string make_npz(const std::vector<NpzMember>& members, bool compressed) {
 void write_sample_run(const std::filesystem::path& folder, const SampleRun& run) {
     std::filesystem::create_directories(folder);
     std::ofstream(folder / "config.toml") << fmt::format(
-        "[model]\nlayers = {}\nheads = {}\n\n[attention]\nvariant = \"{}\"\n\n[train]\nsteps = {}\n",
-        run.layers, run.heads, run.variant, run.steps);
+        "[model]\nlayers = {}\nheads = {}\n\n[attention]\nvariant = \"{}\"\n\n[train]\nsteps = {}\nseed = {}\n\n[run]\n"
+        "notes = \"{}\"\n",
+        run.layers, run.heads, run.variant, run.steps, run.seed, run.notes);
     std::ofstream(folder / "env.json") << R"({"device": "CPU </script>", "libraries": {"openblas": "0.3"}})";
     std::ofstream metrics(folder / "metrics.jsonl");
     const auto log = [&](const char* event, int64_t step, const Json& fields) {
@@ -228,18 +261,23 @@ void write_sample_run(const std::filesystem::path& folder, const SampleRun& run)
     }
     if (!run.measured.empty()) {
         write_spectra(folder / "spectra", run);
+        if (run.probed) write_probe(folder / "spectra", run);
         log("spike", 20,
-            {{"layer", 1},
+            {{"onset", 20},
+             {"layer", 1},
              {"head", 2},
              {"matrix", "qk"},
              {"null", "product"},
+             {"threshold", 2.0},
              {"lambda_max", 5.0},
              {"lambda_plus", 1.05}});
         log("collapse", 40,
-            {{"layer", 0},
+            {{"onset", 40},
+             {"layer", 0},
              {"head", -1},
              {"matrix", "qk"},
              {"null", "product"},
+             {"threshold", 0.5},
              {"stable_rank", 1.5},
              {"initial_stable_rank", 8.0}});
     }

@@ -20,6 +20,9 @@ struct SampleRun {
     int64_t steps = 40, layers = 2, heads = 3, head_dim = 8;
     std::vector<int64_t> measured = {0, 10, 20, 40};  ///< steps with spectra; empty: no spectra folder
     bool ended = true;
+    bool probed = false;  ///< also spectra/logits.jsonl and latents.jsonl
+    uint64_t seed = 1;
+    std::string notes = "";  ///< run.notes
 };
 /// Writes the config.toml, env.json, metrics.jsonl and spectra/ of a training run of this shape.
 void write_sample_run(const std::filesystem::path& folder, const SampleRun& run);

@@ -3,14 +3,18 @@
 
 #include <cmath>
 #include <cstring>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "diag/product_law.h"
 #include "diag/product_sum_law.h"
 #include "tests/support/command_line.h"
 #include "tests/support/sample_run.h"
+#include "tools/pastur/report/report_blobs.h"
 #include "tools/pastur/report/report_laws.h"
+#include "tools/pastur/report/report_onsets.h"
 #include "tools/pastur/report/report_page.h"
+#include "tools/pastur/report/report_probe.h"
 #include "tools/pastur/report/report_run.h"
 #include "tools/pastur/report/report_spectra.h"
 
@@ -43,8 +47,8 @@ TEST(ReportPayload, HoldsTheEigenvaluesOfTheFiles) {
     EXPECT_EQ(payload["blobs"][shown["blob"].get<size_t>()], base64(std::as_bytes(std::span(packed))));
 }
 
-/// The floats of one of the payload's base64 blobs.
-std::vector<float> floats_of(const nlohmann::ordered_json& payload, const nlohmann::ordered_json& index) {
+/// The bytes of one of the payload's base64 blobs.
+std::string bytes_of(const nlohmann::ordered_json& payload, const nlohmann::ordered_json& index) {
     const std::string text = payload["blobs"][index.get<size_t>()];
     std::string bytes;
     for (size_t i = 0; i < text.size(); i += 4) {
@@ -57,9 +61,39 @@ std::vector<float> floats_of(const nlohmann::ordered_json& payload, const nlohma
         }
         for (int shift = 16; shift >= 0; shift -= 8) bytes += static_cast<char>(group >> shift & 255);
     }
+    return bytes;
+}
+std::vector<float> floats_of(const nlohmann::ordered_json& payload, const nlohmann::ordered_json& index) {
+    const std::string bytes = bytes_of(payload, index);
     std::vector<float> values(bytes.size() / sizeof(float));
     std::memcpy(values.data(), bytes.data(), values.size() * sizeof(float));
     return values;
+}
+
+/// The inverse of pack_numbers(), as in tools/report/data.js. Base64 may leave up to two bytes at the end.
+std::vector<double> unpack_numbers(const std::string& bytes, size_t count) {
+    float a = 0, b = 0;
+    std::memcpy(&a, bytes.data() + 1, 4);
+    std::memcpy(&b, bytes.data() + 5, 4);
+    std::vector<double> values;
+    for (size_t i = 0; i < count; ++i) {
+        if (bytes[0] == 0) {
+            values.push_back(double{a});
+            continue;
+        }
+        const int code = static_cast<unsigned char>(bytes.at(9 + 2 * i)) |
+                         static_cast<unsigned char>(bytes.at(10 + 2 * i)) << 8;
+        const double t = code / 65533.0;
+        values.push_back(code == 65535     ? NAN
+                         : bytes[0] == 1   ? double{a} + t * (double{b} - double{a})
+                         : code == 65534   ? 0
+                                           : double{a} * std::pow(double{b} / double{a}, t));
+    }
+    return values;
+}
+std::vector<double> numbers_of(const nlohmann::ordered_json& payload, const nlohmann::ordered_json& index,
+                               size_t count) {
+    return unpack_numbers(bytes_of(payload, index), count);
 }
 
 TEST(ReportPayload, CarriesTheLawOfEveryNullOnce) {
@@ -103,8 +137,8 @@ TEST(ReportPayload, CarriesTheLawOfEveryNullOnce) {
             EXPECT_EQ(grid(0, null, per_head)["law"], grid(2, null, per_head)["law"]);
     const auto sum = grid(1, "product", true);
     EXPECT_FALSE(sum.contains("law"));
-    const std::vector<float> indices = floats_of(payload, sum["lawByRecord"]);
-    ASSERT_GE(indices.size(), 4u * 2 * 3);
+    std::vector<double> indices = numbers_of(payload, sum["lawByRecord"], 4u * 2 * 3);
+    for (double& index : indices) index = std::round(index);
     for (size_t step = 0; step < 4; ++step) {
         const double ratio = (1 + sum["steps"][step].get<double>() / 10) / 0.5;
         const double rounded = std::exp(std::round(std::log(ratio) * 32) / 32);
@@ -187,6 +221,88 @@ TEST(ReportPayload, PacksSpectraWithinTheirPrecision) {
         else
             EXPECT_NEAR(back[i], expected[i], 2.2e-4 * expected[i]) << i;
     }
+}
+
+TEST(ReportPayload, PacksNumbersWithinTheirPrecision) {
+    const auto back = [](const std::vector<float>& values) {
+        return unpack_numbers(pack_numbers(values), values.size());
+    };
+    const std::vector<float> wide = {1e-6f, 0.0f, 3.25f, 7e5f, NAN, INFINITY, 1e-6f};
+    const std::vector<double> decoded = back(wide);
+    for (size_t i = 0; i < wide.size(); ++i) {
+        const auto value = double{wide[i]};
+        if (std::isfinite(value))
+            EXPECT_NEAR(decoded[i], value, 2.2e-4 * value) << i;
+        else
+            EXPECT_TRUE(std::isnan(decoded[i])) << i;
+    }
+    const std::vector<float> signs = {-2, 0, 1, 3};
+    for (size_t i = 0; i < signs.size(); ++i) EXPECT_NEAR(back(signs)[i], double{signs[i]}, 5.0 / 65533) << i;
+    for (const size_t count : {size_t{1}, size_t{5}, size_t{300}}) {
+        EXPECT_EQ(pack_numbers(std::vector<float>(count, 7)).size(), 9u);
+        EXPECT_EQ(back(std::vector<float>(count, 7)), std::vector<double>(count, 7));
+    }
+    EXPECT_TRUE(std::isnan(back({NAN, NAN})[1]));
+    EXPECT_NEAR(back({NAN, 4})[1], 4, 1e-12);
+    std::vector<float> steps;  // indices of onsets and laws are exact
+    for (int i = 0; i < 1000; ++i) steps.push_back(static_cast<float>(i));
+    for (size_t i = 0; i < steps.size(); ++i) EXPECT_EQ(std::round(back(steps)[i]), double{steps[i]});
+    EXPECT_LE(base64(std::as_bytes(std::span(pack_numbers(wide)))).size() + 3, packed_size(wide.size()));
+}
+
+TEST(ReportPayload, HoldsOnsetsByThreshold) {
+    Onsets onsets;
+    const auto add = [&](const char* kind, const char* matrix, int layer, int head, double threshold, int onset) {
+        onsets.add({{"event", kind}, {"step", onset + 5}, {"onset", onset}, {"layer", layer}, {"head", head},
+                    {"matrix", matrix}, {"null", "product"}, {"threshold", threshold}});
+    };
+    EXPECT_TRUE(onsets.empty());
+    add("spike", "qk", 0, -1, 2, 10);
+    add("spike", "qk", 3, 1, 2, 40);
+    add("spike", "qk", 3, 1, 10, 80);
+    add("collapse", "qk", 0, -1, 0.5, 20);
+    add("spike", "qk@0,0", 0, 0, 2, 10);        // a single pair of positions is not on the page
+    add("spike", "layers.0.wq", 0, -1, 2, 10);  // nor a single weight
+    onsets.add({{"event", "spike"}, {"step", 7}, {"layer", 1}, {"head", -1}, {"matrix", "qk"}});  // a former version
+    onsets.add({{"event", "spike"}, {"step", "x"}, {"layer", -5}, {"matrix", 3}});                // damaged
+    Blobs blobs;
+    const auto list = onsets.json(blobs);
+    ASSERT_EQ(list.size(), 4u);
+    EXPECT_EQ(list[0]["kind"], "collapse");
+    EXPECT_EQ(list[0]["null"], "") << "no null affects a collapse";
+    const auto& spike = list[2];
+    EXPECT_EQ(spike["threshold"], 2);
+    EXPECT_EQ(spike["steps"], (std::vector<int>{10, 40}));
+    EXPECT_EQ(spike["layers"], (std::vector<int>{0, 3}));
+    EXPECT_EQ(spike["heads"], (std::vector<int>{-1, 1}));
+    const auto indices = numbers_of({{"blobs", blobs.json()}}, spike["blob"], 4);
+    EXPECT_EQ(indices[0], 0);
+    EXPECT_TRUE(std::isnan(indices[1]));
+    EXPECT_EQ(indices[3], 1);
+    EXPECT_EQ(list[1]["threshold"], 0);
+    EXPECT_EQ(list[1]["steps"], std::vector<int>{7});
+}
+
+TEST(ReportPayload, HoldsWhatTheProbeSaw) {
+    const test::TempFolder folder;
+    write_sample_run(folder.path(), {.probed = true});
+    std::ofstream(folder.path() / "spectra/latents.jsonl", std::ios::app) << "{\"step\": 40, \"layer\"\n[]\n";
+    std::vector<std::string> notes;
+    const std::vector<MetricGrid> grids = read_probe_grids(folder.path() / "spectra", notes);
+    ASSERT_EQ(grids.size(), 2u);
+    EXPECT_EQ(grids[0].matrix, "logits");
+    EXPECT_EQ(grids[0].steps, (std::vector<int64_t>{0, 10, 20, 40}));
+    // sample_run.cpp: the largest logit is 1 + step + 10 layer + head; the second of three heads has the least ratio.
+    EXPECT_EQ(grids[0].metrics.at("max_logit")[2 * 2 + 1], 1 + 20 + 10 + 2);
+    EXPECT_EQ(grids[0].metrics.at("least_entropy_ratio")[0], 0.5f);
+    EXPECT_NEAR(grids[0].metrics.at("entropy_ratio")[0], (0.75 + 0.5 + 0.75) / 3, 1e-6);
+    EXPECT_FALSE(grids[0].metrics.contains("content_share")) << "no head is split";
+    EXPECT_EQ(grids[1].matrix, "residual");
+    EXPECT_EQ(grids[1].metrics.at("entropy_rank")[0], 20);
+    ASSERT_EQ(notes.size(), 1u);
+    EXPECT_NE(notes[0].find("latents.jsonl: 2 lines"), std::string::npos) << notes[0];
+    const auto payload = report_payload({folder.path()}, kRoom);
+    EXPECT_EQ(payload["runs"][0]["probes"].size(), 2u);
 }
 
 TEST(ReportPayload, EncodesBase64AsTheStandardDoes) {

@@ -53,10 +53,26 @@ TEST_F(ReportCommand, WritesOneSelfContainedPage) {
     EXPECT_NE(second["notes"].dump().find("1 of 46 lines"), std::string::npos) << second["notes"];
     EXPECT_EQ(second["train"]["step"].size(), 40u);
     EXPECT_TRUE(second["train"]["grad_norm"][0].is_null());
-    EXPECT_EQ(second["events"].size(), 2u);
+    EXPECT_EQ(second["onsets"].size(), 2u);  // a spike and a collapse
     EXPECT_EQ(payload["runs"][0]["metrics"].size(), 4u);  // two nulls, of layers and of heads
     EXPECT_EQ(payload["runs"][0]["spectra"].size(), 2u);
     EXPECT_EQ(payload["runs"][0]["env"]["device"], "CPU </script>");
+}
+
+TEST_F(ReportCommand, ShowsTitleNotesAndAnalysis) {
+    write_sample_run(file("a"), {.notes = "the first try"});
+    write_sample_run(file("b"), {.variant = "mla-prerope"});
+    ASSERT_EQ(run("report a b -o titled.html --title 'Rank \"study\" </title>' --notes 'two runs'").code, 0);
+    const std::string text = page("titled.html");
+    const nlohmann::json payload = payload_of(text);
+    EXPECT_EQ(payload["title"], "Rank \"study\" </title>");
+    EXPECT_EQ(payload["notes"], "two runs");
+    EXPECT_NE(payload["runs"][0]["config"].dump().find("the first try"), std::string::npos);
+    EXPECT_NE(payload["date"].get<std::string>().find("UTC"), std::string::npos);
+    EXPECT_EQ(payload["analysis"]["findings"].size(), 3u);
+    EXPECT_EQ(payload["analysis"]["groups"].size(), 2u);
+    // What the user wrote stands in the JSON alone, and cannot end an element of the page.
+    EXPECT_EQ(text.find("study\" </title>"), std::string::npos);
 }
 
 TEST_F(ReportCommand, TakesARunWithoutSpectraAndWritesIntoItsFolder) {

@@ -13,6 +13,7 @@ namespace {
 struct ReportArguments {
     std::vector<std::string> runs;
     std::string out;
+    ReportText text;
 };
 
 int report(const ReportArguments& arguments) {
@@ -20,7 +21,7 @@ int report(const ReportArguments& arguments) {
     const std::filesystem::path out = !arguments.out.empty() ? std::filesystem::path(arguments.out)
                                       : folders.size() == 1  ? folders.front() / "report.html"
                                                              : std::filesystem::path("report.html");
-    write_report(folders, out);
+    write_report(folders, out, arguments.text);
     print_text("{}: {:.2f} MB, {} run{}\n", printable(out.string()),
                static_cast<double>(std::filesystem::file_size(out)) / 1e6, folders.size(),
                folders.size() == 1 ? "" : "s");
@@ -38,6 +39,10 @@ void add_report_command(CLI::App& app, std::function<int()>& run) {
         ->add_option("-o,--out", arguments->out,
                      "The page (default: report.html in the run's folder, or here for several runs)")
         ->type_name("FILE");
+    command->add_option("--title", arguments->text.title, "Heading of the page (default: its question)")
+        ->type_name("TEXT");
+    command->add_option("--notes", arguments->text.notes, "Notes for the page, beside run.notes of the runs")
+        ->type_name("TEXT");
     command->callback([arguments, &run] { run = [arguments] { return report(*arguments); }; });
 }
 

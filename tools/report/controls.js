@@ -1,25 +1,35 @@
 // The reader's choices and their pickers. A change redraws the figures that depend on it.
 const state = {
+  hidden: [],
+  filter: '',
   matrix: matrices[0],
   null: nulls[0],
   layer: layers[0],
   head: -1,
   step: last(measuredSteps),
-  metric: 'mp_gap_ratio',
+  arm: arms[0],
+  keptOf: 'step0',
+  forms: 'layer',
+  metric: 'kept_step0',
   rows: 'layer',
   view: 'raw',
-  colours: 'auto',
+  seed: 0,
   spectrumAxis: 'log',
   spectrumUnit: 'edge',
   screeAxis: 'log',
   historyAxis: 'log1p',
-  historyLayers: true,
+  historyForms: 'layers',
   lossAxis: 'step',
   lossScale: 'linear',
-  lossEvents: true,
+  onsetScope: 'layer',
+  spikeAt: '',
+  collapseAt: '',
+  logit: 'max_logit',
+  latent: 'entropy_rank',
+  probeAxis: 'log1p',
 };
 const listeners = [];
-const redrawOn = (figure, ...keys) => listeners.push({figure, keys});
+const redrawOn = (figure, ...keys) => listeners.push({figure, keys: ['hidden', 'filter', ...keys]});
 const syncs = [];  // functions that set each picker to the state
 
 function update(changes) {
@@ -29,7 +39,7 @@ function update(changes) {
   for (const sync of syncs) sync();
   writeAddress();
   for (const {figure, keys} of listeners)
-    if (keys.some((key) => changed.includes(key))) figure.draw();
+    if (figure.drawn !== false && keys.some((key) => changed.includes(key))) figure.draw();
 }
 
 // options: [value, text] pairs; values may be numbers.
@@ -42,14 +52,6 @@ function picker(label, key, options) {
   });
   syncs[syncs.length - 1]();
   return element('label', {}, label, select);
-}
-function checkbox(label, key) {
-  const box = element('input', {type: 'checkbox', name: key, onchange: () => update({[key]: box.checked})});
-  syncs.push(() => {
-    box.checked = state[key];
-  });
-  box.checked = state[key];
-  return element('label', {class: 'row'}, box, label);
 }
 // A slider over a list of numbers.
 function slider(label, key, values) {
@@ -72,12 +74,55 @@ function slider(label, key, values) {
   return element('label', {}, text, range);
 }
 
+// The line or marker of a group in a legend.
+function groupSample(group) {
+  return element(
+      'svg', {width: 34, height: 12, 'aria-hidden': 'true', class: group.series},
+      element('line', {class: 'line stroke', x1: 1, x2: 33, y1: 6, y2: 6, 'stroke-dasharray': group.dash || null}),
+      element('path', {class: 'fill', d: markerPath(group.marker, 17, 6, 3.6)}));
+}
+// The legend of all figures: a button for each group that hides and shows it, and a filter by words.
+function legendControls() {
+  const list = element('ul', {class: 'legend', 'aria-label': 'Variants and arms; press one to hide or show it'});
+  for (const group of groups) {
+    const seeds = group.runs.length > 1 ? ` × ${group.runs.length}` : '';
+    const button = element(
+        'button', {
+          type: 'button',
+          class: 'group',
+          'data-group': group.index,
+          title: `${group.label}: ${group.runs.map((run) => run.name).join(', ')}`,
+          onclick: () => update({
+            hidden: state.hidden.includes(group.index) ? state.hidden.filter((i) => i !== group.index) :
+                                                         [...state.hidden, group.index]
+          })
+        },
+        groupSample(group), `${group.label}${seeds}`);
+    const sync = () => button.setAttribute('aria-pressed', String(isAnyShown(group)));
+    syncs.push(sync);
+    sync();
+    list.append(element('li', {}, button));
+  }
+  const filter = element('input', {
+    type: 'search',
+    name: 'filter',
+    placeholder: 'filter: variant, arm, seed 2',
+    'aria-label': 'Show the runs whose names hold these words',
+    size: 22,
+    oninput: () => update({filter: filter.value})
+  });
+  syncs.push(() => {
+    if (filter.value !== state.filter) filter.value = state.filter;
+  });
+  return element('div', {class: 'legend-row'}, list, runs.length > 1 ? filter : null);
+}
+const isAnyShown = (group) => group.runs.some(isShown);
+
 // The pickers that all figures of spectra share.
 function sharedControls() {
   const heads = [[-1, 'whole layer'], ...Array.from({length: headCount}, (_, h) => [h, `head ${h}`])];
   return element(
-      'div',
-      {class: 'controls shared', role: 'group', 'aria-label': 'What the pictures of this section show'},
+      'div', {class: 'controls', role: 'group', 'aria-label': 'What the figures of spectra show'},
       picker('Matrix', 'matrix', matrices.map((m) => [m, sentence(matrixLabel(m))])),
       nulls.length ? picker('Null', 'null', nulls.map((n) => [n, n])) : null,
       picker('Layer', 'layer', layers.map((l) => [l, `layer ${l}`])), picker('Head', 'head', heads),
@@ -93,11 +138,14 @@ function readAddress() {
     const select = document.querySelector(`select[name="${CSS.escape(key)}"]`);
     if (key === 'step' && measuredSteps.length)
       update({step: nearest(measuredSteps, Number(text) || 0)});
+    else if (key === 'hidden')
+      update({hidden: text.split(',').map(Number).filter((i) => groups[i])});
+    else if (key === 'filter')
+      update({filter: text});
     else if (select && [...select.options].some((option) => option.value === text)) {
       select.value = text;
       select.dispatchEvent(new Event('change'));
-    } else if (typeof opening[key] === 'boolean')
-      update({[key]: text === 'true'});
+    }
   }
 }
 function writeAddress() {
@@ -109,16 +157,35 @@ function writeAddress() {
   }
 }
 
-// Redraws figures that depend on the width of the window.
+// Draws the figures one after the other, so that the first screen is painted before the rest.
 let drawnWidth = 0;
-function drawAll() {
+function drawRest(done = () => {}) {
+  drawnWidth = document.documentElement.clientWidth;
+  const waiting = figures.filter((figure) => !figure.drawn);
+  const next = () => {
+    if (waiting.length === 0) return done();
+    const figure = waiting.shift();
+    if (!figure.drawn) figure.draw();
+    setTimeout(next, 0);
+  };
+  setTimeout(next, 0);
+}
+const drawAll = () => {
   drawnWidth = document.documentElement.clientWidth;
   for (const figure of figures) figure.draw();
-}
+};
 let resizeTimer = 0;
 window.addEventListener('resize', () => {
   clearTimeout(resizeTimer);
   resizeTimer = setTimeout(() => {
-    if (document.documentElement.clientWidth !== drawnWidth) drawAll();
+    if (document.documentElement.clientWidth !== drawnWidth || window.innerHeight !== drawnHeight) {
+      drawnHeight = window.innerHeight;
+      drawAll();
+    }
   }, 150);
+});
+let drawnHeight = window.innerHeight;
+window.addEventListener('beforeprint', () => {
+  for (const figure of figures)
+    if (!figure.drawn) figure.draw();
 });

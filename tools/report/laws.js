@@ -14,7 +14,7 @@ const laws = payload.laws.map(({count, lower, band, points}) => {
 // The law of a record's null; undefined where there is none.
 function lawOf(grid, step, layer, head) {
   const byRecord = grid.lawByRecord;
-  return laws[byRecord === undefined ? grid.law : grid.at(floats(byRecord), step, layer, head)];
+  return laws[byRecord === undefined ? grid.law : Math.round(grid.at(numbers(byRecord, grid.size), step, layer, head))];
 }
 
 // The law's p-quantile, linear between the points of its curve.
@@ -31,6 +31,23 @@ function quantile(law, p) {
   const a = points[low], b = points[high];
   const t = b.cdf > a.cdf ? Math.min(1, Math.max(0, (p - a.cdf) / (b.cdf - a.cdf))) : 0;
   return a.x + t * (b.x - a.x);
+}
+
+// The law's distribution function, linear between the points of its curve.
+function cumulative(law, x) {
+  const points = law.points;
+  if (x <= points[0].x) return x < law.lower ? 0 : points[0].cdf * Math.min(1, x / points[0].x);
+  if (x >= 1) return 1;
+  let low = 0, high = points.length - 1;
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (points[middle].x < x)
+      low = middle;
+    else
+      high = middle;
+  }
+  const a = points[low], b = points[high];
+  return b.x > a.x ? a.cdf + ((b.cdf - a.cdf) * (x - a.x)) / (b.x - a.x) : b.cdf;
 }
 
 // The null of a record in units of eigenvalues: {law, unit, edge, bulk, band}, where `unit` scales the law's

@@ -1,9 +1,4 @@
-// The loss of every run over steps or tokens.
-const lossAxes = {
-  step: 'step',
-  tokens: 'tokens'
-};
-
+// The loss of every group over steps or tokens: seeds as thin lines and a band, their mean as a line.
 function tokensPerStep(run) {
   const steps = last(run.train.step), tokens = last(run.train.tokens);
   return steps > 0 && tokens > 0 ? tokens / steps : NaN;
@@ -24,46 +19,32 @@ function valueAt(points, x) {
     if (best === undefined || Math.abs(point[0] - x) < Math.abs(best[0] - x)) best = point;
   return best;
 }
-const eventTitle = (run, event) => `${run.name}: ${event.event} at step ${event.step}, ${
-    placeLabel(event.layer, event.head ?? -1)}, ${matrixLabel(event.matrix)}`;
 
-function drawLossMarks(plot, axis, events) {
-  for (const run of runs) {
-    const train = lossPoints(run, 'train', axis), val = lossPoints(run, 'val', axis);
-    plot.line(
-        train, {class: `line stroke ${run.series}`, style: 'stroke-width:1.3', 'stroke-dasharray': run.dash});
-    for (const [x, y] of val) plot.dot(x, y, {class: `fill ${run.series}`, style: 'stroke:var(--paper)'}, 4);
-    if (!events || train.length === 0) continue;
-    for (const event of run.events) {
-      const x = axis === 'step' ? event.step : event.step * tokensPerStep(run);
-      plot.triangle(
-          x, valueAt(train, x)[1], event.event === 'spike', {class: `event ${run.series}`},
-          eventTitle(run, event));
-    }
-  }
-}
-
-function lossPlot(body, output, height, options) {
-  const {axis, scale, events, x = {}, choose} = options;
-  const curves = runs.flatMap((run) => [...lossPoints(run, 'train', axis), ...lossPoints(run, 'val', axis)]);
+function lossPlot(host, output, height, {axis, scale, x = {}, choose}) {
+  const used = shownGroups(), members = used.flatMap(shownRuns);
+  const curves = members.flatMap((run) => [...lossPoints(run, 'train', axis), ...lossPoints(run, 'val', axis)]);
   const [low, high] = extent(curves.map((p) => p[1]));
   const pad = scale === 'linear' ? (high - low) * 0.05 : 0;
-  const plot = new Plot(body, {
+  const plot = new Plot(host, {
     height,
     label: `Training and validation loss against ${axis}`,
-    x: {label: lossAxes[axis], domain: [0, extent(curves.map((p) => p[0]))[1]], ...x},
+    x: {label: axis, domain: [0, extent(curves.map((p) => p[0]))[1]], ...x},
     y: {kind: scale, label: 'loss (nats / token)', domain: [low - pad, high + pad]}
   });
-  drawLossMarks(plot, axis, events);
+  const bands = used.map((group) => ({group, train: bandOf(group, (run) => lossPoints(run, 'train', axis)),
+                                      val: bandOf(group, (run) => lossPoints(run, 'val', axis))}));
+  for (const {group, train} of bands) drawBand(plot, group, train);
+  for (const {group, val} of bands)
+    for (const [px, py] of val.mean)
+      plot.marker(group.marker, px, py, 3.6, {class: `fill halo ${group.series}`});
   const xs = sorted(curves.map((p) => p[0]).filter(Number.isFinite));
   plot.cursor(
       xs,
       (x) => `${axis} ${axis === 'tokens' ? formatCount(x) : x}: ` +
-          runs.map((run) => {
-                const train = valueAt(lossPoints(run, 'train', axis), x),
-                      val = valueAt(lossPoints(run, 'val', axis), x);
-                return `${run.name} ${train ? format(train[1], 5) : '–'}` +
-                    (val ? ` (val ${format(val[1], 5)})` : '');
+          bands
+              .map(({group, train, val}) => {
+                const own = valueAt(train.mean, x), valid = valueAt(val.mean, x);
+                return `${group.label} ${own ? format(own[1], 5) : '–'}${valid ? ` (val ${format(valid[1], 5)})` : ''}`;
               })
               .join(' · '),
       output, choose);
@@ -76,25 +57,25 @@ function addLoss(section) {
     return;
   }
   const figure = new Figure(section, 'loss', 'Training and validation loss', (body, output) => {
-    lossPlot(body, output, 340, {axis: state.lossAxis, scale: state.lossScale, events: state.lossEvents});
-    body.append(legend());
-    const rows = runs.flatMap(
-        (run) => ['train', 'val'].flatMap(
-            (which) => run[which].step.map(
-                (step, i) =>
-                    [run.name, which, step,
-                     which === 'train' ? run.train.tokens[i] : step * tokensPerStep(run),
-                     run[which].loss[i]])));
+    const used = shownGroups().flatMap(shownRuns);
+    if (used.length === 0) {
+      body.append(hint('Every run is hidden.'));
+      return null;
+    }
+    lossPlot(body, output, 320, {axis: state.lossAxis, scale: state.lossScale});
     return {
-      header: ['run', 'split', 'step', 'tokens', 'loss'],
-      rows,
-      caption: 'Lines: training loss of the logged steps. Dots: validation loss. ' +
-          '▲ spike and ▼ collapse events of the spectra.'
+      header: ['run', 'variant', 'arm', 'seed', 'split', 'step', 'tokens', 'loss'],
+      rows: used.flatMap(
+          (run) => ['train', 'val'].flatMap(
+              (which) => run[which].step.map(
+                  (step, i) =>
+                      [run.name, run.variant, run.group.arm, run.seed, which, step,
+                       which === 'train' ? run.train.tokens[i] : step * tokensPerStep(run), run[which].loss[i]]))),
+      caption: 'Thick lines: training loss, mean over seeds; thin lines and bands: the seeds. Markers: validation loss, mean over seeds.'
     };
   });
   figure.controls.append(
       picker('Horizontal', 'lossAxis', [['step', 'steps'], ['tokens', 'tokens']]),
-      picker('Loss scale', 'lossScale', [['linear', 'linear'], ['log', 'logarithmic']]),
-      checkbox('Mark events', 'lossEvents'));
-  redrawOn(figure, 'lossAxis', 'lossScale', 'lossEvents');
+      picker('Loss scale', 'lossScale', [['linear', 'linear'], ['log', 'logarithmic']]));
+  redrawOn(figure, 'lossAxis', 'lossScale');
 }

@@ -1,51 +1,61 @@
-// Builds the page.
+// Builds the page: the first screen at once, the figures below it one after the other.
 function addAllSpectra(section) {
   if (!hasMetrics && !hasSpectra) {
-    section.append(element(
-        'p', {class: 'notice'},
-        'No spectra were measured in these runs. To measure them, set diagnostics.every in the recipe.'));
+    section.append(element('p', {}, 'No spectra were measured in these runs.'));
     return;
   }
-  section.append(sharedControls());
-  if (hasMetrics) addHeatmaps(section);
+  if (hasMetrics) addExplorer(section);
+  if (hasMetrics) addHistory(byId('training'));
   if (hasSpectra) addSpectra(section);
-  if (hasMetrics) addHistory(section);
-  const flagged = allGrids.flatMap((grid) => grid.flagged);
-  if (flagged.length)
-    section.append(element(
-        'p', {class: 'notice'},
-        `${flagged.length} records carry flags. ${
-                [...new Set(flagged.flatMap((f) => f.flags))]
-                    .map((flag) => `${flag}: ${payload.flags[flag] || 'not known to this version'}.`)
-                    .join(' ')}`));
 }
 
-// Opens the page at the layer or head with the largest ratio of eigenvalue to edge.
+// Opens the page at the layer with the least capacity left, in the matrix that most runs have.
 function chooseStart() {
   if (!availableMetrics.includes(state.metric)) state.metric = availableMetrics[0];
-  const best = runs.map(mostProminent).filter(Boolean).sort((a, b) => b.ratio - a.ratio)[0];
-  if (best) Object.assign(state, {layer: best.layer, head: best.head});
+  let least = Infinity;
+  for (const run of runs) {
+    const grid = anyGridOf(run, matrices[0], false) || anyGridOf(run, matrices[0], true);
+    for (const layer of grid && availableMetrics.length ? grid.layers : []) {
+      const kept = rawValue(grid, 'stable_rank', last(grid.steps), layer, grid.heads[0]);
+      if (!(kept < least)) continue;
+      least = kept;
+      Object.assign(state, {layer, head: grid.heads[0]});
+    }
+  }
 }
 
-document.title = `Pastur report: ${runs.map((run) => run.name).join(', ')}`;
-const wholeSteps = runs.map((run) => last(run.train.step)).filter(Number.isFinite);
-byId('subtitle').textContent = `${runs.length === 1 ? 'One run' : `${runs.length} runs`}: ${
-                                       [...new Set(runs.map(variantOf))].join(', ')}` +
-    (wholeSteps.length ? `, ${Math.max(...wholeSteps)} steps` : '') +
-    (measuredSteps.length ? `, spectra at ${measuredSteps.length} of them` : '');
+const started = performance.now();
 chooseStart();
+addFirst(byId('first'));
+const bar = byId('bar');
+bar.append(legendControls());
+if (hasMetrics || hasSpectra) bar.append(sharedControls());
+addFindings(byId('findings'));
 addRuns(byId('runs'));
-addLoss(byId('loss'));
+addLoss(byId('training'));
 addAllSpectra(byId('spectra'));
-addEvents(byId('events'));
+addOnsets(byId('onset'));
+addProbes(byId('probe'));
 addSpeed(byId('speed'));
 addRecipes(byId('recipes'));
+addProvenance(byId('provenance'));
 for (const {name, help} of Object.values(metrics))
-  byId('glossary').append(element('dt', {}, name), element('dd', {}, help));
-byId('footer').textContent = `Written by pastur ${payload.version}. ` +
-    'Eigenvalues on this page are rounded to a relative 2e-4, metrics to float32; the run folders hold all ' +
-    'digits. This page loads nothing from the network.';
-drawAll();
+  byId('glossary').append(element('dt', {}, name), element('dd', {}, `${sentence(help)}.`));
+byId('footer').textContent = `Written by pastur ${payload.version}${payload.date ? ` on ${payload.date}` : ''}. ` +
+    'Numbers on this page are rounded to a relative 2e-4 or better; the run folders hold all digits. This page loads ' +
+    'nothing from the network.';
+for (const figure of figures)
+  if (figure.node.closest('#first')) figure.draw();
+// Headings that a link jumps to stay below the bar.
+if (typeof ResizeObserver === 'function')
+  new ResizeObserver(() => {
+    const sticky = getComputedStyle(bar).position === 'sticky';
+    document.documentElement.style.scrollPaddingTop = `${sticky ? bar.offsetHeight + 8 : 8}px`;
+  }).observe(bar);
+const firstPaint = performance.now() - started;
 const testing = location.hash === '#selftest';
 readAddress();
-if (testing) selfTest();
+drawRest(() => {
+  document.documentElement.dataset.drawn = 'all';
+  if (testing) selfTest();
+});

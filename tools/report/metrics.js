@@ -1,10 +1,24 @@
 // The metrics of a spectrum, their values at a place, and their excess over noise.
 
-// value(get) computes a metric from a record's fields, noise(spectrum, edge) from a descending spectrum of
-// noise.
-const sum = (values) => values.reduce((total, v) => total + v, 0);
+// value(get, first) computes a metric from a record's fields and those of the measurement at step 0;
+// noise(spectrum, edge) from a descending spectrum of noise. `share`: drawn as a percentage. `any`: no null affects it.
 const above = (values, edge) => values.filter((v) => v > edge);
 const metrics = {
+  kept_step0: {
+    name: 'capacity kept of step 0',
+    log: true,
+    share: true,
+    any: true,
+    help: 'stable rank over its value at step 0',
+    value: (get, first) => get('stable_rank') / first('stable_rank')
+  },
+  kept_null: {
+    name: 'capacity kept of the product null',
+    log: true,
+    share: true,
+    help: 'stable rank over the one that a product of random factors of these sizes has',
+    value: (get) => get('kept_null')
+  },
   mp_gap_ratio: {
     name: 'λmax / λ₊',
     log: true,
@@ -45,19 +59,25 @@ const metrics = {
     noise: (s, edge) => sum(above(s, edge)) / sum(s)
   },
   stable_rank: {
+    any: true,
     name: 'stable rank',
+    log: true,
     help: 'Σλ / λmax',
     value: (get) => get('stable_rank'),
     noise: (s) => sum(s) / s[0]
   },
   participation_ratio: {
+    any: true,
     name: 'participation ratio',
+    log: true,
     help: '(Σλ)² / Σλ²: how many directions share the energy',
     value: (get) => get('participation_ratio'),
     noise: (s) => sum(s) ** 2 / sum(s.map((v) => v * v))
   },
   entropy_rank: {
+    any: true,
     name: 'entropy rank',
+    log: true,
     help: 'exp of the entropy of λ / Σλ',
     value: (get) => get('entropy_rank'),
     noise: (s) => {
@@ -67,6 +87,7 @@ const metrics = {
   },
   mp_soft_rank: {
     name: 'soft rank λ₊ / λmax',
+    log: true,
     help: 'edge over largest eigenvalue; 1 for noise, towards 0 with a dominating direction',
     value: (get) => get('lambda_plus') / get('lambda_max'),
     noise: (s, edge) => edge / s[0]
@@ -77,27 +98,25 @@ const metrics = {
     value: (get) => get('ks')
   },
   alpha: {
+    any: true,
     name: 'tail exponent α',
     help: 'power law fitted to the tail of the spectrum; small: heavy tail',
     value: (get) => get('alpha')
   },
-  alpha_xmin: {
-    name: 'tail begins at',
-    log: true,
-    help: 'λ from which the power law is fitted',
-    value: (get) => get('alpha_xmin')
-  },
   overlap_before: {
+    any: true,
     name: 'overlap with the measurement before',
     help: 'mean squared cosine between the 8 leading directions of a layer now and at the measurement before',
     value: (get) => get('overlap_before')
   },
   overlap_next: {
+    any: true,
     name: 'overlap with the next layer',
     help: 'mean squared cosine between the 8 leading directions of a layer and of the next one',
     value: (get) => get('overlap_next')
   },
   lambda_max: {
+    any: true,
     name: 'λmax',
     log: true,
     help: 'largest eigenvalue of M Mᵀ',
@@ -113,12 +132,22 @@ const metrics = {
     value: (get) => get('sigma2')
   },
 };
-const rawValue = (grid, metric, step, layer, head) =>
-    (grid ? metrics[metric].value((name) => grid.get(name, step, layer, head)) : NaN);
+function rawValue(grid, metric, step, layer, head) {
+  if (!grid) return NaN;
+  const first = (name) => (grid.steps[0] === 0 ? grid.get(name, 0, layer, head) : NaN);
+  return metrics[metric].value((name) => grid.get(name, step, layer, head), first);
+}
 const availableMetrics = Object.keys(metrics).filter(
     (id) => allGrids.some(
         (g) => Number.isFinite(rawValue(g, id, last(g.steps), g.layers[0], g.heads[0])) ||
             Number.isFinite(rawValue(g, id, g.steps[0], last(g.layers), last(g.heads)))));
+
+// The grid of a run that holds a metric: against the chosen null, or any where no null affects the metric. The product
+// null alone knows what its stable rank would be.
+function metricGrid(run, metric, matrix, perHead, nul = state.null) {
+  if (metric === 'kept_null') return gridOf(run, matrix, 'product', perHead);
+  return metrics[metric].any ? anyGridOf(run, matrix, perHead, nul) : gridOf(run, matrix, nul, perHead);
+}
 
 // Returns the grid of the same matrix whose null is the law of its noise: `product`, or `mp` for a single
 // weight, which is not a product. A sum of products has none: its laws here are rounded to the ratio of its
@@ -140,30 +169,41 @@ function noiseValue(run, grid, metric, step, layer, head) {
   if (!(n > 0)) return NaN;
   const edge = grid.get('lambda_plus', step, layer, head) / noise.unit;
   // Most metrics sum over the spectrum, so they are kept by law: the edge in units of the law rarely changes.
-  const law = noise.law, key = `${metric} ${n} ${edge.toPrecision(5)}`;
+  const law = noise.law, key = `${metric} ${n} ${edge.toPrecision(4)}`;
   if (!(key in law)) law[key] = definition.noise(noiseSpectrum(law, n), edge, 1);
   return definition.noise.length === 3 ? law[key] * noise.unit : law[key];
 }
 
-function excessValue(run, grid, metric, step, layer, head) {
-  const raw = rawValue(grid, metric, step, layer, head);
-  const noise = noiseValue(run, grid, metric, step, layer, head);
-  return raw - (Number.isFinite(noise) ? noise : rawValue(grid, metric, grid.steps[0], layer, head));
-}
+// The three ways to look at a metric. Each has one definition for all variants; a variant to which it does not apply has
+// no values and says why.
+const views = {
+  raw: {name: 'as measured', help: ''},
+  change: {name: 'change since step 0', help: 'Change: the metric minus its value at step 0.'},
+  excess: {
+    name: 'excess over noise',
+    help: 'Excess: the metric minus its value on noise of the same sizes and variances, from the product law. ' +
+        'A sum of products has no such law of its own, so it has no excess.'
+  },
+};
 function metricValue(run, grid, metric, view, step, layer, head) {
-  return view === 'raw' ? rawValue(grid, metric, step, layer, head) :
-                          excessValue(run, grid, metric, step, layer, head);
+  const raw = rawValue(grid, metric, step, layer, head);
+  if (view === 'raw') return raw;
+  if (view === 'change') return grid.steps[0] === 0 ? raw - rawValue(grid, metric, 0, layer, head) : NaN;
+  return raw - noiseValue(run, grid, metric, step, layer, head);
 }
-
-// Says what the excess is measured from.
-function excessMeaning(metric, matrix) {
-  const lawful = metrics[metric].noise &&
-      runs.some((run) => noiseRecord(run, matrix, false) || noiseRecord(run, matrix, true));
-  return lawful ? 'Excess: the metric minus its value on noise of the same sizes and variances.' :
-                  'Excess: the metric minus its first measurement, because no law of its noise is known.';
+// Why a run has no values of the metric in this view.
+function whyNoValue(run, metric, view, matrix, perHead) {
+  const name = matrixLabel(matrix);
+  if (!anyGridOf(run, matrix, perHead)) return `no ${name} ${perHead ? 'by head' : 'of layers'} here`;
+  if (!metricGrid(run, metric, matrix, perHead)) return `not measured against ${state.null}`;
+  if (view === 'excess') return metrics[metric].noise ? 'no law of its noise' : 'noise has no such value';
+  return view === 'change' ? 'not measured at step 0' : 'not measured';
 }
 
 function metricLabel(metric, view = 'raw') {
   const {name, unit} = metrics[metric];
-  return (view === 'raw' ? name : `${name}, excess`) + (unit ? ` (${unit})` : '');
+  const how = {raw: '', change: ', change', excess: ', excess'}[view];
+  return name + how + (unit ? ` (${unit})` : '');
 }
+const valueText = (metric, view, value) =>
+    (metrics[metric].share ? (view === 'raw' ? percent(value) : `${format(100 * value, 3)} points`) : format(value));

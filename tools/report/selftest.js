@@ -1,18 +1,19 @@
 // report.html#selftest uses every control of the page and writes the result into the document, for
 // tests/tools/report_page_test.cpp. The laws are held against numbers that were found by sampling.
-function selfTest() {
+async function selfTest() {
   const failures = [];
   const check = (ok, what) => {
     if (!ok) failures.push(what);
   };
   window.addEventListener('error', (event) => failures.push(`error: ${event.message}`));
   testLaws(check);
-  for (const notice of document.querySelectorAll('p.notice'))
+  testDecoding(check);
+  for (const notice of document.querySelectorAll('.notice'))
     check(!notice.textContent.includes('not known to this version'), 'a flag without a meaning');
   let used = 0;
-  const drawn = () => figures.map((figure) => figure.body.innerHTML).join('');
+  const drawn = () => figures.map((figure) => figure.body.innerHTML + figure.caption.textContent).join('');
   const fine = (what) =>
-      check(!/NaN|undefined|Infinity/.test(drawn()), `${what} draws something that is no number`);
+      check(!/NaN|undefined|Infinity|\[object/.test(drawn()), `${what} draws something that is no number`);
   fine('the page as it opens');
   for (const select of document.querySelectorAll('select')) {
     const before = select.selectedIndex;
@@ -33,40 +34,103 @@ function selfTest() {
       fine(`slider at ${value}`);
       ++used;
     }
-  for (const box of document.querySelectorAll('input[type=checkbox]'))
-    for (let i = 0; i < 2; ++i) {
-      box.click();
-      fine(box.name);
-      ++used;
-    }
+  used += testLegend(check, fine);
   for (const svg of document.querySelectorAll('svg.plot[tabindex]')) {
     if (!svg.isConnected) continue;
     for (const key of ['ArrowRight', 'ArrowDown'])
       svg.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true, cancelable: true}));
     ++used;
   }
-  check(
-      !hasMetrics || byId('f-heatmap').querySelector('output').textContent !== '',
-      'the heatmap does not answer to arrow keys');
+  for (const id of ['first', 'maps'])
+    check(
+        !byId(`f-${id}`) || byId(`f-${id}`).querySelector('svg') === null ||
+            byId(`f-${id}`).querySelector('output').textContent !== '',
+        `the figure ${id} does not answer to arrow keys`);
+  testTables(check);
+  used += await testDownloads(check);
+  testLayout(check);
+  const verdict = failures.length === 0 ? `PASS: ${used} controls used, ${figures.length} figures, first screen in ${
+                                                  firstPaint.toFixed(0)} ms` :
+                                          `FAIL: ${[...new Set(failures)].slice(0, 20).join('; ')}`;
+  document.body.append(element('p', {id: 'selftest'}, verdict));
+}
+
+// Every group hides and comes back; a filter that nothing matches leaves no run.
+function testLegend(check, fine) {
+  const buttons = [...document.querySelectorAll('button.group')];
+  check(buttons.length === groups.length, 'a group without a place in the legend');
+  const looks = new Set(groups.map((group) => `${group.series} ${group.dash}`));
+  check(looks.size === groups.length, 'two groups are drawn alike');
+  for (const button of buttons) {
+    const group = groups[button.dataset.group];
+    button.click();
+    check(!shownGroups().includes(group) && button.getAttribute('aria-pressed') === 'false', `${group.label} is not hidden`);
+    fine(`hiding ${group.label}`);
+    button.click();
+    check(shownGroups().includes(group), `${group.label} does not come back`);
+  }
+  const filter = document.querySelector('input[name=filter]');
+  if (!filter) return buttons.length;
+  for (const [text, expected] of [['no such run', 0], [runs[0].name, 1], ['', runs.length]]) {
+    filter.value = text;
+    filter.dispatchEvent(new Event('input'));
+    const left = groups.flatMap(shownRuns).length;
+    check(expected === 1 ? left >= 1 : left === expected, `the filter "${text}" leaves ${left} runs`);
+    fine(`the filter "${text}"`);
+  }
+  return buttons.length + 1;
+}
+
+function testTables(check) {
   for (const figure of figures) {
     const lines = figure.csv().trim().split('\n');
-    check(
-        lines.length > 1 || figure.id === 'recipes',
-        `${figure.id} has no numbers to download`);  // recipes may agree
+    const mayBeEmpty = ['recipes', 'environments', 'verdicts'].includes(figure.id);
+    check(lines.length > 1 || mayBeEmpty, `${figure.id} has no numbers to download`);
     check(
         lines.every(
             (line) => line.split(/,(?=(?:[^"]*"[^"]*")*[^"]*$)/).length === figure.table.header.length),
         `${figure.id}: ragged CSV`);
-    check(figure.node.querySelector('button[aria-label]') !== null, `${figure.id} has no CSV button`);
+    check(figure.csvButton.getAttribute('aria-label'), `${figure.id} has no CSV button`);
   }
+}
+
+// The drawing of every figure is XML that stands alone, and a picture.
+async function testDownloads(check) {
+  let used = 0;
+  for (const figure of figures) {
+    if (figure.svgButton.hidden) continue;
+    const text = figure.svg();
+    const parsed = new DOMParser().parseFromString(text, 'image/svg+xml');
+    check(parsed.querySelector('parsererror') === null && !/var\(|class=/.test(text), `${figure.id}: its SVG needs the page`);
+    try {
+      check((await figure.png()).size > 500, `${figure.id}: an empty PNG`);
+    } catch (error) {
+      check(false, error.message);
+    }
+    used += 2;
+  }
+  return used;
+}
+
+// The page does not scroll sideways, and on a desktop the first screen holds everything it should.
+function testLayout(check) {
   for (const svg of document.querySelectorAll('svg.plot'))
     check(svg.getAttribute('aria-label'), 'a picture without a label');
   check(
       document.documentElement.scrollWidth <= document.documentElement.clientWidth + 1,
       'the page scrolls sideways');
-  const verdict = failures.length === 0 ? `PASS: ${used} controls used, ${figures.length} figures` :
-                                          `FAIL: ${[...new Set(failures)].slice(0, 20).join('; ')}`;
-  document.body.append(element('p', {id: 'selftest'}, verdict));
+  const first = byId('first'), box = first.getBoundingClientRect();
+  for (const child of first.querySelectorAll('figure, .words, .findings, #facts, .caption')) {
+    const own = child.getBoundingClientRect();
+    check(own.bottom <= box.bottom + 1, `the first screen cuts ${child.id || child.className}`);
+    check(own.right <= box.right + 1, `${child.id || child.className} is wider than the first screen`);
+  }
+}
+
+function testDecoding(check) {
+  for (const grid of allGrids)
+    for (const name of Object.keys(grid.metrics))
+      check(numbers(grid.metrics[name], grid.size).length === grid.size, `${grid.matrix} ${name}: not as long as its grid`);
 }
 
 function testLaws(check) {
@@ -88,8 +152,9 @@ function testLaws(check) {
     check(Math.abs(area - 1) < 0.02, `${name} has a mass of ${area}`);
     const middle = points[Math.floor(points.length / 2)];
     check(
-        Math.abs(quantile({points}, middle.cdf) - middle.x) < 1e-6,
-        `${name}: quantile() does not invert the curve`);
+        Math.abs(quantile({points}, middle.cdf) - middle.x) < 1e-6 &&
+            Math.abs(cumulative(laws[index], middle.x) - middle.cdf) < 1e-6,
+        `${name}: quantile() and cumulative() are not the curve’s`);
   }
   const product = allGrids.filter((grid) => grid.null === 'product');
   check(

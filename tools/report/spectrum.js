@@ -1,38 +1,42 @@
-// The eigenvalues of one matrix at one step: a histogram with the null's density, and a scree plot.
+// The eigenvalues of one matrix at one step against all nulls at once: a histogram with densities and edges, and a scree
+// plot. One seed of each group.
 
-// Returns a run's spectrum at the chosen place, {values, step, noise, unit} with descending values, or null
-// if the run has none.
+// The nulls' lines: one dash and one weight each, beside their names in the legend of the figure.
+const nullDash = {product: null, profile: '8 3', permuted: '2 3', mp: '9 3 2 3'};
+
+// Returns the spectrum of a run at the chosen place, {values, step, nulls: [{name, noise}], unit, first} with descending
+// values, or null if the run has none.
 function chosenSpectrum(run) {
   const spectra = spectraOf(run, state.matrix, state.head);
   if (!spectra || !spectra.layers.includes(state.layer)) return null;
   const step = nearest(spectra.steps, state.step);
   const values = spectra.get(step, state.layer, state.head);
   if (!values || !(values[0] > 0)) return null;
-  const grid = nearestGridOf(run, state.matrix, state.null, isHead(state.head));
-  const record = grid ? nearest(grid.steps, step) : undefined;
-  const noise = record === undefined ? null : nullOf(grid, record, state.layer, state.head);
-  const edge = noise && noise.edge > 0 ? noise.edge : NaN;
-  const unit = state.spectrumUnit === 'edge' && noise && noise.bulk > 0 ? noise.bulk : 1;
+  const at = (name, when) => {
+    const grid = gridOf(run, state.matrix, name, isHead(state.head));
+    return grid ? nullOf(grid, nearest(grid.steps, when), state.layer, state.head) : null;
+  };
+  const own = nulls.map((name) => ({name, noise: at(name, step)})).filter(({noise}) => noise && noise.edge > 0);
+  const main = (own.find(({name}) => name === state.null) || own[0] || {}).noise;
+  const unitOf = (noise) => (state.spectrumUnit === 'edge' && noise && noise.edge > 0 ? noise.edge : 1);
+  const first = spectra.steps[0], before = spectra.get(first, state.layer, state.head) || [];
+  const unitThen = unitOf(at((own.find(({name}) => name === state.null) || own[0] || {}).name, first));
   return {
     run,
     step,
     values,
-    noise,
-    edge,
-    unit,
-    outliers: values.filter((v) => v > edge),
-    first: firstSpectrum(spectra, grid)
+    nulls: own,
+    main,
+    unit: unitOf(main),
+    first: {step: first, values: before.map((v) => v / unitThen)},
+    outliers: main ? values.filter((v) => v > main.edge) : []
   };
 }
-// Returns the first measurement of this matrix, {step, values}, in units of its own edge.
-function firstSpectrum(spectra, grid) {
-  const step = spectra.steps[0], values = spectra.get(step, state.layer, state.head) || [];
-  const noise = state.spectrumUnit === 'edge' ? nullOf(grid, step, state.layer, state.head) : null;
-  const unit = noise && noise.bulk > 0 ? noise.bulk : 1;
-  return {step, values: values.map((v) => v / unit)};
-}
-const spectrumLabel = () =>
-    (state.spectrumUnit === 'edge' ? 'eigenvalue of M Mᵀ over the null’s edge' : 'eigenvalue λ of M Mᵀ');
+const chosenRun = (group) => {
+  const members = shownRuns(group);
+  return members[Math.min(state.seed, members.length - 1)];
+};
+const spectrumUnit = () => (state.spectrumUnit === 'edge' ? `the edge of ${state.null}` : '');
 
 // Returns bars of equal width on the axis, [{from, to, density}], per unit of λ (of ln λ on a log axis).
 function histogram(values, [low, high], log) {
@@ -51,184 +55,174 @@ function histogram(values, [low, high], log) {
                     density: n / values.length / width
                   }));
 }
-// Returns the null's density on this axis.
-function nullCurve(chosen, log) {
-  const {noise, unit} = chosen;
-  if (!noise || !noise.law || !(noise.unit > 0)) return [];
-  const scale = noise.unit / unit;
-  return noise.law.points.map((p) => [p.x * scale, log ? p.x * p.density : p.density / scale]);
+
+// The share of a law's eigenvalues in every bar of a histogram, per unit of the axis: comparable with the bars, and finite
+// where the density of the law is not.
+function expectedBars(bars, noise, unit, log) {
+  if (!noise.law || !(noise.unit > 0)) return [];
+  return bars.map(({from, to}) => {
+    const share = cumulative(noise.law, (to * unit) / noise.unit) - cumulative(noise.law, (from * unit) / noise.unit);
+    return share / (log ? Math.log(to / from) : to - from);
+  });
 }
 
-function spectrumDomain(chosen, log) {
-  const finite = chosen.filter(Boolean);
-  const highs =
-      finite.flatMap((c) => [c.values[0] / c.unit, c.noise && c.noise.band ? c.noise.band[1] / c.unit : NaN]);
-  const high = extent(highs)[1] * (log ? 1.25 : 1.04);
-  // A linear axis ends at four times the edge, because a large outlier would compress the bulk.
-  if (!log)
-    return [
-      0,
-      Math.min(
-          high, 4 * (extent(finite.map((c) => (c.noise ? c.noise.bulk / c.unit : NaN)), [high, high])[1]))
-    ];
+function spectrumDomain(shown, log) {
+  const edges = shown.flatMap((c) => c.nulls.map(({noise}) => noise.edge / c.unit));
+  const high = extent([...shown.map((c) => c.values[0] / c.unit), ...edges])[1] * (log ? 1.3 : 1.04);
+  // A linear axis ends at four times the largest edge, because a large outlier would compress the bulk.
+  if (!log) return [0, Math.min(high, 4 * extent(edges, [high, high])[1])];
   // Eigenvalues ten decades below the largest are rounding errors of the solver.
-  const lows = finite.map(
-      (c) =>
-          Math.max(last(c.values), c.values[Math.floor(c.values.length * 0.99)] / 30, c.values[0] * 1e-10) /
-          c.unit);
-  const nullLow = finite.map(
-      (c) =>
-          (c.noise && c.noise.law && c.noise.law.lower > 0 ? (c.noise.law.lower * c.noise.unit) / c.unit :
-                                                             NaN));
-  return [extent([...lows, ...nullLow])[0] * 0.8, high];
+  const lows = shown.map(
+      (c) => Math.max(last(c.values), c.values[Math.floor(c.values.length * 0.99)] / 30, c.values[0] * 1e-10) / c.unit);
+  return [extent(lows)[0] * 0.8, high];
 }
 
-function drawOneSpectrum(host, chosen, domain, top, output) {
-  const log = state.spectrumAxis === 'log', {run, values, noise, unit} = chosen;
+function drawOneSpectrum(host, c, {bars, expected}, domain, top, output) {
+  const log = state.spectrumAxis === 'log', {group} = c.run;
   const plot = new Plot(host, {
     height: 270,
-    label: `${run.name}: spectrum of ${placeLabel(state.layer, state.head)} at step ${chosen.step}`,
+    title: `${seedLabel(c.run)}, step ${c.step}`,
+    label: `${c.run.name}: spectrum of ${placeLabel(state.layer, state.head)} at step ${c.step}`,
     margin: {left: 50},
-    x: {kind: log ? 'log' : 'linear', domain, label: spectrumLabel()},
-    y: {domain: [0, top], label: log ? 'density per unit of ln λ' : 'density'}
+    x: {kind: log ? 'log' : 'linear', domain, label: `λ of M Mᵀ${spectrumUnit() ? ` over ${spectrumUnit()}` : ''}`},
+    y: {domain: [0, top], label: log ? 'share per unit of ln λ' : 'share per unit'}
   });
-  if (noise && noise.band) plot.band(noise.band[0] / unit, noise.band[1] / unit, {class: 'band'});
-  const bars = histogram(values.map((v) => v / unit), domain, log);
-  for (const bar of bars) plot.bar(bar.from, bar.to, bar.density, {class: `bar ${run.series}`});
-  plot.line(nullCurve(chosen, log), {class: 'null-line'});
-  const bulk = noise ? noise.bulk / unit : NaN;
-  plot.vertical(bulk, {class: 'edge-line'});
-  const foot = top * 0.022;
-  for (const v of chosen.outliers.slice(0, 200))
-    plot.dot(
-        v / unit, foot, {class: `fill ${run.series}`, style: 'stroke:var(--paper);stroke-width:.8'}, 3.6);
-  const beyond = values.filter((v) => v / unit > domain[1]);
+  for (const bar of bars) plot.bar(bar.from, bar.to, bar.density, {class: `bar ${group.series}`});
+  c.nulls.forEach(({name, noise}) => {
+    plot.vertical(noise.edge / c.unit, {class: 'edge-line', 'stroke-dasharray': nullDash[name] || null});
+    const heights = expected.get(name);
+    if (heights && heights.length)
+      plot.line(
+          bars.flatMap((bar, i) => [[bar.from, heights[i]], [bar.to, heights[i]]]),
+          {class: 'null-line', 'stroke-dasharray': nullDash[name]});
+  });
+  for (const v of c.outliers.slice(0, 200))
+    plot.dot(v / c.unit, top * 0.022, {class: `fill halo ${group.series}`}, 3.4);
+  const beyond = c.values.filter((v) => v / c.unit > domain[1]);
   if (beyond.length)
-    plot.note(plot.width - 20, 28, `${beyond.length} further right, to ${format(beyond[0] / unit, 3)} ▸`);
+    plot.note(plot.width - 20, plot.box.top + 31, `${beyond.length} further right, to ${format(beyond[0] / c.unit, 3)} ▸`);
+  plot.note(plot.width - 20, plot.box.top + 15, `${c.outliers.length} of ${c.values.length} beyond the edge`);
   plot.cursor(bars.map((b) => (log ? Math.sqrt(b.from * b.to) : (b.from + b.to) / 2)), (x) => {
-    const bar = bars.find((b) => b.from <= x && x <= b.to);
-    return `${run.name}: ${bar.count} eigenvalues in [${format(bar.from, 3)}, ${format(bar.to, 3)}]`;
+    const i = bars.findIndex((b) => b.from <= x && x <= b.to), bar = bars[Math.max(0, i)];
+    const other = [...expected].filter(([, h]) => h.length).map(
+        ([name, h]) => `${name} expects ${format(h[Math.max(0, i)] * c.values.length * (log ? Math.log(bar.to / bar.from) : bar.to - bar.from), 3)}`);
+    return `${c.run.name}: ${bar.count} eigenvalues in [${format(bar.from, 3)}, ${format(bar.to, 3)}]${
+        other.length ? `; ${other.join(', ')}` : ''}`;
   }, output);
-  return bars;
 }
 
-function missingSpectrum(run) {
-  const any = run.spectra.some((s) => s.matrix === state.matrix);
-  return element(
-      'p', {class: 'hint'},
-      any ? `No eigenvalues of ${placeLabel(state.layer, state.head)} on this page.` :
-            `No eigenvalues of ${matrixLabel(state.matrix)} in this run.`);
+function nullLegend(shown) {
+  const names = nulls.filter((name) => shown.some((c) => c.nulls.some((n) => n.name === name)));
+  return element('ul', {class: 'legend', 'aria-label': 'Nulls'}, ...names.map((name) => element(
+      'li', {}, element(
+                    'svg', {width: 40, height: 12, 'aria-hidden': 'true'},
+                    element('line', {class: 'null-line', x1: 1, x2: 18, y1: 6, y2: 6, 'stroke-dasharray': nullDash[name]}),
+                    element('line', {class: 'edge-line', x1: 22, x2: 39, y1: 6, y2: 6, 'stroke-dasharray': nullDash[name] || null})),
+      name)));
 }
 
 function drawSpectra(body, output) {
-  const log = state.spectrumAxis === 'log';
-  const chosen = runs.map(chosenSpectrum), shown = chosen.filter(Boolean);
-  const rows = [];
-  if (shown.length > 0) {
-    const domain = spectrumDomain(shown, log);
-    const bars = shown.map(
-        (c) => Math.max(...histogram(c.values.map((v) => v / c.unit), domain, log).map((b) => b.density)));
-    const tallest = Math.max(...bars);
-    // The axis ignores the null's pole at zero, which would compress the bars.
-    const curves = shown.map(
-        (c) => extent(
-            nullCurve(c, log).filter(([x]) => x >= domain[0] && x <= domain[1]).map((p) => p[1]), [0, 0])[1]);
-    const top = 1.08 * Math.max(tallest, Math.min(Math.max(...curves), 1.8 * tallest));
-    makeRunPanels(body, isHead(state.head)).forEach((host, i) => {
-      const run = runs[i], c = chosen[i];
-      if (c)
-        host.append(element(
-            'div', {class: 'caption'},
-            `step ${c.step}${
-                Number.isFinite(c.edge) ? `: ${c.outliers.length} of ${c.values.length} beyond λ₊` : ''}`));
-      if (!c) {
-        host.append(missingSpectrum(run));
-        return;
-      }
-      drawOneSpectrum(host, c, domain, top, output);
-      c.values.forEach(
-          (v, rank) => rows.push(
-              [run.name, c.step, state.layer, state.head, rank + 1, v, c.edge, c.noise ? c.noise.bulk : '']));
-    });
-  } else
-    body.append(element('p', {class: 'hint'}, 'No run has eigenvalues of this matrix, layer and head.'));
-  const law = shown.some((c) => c.noise && c.noise.law);
+  const log = state.spectrumAxis === 'log', members = shownGroups().map(chosenRun);
+  const shown = members.map(chosenSpectrum).filter(Boolean), rows = [];
+  if (shown.length === 0) {
+    body.append(hint('No shown run has eigenvalues of this matrix, layer and head on this page.'));
+    return null;
+  }
+  const domain = spectrumDomain(shown, log);
+  const parts = shown.map((c) => {
+    const bars = histogram(c.values.map((v) => v / c.unit), domain, log);
+    return {bars, expected: new Map(c.nulls.map(({name, noise}) => [name, expectedBars(bars, noise, c.unit, log)]))};
+  });
+  const tallest = parts.flatMap((p) => [...p.bars.map((b) => b.density), ...[...p.expected.values()].flat()]);
+  const top = 1.06 * extent(tallest)[1];
+  const hosts = makePanels(body, shown.length);
+  shown.forEach((c, i) => {
+    drawOneSpectrum(hosts[i], c, parts[i], domain, top, output);
+    const edge = Object.fromEntries(c.nulls.map(({name, noise}) => [name, noise.edge]));
+    c.values.forEach((v, rank) => rows.push([
+      c.run.name, c.step, state.layer, state.head, state.matrix, rank + 1, v, ...nulls.map((name) => edge[name])
+    ]));
+  });
+  body.append(nullLegend(shown));
+  const without = members.filter((run) => !shown.some((c) => c.run === run));
   return {
-    header: ['run', 'step', 'layer', 'head', 'rank', 'eigenvalue', 'lambda_plus', 'bulk_edge'],
+    header: ['run', 'step', 'layer', 'head', 'matrix', 'rank', 'eigenvalue', ...nulls.map((name) => `edge_${name}`)],
     rows,
-    caption: `${sentence(matrixLabel(state.matrix))}, ${
-                 placeLabel(state.layer, state.head)}. Bars: its eigenvalues. ` +
-        (law ? `Line: density of the ${state.null} null. Dashed: its edge. ` +
-                 'Shaded: Tracy-Widom band, 1 % to 99 % of the largest eigenvalue of noise. Dots: outliers.' :
-               `The ${state.null} null has no closed law; dashed: its edge.`)
+    caption: `${sentence(matrixLabel(state.matrix))}, ${placeLabel(state.layer, state.head)}. Bars: its eigenvalues. ` +
+        'Stepped lines: what the laws of product and mp expect in each bar; profile and permuted are sampled and have an edge only. ' +
+        'Vertical lines: the edges, the 99 % quantile of the largest eigenvalue of noise. Dots: outliers.' +
+        (without.length ? ` No eigenvalues of this form: ${without.map(seedLabel).join(', ')}.` : '')
   };
 }
 
 function drawScree(body, output) {
-  const shown = runs.map(chosenSpectrum).filter(Boolean);
+  const shown = shownGroups().map(chosenRun).map(chosenSpectrum).filter(Boolean);
   if (shown.length === 0) {
-    body.append(element('p', {class: 'hint'}, 'No run has eigenvalues of this matrix, layer and head.'));
+    body.append(hint('No shown run has eigenvalues of this matrix, layer and head on this page.'));
     return null;
   }
-  const deepest = (c) => Math.max(last(c.values), c.values[0] * 1e-8) / c.unit;
-  const noiseOf = (c) =>
-      (c.noise && c.noise.law && c.noise.unit > 0 ?
-           noiseSpectrum(c.noise.law, c.values.length).map((x) => (x * c.noise.unit) / c.unit) :
-           []);
+  const rows = [], hosts = makePanels(body, shown.length);
+  const noiseOf = (c, noise) =>
+      (noise.law && noise.unit > 0 ? noiseSpectrum(noise.law, c.values.length).map((x) => (x * noise.unit) / c.unit) : []);
   const most = Math.max(...shown.map((c) => c.values.length));
-  const plot = new Plot(body, {
-    height: 300,
-    label: 'Eigenvalues by rank',
-    x: {kind: state.screeAxis, domain: [state.screeAxis === 'log' ? 1 : 0, most], label: 'rank i'},
-    y: {
-      kind: 'log',
-      label: state.spectrumUnit === 'edge' ? 'λᵢ / edge' : 'λᵢ',
-      domain: [
-        extent(shown.map(deepest))[0] * 0.8,
-        extent(shown.flatMap((c) => [c.values[0] / c.unit, noiseOf(c)[0] || NaN]))[1] * 1.3
-      ]
-    }
-  });
-  if (state.spectrumUnit === 'edge') plot.horizontal(1, {class: 'edge-line'});
-  const rows = [];
-  for (const c of shown) {
-    const noise = noiseOf(c);
-    plot.line(noise.map((v, i) => [i + 1, v]), {
-      class: `line stroke ${c.run.series}`,
-      style: 'stroke-width:1.2;opacity:.75',
-      'stroke-dasharray': '2 3'
+  const lows = shown.map((c) => Math.max(last(c.values), c.values[0] * 1e-8) / c.unit);
+  const highs = shown.flatMap((c) => [c.values[0] / c.unit, ...c.nulls.map(({noise}) => noiseOf(c, noise)[0] ?? noise.edge / c.unit)]);
+  shown.forEach((c, i) => {
+    const {series} = c.run.group;
+    const plot = new Plot(hosts[i], {
+      height: 270,
+      title: `${seedLabel(c.run)}, step ${c.step}`,
+      label: `${c.run.name}: eigenvalues by rank`,
+      margin: {left: 58},
+      x: {kind: state.screeAxis, domain: [state.screeAxis === 'log' ? 1 : 0, most], label: 'rank i'},
+      y: {
+        kind: 'log',
+        label: state.spectrumUnit === 'edge' ? 'λᵢ / edge' : 'λᵢ',
+        domain: [extent(lows)[0] * 0.8, extent(highs)[1] * 1.3]
+      }
     });
+    const noise = new Map(c.nulls.map(({name, noise}) => [name, noiseOf(c, noise)]));
+    for (const {name, noise: own} of c.nulls) {
+      plot.horizontal(own.edge / c.unit, {class: 'edge-line faint', 'stroke-dasharray': nullDash[name] || null});
+      plot.line(noise.get(name).map((v, rank) => [rank + 1, v]), {class: 'null-line', 'stroke-dasharray': nullDash[name]});
+    }
     if (c.first.step !== c.step)
-      plot.line(c.first.values.map((v, i) => [i + 1, v]), {class: `line thin stroke ${c.run.series}`});
-    plot.line(c.values.map((v, i) => [i + 1, v / c.unit]), {class: `line stroke ${c.run.series}`});
+      plot.line(c.first.values.map((v, rank) => [rank + 1, v]), {class: `line thin stroke ${series}`});
+    plot.line(c.values.map((v, rank) => [rank + 1, v / c.unit]), {class: `line stroke ${series}`});
     if (c.values.length <= 80)
-      c.values.forEach((v, i) => plot.dot(i + 1, v / c.unit, {class: `fill ${c.run.series}`}, 2.4));
-    c.values.forEach(
-        (v, i) => rows.push(
-            [c.run.name, c.step, state.layer, state.head, i + 1, v, noise.length ? noise[i] * c.unit : '']));
-  }
-  plot.cursor(
-      Array.from({length: most}, (_, i) => i + 1),
-      (rank) => `rank ${rank}: ` +
-          shown.map((c) => `${c.run.name} ${format(c.values[rank - 1] / c.unit)}`).join(' · '),
-      output);
-  body.append(legend(shown.map((c) => c.run), false));
+      c.values.forEach((v, rank) => plot.dot(rank + 1, v / c.unit, {class: `fill ${series}`}, 2.4));
+    plot.cursor(
+        c.values.map((_, rank) => rank + 1),
+        (rank) => `${c.run.name}, rank ${rank}: ${format(c.values[rank - 1] / c.unit)}${[...noise]
+                       .filter(([, v]) => v.length)
+                       .map(([name, v]) => `, ${name} ${format(v[rank - 1])}`)
+                       .join('')}`,
+        output);
+    c.values.forEach((v, rank) => rows.push([
+      c.run.name, c.step, state.layer, state.head, state.matrix, rank + 1, v,
+      ...nulls.map((name) => ((noise.get(name) || [])[rank] ?? NaN) * c.unit)
+    ]));
+  });
+  body.append(nullLegend(shown));
   return {
-    header: ['run', 'step', 'layer', 'head', 'rank', 'eigenvalue', 'noise_eigenvalue'],
+    header: ['run', 'step', 'layer', 'head', 'matrix', 'rank', 'eigenvalue', ...nulls.map((name) => `noise_${name}`)],
     rows,
-    caption: `Solid: step ${
-        sorted(shown.map((c) => c.step)).join(', ')}. Faint: first measurement. Dotted: what the ${
-        state.null} null expects.`
+    caption: 'Coloured: eigenvalues by rank; faint: at the first measurement. Black lines: what the laws of product and mp ' +
+        'expect at each rank. Horizontal: the edges of all nulls.'
   };
 }
 
 function addSpectra(section) {
-  const figure = new Figure(section, 'spectrum', 'Spectrum against the null', drawSpectra);
+  const figure = new Figure(section, 'spectrum', 'Spectrum of the chosen form against all nulls', drawSpectra, {height: 300});
+  const seeds = Math.max(...groups.map((group) => group.runs.length));
   figure.controls.append(
       picker('Eigenvalue axis', 'spectrumAxis', [['log', 'logarithmic'], ['linear', 'linear']]),
-      picker('In units of', 'spectrumUnit', [['edge', 'the null’s edge'], ['raw', 'nothing (raw λ)']]));
-  redrawOn(figure, 'spectrumAxis', 'spectrumUnit', 'matrix', 'null', 'layer', 'head', 'step');
-  const scree = new Figure(section, 'scree', 'Scree plot', drawScree);
+      picker('In units of', 'spectrumUnit', [['edge', 'the edge of the chosen null'], ['raw', 'nothing (raw λ)']]),
+      seeds > 1 ?
+          picker('Seed', 'seed', Array.from({length: seeds}, (_, i) => [i, `${['first', 'second', 'third'][i] || `${i + 1}th`} of each group`])) :
+          '');
+  redrawOn(figure, 'spectrumAxis', 'spectrumUnit', 'seed', 'matrix', 'null', 'layer', 'head', 'step');
+  const scree = new Figure(section, 'scree', 'Scree plot of the chosen form', drawScree, {height: 300});
   scree.controls.append(picker('Rank axis', 'screeAxis', [['log', 'logarithmic'], ['linear', 'linear']]));
-  redrawOn(scree, 'screeAxis', 'spectrumUnit', 'matrix', 'null', 'layer', 'head', 'step');
+  redrawOn(scree, 'screeAxis', 'spectrumUnit', 'seed', 'matrix', 'null', 'layer', 'head', 'step');
 }

@@ -9,9 +9,11 @@ namespace pastur {
 namespace {
 
 /// The scripts, each after those it uses.
-constexpr std::string_view kScripts[] = {"data.js",     "laws.js",   "draw.js",     "heatmap.js",
-                                         "controls.js", "loss.js",   "metrics.js",  "spectrum.js",
-                                         "history.js",  "tables.js", "selftest.js", "main.js"};
+constexpr std::string_view kScripts[] = {
+    "data.js",    "laws.js",   "draw.js",    "plot.js",     "figure.js", "groups.js",
+    "controls.js", "metrics.js", "colours.js", "maps.js",    "first.js",  "loss.js",
+    "onsets.js",  "history.js", "spectrum.js", "probe.js",   "tables.js", "selftest.js",
+    "main.js"};
 
 std::string_view asset(std::string_view name) {
     for (const ReportAsset& candidate : report_assets())
@@ -42,16 +44,14 @@ std::string embed(const nlohmann::ordered_json& payload) {
 
 }  // namespace
 
-std::string make_report(const std::vector<std::filesystem::path>& folders,
-                        const nlohmann::ordered_json* analysis) {
+std::string make_report(const std::vector<std::filesystem::path>& folders, const ReportText& text) {
     std::string page(asset("page.html")), script;
     for (const std::string_view name : kScripts) script += asset(name);
     replace(page, "/*STYLE*/", asset("style.css"));
     replace(page, "/*SCRIPT*/", script);
     constexpr size_t kSlack = 4096;
     page.reserve(kMaxReportBytes);
-    replace(page, "/*DATA*/",
-            embed(report_payload(folders, kMaxReportBytes - page.size() - kSlack, analysis)));
+    replace(page, "/*DATA*/", embed(report_payload(folders, kMaxReportBytes - page.size() - kSlack, text)));
     if (page.size() > kMaxReportBytes)
         fail(ExitCode::kUsage, "report fewer runs at once: {} runs make a page of {} bytes, more than {}",
              folders.size(), page.size(), kMaxReportBytes);
@@ -59,22 +59,8 @@ std::string make_report(const std::vector<std::filesystem::path>& folders,
 }
 
 void write_report(const std::vector<std::filesystem::path>& folders, const std::filesystem::path& file,
-                  const nlohmann::ordered_json* analysis) {
-    write_file_atomically(file, make_report(folders, analysis));
-}
-
-std::string base64(std::span<const std::byte> bytes) {
-    constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    std::string text;
-    text.reserve((bytes.size() + 2) / 3 * 4);
-    for (size_t i = 0; i < bytes.size(); i += 3) {
-        uint32_t group = 0;
-        for (size_t j = 0; j < 3; ++j)
-            group = group << 8 | (i + j < bytes.size() ? std::to_integer<uint32_t>(bytes[i + j]) : 0);
-        for (int digit = 3; digit >= 0; --digit) text += kDigits[group >> (6 * digit) & 63];
-    }
-    for (size_t i = bytes.size(); i % 3 != 0; ++i) text[text.size() - 1 - (i - bytes.size())] = '=';
-    return text;
+                  const ReportText& text) {
+    write_file_atomically(file, make_report(folders, text));
 }
 
 }  // namespace pastur

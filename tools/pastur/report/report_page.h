@@ -18,23 +18,27 @@ std::span<const ReportAsset> report_assets();
 /// The limit of the page's size.
 constexpr size_t kMaxReportBytes = 5'000'000;
 
+/// What a page says beside the files of its runs.
+struct ReportText {
+    std::string title;  ///< empty: the question of the program
+    std::string notes;  ///< beside run.notes of the runs
+    /// That of a study, whose design names the arms (tools/pastur/analysis/analysis.h). null: the runs are analysed here.
+    const nlohmann::ordered_json* analysis = nullptr;
+};
+
 /// Reads the run folders and returns the page. If not everything fits, it leaves out steps, but never the
-/// first or the last one, and says so. `analysis` is that of a study, whose design names the arms; without it the runs
-/// are analysed here. Throws what the readers throw, and (kUsage) for too many runs.
-std::string make_report(const std::vector<std::filesystem::path>& folders,
-                        const nlohmann::ordered_json* analysis = nullptr);
+/// first or the last one, and says so. Throws what the readers throw, and (kUsage) for too many runs.
+std::string make_report(const std::vector<std::filesystem::path>& folders, const ReportText& text = {});
 
 /// Writes make_report() to a file, which is complete or absent.
 void write_report(const std::vector<std::filesystem::path>& folders, const std::filesystem::path& file,
-                  const nlohmann::ordered_json* analysis = nullptr);
+                  const ReportText& text = {});
 
-/// The page's data as JSON of at most about `budget` bytes: {"version", "flags": {name: meaning}, "analysis":
-/// <analysis.h>, "runs": [...], "laws": [...], "blobs": [base64, ...]}. Metrics and laws refer by index to blobs of little-endian
-/// float32, eigenvalues to blobs of pack_spectra().
+/// The page's data as JSON of at most about `budget` bytes: {"version", "date", "title", "notes", "flags": {name:
+/// meaning}, "runs": [...], "laws": [...], "analysis", "blobs": [base64, ...]}. Metrics, onsets and indices of laws
+/// refer by index to blobs of pack_numbers(), the curves of laws to little-endian float32, eigenvalues to
+/// pack_spectra().
 nlohmann::ordered_json report_payload(const std::vector<std::filesystem::path>& folders, size_t budget,
-                                      const nlohmann::ordered_json* analysis = nullptr);
-
-/// RFC 4648, with padding.
-std::string base64(std::span<const std::byte> bytes);
+                                      const ReportText& text = {});
 
 }  // namespace pastur

@@ -14,7 +14,6 @@ namespace pastur {
 namespace {
 
 constexpr int64_t kMaxTextFile = 1 << 20;  ///< config.toml and env.json have a few KiB
-constexpr size_t kMaxEvents = 2000;        ///< kept of a run
 
 Table make_table(std::vector<std::string> names) {
     Table table;
@@ -48,8 +47,7 @@ void read_event(const nlohmann::json& event, ReportRun& run) {
     } else if (*kind == "end") {
         run.end = event;
     } else if (*kind == "spike" || *kind == "collapse") {
-        ++run.event_count;
-        if (run.events.size() < kMaxEvents) run.events.push_back(event);
+        run.onsets.add(event);
     }
 }
 

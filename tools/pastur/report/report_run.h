@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "tools/pastur/report/report_onsets.h"
+
 namespace pastur {
 
 /// Named columns of equal length. A missing or non-finite value is NaN.
@@ -24,8 +26,7 @@ struct ReportRun {
     nlohmann::json environment;          ///< env.json; null: absent
     nlohmann::json start, end;           ///< the events of that name; null: not logged
     Table train, val;                    ///< by step, ascending
-    std::vector<nlohmann::json> events;  ///< the first 2000 spikes and collapses, in the order of the log
-    int64_t event_count = 0;             ///< all of them
+    Onsets onsets;                       ///< spikes and collapses
     std::vector<std::string> notes;      ///< what could not be read, in words for the page
 };
 

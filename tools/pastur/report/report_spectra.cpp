@@ -31,10 +31,11 @@ constexpr const char* kMetricNames[] = {"lambda_max",
                                         "participation_ratio",
                                         "entropy_rank",
                                         "outlier_energy",
-                                        "alpha_xmin",
+                                        "kept_null",
                                         "ks",
                                         "overlap_before",
                                         "overlap_next",
+                                        "overlap_random",
                                         "n"};
 constexpr size_t kMetricCount = std::size(kMetricNames);
 

@@ -274,7 +274,8 @@ int study(const StudyArguments& arguments) {
         return static_cast<int>(ExitCode::kRequeue);
     }
     if (!folders.empty()) {
-        write_report(folders, study.out() / "report.html", &json.at("analysis"));
+        write_report(folders, study.out() / "report.html",
+                     {study.design().title, study.design().notes, &json.at("analysis")});
         print_text("report: {}\n", (study.out() / "report.html").string());
     }
     if (const int64_t failed = study.count(CellState::Status::kFailed); failed > 0)
