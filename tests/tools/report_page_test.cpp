@@ -1,9 +1,11 @@
 // The page in a browser: headless Chromium uses every control of the page (tools/report/selftest.js) and must
 // find no failure. PASTUR_SCREENSHOTS=DIR keeps a picture of each test.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "tests/support/command_line.h"
 #include "tests/support/sample_run.h"
+#include "tools/pastur/report/report_page.h"
 
 namespace pastur {
 namespace {
@@ -15,7 +17,7 @@ class ReportPage : public test::CommandLine {
     void SetUp() override {
         if (std::system("command -v chromium > /dev/null 2>&1") != 0)
             GTEST_SKIP() << "chromium is not installed";
-        write_sample_run(file("a"), {});
+        write_sample_run(file("a"), {.probed = true, .notes = "what \\" this\\" is for"});
         write_sample_run(file("b"), {.variant = "mla-decoupled", .ended = false});
         write_sample_run(file("plain"), {.measured = {}});
     }
@@ -61,6 +63,32 @@ class ReportPage : public test::CommandLine {
 TEST_F(ReportPage, OfTwoRunsWorksOnADesktop) {
     make_page("a b");
     expect_flawless("page.html", "--window-size=1280,4200");
+}
+// The window of a headless browser is 87 pixels taller than what it shows.
+TEST_F(ReportPage, HasAFirstScreenThatFitsTheWindow) {
+    make_page("a b");
+    expect_flawless("page.html", "--window-size=1440,987");
+    expect_flawless("page.html", "--window-size=1024,855");
+}
+TEST_F(ReportPage, DrawsEveryGroupOfManyRunsInItsOwnWay) {
+    std::string runs;
+    // More groups than the page has colours, and two seeds of each.
+    for (const char* variant : {"mha", "mla-prerope", "mla-decoupled", "mla-rope", "mla-nope", "mha-nope",
+                                "mha-shared-rope", "mtla", "another"})
+        for (uint64_t seed = 1; seed <= 2; ++seed) {
+            const std::string name = fmt::format("{}-s{}", variant, seed);
+            write_sample_run(file(name), {.variant = variant, .layers = 4, .probed = true, .seed = seed});
+            runs += " " + name;
+        }
+    make_page(runs + " --title 'Eighteen runs' --notes 'a title and notes'");
+    EXPECT_LE(std::filesystem::file_size(file("page.html")), kMaxReportBytes);
+    expect_flawless("page.html", "--window-size=1440,987");
+    expect_flawless("page.html", "--window-size=1024,855");
+}
+TEST_F(ReportPage, GroupsRunsByArm) {
+    write_sample_run(file("short"), {.steps = 20, .measured = {0, 10, 20}});
+    make_page("a short b");
+    expect_flawless("page.html", "--window-size=1280,1800");
 }
 TEST_F(ReportPage, WorksOnAPhone) {
     make_page("a b");

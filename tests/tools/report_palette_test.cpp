@@ -85,13 +85,15 @@ TEST_F(ReportPalette, IsToldApartWithAnyColourVision) {
             ASSERT_EQ(hex.size(), 7u) << i;
             colours.push_back(linear_rgb(hex));
         }
-        const Colour paper = linear_rgb(std::string(begin) == "@media print" ? "#ffffff" : variable(style(), "paper", at));
+        const Colour paper =
+            linear_rgb(std::string(begin) == "@media print" ? "#ffffff" : variable(style(), "paper", at));
         for (const Matrix& eyes : {kNormal, kProtanope, kDeuteranope, kTritanope})
             for (size_t i = 0; i < colours.size(); ++i) {
                 // A line of 2 pixels in the faintest of Okabe and Ito's colours, orange, has a contrast of 2.2.
                 EXPECT_GT(contrast(seen_by(eyes, colours[i]), seen_by(eyes, paper)), 2.0) << i;
                 for (size_t j = 0; j < i; ++j)
-                    EXPECT_GT(distance(lab(seen_by(eyes, colours[i])), lab(seen_by(eyes, colours[j]))), 15) << i << " " << j;
+                    EXPECT_GT(distance(lab(seen_by(eyes, colours[i])), lab(seen_by(eyes, colours[j]))), 15)
+                        << i << " " << j;
             }
     }
 }

@@ -84,10 +84,10 @@ std::vector<double> unpack_numbers(const std::string& bytes, size_t count) {
         const int code = static_cast<unsigned char>(bytes.at(9 + 2 * i)) |
                          static_cast<unsigned char>(bytes.at(10 + 2 * i)) << 8;
         const double t = code / 65533.0;
-        values.push_back(code == 65535     ? NAN
-                         : bytes[0] == 1   ? double{a} + t * (double{b} - double{a})
-                         : code == 65534   ? 0
-                                           : double{a} * std::pow(double{b} / double{a}, t));
+        values.push_back(code == 65535   ? NAN
+                         : bytes[0] == 1 ? double{a} + t * (double{b} - double{a})
+                         : code == 65534 ? 0
+                                         : double{a} * std::pow(double{b} / double{a}, t));
     }
     return values;
 }
@@ -252,9 +252,16 @@ TEST(ReportPayload, PacksNumbersWithinTheirPrecision) {
 
 TEST(ReportPayload, HoldsOnsetsByThreshold) {
     Onsets onsets;
-    const auto add = [&](const char* kind, const char* matrix, int layer, int head, double threshold, int onset) {
-        onsets.add({{"event", kind}, {"step", onset + 5}, {"onset", onset}, {"layer", layer}, {"head", head},
-                    {"matrix", matrix}, {"null", "product"}, {"threshold", threshold}});
+    const auto add = [&](const char* kind, const char* matrix, int layer, int head, double threshold,
+                         int onset) {
+        onsets.add({{"event", kind},
+                    {"step", onset + 5},
+                    {"onset", onset},
+                    {"layer", layer},
+                    {"head", head},
+                    {"matrix", matrix},
+                    {"null", "product"},
+                    {"threshold", threshold}});
     };
     EXPECT_TRUE(onsets.empty());
     add("spike", "qk", 0, -1, 2, 10);
@@ -263,8 +270,9 @@ TEST(ReportPayload, HoldsOnsetsByThreshold) {
     add("collapse", "qk", 0, -1, 0.5, 20);
     add("spike", "qk@0,0", 0, 0, 2, 10);        // a single pair of positions is not on the page
     add("spike", "layers.0.wq", 0, -1, 2, 10);  // nor a single weight
-    onsets.add({{"event", "spike"}, {"step", 7}, {"layer", 1}, {"head", -1}, {"matrix", "qk"}});  // a former version
-    onsets.add({{"event", "spike"}, {"step", "x"}, {"layer", -5}, {"matrix", 3}});                // damaged
+    onsets.add(
+        {{"event", "spike"}, {"step", 7}, {"layer", 1}, {"head", -1}, {"matrix", "qk"}});  // a former version
+    onsets.add({{"event", "spike"}, {"step", "x"}, {"layer", -5}, {"matrix", 3}});         // damaged
     Blobs blobs;
     const auto list = onsets.json(blobs);
     ASSERT_EQ(list.size(), 4u);

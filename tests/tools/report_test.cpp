@@ -53,7 +53,7 @@ TEST_F(ReportCommand, WritesOneSelfContainedPage) {
     EXPECT_NE(second["notes"].dump().find("1 of 46 lines"), std::string::npos) << second["notes"];
     EXPECT_EQ(second["train"]["step"].size(), 40u);
     EXPECT_TRUE(second["train"]["grad_norm"][0].is_null());
-    EXPECT_EQ(second["onsets"].size(), 2u);  // a spike and a collapse
+    EXPECT_EQ(second["onsets"].size(), 2u);               // a spike and a collapse
     EXPECT_EQ(payload["runs"][0]["metrics"].size(), 4u);  // two nulls, of layers and of heads
     EXPECT_EQ(payload["runs"][0]["spectra"].size(), 2u);
     EXPECT_EQ(payload["runs"][0]["env"]["device"], "CPU </script>");

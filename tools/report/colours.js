@@ -1,12 +1,17 @@
 // Colour scales of maps. All of them are readable with any colour vision: lightness carries the order.
-const keptStops =
-    ['#67001f', '#b2182b', '#d6604d', '#f4a582', '#fddbc7', '#f7f7f7', '#d1e5f0', '#92c5de', '#4393c3', '#2166ac', '#053061'];
-const spikeStops =
-    ['#2d004b', '#542788', '#8073ac', '#b2abd2', '#d8daeb', '#f7f7f7', '#fee0b6', '#fdb863', '#e08214', '#b35806', '#5f2f04'];
+const keptStops = [
+  '#67001f', '#b2182b', '#d6604d', '#f4a582', '#fddbc7', '#f7f7f7', '#d1e5f0', '#92c5de', '#4393c3',
+  '#2166ac', '#053061'
+];
+const spikeStops = [
+  '#2d004b', '#542788', '#8073ac', '#b2abd2', '#d8daeb', '#f7f7f7', '#fee0b6', '#fdb863', '#e08214',
+  '#b35806', '#5f2f04'
+];
 const amountStops = [
   '#440154', '#482878', '#3e4a89', '#31688e', '#26828e', '#1f9e89', '#35b779', '#6ece58', '#b5de2b', '#fde725'
 ];
-const excessStops = ['#053061', '#2166ac', '#4393c3', '#92c5de', '#f7f7f7', '#fdb863', '#e08214', '#b35806', '#7f3b08'];
+const excessStops =
+    ['#053061', '#2166ac', '#4393c3', '#92c5de', '#f7f7f7', '#fdb863', '#e08214', '#b35806', '#7f3b08'];
 
 function mix(stops, t) {
   const at = Math.min(Math.max(t, 0), 1) * (stops.length - 1), i = Math.min(Math.floor(at), stops.length - 2);
@@ -41,7 +46,8 @@ function keptScale(values) {
   const floor = [1, 1.5, 2, 2.5, 3].map((p) => 10 ** -p).find((v) => v <= low * 1.001) || 1e-3;
   const middle = 10 ** -0.5, log = Math.log10;
   const ticks = [1, 10 ** -0.5, 0.1, 10 ** -1.5, 0.01, 10 ** -2.5, 0.001].filter((v) => v >= floor * 0.999);
-  const t = (v) => (v >= middle ? 0.5 + 0.5 * (log(v) + 0.5) / 0.5 : 0.5 * (1 - log(v / middle) / log(floor / middle)));
+  const t = (v) =>
+      (v >= middle ? 0.5 + 0.5 * (log(v) + 0.5) / 0.5 : 0.5 * (1 - log(v / middle) / log(floor / middle)));
   const scale = sharpScale(
       keptStops, (v) => Math.min(1, Math.max(0, t(v))), [0, 1], ticks, 'logarithmic; white at 32 %',
       (v) => `${Number((100 * v).toPrecision(2))}\u00a0%`);
@@ -66,9 +72,12 @@ function spikeScale(values) {
 function amountScale(values, log) {
   const [low, high] = extent(values);
   const logarithmic = log && low > 0 && high / low > 3;
-  const place = (v) =>
-      (high > low ? (logarithmic ? Math.log(v / low) / Math.log(high / low) : (v - low) / (high - low)) : 0.5);
-  const ticks = (logarithmic ? logTicks(low, high, 5, 'log') : high > low ? linearTicks(low, high, 4) : [low]);
+  const place = (v) => (
+      high > low ? (logarithmic ? Math.log(v / low) / Math.log(high / low) : (v - low) / (high - low)) : 0.5);
+  const ticks =
+      (logarithmic    ? logTicks(low, high, 5, 'log') :
+           high > low ? linearTicks(low, high, 4) :
+                        [low]);
   return sharpScale(
       amountStops, place, [0, 1], ticks, logarithmic ? 'logarithmic' : 'linear',
       (v) => (Math.abs(v) >= 1e4 ? formatCount(v) : format(v, 3)));
@@ -96,7 +105,8 @@ function colourBar(scale, x, y, height, label) {
         element(
             'linearGradient', {id, x1: 0, x2: 0, y1: 1, y2: 0},
             ...Array.from(
-                {length: count + 1}, (_, i) => element('stop', {offset: i / count, 'stop-color': at(i / count)})))),
+                {length: count + 1},
+                (_, i) => element('stop', {offset: i / count, 'stop-color': at(i / count)})))),
     element('rect', {x, y, width, height, fill: `url(#${id})`, class: 'frame-only'}),
   ];
   for (const [value, text] of scale.ticks) {

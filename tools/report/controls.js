@@ -78,26 +78,30 @@ function slider(label, key, values) {
 function groupSample(group) {
   return element(
       'svg', {width: 34, height: 12, 'aria-hidden': 'true', class: group.series},
-      element('line', {class: 'line stroke', x1: 1, x2: 33, y1: 6, y2: 6, 'stroke-dasharray': group.dash || null}),
+      element(
+          'line',
+          {class: 'line stroke', x1: 1, x2: 33, y1: 6, y2: 6, 'stroke-dasharray': group.dash || null}),
       element('path', {class: 'fill', d: markerPath(group.marker, 17, 6, 3.6)}));
 }
 // The legend of all figures: a button for each group that hides and shows it, and a filter by words.
 function legendControls() {
-  const list = element('ul', {class: 'legend', 'aria-label': 'Variants and arms; press one to hide or show it'});
+  const list =
+      element('ul', {class: 'legend', 'aria-label': 'Variants and arms; press one to hide or show it'});
   for (const group of groups) {
     const seeds = group.runs.length > 1 ? ` × ${group.runs.length}` : '';
-    const button = element(
-        'button', {
-          type: 'button',
-          class: 'group',
-          'data-group': group.index,
-          title: `${group.label}: ${group.runs.map((run) => run.name).join(', ')}`,
-          onclick: () => update({
-            hidden: state.hidden.includes(group.index) ? state.hidden.filter((i) => i !== group.index) :
-                                                         [...state.hidden, group.index]
-          })
-        },
-        groupSample(group), `${group.label}${seeds}`);
+    const button =
+        element(
+            'button', {
+              type: 'button',
+              class: 'group',
+              'data-group': group.index,
+              title: `${group.label}: ${group.runs.map((run) => run.name).join(', ')}`,
+              onclick: () => update({
+                hidden: state.hidden.includes(group.index) ? state.hidden.filter((i) => i !== group.index) :
+                                                             [...state.hidden, group.index]
+              })
+            },
+            groupSample(group), `${group.label}${seeds}`);
     const sync = () => button.setAttribute('aria-pressed', String(isAnyShown(group)));
     syncs.push(sync);
     sync();

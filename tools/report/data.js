@@ -21,7 +21,8 @@ const floats = (index) => decodedOnce(index, (bytes) => {
 });
 // Decodes metrics (pack_numbers): a kind, two float32 a and b, one uint16 per number. Kind 0 repeats a.
 const numbers = (index, count) => decodedOnce(index, (bytes) => {
-  const view = new DataView(bytes.buffer), kind = bytes[0], a = view.getFloat32(1, true), b = view.getFloat32(5, true);
+  const view = new DataView(bytes.buffer), kind = bytes[0], a = view.getFloat32(1, true),
+        b = view.getFloat32(5, true);
   const values = new Float32Array(kind === 0 ? count : (bytes.length - 9) / 2);
   const low = kind === 2 ? Math.log(a) : a, step = ((kind === 2 ? Math.log(b) : b) - low) / 65533;
   for (let i = 0; i < values.length; ++i) {

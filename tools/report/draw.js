@@ -95,9 +95,15 @@ function extent(values, fallback = [0, 1]) {
 
 // Formats a share as a percentage with two digits: 0.068 as "6.8 %".
 const percent = (share) =>
-    (Number.isFinite(share) ? `${Number((100 * share).toPrecision(share < 0.1 ? 2 : share < 0.995 ? 2 : 3))}\u00a0%` : '–');
+    (Number.isFinite(share) ? `${
+                                  Number((100 * share)
+                                             .toPrecision(
+                                                 share < 0.1       ? 2 :
+                                                     share < 0.995 ? 2 :
+                                                                     3))}\u00a0%` :
+                              '–');
 // Formats a ratio with two or three digits: 0.93, 4.7, 51, 380, "2.3k".
 const ratioText = (value) =>
-    (!Number.isFinite(value) ? '–' :
+    (!Number.isFinite(value)     ? '–' :
          Math.abs(value) >= 1000 ? formatCount(Number(value.toPrecision(2))) :
                                    String(Number(value.toPrecision(2))));

@@ -8,8 +8,8 @@ function save(name, type, content) {
 
 // The properties of a drawing that its file states by itself, since the page's style is not in it.
 const kInlined = [
-  'fill', 'fill-opacity', 'stroke', 'stroke-width', 'stroke-dasharray', 'stroke-linejoin', 'opacity', 'visibility',
-  'font-size', 'font-weight', 'font-family', 'text-anchor', 'shape-rendering'
+  'fill', 'fill-opacity', 'stroke', 'stroke-width', 'stroke-dasharray', 'stroke-linejoin', 'opacity',
+  'visibility', 'font-size', 'font-weight', 'font-family', 'text-anchor', 'shape-rendering'
 ];
 const kDefaults = {
   'fill-opacity': '1',
@@ -51,15 +51,21 @@ class Figure {
     this.caption = element('p', {class: 'caption'});
     this.output = element('output', {'aria-live': 'polite'});
     const button = (kind, what, action) => element(
-        'button', {type: 'button', class: 'save', 'aria-label': `Download "${title}" as ${what}`, onclick: action}, kind);
-    this.csvButton = button('CSV', 'a table of its numbers, CSV', () => save(`pastur-${id}.csv`, 'text/csv', this.csv()));
-    this.svgButton = button('SVG', 'a drawing, SVG', () => save(`pastur-${id}.svg`, 'image/svg+xml', this.svg()));
+        'button',
+        {type: 'button', class: 'save', 'aria-label': `Download "${title}" as ${what}`, onclick: action},
+        kind);
+    this.csvButton =
+        button('CSV', 'a table of its numbers, CSV', () => save(`pastur-${id}.csv`, 'text/csv', this.csv()));
+    this.svgButton =
+        button('SVG', 'a drawing, SVG', () => save(`pastur-${id}.svg`, 'image/svg+xml', this.svg()));
     this.pngButton = button(
-        'PNG', 'a picture, PNG', () => this.png().then((blob) => save(`pastur-${id}.png`, 'image/png', blob)));
+        'PNG', 'a picture, PNG',
+        () => this.png().then((blob) => save(`pastur-${id}.png`, 'image/png', blob)));
     this.saves = element('span', {class: 'saves'}, this.csvButton, this.svgButton, this.pngButton);
     this.node = element(
-        'figure', {id: `f-${id}`, 'aria-labelledby': `t-${id}`}, element('figcaption', {}, this.title, this.saves),
-        this.controls, this.body, this.caption, this.output);
+        'figure', {id: `f-${id}`, 'aria-labelledby': `t-${id}`},
+        element('figcaption', {}, this.title, this.saves), this.controls, this.body, this.caption,
+        this.output);
     section.append(this.node);
     figures.push(this);
   }
@@ -112,7 +118,8 @@ class Figure {
             'stroke-dasharray': group.dash || null
           }),
           element(
-              'text', {x: x + 31, y, 'font-size': 12, fill: paint.getPropertyValue('--ink').trim()}, group.label));
+              'text', {x: x + 31, y, 'font-size': 12, fill: paint.getPropertyValue('--ink').trim()},
+              group.label));
       x += length;
     }
     const height = y + 12;

@@ -1,5 +1,6 @@
 // The first screen: the question, what was run, what the analysis says, and two rows of maps on one scale each.
-const kQuestion = 'Does compressing keys and values, and where rotary is applied, make capacity collapse early in pretraining?';
+const kQuestion =
+    'Does compressing keys and values, and where rotary is applied, make capacity collapse early in pretraining?';
 
 const list = (items) => items.filter(Boolean).join(' · ');
 const between = (values, text = (v) => v) => {
@@ -15,8 +16,8 @@ function facts() {
   const first = runs[0], of = (name) => distinct(runs.map((run) => run.setting(name)));
   const models = distinct(runs.map((run) => run.setting('model.preset')));
   const sizes = between(runs.map((run) => run.start && run.start.parameters), formatCount);
-  const data = distinct(runs.map((run) => run.setting('data.dir') || run.setting('data.train')).map(
-      (path) => path && path.split('/').filter(Boolean).slice(-2).join('/')));
+  const data = distinct(runs.map((run) => run.setting('data.dir') || run.setting('data.train'))
+                            .map((path) => path && path.split('/').filter(Boolean).slice(-2).join('/')));
   const steps = between(runs.map((run) => last(run.train.step)), (v) => String(v));
   const tokens = between(runs.map((run) => last(run.train.tokens)), formatCount);
   const seeds = Math.max(...groups.map((group) => new Set(group.runs.map((run) => run.seed)).size));
@@ -29,12 +30,17 @@ function facts() {
     ['runs', `${runs.length}`],
     ['seeds', `${seeds}${groups.some((g) => g.runs.length < seeds) ? ' at most' : ''}`],
     ['device', devices.join('; ')],
-    ['date', payload.date || (first.start && first.start.time ? new Date(first.start.time * 1000).toISOString().slice(0, 10) : '')],
+    [
+      'date',
+      payload.date ||
+          (first.start && first.start.time ? new Date(first.start.time * 1000).toISOString().slice(0, 10) :
+                                             '')
+    ],
   ].filter(([, text]) => text);
 }
 
-const verdictClass = (verdict) => `verdict ${
-    {'supported': 'yes', 'contradicted': 'no', 'depends on': 'maybe'}[verdict] || 'open'}`;
+const verdictClass = (verdict) =>
+    `verdict ${{'supported': 'yes', 'contradicted': 'no', 'depends on': 'maybe'}[verdict] || 'open'}`;
 const dimensionNames = {
   null: 'the null',
   matrix: 'the matrix',
@@ -45,7 +51,9 @@ const dimensionNames = {
   arm: 'the arm'
 };
 const verdictText = ({verdict, depends_on: on}) =>
-    (verdict === 'depends on' && on && on.length ? `depends on ${on.map((d) => dimensionNames[d] || d).join(', ')}` : verdict);
+    (verdict === 'depends on' && on && on.length ?
+         `depends on ${on.map((d) => dimensionNames[d] || d).join(', ')}` :
+         verdict);
 
 // The analysis writes a sentence with the numbers that stand in it.
 const textOf = (words) => (words && words.text !== undefined ? words.text : words || '');
@@ -53,13 +61,16 @@ const textOf = (words) => (words && words.text !== undefined ? words.text : word
 function addWords(host) {
   const words = element('div', {class: 'words'});
   if (analysis && analysis.sentences && analysis.sentences.length)
-    words.append(element('ul', {class: 'sentences'}, ...analysis.sentences.map((s) => element('li', {}, textOf(s).replace(/ %/g, '\u00a0%')))));
+    words.append(element(
+        'ul', {class: 'sentences'},
+        ...analysis.sentences.map((s) => element('li', {}, textOf(s).replace(/ %/g, '\u00a0%')))));
   if (analysis && analysis.findings && analysis.findings.length)
     words.append(element(
         'ol', {class: 'findings', 'aria-label': 'The three findings of the paper'},
         ...analysis.findings.map(
             (finding) => element(
-                'li', {title: textOf(finding.because)}, element('b', {}, finding.id), element('span', {}, finding.claim),
+                'li', {title: textOf(finding.because)}, element('b', {}, finding.id),
+                element('span', {}, finding.claim),
                 element('span', {class: verdictClass(finding.verdict)}, verdictText(finding))))));
   if (!analysis)
     words.append(element(
@@ -76,7 +87,8 @@ function verdictRows() {
         groups.find((g) => g.runs.some((run) => (group.runs || []).includes(run.name)));
     if (own && !isAnyShown(own)) continue;
     if (own && arms.length > 1 && own.arm !== state.arm) continue;
-    const measured = group.matrices || {}, of = (matrix, scope) => measured[matrix] && measured[matrix][scope];
+    const measured = group.matrices || {},
+          of = (matrix, scope) => measured[matrix] && measured[matrix][scope];
     const forms = ['qk', 'qk_content', 'qk_rope'];
     const scope = forms.some((matrix) => of(matrix, 'layer')) ? 'layer' : 'head';
     for (const matrix of forms)
@@ -84,12 +96,17 @@ function verdictRows() {
   }
   return rows;
 }
-const shortNull = {product: 'prod', profile: 'prof', permuted: 'perm'};
+const shortNull = {
+  product: 'prod',
+  profile: 'prof',
+  permuted: 'perm'
+};
 const interval = (mi, text) =>
     (!mi || !Number.isFinite(mi.mean) ?
          'not measured' :
-         `${text(mi.mean)}${Number.isFinite(mi.low) ? `, 95 % interval ${text(mi.low)} to ${text(mi.high)}` : ''}, ${mi.n} ${
-                 mi.n === 1 ? 'seed' : 'seeds'}`);
+         `${text(mi.mean)}${
+             Number.isFinite(mi.low) ? `, 95 % interval ${text(mi.low)} to ${text(mi.high)}` :
+                                       ''}, ${mi.n} ${mi.n === 1 ? 'seed' : 'seeds'}`);
 const stepText = (step) => (Number.isFinite(step) ? String(Math.round(step)) : '–');
 function drawVerdicts(body) {
   const rows = verdictRows();
@@ -100,8 +117,8 @@ function drawVerdicts(body) {
   const used = nullOrder.filter((nul) => rows.some(({forms}) => forms.nulls[nul]));
   const of = ({forms}, nul) => forms.nulls[nul];
   const edge = (value) => (value === undefined ? null : value);
-  const cell = (mi, text, unit = '') => element(
-      'td', {class: 'number', title: `${unit}${interval(mi, text)}`}, mi ? text(edge(mi.mean)) : '–');
+  const cell = (mi, text, unit = '') =>
+      element('td', {class: 'number', title: `${unit}${interval(mi, text)}`}, mi ? text(edge(mi.mean)) : '–');
   const first = (onsets, threshold) => onsets && onsets[threshold] && onsets[threshold].first_step;
   const columns = [
     ['kept, least', ({forms}) => [forms.kept.step0 && forms.kept.step0.least, percent]],
@@ -112,36 +129,37 @@ function drawVerdicts(body) {
     ['first collapse', ({forms}) => [first(forms.collapse, '0.5'), stepText]],
   ];
   const data = {
-    header: ['variant', 'arm', 'matrix', ...columns.flatMap(([name]) => [name, `${name} low`, `${name} high`])],
-    rows: rows.map((row) => [
-      row.group.variant, row.group.arm, row.matrix, ...columns.flatMap(([, value]) => {
-        const mi = value(row)[0] || {};
-        return [mi.mean, mi.low, mi.high];
-      })
-    ]),
-    caption: `Means over seeds; point at a number for its interval. Kept: stable rank over step 0. Spike: above 2 edges, null ${
-        used[0]}; collapse: below 50 %.`
+    header:
+        ['variant', 'arm', 'matrix', ...columns.flatMap(([name]) => [name, `${name} low`, `${name} high`])],
+    rows: rows.map((row) => [row.group.variant, row.group.arm, row.matrix, ...columns.flatMap(([, value]) => {
+                     const mi = value(row)[0] || {};
+                     return [mi.mean, mi.low, mi.high];
+                   })]),
+    caption:
+        `Means over seeds; point at a number for its interval. Kept: stable rank over step 0. Spike: above 2 edges, null ${
+            used[0]}; collapse: below 50 %.`
   };
   if (body.clientWidth < 480) {  // a narrow screen has a list for each form instead
     const text = (row, [, value]) => (([mi, show]) => (mi ? show(mi.mean) : '–'))(value(row));
     const group = (row, from, count, names) =>
         names.map((name, i) => `${name} ${text(row, columns[from + i])}`).slice(0, count).join(' · ');
     const some = used.map((nul) => shortNull[nul] || nul), n = used.length;
-    body.append(...rows.map((row) => element(
-                                'dl', {class: 'form'},
-                                element(
-                                    'dt', {}, row.own ? swatch(row.own) : '',
-                                    `${row.group.variant} ${shortMatrix[row.matrix]}`),
-                                element('dd', {}, `kept rank: ${group(row, 0, 2, ['least', 'end'])}`),
-                                element('dd', {}, `peak λmax / edge: ${group(row, 2, n, some)}`),
-                                element('dd', {}, `outliers at the end: ${group(row, 2 + n, n, some)}`),
-                                element('dd', {}, `first step: ${group(row, 2 + 2 * n, 2, ['spike', 'collapse'])}`))));
+    body.append(...rows.map(
+        (row) => element(
+            'dl', {class: 'form'},
+            element(
+                'dt', {}, row.own ? swatch(row.own) : '', `${row.group.variant} ${shortMatrix[row.matrix]}`),
+            element('dd', {}, `kept rank: ${group(row, 0, 2, ['least', 'end'])}`),
+            element('dd', {}, `peak λmax / edge: ${group(row, 2, n, some)}`),
+            element('dd', {}, `outliers at the end: ${group(row, 2 + n, n, some)}`),
+            element('dd', {}, `first step: ${group(row, 2 + 2 * n, 2, ['spike', 'collapse'])}`))));
     return data;
   }
   const head = element(
       'thead', {},
       element(
-          'tr', {}, element('th', {rowspan: 2}, 'form'), element('th', {colspan: 2, class: 'mid'}, 'kept rank'),
+          'tr', {}, element('th', {rowspan: 2}, 'form'),
+          element('th', {colspan: 2, class: 'mid'}, 'kept rank'),
           element('th', {colspan: used.length, class: 'mid'}, 'peak λmax / edge'),
           element('th', {colspan: used.length, class: 'mid'}, 'outliers at the end'),
           element('th', {colspan: 2, class: 'mid'}, 'first step')),
@@ -155,12 +173,14 @@ function drawVerdicts(body) {
         'tr', {class: fresh ? 'fresh' : null},
         element(
             'th', {scope: 'row'},
-            row.own && fresh ? element('span', {class: `swatch ${row.own.series}`, 'aria-hidden': 'true'}) : null,
+            row.own && fresh ? element('span', {class: `swatch ${row.own.series}`, 'aria-hidden': 'true'}) :
+                               null,
             fresh ? `${row.group.variant} ` : element('span', {class: 'indent'}),
             element('span', {class: 'faint'}, shortMatrix[row.matrix])),
         ...columns.map(([name, value]) => cell(...value(row), `${name}: `)));
   });
-  body.append(element('div', {class: 'scroll'}, element('table', {class: 'verdicts'}, head, element('tbody', {}, ...lines))));
+  body.append(element(
+      'div', {class: 'scroll'}, element('table', {class: 'verdicts'}, head, element('tbody', {}, ...lines))));
   return data;
 }
 
@@ -173,13 +193,16 @@ function formsOf(group) {
 }
 function drawFirstMaps(body, output) {
   const used = shownGroups().filter((group) => arms.length < 2 || group.arm === state.arm);
-  const columns = used.flatMap((group) => formsOf(group).map((matrix, i) => ({group, matrix, first: i === 0})));
+  const columns =
+      used.flatMap((group) => formsOf(group).map((matrix, i) => ({group, matrix, first: i === 0})));
   if (columns.length === 0) {
     body.append(hint('No query-key form of the shown runs was measured.'));
     return null;
   }
-  const width = Math.max(280, Math.round(body.clientWidth || 900)), left = 40, right = 74, narrow = width < 640;
-  const perLine = narrow ? Math.min(2, columns.length) : columns.length, blocks = Math.ceil(columns.length / perLine);
+  const width = Math.max(280, Math.round(body.clientWidth || 900)), left = 40, right = 74,
+        narrow = width < 640;
+  const perLine = narrow ? Math.min(2, columns.length) : columns.length,
+        blocks = Math.ceil(columns.length / perLine);
   const gap = 5, apart = 12;
   const apartCount = (from, count) => columns.slice(from + 1, from + count).filter((c) => c.first).length;
   const room = width - left - right;
@@ -189,16 +212,17 @@ function drawFirstMaps(body, output) {
   const head = 30, between = 14, foot = 34;
   const each = Math.max(92, Math.min(210, (available - head - between - foot) / 2 || 0));
   const block = head + 2 * each + between + foot;
-  const [keptRows, spikeRows] =
-      {layer: ['layer', 'layer'], mean: ['mean', 'mean'], worst: ['min', 'max']}[state.forms];
+  const [keptRows, spikeRows] = {layer: ['layer', 'layer'], mean: ['mean', 'mean'], worst: [
+                                   'min', 'max'
+                                 ]}[state.forms];
   const kept = state.keptOf === 'null' ? 'kept_null' : 'kept_step0';
-  const make = (metric, rows) => columns.map(
-      ({group, matrix}) => mapOf(group, {matrix, metric, view: 'raw', rows, nul: state.null}));
+  const make = (metric, rows) =>
+      columns.map(({group, matrix}) => mapOf(group, {matrix, metric, view: 'raw', rows, nul: state.null}));
   const keptMaps = make(kept, keptRows), spikeMaps = make('mp_gap_ratio', spikeRows);
   const keptColours = keptScale(valuesOf(keptMaps)), spikeColours = spikeScale(valuesOf(spikeMaps));
   const sheet = new MapSheet(
-      body, width, Math.floor(blocks * block), `Capacity kept and spike by layer and step: ${
-          used.map((group) => group.label).join(', ')}`, output);
+      body, width, Math.floor(blocks * block),
+      `Capacity kept and spike by layer and step: ${used.map((group) => group.label).join(', ')}`, output);
   for (let b = 0; b < blocks; ++b) {
     const from = b * perLine, count = Math.min(perLine, columns.length - from);
     const total = room - gap * (count - 1) - (apart - gap) * apartCount(from, count);
@@ -212,7 +236,8 @@ function drawFirstMaps(body, output) {
         const wide = one * own + gap * (own - 1), size = Math.min(12.5, wide / (0.63 * group.variant.length));
         sheet.svg.append(
             element('rect', {class: `fill ${group.series}`, x, y: y - 15.5, width: wide, height: 2}),
-            element('text', {class: 'panel-title', x, y: y - 18, style: `font-size:${size}px`}, group.variant));
+            element(
+                'text', {class: 'panel-title', x, y: y - 18, style: `font-size:${size}px`}, group.variant));
       }
       sheet.text(x, y - 4, own1(matrix), {class: 'small faint'});
       [[keptMaps, keptColours, kept, keptRows], [spikeMaps, spikeColours, 'mp_gap_ratio', spikeRows]].forEach(
@@ -225,41 +250,46 @@ function drawFirstMaps(body, output) {
           });
       x += one;
     }
-    const y = b * block + head, axis = (text, at) => sheet.svg.append(element(
-                                    'text', {
-                                      class: 'axis-label',
-                                      transform: `translate(11 ${at}) rotate(-90)`,
-                                      'text-anchor': 'middle'
-                                    },
-                                    text));
+    const y = b * block + head,
+          axis = (text, at) => sheet.svg.append(element(
+              'text',
+              {class: 'axis-label', transform: `translate(11 ${at}) rotate(-90)`, 'text-anchor': 'middle'},
+              text));
     axis('layer', y + each / 2);
     axis('layer', y + each * 1.5 + between);
-    sheet.text(left + (width - left - right) / 2, y + 2 * each + between + 30, 'step', {class: 'axis-label', 'text-anchor': 'middle'});
+    sheet.text(
+        left + (width - left - right) / 2, y + 2 * each + between + 30, 'step',
+        {class: 'axis-label', 'text-anchor': 'middle'});
     const bar = width - right + 14;
     sheet.svg.append(
         ...colourBar(keptColours, bar, y + 8, each - 16, 'kept'),
         ...colourBar(spikeColours, bar, y + each + between + 8, each - 16, 'spike'));
   }
   sheet.finish();
-  const nulText = state.keptOf === 'null' ? 'the stable rank that its product null expects' : 'its stable rank at step 0';
+  const nulText =
+      state.keptOf === 'null' ? 'the stable rank that its product null expects' : 'its stable rank at step 0';
   return {
     header: mapHeader,
     rows: mapRows(sheet.places),
     legend: false,
-    caption: `Upper row, capacity kept: stable rank over ${nulText} (${keptColours.note}). Lower row, spike: largest eigenvalue over the edge of the null ${
-        state.null} (${spikeColours.note}). One scale for all; one column a measurement; means over seeds.`
+    caption: `Upper row, capacity kept: stable rank over ${nulText} (${
+        keptColours.note}). Lower row, spike: largest eigenvalue over the edge of the null ${state.null} (${
+        spikeColours.note}). One scale for all; one column a measurement; means over seeds.`
   };
 }
 const own1 = (matrix) => shortMatrix[matrix] || matrixLabel(matrix);
 
 function addFirst(section) {
   byId('question').textContent = payload.title || kQuestion;
-  document.title = `${payload.title || 'Pastur report'}: ${distinct(groups.map((g) => g.variant)).join(', ')}`;
+  document.title =
+      `${payload.title || 'Pastur report'}: ${distinct(groups.map((g) => g.variant)).join(', ')}`;
   if (payload.title) byId('question').after(element('p', {class: 'subtitle'}, kQuestion));
   byId('facts').append(
       ...facts().map(([name, text]) => element('span', {}, element('b', {}, name), ` ${text}`)));
   const notes = distinct([payload.notes, ...runs.map((run) => run.setting('run.notes'))]);
-  if (notes.length) byId('facts').append(element('span', {class: 'run-notes'}, element('b', {}, 'notes'), ` ${notes.join(' · ')}`));
+  if (notes.length)
+    byId('facts').append(
+        element('span', {class: 'run-notes'}, element('b', {}, 'notes'), ` ${notes.join(' · ')}`));
   const answer = element('div', {class: `answer${analysis ? '' : ' bare'}`});
   section.append(answer);
   addWords(answer);
@@ -270,11 +300,15 @@ function addFirst(section) {
         'No spectra were measured in these runs. To measure them, set diagnostics.every in the recipe.'));
     return;
   }
-  const figure = new Figure(section, 'first', 'Capacity kept and spike, layer by step', drawFirstMaps, {height: 0});
+  const figure =
+      new Figure(section, 'first', 'Capacity kept and spike, layer by step', drawFirstMaps, {height: 0});
   figure.controls.append(
       arms.length > 1 ? picker('Arm', 'arm', arms.map((arm) => [arm, arm || 'base'])) : '',
       picker('Kept of', 'keptOf', [['step0', 'step 0'], ['null', 'product null']]),
       nulls.length ? picker('Spike against', 'null', nulls.map((n) => [n, n])) : '',
-      headCount > 0 ? picker('Forms', 'forms', [['layer', 'layers'], ['mean', 'mean of heads'], ['worst', 'worst head']]) : '');
+      headCount > 0 ?
+          picker(
+              'Forms', 'forms', [['layer', 'layers'], ['mean', 'mean of heads'], ['worst', 'worst head']]) :
+          '');
   redrawOn(figure, 'arm', 'keptOf', 'null', 'forms');
 }

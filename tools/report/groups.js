@@ -6,7 +6,8 @@ const kMarkers = ['circle', 'square', 'triangle', 'diamond', 'cross', 'down', 'p
 // The settings in which the runs of a variant differ beside the seed, as text for each run.
 function armsOf(members) {
   const aside = /^(run\.|train\.seed$|hw\.|checkpoint\.|attention\.variant$)/;
-  const keys = [...new Set(members.flatMap((run) => [...run.recipe.keys()]))].filter((key) => !aside.test(key));
+  const keys =
+      [...new Set(members.flatMap((run) => [...run.recipe.keys()]))].filter((key) => !aside.test(key));
   const differing = keys.filter((key) => new Set(members.map((run) => run.recipe.get(key))).size > 1);
   return members.map(
       (run) => differing.map((key) => `${key.split('.').pop()} ${run.setting(key) || '–'}`).join(', '));
@@ -57,7 +58,8 @@ function isShown(run) {
 }
 const shownRuns = (group) => group.runs.filter(isShown);
 const shownGroups = () => groups.filter((group) => shownRuns(group).length > 0);
-const seedLabel = (run) => (run.group.runs.length > 1 ? `${run.group.label}, seed ${run.seed || '?'}` : run.group.label);
+const seedLabel = (run) =>
+    (run.group.runs.length > 1 ? `${run.group.label}, seed ${run.seed || '?'}` : run.group.label);
 
 // The mean of values, geometric where they are drawn on a logarithmic axis; NaN if none is finite.
 function meanOf(values, log) {
@@ -69,7 +71,8 @@ function meanOf(values, log) {
 // The curves of a group's runs: {seeds: [{run, points}], mean, low, high}, where the latter are over seeds at the
 // steps that any of them has. pointsOf(run) returns [x, y] pairs.
 function bandOf(group, pointsOf, log) {
-  const seeds = shownRuns(group).map((run) => ({run, points: pointsOf(run)})).filter((seed) => seed.points.length);
+  const seeds =
+      shownRuns(group).map((run) => ({run, points: pointsOf(run)})).filter((seed) => seed.points.length);
   const maps = seeds.map((seed) => new Map(seed.points));
   const xs = sorted(seeds.flatMap((seed) => seed.points.map((p) => p[0])));
   const at = (x) => maps.map((map) => map.get(x)).filter((y) => Number.isFinite(y));
@@ -88,7 +91,8 @@ function drawBand(plot, group, band, cls = '') {
   if (band.seeds.length > 1) {
     plot.area(band.low, band.high, {class: `area ${group.series} ${cls}`});
     for (const seed of band.seeds)
-      plot.line(seed.points, {class: `line thin stroke ${group.series} ${cls}`, 'stroke-dasharray': group.dash});
+      plot.line(
+          seed.points, {class: `line thin stroke ${group.series} ${cls}`, 'stroke-dasharray': group.dash});
   }
   plot.line(band.mean, {class: `line stroke ${group.series} ${cls}`, 'stroke-dasharray': group.dash});
 }

@@ -30,22 +30,25 @@ function onsetMarks(run) {
 function drawHistory(body, output) {
   const {metric, view, matrix} = state, definition = metrics[metric], perHead = isHead(state.head);
   const log = view === 'raw' && definition.log;
-  const shown = shownGroups().map((group) => ({
-                                    group,
-                                    band: bandOf(
-                                        group,
-                                        (run) => {
-                                          const grid = metricGrid(run, metric, matrix, perHead);
-                                          return grid ? historyPoints(run, grid).filter((p) => Number.isFinite(p[1])) : [];
-                                        },
-                                        log)
-                                  }))
-                    .filter(({band}) => band.seeds.length > 0);
+  const shown =
+      shownGroups()
+          .map((group) => ({
+                 group,
+                 band: bandOf(
+                     group,
+                     (run) => {
+                       const grid = metricGrid(run, metric, matrix, perHead);
+                       return grid ? historyPoints(run, grid).filter((p) => Number.isFinite(p[1])) : [];
+                     },
+                     log)
+               }))
+          .filter(({band}) => band.seeds.length > 0);
   const missing = shownGroups().filter((group) => !shown.some((s) => s.group === group));
   if (shown.length === 0) {
-    body.append(hint(missing.length ? `${missing.map((g) => g.label).join(', ')}: ${
-                                              whyNoValue(shownRuns(missing[0])[0], metric, view, matrix, perHead)}.` :
-                                      'Every run is hidden.'));
+    body.append(hint(
+        missing.length ? `${missing.map((g) => g.label).join(', ')}: ${
+                             whyNoValue(shownRuns(missing[0])[0], metric, view, matrix, perHead)}.` :
+                         'Every run is hidden.'));
     return null;
   }
   const end = Math.max(...measuredSteps, ...runs.map((run) => last(run.train.step) || 0));
@@ -66,7 +69,8 @@ function drawHistory(body, output) {
       domain: logY ? [Math.min(low, ratio ? 0.9 : low) / 1.05, high * 1.1] : [low - pad, high + pad]
     }
   });
-  if (ratio || (view !== 'raw' && low < 0 && high > 0)) plot.horizontal(ratio ? 1 : 0, {class: 'edge-line', 'stroke-dasharray': '6 3'});
+  if (ratio || (view !== 'raw' && low < 0 && high > 0))
+    plot.horizontal(ratio ? 1 : 0, {class: 'edge-line', 'stroke-dasharray': '6 3'});
   plot.vertical(state.step, {class: 'cursor'});
   for (const {group, band} of shown) drawBand(plot, group, band);
   for (const {group, band} of shown)
@@ -76,7 +80,8 @@ function drawHistory(body, output) {
         if (point)
           plot.triangle(
               step, point[1], kind === 'spike', {class: `event ${group.series}`},
-              `${seedLabel(seed.run)}: first ${kind} at step ${step} (${thresholdText(kind, chosenThreshold(kind))})`);
+              `${seedLabel(seed.run)}: first ${kind} at step ${step} (${
+                  thresholdText(kind, chosenThreshold(kind))})`);
       }
   plot.cursor(
       measuredSteps,
@@ -102,30 +107,40 @@ function drawHistory(body, output) {
     header: ['run', 'variant', 'arm', 'seed', 'step', 'where', view === 'raw' ? metric : `${metric}_${view}`],
     rows: shown.flatMap(
         ({band}) => band.seeds.flatMap(
-            ({run, points}) => points.map(([step, value]) => [run.name, run.variant, run.group.arm, run.seed, step, where, value]))),
+            ({run, points}) => points.map(
+                ([step, value]) => [run.name, run.variant, run.group.arm, run.seed, step, where, value]))),
     caption: `${sentence(matrixLabel(matrix))}, ${where}${
-        definition.any || metric === 'kept_null' ? '' : `, null ${state.null}`}. ${views[view].help} Thick: mean over seeds; thin and band: seeds.${
-        ratio ? ' Dashed: the null’s edge.' : ''} ▲ first spike (${thresholdText('spike', chosenThreshold('spike'))}, null ${
-        state.null}), ▼ first collapse (${thresholdText('collapse', chosenThreshold('collapse'))}) of the shown forms. Choose a step to see its spectrum.${
-        missing.length ? ` Not shown: ${
-                             missing
-                                 .map((g) => `${g.label} (${whyNoValue(shownRuns(g)[0], metric, view, matrix, perHead)})`)
-                                 .join(', ')}.` :
-                         ''}`
+        definition.any || metric === 'kept_null' ?
+            '' :
+            `, null ${state.null}`}. ${views[view].help} Thick: mean over seeds; thin and band: seeds.${
+        ratio ? ' Dashed: the null’s edge.' : ''} ▲ first spike (${
+        thresholdText('spike', chosenThreshold('spike'))}, null ${state.null}), ▼ first collapse (${
+        thresholdText(
+            'collapse',
+            chosenThreshold('collapse'))}) of the shown forms. Choose a step to see its spectrum.${
+        missing.length ?
+            ` Not shown: ${
+                missing
+                    .map((g) => `${g.label} (${whyNoValue(shownRuns(g)[0], metric, view, matrix, perHead)})`)
+                    .join(', ')}.` :
+            ''}`
   };
 }
 
 function addHistory(section) {
-  const figure = new Figure(section, 'history', 'A metric over training, with the loss', drawHistory, {height: 500});
+  const figure =
+      new Figure(section, 'history', 'A metric over training, with the loss', drawHistory, {height: 500});
   figure.controls.append(
       picker('Metric', 'metric', availableMetrics.map((id) => [id, metrics[id].name])),
       picker('View', 'view', Object.entries(views).map(([id, view]) => [id, view.name])),
-      picker('Forms', 'historyForms', [
-        ['layers', 'mean over layers'], ['least', 'least of the layers'], ['most', 'largest of the layers'],
-        ['chosen', 'the chosen layer']
-      ]),
+      picker(
+          'Forms', 'historyForms',
+          [
+            ['layers', 'mean over layers'], ['least', 'least of the layers'],
+            ['most', 'largest of the layers'], ['chosen', 'the chosen layer']
+          ]),
       picker('Step axis', 'historyAxis', [['log1p', 'logarithmic'], ['linear', 'linear']]));
   redrawOn(
-      figure, 'historyAxis', 'historyForms', 'metric', 'view', 'matrix', 'null', 'layer', 'head', 'step', 'spikeAt',
-      'collapseAt');
+      figure, 'historyAxis', 'historyForms', 'metric', 'view', 'matrix', 'null', 'layer', 'head', 'step',
+      'spikeAt', 'collapseAt');
 }

@@ -22,7 +22,8 @@ function valueAt(points, x) {
 
 function lossPlot(host, output, height, {axis, scale, x = {}, choose}) {
   const used = shownGroups(), members = used.flatMap(shownRuns);
-  const curves = members.flatMap((run) => [...lossPoints(run, 'train', axis), ...lossPoints(run, 'val', axis)]);
+  const curves =
+      members.flatMap((run) => [...lossPoints(run, 'train', axis), ...lossPoints(run, 'val', axis)]);
   const [low, high] = extent(curves.map((p) => p[1]));
   const pad = scale === 'linear' ? (high - low) * 0.05 : 0;
   const plot = new Plot(host, {
@@ -31,8 +32,11 @@ function lossPlot(host, output, height, {axis, scale, x = {}, choose}) {
     x: {label: axis, domain: [0, extent(curves.map((p) => p[0]))[1]], ...x},
     y: {kind: scale, label: 'loss (nats / token)', domain: [low - pad, high + pad]}
   });
-  const bands = used.map((group) => ({group, train: bandOf(group, (run) => lossPoints(run, 'train', axis)),
-                                      val: bandOf(group, (run) => lossPoints(run, 'val', axis))}));
+  const bands = used.map((group) => ({
+                           group,
+                           train: bandOf(group, (run) => lossPoints(run, 'train', axis)),
+                           val: bandOf(group, (run) => lossPoints(run, 'val', axis))
+                         }));
   for (const {group, train} of bands) drawBand(plot, group, train);
   for (const {group, val} of bands)
     for (const [px, py] of val.mean)
@@ -44,7 +48,8 @@ function lossPlot(host, output, height, {axis, scale, x = {}, choose}) {
           bands
               .map(({group, train, val}) => {
                 const own = valueAt(train.mean, x), valid = valueAt(val.mean, x);
-                return `${group.label} ${own ? format(own[1], 5) : '–'}${valid ? ` (val ${format(valid[1], 5)})` : ''}`;
+                return `${group.label} ${own ? format(own[1], 5) : '–'}${
+                    valid ? ` (val ${format(valid[1], 5)})` : ''}`;
               })
               .join(' · '),
       output, choose);
@@ -70,8 +75,10 @@ function addLoss(section) {
               (which) => run[which].step.map(
                   (step, i) =>
                       [run.name, run.variant, run.group.arm, run.seed, which, step,
-                       which === 'train' ? run.train.tokens[i] : step * tokensPerStep(run), run[which].loss[i]]))),
-      caption: 'Thick lines: training loss, mean over seeds; thin lines and bands: the seeds. Markers: validation loss, mean over seeds.'
+                       which === 'train' ? run.train.tokens[i] : step * tokensPerStep(run),
+                       run[which].loss[i]]))),
+      caption:
+          'Thick lines: training loss, mean over seeds; thin lines and bands: the seeds. Markers: validation loss, mean over seeds.'
     };
   });
   figure.controls.append(

@@ -11,7 +11,9 @@ const reductions = {
 // "layer" (whole layers), "heads" (every head), or a reduction over heads.
 function mapOf(group, {matrix, metric, view, rows, nul}) {
   const perHead = rows !== 'layer';
-  const own = shownRuns(group).map((run) => ({run, grid: metricGrid(run, metric, matrix, perHead, nul)})).filter((o) => o.grid);
+  const own = shownRuns(group)
+                  .map((run) => ({run, grid: metricGrid(run, metric, matrix, perHead, nul)}))
+                  .filter((o) => o.grid);
   if (own.length === 0) return {why: whyNoValue(shownRuns(group)[0], metric, view, matrix, perHead)};
   const log = metrics[metric].log && view === 'raw';
   const at = (step, layer, head) =>
@@ -37,14 +39,16 @@ function mapOf(group, {matrix, metric, view, rows, nul}) {
     else
       list.push({layer, head: -1, label: `${layer}`, value: (step) => at(step, layer, -1)});
   const cells = list.map((row) => steps.map(row.value));
-  if (!cells.some((row) => row.some(Number.isFinite))) return {why: whyNoValue(own[0].run, metric, view, matrix, perHead)};
+  if (!cells.some((row) => row.some(Number.isFinite)))
+    return {why: whyNoValue(own[0].run, metric, view, matrix, perHead)};
   return {rows: list, steps, cells};
 }
 const valuesOf = (maps) => maps.flatMap((map) => (map.cells ? map.cells.flat() : []));
 
 // The rectangles of a map in the box {x, y, width, height}. Neighbours in a row that look alike are one.
 function mapCells(map, scale, {x, y, width, height}) {
-  const cell = width / map.steps.length, line = height / map.rows.length, parent = element('g', {class: 'cells'});
+  const cell = width / map.steps.length, line = height / map.rows.length,
+        parent = element('g', {class: 'cells'});
   map.cells.forEach((row, r) => {
     let begin = 0;
     const colours = row.map((value) => (Number.isFinite(value) ? scale.colour(value) : null));
@@ -90,7 +94,8 @@ class MapSheet {
     const {map, box, scale} = place;
     if (!map.cells) {
       const {x, y, width, height} = box;
-      this.svg.append(element('rect', {class: 'missing', ...box}), element('rect', {class: 'frame-only', ...box}));
+      this.svg.append(
+          element('rect', {class: 'missing', ...box}), element('rect', {class: 'frame-only', ...box}));
       const words = map.why.split(' '), lines = [''];
       for (const word of words)
         if (((lines[lines.length - 1].length + word.length + 1) * 6.2) < width)
@@ -98,10 +103,9 @@ class MapSheet {
         else
           lines.push(word);
       lines.forEach(
-          (line, i) => this.text(x + width / 2, y + height / 2 + (i - (lines.length - 1) / 2) * 14 + 4, line, {
-            class: 'small faint',
-            'text-anchor': 'middle'
-          }));
+          (line, i) => this.text(
+              x + width / 2, y + height / 2 + (i - (lines.length - 1) / 2) * 14 + 4, line,
+              {class: 'small faint', 'text-anchor': 'middle'}));
       return;
     }
     this.svg.append(mapCells(map, scale, box));
@@ -128,11 +132,13 @@ class MapSheet {
   }
   layerAxis({map, box}) {
     if (!map.cells) return;
-    const line = box.height / map.rows.length, every = Math.ceil(13 / line), axis = element('g', {class: 'tick'});
+    const line = box.height / map.rows.length, every = Math.ceil(13 / line),
+          axis = element('g', {class: 'tick'});
     map.rows.forEach((row, r) => {
       if (r % every === 0)
         axis.append(element(
-            'text', {class: 'small', x: box.x - 5, y: box.y + (r + 0.5) * line + 4, 'text-anchor': 'end'}, row.label));
+            'text', {class: 'small', x: box.x - 5, y: box.y + (r + 0.5) * line + 4, 'text-anchor': 'end'},
+            row.label));
     });
     this.svg.append(axis);
   }
@@ -155,12 +161,18 @@ class MapSheet {
     const {map, group, matrix, metric, view} = place, {layer, head} = map.rows[row];
     const where = head === null ? `layer ${layer}, ${place.reduction} of heads` : placeLabel(layer, head);
     const seeds = shownRuns(group).length;
-    this.output.textContent = `${group.label}${seeds > 1 ? `, mean of ${seeds} seeds` : ''}, ${matrixLabel(matrix)}, ${
-        where}, step ${map.steps[column]}: ${metrics[metric].name} ${valueText(metric, view, map.cells[row][column])}`;
+    this.output.textContent = `${group.label}${seeds > 1 ? `, mean of ${seeds} seeds` : ''}, ${
+        matrixLabel(matrix)}, ${where}, step ${map.steps[column]}: ${metrics[metric].name} ${
+        valueText(metric, view, map.cells[row][column])}`;
   }
   choose() {
     const {place, row, column} = this.at, {layer, head} = place.map.rows[row];
-    update({matrix: place.matrix, layer, head: head === null ? state.head : head, step: place.map.steps[column]});
+    update({
+      matrix: place.matrix,
+      layer,
+      head: head === null ? state.head : head,
+      step: place.map.steps[column]
+    });
   }
   hit(event) {
     const own = this.svg.getBoundingClientRect(), zoom = this.width / own.width;
@@ -213,8 +225,10 @@ const mapRows = (places) => places.flatMap(
     ({map, group, matrix, metric, view, reduction}) =>
         (map.cells || []).flatMap((row, r) => map.steps.map((step, c) => {
           const {layer, head} = map.rows[r];
-          return [group.label, matrix, view === 'raw' ? metric : `${metric}_${view}`, step, layer,
-                  head === null ? reduction : head, row[c]];
+          return [
+            group.label, matrix, view === 'raw' ? metric : `${metric}_${view}`, step, layer,
+            head === null ? reduction : head, row[c]
+          ];
         })));
 const mapHeader = ['group', 'matrix', 'metric', 'step', 'layer', 'head', 'value'];
 
@@ -225,17 +239,20 @@ function drawExplorer(body, output) {
   const maps = used.map((group) => mapOf(group, {matrix, metric, view, rows, nul: state.null}));
   const scale = scaleOf(metric, view, valuesOf(maps));
   const width = Math.max(280, Math.round(body.clientWidth || 900)), left = 34, gap = 16;
-  const perLine = Math.max(1, Math.min(used.length, Math.floor((width - 100) / 230)));
+  const fitting = Math.max(1, Math.min(used.length, Math.floor((width - 100) / 230)));
+  const perLine = Math.max(1, Math.ceil(used.length / Math.ceil(used.length / fitting)));
   const box = (width - left - 84 - gap * (perLine - 1)) / perLine;
-  const lines = Math.ceil(used.length / perLine), most = Math.max(1, ...maps.map((m) => (m.rows ? m.rows.length : 1)));
+  const lines = Math.ceil(used.length / perLine),
+        most = Math.max(1, ...maps.map((m) => (m.rows ? m.rows.length : 1)));
   const height = Math.max(110, Math.min(420, most * 16)), block = height + 50;
   const sheet = new MapSheet(
-      body, width, lines * block + 4, `${metrics[metric].name} by layer and step: ${used.map((g) => g.label).join(', ')}`,
-      output);
+      body, width, lines * block + 4,
+      `${metrics[metric].name} by layer and step: ${used.map((g) => g.label).join(', ')}`, output);
   used.forEach((group, i) => {
     const x = left + (i % perLine) * (box + gap), y = Math.floor(i / perLine) * block + 24;
     const reduction = rows === 'layer' || rows === 'heads' ? '' : rows;
-    const place = {map: maps[i], box: {x, y, width: box, height}, scale, metric, view, group, matrix, reduction};
+    const place =
+        {map: maps[i], box: {x, y, width: box, height}, scale, metric, view, group, matrix, reduction};
     sheet.text(x, y - 7, group.label, {class: 'panel-title'});
     sheet.add(place);
     sheet.stepAxis(place);
@@ -250,9 +267,12 @@ function drawExplorer(body, output) {
     rows: mapRows(sheet.places),
     legend: false,
     caption: `${sentence(metrics[metric].name)}: ${metrics[metric].help}. ${sentence(matrixLabel(matrix))}${
-        metrics[metric].any || metric === 'kept_null' ? '' : `, null ${state.null}`}. ${
-        views[view].help} One column a measurement, one row a ${rows === 'heads' ? 'head (layer.head)' : 'layer'}; colours ${
-        scale.note}; mean over seeds. Choose a cell to see its spectrum below.`
+        metrics[metric].any || metric === 'kept_null' ?
+            '' :
+            `, null ${state.null}`}. ${views[view].help} One column a measurement, one row a ${
+        rows === 'heads' ?
+            'head (layer.head)' :
+            'layer'}; colours ${scale.note}; mean over seeds. Choose a cell to see its spectrum below.`
   };
 }
 // Rings the chosen cell in the first map that has it.
@@ -261,7 +281,8 @@ function markChoice() {
   for (const place of explorer.places) {
     if (!place.map.cells) continue;
     const row = place.map.rows.findIndex(
-        (r) => r.layer === state.layer && (r.head === state.head || r.head === null || state.rows === 'layer'));
+        (r) =>
+            r.layer === state.layer && (r.head === state.head || r.head === null || state.rows === 'layer'));
     const column = place.map.steps.indexOf(nearest(place.map.steps, state.step));
     if (row >= 0 && column >= 0) return explorer.mark(place, row, column);
   }
@@ -271,7 +292,10 @@ function addExplorer(section) {
   const rows = [
     ['layer', 'whole layers'],
     ...(headCount > 0 ?
-            [['max', 'maximum over heads'], ['mean', 'mean over heads'], ['min', 'minimum over heads'], ['heads', 'every head']] :
+            [
+              ['max', 'maximum over heads'], ['mean', 'mean over heads'], ['min', 'minimum over heads'],
+              ['heads', 'every head']
+            ] :
             [])
   ];
   figure.controls.append(

@@ -181,7 +181,8 @@ const views = {
   change: {name: 'change since step 0', help: 'Change: the metric minus its value at step 0.'},
   excess: {
     name: 'excess over noise',
-    help: 'Excess: the metric minus its value on noise of the same sizes and variances, from the product law. ' +
+    help:
+        'Excess: the metric minus its value on noise of the same sizes and variances, from the product law. ' +
         'A sum of products has no such law of its own, so it has no excess.'
   },
 };
@@ -206,4 +207,5 @@ function metricLabel(metric, view = 'raw') {
   return name + how + (unit ? ` (${unit})` : '');
 }
 const valueText = (metric, view, value) =>
-    (metrics[metric].share ? (view === 'raw' ? percent(value) : `${format(100 * value, 3)} points`) : format(value));
+    (metrics[metric].share ? (view === 'raw' ? percent(value) : `${format(100 * value, 3)} points`) :
+                                               format(value));

@@ -5,11 +5,12 @@ const thresholdsOf = (kind) => sorted(allOnsets.filter((o) => o.kind === kind).m
 const spikeThresholds = thresholdsOf('spike'), collapseThresholds = thresholdsOf('collapse').reverse();
 // A run of a former version has no thresholds in its log: 0.
 const thresholdText = (kind, value) =>
-    (value === 0 ? 'the recipe’s threshold' :
+    (value === 0          ? 'the recipe’s threshold' :
          kind === 'spike' ? `above ${value} edges` :
                             `below ${percent(value)}`);
 function chosenThreshold(kind) {
-  const [key, list, usual] = kind === 'spike' ? ['spikeAt', spikeThresholds, 2] : ['collapseAt', collapseThresholds, 0.5];
+  const [key, list, usual] =
+      kind === 'spike' ? ['spikeAt', spikeThresholds, 2] : ['collapseAt', collapseThresholds, 0.5];
   if (state[key] === '') state[key] = list.includes(usual) ? usual : list[0] ?? 0;
   return state[key];
 }
@@ -41,7 +42,8 @@ function onsetPairs(group) {
 }
 
 function drawOnsets(body, output) {
-  const used = shownGroups().map((group) => ({group, pairs: onsetPairs(group)})).filter((g) => g.pairs.length);
+  const used =
+      shownGroups().map((group) => ({group, pairs: onsetPairs(group)})).filter((g) => g.pairs.length);
   if (used.length === 0) {
     body.append(hint(`No ${matrixLabel(state.matrix)} was measured in the shown runs.`));
     return null;
@@ -63,37 +65,58 @@ function drawOnsets(body, output) {
     plot.bandAcross(end * 1.35, end * 2.4, {class: 'never'});
     const counts = new Map();
     for (const pair of pairs) {
-      const x = Number.isFinite(pair.spike) ? pair.spike : never, y = Number.isFinite(pair.collapse) ? pair.collapse : never;
+      const x = Number.isFinite(pair.spike) ? pair.spike : never,
+            y = Number.isFinite(pair.collapse) ? pair.collapse : never;
       const key = `${x} ${y}`;
       if (!counts.has(key)) counts.set(key, {x, y, places: []});
       counts.get(key).places.push(pair);
     }
     for (const {x, y, places} of counts.values()) {
-      const names = places.slice(0, 8).map((p) => `${isHead(p.head) ? `L${p.layer} H${p.head}` : `L${p.layer}`}${
-                                                group.runs.length > 1 ? ` s${p.run.seed}` : ''}`);
+      const names = places.slice(0, 8).map(
+          (p) => `${isHead(p.head) ? `L${p.layer} H${p.head}` : `L${p.layer}`}${
+              group.runs.length > 1 ? ` s${p.run.seed}` : ''}`);
       plot.marker(
           group.marker, x, y, 3 + 1.5 * Math.sqrt(places.length), {class: `fill see-through ${group.series}`},
-          `${places.length} ${places.length === 1 ? 'form' : 'forms'}: ${names.join(', ')}${places.length > 8 ? ' …' : ''}`);
+          `${places.length} ${places.length === 1 ? 'form' : 'forms'}: ${names.join(', ')}${
+              places.length > 8 ? ' …' : ''}`);
     }
     plot.over.append(
-        element('text', {class: 'small faint', x: plot.x.to(never), y: plot.height - plot.box.bottom + 16, 'text-anchor': 'middle'}, 'never'),
-        element('text', {class: 'small faint', x: plot.box.left - 6, y: plot.y.to(never) + 4, 'text-anchor': 'end'}, 'never'));
+        element(
+            'text', {
+              class: 'small faint',
+              x: plot.x.to(never),
+              y: plot.height - plot.box.bottom + 16,
+              'text-anchor': 'middle'
+            },
+            'never'),
+        element(
+            'text',
+            {class: 'small faint', x: plot.box.left - 6, y: plot.y.to(never) + 4, 'text-anchor': 'end'},
+            'never'));
     plot.cursor(sorted([...counts.values()].map((c) => c.x)), (x) => {
       const here = [...counts.values()].filter((c) => c.x === x).flatMap((c) => c.places);
       const text = (v) => (Number.isFinite(v) ? `step ${v}` : 'never');
-      return `${group.label}: ${here.length} forms spike ${x === never ? 'never' : `at step ${x}`}; they collapse ${
-          distinct(here.map((p) => text(p.collapse))).join(', ')}`;
+      return `${group.label}: ${here.length} forms spike ${
+          x === never ?
+              'never' :
+              `at step ${x}`}; they collapse ${distinct(here.map((p) => text(p.collapse))).join(', ')}`;
     }, output);
   });
   return {
-    header: ['run', 'variant', 'arm', 'seed', 'matrix', 'null', 'layer', 'head', 'spike_onset', 'collapse_onset'],
+    header:
+        ['run', 'variant', 'arm', 'seed', 'matrix', 'null', 'layer', 'head', 'spike_onset', 'collapse_onset'],
     rows: used.flatMap(
         ({pairs}) => pairs.map(
-            (p) => [p.run.name, p.run.variant, p.run.group.arm, p.run.seed, state.matrix, state.null, p.layer, p.head,
-                    p.spike, p.collapse])),
-    caption: `${sentence(matrixLabel(state.matrix))} of each ${state.onsetScope === 'head' ? 'head' : 'layer'} and seed. Spike: ${
-        thresholdText('spike', chosenThreshold('spike'))} of the null ${state.null}; collapse: ${
-        thresholdText('collapse', chosenThreshold('collapse'))} of the stable rank at step 0. Both are confirmed by the next ` +
+            (p) =>
+                [p.run.name, p.run.variant, p.run.group.arm, p.run.seed, state.matrix, state.null, p.layer,
+                 p.head, p.spike, p.collapse])),
+    caption:
+        `${sentence(matrixLabel(state.matrix))} of each ${
+            state.onsetScope === 'head' ? 'head' : 'layer'} and seed. Spike: ${
+            thresholdText('spike', chosenThreshold('spike'))} of the null ${state.null}; collapse: ${
+            thresholdText(
+                'collapse',
+                chosenThreshold('collapse'))} of the stable rank at step 0. Both are confirmed by the next ` +
         'measurement. On the dashed line both begin at the same measurement; the shaded margins hold forms without one of them; larger marks are several forms.'
   };
 }
@@ -110,7 +133,8 @@ function drawOnsetShares(body) {
           let forms = 0;
           const steps = [];
           for (const run of own) {
-            const grid = anyGridOf(run, matrix, perHead), onsets = onsetGrid(run, kind, matrix, nul, threshold);
+            const grid = anyGridOf(run, matrix, perHead),
+                  onsets = onsetGrid(run, kind, matrix, nul, threshold);
             forms += grid.layers.length * grid.heads.length;
             if (onsets)
               for (const layer of grid.layers)
@@ -126,7 +150,8 @@ function drawOnsetShares(body) {
         ]);
       }
   const header = [
-    'group', 'matrix', 'of', ...nulls.flatMap((nul) => [`spike ${nul}`, 'median step']), 'collapse', 'median step'
+    'group', 'matrix', 'of', ...nulls.flatMap((nul) => [`spike ${nul}`, 'median step']), 'collapse',
+    'median step'
   ];
   body.append(table(header, rows, header.map((_, i) => i).slice(3)));
   return {
@@ -140,8 +165,10 @@ function drawOnsetShares(body) {
 
 function addOnsets(section) {
   if (allOnsets.length === 0) {
-    section.append(element('p', {}, hasMetrics ? 'No spike and no collapse was recorded.' :
-                                                 'No spectra were measured in these runs, so there are no onsets.'));
+    section.append(element(
+        'p', {},
+        hasMetrics ? 'No spike and no collapse was recorded.' :
+                     'No spectra were measured in these runs, so there are no onsets.'));
     return;
   }
   chosenThreshold('spike');
@@ -151,8 +178,10 @@ function addOnsets(section) {
   figure.controls.append(
       headCount > 0 ? picker('Forms', 'onsetScope', [['layer', 'layers'], ['head', 'heads']]) : '',
       spikeThresholds.length ? picker('Spike', 'spikeAt', options('spike', spikeThresholds)) : '',
-      collapseThresholds.length ? picker('Collapse', 'collapseAt', options('collapse', collapseThresholds)) : '');
+      collapseThresholds.length ? picker('Collapse', 'collapseAt', options('collapse', collapseThresholds)) :
+                                  '');
   redrawOn(figure, 'onsetScope', 'spikeAt', 'collapseAt', 'matrix', 'null');
-  const shares = new Figure(section, 'onset-shares', 'How many forms spike and collapse', drawOnsetShares, {height: 120});
+  const shares = new Figure(
+      section, 'onset-shares', 'How many forms spike and collapse', drawOnsetShares, {height: 120});
   redrawOn(shares, 'spikeAt', 'collapseAt');
 }

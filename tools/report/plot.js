@@ -4,16 +4,17 @@ let clipCount = 0;
 // The outline of a marker of about `size` pixels around (x, y).
 function markerPath(kind, x, y, size) {
   const s = size, t = size * 0.42;
-  const polygon = (points) => `M${points.map(([a, b]) => `${(x + a).toFixed(1)} ${(y + b).toFixed(1)}`).join('L')}Z`;
+  const polygon = (points) =>
+      `M${points.map(([a, b]) => `${(x + a).toFixed(1)} ${(y + b).toFixed(1)}`).join('L')}Z`;
   return {
-    circle: `M${x - s} ${y}a${s} ${s} 0 1 0 ${2 * s} 0a${s} ${s} 0 1 0 ${-2 * s} 0Z`,
+    circle: `M${x - s} ${y}a${s} ${s} 0 1 0 ${2 * s} 0a${s} ${s} 0 1 0 ${- 2 * s} 0Z`,
     square: polygon([[-s, -s], [s, -s], [s, s], [-s, s]]),
     triangle: polygon([[0, -s * 1.2], [s * 1.1, s * 0.9], [-s * 1.1, s * 0.9]]),
     down: polygon([[0, s * 1.2], [s * 1.1, -s * 0.9], [-s * 1.1, -s * 0.9]]),
     diamond: polygon([[0, -s * 1.3], [s * 1.3, 0], [0, s * 1.3], [-s * 1.3, 0]]),
     plus: polygon([
-      [-t, -s * 1.2], [t, -s * 1.2], [t, -t], [s * 1.2, -t], [s * 1.2, t], [t, t], [t, s * 1.2], [-t, s * 1.2],
-      [-t, t], [-s * 1.2, t], [-s * 1.2, -t], [-t, -t]
+      [-t, -s * 1.2], [t, -s * 1.2], [t, -t], [s * 1.2, -t], [s * 1.2, t], [t, t], [t, s * 1.2],
+      [-t, s * 1.2], [-t, t], [-s * 1.2, t], [-s * 1.2, -t], [-t, -t]
     ]),
     cross: polygon([
       [-s, -s * 0.5], [-s * 0.5, -s], [0, -s * 0.5], [s * 0.5, -s], [s, -s * 0.5], [s * 0.5, 0], [s, s * 0.5],
@@ -112,14 +113,16 @@ class Plot {
     const place = ([px, py]) => [this.x.to(px), this.y.to(py)];
     const both = [...high.map(place), ...low.map(place).reverse()].filter((p) => p.every(Number.isFinite));
     if (both.length > 2)
-      this.marks.append(
-          element('path', {d: `M${both.map((p) => p.map((v) => v.toFixed(1)).join(' ')).join('L')}Z`, ...attributes}));
+      this.marks.append(element(
+          'path',
+          {d: `M${both.map((p) => p.map((v) => v.toFixed(1)).join(' ')).join('L')}Z`, ...attributes}));
   }
   marker(kind, x, y, size, attributes, title) {
     const cx = this.x.to(x), cy = this.y.to(y);
     if (!Number.isFinite(cx) || !Number.isFinite(cy)) return;
-    this.over.append(
-        element('path', {d: markerPath(kind, cx, cy, size), ...attributes}, title ? element('title', {}, title) : null));
+    this.over.append(element(
+        'path', {d: markerPath(kind, cx, cy, size), ...attributes},
+        title ? element('title', {}, title) : null));
   }
   bar(x0, x1, y, attributes) {
     const a = this.x.to(x0), b = this.x.to(x1), foot = this.height - this.box.bottom,
@@ -137,8 +140,13 @@ class Plot {
   }
   bandAcross(y0, y1, attributes) {
     const a = this.y.to(y0), b = this.y.to(y1), {left, right} = this.box;
-    this.marks.append(element(
-        'rect', {x: left, y: Math.min(a, b), width: this.width - left - right, height: Math.abs(b - a), ...attributes}));
+    this.marks.append(element('rect', {
+      x: left,
+      y: Math.min(a, b),
+      width: this.width - left - right,
+      height: Math.abs(b - a),
+      ...attributes
+    }));
   }
   vertical(x, attributes) {
     const at = this.x.to(x);

@@ -49,9 +49,9 @@ async function selfTest() {
   testTables(check);
   used += await testDownloads(check);
   testLayout(check);
-  const verdict = failures.length === 0 ? `PASS: ${used} controls used, ${figures.length} figures, first screen in ${
-                                                  firstPaint.toFixed(0)} ms` :
-                                          `FAIL: ${[...new Set(failures)].slice(0, 20).join('; ')}`;
+  const verdict = failures.length === 0 ?
+      `PASS: ${used} controls used, ${figures.length} figures, first screen in ${firstPaint.toFixed(0)} ms` :
+      `FAIL: ${[...new Set(failures)].slice(0, 20).join('; ')}`;
   document.body.append(element('p', {id: 'selftest'}, verdict));
 }
 
@@ -64,7 +64,9 @@ function testLegend(check, fine) {
   for (const button of buttons) {
     const group = groups[button.dataset.group];
     button.click();
-    check(!shownGroups().includes(group) && button.getAttribute('aria-pressed') === 'false', `${group.label} is not hidden`);
+    check(
+        !shownGroups().includes(group) && button.getAttribute('aria-pressed') === 'false',
+        `${group.label} is not hidden`);
     fine(`hiding ${group.label}`);
     button.click();
     check(shownGroups().includes(group), `${group.label} does not come back`);
@@ -101,7 +103,9 @@ async function testDownloads(check) {
     if (figure.svgButton.hidden) continue;
     const text = figure.svg();
     const parsed = new DOMParser().parseFromString(text, 'image/svg+xml');
-    check(parsed.querySelector('parsererror') === null && !/var\(|class=/.test(text), `${figure.id}: its SVG needs the page`);
+    check(
+        parsed.querySelector('parsererror') === null && !/var\(|class=/.test(text),
+        `${figure.id}: its SVG needs the page`);
     try {
       check((await figure.png()).size > 500, `${figure.id}: an empty PNG`);
     } catch (error) {
@@ -120,6 +124,8 @@ function testLayout(check) {
       document.documentElement.scrollWidth <= document.documentElement.clientWidth + 1,
       'the page scrolls sideways');
   const first = byId('first'), box = first.getBoundingClientRect();
+  if (innerWidth > 860 && innerHeight >= 760)
+    check(box.bottom + scrollY <= innerHeight + 1, 'the first screen is taller than the window');
   for (const child of first.querySelectorAll('figure, .words, .findings, #facts, .caption')) {
     const own = child.getBoundingClientRect();
     check(own.bottom <= box.bottom + 1, `the first screen cuts ${child.id || child.className}`);
@@ -130,7 +136,9 @@ function testLayout(check) {
 function testDecoding(check) {
   for (const grid of allGrids)
     for (const name of Object.keys(grid.metrics))
-      check(numbers(grid.metrics[name], grid.size).length === grid.size, `${grid.matrix} ${name}: not as long as its grid`);
+      check(
+          numbers(grid.metrics[name], grid.size).length === grid.size,
+          `${grid.matrix} ${name}: not as long as its grid`);
 }
 
 function testLaws(check) {

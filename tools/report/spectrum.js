@@ -2,7 +2,12 @@
 // plot. One seed of each group.
 
 // The nulls' lines: one dash and one weight each, beside their names in the legend of the figure.
-const nullDash = {product: null, profile: '8 3', permuted: '2 3', mp: '9 3 2 3'};
+const nullDash = {
+  product: null,
+  profile: '8 3',
+  permuted: '2 3',
+  mp: '9 3 2 3'
+};
 
 // Returns the spectrum of a run at the chosen place, {values, step, nulls: [{name, noise}], unit, first} with descending
 // values, or null if the run has none.
@@ -16,7 +21,8 @@ function chosenSpectrum(run) {
     const grid = gridOf(run, state.matrix, name, isHead(state.head));
     return grid ? nullOf(grid, nearest(grid.steps, when), state.layer, state.head) : null;
   };
-  const own = nulls.map((name) => ({name, noise: at(name, step)})).filter(({noise}) => noise && noise.edge > 0);
+  const own =
+      nulls.map((name) => ({name, noise: at(name, step)})).filter(({noise}) => noise && noise.edge > 0);
   const main = (own.find(({name}) => name === state.null) || own[0] || {}).noise;
   const unitOf = (noise) => (state.spectrumUnit === 'edge' && noise && noise.edge > 0 ? noise.edge : 1);
   const first = spectra.steps[0], before = spectra.get(first, state.layer, state.head) || [];
@@ -61,7 +67,8 @@ function histogram(values, [low, high], log) {
 function expectedBars(bars, noise, unit, log) {
   if (!noise.law || !(noise.unit > 0)) return [];
   return bars.map(({from, to}) => {
-    const share = cumulative(noise.law, (to * unit) / noise.unit) - cumulative(noise.law, (from * unit) / noise.unit);
+    const share =
+        cumulative(noise.law, (to * unit) / noise.unit) - cumulative(noise.law, (from * unit) / noise.unit);
     return share / (log ? Math.log(to / from) : to - from);
   });
 }
@@ -73,7 +80,9 @@ function spectrumDomain(shown, log) {
   if (!log) return [0, Math.min(high, 4 * extent(edges, [high, high])[1])];
   // Eigenvalues ten decades below the largest are rounding errors of the solver.
   const lows = shown.map(
-      (c) => Math.max(last(c.values), c.values[Math.floor(c.values.length * 0.99)] / 30, c.values[0] * 1e-10) / c.unit);
+      (c) =>
+          Math.max(last(c.values), c.values[Math.floor(c.values.length * 0.99)] / 30, c.values[0] * 1e-10) /
+          c.unit);
   return [extent(lows)[0] * 0.8, high];
 }
 
@@ -84,7 +93,11 @@ function drawOneSpectrum(host, c, {bars, expected}, domain, top, output) {
     title: `${seedLabel(c.run)}, step ${c.step}`,
     label: `${c.run.name}: spectrum of ${placeLabel(state.layer, state.head)} at step ${c.step}`,
     margin: {left: 50},
-    x: {kind: log ? 'log' : 'linear', domain, label: `λ of M Mᵀ${spectrumUnit() ? ` over ${spectrumUnit()}` : ''}`},
+    x: {
+      kind: log ? 'log' : 'linear',
+      domain,
+      label: `λ of M Mᵀ${spectrumUnit() ? ` over ${spectrumUnit()}` : ''}`
+    },
     y: {domain: [0, top], label: log ? 'share per unit of ln λ' : 'share per unit'}
   });
   for (const bar of bars) plot.bar(bar.from, bar.to, bar.density, {class: `bar ${group.series}`});
@@ -100,12 +113,20 @@ function drawOneSpectrum(host, c, {bars, expected}, domain, top, output) {
     plot.dot(v / c.unit, top * 0.022, {class: `fill halo ${group.series}`}, 3.4);
   const beyond = c.values.filter((v) => v / c.unit > domain[1]);
   if (beyond.length)
-    plot.note(plot.width - 20, plot.box.top + 31, `${beyond.length} further right, to ${format(beyond[0] / c.unit, 3)} ▸`);
+    plot.note(
+        plot.width - 20, plot.box.top + 31,
+        `${beyond.length} further right, to ${format(beyond[0] / c.unit, 3)} ▸`);
   plot.note(plot.width - 20, plot.box.top + 15, `${c.outliers.length} of ${c.values.length} beyond the edge`);
   plot.cursor(bars.map((b) => (log ? Math.sqrt(b.from * b.to) : (b.from + b.to) / 2)), (x) => {
     const i = bars.findIndex((b) => b.from <= x && x <= b.to), bar = bars[Math.max(0, i)];
-    const other = [...expected].filter(([, h]) => h.length).map(
-        ([name, h]) => `${name} expects ${format(h[Math.max(0, i)] * c.values.length * (log ? Math.log(bar.to / bar.from) : bar.to - bar.from), 3)}`);
+    const other = [...expected]
+                      .filter(([, h]) => h.length)
+                      .map(
+                          ([name, h]) => `${name} expects ${
+                              format(
+                                  h[Math.max(0, i)] * c.values.length *
+                                      (log ? Math.log(bar.to / bar.from) : bar.to - bar.from),
+                                  3)}`);
     return `${c.run.name}: ${bar.count} eigenvalues in [${format(bar.from, 3)}, ${format(bar.to, 3)}]${
         other.length ? `; ${other.join(', ')}` : ''}`;
   }, output);
@@ -113,12 +134,25 @@ function drawOneSpectrum(host, c, {bars, expected}, domain, top, output) {
 
 function nullLegend(shown) {
   const names = nulls.filter((name) => shown.some((c) => c.nulls.some((n) => n.name === name)));
-  return element('ul', {class: 'legend', 'aria-label': 'Nulls'}, ...names.map((name) => element(
-      'li', {}, element(
-                    'svg', {width: 40, height: 12, 'aria-hidden': 'true'},
-                    element('line', {class: 'null-line', x1: 1, x2: 18, y1: 6, y2: 6, 'stroke-dasharray': nullDash[name]}),
-                    element('line', {class: 'edge-line', x1: 22, x2: 39, y1: 6, y2: 6, 'stroke-dasharray': nullDash[name] || null})),
-      name)));
+  return element(
+      'ul', {class: 'legend', 'aria-label': 'Nulls'},
+      ...names.map(
+          (name) => element(
+              'li', {},
+              element(
+                  'svg', {width: 40, height: 12, 'aria-hidden': 'true'},
+                  element(
+                      'line',
+                      {class: 'null-line', x1: 1, x2: 18, y1: 6, y2: 6, 'stroke-dasharray': nullDash[name]}),
+                  element('line', {
+                    class: 'edge-line',
+                    x1: 22,
+                    x2: 39,
+                    y1: 6,
+                    y2: 6,
+                    'stroke-dasharray': nullDash[name] || null
+                  })),
+              name)));
 }
 
 function drawSpectra(body, output) {
@@ -131,7 +165,10 @@ function drawSpectra(body, output) {
   const domain = spectrumDomain(shown, log);
   const parts = shown.map((c) => {
     const bars = histogram(c.values.map((v) => v / c.unit), domain, log);
-    return {bars, expected: new Map(c.nulls.map(({name, noise}) => [name, expectedBars(bars, noise, c.unit, log)]))};
+    return {
+      bars,
+      expected: new Map(c.nulls.map(({name, noise}) => [name, expectedBars(bars, noise, c.unit, log)]))
+    };
   });
   const tallest = parts.flatMap((p) => [...p.bars.map((b) => b.density), ...[...p.expected.values()].flat()]);
   const top = 1.06 * extent(tallest)[1];
@@ -140,15 +177,19 @@ function drawSpectra(body, output) {
     drawOneSpectrum(hosts[i], c, parts[i], domain, top, output);
     const edge = Object.fromEntries(c.nulls.map(({name, noise}) => [name, noise.edge]));
     c.values.forEach((v, rank) => rows.push([
-      c.run.name, c.step, state.layer, state.head, state.matrix, rank + 1, v, ...nulls.map((name) => edge[name])
+      c.run.name, c.step, state.layer, state.head, state.matrix, rank + 1, v,
+      ...nulls.map((name) => edge[name])
     ]));
   });
   body.append(nullLegend(shown));
   const without = members.filter((run) => !shown.some((c) => c.run === run));
   return {
-    header: ['run', 'step', 'layer', 'head', 'matrix', 'rank', 'eigenvalue', ...nulls.map((name) => `edge_${name}`)],
+    header: [
+      'run', 'step', 'layer', 'head', 'matrix', 'rank', 'eigenvalue', ...nulls.map((name) => `edge_${name}`)
+    ],
     rows,
-    caption: `${sentence(matrixLabel(state.matrix))}, ${placeLabel(state.layer, state.head)}. Bars: its eigenvalues. ` +
+    caption: `${sentence(matrixLabel(state.matrix))}, ${
+                 placeLabel(state.layer, state.head)}. Bars: its eigenvalues. ` +
         'Stepped lines: what the laws of product and mp expect in each bar; profile and permuted are sampled and have an edge only. ' +
         'Vertical lines: the edges, the 99 % quantile of the largest eigenvalue of noise. Dots: outliers.' +
         (without.length ? ` No eigenvalues of this form: ${without.map(seedLabel).join(', ')}.` : '')
@@ -163,10 +204,14 @@ function drawScree(body, output) {
   }
   const rows = [], hosts = makePanels(body, shown.length);
   const noiseOf = (c, noise) =>
-      (noise.law && noise.unit > 0 ? noiseSpectrum(noise.law, c.values.length).map((x) => (x * noise.unit) / c.unit) : []);
+      (noise.law && noise.unit > 0 ?
+           noiseSpectrum(noise.law, c.values.length).map((x) => (x * noise.unit) / c.unit) :
+           []);
   const most = Math.max(...shown.map((c) => c.values.length));
   const lows = shown.map((c) => Math.max(last(c.values), c.values[0] * 1e-8) / c.unit);
-  const highs = shown.flatMap((c) => [c.values[0] / c.unit, ...c.nulls.map(({noise}) => noiseOf(c, noise)[0] ?? noise.edge / c.unit)]);
+  const highs = shown.flatMap(
+      (c) =>
+          [c.values[0] / c.unit, ...c.nulls.map(({noise}) => noiseOf(c, noise)[0] ?? noise.edge / c.unit)]);
   shown.forEach((c, i) => {
     const {series} = c.run.group;
     const plot = new Plot(hosts[i], {
@@ -183,8 +228,11 @@ function drawScree(body, output) {
     });
     const noise = new Map(c.nulls.map(({name, noise}) => [name, noiseOf(c, noise)]));
     for (const {name, noise: own} of c.nulls) {
-      plot.horizontal(own.edge / c.unit, {class: 'edge-line faint', 'stroke-dasharray': nullDash[name] || null});
-      plot.line(noise.get(name).map((v, rank) => [rank + 1, v]), {class: 'null-line', 'stroke-dasharray': nullDash[name]});
+      plot.horizontal(
+          own.edge / c.unit, {class: 'edge-line faint', 'stroke-dasharray': nullDash[name] || null});
+      plot.line(
+          noise.get(name).map((v, rank) => [rank + 1, v]),
+          {class: 'null-line', 'stroke-dasharray': nullDash[name]});
     }
     if (c.first.step !== c.step)
       plot.line(c.first.values.map((v, rank) => [rank + 1, v]), {class: `line thin stroke ${series}`});
@@ -193,10 +241,11 @@ function drawScree(body, output) {
       c.values.forEach((v, rank) => plot.dot(rank + 1, v / c.unit, {class: `fill ${series}`}, 2.4));
     plot.cursor(
         c.values.map((_, rank) => rank + 1),
-        (rank) => `${c.run.name}, rank ${rank}: ${format(c.values[rank - 1] / c.unit)}${[...noise]
-                       .filter(([, v]) => v.length)
-                       .map(([name, v]) => `, ${name} ${format(v[rank - 1])}`)
-                       .join('')}`,
+        (rank) => `${c.run.name}, rank ${rank}: ${format(c.values[rank - 1] / c.unit)}${
+                [...noise]
+                    .filter(([, v]) => v.length)
+                    .map(([name, v]) => `, ${name} ${format(v[rank - 1])}`)
+                    .join('')}`,
         output);
     c.values.forEach((v, rank) => rows.push([
       c.run.name, c.step, state.layer, state.head, state.matrix, rank + 1, v,
@@ -205,21 +254,31 @@ function drawScree(body, output) {
   });
   body.append(nullLegend(shown));
   return {
-    header: ['run', 'step', 'layer', 'head', 'matrix', 'rank', 'eigenvalue', ...nulls.map((name) => `noise_${name}`)],
+    header: [
+      'run', 'step', 'layer', 'head', 'matrix', 'rank', 'eigenvalue', ...nulls.map((name) => `noise_${name}`)
+    ],
     rows,
-    caption: 'Coloured: eigenvalues by rank; faint: at the first measurement. Black lines: what the laws of product and mp ' +
+    caption:
+        'Coloured: eigenvalues by rank; faint: at the first measurement. Black lines: what the laws of product and mp ' +
         'expect at each rank. Horizontal: the edges of all nulls.'
   };
 }
 
 function addSpectra(section) {
-  const figure = new Figure(section, 'spectrum', 'Spectrum of the chosen form against all nulls', drawSpectra, {height: 300});
+  const figure = new Figure(
+      section, 'spectrum', 'Spectrum of the chosen form against all nulls', drawSpectra, {height: 300});
   const seeds = Math.max(...groups.map((group) => group.runs.length));
   figure.controls.append(
       picker('Eigenvalue axis', 'spectrumAxis', [['log', 'logarithmic'], ['linear', 'linear']]),
-      picker('In units of', 'spectrumUnit', [['edge', 'the edge of the chosen null'], ['raw', 'nothing (raw λ)']]),
+      picker(
+          'In units of', 'spectrumUnit',
+          [['edge', 'the edge of the chosen null'], ['raw', 'nothing (raw λ)']]),
       seeds > 1 ?
-          picker('Seed', 'seed', Array.from({length: seeds}, (_, i) => [i, `${['first', 'second', 'third'][i] || `${i + 1}th`} of each group`])) :
+          picker(
+              'Seed', 'seed',
+              Array.from(
+                  {length: seeds},
+                  (_, i) => [i, `${['first', 'second', 'third'][i] || `${i + 1}th`} of each group`])) :
           '');
   redrawOn(figure, 'spectrumAxis', 'spectrumUnit', 'seed', 'matrix', 'null', 'layer', 'head', 'step');
   const scree = new Figure(section, 'scree', 'Scree plot of the chosen form', drawScree, {height: 300});

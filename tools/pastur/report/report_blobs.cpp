@@ -60,7 +60,8 @@ std::string pack_numbers(std::span<const float> values) {
         if (logarithmic && value == 0)
             code = kZero;
         else if (std::isfinite(value))
-            code = range > 0 ? static_cast<uint16_t>(std::lround((place(value) - begin) / range * kLevels)) : 0;
+            code =
+                range > 0 ? static_cast<uint16_t>(std::lround((place(value) - begin) / range * kLevels)) : 0;
         bytes += static_cast<char>(code & 255);
         bytes += static_cast<char>(code >> 8);
     }

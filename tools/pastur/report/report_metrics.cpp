@@ -77,8 +77,9 @@ void note_steps(const std::map<std::pair<size_t, size_t>, std::set<std::string>>
     for (const auto& [steps, matrices] : thinned) {
         std::string names;
         for (const std::string& name : matrices) names += (names.empty() ? "" : ", ") + name;
-        run.notes.push_back(fmt::format("metrics of {} at {} of {} measurements are on this page; all are in {}",
-                                        names, steps.first, steps.second, where));
+        run.notes.push_back(
+            fmt::format("metrics of {} at {} of {} measurements are on this page; all are in {}", names,
+                        steps.first, steps.second, where));
     }
 }
 
@@ -104,11 +105,10 @@ RunGrids choose_metrics(RunGrids runs, size_t budget, std::vector<ReportRun>& so
             const size_t all = grid.steps.size(), steps = std::min(detail->steps(grid), all);
             if (steps < all) thinned[{steps, all}].insert(grid.matrix + (grid.per_head ? " by head" : ""));
             if (steps == 0) continue;
-            metrics_left_out = std::erase_if(grid.metrics,
-                                             [&](const auto& metric) {
-                                                 return !detail->shows(grid, metric.first);
-                                             }) > 0 ||
-                               metrics_left_out;
+            metrics_left_out =
+                std::erase_if(grid.metrics,
+                              [&](const auto& metric) { return !detail->shows(grid, metric.first); }) > 0 ||
+                metrics_left_out;
             chosen.back().push_back(at_steps(grid, spread(grid.steps, steps)));
         }
         note_steps(thinned, "spectra/summary.jsonl", sources[run]);
@@ -128,7 +128,8 @@ RunGrids choose_probes(RunGrids runs, size_t budget, std::vector<ReportRun>& sou
         size_t sum = 0;
         for (const auto& grids : runs)
             for (const MetricGrid& grid : grids)
-                sum += grid.metrics.size() * packed_size(std::min(steps, grid.steps.size()) * grid.layers.size());
+                sum += grid.metrics.size() *
+                       packed_size(std::min(steps, grid.steps.size()) * grid.layers.size());
         return sum;
     };
     size_t steps = most;
@@ -155,8 +156,8 @@ void add_grids(Json& runs, const char* key, const RunGrids& grids, Blobs& blobs)
     for (size_t run = 0; run < grids.size(); ++run) {
         Json list = Json::array();
         for (const MetricGrid& grid : grids[run]) {
-            Json json = {{"matrix", grid.matrix},  {"null", grid.null},     {"perHead", grid.per_head},
-                         {"steps", grid.steps},    {"layers", grid.layers}, {"heads", grid.heads},
+            Json json = {{"matrix", grid.matrix},     {"null", grid.null},     {"perHead", grid.per_head},
+                         {"steps", grid.steps},       {"layers", grid.layers}, {"heads", grid.heads},
                          {"flags", count_flags(grid)}};
             json["metrics"] = Json::object();
             for (const auto& [name, values] : grid.metrics) json["metrics"][name] = blobs.add_numbers(values);

@@ -161,20 +161,17 @@ nlohmann::ordered_json report_payload(const std::vector<std::filesystem::path>& 
     for (const auto& list : shown) measured.push_back(shown_steps(list));
     // The notes, which are added last, and the indices of the grids need some room.
     const size_t used = runs.dump(-1, ' ', false, Json::error_handler_t::replace).size() +
-                        laws.dump().size() + analysis.dump(-1, ' ', false, Json::error_handler_t::replace).size() + blobs.bytes() +
+                        laws.dump().size() +
+                        analysis.dump(-1, ' ', false, Json::error_handler_t::replace).size() + blobs.bytes() +
                         folders.size() * 4096;
     add_eigenvalues(runs, files, measured, budget > used ? budget - used : 0, blobs, sources);
     for (size_t i = 0; i < sources.size(); ++i) runs[i]["notes"] = sources[i].notes;
     Json flags = Json::object();
     for (const SpectrumFlag& flag : kSpectrumFlags) flags[std::string(flag.name)] = flag.meaning;
-    return {{"version", version()},
-            {"date", utc_now()},
-            {"title", text.title},
-            {"notes", text.notes},
-            {"flags", std::move(flags)},
-            {"runs", std::move(runs)},
-            {"laws", std::move(laws)},
-            {"analysis", std::move(analysis)},
+    return {{"version", version()},      {"date", utc_now()},
+            {"title", text.title},       {"notes", text.notes},
+            {"flags", std::move(flags)}, {"runs", std::move(runs)},
+            {"laws", std::move(laws)},   {"analysis", std::move(analysis)},
             {"blobs", blobs.json()}};
 }
 

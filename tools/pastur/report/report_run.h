@@ -21,13 +21,13 @@ struct Table {
 
 struct ReportRun {
     std::filesystem::path folder;
-    std::string name;                    ///< the folder's, made unique among the runs of a report
-    std::string config_text;             ///< config.toml; empty: absent
-    nlohmann::json environment;          ///< env.json; null: absent
-    nlohmann::json start, end;           ///< the events of that name; null: not logged
-    Table train, val;                    ///< by step, ascending
-    Onsets onsets;                       ///< spikes and collapses
-    std::vector<std::string> notes;      ///< what could not be read, in words for the page
+    std::string name;                ///< the folder's, made unique among the runs of a report
+    std::string config_text;         ///< config.toml; empty: absent
+    nlohmann::json environment;      ///< env.json; null: absent
+    nlohmann::json start, end;       ///< the events of that name; null: not logged
+    Table train, val;                ///< by step, ascending
+    Onsets onsets;                   ///< spikes and collapses
+    std::vector<std::string> notes;  ///< what could not be read, in words for the page
 };
 
 /// Reads everything but the spectra. The notes count lines that are not a JSON object, such as the last line

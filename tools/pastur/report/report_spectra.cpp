@@ -19,24 +19,15 @@ namespace pastur {
 namespace {
 
 /// Fields of a record that the page draws. It computes gap, ratio, soft rank and fraction from these.
-constexpr const char* kMetricNames[] = {"lambda_max",
-                                        "lambda_plus",
-                                        "lambda_minus",
-                                        "bulk_edge",
-                                        "sigma2",
-                                        "outlier_count",
-                                        "outliers_below",
-                                        "stable_rank",
-                                        "alpha",
-                                        "participation_ratio",
-                                        "entropy_rank",
-                                        "outlier_energy",
-                                        "kept_null",
-                                        "ks",
-                                        "overlap_before",
-                                        "overlap_next",
-                                        "overlap_random",
-                                        "n"};
+constexpr const char* kMetricNames[] = {"lambda_max",     "lambda_plus",
+                                        "lambda_minus",   "bulk_edge",
+                                        "sigma2",         "outlier_count",
+                                        "outliers_below", "stable_rank",
+                                        "alpha",          "participation_ratio",
+                                        "entropy_rank",   "outlier_energy",
+                                        "kept_null",      "ks",
+                                        "overlap_before", "overlap_next",
+                                        "overlap_random", "n"};
 constexpr size_t kMetricCount = std::size(kMetricNames);
 
 struct Cell {
