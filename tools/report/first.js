@@ -86,7 +86,7 @@ function verdictRows() {
     const own = groups.find((g) => g.variant === group.variant && g.arm === (group.arm || '')) ||
         groups.find((g) => g.runs.some((run) => (group.runs || []).includes(run.name)));
     if (own && !isAnyShown(own)) continue;
-    if (own && arms.length > 1 && own.arm !== state.arm) continue;
+    if (own && !isInArm(own)) continue;
     const measured = group.matrices || {},
           of = (matrix, scope) => measured[matrix] && measured[matrix][scope];
     const forms = ['qk', 'qk_content', 'qk_rope'];
@@ -192,7 +192,7 @@ function formsOf(group) {
   return forms.length ? forms : matrices.filter(has).slice(0, 1);
 }
 function drawFirstMaps(body, output) {
-  const used = shownGroups().filter((group) => arms.length < 2 || group.arm === state.arm);
+  const used = shownGroups().filter(isInArm);
   const columns =
       used.flatMap((group) => formsOf(group).map((matrix, i) => ({group, matrix, first: i === 0})));
   if (columns.length === 0) {

@@ -61,6 +61,12 @@ const shownGroups = () => groups.filter((group) => shownRuns(group).length > 0);
 const seedLabel = (run) =>
     (run.group.runs.length > 1 ? `${run.group.label}, seed ${run.seed || '?'}` : run.group.label);
 
+// Whether the first screen shows a group: that of the chosen arm, or the first of a variant that lacks this arm.
+function isInArm(group) {
+  const own = groups.filter((other) => other.variant === group.variant);
+  return group === (own.find((other) => other.arm === state.arm) || own[0]);
+}
+
 // The mean of values, geometric where they are drawn on a logarithmic axis; NaN if none is finite.
 function meanOf(values, log) {
   const finite = values.filter((v) => Number.isFinite(v) && (!log || v > 0));

@@ -236,6 +236,11 @@ const mapHeader = ['group', 'matrix', 'metric', 'step', 'layer', 'head', 'value'
 let explorer = null;
 function drawExplorer(body, output) {
   const {metric, view, rows, matrix} = state, used = shownGroups();
+  explorer = null;
+  if (used.length === 0) {
+    body.append(hint('Every run is hidden.'));
+    return null;
+  }
   const maps = used.map((group) => mapOf(group, {matrix, metric, view, rows, nul: state.null}));
   const scale = scaleOf(metric, view, valuesOf(maps));
   const width = Math.max(280, Math.round(body.clientWidth || 900)), left = 34, gap = 16;

@@ -1,6 +1,9 @@
 // Tables and bars: the runs, speed and memory, recipes, provenance.
 function table(header, rows, numeric = []) {
   const cls = (i) => (numeric.includes(i) ? 'number' : null);
+  // A name is never broken at a hyphen.
+  const kind = (cell, i) =>
+      cls(i) || (typeof cell === 'string' && cell.length < 40 && !cell.includes(' ') ? 'nowrap' : null);
   return element(
       'div', {class: 'scroll', tabindex: 0, role: 'region', 'aria-label': `Table: ${header.join(', ')}`},
       element(
@@ -12,8 +15,8 @@ function table(header, rows, numeric = []) {
           element(
               'tbody', {},
               ...rows.map(
-                  (row) =>
-                      element('tr', {}, ...row.map((cell, i) => element('td', {class: cls(i)}, cell)))))));
+                  (row) => element(
+                      'tr', {}, ...row.map((cell, i) => element('td', {class: kind(cell, i)}, cell)))))));
 }
 const statusOf = (run) => (run.end ? run.end.status : 'not ended');
 const swatch = (group) => element('span', {class: `swatch ${group.series}`, 'aria-hidden': 'true'});
