@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <sstream>
 
 #include "engine/config/config_text.h"
@@ -26,7 +27,9 @@ constexpr const char* kPlaceholder = "{variant}";
 
 struct Arm {
     std::string name;
-    std::vector<std::string> variants;  ///< empty: all
+    std::vector<std::string> variants;                      ///< empty: all
+    std::vector<uint64_t> seeds;                            ///< empty: the study's
+    std::map<std::string, std::vector<uint64_t>> seeds_of;  ///< by variant, over `seeds`
     std::vector<Override> settings;
 };
 
@@ -76,10 +79,18 @@ std::vector<T> list_at(const toml::node& node, const std::string& name, const ch
     return list;
 }
 
-/// A setting's value as an override has it. What it may be, the recipe's table of keys decides.
+/// A setting's value as an override has it, lists in one line. What it may be, the recipe's table of keys decides.
 std::string override_text(const toml::node& node) {
     if (const auto text = node.value_exact<std::string>()) return *text;
     std::ostringstream text;
+    if (const toml::array* array = node.as_array()) {
+        std::vector<std::string> items;
+        for (const toml::node& item : *array) {
+            const std::string value = override_text(item);
+            items.push_back(item.is_string() ? "\"" + value + "\"" : value);
+        }
+        return fmt::format("[{}]", fmt::join(items, ", "));
+    }
     node.visit([&](const auto& value) { text << value; });
     return text.str();
 }
@@ -112,9 +123,14 @@ void check_key(const std::string& key, const std::vector<std::string>& keys, con
          nearest_name(key, keys));
 }
 
-uint64_t seed_of(int64_t seed, const std::string& where) {
-    if (seed < 0) fail(ExitCode::kUsage, "{}: {}: expected seeds of 0 or more", where, seed);
-    return static_cast<uint64_t>(seed);
+std::vector<uint64_t> seeds_at(const toml::node& node, const std::string& name, const std::string& where) {
+    std::vector<uint64_t> seeds;
+    for (const int64_t seed : list_at<int64_t>(node, name, "integers", where)) {
+        if (seed < 0)
+            fail(ExitCode::kUsage, "{}: {}: expected seeds of 0 or more", place_of(where, node), seed);
+        seeds.push_back(static_cast<uint64_t>(seed));
+    }
+    return seeds;
 }
 
 void read_study(Plan& plan, const toml::table& study, const std::string& path) {
@@ -129,19 +145,32 @@ void read_study(Plan& plan, const toml::table& study, const std::string& path) {
             plan.recipe =
                 (fs::path(path).parent_path() / value_at<std::string>(node, name, "a text", path)).string();
         if (name == "variants") plan.variants = list_at<std::string>(node, name, "texts", path);
-        if (name == "seeds")
-            for (const int64_t seed : list_at<int64_t>(node, name, "integers", path))
-                plan.seeds.push_back(seed_of(seed, place_of(path, node)));
+        if (name == "seeds") plan.seeds = seeds_at(node, name, path);
     }
     if (plan.recipe.empty()) fail(ExitCode::kUsage, "{}: [study] needs a recipe", path);
 }
 
+/// A list for every variant of the arm, or a table of lists by variant.
+void read_seeds(Arm& arm, const toml::node& node, const std::string& path) {
+    const toml::table* table = node.as_table();
+    if (!table) {
+        arm.seeds = seeds_at(node, "seeds", path);
+        return;
+    }
+    for (const auto& [variant, seeds] : *table)
+        arm.seeds_of[std::string(variant.str())] =
+            seeds_at(seeds, fmt::format("arms.{}.seeds.{}", arm.name, variant.str()), path);
+}
+
 Arm read_arm(const std::string& name, const toml::table& table, const std::string& path) {
     check_name(name, path + ": [arms]");
-    Arm arm{name, {}, {}};
+    Arm arm;
+    arm.name = name;
     for (const auto& [key, node] : table) {
         if (key.str() == "variants") {
             arm.variants = list_at<std::string>(node, "variants", "texts", path);
+        } else if (key.str() == "seeds") {
+            read_seeds(arm, node, path);
         } else if (const toml::table* inner = node.as_table()) {
             append_settings(arm.settings, *inner, std::string(key.str()));
         } else {
@@ -221,26 +250,50 @@ StudyCell make_cell(const Plan& plan, const std::string& variant, uint64_t seed,
     return cell;
 }
 
+/// The seeds with which an arm runs a variant; none if it does not.
+const std::vector<uint64_t>& seeds_for(const Plan& plan, const Arm& arm, const std::string& variant) {
+    static const std::vector<uint64_t> kNone;
+    if (!arm.variants.empty() &&
+        std::find(arm.variants.begin(), arm.variants.end(), variant) == arm.variants.end())
+        return kNone;
+    if (const auto own = arm.seeds_of.find(variant); own != arm.seeds_of.end()) return own->second;
+    return arm.seeds.empty() ? plan.seeds : arm.seeds;
+}
+
+/// Throws (kUsage) for a variant that an arm names and the study does not have.
+void check_arm(const Plan& plan, const Arm& arm) {
+    const std::string where = "arms." + arm.name;
+    for (const std::string& variant : arm.variants) index_of_name(variant, plan.variants, where);
+    for (const auto& [variant, seeds] : arm.seeds_of)
+        index_of_name(variant, arm.variants.empty() ? plan.variants : arm.variants, where + ".seeds");
+}
+
+/// Seed by seed, so that the first run of every arm and variant comes early: those of the first entry of each list of
+/// seeds, then of the second.
+void append_cells(StudyDesign& design, const Plan& plan, const std::vector<Override>& overrides) {
+    for (size_t turn = 0, more = 1; more > 0; ++turn) {
+        more = 0;
+        for (const Arm& arm : plan.arms)
+            for (const std::string& variant : plan.variants) {
+                const std::vector<uint64_t>& seeds = seeds_for(plan, arm, variant);
+                if (turn >= seeds.size()) continue;
+                ++more;
+                design.cells.push_back(make_cell(plan, variant, seeds[turn], arm, overrides));
+                if (design.cells.size() > kMaxCells)
+                    fail(ExitCode::kUsage, "{}: more than {} runs", design.name, kMaxCells);
+            }
+    }
+}
+
 StudyDesign expand(Plan plan, const std::vector<Override>& overrides) {
     StudyDesign design = std::move(plan.head);
     check_name(design.name, "the study's name");
     if (plan.variants.empty()) plan.variants = {"mha", "mla-prerope", "mla-decoupled"};
     if (plan.seeds.empty()) plan.seeds = {1};
     for (const std::string& variant : plan.variants) variant_named(variant, "variants");
-    for (const Arm& arm : plan.arms)
-        for (const std::string& variant : arm.variants)
-            index_of_name(variant, plan.variants, "arms." + arm.name);
+    for (const Arm& arm : plan.arms) check_arm(plan, arm);
     if (plan.arms.empty()) plan.arms.emplace_back();
-    for (const uint64_t seed : plan.seeds)
-        for (const Arm& arm : plan.arms)
-            for (const std::string& variant : plan.variants) {
-                const bool takes = arm.variants.empty() || std::find(arm.variants.begin(), arm.variants.end(),
-                                                                     variant) != arm.variants.end();
-                if (!takes) continue;
-                design.cells.push_back(make_cell(plan, variant, seed, arm, overrides));
-                if (design.cells.size() > kMaxCells)
-                    fail(ExitCode::kUsage, "{}: more than {} runs", design.name, kMaxCells);
-            }
+    append_cells(design, plan, overrides);
     std::vector<std::string> names;
     for (const StudyCell& cell : design.cells) names.push_back(cell.name);
     std::sort(names.begin(), names.end());

@@ -47,6 +47,7 @@ bool is_study_design(const std::string& path);
 ///     train.steps = 200
 ///     [arms.half]                            # runs with these settings over those
 ///     variants = ["mla-decoupled"]           # default: all
+///     seeds = [1, 2]                         # default: the study's; or by variant: {mla-decoupled = [1, 2]}
 ///     attention.kv_rank = 64
 ///
 /// With arms, the runs are those of the arms alone; an arm without settings is the recipe as it is. `overrides` are
