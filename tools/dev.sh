@@ -65,7 +65,7 @@ bundle() {
     cp build-cuda/pastur build-cuda/pastur_tests build-cuda/libpastur_faults.so "$folder/bin/"
     libraries_of build-cuda/pastur build-cuda/pastur_tests | xargs -I '{}' cp -L '{}' "$folder/lib/"
     strip --strip-unneeded "$folder"/bin/* "$folder"/lib/*
-    cp -r tools/recipes tools/slurm "$folder/tools/"
+    cp -r tools/recipes tools/slurm tools/study "$folder/tools/"
     cp tools/peers/*.py "$folder/tools/peers/"
     mkdir "$folder/tests/golden"
     cp tests/golden/*.safetensors "$folder/tests/golden/"

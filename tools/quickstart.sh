@@ -1,18 +1,21 @@
 #!/usr/bin/env bash
-# Goes from a fresh clone to a comparison of three attention variants, in minutes on a laptop.
+# Goes from a fresh clone to a study of three attention variants, in minutes on a laptop.
 set -euo pipefail
 
 usage() {
     cat <<'TEXT'
 Usage: tools/quickstart.sh [--input FILES...] [--steps N] [--out DIR] [--cuda]
 
-Builds Pastur, makes a small corpus, trains a transformer of 1.3 M parameters with each of three attention
-variants (mha, mla-prerope, mla-decoupled) and compares them. Run it again to continue where it stopped.
+Builds Pastur and runs the study tools/study/nano.toml: it makes a small corpus, trains a transformer of 1.3 M
+parameters with each of three attention variants (mha, mla-prerope, mla-decoupled) and two seeds, and writes a page
+with what they say. Run it again to continue where it stopped.
 
   --input FILES...  your own text or JSON lines (also gzip or Zstandard) instead of synthetic stories
-  --steps N         training steps of each variant (default: as in the recipes)
+  --steps N         training steps of each run (default: as in the study)
   --out DIR         output folder (default: quickstart-out)
   --cuda            compile the CUDA code even if this machine has no GPU
+
+PASTUR names a program to use instead of building one.
 TEXT
 }
 
@@ -24,7 +27,6 @@ absolute() { if [[ $1 == /* ]]; then echo "$1"; else echo "$start/$1"; fi; }
 # shellcheck source=tools/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-variants=(mha mla-prerope mla-decoupled)
 inputs=() steps="" out=quickstart-out cuda=()
 while (($# > 0)); do
     option=$1
@@ -79,57 +81,47 @@ for input in "${inputs[@]}"; do check_input "$input"; done
     (($(stat -c %s "${inputs[0]}") >= 20000)) ||
     die "--input ${inputs[0]}: expected at least 20 kB of text: the tokenizer has 2048 pieces"
 
-say "1/4  Dependencies and build (minutes the first time, seconds afterwards)"
-tools/install_deps.sh
-user_build "${cuda[@]}"
-pastur=build/pastur
-
-say "2/4  Data, in $out/data (under a minute)"
-mkdir -p "$out"
-described="${inputs[*]:-synthetic stories}"
-if [[ -f $out/data/meta.json ]]; then
-    [[ $(cat "$out/input.txt") == "$described" ]] ||
-        die "give another --out: $out holds data made from other input ($(cat "$out/input.txt"))"
-    echo "Already there, made from: $described"
-else
-    if ((${#inputs[@]} == 0)); then
-        run "$pastur" data synth --docs 8000 --seed 1 --out "$out/stories.txt"
-        inputs=("$out/stories.txt")
-    fi
-    status=0
-    run "$pastur" data prepare --input "${inputs[@]}" --tokenizer train:2048 --out "$out/data" || status=$?
-    if ((status == 2)); then
-        echo "This text is too uniform for 2048 pieces: its bytes become the tokens."
-        run "$pastur" data prepare --input "${inputs[@]}" --tokenizer bytes --out "$out/data"
-    elif ((status != 0)); then
-        exit "$status"
-    fi
-    echo "$described" >"$out/input.txt"
+pastur=${PASTUR:-build/pastur}
+if [[ -z ${PASTUR:-} ]]; then
+    say "1/3  Dependencies and build (minutes the first time, seconds afterwards)"
+    tools/install_deps.sh
+    user_build "${cuda[@]}"
 fi
 
-say "3/4  Training ${#variants[@]} variants, one after the other (about a minute each on two cores)"
-overrides=("--data.dir=$out/data")
-[[ -z $steps ]] || overrides+=("--train.steps=$steps" "--train.warmup_steps=$((steps / 20))")
-runs=()
-for variant in "${variants[@]}"; do
-    runs+=("$out/$variant")
-    status=0
-    run "$pastur" train "tools/recipes/nano-$variant.toml" "${overrides[@]}" --run "$out/$variant" --resume || status=$?
-    ((status != 75)) || die "stopped with a checkpoint: run the same command again to continue"
-    ((status == 0)) || exit "$status"
-done
+study=(study tools/study/nano.toml --out "$out")
+for input in "${inputs[@]}"; do study+=(--input "$input"); done
+[[ -z $steps ]] || study+=("--train.steps=$steps" "--train.warmup_steps=$((steps / 20))")
+bytes=(--tokenizer bytes)
 
-say "4/4  Comparison"
-run "$pastur" compare "${runs[@]}"
-run "$pastur" report "${runs[@]}" -o "$out/report.html"
+say "2/3  Data, in $out/data (under a minute)"
+tokenizer=()
+if [[ -f $out/data/prepared.json ]] && grep -q '"tokenizer": "bytes"' "$out/data/prepared.json"; then
+    tokenizer=("${bytes[@]}")
+fi
+status=0
+run "$pastur" "${study[@]}" "${tokenizer[@]}" --stage data || status=$?
+if ((status == 2)) && [[ ! -e $out/data ]]; then
+    echo "This text is too uniform for 2048 pieces: its bytes become the tokens."
+    tokenizer=("${bytes[@]}")
+    status=0
+    run "$pastur" "${study[@]}" "${tokenizer[@]}" --stage data || status=$?
+fi
+((status != 75)) || die "stopped: run the same command again to continue"
+((status == 0)) || exit "$status"
+
+say "3/3  Training of three variants with two seeds, one run after the other (about a minute each on two cores)"
+run "$pastur" "${study[@]}" "${tokenizer[@]}" || status=$?
+((status != 75)) || die "stopped with a checkpoint: run the same command again to continue"
+((status == 0)) || exit "$status"
 
 cat <<TEXT
 
 Where to look next
-  $out/report.html                 the comparison as a page: losses, spectra, speed, recipes
-  $out/mla-prerope/metrics.jsonl   loss, speed and memory of every logged step
-  $out/mla-prerope/config.toml     every setting of the run; change any with --section.key=value
-  tools/recipes/                   recipes of the same comparison at 30m, 130m, 1b and 7b parameters
+  $out/report.html                 what the runs say together: losses, spectra, speed, recipes
+  $out/study.json                  the same in numbers, means over seeds with intervals
+  $out/runs/mha-s1/metrics.jsonl   loss, speed and memory of every logged step
+  $out/runs/mha-s1/config.toml     every setting of the run; change any with --section.key=value
+  tools/study/                     this study and those at 30m and 130m
+  $pastur study --help             how to stop, continue and spread a study over GPUs and jobs
   $pastur train --help             all settings
-  $pastur eval --help              perplexity of a checkpoint on other data
 TEXT

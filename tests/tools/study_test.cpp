@@ -4,6 +4,7 @@
 #include <random>
 
 #include "tests/support/expect_error.h"
+#include "tests/support/source_folder.h"
 #include "tests/support/training_line.h"
 #include "tools/pastur/study/design.h"
 
@@ -72,6 +73,39 @@ TEST_F(StudyTest, TrainsEveryRunOfADesign) {
     EXPECT_EQ(study("s").at("runs").at(0).at("step"), 6);
     EXPECT_FALSE(study("s").at("runs").at(1).at("done").get<bool>()) << "it has only 4 of 6 steps";
     expect_failure("study d.toml --out s --train.lr=0.5", 2, {"mha-base-s1", "other settings"});
+}
+
+TEST_F(StudyTest, HasSeedsOfAnArmAndOfItsVariants) {
+    write(
+        "seeds.toml",
+        "[study]\nrecipe = \"r.toml\"\nvariants = [\"mha\", \"mla-nope\"]\nseeds = [1, 2]\n[arms.base]\n"
+        "seeds = {mla-nope = [7]}\n[arms.one]\nvariants = [\"mla-nope\"]\nseeds = [3, 1]\ntrain.lr = 0.1\n");
+    const Result listed = run("study seeds.toml --out s --list");
+    ASSERT_EQ(listed.code, 0) << listed.err;
+    std::istringstream lines(listed.out);
+    std::vector<std::string> names;
+    for (std::string line; std::getline(lines, line);) names.push_back(line.substr(0, line.find(' ')));
+    EXPECT_EQ(names, (std::vector<std::string>{"run", "mha-base-s1", "mla-nope-base-s7", "mla-nope-one-s3",
+                                               "mha-base-s2", "mla-nope-one-s1", "0"}));
+    const auto refused = [&](const std::string& arm, std::initializer_list<std::string> parts) {
+        write("bad.toml", "[study]\nrecipe = \"r.toml\"\nvariants = [\"mha\"]\n[arms.a]\n" + arm);
+        expect_failure("study bad.toml --out s", 2, parts);
+    };
+    refused("seeds = 1\n", {"bad.toml:5", "expected a list of integers"});
+    refused("seeds = [1, -1]\n", {"bad.toml:5", "seeds of 0 or more"});
+    refused("seeds = {mhaa = [1]}\n", {"arms.a.seeds", "did you mean \"mha\""});
+    refused("seeds = {mha = []}\n", {"bad.toml:5", "arms.a.seeds.mha", "expected a list of integers"});
+    refused("seeds = [2, 2]\n", {"two runs are named mha-a-s2"});
+}
+
+// Every design in tools/study resolves, and names only runs that its recipes allow.
+TEST_F(StudyTest, DesignsOfTheRepositoryResolve) {
+    for (const auto& [design, runs] : std::map<std::string, int>{{"nano", 6}, {"130m", 27}, {"rank", 28}}) {
+        const Result listed =
+            run("study '" + source_file("tools/study/" + design + ".toml") + "' --out s --list");
+        EXPECT_EQ(listed.code, 0) << listed.err;
+        EXPECT_NE(listed.out.find(fmt::format("0 of {} runs done", runs)), std::string::npos) << listed.out;
+    }
 }
 
 TEST_F(StudyTest, PassesOverARunThatFails) {

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
-#include <optional>
 
 #include "tools/pastur/data/data_command.h"
 #include "tools/pastur/data/data_progress.h"
@@ -12,37 +11,6 @@
 
 namespace pastur {
 namespace {
-
-/// Shows the reports of prepare() as a progress line.
-class PrepareDisplay {
-  public:
-    void operator()(const PrepareProgress& progress) {
-        using Stage = PrepareProgress::Stage;
-        if (progress.stage != stage_) enter(progress.stage);
-        if (progress.stage == Stage::kTrain || !line_.due()) return;
-        const double read = static_cast<double>(progress.bytes_read);
-        const double total = static_cast<double>(progress.bytes_total);
-        std::string text = fmt::format("{}B of {}B", with_prefix(read), with_prefix(total));
-        if (progress.stage == Stage::kEncode)
-            text += fmt::format("  {} documents  {} tokens  {} tokens/s",
-                                with_prefix(static_cast<double>(progress.documents)),
-                                with_prefix(static_cast<double>(progress.tokens)),
-                                with_prefix(static_cast<double>(progress.tokens) / line_.seconds()));
-        line_.show(read, total, text);
-    }
-
-  private:
-    void enter(PrepareProgress::Stage stage) {
-        using Stage = PrepareProgress::Stage;
-        if (stage == Stage::kSample) line_.note("reading a sample for the tokenizer ...");
-        if (stage == Stage::kTrain)
-            line_.note("training the tokenizer (a minute or two for 32000 pieces) ...");
-        if (stage == Stage::kEncode) line_.restart();
-        stage_ = stage;
-    }
-    ProgressLine line_;
-    std::optional<PrepareProgress::Stage> stage_;
-};
 
 void print_split(const char* name, const SplitMeta& split) {
     print_text(

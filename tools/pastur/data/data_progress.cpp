@@ -58,6 +58,29 @@ void ProgressLine::clear() {
     drawn_ = false;
 }
 
+void PrepareDisplay::operator()(const PrepareProgress& progress) {
+    using Stage = PrepareProgress::Stage;
+    if (progress.stage != stage_) enter(progress.stage);
+    if (progress.stage == Stage::kTrain || !line_.due()) return;
+    const double read = static_cast<double>(progress.bytes_read);
+    const double total = static_cast<double>(progress.bytes_total);
+    std::string text = fmt::format("{}B of {}B", with_prefix(read), with_prefix(total));
+    if (progress.stage == Stage::kEncode)
+        text += fmt::format("  {} documents  {} tokens  {} tokens/s",
+                            with_prefix(static_cast<double>(progress.documents)),
+                            with_prefix(static_cast<double>(progress.tokens)),
+                            with_prefix(static_cast<double>(progress.tokens) / line_.seconds()));
+    line_.show(read, total, text);
+}
+
+void PrepareDisplay::enter(PrepareProgress::Stage stage) {
+    using Stage = PrepareProgress::Stage;
+    if (stage == Stage::kSample) line_.note("reading a sample for the tokenizer ...");
+    if (stage == Stage::kTrain) line_.note("training the tokenizer (a minute or two for 32000 pieces) ...");
+    if (stage == Stage::kEncode) line_.restart();
+    stage_ = stage;
+}
+
 std::string with_prefix(double value) {
     constexpr const char* kPrefixes[] = {"", " k", " M", " G", " T"};
     int prefix = 0;

@@ -1,7 +1,10 @@
 #pragma once
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
+
+#include "data/prepare.h"
 
 namespace pastur {
 
@@ -28,6 +31,17 @@ class ProgressLine {
     bool terminal_;
     bool drawn_ = false;
     Clock::time_point start_, last_;
+};
+
+/// Shows the reports of prepare() as a progress line.
+class PrepareDisplay {
+  public:
+    void operator()(const PrepareProgress& progress);
+
+  private:
+    void enter(PrepareProgress::Stage stage);
+    ProgressLine line_;
+    std::optional<PrepareProgress::Stage> stage_;
 };
 
 /// Three figures and a decimal prefix: "12.3 M", "4.56 k".

@@ -25,6 +25,7 @@ std::vector<std::string> arguments_of(const StudyCell& cell, const std::filesyst
                                           "--resume", "--log", "plain",     "--device", device};
     if (max_seconds > 0)
         arguments.insert(arguments.end(), {"--max-time", fmt::format("{:.0f}", std::max(1.0, max_seconds))});
+    if (!cell.data_dir.empty()) arguments.push_back("--data.dir=" + cell.data_dir);
     for (const auto& [key, value] : cell.settings) arguments.push_back(fmt::format("--{}={}", key, value));
     return arguments;
 }

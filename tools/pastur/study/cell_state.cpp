@@ -93,7 +93,13 @@ void check_same_settings(const fs::path& out, const StudyCell& cell) {
     const fs::path made = cell_folder(out, cell) / "config.toml";
     std::error_code ignored;
     if (!fs::exists(made, ignored)) return;
-    if (results_of(cell.config) == results_of(load_config(made.string(), {}))) return;
+    Config now = cell.config, before = load_config(made.string(), {});
+    // Data of the study is compared by data_state(), so that the study's folder can move.
+    if (!cell.data_dir.empty())
+        for (Config* config : {&now, &before})
+            for (std::string* path : {&config->data.dir, &config->data.train, &config->data.val})
+                path->clear();
+    if (results_of(now) == results_of(before)) return;
     fail(ExitCode::kUsage,
          "run {} was made with other settings than the design's: compare {} with `pastur train {} "
          "--print-config`, and give another --out or remove the run",

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <toml++/toml.h>
 #include <algorithm>
 #include <filesystem>
 #include <functional>
@@ -11,11 +10,11 @@
 #include <sstream>
 
 #include "engine/config/config_text.h"
-#include "engine/config/nearest_name.h"
 #include "engine/config/raw_recipe.h"
 #include "engine/model/attention/variants.h"
 #include "engine/model/recipe.h"
 #include "kernels/base/error.h"
+#include "tools/pastur/study/design_toml.h"
 
 namespace pastur {
 namespace {
@@ -43,10 +42,6 @@ struct Plan {
     std::vector<Arm> arms;  ///< empty: one without a name
 };
 
-std::string place_of(const std::string& where, const toml::node& node) {
-    return fmt::format("{}:{}", where, node.source().begin.line);
-}
-
 toml::table parse(const std::string& path) {
     const std::string text = read_recipe_file(path);
     check_recipe_text(text, path);
@@ -55,28 +50,6 @@ toml::table parse(const std::string& path) {
     } catch (const toml::parse_error& error) {
         fail(ExitCode::kUsage, "{}:{}: {}", path, error.source().begin.line, error.description());
     }
-}
-
-const toml::table& table_at(const toml::node& node, const std::string& name, const std::string& where) {
-    if (const toml::table* table = node.as_table()) return *table;
-    fail(ExitCode::kUsage, "{}: {}: expected a section, written [{}]", place_of(where, node), name, name);
-}
-
-template <typename T>
-T value_at(const toml::node& node, const std::string& name, const char* expected, const std::string& where) {
-    if (const auto value = node.value_exact<T>()) return *value;
-    fail(ExitCode::kUsage, "{}: {}: expected {}", place_of(where, node), name, expected);
-}
-
-template <typename T>
-std::vector<T> list_at(const toml::node& node, const std::string& name, const char* expected,
-                       const std::string& where) {
-    const toml::array* array = node.as_array();
-    if (!array || array->empty())
-        fail(ExitCode::kUsage, "{}: {}: expected a list of {}", place_of(where, node), name, expected);
-    std::vector<T> list;
-    for (const toml::node& item : *array) list.push_back(value_at<T>(item, name, expected, where));
-    return list;
 }
 
 /// A setting's value as an override has it, lists in one line. What it may be, the recipe's table of keys decides.
@@ -113,14 +86,6 @@ void check_name(const std::string& name, const std::string& where) {
                        });
     if (!plain)
         fail(ExitCode::kUsage, "{}: \"{}\": expected a name of letters, digits and - _ . =", where, name);
-}
-
-void check_key(const std::string& key, const std::vector<std::string>& keys, const std::string& section,
-               const std::string& place) {
-    if (std::find(keys.begin(), keys.end(), key) != keys.end()) return;
-    fail(ExitCode::kUsage, "{}: unknown {} \"{}\"{}; did you mean \"{}\"?", place,
-         section.empty() ? "section" : "key", key, section.empty() ? "" : " in [" + section + "]",
-         nearest_name(key, keys));
 }
 
 std::vector<uint64_t> seeds_at(const toml::node& node, const std::string& name, const std::string& where) {
@@ -186,9 +151,10 @@ Plan read_plan(const std::string& path) {
     const toml::table file = parse(path);
     for (const auto& [key, node] : file) {
         const std::string name(key.str());
-        check_key(name, {"study", "set", "arms"}, "", place_of(path, node));
+        check_key(name, {"study", "data_prepare", "set", "arms"}, "", place_of(path, node));
         const toml::table& table = table_at(node, name, path);
         if (name == "study") read_study(plan, table, path);
+        if (name == "data_prepare") plan.head.data = read_study_data(table, path);
         if (name == "set") append_settings(plan.settings, table, "");
         if (name == "arms")
             for (const auto& [arm, settings] : table)
@@ -304,6 +270,18 @@ StudyDesign expand(Plan plan, const std::vector<Override>& overrides) {
 }
 
 }  // namespace
+
+void use_study_data(StudyDesign& design, const std::string& data_dir) {
+    for (StudyCell& cell : design.cells) {
+        for (const auto& [key, value] : cell.settings)
+            if (key == "data.dir" || key == "data.train" || key == "data.val")
+                fail(ExitCode::kUsage,
+                     "run {}: {} = {} contradicts the data that the study makes: remove the setting, or "
+                     "[data_prepare] and --input",
+                     cell.name, key, value);
+        cell.data_dir = data_dir;
+    }
+}
 
 bool is_study_design(const std::string& path) {
     return parse(path).contains("study");

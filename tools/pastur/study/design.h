@@ -1,10 +1,12 @@
 #pragma once
 // The design of a study: which runs it consists of.
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "engine/config/config.h"
+#include "tools/pastur/study/study_data.h"
 
 namespace pastur {
 
@@ -18,11 +20,14 @@ struct StudyCell {
     /// Over the recipe: the variant where the recipe does not name it, the seed, the study's settings, the arm's.
     std::vector<Override> settings;
     Config config = {};  ///< recipe and settings, resolved
+    std::string data_dir =
+        {};  ///< of the data that the study makes; empty: data.dir of the recipe and settings
 };
 
 struct StudyDesign {
     std::string name, title, notes;
-    std::vector<StudyCell> cells;  ///< seed by seed, so the first of every variant comes early
+    std::optional<StudyData> data;  ///< what the study makes before its first run
+    std::vector<StudyCell> cells;   ///< seed by seed, so the first of every variant comes early
 };
 
 /// What the command line says in place of a design file.
@@ -31,6 +36,9 @@ struct DesignOptions {
     std::vector<uint64_t> seeds;        ///< empty: 1
     std::vector<std::string> sets;      ///< "section.key=v1,v2": an arm each value, or combination of values
 };
+
+/// Has every run read the folder `data_dir`, which the study makes. Throws (kUsage) if a setting names other data.
+void use_study_data(StudyDesign& design, const std::string& data_dir);
 
 /// Whether the TOML file has a section [study]; otherwise it is a recipe. Throws (kMissingInput, kUsage).
 bool is_study_design(const std::string& path);
@@ -43,6 +51,9 @@ bool is_study_design(const std::string& path);
 ///     recipe = "nano-{variant}.toml"         # relative to the design; {variant} is replaced where it stands
 ///     variants = ["mha", "mla-decoupled"]
 ///     seeds = [1, 2, 3]
+///     [data_prepare]                         # data.dir of every run, made once; study_data.h lists the keys
+///     input = ["corpus/*.txt"]               # relative to the design
+///     tokenizer = "train:2048"
 ///     [set]                                  # of every run: keys of the recipe
 ///     train.steps = 200
 ///     [arms.half]                            # runs with these settings over those

@@ -1,0 +1,51 @@
+#pragma once
+// The runs of a study with their states, and the files that are made of the finished ones.
+#include <filesystem>
+#include <map>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "tools/pastur/study/cell_state.h"
+#include "tools/pastur/study/design.h"
+#include "tools/pastur/study/study_json.h"
+
+namespace pastur {
+
+class Study {
+  public:
+    /// Reads the states of all runs. Throws what check_same_settings() and data_state() throw.
+    Study(StudyDesign design, std::filesystem::path out);
+
+    const StudyDesign& design() const { return design_; }
+    const std::filesystem::path& out() const { return out_; }
+    const CellState& state(const StudyCell& cell) const { return states_.at(cell.name); }
+    const StudyCell& cell(const std::string& name) const;
+    /// Reads states again: of one run, or of all, which other processes may have trained. Returns whether a run
+    /// has begun, stopped or ended since the last look.
+    bool refresh(const std::string& name);
+    bool refresh();
+    int64_t count(CellState::Status status) const;
+
+    /// Seconds of training that are left, by the speed of the steps so far; NaN before the first.
+    double seconds_left(const StudyCell& cell) const;
+    double seconds_left() const;
+
+    /// Writes study.json of all runs that are finished by the time it is written, whichever process trained them.
+    /// Returns it.
+    nlohmann::ordered_json write_json();
+    /// Writes the page of the finished runs with the analysis of study.json. Returns its path; empty: there are none.
+    std::filesystem::path write_page(const nlohmann::ordered_json& json) const;
+    std::vector<std::filesystem::path> finished_folders() const;
+
+  private:
+    void read_finished(const StudyCell& cell);
+
+    StudyDesign design_;
+    std::filesystem::path out_;
+    std::map<std::string, CellState> states_;
+    FinishedRuns finished_;
+    std::map<std::string, RunStatistics> statistics_;  ///< of the finished runs
+};
+
+}  // namespace pastur
