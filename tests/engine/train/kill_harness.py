@@ -148,7 +148,7 @@ def outcome(run):
             key = f'{event["event"]} {event["step"]}'
             if key in losses:
                 raise Failed(f"{key} was logged twice")
-            losses[key] = (event["loss"], event.get("grad_norm"))
+            losses[key] = [event.get(name) for name in ("loss", "grad_norm", "max_logit", "qk_clipped")]
     result["losses"] = losses
     result["spectra"] = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()
                          for path in (run / "spectra").iterdir() if path.is_file() and "abandoned" not in path.name}

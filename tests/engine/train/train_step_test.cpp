@@ -104,6 +104,44 @@ TEST_P(Steps, AreLaunchedWhereBucketsLeave) {
     EXPECT_EQ(step.replayed(), 0);
 }
 
+/// train.qk_clip scales the weights of after the update, by the largest logit of before it.
+TEST(QkClipStep, ScalesWhatTheUpdateLeft) {
+    Context& ctx = context(Device::kCpu);
+    const auto step = [&](double limit) {
+        Config config = parse_config(
+            "[model]\nvocab = 19\nd_model = 12\nlayers = 1\nheads = 1\nhead_dim = 6\nffn = 10\n[data]\n"
+            "seq_len = 5\n[train]\nglobal_batch = 2\nmicro_batch = 2\n",
+            "recipe", {});
+        config.train.qk_clip = limit;
+        const BatchShape batch{2, config.data.seq_len};
+        ModelUnderTest subject(config, ctx, DType::kF32, batch);
+        Optimizer optimizer(config.train, subject.model().params());
+        optimizer.allocate(ctx);
+        Random random(3);
+        subject.set_weights(subject.random_weights(random, DType::kF32));
+        const std::unique_ptr<Comm> comm = make_single_comm();
+        TrainStep train(config, ctx, *comm, subject.model(), optimizer);
+        const auto result =
+            train.run([&] { return random_batch(random, batch, config.model.vocab); }, 0, 1e-2);
+        return std::pair(result, subject.weights());
+    };
+    const auto [free, left] = step(1e30);
+    const double limit = 0.4 * free.qk_clip->max_logit;
+    ASSERT_GT(limit, 0);
+    const auto [clipped, scaled] = step(limit);
+    EXPECT_EQ(clipped.loss, free.loss);
+    EXPECT_EQ(clipped.qk_clip->max_logit, free.qk_clip->max_logit);
+    EXPECT_EQ(clipped.qk_clip->heads_scaled, 1);
+    const auto factor = static_cast<float>(std::sqrt(limit / free.qk_clip->max_logit));
+    for (const auto& [name, weights] : left) {
+        const bool scales =
+            name.find("q_proj") != std::string::npos || name.find("k_proj") != std::string::npos;
+        std::vector<double> want(weights);
+        for (double& w : want) w = scales ? static_cast<float>(w) * factor : w;
+        EXPECT_EQ(scaled.at(name), want) << name;
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(Training, Steps,
                          every_target<StepCase>({{"mha", "variant = \"mha\""},
                                                  {"prerope", "variant = \"mla-prerope\""},
