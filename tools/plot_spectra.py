@@ -90,12 +90,27 @@ def draw_row(figure, axes, columns, which, norm, colours, label, ticks, text):
     bar.minorticks_off()
 
 
+class KeptNorm(LogNorm):
+    """A logarithmic scale from `vmin` to 1 whose white lies at 32 %, half a decade below 1."""
+
+    def __call__(self, value, clip=None):
+        decades, low = np.log10(np.clip(value, self.vmin, self.vmax)), np.log10(self.vmin)
+        return np.ma.masked_invalid(np.where(decades > -0.5, 1 + decades, 0.5 * (decades - low) / (-0.5 - low)))
+
+    def inverse(self, place):
+        place, low = np.asarray(place), np.log10(self.vmin)
+        return 10 ** np.where(place > 0.5, place - 1, low + place / 0.5 * (-0.5 - low))
+
+
 class OneIsWhite(LogNorm):
     """A logarithmic scale whose white lies at 1; the lower half of the colours has as many decades as the upper half."""
 
     def __call__(self, value, clip=None):
         reach = max(np.log10(self.vmax), -np.log10(self.vmin))
         return np.ma.masked_invalid(0.5 + np.log10(value) / (2 * reach))
+
+    def inverse(self, place):
+        return 10 ** ((np.asarray(place) - 0.5) * 2 * max(np.log10(self.vmax), -np.log10(self.vmin)))
 
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -110,8 +125,8 @@ for axis, column in zip(axes[0], columns):
     axis.set_title(column[0], fontsize=10)
 kept = np.concatenate([column[3].ravel() for column in columns])
 low = next((10.0 ** -p for p in (1, 1.5, 2, 2.5, 3) if 10.0 ** -p <= np.nanquantile(kept, 0.05)), 1e-3)
-draw_row(figure, axes[0], columns, 0, LogNorm(low, 1), "RdBu", "capacity kept",
-         [10 ** -p for p in np.arange(0, -np.log10(low) + 0.1, 0.5)], lambda v: f"{100 * v:.2g} %")
+draw_row(figure, axes[0], columns, 0, KeptNorm(low, 1), "RdBu", "capacity kept",
+         [10 ** -p for p in np.arange(0, -np.log10(low) + 0.1, 0.5)], lambda v: f"{100 * v:.3g} %".replace("31.6", "32").replace("3.16", "3.2"))
 spike = np.concatenate([column[4].ravel() for column in columns])
 top, bottom = max(np.nanmax(spike), 2), min(np.nanmin(spike), 1)
 draw_row(figure, axes[1], columns, 1, OneIsWhite(bottom, top), "PuOr_r", f"spike: λmax / edge of {args.null}",

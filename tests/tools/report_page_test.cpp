@@ -17,7 +17,7 @@ class ReportPage : public test::CommandLine {
     void SetUp() override {
         if (std::system("command -v chromium > /dev/null 2>&1") != 0)
             GTEST_SKIP() << "chromium is not installed";
-        write_sample_run(file("a"), {.probed = true, .notes = "what \\" this\\" is for"});
+        write_sample_run(file("a"), {.probed = true, .notes = "what <this> is for"});
         write_sample_run(file("b"), {.variant = "mla-decoupled", .ended = false});
         write_sample_run(file("plain"), {.measured = {}});
     }

@@ -176,7 +176,10 @@ function drawRest(done = () => {}) {
 }
 const drawAll = () => {
   drawnWidth = document.documentElement.clientWidth;
-  for (const figure of figures) figure.draw();
+  for (const figure of figures) {
+    figure.draw();
+    if (figure.id === 'verdicts') fitSentences();
+  }
 };
 let resizeTimer = 0;
 window.addEventListener('resize', () => {

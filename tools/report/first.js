@@ -58,12 +58,12 @@ const verdictText = ({verdict, depends_on: on}) =>
 // The analysis writes a sentence with the numbers that stand in it.
 const textOf = (words) => (words && words.text !== undefined ? words.text : words || '');
 
+// A sentence without the intervals of its numbers, which the section of the findings has in full.
+const briefly = (text) =>
+    text.replace(/ \(-?[\d.e+-]+(?: %)? to -?[\d.e+-]+(?: %)?\)/g, '').replace(/ %/g, '\u00a0%');
+
 function addWords(host) {
   const words = element('div', {class: 'words'});
-  if (analysis && analysis.sentences && analysis.sentences.length)
-    words.append(element(
-        'ul', {class: 'sentences'},
-        ...analysis.sentences.map((s) => element('li', {}, textOf(s).replace(/ %/g, '\u00a0%')))));
   if (analysis && analysis.findings && analysis.findings.length)
     words.append(element(
         'ol', {class: 'findings', 'aria-label': 'The three findings of the paper'},
@@ -72,11 +72,27 @@ function addWords(host) {
                 'li', {title: textOf(finding.because)}, element('b', {}, finding.id),
                 element('span', {}, finding.claim),
                 element('span', {class: verdictClass(finding.verdict)}, verdictText(finding))))));
+  if (analysis && analysis.sentences && analysis.sentences.length)
+    words.append(element(
+        'ul', {class: 'sentences', tabindex: 0},
+        ...analysis.sentences.map((s) => element('li', {title: textOf(s)}, briefly(textOf(s))))));
   if (!analysis)
     words.append(element(
         'p', {class: 'notice'},
         'This page has no analysis: no sentences and no verdicts were written for these runs. The maps show what was measured.'));
   host.append(words);
+}
+
+// Sentences are as high as the table beside them; longer ones scroll, and stand in the section of the findings in full.
+function fitSentences() {
+  const words = document.querySelector('.sentences'), beside = byId('f-verdicts');
+  if (!words || !beside) return;
+  words.style.maxHeight = '';
+  if (beside.getBoundingClientRect().top < words.getBoundingClientRect().bottom) {
+    const room = beside.getBoundingClientRect().bottom - words.getBoundingClientRect().top;
+    if (room > words.clientHeight) words.style.maxHeight = `${Math.floor(room)}px`;
+  }
+  words.classList.toggle('long', words.scrollHeight > words.clientHeight + 1);
 }
 
 // The table of the first screen: rows are the matrices of each group.

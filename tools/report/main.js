@@ -46,6 +46,7 @@ byId('footer').textContent =
     'nothing from the network.';
 for (const figure of figures)
   if (figure.node.closest('#first')) figure.draw();
+fitSentences();
 // Headings that a link jumps to stay below the bar.
 if (typeof ResizeObserver === 'function')
   new ResizeObserver(() => {

@@ -70,6 +70,8 @@ function addFindings(section) {
     section.append(element('p', {}, 'These runs were not analysed.'));
     return;
   }
+  if (analysis.sentences && analysis.sentences.length)
+    section.append(element('ul', {}, ...analysis.sentences.map((s) => element('li', {}, textOf(s)))));
   for (const finding of analysis.findings) {
     const claims = finding.claims || [], choices = finding.choices || [];
     const dimensions = distinct(choices.flatMap((choice) => Object.keys(choice)))
