@@ -42,7 +42,27 @@ TEST_F(StudyTest, TrainsEveryRunOfADesign) {
     ASSERT_EQ(result.code, 0) << result.err;
     EXPECT_NE(result.out.find("6 of 6 runs done"), std::string::npos) << result.out;
     EXPECT_TRUE(fs::exists(file("s/report.html")));
+    for (const char* verdict :
+         {"i. Sharp early spikes", "ii. The spikes coincide", "iii. Only MLA-Decoupled"})
+        EXPECT_NE(result.out.find(verdict), std::string::npos) << result.out;
     const nlohmann::json all = study("s");
+    const nlohmann::json analysis = all.at("analysis");
+    EXPECT_EQ(analysis.at("groups").size(), 3u);
+    EXPECT_EQ(analysis.at("groups").at(2).at("arm"), "small");
+    EXPECT_EQ(analysis.at("groups").at(0).at("runs"),
+              (std::vector<std::string>{"mha-base-s1", "mha-base-s2"}));
+    EXPECT_EQ(analysis.at("groups")
+                  .at(0)
+                  .at("matrices")
+                  .at("qk")
+                  .at("head")
+                  .at("kept")
+                  .at("step0")
+                  .at("final")
+                  .at("n"),
+              2);
+    EXPECT_NEAR(analysis.at("groups").at(0).at("val_loss").at("mean").get<double>(),
+                all.at("groups").at(0).at("val_loss").at("mean").get<double>(), 1e-5);
     std::vector<std::string> names;
     std::vector<double> losses;
     for (const nlohmann::json& cell : all.at("runs")) {

@@ -5,7 +5,7 @@
 // What no run has, or is not defined for any, is absent; a number that is not defined alone is null.
 //
 // MI is {"n", "mean", "low", "high"}: mean over n seeds and its 95 % interval by Student's t; one seed has no interval
-// (low and high are null). A "form" is a matrix of one layer (scope "layer") or one head (scope "head").
+// (low and high are null), and none goes beyond what the statistic can be, such as a share of 1. A "form" is a matrix of one layer (scope "layer") or one head (scope "head").
 // Thresholds are keys as texts: "1.2", "2", "10" edges and "0.5", "0.25", "0.1" of a kept rank.
 //
 // {"v": 1,
@@ -43,8 +43,8 @@
 //  "findings": [{"id": "i"|"ii"|"iii", "claim", "verdict", "depends_on": [dimension], "because": SENTENCE,
 //    "tally": {"supported", "contradicted", "undecided"},                        choices
 //    "by": {dimension: {value: {"supported", "contradicted", "undecided"}}},
-//    "claims": [{"id", "variant", "text", "figure", "verdict", "depends_on": [dimension], "counts"}],    "counts": part of
-//          the finding; "figure": where in FORMS of the variant's group the claim's value is, with dimensions in braces,
+//    "claims": [{"id", "variant", "text", "figure", "verdict", "depends_on": [dimension], "tally", "counts"}],
+//          "counts": part of the finding; "figure": where in FORMS of the variant's group the claim's value is, with dimensions in braces,
 //          "nulls/{null}/spike/{threshold}/share"; "": in the choice
 //    "choices": [{dimension: value, ..., "verdict", "claims": {id: {"verdict", "value": MI}}}]}],
 //          verdicts: "supported", "contradicted", "depends on", "undecided"; choices and their claims never "depend on".

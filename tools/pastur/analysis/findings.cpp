@@ -340,6 +340,7 @@ nlohmann::ordered_json to_json(const Finding& finding) {
                                   {"figure", claim.figure},
                                   {"verdict", of_claim.verdict},
                                   {"depends_on", of_claim.depends_on},
+                                  {"tally", to_json(of_claim.tally)},
                                   {"counts", claim.counts}});
     }
     for (const ChoiceVerdict& choice : finding.choices) {

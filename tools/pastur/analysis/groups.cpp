@@ -1,6 +1,7 @@
 #include "tools/pastur/analysis/groups.h"
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 namespace pastur {
@@ -25,6 +26,19 @@ Json& at_path(Json& root, const std::string& path) {
         begin = end + 1;
     }
     return *json;
+}
+
+/// The least and the largest value that a figure can have, beyond which no interval goes.
+std::pair<double, double> range_of(const std::string& figure) {
+    const auto ends_with = [&](std::initializer_list<const char*> ends) {
+        return std::any_of(ends.begin(), ends.end(), [&](const char* end) { return figure.ends_with(end); });
+    };
+    if (ends_with({"/measurements", "lag/0.5/steps", "lag/0.25/steps", "lag/0.1/steps"}))
+        return {-INFINITY, INFINITY};
+    if (ends_with({"/share", "/early_share", "/layers", "/stays", "/both", "/concentration"}) ||
+        figure.find("/beyond/") != std::string::npos)
+        return {0, 1};
+    return {0, INFINITY};
 }
 
 Json forms_json(const RunGroup& group, const RunSeries::Key& key) {
@@ -72,7 +86,11 @@ std::vector<double> RunGroup::values(const RunSeries::Key& key, const std::strin
 }
 
 MeanAndInterval RunGroup::mean(const RunSeries::Key& key, const std::string& figure) const {
-    return mean_over_seeds(values(key, figure));
+    MeanAndInterval mean = mean_over_seeds(values(key, figure));
+    const auto [least, most] = range_of(figure);
+    mean.low = std::max(mean.low, least);
+    mean.high = std::min(mean.high, most);
+    return mean;
 }
 
 CorrelationTest RunGroup::correlation(const RunSeries::Key& key, const std::string& place) const {
@@ -89,7 +107,9 @@ void RunGroup::test_correlations() {
         const auto& [key, place] = at;
         const Tail tail = place.ends_with("onset_depth") ? Tail::kBoth : Tail::kUpper;
         const std::string purpose = variant + "/" + key.matrix + "/" + scope_of(key) + "/" + place;
-        correlations_[at] = test_correlation(pairs, tail, key_of(purpose));
+        CorrelationTest& test = correlations_[at] = test_correlation(pairs, tail, key_of(purpose));
+        test.rho.low = std::max(test.rho.low, -1.0);
+        test.rho.high = std::min(test.rho.high, 1.0);
     }
 }
 

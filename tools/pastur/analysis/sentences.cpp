@@ -25,19 +25,27 @@ bool has_mean(const Json& analysis, const std::string& pointer) {
     return mean && mean->is_number();
 }
 
+/// Whether the paper finds spikes in the variant.
+bool is_said_to_spike(const std::string& variant) {
+    return variant == "mha" || variant == "mla-prerope";
+}
+
 /// A group's statistic that a sentence is about.
 struct Place {
     std::string variant, pointer;
 };
 
-/// Appends "12 % in mha, 3 % in mla-prerope and 40 % in mla-decoupled".
-void enumerate(Sentence& sentence, const std::vector<Place>& places, As as) {
-    for (size_t i = 0; i < places.size(); ++i)
-        sentence.text(i == 0                   ? ""
-                      : i + 1 == places.size() ? " and "
-                                               : ", ")
-            .interval(places[i].pointer, as)
-            .text(" in " + places[i].variant);
+enum class With : uint8_t { kInterval, kMeanAlone };
+/// Appends "12 % (10 % to 14 %) in mha, 3 % in mla-prerope and 40 % in mla-decoupled".
+void enumerate(Sentence& sentence, const std::vector<Place>& places, As as, With with = With::kInterval) {
+    for (size_t i = 0; i < places.size(); ++i) {
+        if (i > 0) sentence.text(i + 1 == places.size() ? " and " : ", ");
+        if (with == With::kInterval)
+            sentence.interval(places[i].pointer, as);
+        else
+            sentence.number(places[i].pointer + "/mean", as);
+        sentence.text(" in " + places[i].variant);
+    }
 }
 
 /// What the sentences are about: groups of the first arm, their whole form, by layers if any group has them.
@@ -116,11 +124,11 @@ void add_spikes(const Json& analysis, const Subject& subject, Json& list) {
     };
     if (const std::vector<Place> before = at_start(null); !before.empty()) {
         sentence.text("; at the start it is ");
-        enumerate(sentence, before, As::kPercent);
+        enumerate(sentence, before, As::kPercent, With::kMeanAlone);
     }
     if (const std::vector<Place> naive = at_start("mp"); null != "mp" && !naive.empty()) {
         sentence.text(", against the null mp ");
-        enumerate(sentence, naive, As::kPercent);
+        enumerate(sentence, naive, As::kPercent, With::kMeanAlone);
     }
     list.push_back(sentence.text(".").json());
 }
@@ -130,7 +138,7 @@ void add_lag(const Json& analysis, const Subject& subject, Json& list) {
     bool any = false;
     for (const size_t group : subject.groups()) {
         const std::string lag = subject.forms(group, "qk") + "nulls/" + subject.null() + "/lag/0.5/";
-        if (!has_mean(analysis, lag + "measurements")) continue;
+        if (!has_mean(analysis, lag + "measurements") || !is_said_to_spike(subject.variant(group))) continue;
         if (any)
             sentence.text("; ");
         else
@@ -141,17 +149,12 @@ void add_lag(const Json& analysis, const Subject& subject, Json& list) {
                 .text(" edges of " + subject.null() + " by ");
         any = true;
         sentence.interval(lag + "measurements")
-            .text(" measurements, ")
-            .interval(lag + "steps")
-            .text(" steps, in " + subject.variant(group) + ", for ")
-            .interval(lag + "both", As::kPercent)
-            .text(" of the " + subject.scope() + "s with either");
-        if (!has_mean(analysis, lag + "rho")) continue;
-        sentence.text(", with rank correlation ")
-            .interval(lag + "rho")
-            .text(" (p = ")
-            .number(lag + "p")
-            .text(")");
+            .text(" measurements in " + subject.variant(group) + " (")
+            .number(lag + "both/mean", As::kPercent)
+            .text(" of the " + subject.scope() + "s with either have both");
+        if (has_mean(analysis, lag + "rho"))
+            sentence.text(", rank correlation ").number(lag + "rho/mean").text(", p = ").number(lag + "p");
+        sentence.text(")");
     }
     if (any) list.push_back(sentence.text(".").json());
 }
@@ -237,12 +240,45 @@ void add_split(Sentence& sentence, const Json& analysis, const std::string& find
     }
 }
 
+/// Appends the claim that is contradicted most often.
+void add_objection(Sentence& sentence, const Json& one, const std::string& finding) {
+    static const std::map<std::string, std::string> kNames = {
+        {"early", "early spikes"},
+        {"specific", "only some layers spike"},
+        {"persist", "spikes that stay"},
+        {"travel", "onsets in the order of depth"},
+        {"directions", "shared directions"},
+        {"together", "spike and collapse in the same forms"},
+        {"lag", "onsets at the same time"},
+        {"order", "onsets in the same order"},
+        {"keeps", "kept rank"},
+        {"collapses", "collapse"}};
+    int64_t most = 0;
+    size_t worst = 0;
+    const Json& claims = one.at("claims");
+    for (size_t i = 0; i < claims.size(); ++i)
+        if (const int64_t against = claims[i].at("tally").at("contradicted");
+            claims[i].at("counts") && against > most) {
+            most = against;
+            worst = i;
+        }
+    if (most == 0) return;
+    const std::string id = claims[worst].at("id"), variant = claims[worst].at("variant");
+    sentence
+        .text("; most often contradicted: " + kNames.at(id.substr(0, id.find(':'))) + " in " + variant +
+              ", in ")
+        .number(fmt::format("{}/claims/{}/tally/contradicted", finding, worst));
+}
+
 }  // namespace
 
 std::string Sentence::shown(double value, As as) {
     switch (as) {
-        case As::kPercent:
-            return fmt::format("{:.{}f} %", value * 100, std::abs(value) < 0.0995 && value != 0 ? 1 : 0);
+        case As::kPercent: {
+            const double percent = value * 100;
+            const bool is_whole = std::abs(percent - std::round(percent)) < 1e-9;
+            return fmt::format("{:.{}f} %", percent, std::abs(percent) < 9.95 && !is_whole ? 1 : 0);
+        }
         case As::kLoss:
             return fmt::format("{:.3f}", value);
         case As::kNumber:
@@ -284,6 +320,7 @@ Json because_json(const Json& analysis, size_t finding) {
         .number(at + "/tally/undecided")
         .text(" are undecided");
     if (!one.at("depends_on").empty()) add_split(sentence, analysis, at);
+    add_objection(sentence, one, at);
     return sentence.text(".").json();
 }
 
