@@ -113,10 +113,12 @@ TEST_F(ReportCommand, ThinsUntilThePageFits) {
     const nlohmann::json payload = payload_of(page("big.html"));
     for (const nlohmann::json& run : payload["runs"]) {
         EXPECT_NE(run["notes"].dump().find("measured steps are on this page"), std::string::npos);
-        for (const nlohmann::json& spectra : run["spectra"]) {
+        ASSERT_EQ(run["spectra"].size(), 2u);
+        for (size_t i = 0; i < 2; ++i) {  // layers and heads, of which heads may lose more steps
+            const nlohmann::json& spectra = run["spectra"][i];
             EXPECT_EQ(spectra["steps"].front(), 0);
             EXPECT_EQ(spectra["steps"].back(), 4000);
-            EXPECT_EQ(spectra["steps"], payload["runs"][0]["spectra"][0]["steps"]);
+            EXPECT_EQ(spectra["steps"], payload["runs"][0]["spectra"][i]["steps"]);
         }
     }
 }

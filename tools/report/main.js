@@ -45,8 +45,10 @@ byId('footer').textContent =
     'Numbers on this page are rounded to a relative 2e-4 or better; the run folders hold all digits. This page loads ' +
     'nothing from the network.';
 for (const figure of figures)
-  if (figure.node.closest('#first')) figure.draw();
-fitSentences();
+  if (figure.node.closest('#first')) {
+    figure.draw();
+    if (figure.id === 'verdicts') fitSentences();
+  }
 // Headings that a link jumps to stay below the bar.
 if (typeof ResizeObserver === 'function')
   new ResizeObserver(() => {

@@ -38,8 +38,10 @@ function chosenSpectrum(run) {
     outliers: main ? values.filter((v) => v > main.edge) : []
   };
 }
+// The run of a group that the reader chose by its seed, among those with eigenvalues of this form if there are any.
 const chosenRun = (group) => {
-  const members = shownRuns(group);
+  const all = shownRuns(group), measured = all.filter((run) => spectraOf(run, state.matrix, state.head));
+  const members = measured.length ? measured : all;
   return members[Math.min(state.seed, members.length - 1)];
 };
 const spectrumUnit = () => (state.spectrumUnit === 'edge' ? `the edge of ${state.null}` : '');
