@@ -98,7 +98,7 @@ function addFindings(section) {
             'ul', {class: 'claims'},
             ...claims.map(
                 (claim) => element(
-                    'li', {}, sentence(textOf(claim.text)), ' ',
+                    'li', {}, textOf(claim.text), ' ',
                     element('span', {class: verdictClass(claim.verdict)}, verdictText(claim)),
                     claim.counts === false ? element('span', {class: 'faint'}, ' (reported, not counted)') :
                                              ''))),
