@@ -9,7 +9,7 @@ function save(name, type, content) {
 // The properties of a drawing that its file states by itself, since the page's style is not in it.
 const kInlined = [
   'fill', 'fill-opacity', 'stroke', 'stroke-width', 'stroke-dasharray', 'stroke-linejoin', 'opacity',
-  'visibility', 'font-size', 'font-weight', 'font-family', 'text-anchor', 'shape-rendering'
+  'visibility', 'font-size', 'font-weight', 'font-family', 'text-anchor', 'shape-rendering', 'paint-order'
 ];
 const kDefaults = {
   'fill-opacity': '1',
@@ -21,7 +21,8 @@ const kDefaults = {
   'visibility': 'visible',
   'font-weight': '400',
   'text-anchor': 'start',
-  'shape-rendering': 'auto'
+  'shape-rendering': 'auto',
+  'paint-order': 'normal'
 };
 function inlined(node) {
   const copy = node.cloneNode(false);

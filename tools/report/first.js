@@ -130,8 +130,8 @@ function drawVerdicts(body) {
     body.append(hint(analysis ? 'No query-key form of the shown runs was measured.' : ''));
     return null;
   }
-  const used = nullOrder.filter((nul) => rows.some(({forms}) => forms.nulls[nul]));
-  const of = ({forms}, nul) => forms.nulls[nul];
+  const used = nullOrder.filter((nul) => rows.some(({forms}) => (forms.nulls || {})[nul]));
+  const of = ({forms}, nul) => (forms.nulls || {})[nul];
   const edge = (value) => (value === undefined ? null : value);
   const cell = (mi, text, unit = '') =>
       element('td', {class: 'number', title: `${unit}${interval(mi, text)}`}, mi ? text(edge(mi.mean)) : '–');
@@ -226,7 +226,7 @@ function drawFirstMaps(body, output) {
   const below = byId('first').getBoundingClientRect().bottom - body.getBoundingClientRect().top;
   const available = narrow ? 0 : below - (width < 1200 ? 64 : 58);
   const head = 30, between = 14, foot = 34;
-  const each = Math.max(92, Math.min(210, (available - head - between - foot) / 2 || 0));
+  const each = Math.max(92, Math.min(270, (available - head - between - foot) / 2 || 0));
   const block = head + 2 * each + between + foot;
   const [keptRows, spikeRows] = {layer: ['layer', 'layer'], mean: ['mean', 'mean'], worst: [
                                    'min', 'max'
@@ -255,7 +255,7 @@ function drawFirstMaps(body, output) {
             element(
                 'text', {class: 'panel-title', x, y: y - 18, style: `font-size:${size}px`}, group.variant));
       }
-      sheet.text(x, y - 4, own1(matrix), {class: 'small faint'});
+      sheet.text(x, y - 4, formLabel(matrix), {class: 'small faint'});
       [[keptMaps, keptColours, kept, keptRows], [spikeMaps, spikeColours, 'mp_gap_ratio', spikeRows]].forEach(
           ([maps, scale, metric, reduction], row) => {
             const box = {x, y: y + row * (each + between), width: one, height: each};
@@ -293,7 +293,7 @@ function drawFirstMaps(body, output) {
         spikeColours.note}). One scale for all; one column a measurement; means over seeds.`
   };
 }
-const own1 = (matrix) => shortMatrix[matrix] || matrixLabel(matrix);
+const formLabel = (matrix) => shortMatrix[matrix] || matrixLabel(matrix);
 
 function addFirst(section) {
   byId('question').textContent = payload.title || kQuestion;

@@ -159,7 +159,7 @@ class Plot {
     this.marks.append(
         element('line', {x1: this.box.left, x2: this.width - this.box.right, y1: at, y2: at, ...attributes}));
   }
-  note(x, y, text) { this.over.append(element('text', {x, y, 'text-anchor': 'end'}, text)); }
+  note(x, y, text) { this.over.append(element('text', {class: 'note', x, y, 'text-anchor': 'end'}, text)); }
   // Marks an event at x: a triangle above y that points up for a spike, below y and down for a collapse.
   triangle(x, y, up, attributes, title) {
     const cx = this.x.to(x),

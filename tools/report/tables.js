@@ -64,6 +64,14 @@ function addRuns(section) {
   redrawOn(figure);
 }
 
+// The number that a claim judges under a choice: where its figure points to in the forms of the variant's group.
+function figureOf(claim, choice) {
+  const group = analysis.groups.find((g) => g.variant === claim.variant && (choice.arm ?? g.arm) === g.arm);
+  const path = (claim.figure || '').replace(/\{(\w+)\}/g, (_, dimension) => choice[dimension]).split('/');
+  const forms = group && (group.matrices[choice.matrix ?? 'qk'] || {})[choice.scope ?? 'layer'];
+  return path.reduce((at, key) => (at && key ? at[key] : null), forms);
+}
+
 // The claims behind the findings, and every choice they were judged under.
 function addFindings(section) {
   if (!analysis || !analysis.findings || analysis.findings.length === 0) {
@@ -79,14 +87,12 @@ function addFindings(section) {
     const cell = (choice, claim) => {
       const own = (choice.claims || {})[claim.id];
       if (!own) return '–';
-      const value = own.value;
+      const value = own.value || figureOf(claim, choice), known = value && Number.isFinite(value.mean);
+      const ends =
+          known && Number.isFinite(value.low) ? ` (${format(value.low, 3)} to ${format(value.high, 3)})` : '';
       return element(
           'span', {}, element('span', {class: verdictClass(own.verdict)}, own.verdict),
-          value && Number.isFinite(value.mean) ?
-              ` ${format(value.mean, 3)}${
-                  Number.isFinite(value.low) ? ` (${format(value.low, 3)} to ${format(value.high, 3)})` :
-                                               ''}` :
-              '');
+          known ? ` ${format(value.mean, 3)}${ends}` : '');
     };
     section.append(element(
         'div', {class: 'finding'},
