@@ -125,8 +125,9 @@ TEST_F(ReportCommand, ThinsUntilThePageFits) {
 
 TEST(ReportJson, SurvivesAnyDamageToItsFiles) {
     const test::TempFolder folder;
-    write_sample_run(folder.path() / "run", {.steps = 4, .measured = {0, 4}});
-    for (const char* name : {"metrics.jsonl", "spectra/summary.jsonl", "config.toml", "env.json"}) {
+    write_sample_run(folder.path() / "run", {.steps = 4, .measured = {0, 4}, .probed = true});
+    for (const char* name : {"metrics.jsonl", "spectra/summary.jsonl", "spectra/logits.jsonl",
+                             "spectra/latents.jsonl", "config.toml", "env.json"}) {
         const std::string good = read_file(folder.path() / "run" / name, 1 << 20);
         for (size_t i = 0; i < good.size(); i += 1 + good.size() / 150) {
             std::string bad = good;
