@@ -1,4 +1,4 @@
-// tools/quickstart.sh checks its input before it builds anything.
+// tools/quickstart.sh checks its input before it builds anything, and is a study that continues where it was stopped.
 #include "tests/support/command_line.h"
 #include "tests/support/data_files.h"
 #include "tests/support/source_folder.h"
@@ -30,6 +30,43 @@ TEST_F(Quickstart, ChecksItsInputBeforeBuilding) {
     expect_refused("--input wide.txt", "UTF-16");
     expect_refused("--input short.txt", "at least 20 kB");
     expect_refused("--input /dev/null", "regular file");
+}
+
+TEST_F(Quickstart, IsAStudyThatContinues) {
+    ASSERT_EQ(run("data synth --docs 200 --seed 1 --out 'my text.txt'").code, 0);
+    const auto script = [&](const std::string& before, const std::string& arguments) {
+        return shell("PASTUR='" + binary().string() + "' OMP_NUM_THREADS=1 " + before + "'" +
+                     test::source_file("tools/quickstart.sh") + "' --steps 4 --out out " + arguments);
+    };
+    // Ctrl-C reaches the script and the study.
+    script("timeout -s INT 3 ", "--input 'my text.txt'");
+    const test::Result result = script("", "--input 'my text.txt'");
+    ASSERT_EQ(result.code, 0) << result.err << result.out;
+    EXPECT_NE(result.out.find("6 of 6 runs"), std::string::npos) << result.out;
+    EXPECT_NE(result.out.find("/out/report.html "), std::string::npos) << result.out;
+    EXPECT_TRUE(test::fs::exists(file("out/report.html")));
+    EXPECT_TRUE(test::fs::exists(file("out/runs/mla-decoupled-s2/metrics.jsonl")));
+    const test::Result again = script("", "--input 'my text.txt'");
+    EXPECT_EQ(again.code, 0) << again.err;
+    EXPECT_EQ(again.out.find("data: making"), std::string::npos) << again.out;
+    EXPECT_EQ(again.out.find("starts at step"), std::string::npos) << again.out;
+    const test::Result other = script("", "");
+    EXPECT_EQ(other.code, 2);
+    EXPECT_NE(other.err.find("was made with other settings"), std::string::npos) << other.err;
+}
+
+TEST_F(Quickstart, TakesBytesOfATextThatIsTooUniform) {
+    std::string text;
+    for (int i = 0; i < 3000; ++i) text += "abc abd\n<|doc|>\n";
+    test::write_bytes(file("uniform.txt"), text);
+    const std::string line = "PASTUR='" + binary().string() + "' OMP_NUM_THREADS=1 '" +
+                             test::source_file("tools/quickstart.sh") +
+                             "' --steps 1 --out out --input uniform.txt";
+    for (int time = 0; time < 2; ++time) {
+        const test::Result result = shell(line);
+        EXPECT_EQ(result.code, 0) << result.err;
+        EXPECT_EQ(result.out.find("too uniform for 2048 pieces") != std::string::npos, time == 0);
+    }
 }
 
 }  // namespace
