@@ -1,7 +1,7 @@
 #pragma once
-// How an attention variant makes queries and keys from a layer's input, as plain data: the spectra build the
-// factors of M_h = Q_h^T K_h from it (engine/spectra/qk_factors.h). Weights W are stored [out, in] and named
-// by what follows the layer's prefix ("q_proj.weight").
+// How an attention variant makes queries and keys from a layer's input, as plain data: the spectra build the factors of
+// M_h = Q_h^T K_h from it (engine/spectra/qk_factors.h), and train.qk_clip finds in it the rows to scale (qk_clip.h). Weights
+// W are stored [out, in] and named by what follows the layer's prefix ("q_proj.weight").
 #include <cstdint>
 #include <optional>
 #include <string>

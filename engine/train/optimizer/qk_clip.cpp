@@ -28,8 +28,8 @@ QkClip::QkClip(const Config& config, Context& ctx, Comm& comm, Model& model)
     max_logits_ = all.slice(0, kMaxLogitStride, comm.size());
     factors_ = all.slice(0, kMaxLogitStride + comm.size(), 2);
     begin_step();
-    model.track_max_logits(Tensor(raised_.bytes(), DType::kF32, {layers_, heads_},
-                                  {heads_ * kMaxLogitStride, kMaxLogitStride}));
+    model.track_max_logits(
+        Tensor(raised_.bytes(), DType::kF32, {layers_, heads_}, {heads_ * kMaxLogitStride, kMaxLogitStride}));
 }
 
 int64_t QkClip::planned_bytes(const Config& config, int ranks) {
