@@ -1,26 +1,17 @@
-#include "engine/bench/bench_ops.h"
+#include "engine/bench/op_bencher.h"
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 
-#include "engine/bench/core_operands.h"
 #include "engine/config/nearest_name.h"
 #include "engine/model/attention/variants.h"
 #include "engine/model/lm_head.h"
 #include "engine/model/mlp.h"
 #include "engine/model/model.h"
 #include "kernels/attention/linear_rope.h"
-#include "kernels/attention/rope.h"
-#include "kernels/cross_entropy.h"
-#include "kernels/embedding.h"
 #include "kernels/fp8.h"
 #include "kernels/linear_swiglu.h"
 #include "kernels/matmul.h"
-#include "kernels/optimizer/adamw.h"
-#include "kernels/reduce.h"
-#include "kernels/rmsnorm.h"
-#include "kernels/swiglu.h"
 
 namespace pastur {
 namespace {
@@ -28,103 +19,73 @@ namespace {
 /// Total bytes of all sets of one op: several times the largest cache of a device.
 constexpr double kRotatedBytes = 256e6;
 constexpr int64_t kMostSets = 32;
-/// Most parameters that AdamW updates here; its rate is constant from far fewer on.
-constexpr int64_t kMostParameters = int64_t{1} << 27;
-
-using Call = std::function<void()>;
-/// Allocates one set of inputs in the pool and returns the call that uses it.
-using MakeCall = std::function<Call(TensorPool&)>;
-
-class OpBencher {
-  public:
-    OpBencher(Context& ctx, const Config& config, const std::string& only, std::vector<OpBench>& results,
-              const std::function<void(const OpBench&)>& measured)
-        : ctx_(ctx),
-          config_(config),
-          dtype_(compute_dtype(config.train, ctx)),
-          batch_(config.train.micro_batch),
-          time_(config.data.seq_len),
-          tokens_(batch_ * time_),
-          only_(only),
-          results_(results),
-          measured_(measured) {}
-
-    void run() {
-        matmuls();
-        norms_and_gates();
-        products_and_more();
-        head_and_update();
-        attention();
-        if (!any_)
-            fail(ExitCode::kUsage,
-                 "--ops: expected the beginning of an op's name, found \"{}\"; did you mean \"{}\"?", only_,
-                 nearest_name(only_, left_out_));
-    }
-
-  private:
-    /// Times calls on as many sets as exceed the cache, in turn. FLOPs and bytes are those that the op
-    /// reports.
-    void add(const std::string& op, const std::string& shape, int64_t scratch_bytes, const MakeCall& make) {
-        if (!op.starts_with(only_)) {
-            left_out_.push_back(op.substr(0, op.find(' ')));
-            return;
-        }
-        any_ = true;
-        const auto same = [&](const OpBench& other) { return other.op == op && other.shape == shape; };
-        if (std::any_of(results_.begin(), results_.end(), same)) return;
-        reserve_scratch(ctx_, scratch_bytes);
-        std::vector<TensorPool> pools;
-        std::vector<Call> calls;
-        const auto add_set = [&] {
-            pools.emplace_back(ctx_, calls.size() + 1);
-            calls.push_back(make(pools.back()));
-        };
-        pools.reserve(kMostSets);  // calls refer to tensors that the pools own
-        add_set();
-        OpBench result{op, shape};
-        {
-            OpTimer timer(ctx_);
-            calls.front()();
-            for (const OpTotal& total : timer.collect()) {
-                result.flops += total.flops;
-                result.bytes += total.bytes;
-            }
-        }
-        const auto sets = std::clamp<int64_t>(std::llround(kRotatedBytes / result.bytes), 1, kMostSets);
-        while (static_cast<int64_t>(calls.size()) < sets) add_set();
-        size_t next = 0;
-        const auto call = [&] { calls[next++ % calls.size()](); };
-        if (is_cuda(ctx_)) result.rested_seconds = rested_seconds(ctx_, call);
-        result.seconds = median_seconds(ctx_, call);
-        results_.push_back(std::move(result));
-        measured_(results_.back());
-    }
-
-    void matmuls();
-    void matmul(const std::string& name, int64_t rows, const Shape& weight);
-    void fp8_matmul(const std::string& shape, int64_t rows, const Shape& weight);
-    void norms_and_gates();
-    void products_and_more();
-    void head_and_update();
-    void attention();
-    void attention_core(const CoreShape& shape);
-
-    Context& ctx_;
-    const Config& config_;
-    const DType dtype_;
-    const int64_t batch_, time_, tokens_;
-    const std::string& only_;
-    bool any_ = false;                   ///< whether a name begins with only_
-    std::vector<std::string> left_out_;  ///< first words of the other names
-    std::vector<OpBench>& results_;
-    const std::function<void(const OpBench&)>& measured_;
-};
 
 /// "q_proj" of "model.layers.0.self_attn.q_proj.weight", "lm_head" of "lm_head.weight".
 std::string short_name(const std::string& name) {
     const size_t end = name.rfind('.');
     const size_t begin = name.rfind('.', end - 1);
     return begin == std::string::npos ? name.substr(0, end) : name.substr(begin + 1, end - begin - 1);
+}
+
+}  // namespace
+
+void OpBencher::run() {
+    matmuls();
+    norms_and_gates();
+    if (config_.attention.qk_norm == QkNorm::kHead) {
+        const CoreWidths widths = variant_of(config_).core_widths(config_);
+        rms_norm("head norm", {tokens_, config_.model.heads, widths.qk - widths.shared}, false);
+    }
+    if (config_.attention.stride > 0) {
+        layer_norms();
+        temporal_merges();
+    }
+    products_and_more();
+    head();
+    updates();
+    muon();
+    attention();
+    if (!any_)
+        fail(ExitCode::kUsage,
+             "--ops: expected the beginning of an op's name, found \"{}\"; did you mean \"{}\"?", only_,
+             nearest_name(only_, left_out_));
+}
+
+void OpBencher::add(const std::string& op, const std::string& shape, int64_t scratch_bytes,
+                    const MakeCall& make) {
+    if (!op.starts_with(only_)) {
+        left_out_.push_back(op.substr(0, op.find(' ')));
+        return;
+    }
+    any_ = true;
+    const auto same = [&](const OpBench& other) { return other.op == op && other.shape == shape; };
+    if (std::any_of(results_.begin(), results_.end(), same)) return;
+    reserve_scratch(ctx_, scratch_bytes);
+    std::vector<TensorPool> pools;
+    std::vector<Call> calls;
+    const auto add_set = [&] {
+        pools.emplace_back(ctx_, calls.size() + 1);
+        calls.push_back(make(pools.back()));
+    };
+    pools.reserve(kMostSets);  // calls refer to tensors that the pools own
+    add_set();
+    OpBench result{op, shape};
+    {
+        OpTimer timer(ctx_);
+        calls.front()();
+        for (const OpTotal& total : timer.collect()) {
+            result.flops += total.flops;
+            result.bytes += total.bytes;
+        }
+    }
+    const auto sets = std::clamp<int64_t>(std::llround(kRotatedBytes / result.bytes), 1, kMostSets);
+    while (static_cast<int64_t>(calls.size()) < sets) add_set();
+    size_t next = 0;
+    const auto call = [&] { calls[next++ % calls.size()](); };
+    if (is_cuda(ctx_)) result.rested_seconds = rested_seconds(ctx_, call);
+    result.seconds = median_seconds(ctx_, call);
+    results_.push_back(std::move(result));
+    measured_(results_.back());
 }
 
 void OpBencher::matmuls() {
@@ -218,52 +179,6 @@ void OpBencher::fp8_matmul(const std::string& shape, int64_t rows, const Shape& 
         });
 }
 
-void OpBencher::norms_and_gates() {
-    const int64_t width = config_.model.d_model, ffn = stored_ffn(config_.model.ffn);
-    const Shape stream = {tokens_, width};
-    const auto weight = [width](TensorPool& pool) { return pool.constant(DType::kF32, {width}, 1); };
-    add("rmsnorm forward", to_string(stream), 0, [&](TensorPool& pool) -> Call {
-        const Tensor x = pool.normal(dtype_, stream), out = pool.empty(dtype_, stream);
-        return [this, x, out, w = weight(pool), rstd = pool.empty(DType::kF32, {tokens_})] {
-            rmsnorm_forward(ctx_, out, rstd, x, w, 1e-6f);
-        };
-    });
-    add("rmsnorm backward", to_string(stream), rmsnorm_backward_scratch_bytes(ctx_, tokens_, width),
-        [&](TensorPool& pool) -> Call {
-            const Tensor x = pool.normal(dtype_, stream), dy = pool.normal(dtype_, stream);
-            const Tensor dresidual = pool.normal(dtype_, stream), dx = pool.empty(dtype_, stream);
-            const Tensor rstd = pool.constant(DType::kF32, {tokens_}, 1), w = weight(pool);
-            return [=, this, dw = pool.empty(DType::kF32, {width})] {
-                rmsnorm_backward(ctx_, {.dx = dx,
-                                        .dweight = dw,
-                                        .dweight_update = Update::kAssign,
-                                        .dy = dy,
-                                        .x = x,
-                                        .rstd = rstd,
-                                        .weight = w,
-                                        .dresidual = dresidual});
-            };
-        });
-    const Shape heads = {batch_, time_, config_.model.heads, config_.model.head_dim};
-    if (heads[3] % 2 == 0)
-        add("rope", to_string(heads), 0, [&](TensorPool& pool) -> Call {
-            const Tensor x = pool.normal(dtype_, heads);
-            return [this, x, table = pool.normal(DType::kF32, {time_, heads[3]}, 0.5f)] {
-                rope(ctx_, x, x, table, Rotation::kForward);
-            };
-        });
-    const Shape gate_up = {tokens_, 2 * ffn}, gated = {tokens_, ffn};
-    add("swiglu forward", to_string(gated), 0, [&](TensorPool& pool) -> Call {
-        const Tensor gu = pool.normal(dtype_, gate_up);
-        return [this, gu, out = pool.empty(dtype_, gated)] { swiglu_forward(ctx_, out, gu); };
-    });
-    add("swiglu backward", to_string(gated), 0, [&](TensorPool& pool) -> Call {
-        const Tensor gu = pool.normal(dtype_, gate_up), dout = pool.normal(dtype_, gated);
-        return
-            [this, gu, dout, dgu = pool.empty(dtype_, gate_up)] { swiglu_backward(ctx_, dgu, {}, dout, gu); };
-    });
-}
-
 /// GEMMs that end in another op, fused into one kernel where there is one, as in training.
 void OpBencher::products_and_more() {
     const int64_t width = config_.model.d_model, ffn = stored_ffn(config_.model.ffn);
@@ -290,49 +205,6 @@ void OpBencher::products_and_more() {
         return [=, this, dgu = pool.empty(dtype_, gate_up)] {
             linear_swiglu_backward(ctx_, dgu, {}, dout, dy, w, gu);
         };
-    });
-}
-
-void OpBencher::head_and_update() {
-    const int64_t vocab = config_.model.vocab, width = config_.model.d_model;
-    const Shape logits = {LmHead::slice_tokens(vocab, dtype_, tokens_), vocab};
-    // Works in place: from the second call on its input is gradients, at the same speed.
-    add("cross entropy", to_string(logits), 0, [&](TensorPool& pool) -> Call {
-        const Tensor x = pool.normal(dtype_, logits), targets = pool.ids(logits[0], vocab);
-        return [this, x, targets, losses = pool.empty(DType::kF32, {x.size(0)})] {
-            cross_entropy_forward_backward(ctx_, losses, x, targets, 1.0f);
-        };
-    });
-    const std::string rows = fmt::format("[{}, {}] of {}", tokens_, width, vocab);
-    add("embedding forward", rows, 0, [&](TensorPool& pool) -> Call {
-        const Tensor table = pool.normal(dtype_, {vocab, width}), ids = pool.ids(tokens_, vocab);
-        return [this, table, ids, out = pool.empty(dtype_, {tokens_, width})] {
-            embedding_forward(ctx_, out, table, ids);
-        };
-    });
-    add("embedding backward", rows, embedding_backward_scratch_bytes(ctx_, tokens_, vocab),
-        [&](TensorPool& pool) -> Call {
-            const Tensor dout = pool.normal(dtype_, {tokens_, width}), ids = pool.ids(tokens_, vocab);
-            return [this, dout, ids, dtable = pool.empty(DType::kF32, {vocab, width})] {
-                embedding_backward(ctx_, dtable, dout, ids, Update::kAssign);
-            };
-        });
-    const Model model(config_, dtype_, {batch_, time_});
-    const int64_t count = std::min(model.params().table().total_elements(), kMostParameters);
-    add("adamw", to_string({count}), 0, [&](TensorPool& pool) -> Call {
-        const Tensor param = pool.normal(DType::kF32, {count}, 0.02f),
-                     grad = pool.normal(DType::kF32, {count});
-        const Tensor m = pool.constant(DType::kF32, {count}, 0), v = pool.constant(DType::kF32, {count}, 0);
-        const Tensor compute = dtype_ == DType::kBF16 ? pool.empty(dtype_, {count}) : Tensor();
-        const Tensor norm = pool.constant(DType::kF64, {1}, 1);
-        AdamwParams params;
-        params.lr = 1e-4f, params.beta1 = 0.9f, params.beta2 = 0.95f, params.eps = 1e-8f;
-        return [=, this] { adamw_step(ctx_, param, m, v, compute, grad, norm, params); };
-    });
-    add("sum of squares", to_string({count}), sum_scratch_bytes(ctx_, count), [&](TensorPool& pool) -> Call {
-        const Tensor x = pool.normal(DType::kF32, {count});
-        return
-            [this, x, sum = pool.empty(DType::kF64, {1})] { sum_of_squares(ctx_, sum, x, Update::kAssign); };
     });
 }
 
@@ -384,8 +256,6 @@ void OpBencher::attention_core(const CoreShape& s) {
         });
     }
 }
-
-}  // namespace
 
 void bench_ops(Context& ctx, const Config& config, const std::string& only, std::vector<OpBench>& ops,
                const std::function<void(const OpBench&)>& measured) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "engine/train/optimizer/optimizer_state.h"
+
 namespace pastur {
 
 const char* const kScalingFormula =
@@ -11,6 +13,7 @@ const char* const kScalingFormula =
     "max(end_(i-1), ready_i) + 2 t_i\n"
     "  step = compute + max(0, end_last - backward); zero = 1: t_i in backward, the weights' t after the "
     "update; deterministic_comm: every micro-batch\n"
+    "  Muon's GEMMs: on every rank, or with zero = 1 whole matrices on each\n"
     "  not modelled: stragglers, contention of links, GEMMs slowed by concurrent communication, trees and "
     "in-network sums (faster than a ring on many ranks)\n";
 
@@ -26,10 +29,13 @@ double transfer(const Links& links, int ranks, int64_t elements) {
 }  // namespace
 
 StepTime predict_step(const TrainConfig& config, const ParamTable& table, const Links& links, int ranks,
-                      int64_t micro_batches, double compute_s) {
+                      int64_t micro_batches, const ComputeTime& compute) {
+    const bool divided = config.zero == 1 && ranks > 1 && compute.muon_s > 0;
+    const double muon_s = compute.muon_s * (divided ? muon_flops(table, ranks) / muon_flops(table, 1) : 1);
+    const double compute_s = compute.micro_batches_s + muon_s;
     if (ranks == 1) return {compute_s, 0};
     const bool whole = config.zero == 0 && !config.deterministic_comm;
-    const double backward = compute_s / static_cast<double>(micro_batches) * 2 / 3;
+    const double backward = compute.micro_batches_s / static_cast<double>(micro_batches) * 2 / 3;
     const GradientBuckets buckets(table, ranks);
     double end = 0, gathers = 0;
     int64_t complete = 0;

@@ -18,6 +18,13 @@ struct Links {
 
 extern const char* const kScalingFormula;
 
+/// Time that one rank computes.
+struct ComputeTime {
+    double
+        micro_batches_s;  ///< forward and backward of its micro-batches, and the part of the update that memory bounds
+    double muon_s = 0;  ///< Muon's GEMMs for all matrices; they do not depend on the batch
+};
+
 struct StepTime {
     double compute_s;  ///< forward and backward of all micro-batches, plus the update
     double exposed_s;  ///< communication that backward does not hide
@@ -26,8 +33,8 @@ struct StepTime {
     double efficiency() const { return compute_s / total(); }
 };
 
-/// table: laid out for `ranks`. compute_s: time of one rank's `micro_batches` without communication.
+/// table: laid out for `ranks`. With zero = 1 ranks divide Muon's matrices.
 StepTime predict_step(const TrainConfig& config, const ParamTable& table, const Links& links, int ranks,
-                      int64_t micro_batches, double compute_s);
+                      int64_t micro_batches, const ComputeTime& compute);
 
 }  // namespace pastur

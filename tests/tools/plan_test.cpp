@@ -5,9 +5,13 @@
 
 #include <algorithm>
 
+#include "engine/model/measure.h"
 #include "engine/model/model.h"
 #include "engine/model/recipe.h"
 #include "engine/train/optimizer/gradient_sync.h"
+#include "engine/train/optimizer/optimizer_state.h"
+#include "kernels/base/op_timer.h"
+#include "kernels/optimizer/muon.h"
 #include "tests/support/command_line.h"
 #include "tests/support/source_folder.h"
 
@@ -21,11 +25,12 @@ class Scaling : public testing::Test {
         ParamTable& table = model.params().table();
         GradientSync::lay_out(config_.train, ranks, table);
         elements_ = table.total_elements();
-        return predict_step(config_.train, table, links_, ranks, micro_batches, compute_s);
+        return predict_step(config_.train, table, links_, ranks, micro_batches, {compute_s, muon_s_});
     }
     Config config_ = parse_config("[model]\npreset = \"nano\"\n[data]\nseq_len = 16\n", "recipe", {});
     Links links_{1e-5, 1e9, 1e8, 2};
     int64_t elements_ = 0;
+    double muon_s_ = 0;
 };
 
 TEST_F(Scaling, OneRankExchangesNothing) {
@@ -55,6 +60,60 @@ TEST_F(Scaling, BackwardHidesAllButTheLastBucket) {
     config_.train.zero = 0;
     config_.train.deterministic_comm = true;
     EXPECT_GT(at(2, 1e-12, 8).exposed_s, 3 * shown) << "every micro-batch is sent";
+}
+
+TEST_F(Scaling, MuonTakesItsTimeOnEveryRankUnlessTheyDivideItsMatrices) {
+    const double without = at(4, 2.0).total();
+    muon_s_ = 0.8;
+    EXPECT_EQ(at(1, 2.0).total(), 2.8);
+    EXPECT_NEAR(at(4, 2.0).total(), without + 0.8, 1e-12);
+    config_.train.optimizer = OptimizerKind::kMuon;
+    config_.train.zero = 1;
+    // Four layers of equal matrices divide evenly.
+    EXPECT_NEAR(at(4, 2.0).compute_s, 2.0 + 0.8 / 4, 1e-12);
+    EXPECT_GT(at(3, 2.0).compute_s, 2.0 + 0.8 / 3) << "a rank has more matrices than another";
+    EXPECT_EQ(at(1, 2.0).compute_s, 2.8);
+}
+
+TEST_F(Scaling, MuonsFlopsAreThoseThatItsUpdatesReport) {
+    Context ctx = make_context(Device::kCpu);
+    config_.model.layers = 1;
+    Model model(config_, DType::kF32, {1, 16});
+    double reported = 0;
+    for (const Param& param : model.params().table().params()) {
+        if (!is_muon_matrix(param)) continue;
+        TensorPool pool(ctx, 1);
+        const auto matrix = [&] { return pool.normal(DType::kF32, param.shape, 0.02f); };
+        reserve_scratch(ctx, muon_scratch_bytes(param.shape[0], param.shape[1], DType::kF32));
+        OpTimer timer(ctx);
+        muon_step(ctx, {matrix(), matrix(), {}, matrix()}, pool.constant(DType::kF64, {1}, 1), {});
+        reported += timer.collect()[static_cast<size_t>(OpFamily::kMuon)].flops;
+    }
+    EXPECT_GT(reported, 0);
+    EXPECT_DOUBLE_EQ(muon_flops(model.params().table(), 1), reported);
+}
+
+TEST_F(CommandLine, PlansForMuonsTime) {
+    const std::string recipe =
+        "plan " + source_file("tools/recipes/nano-mha.toml") + " --device cpu --tflops 0.1";
+    const Result adamw = run(recipe), muon = run(recipe + " --train.optimizer=muon");
+    const auto step_ms = [](const Result& plan) {
+        const std::string before = "predicted step on 1 rank: ";
+        const size_t at = plan.out.find(before);
+        return at == std::string::npos ? 0 : std::stod(plan.out.substr(at + before.size()));
+    };
+    const auto muon_ms = [](const Result& plan) {
+        const std::string before = "TFLOP an update, take ";
+        const size_t at = plan.out.find(before);
+        return at == std::string::npos ? 0 : std::stod(plan.out.substr(at + before.size()));
+    };
+    EXPECT_EQ(muon_ms(adamw), 0) << adamw.out;
+    EXPECT_GT(muon_ms(muon), 0) << muon.out << muon.err;
+    EXPECT_NEAR(step_ms(muon), step_ms(adamw) + muon_ms(muon), 0.02) << muon.out;
+    const Result measured =
+        run(recipe +
+            " --measure --train.global_batch=2 --train.optimizer=muon --model.layers=1 --data.seq_len=16");
+    EXPECT_GT(muon_ms(measured), 0) << measured.out;
 }
 
 TEST_F(CommandLine, PlansWithoutDataOrGpu) {

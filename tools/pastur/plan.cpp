@@ -8,6 +8,7 @@
 #include "engine/model/attention/variants.h"
 #include "engine/model/measure.h"
 #include "engine/model/recipe.h"
+#include "engine/train/optimizer/optimizer_state.h"
 #include "engine/train/train_step.h"
 #include "engine/train/training_setup.h"
 #include "kernels/fill.h"
@@ -141,15 +142,17 @@ void print_row(const char* kind, int ranks, int64_t sequences, const StepTime& t
 
 /// Strong scaling divides the recipe's batch over more ranks; weak scaling keeps the work per rank at that of
 /// `base` ranks.
-void print_scaling(const Config& config, DType dtype, const Links& links, int base, double compute_s) {
+void print_scaling(const Config& config, DType dtype, const Links& links, int base,
+                   const ComputeTime& compute) {
     const int64_t share = config.train.global_batch / base, micro = config.train.micro_batch;
     print_text("  {:<6}{:>7}{:>12}{:>12}{:>12}{:>12}{:>11}{:>14}\n", "", "ranks", "sequences", "compute ms",
                "exposed ms", "step ms", "efficiency", "tokens/s");
     const auto at = [&](int ranks, int64_t sequences) {
         const TrainingSetup setup(config, dtype, 0, ranks);
-        const double seconds = compute_s * static_cast<double>(sequences) / static_cast<double>(share);
+        const double work = static_cast<double>(sequences) / static_cast<double>(share);
         return predict_step(config.train, setup.table(), links, ranks,
-                            std::max<int64_t>(sequences / micro, 1), seconds);
+                            std::max<int64_t>(sequences / micro, 1),
+                            {compute.micro_batches_s * work, compute.muon_s});
     };
     for (int ranks = 1; ranks <= 4096; ranks *= 2)
         if (config.train.global_batch % ranks == 0)
@@ -159,47 +162,55 @@ void print_scaling(const Config& config, DType dtype, const Links& links, int ba
         print_row("weak", ranks, share * ranks, at(ranks, share), config.data.seq_len);
 }
 
-/// Time of a rank's computation and its source; 0 seconds: unknown.
-struct ComputeTime {
-    double seconds = 0;
+/// Time of a rank's computation, the rate of its GEMMs and the source of that; rate 0: unknown.
+struct Assumption {
+    ComputeTime time{};
+    double flops_per_s = 0;
     const char* source = "";
 };
 
-ComputeTime compute_time(Context& ctx, Comm& comm, const Config& config, Recompute level,
-                         const PlanArguments& arguments, double flops) {
-    if (arguments.measure) return {measured_compute(ctx, comm, config, level), "measured"};
-    if (arguments.tflops > 0) return {flops / (arguments.tflops * 1e12), "assumed by --tflops"};
+/// flops: of the model, in a rank's micro-batches; muon: of Muon's GEMMs, which are taken to run at the same rate.
+Assumption compute_time(Context& ctx, Comm& comm, const Config& config, Recompute level,
+                        const PlanArguments& arguments, double flops, double muon) {
+    const auto at = [&](double rate, const char* source) {
+        return Assumption{{flops / rate, muon / rate}, rate, source};
+    };
+    if (arguments.measure) return at((flops + muon) / measured_compute(ctx, comm, config, level), "measured");
+    if (arguments.tflops > 0) return at(arguments.tflops * 1e12, "assumed by --tflops");
     // CPUs differ too much for a default.
     if (arguments.device == "cpu") return {};
-    return {flops / (kGpuTflops * 1e12), "assumed; --tflops"};
+    return at(kGpuTflops * 1e12, "assumed; --tflops");
 }
 
 /// Prints the predicted step and its scaling.
 void print_time(const TrainingSetup& setup, const PlanArguments& arguments, const Links& links,
-                int64_t micro_batches, const ComputeTime& compute, double flops) {
+                int64_t micro_batches, const Assumption& compute) {
     const Config& config = setup.config();
     const int ranks = setup.ranks();
-    if (compute.seconds == 0) {
+    if (compute.flops_per_s == 0) {
         print_text("step time: unknown on this CPU; --measure runs some steps, --tflops assumes a rate\n");
         return;
     }
     print_text(
         "a rank computes {} micro-batch{} of {} in {:.2f} ms ({:.3f} TFLOP/s, {}); alpha = {:.1f} us, B = "
         "{:.2f} GB/s among {} ranks, {:.2f} GB/s beyond ({})\n",
-        micro_batches, micro_batches == 1 ? "" : "es", config.train.micro_batch, compute.seconds * 1e3,
-        flops / compute.seconds / 1e12, compute.source, links.alpha_s * 1e6, links.bytes_per_s / 1e9,
-        links.node, links.bytes_per_s_beyond / 1e9,
+        micro_batches, micro_batches == 1 ? "" : "es", config.train.micro_batch,
+        compute.time.micro_batches_s * 1e3, compute.flops_per_s / 1e12, compute.source, links.alpha_s * 1e6,
+        links.bytes_per_s / 1e9, links.node, links.bytes_per_s_beyond / 1e9,
         arguments.measure && ranks > 1 ? "measured between these ranks"
                                        : "assumed: --alpha-us, --gbytes, --node, --gbytes-beyond");
+    if (compute.time.muon_s > 0)
+        print_text("Muon's GEMMs, {:.3f} TFLOP an update, take {:.2f} ms on one rank at the same rate\n",
+                   muon_flops(setup.table(), 1) / 1e12, compute.time.muon_s * 1e3);
     print_text("{}", kScalingFormula);
     const StepTime step =
-        predict_step(config.train, setup.table(), links, ranks, micro_batches, compute.seconds);
+        predict_step(config.train, setup.table(), links, ranks, micro_batches, compute.time);
     print_text(
         "predicted step on {} rank{}: {:.2f} ms, of which {:.2f} ms wait for gradients; {} steps: {:.2f} "
         "hours\n",
         ranks, ranks == 1 ? "" : "s", step.total() * 1e3, step.exposed_s * 1e3, config.train.steps,
         step.total() * static_cast<double>(config.train.steps) / 3600);
-    print_scaling(config, setup.params().compute_dtype(), links, ranks, compute.seconds);
+    print_scaling(config, setup.params().compute_dtype(), links, ranks, compute.time);
 }
 
 int plan(const PlanArguments& arguments) {
@@ -224,8 +235,9 @@ int plan(const PlanArguments& arguments) {
     if (here || is_cuda(ctx)) device = memory_info(ctx);
     MemoryPlan memory = setup.plan(ctx, TrainingSetup::Purpose::kRun, device.has_value());
     if (device) memory.settle_recompute(*device, ctx, *comm, setup.model());
-    const ComputeTime compute =
-        compute_time(ctx, *comm, config, setup.model().recompute(), arguments, step_flops / ranks);
+    const bool muon = config.train.optimizer == OptimizerKind::kMuon;
+    const Assumption compute = compute_time(ctx, *comm, config, setup.model().recompute(), arguments,
+                                            step_flops / ranks, muon ? muon_flops(setup.table(), 1) : 0);
     const Links links = arguments.measure ? measured_links(ctx, *comm, arguments)
                                           : Links{arguments.alpha_us * 1e-6, arguments.gbytes * 1e9,
                                                   arguments.gbytes_beyond * 1e9, arguments.node};
@@ -237,7 +249,7 @@ int plan(const PlanArguments& arguments) {
                config.train.global_batch);
     print_memory(ctx, setup.model(), memory, device, ranks);
     print_micro_batches(ctx, config, dtype, world.rank(), ranks, transport, device.has_value());
-    print_time(setup, arguments, links, micro_batches, compute, step_flops / ranks);
+    print_time(setup, arguments, links, micro_batches, compute);
     return 0;
 }
 

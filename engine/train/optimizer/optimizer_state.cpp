@@ -1,6 +1,7 @@
 #include "engine/train/optimizer/optimizer_state.h"
 
 #include "kernels/base/memory.h"
+#include "kernels/optimizer/muon.h"
 
 namespace pastur {
 namespace {
@@ -72,6 +73,19 @@ std::vector<FlatRanges> muon_shares(const ParamTable& table, int ranks) {
         share = joined(std::move(share));
     }
     return shares;
+}
+
+double muon_flops(const ParamTable& table, int ranks) {
+    double most = 0;
+    for (const FlatRanges& share : muon_shares(table, ranks)) {
+        double cost = 0;
+        for (const Param& param : table.params())
+            if (is_muon_matrix(param))
+                for_each_overlap(share, {param.offset, param.stored()},
+                                 [&](const FlatRange&, int64_t) { cost += muon_cost(param); });
+        most = std::max(most, cost);
+    }
+    return 2 * kNewtonSchulzSteps * most;
 }
 
 }  // namespace pastur

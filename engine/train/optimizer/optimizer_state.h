@@ -28,4 +28,8 @@ bool is_muon_matrix(const Param& param);
 /// and an equal part of all other tensors.
 std::vector<FlatRanges> muon_shares(const ParamTable& table, int ranks);
 
+/// FLOPs of Muon's GEMMs in one update: those of all matrices, or with `ranks` above 1 of the rank with the most of
+/// them, by muon_shares(). Excludes the padding of matrices whose sides are not multiples of 8.
+double muon_flops(const ParamTable& table, int ranks);
+
 }  // namespace pastur
