@@ -5,12 +5,7 @@ namespace pastur {
 
 extern constinit const VariantInfo kMlaNope = {
     .name = "mla-nope",
-    .keys = {{"attention", "kv_rank"},
-             {"attention", "v_dim"},
-             {"attention", "q_rank"},
-             {"attention", "latent_norm"},
-             {"attention", "latent_gain"},
-             {"attention", "qk_norm"}},
+    .keys = latent_attention::kKeys,
     .fill = latent_attention::fill_sizes,
     .make = latent_attention::make,
     .core_widths = latent_attention::core_widths,

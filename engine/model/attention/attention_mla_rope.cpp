@@ -6,12 +6,7 @@ namespace pastur {
 
 extern constinit const VariantInfo kMlaRope = {
     .name = "mla-rope",
-    .keys = {{"attention", "kv_rank"},
-             {"attention", "v_dim"},
-             {"attention", "q_rank"},
-             {"attention", "latent_norm"},
-             {"attention", "latent_gain"},
-             {"attention", "qk_norm"}},
+    .keys = latent_attention::kKeys,
     .fill =
         [](RawRecipe& recipe) {
             latent_attention::fill_sizes(recipe);

@@ -5,6 +5,10 @@
 namespace pastur::latent_attention {
 
 // For VariantInfo.
+/// Keys of the variants without shared columns.
+inline constexpr std::initializer_list<VariantKey> kKeys = {
+    {"attention", "kv_rank"},     {"attention", "v_dim"},       {"attention", "q_rank"},
+    {"attention", "latent_norm"}, {"attention", "latent_gain"}, {"attention", "qk_norm"}};
 /// Heads of CoreWidths: qk - shared columns of a key come from the latent, `shared` are one key for all
 /// heads. Where forward() receives a rotary table, it rotates the shared columns, or all columns if there are none.
 std::unique_ptr<Attention> make(const Config& config, Parameters& params, const std::string& prefix);

@@ -1,9 +1,8 @@
 #include "engine/spectra/probe/latent_spectra.h"
 
-#include "engine/spectra/solver_options.h"
-
 #include <map>
 
+#include "engine/spectra/solver_options.h"
 #include "kernels/columns.h"
 
 namespace pastur {
@@ -34,43 +33,42 @@ std::vector<Activation> activations_of(const Block& block, const BatchShape& sha
     return all;
 }
 
-int64_t kept_bytes(const Model& layers, int64_t tokens) {
+/// What is kept of all layers, laid out from `base` on, and the products of it.
+struct Layout {
+    std::vector<LatentSpectra::Kept> kept;
+    std::vector<FactorProduct> products;
     int64_t bytes = 0;
-    for (const Activation& activation : activations_of(layers.layers().front(), layers.shape()))
-        bytes += align_up(layers.config().model.layers * tokens * activation.width() * size_of(DType::kF32));
-    return bytes;
-}
 
-FactorProduct product_of(const float* rows, int64_t layers, int64_t tokens, int64_t width) {
-    FactorProduct product{layers, 1, {Factor{tokens, width}}};
-    for (int64_t row = 0; row < layers * tokens; ++row)
-        product.factors[0].sources.push_back(rows + row * width);
-    return product;
-}
+    Layout(std::byte* base, const Model& layers, int64_t tokens) {
+        const int64_t count = layers.config().model.layers;
+        for (const Activation& activation : activations_of(layers.layers().front(), layers.shape())) {
+            const Tensor rows(base + bytes, DType::kF32, {count, tokens, activation.width()});
+            bytes += align_up(rows.nbytes());
+            kept.push_back({activation.name, rows});
+            FactorProduct& product = products.emplace_back();
+            product.items = count;
+            Factor& factor = product.factors.emplace_back(Factor{tokens, activation.width()});
+            for (int64_t row = 0; row < count * tokens; ++row)
+                factor.sources.push_back(rows.data<float>() + row * activation.width());
+        }
+    }
+};
+
+/// Never read: sizes need some address that is not null.
+std::byte nowhere[alignof(float)];
 
 }  // namespace
 
 int64_t LatentSpectra::planned_bytes(Context& ctx, const Model& layers, int64_t tokens) {
-    static const float nowhere{};  // never read: a solver measures its products by their sizes
-    std::vector<FactorProduct> products;
-    for (const Activation& activation : activations_of(layers.layers().front(), layers.shape())) {
-        FactorProduct product{layers.config().model.layers, 1, {Factor{tokens, activation.width()}}};
-        product.factors[0].sources.assign(static_cast<size_t>(product.items * tokens), &nowhere);
-        products.push_back(std::move(product));
-    }
-    return kept_bytes(layers, tokens) + solver_bytes(ctx, products, solver_options(layers.config()));
+    const Layout layout(nowhere, layers, tokens);
+    return layout.bytes + solver_bytes(ctx, layout.products, solver_options(layers.config()));
 }
 
 LatentSpectra::LatentSpectra(Context& ctx, const Model& layers, int64_t tokens)
-    : ctx_(ctx), tokens_(tokens), buffer_(allocate(ctx, kept_bytes(layers, tokens))) {
-    const int64_t count = layers.config().model.layers;
-    std::byte* data = buffer_.data();
-    for (const Activation& activation : activations_of(layers.layers().front(), layers.shape())) {
-        const Tensor rows(data, DType::kF32, {count, tokens, activation.width()});
-        data += align_up(rows.nbytes());
-        kept_.push_back({activation.name, rows});
-        products_.push_back(product_of(rows.data<float>(), count, tokens, activation.width()));
-    }
+    : ctx_(ctx), tokens_(tokens), buffer_(allocate(ctx, Layout(nowhere, layers, tokens).bytes)) {
+    Layout layout(buffer_.data(), layers, tokens);
+    kept_ = std::move(layout.kept);
+    products_ = std::move(layout.products);
     solver_ = make_spectrum_solver(ctx, products_, solver_options(layers.config()));
     solver_->prepare(ctx, products_);
 }

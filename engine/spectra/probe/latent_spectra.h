@@ -38,12 +38,13 @@ class LatentSpectra {
     /// Whether take() has nothing left to give.
     bool idle() const { return !solving_.valid(); }
 
-  private:
     /// One tensor of all layers.
     struct Kept {
         std::string name;
         Tensor rows;  ///< f32 [L, tokens, width]
     };
+
+  private:
     Measured solve(int64_t step);
 
     Context& ctx_;
