@@ -1,6 +1,8 @@
 #pragma once
 // Sums over the rows of a matrix, one for each column, in a fixed order: groups of threads (row_groups.cuh)
 // keep sums of their rows in registers, blocks write them as partial sums, and a second kernel adds those.
+#include <algorithm>
+
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/row_groups.cuh"
 
@@ -27,6 +29,24 @@ __device__ void write_partials(float* partials, const float (&sums)[kPacks][kWid
     }
     const int columns = min(width, kPacks * kGroup * kWidth);
     for (int c = threadIdx.x; c < columns; c += kGroupThreads<kGroup>) partials[c] = total[c];
+}
+
+/// Resident threads of a kernel that keeps sums of columns, on each multiprocessor, which leaves 128 registers per
+/// thread.
+inline constexpr int kResidentThreads = 512;
+
+/// Number of blocks of such a kernel with `threads` per block in groups of `group`, which is the number of rows of its
+/// partial sums: kResidentThreads per multiprocessor, and at most one block for every threads / group rows.
+inline int64_t column_sum_blocks(CudaContext& ctx, int64_t rows, int threads, int group) {
+    const int64_t resident =
+        int64_t{ctx.handles().properties.multiProcessorCount} * (kResidentThreads / threads);
+    return std::min(ceil_div(rows, threads / group), resident);
+}
+
+/// Bytes of the partial sums of `columns` columns, for the largest number of blocks among the choices of
+/// visit_row_shape().
+inline int64_t partial_sums_bytes(CudaContext& ctx, int64_t rows, int64_t columns) {
+    return align_up(column_sum_blocks(ctx, rows, 128, 128) * columns * size_of(DType::kF32));
 }
 
 inline constexpr int kSumRows = 16;

@@ -1,7 +1,5 @@
 #include "kernels/layer_norm.h"
 
-#include <algorithm>
-
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/reciprocal_rms.h"
 
@@ -69,9 +67,6 @@ __global__ void __launch_bounds__(kGroupThreads<kGroup>)
         if (thread + p * kGroup < count) write(kept[p], (thread + p * kGroup) * kWidth);
     for (int v = tail; v < count; v += kGroup) write(Pack::load(from + v * kWidth), v * kWidth);
 }
-
-/// Resident threads of the backward kernel on each multiprocessor, which leaves 128 registers per thread.
-constexpr int kResidentThreads = 512;
 
 template <typename T>
 struct LayerNormBackwardParams {
@@ -169,14 +164,6 @@ __global__ void __launch_bounds__(kGroupThreads<kGroup>, kResidentThreads / kGro
     write_partials<kWidth, kGroup>(dbiases, dbias, params.width);
 }
 
-/// Number of blocks of the backward kernel: kResidentThreads per multiprocessor, and at most one block for
-/// every threads / group rows.
-int64_t backward_blocks(CudaContext& ctx, int64_t rows, int threads, int group) {
-    const int64_t resident =
-        int64_t{ctx.handles().properties.multiProcessorCount} * (kResidentThreads / threads);
-    return std::min(ceil_div(rows, threads / group), resident);
-}
-
 }  // namespace
 
 void layer_norm_forward(CudaContext& ctx, Tensor out, Tensor mean, Tensor rstd, ConstTensor x,
@@ -201,7 +188,7 @@ void layer_norm_backward(CudaContext& ctx, const LayerNormBackward& p) {
     Arena::Frame frame(ctx.scratch(), "layer_norm_backward");
     visit_float_type(p.x.dtype(), [&]<typename T>() {
         visit_row_shape<T, kKept>(width, aligned, [&]<int kWidth, int kGroup>() {
-            const int64_t blocks = backward_blocks(ctx, rows, kGroupThreads<kGroup>, kGroup);
+            const int64_t blocks = column_sum_blocks(ctx, rows, kGroupThreads<kGroup>, kGroup);
             float* partials = frame.take(DType::kF32, {blocks, 2, width}).template data<float>();
             const LayerNormBackwardParams<T> params{.dx = rows_of<T>(p.dx),
                                                     .partials = partials,
@@ -221,9 +208,7 @@ void layer_norm_backward(CudaContext& ctx, const LayerNormBackward& p) {
 }
 
 int64_t layer_norm_backward_scratch_bytes(CudaContext& ctx, int64_t rows, int64_t width) {
-    // The largest number of blocks among the choices of visit_row_shape.
-    const int64_t blocks = backward_blocks(ctx, rows, 128, 128);
-    return align_up(blocks * 2 * width * size_of(DType::kF32));
+    return partial_sums_bytes(ctx, rows, 2 * width);
 }
 
 }  // namespace pastur

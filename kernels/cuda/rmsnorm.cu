@@ -1,7 +1,5 @@
 #include "kernels/rmsnorm.h"
 
-#include <algorithm>
-
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/fp8.cuh"
 #include "kernels/fp8.h"
@@ -113,9 +111,6 @@ __global__ void __launch_bounds__(kGroupThreads<kGroup>)
     if constexpr (kQuantizes) quantize_row<T, kWidth, kGroup>(quantized, row, to, kept, shared, 1);
 }
 
-/// Resident threads of the backward kernel on each multiprocessor, which leaves 128 registers per thread.
-constexpr int kResidentThreads = 512;
-
 template <typename T>
 struct RmsnormBackwardParams {
     HeadRows<T> dx;
@@ -219,14 +214,6 @@ __global__ void __launch_bounds__(kGroupThreads<kGroup>, kResidentThreads / kGro
     write_partials<kWidth, kGroup>(partials, dweight, params.width);
 }
 
-/// Number of blocks of the backward kernel, which is the number of rows of its partial sums: kResidentThreads
-/// per multiprocessor, and at most one block for every threads / group rows.
-int64_t backward_blocks(CudaContext& ctx, int64_t rows, int threads, int group) {
-    const int64_t resident =
-        int64_t{ctx.handles().properties.multiProcessorCount} * (kResidentThreads / threads);
-    return std::min(ceil_div(rows, threads / group), resident);
-}
-
 /// Calls run.template operator()<kQuantizes>(output). The kernel quantises the rows it writes where they are
 /// vectors of bf16; elsewhere a second kernel quantises `numbers`, the tensor it wrote.
 template <typename T, int kWidth, typename Run>
@@ -265,7 +252,7 @@ void rmsnorm_backward(CudaContext& ctx, const RmsnormBackward& p) {
     Arena::Frame frame(ctx.scratch(), "rmsnorm_backward");
     visit_float_type(p.x.dtype(), [&]<typename T>() {
         visit_row_shape<T, kKept>(width, aligned, [&]<int kWidth, int kGroup>() {
-            const int64_t blocks = backward_blocks(ctx, rows, kGroupThreads<kGroup>, kGroup);
+            const int64_t blocks = column_sum_blocks(ctx, rows, kGroupThreads<kGroup>, kGroup);
             float* partials = frame.take(DType::kF32, {blocks, width}).template data<float>();
             visit_quantization<T, kWidth>(
                 ctx, p.quantized_dx, p.dx, [&]<bool kQuantizes>(const F8Output& output) {
@@ -290,9 +277,7 @@ void rmsnorm_backward(CudaContext& ctx, const RmsnormBackward& p) {
 }
 
 int64_t rmsnorm_backward_scratch_bytes(CudaContext& ctx, int64_t rows, int64_t width) {
-    // The largest number of blocks among the choices of visit_row_shape.
-    const int64_t blocks = backward_blocks(ctx, rows, 128, 128);
-    return align_up(blocks * width * size_of(DType::kF32));
+    return partial_sums_bytes(ctx, rows, width);
 }
 
 }  // namespace pastur

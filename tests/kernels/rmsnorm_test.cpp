@@ -77,19 +77,26 @@ class RmsNorm : public OpTest<NormShape> {
                    residual_scale * ref::dot(residual_, a[0]) + before_scale * ref::dot(before_, a[1]);
         };
     }
+    /// The arguments of a backward pass with dweight =, and its scratch.
+    RmsnormBackward arguments(Tensor dx, Tensor dweight, ConstTensor dy, ConstTensor x, ConstTensor rstds,
+                              ConstTensor weight) {
+        reserve(rmsnorm_backward_scratch_bytes(ctx(), rows_, width_));
+        return {.dx = dx,
+                .dweight = dweight,
+                .dweight_update = Update::kAssign,
+                .dy = dy,
+                .x = x,
+                .rstd = rstds,
+                .weight = weight};
+    }
     void backward(Tensor dx, Tensor dweight, ConstTensor dresidual, Update update) {
         const auto dy = input(dy_, shape().rows_layout()), x = input(x_, shape().rows_layout());
         const auto rstds = input(rstd(), shape().rstd_layout(), DType::kF32),
                    weight = input(weight_, {width_}, DType::kF32);
-        reserve(rmsnorm_backward_scratch_bytes(ctx(), rows_, width_));
-        rmsnorm_backward(ctx(), {.dx = dx,
-                                 .dweight = dweight,
-                                 .dweight_update = update,
-                                 .dy = dy,
-                                 .x = x,
-                                 .rstd = rstds,
-                                 .weight = weight,
-                                 .dresidual = dresidual});
+        RmsnormBackward p = arguments(dx, dweight, dy, x, rstds, weight);
+        p.dweight_update = update;
+        p.dresidual = dresidual;
+        rmsnorm_backward(ctx(), p);
     }
 };
 
@@ -137,16 +144,10 @@ TEST_P(RmsNorm, BackwardRecomputesTheOutput) {
     rmsnorm_forward(ctx(), want, rstds, x, weight, kEps);
     const auto dx_alone = output(layout), dx = output(layout), dx_over = output(layout);
     const auto dweight = output({width_}, DType::kF32);
-    reserve(rmsnorm_backward_scratch_bytes(ctx(), rows_, width_));
     const auto run = [&](Tensor to, Tensor recomputed, ConstTensor dy) {
-        rmsnorm_backward(ctx(), {.dx = to,
-                                 .dweight = dweight,
-                                 .dweight_update = Update::kAssign,
-                                 .dy = dy,
-                                 .x = x,
-                                 .rstd = rstds,
-                                 .weight = weight,
-                                 .out = recomputed});
+        RmsnormBackward p = arguments(to, dweight, dy, x, rstds, weight);
+        p.out = recomputed;
+        rmsnorm_backward(ctx(), p);
     };
     run(dx_alone, {}, input(dy_, layout));
     run(dx, out, input(dy_, layout));
@@ -167,16 +168,10 @@ TEST_P(RmsNorm, AGainScalesTheOutputAndItsGradients) {
     EXPECT_TRUE(close_to(rstds, ref::rms_rstd(x_, rows_, width_, kEps))) << "the gain is no part of rstd";
 
     const auto dx = output(layout), recomputed = output(layout), dweight = output({width_}, DType::kF32);
-    reserve(rmsnorm_backward_scratch_bytes(ctx(), rows_, width_));
-    rmsnorm_backward(ctx(), {.dx = dx,
-                             .dweight = dweight,
-                             .dweight_update = Update::kAssign,
-                             .dy = dy,
-                             .x = x,
-                             .rstd = rstds,
-                             .weight = weight,
-                             .gain = kGain,
-                             .out = recomputed});
+    RmsnormBackward p = arguments(dx, dweight, dy, x, rstds, weight);
+    p.gain = kGain;
+    p.out = recomputed;
+    rmsnorm_backward(ctx(), p);
     const auto loss = [&](const ComplexArguments& a) {
         return ref::dot(dy_, ref::rmsnorm(a[0], a[1], rows_, width_, kEps, kGain));
     };
@@ -216,14 +211,7 @@ TEST_P(RmsNorm, RowsOfZerosAreScaledByEpsAlone) {
 
     const auto given = input(rstds.values(), shape().rstd_layout(), DType::kF32);
     const auto dx = output(shape().rows_layout()), dweight = output({width_}, DType::kF32);
-    reserve(rmsnorm_backward_scratch_bytes(ctx(), rows_, width_));
-    rmsnorm_backward(ctx(), {.dx = dx,
-                             .dweight = dweight,
-                             .dweight_update = Update::kAssign,
-                             .dy = dy,
-                             .x = x,
-                             .rstd = given,
-                             .weight = weight});
+    rmsnorm_backward(ctx(), arguments(dx, dweight, dy, x, given, weight));
     std::vector<double> want(dy_);
     for (int64_t i = 0; i < rows_ * width_; ++i) ref::at(want, i) *= ref::at(weight_, i % width_) * rstd;
     EXPECT_TRUE(close_to(dx, want));
