@@ -1,7 +1,10 @@
 #include "tests/support/model_harness.h"
-#include "engine/model/recipe.h"
 
+#include <algorithm>
 #include <cmath>
+
+#include "engine/model/attention/variants.h"
+#include "engine/model/recipe.h"
 
 namespace pastur::test {
 
@@ -55,6 +58,17 @@ const std::vector<VariantCase>& every_attention() {
          "latent_gain = \"sqrt\"",
          ""},
     };
+    return all;
+}
+
+std::vector<VariantCase> every_variant(std::vector<VariantCase> more) {
+    std::vector<VariantCase> all;
+    for (const std::string& name : variant_names()) {
+        std::string label = name;
+        std::replace(label.begin(), label.end(), '-', '_');
+        all.push_back({label, fmt::format("variant = \"{}\"", name), ""});
+    }
+    all.insert(all.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
     return all;
 }
 

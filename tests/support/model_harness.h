@@ -23,8 +23,10 @@ struct VariantCase {
     std::string label, attention, model;
     std::string name() const { return label; }
 };
-/// Every variant with every setting that changes its operations.
+/// Every variant with every setting that changes its operations, in awkward sizes.
 const std::vector<VariantCase>& every_attention();
+/// Every variant of the table with its default sizes, then `more`.
+std::vector<VariantCase> every_variant(std::vector<VariantCase> more = {});
 
 /// A tensor of any float dtype on ctx's device, as doubles.
 std::vector<double> values_of(Context& ctx, ConstTensor tensor);

@@ -22,12 +22,7 @@
 namespace pastur::test {
 namespace {
 
-struct BenchCase {
-    std::string label, attention;
-    std::string name() const { return label; }
-};
-
-class Bench : public OpTest<BenchCase> {
+class Bench : public OpTest<VariantCase> {
   protected:
     Config recipe() const {
         return parse_config(
@@ -140,14 +135,7 @@ TEST(DiagnosticsCost, IsAShareOfTheTime) {
     EXPECT_DOUBLE_EQ(cost.share(0.5), 0.5);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Bench,
-                         every_target<BenchCase>({{"mha", "variant = \"mha\""},
-                                                  {"prerope", "variant = \"mla-prerope\""},
-                                                  {"decoupled", "variant = \"mla-decoupled\""},
-                                                  {"shared_rope", "variant = \"mha-shared-rope\""},
-                                                  {"mla_nope", "variant = \"mla-nope\""},
-                                                  {"mtla", "variant = \"mtla\""}}),
-                         case_name<BenchCase>);
+INSTANTIATE_TEST_SUITE_P(Models, Bench, every_target(every_variant()), case_name<VariantCase>);
 
 struct NoShape {
     std::string name() const { return "any"; }

@@ -12,16 +12,11 @@
 namespace pastur::test {
 namespace {
 
-struct PaddingCase {
-    std::string attention;
-    std::string name() const { return attention; }
-};
-
 /// ffn = 10, stored as 64.
-class Padding : public OpTest<PaddingCase> {
+class Padding : public OpTest<VariantCase> {
   protected:
     Padding()
-        : config_(tiny_config("variant = \"mha\"")),
+        : config_(tiny_config(shape().attention, shape().model)),
           model_(config_, ctx(), dtype(), {2, 5}),
           optimizer_(config_.train, params()) {
         optimizer_.allocate(ctx());
@@ -106,7 +101,7 @@ TEST_P(Padding, IsNotInCheckpoints) {
     EXPECT_EQ(nonzero_padding(params().flat_master()), 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Model, Padding, every_target<PaddingCase>({{"mha"}}), case_name<PaddingCase>);
+INSTANTIATE_TEST_SUITE_P(Model, Padding, every_target(every_attention()), case_name<VariantCase>);
 
 }  // namespace
 }  // namespace pastur::test

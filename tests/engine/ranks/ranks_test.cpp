@@ -1,6 +1,7 @@
 // Several ranks of one run agree: to rounding, or to the bit where that is promised.
 #if defined(PASTUR_HAVE_MPI)
 #include "tests/support/ranks.h"
+#include "engine/model/attention/variants.h"
 
 namespace pastur::test {
 namespace {
@@ -45,6 +46,17 @@ TEST_F(Ranks, GiveTheSameBitsUnderDeterministicComm) {
         EXPECT_EQ(weights(run), weights("run1"));
         for (size_t i = 0; i < kSteps; ++i)
             EXPECT_EQ(events(run, "train")[i].at("grad_norm"), events("run1", "train")[i].at("grad_norm"));
+    }
+}
+
+TEST_F(Ranks, GiveEveryVariantTheSameBitsUnderDeterministicComm) {
+    for (const std::string& variant : variant_names()) {
+        const std::string settings = "--train.deterministic_comm=true --attention.variant=" + variant;
+        expect_trained(1, variant + "1", settings);
+        expect_trained(2, variant + "2", settings + " --train.zero=1");
+        EXPECT_EQ(losses(variant + "1").size(), static_cast<size_t>(kSteps)) << variant;
+        EXPECT_EQ(losses(variant + "2"), losses(variant + "1")) << variant;
+        EXPECT_EQ(weights(variant + "2"), weights(variant + "1")) << variant;
     }
 }
 

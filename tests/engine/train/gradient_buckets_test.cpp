@@ -9,12 +9,7 @@
 namespace pastur::test {
 namespace {
 
-struct Variant {
-    std::string label, attention, model;
-    std::string name() const { return label; }
-};
-
-class GradientsAsTheyFinish : public OpTest<Variant> {};
+class GradientsAsTheyFinish : public OpTest<VariantCase> {};
 
 TEST_P(GradientsAsTheyFinish, DoNotChangeAnyMore) {
     const BatchShape batch_shape{2, 8};
@@ -40,16 +35,8 @@ TEST_P(GradientsAsTheyFinish, DoNotChangeAnyMore) {
     }
 }
 
-const std::vector<Variant> kVariants = {
-    {"mha", "variant = \"mha\"", ""},
-    {"tied", "variant = \"mha\"", "tie_embeddings = true"},
-    {"prerope", "variant = \"mla-prerope\"", ""},
-    {"decoupled", "variant = \"mla-decoupled\"\nrope_dim = 4", ""},
-    {"shared_rope", "variant = \"mha-shared-rope\"\nrope_dim = 4", ""},
-    {"mla_nope", "variant = \"mla-nope\"", ""},
-    {"mtla", "variant = \"mtla\"\nrope_dim = 4", ""},
-};
-INSTANTIATE_TEST_SUITE_P(Models, GradientsAsTheyFinish, every_target(kVariants), case_name<Variant>);
+INSTANTIATE_TEST_SUITE_P(Models, GradientsAsTheyFinish, every_target(every_attention()),
+                         case_name<VariantCase>);
 
 TEST(GradientBuckets, TileTheFlatBufferForAnyNumberOfRanks) {
     for (const char* preset : {"nano", "130m"}) {

@@ -131,6 +131,18 @@ def enough(kind, wanted, counts):
     return counts[kind] >= wanted and (kind != "kills" or 2 * counts["kills while saving"] >= wanted)
 
 
+def next_variant(options, work):
+    """Gives the next run the next of --variants, and returns the outcome of that variant's unbroken run."""
+    variant = options.variants[options.turn % len(options.variants)]
+    options.turn += 1
+    options.setting = options.settings_of_all + [f"attention.variant={variant}"]
+    if variant not in options.outcomes:
+        whole = work / f"whole-{variant}"
+        finish(Life(options, work, whole))
+        options.outcomes[variant] = outcome(whole)
+    return options.outcomes[variant]
+
+
 def drive(options, work, once, wanted, kind, expected, counts):
     """Runs, each driven to its end and compared, until there were enough kills or signals."""
     dice = random.Random(f"{options.seed} {kind}")
@@ -138,6 +150,8 @@ def drive(options, work, once, wanted, kind, expected, counts):
     while not enough(kind, wanted, counts):
         runs += 1
         run = work / f"{kind}-{runs}"
+        if options.variants:
+            expected = next_variant(options, work)
         try:
             before = counts[kind]
             while not once(options, work, run, dice, counts):
@@ -171,9 +185,12 @@ def main():
                         help="longest time to a kill, in seconds (default: 0.6 of an unbroken run's time)")
     parser.add_argument("--setting", action="append", default=[],
                         help="of every run, such as train.optimizer=muon; may be given several times")
+    parser.add_argument("--variants", type=lambda text: text.split(","), default=[],
+                        help="of attention, for one killed or signalled run after another: mha,mtla")
     parser.add_argument("--seed", type=int, default=1, help="of the moments")
     options = parser.parse_args()
     options.pastur = os.path.abspath(options.pastur)
+    options.turn, options.outcomes, options.settings_of_all = 0, {}, options.setting
     counts = {"kills": 0, "kills while saving": 0, "signals": 0, "resumes": 0, "starts": 0, "orphans": 0, "calls": 0,
               "power losses": 0}
     begin = time.monotonic()
@@ -183,6 +200,7 @@ def main():
             expected = prepare(options, work)
             runs = drive(options, work, kill_once, options.kills, "kills", expected, counts)
             runs += drive(options, work, signal_once, options.signals, "signals", expected, counts)
+            options.setting = options.settings_of_all
             dice = random.Random(f"{options.seed} owners")
             for kind, wanted in ("resumes", options.resumes), ("starts", options.starts), ("orphans", options.orphans):
                 runs += drive_owners(options, work, dice, kind, wanted, expected, counts)

@@ -7,11 +7,6 @@
 namespace pastur::test {
 namespace {
 
-struct StepCase {
-    std::string label, attention;
-    std::string name() const { return label; }
-};
-
 struct Outcome {
     std::vector<double> losses, norms;
     NamedValues weights;
@@ -20,7 +15,7 @@ struct Outcome {
 
 constexpr int64_t kSteps = 6;
 
-class Steps : public OpTest<StepCase> {
+class Steps : public OpTest<VariantCase> {
   protected:
     /// On a GPU the model is large enough for Hopper attention and for GEMMs that are worth a search.
     Config recipe(int64_t micro_batches, const std::string& recompute,
@@ -143,16 +138,9 @@ TEST(QkClipStep, ScalesWhatTheUpdateLeft) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Training, Steps,
-                         every_target<StepCase>({{"mha", "variant = \"mha\""},
-                                                 {"prerope", "variant = \"mla-prerope\""},
-                                                 {"prerope_input",
-                                                  "variant = \"mla-prerope\"\nprerope_site = \"input\""},
-                                                 {"decoupled", "variant = \"mla-decoupled\""},
-                                                 {"mha_nope", "variant = \"mha-nope\""},
-                                                 {"shared_rope", "variant = \"mha-shared-rope\""},
-                                                 {"mla_rope", "variant = \"mla-rope\""},
-                                                 {"mtla", "variant = \"mtla\""}}),
-                         case_name<StepCase>);
+                         every_target(every_variant(
+                             {{"prerope_input", "variant = \"mla-prerope\"\nprerope_site = \"input\"", ""}})),
+                         case_name<VariantCase>);
 
 }  // namespace
 }  // namespace pastur::test

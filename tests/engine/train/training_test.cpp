@@ -39,12 +39,7 @@ void write_shard(const fs::path& path, int64_t tokens, uint64_t seed) {
     file.write(reinterpret_cast<const char*>(ids.data()), static_cast<std::streamsize>(ids.size() * 2));
 }
 
-struct RunCase {
-    std::string label, attention;
-    std::string name() const { return label; }
-};
-
-class Training : public OpTest<RunCase> {
+class Training : public OpTest<VariantCase> {
   protected:
     void SetUp() override {
         write_shard(folder_.path() / "train_000000.bin", 4000, 1);
@@ -375,16 +370,7 @@ TEST_P(Training, OverfitsOneBatch) {
     EXPECT_LT(last, 0.05);
 }
 
-const std::vector<RunCase> kRuns = {
-    {"mha", "variant = \"mha\""},
-    {"prerope", "variant = \"mla-prerope\""},
-    {"decoupled", "variant = \"mla-decoupled\""},
-    {"shared_rope", "variant = \"mha-shared-rope\""},
-    {"mla_rope", "variant = \"mla-rope\""},
-    {"mla_nope", "variant = \"mla-nope\""},
-    {"mtla", "variant = \"mtla\""},
-};
-INSTANTIATE_TEST_SUITE_P(Runs, Training, every_target<RunCase>(kRuns), case_name<RunCase>);
+INSTANTIATE_TEST_SUITE_P(Runs, Training, every_target(every_variant()), case_name<VariantCase>);
 
 }  // namespace
 }  // namespace pastur::test
