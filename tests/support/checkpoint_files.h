@@ -12,7 +12,7 @@ inline void write_checkpoint(const std::filesystem::path& folder, Context& ctx, 
     CheckpointImage image(params, optimizer, 0,
                           allocate(host, CheckpointImage::planned_bytes(params, optimizer, 0)));
     image.take(ctx, params, optimizer);
-    write_checkpoint_files(folder, config, image, state);
+    write_checkpoint_files(folder, config, image, state, hf_checkpoint_files(config));
 }
 
 }  // namespace pastur::test

@@ -1,5 +1,6 @@
-# Turns the files of tools/report/ into a C++ source, so the program carries them and needs no other file.
-#   cmake -DFILES=a.js,b.css -DOUTPUT=assets.cpp -P PasturAssets.cmake
+# Turns files into a C++ source, so the program carries them and needs no other file. The header declares TYPE, with
+# the members name and text, and FUNCTION, which returns a span of it.
+#   cmake -DFILES=a.js,b.css -DHEADER=a/b.h -DTYPE=Asset -DFUNCTION=assets -DOUTPUT=assets.cpp -P PasturAssets.cmake
 string(REPLACE "," ";" FILES "${FILES}")
 set(entries "")
 set(index 0)
@@ -15,15 +16,15 @@ foreach(path IN LISTS FILES)
   math(EXPR index "${index} + 1")
 endforeach()
 file(WRITE ${OUTPUT} "// Written by tools/cmake/PasturAssets.cmake.
-#include \"tools/pastur/report/report_page.h\"
+#include \"${HEADER}\"
 
 namespace pastur {
 namespace {
-${source}constexpr ReportAsset kAssets[] = {
+${source}constexpr ${TYPE} kAssets[] = {
 ${entries}};
 }  // namespace
 
-std::span<const ReportAsset> report_assets() { return kAssets; }
+std::span<const ${TYPE}> ${FUNCTION}() { return kAssets; }
 
 }  // namespace pastur
 ")

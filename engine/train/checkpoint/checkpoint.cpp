@@ -40,22 +40,31 @@ void read_tensor(Context& ctx, const SafetensorsFile& file, const std::string& n
 
 }  // namespace
 
-void write_checkpoint_files(const std::filesystem::path& folder, const Config& config,
-                            const CheckpointImage& image, const TrainState& state) {
-    write_host_tensors(folder / kModelFile, image.weights(),
-                       {{"format", "pt"}, {kRecipeKey, to_toml(config)}});
-    if (image.divided())
-        write_moment_parts(folder, image, 0, state.step);
-    else
-        write_host_tensors(moments_file(folder, 0), image.moments(), {{"step", std::to_string(state.step)}});
+StringMap checkpoint_metadata(const Config& config) {
+    return {{"format", "pt"}, {kRecipeKey, to_toml(config)}};
+}
+
+void write_checkpoint_state(const std::filesystem::path& folder, const TrainState& state) {
     nlohmann::ordered_json json = {{"v", 1},
                                    {"step", state.step},
                                    {"tokens", state.tokens},
                                    {"skipped", state.skipped},
                                    {"data_fingerprint", state.data_fingerprint},
                                    {"val_fingerprint", state.val_fingerprint}};
-    if (config.train.qk_clip > 0) json["qk_clipped"] = state.qk_clipped;
+    if (state.qk_clipped > 0) json["qk_clipped"] = state.qk_clipped;
     write_file_atomically(folder / kStateFile, json.dump(2) + "\n");
+}
+
+void write_checkpoint_files(const std::filesystem::path& folder, const Config& config,
+                            const CheckpointImage& image, const TrainState& state,
+                            const std::vector<TextFile>& hf_files) {
+    write_host_tensors(folder / kModelFile, image.weights(), checkpoint_metadata(config));
+    if (image.divided())
+        write_moment_parts(folder, image, 0, state.step);
+    else
+        write_host_tensors(moments_file(folder, 0), image.moments(), {{"step", std::to_string(state.step)}});
+    write_checkpoint_state(folder, state);
+    write_text_files(folder, hf_files);
 }
 
 void check_checkpoint_weights(const std::filesystem::path& folder, const TrainConfig& config,
@@ -74,8 +83,8 @@ void read_checkpoint_weights(const std::filesystem::path& folder, Context& ctx, 
 void read_checkpoint_files(const std::filesystem::path& folder, Context& ctx, Parameters& params,
                            Optimizer& optimizer, TrainState& state) {
     read_checkpoint_weights(folder, ctx, params);
-    read_moments(folder, ctx, params.table(), optimizer);
     state = read_checkpoint_state(folder);
+    read_moments(folder, ctx, params.table(), optimizer, state.step);
 }
 
 namespace {

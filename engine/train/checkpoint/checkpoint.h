@@ -1,21 +1,28 @@
 #pragma once
 // The files of a checkpoint folder: model.safetensors (master weights under their Hugging Face names in the
-// format train.weights, the recipe as metadata), optimizer.rank*.safetensors (optimizer_files.h) and
-// state.json (counters, fingerprints of the data).
+// format train.weights, the recipe as metadata), optimizer.rank*.safetensors (optimizer_files.h), state.json
+// (counters, fingerprints of the data) and those that Hugging Face transformers reads (hf_files.h).
 #include <filesystem>
 
 #include "engine/train/checkpoint/checkpoint_image.h"
 #include "engine/train/checkpoint/train_state.h"
+#include "engine/train/hugging_face/hf_files.h"
 
 namespace pastur {
 
 inline constexpr const char* kModelFile = "model.safetensors";
 inline constexpr const char* kStateFile = "state.json";
 
-/// Writes rank 0's files into `folder`: everything except the other ranks' parts of the moments. Throws
-/// (kIo).
+/// The metadata of model.safetensors.
+StringMap checkpoint_metadata(const Config& config);
+/// Writes state.json. Throws (kIo).
+void write_checkpoint_state(const std::filesystem::path& folder, const TrainState& state);
+
+/// Writes rank 0's files into `folder`: everything except the other ranks' parts of the moments. hf_files:
+/// hf_checkpoint_files(). Throws (kIo).
 void write_checkpoint_files(const std::filesystem::path& folder, const Config& config,
-                            const CheckpointImage& image, const TrainState& state);
+                            const CheckpointImage& image, const TrainState& state,
+                            const std::vector<TextFile>& hf_files);
 
 /// Reads what write_checkpoint_files() and the other ranks wrote. Throws (kCorruptData, kMissingInput) if a
 /// tensor is missing or has another shape.

@@ -25,17 +25,23 @@ void check_damage(const std::vector<FileReport>& files) {
              damaged == 1 ? "" : fmt::format(" ({} of {} files are damaged)", damaged, files.size()));
 }
 
-/// The manifest lists weights, state and the moments of ranks 0 to n, and nothing else.
+/// The manifest lists weights, state and the moments of ranks 0 to n, and nothing else but what Hugging Face
+/// transformers reads. Checkpoints of earlier versions have nothing of that, and imported ones no moments.
 void check_names(const fs::path& folder, const std::vector<FileReport>& files) {
     std::set<std::string> listed;
     for (const FileReport& file : files) listed.insert(file.name);
     const auto take = [&](const std::string& name) { return listed.erase(name) == 1; };
     const auto moments = [](int64_t rank) { return moments_file("", rank).string(); };
-    for (const std::string& name : {std::string(kModelFile), moments(0), std::string(kStateFile)})
+    const auto need = [&](const std::string& name) {
         if (!take(name))
             fail(ExitCode::kCorruptData, "{}: expected {} in the list: it is missing",
                  (folder / kManifestName).string(), name);
+    };
+    need(kModelFile);
+    need(kStateFile);
+    if (read_checkpoint_state(folder).step > 0 || listed.contains(moments(0))) need(moments(0));
     for (int64_t rank = 1; take(moments(rank)); ++rank) continue;
+    for (const std::string_view name : hf_file_names()) take(std::string(name));
     if (!listed.empty())
         fail(ExitCode::kCorruptData, "{}: expected only {}, {} and optimizer.rank0.safetensors to {}",
              (folder / *listed.begin()).string(), kModelFile, kStateFile, moments(1));

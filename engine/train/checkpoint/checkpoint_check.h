@@ -15,7 +15,7 @@ struct CheckedCheckpoint {
 };
 
 /// Checks every byte against the manifest and then the content: the manifest lists model.safetensors, state.json
-/// and optimizer.rank0.safetensors to optimizer.rank<n>.safetensors, and nothing else; the files hold every
+/// and optimizer.rank0.safetensors to optimizer.rank<n>.safetensors, files of hf_file_names(), and nothing else; the files hold every
 /// weight and moment of the recipe; folder name (if it is that of a step), state and moments agree on the step,
 /// and the step and its number of tokens fit the recipe. Calls `visit` with each listed file. Throws
 /// (kCorruptData) with the first problem, (kMissingInput, kIo).

@@ -23,6 +23,7 @@ bool CheckpointWriter::allocate(Context& ctx, const Parameters& params, const Op
                                 int ranks) {
     rank_ = rank;
     ranks_ = ranks;
+    if (rank == 0) hf_files_ = hf_checkpoint_files(config_);
     const int64_t bytes = CheckpointImage::planned_bytes(params, optimizer, rank);
     if (bytes == 0) return true;
     Buffer memory = allocate_host(ctx, bytes);
@@ -60,7 +61,7 @@ std::filesystem::path CheckpointWriter::write(const TrainState& state) const {
     }
     const bool divided = image_->divided();
     const auto fill = [&](const std::filesystem::path& folder) {
-        write_checkpoint_files(folder, config_, *image_, state);
+        write_checkpoint_files(folder, config_, *image_, state, hf_files_);
         if (divided) wait_for_parts(folder);
     };
     return divided ? store_.complete(state.step, fill) : store_.write(state.step, fill);

@@ -9,6 +9,7 @@
 #include "engine/train/checkpoint/checkpoint_image.h"
 #include "engine/train/checkpoint/checkpoint_store.h"
 #include "engine/train/checkpoint/train_state.h"
+#include "engine/train/hugging_face/hf_files.h"
 
 namespace pastur {
 
@@ -24,7 +25,8 @@ class CheckpointWriter {
     /// Waits for the checkpoint being written, but not for other ranks; its failure is not reported.
     ~CheckpointWriter();
 
-    /// Allocates the memory of the copy for the writer's lifetime. Returns false if it is not page-locked, so
+    /// Allocates the memory of the copy for the writer's lifetime, and reads what checkpoints copy from the data
+    /// folder, so a folder that vanishes later stops no checkpoint. Returns false if it is not page-locked, so
     /// copying from the device is slower.
     bool allocate(Context& ctx, const Parameters& params, const Optimizer& optimizer, int rank, int ranks);
 
@@ -52,6 +54,7 @@ class CheckpointWriter {
     CheckpointStore& store_;
     Config config_;
     int rank_ = 0, ranks_ = 1;
+    std::vector<TextFile> hf_files_;        ///< on rank 0
     std::optional<CheckpointImage> image_;  ///< none: this rank writes nothing
     std::atomic<bool> abandoned_ = false;   ///< no longer wait for other ranks
     std::future<Written> writing_;          ///< last: its thread reads the image
