@@ -55,7 +55,7 @@ std::string header_of(const std::vector<const TensorSource*>& tensors, const Str
     for (const TensorSource* tensor : tensors) {
         PASTUR_CHECK(!header.contains(tensor->name), "tensor {} is given twice", tensor->name);
         const uint64_t end = offset + bytes_of(*tensor);
-        header[tensor->name] = {{"dtype", name_in_file(tensor->dtype)},
+        header[tensor->name] = {{"dtype", tensor->format ? tensor->format : name_in_file(tensor->dtype)},
                                 {"shape", tensor->shape},
                                 {"data_offsets", {offset, end}}};
         offset = end;

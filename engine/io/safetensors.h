@@ -24,6 +24,8 @@ struct TensorSource {
     DType dtype = DType::kF32;
     std::vector<int64_t> shape;
     std::function<std::span<const std::byte>()> bytes;
+    /// Written instead of the dtype's name, for formats of the same size that no kernel reads ("F16").
+    const char* format = nullptr;
 };
 
 /// Writes and fsyncs the file. Tensors are sorted by descending element size, which aligns all of them, and are

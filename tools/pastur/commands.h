@@ -20,6 +20,10 @@ void add_spectra_command(CLI::App& app, std::function<int()>& run);
 void add_compare_command(CLI::App& app, std::function<int()>& run);
 /// `pastur verify`.
 void add_verify_command(CLI::App& app, std::function<int()>& run);
+/// `pastur export`.
+void add_export_command(CLI::App& app, std::function<int()>& run);
+/// `pastur import`.
+void add_import_command(CLI::App& app, std::function<int()>& run);
 /// `pastur study`; takes --section.key=value overrides.
 void add_study_command(CLI::App& app, std::function<int()>& run);
 /// `pastur report`.

@@ -7,6 +7,7 @@
 #include "data/files.h"
 #include "data/output.h"
 #include "engine/io/safetensors.h"
+#include "kernels/fill.h"
 
 namespace pastur {
 namespace fs = std::filesystem;
@@ -85,9 +86,10 @@ void write_moment_parts(const fs::path& folder, const CheckpointImage& image, in
 
 namespace {
 
-/// A deque, because pieces refer to its elements.
-std::deque<SafetensorsFile> open_moments(const fs::path& folder) {
+/// A deque, because pieces refer to its elements. Empty at step 0 if there is no file: an imported checkpoint.
+std::deque<SafetensorsFile> open_moments(const fs::path& folder, int64_t step) {
     std::deque<SafetensorsFile> files;
+    if (step == 0 && !path_exists(moments_file(folder, 0))) return files;
     do files.emplace_back(moments_file(folder, static_cast<int64_t>(files.size())));
     while (path_exists(moments_file(folder, static_cast<int64_t>(files.size()))));
     return files;
@@ -96,7 +98,8 @@ std::deque<SafetensorsFile> open_moments(const fs::path& folder) {
 }  // namespace
 
 void check_moments(const fs::path& folder, const TrainConfig& config, const ParamTable& table, int64_t step) {
-    const std::deque<SafetensorsFile> files = open_moments(folder);
+    const std::deque<SafetensorsFile> files = open_moments(folder, step);
+    if (files.empty()) return;
     for (const SafetensorsFile& file : files) {
         const auto written = file.metadata().find("step");
         const std::string found = written == file.metadata().end() ? "no step" : "step " + written->second;
@@ -108,10 +111,15 @@ void check_moments(const fs::path& folder, const TrainConfig& config, const Para
         pieces_of(files, table, state, folder);
 }
 
-void read_moments(const fs::path& folder, Context& ctx, const ParamTable& table, Optimizer& optimizer) {
-    const std::deque<SafetensorsFile> files = open_moments(folder);
+void read_moments(const fs::path& folder, Context& ctx, const ParamTable& table, Optimizer& optimizer,
+                  int64_t step) {
+    const std::deque<SafetensorsFile> files = open_moments(folder, step);
     const std::vector<OptimizerState> all = optimizer_states(optimizer.config(), table);
     const std::vector<OptimizerState> kept = optimizer.states();
+    if (files.empty()) {
+        for (size_t i = 0; i < kept.size(); ++i) fill(ctx, optimizer.values(i), 0);
+        return;
+    }
     for (size_t i = 0; i < all.size(); ++i)
         for (const Piece& piece : pieces_of(files, table, all[i], folder))
             for_each_overlap(kept[i].ranges, piece.range, [&](const FlatRange& part, int64_t at) {
