@@ -14,6 +14,7 @@
 #include "engine/train/checkpoint/checkpoint.h"
 #include "engine/train/checkpoint/model_folder.h"
 #include "engine/train/environment.h"
+#include "engine/train/hugging_face/hf_index.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/model_harness.h"
 #include "tests/support/sample_run.h"
@@ -72,6 +73,30 @@ TEST_F(Fuzz, Manifest) {
     const std::string sealed = read_bytes(folder_.path() / kManifestName);
     mutate_and_read(kManifestName, {sealed}, 1500,
                     [](const std::string& path) { inspect_manifest(fs::path(path).parent_path()); });
+}
+
+TEST_F(Fuzz, HuggingFaceConfig) {
+    const auto written = [](const char* attention) {
+        return hf_config_json(test::tiny_config(attention), {{1}, {2, 3}}, WeightFormat::kBf16,
+                              RopeRows::kNeighbours);
+    };
+    mutate_and_read(
+        "config.json",
+        {written("variant = \"mha\""), written("variant = \"mla-decoupled\"\nrope_dim = 2"),
+         written("variant = \"mla-prerope\"")},
+        1000, [](const std::string& path) { read_hf_config(path); });
+}
+
+TEST_F(Fuzz, HuggingFaceIndex) {
+    mutate_and_read(kHfIndexFile,
+                    {"{\n  \"metadata\": {\"total_size\": 12},\n  \"weight_map\": {\n    \"lm_head.weight\": "
+                     "\"model-00002-of-00002.safetensors\",\n    \"model.norm.weight\": "
+                     "\"model-00001-of-00002.safetensors\"\n  }\n}\n"},
+                    2000, [](const std::string& path) {
+                        const HfIndex index(path);
+                        EXPECT_LE(index.files().size(), 2u);
+                        index.check({});
+                    });
 }
 
 TEST_F(Fuzz, Npz) {

@@ -10,7 +10,6 @@ greedily with the tokens that Pastur finds most likely. The exported folder must
 export must give the same bytes. Random models of transformers are imported and must give the same logits.
 """
 import argparse
-import json
 import shutil
 import struct
 import subprocess
@@ -23,7 +22,7 @@ try:
     import torch
     import transformers
     from safetensors.numpy import load_file
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 except ImportError as missing:
     print(f"skipped: {missing}")
     sys.exit(77)
@@ -61,6 +60,38 @@ VARIANTS = {
                                                         "attention.latent_norm": "true"}, "PasturForCausalLM"),
     "mtla": ("mtla", {}, "PasturForCausalLM"),
     "mtla, stride 3": ("mtla", {"attention.stride": 3, "attention.kv_rank": 42}, "PasturForCausalLM"),
+}
+
+# Cases whose exported folders transformers loads as well; the bytes of all are compared.
+EXPORTED = ("mha, grouped", "mha, tied", "mla-decoupled", "mla-decoupled, q_rank", "mla-prerope", "mtla")
+
+SIZES = dict(vocab_size=512, hidden_size=96, intermediate_size=160, num_hidden_layers=3, num_attention_heads=6,
+             max_position_embeddings=512, initializer_range=0.1)
+DENSE = dict(SIZES, num_key_value_heads=6, kv_lora_rank=40, qk_nope_head_dim=20, qk_rope_head_dim=12, v_head_dim=24,
+             first_k_dense_replace=3)
+# Random models of transformers: class, settings, dtype, largest shard.
+RANDOM = {
+    "Llama, grouped, tied, bf16 in shards": ("Llama", dict(SIZES, num_key_value_heads=2, tie_word_embeddings=True),
+                                             torch.bfloat16, "100KB"),
+    "Llama, fp16": ("Llama", dict(SIZES, rope_theta=500000.0, rms_norm_eps=1e-5), torch.float16, "1GB"),
+    "Mistral": ("Mistral", dict(SIZES, num_key_value_heads=3, sliding_window=None), torch.float32, "100KB"),
+    "Qwen3": ("Qwen3", dict(SIZES, num_key_value_heads=2, head_dim=24), torch.float32, "1GB"),
+    "DeepseekV3": ("DeepseekV3", dict(DENSE, q_lora_rank=None), torch.float32, "100KB"),
+    "DeepseekV3, q_rank, halves": ("DeepseekV3", dict(DENSE, q_lora_rank=28, rope_interleave=False), torch.bfloat16,
+                                   "1GB"),
+    "DeepseekV2, q_rank": ("DeepseekV2", dict(DENSE, q_lora_rank=28), torch.float32, "1GB"),
+}
+# What Pastur cannot compute, and what the error must name.
+SCALED = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+          "original_max_position_embeddings": 256}
+REFUSED = {
+    "Qwen2": ("Qwen2", dict(SIZES, num_key_value_heads=2), "biases"),
+    "Llama with biases": ("Llama", dict(SIZES, attention_bias=True), "biases"),
+    "Llama with scaled rotation": ("Llama", dict(SIZES, rope_parameters=SCALED), "rope_scaling"),
+    "Mistral with a window": ("Mistral", dict(SIZES, num_key_value_heads=3, sliding_window=64), "sliding_window"),
+    "DeepseekV3 with experts": ("DeepseekV3", dict(DENSE, q_lora_rank=None, first_k_dense_replace=1, n_routed_experts=4,
+                                                   num_experts_per_tok=2, n_group=1, topk_group=1,
+                                                   moe_intermediate_size=16), "first_k_dense_replace"),
 }
 
 
@@ -136,12 +167,80 @@ class Checker:
             self.fail(name, f"{equal} of {GREEDY} greedy tokens are equal")
         return equal
 
+    def export(self, model, name, *options):
+        out = self.folder / name
+        shutil.rmtree(out, ignore_errors=True)
+        self.run("export", "--checkpoint", model, "--out", out, *options)
+        return out
+
+    def check_round_trip(self, name, source, *options):
+        """export, import, export: every file of the two exported folders must be the same."""
+        exported = self.export(source, "exported", *options)
+        imported = self.folder / "imported"
+        shutil.rmtree(imported, ignore_errors=True)
+        self.run("import", exported, "--out", imported)
+        self.run("verify", imported)
+        again = self.export(imported, "again", *options)
+        files = sorted(file.name for file in exported.iterdir())
+        if files != sorted(file.name for file in again.iterdir()):
+            self.fail(name, "export, import, export gives other files")
+        for file in files:
+            if (exported / file).read_bytes() != (again / file).read_bytes():
+                self.fail(name, f"export, import, export changes {file}")
+        return exported
+
     def check_variant(self, name):
         variant, settings, hf_class = VARIANTS[name]
         checkpoint = self.train(name, variant, settings)
         model, tokens, worst = self.compare(name, checkpoint, expected_class=hf_class)
         greedy = self.compare_greedy(name, checkpoint, model, tokens[:PROMPT])
-        print(f"{name:32s} {hf_class:22s} logits {worst:.1e}, {greedy} greedy tokens")
+        formats = [("fp32", "300KB"), ("bf16", "1MB"), ("fp16", "1GB")] if name in EXPORTED else [("bf16", "300KB")]
+        exported = []
+        for dtype, size in formats:
+            folder = self.check_round_trip(f"{name}, {dtype}", checkpoint, "--dtype", dtype, "--max-shard-size", size)
+            self.run("verify", folder)
+            if name in EXPORTED:
+                exported.append(self.compare(f"{name}, {dtype}", folder, expected_class=hf_class)[2])
+        text = ", ".join(f"{worst:.1e}" for worst in exported)
+        print(f"{name:32s} {hf_class:22s} logits {worst:.1e}, {greedy} greedy tokens" +
+              (f"; exported fp32, bf16, fp16: {text}" if text else ""))
+
+    def save_random(self, kind, settings, dtype=torch.float32, shard="1GB"):
+        config = getattr(transformers, f"{kind}Config")(**settings)
+        model = getattr(transformers, f"{kind}ForCausalLM")(config).to(dtype).eval()
+        folder = self.folder / "random"
+        shutil.rmtree(folder, ignore_errors=True)
+        model.save_pretrained(folder, max_shard_size=shard)
+        return folder
+
+    def check_random(self, name):
+        folder = self.save_random(*RANDOM[name])
+        model = self.load(folder)  # the saved one also rounded the frequencies of its rotation to its dtype
+        self.run("verify", folder)
+        worst = self.compare(name, folder, model)[2]
+        exported = self.check_round_trip(name, folder)
+        imported = self.compare(f"{name}, imported", self.folder / "imported", model)[2]
+        reloaded = self.compare(f"{name}, exported", exported)[2]
+        print(f"{name:40s} logits {worst:.1e}, imported {imported:.1e}, exported again {reloaded:.1e}")
+
+    def check_refused(self, name):
+        kind, settings, part = REFUSED[name]
+        folder = self.save_random(kind, settings)
+        result = subprocess.run([self.pastur, "import", folder, "--out", self.folder / "refused"], capture_output=True,
+                                text=True)
+        if result.returncode != 65 or part not in result.stderr or len(result.stderr.splitlines()) != 1:
+            self.fail(name, f"exit {result.returncode}: {result.stderr}")
+        print(f"{name:40s} refused: {result.stderr.strip()[-100:]}")
+
+    def check_tokenizer(self):
+        """The checkpoint's tokenizer gives the tokens of the shards."""
+        tokenizer = AutoTokenizer.from_pretrained(self.folder / "run" / "checkpoints" / "step_00000003",
+                                                  trust_remote_code=True)
+        text = (self.folder / "stories.txt").read_text().split("<|doc|>")[0].strip()[:400]
+        ids = np.asarray(tokenizer.encode(text), np.uint16)
+        shards = b"".join(file.read_bytes()[1024:] for file in sorted((self.folder / "tokens").glob("*.bin")))
+        if ids[:-1].tobytes() not in shards:  # the last word of the text may be cut
+            self.fail("tokenizer", f"other tokens than those of the shards: {ids[:20]}")
 
 
 def main():
@@ -154,9 +253,13 @@ def main():
     transformers.utils.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
         checker = Checker(options.pastur.resolve(), Path(folder))
-        for name in VARIANTS:
-            if not options.only or options.only in name:
-                checker.check_variant(name)
+        for cases, check in ((VARIANTS, checker.check_variant), (RANDOM, checker.check_random),
+                             (REFUSED, checker.check_refused)):
+            for name in cases:
+                if not options.only or options.only in name:
+                    check(name)
+        if not options.only:
+            checker.check_tokenizer()
     print(f"transformers {transformers.__version__}: {len(checker.failures)} failures")
     sys.exit(1 if checker.failures else 0)
 

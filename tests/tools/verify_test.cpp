@@ -81,7 +81,7 @@ TEST_F(Verify, NamesTheDamagedFileAndTensor) {
     damage("model.safetensors", "model.layers.0.mlp.up_proj.weight");
     expect_failure("verify run", 65, {"\"model.layers.0.mlp.up_proj.weight\", \"model.layers.1.mlp.up_proj"});
     damage("optimizer.rank0.safetensors", "model.norm.weight.exp_avg");
-    expect_failure("verify run", 65, {model, "(2 of 3 files are damaged)"});
+    expect_failure("verify run", 65, {model, "(2 of 5 files are damaged)"});
     EXPECT_EQ(run("verify run/checkpoints/step_00000002").code, 0) << "the other checkpoint is intact";
     // Training resumes from the older checkpoint and prints that.
     const Result resumed = run("train r.toml --run run --device cpu --resume");

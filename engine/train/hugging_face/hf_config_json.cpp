@@ -71,6 +71,7 @@ void add_deepseek(ordered_json& json, const Config& config, RopeRows rows) {
     json["rope_interleave"] = rows == RopeRows::kNeighbours;
     json["first_k_dense_replace"] = config.model.layers;  // no layer has experts
     json["num_nextn_predict_layers"] = 0;
+    json["pastur_head_dim"] = config.model.head_dim;  // no width of the model, but a key of its recipe
     json["attention_bias"] = false;
 }
 

@@ -112,7 +112,7 @@ void take_latent_sizes(const Keys& hf, Config& config) {
     if (rotates) {
         a.nope_dim = m.head_dim;
         a.rope_dim = hf.size("qk_rope_head_dim", kWidest);
-        m.head_dim += a.rope_dim;
+        m.head_dim = hf.size_or("pastur_head_dim", kWidest, a.nope_dim + a.rope_dim);
     }
     m.kv_heads = m.heads;
 }
@@ -200,7 +200,7 @@ Config own_config(const Keys& hf) {
         "\"imported\"\n",
         m.vocab, m.d_model, m.layers, m.heads, m.kv_heads, m.head_dim, m.ffn, m.rope_theta, m.norm_eps,
         m.tie_embeddings, sizes.data.seq_len);
-    return parse_config(text + attention_toml(hf), hf.file(), {});
+    return parse_config(text + attention_toml(hf), "its recipe", {});
 }
 
 /// The first key of a config.json that changes the model to one that Pastur cannot compute; "": none.
@@ -277,10 +277,12 @@ HfModel read_hf_config(const fs::path& file) {
         if (own)
             model.config = own_config(hf);
         else if (model.refusal.empty())
-            model.config = parse_config(to_toml(model.config), hf.file(), {});
+            model.config = parse_config(to_toml(model.config), "its recipe", {});
     } catch (const Error& error) {
-        if (own) fail(ExitCode::kCorruptData, "{}", error.what());
-        model.refusal = error.what();
+        // Line numbers are those of a recipe made of the file.
+        const std::string text = fmt::format("{}: not a model of pastur: {}", hf.file(), error.what());
+        if (own) fail(ExitCode::kCorruptData, "{}", text);
+        model.refusal = text;
     }
     return model;
 }

@@ -6,6 +6,7 @@
 #include "data/files.h"
 #include "data/meta.h"
 #include "data/output.h"
+#include "data/tokenizer/sentencepiece_model.h"
 
 namespace pastur {
 namespace {
@@ -21,12 +22,14 @@ constexpr std::string_view kNames[] = {
 };
 constexpr size_t kOfTheModel = 3;
 
-/// The stream has no BOS: documents are separated by EOS alone. Its text is that of the pieces in the model.
-std::string tokenizer_config_json() {
+/// The stream has no BOS: documents are separated by EOS alone.
+std::string tokenizer_config_json(const std::string& model) {
     const nlohmann::ordered_json json = {
         {"tokenizer_class", "LlamaTokenizer"},
         {"add_bos_token", false},
         {"add_eos_token", false},
+        // transformers does not read it from the model.
+        {"add_prefix_space", read_sentencepiece_spec(model).add_dummy_prefix},
         {"bos_token", "<s>"},
         {"eos_token", "</s>"},
         {"unk_token", "<unk>"},
@@ -65,8 +68,9 @@ std::vector<TextFile> hf_checkpoint_files(const Config& config) {
         config.train.weights == StateFormat::kFp32 ? WeightFormat::kFp32 : WeightFormat::kBf16;
     std::vector<TextFile> files = hf_model_files(config, tokens, format, RopeRows::kHalves);
     if (prepared && path_exists(data / kTokenizerFile)) {
-        files.push_back({kTokenizerFile, read_file(data / kTokenizerFile, kTokenizerLimit)});
-        files.push_back({"tokenizer_config.json", tokenizer_config_json()});
+        const std::string model = read_file(data / kTokenizerFile, kTokenizerLimit);
+        files.push_back({kTokenizerFile, model});
+        files.push_back({"tokenizer_config.json", tokenizer_config_json(model)});
     }
     return files;
 }

@@ -231,8 +231,8 @@ TEST_P(QkClipTraining, BoundsTheLogits) {
     EXPECT_EQ(free.scaled, 0);
     EXPECT_GT(clipped.scaled, 5);
     EXPECT_GT(free.max_logits.back(), 8 * limit);
-    // An update may raise a logit beyond the limit, until the next clip.
-    for (const double largest : clipped.max_logits) EXPECT_LT(largest, 4 * limit);
+    // The update after a clip may raise a logit beyond the limit.
+    for (const double largest : clipped.max_logits) EXPECT_LT(largest, 6 * limit);
     EXPECT_TRUE(std::isfinite(clipped.losses.back()));
 }
 
