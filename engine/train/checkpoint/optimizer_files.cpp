@@ -7,7 +7,6 @@
 #include "data/files.h"
 #include "data/output.h"
 #include "engine/io/safetensors.h"
-#include "kernels/fill.h"
 
 namespace pastur {
 namespace fs = std::filesystem;
@@ -116,10 +115,11 @@ void read_moments(const fs::path& folder, Context& ctx, const ParamTable& table,
     const std::deque<SafetensorsFile> files = open_moments(folder, step);
     const std::vector<OptimizerState> all = optimizer_states(optimizer.config(), table);
     const std::vector<OptimizerState> kept = optimizer.states();
-    if (files.empty()) {
-        for (size_t i = 0; i < kept.size(); ++i) fill(ctx, optimizer.values(i), 0);
-        return;
-    }
+    if (files.empty())
+        fail(
+            ExitCode::kMissingInput,
+            "{}: start a run with train.init_from: an imported checkpoint has no optimizer state to resume from",
+            folder.string());
     for (size_t i = 0; i < all.size(); ++i)
         for (const Piece& piece : pieces_of(files, table, all[i], folder))
             for_each_overlap(kept[i].ranges, piece.range, [&](const FlatRange& part, int64_t at) {

@@ -3,7 +3,7 @@
 // <name>.exp_avg_sq; <name>.momentum of a matrix that Muon updates) to optimizer.rank0.safetensors. If the
 // state is divided over the ranks, each rank writes a file of parts. A part <name>.exp_avg@<first> holds the
 // elements of the stored tensor from index <first> on. Both forms can be read on any number of ranks. Numbers
-// have the format in which they are kept. A checkpoint of step 0 may have no file: all state is then zero.
+// have the format in which they are kept. An imported checkpoint, of step 0, has no file.
 #include <filesystem>
 
 #include "engine/train/checkpoint/checkpoint_image.h"
@@ -23,7 +23,7 @@ void check_moments(const std::filesystem::path& folder, const TrainConfig& confi
                    int64_t step);
 
 /// Reads the state that the optimizer owns, from any number of files. Throws (kCorruptData) unless the files
-/// hold all state exactly once. step: of the checkpoint.
+/// hold all state exactly once, (kMissingInput) for an imported checkpoint. step: of the checkpoint.
 void read_moments(const std::filesystem::path& folder, Context& ctx, const ParamTable& table,
                   Optimizer& optimizer, int64_t step);
 

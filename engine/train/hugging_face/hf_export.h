@@ -20,7 +20,7 @@ void export_hugging_face(const ModelFolder& model, const std::filesystem::path& 
                          const ExportOptions& options);
 
 /// Writes a checkpoint of step 0 with the weights of `model` in fp32, complete or absent: for train.init_from, eval,
-/// spectra and verify. It has no optimizer state, which is zero at step 0. Throws as export_hugging_face().
+/// spectra and verify. It has no optimizer state, so no run resumes from it. Throws as export_hugging_face().
 void import_hugging_face(const ModelFolder& model, const std::filesystem::path& out);
 
 }  // namespace pastur

@@ -5,9 +5,11 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/model/attention/variants.h"
+#include "engine/train/checkpoint/checkpoint_check.h"
 #include "engine/train/checkpoint/model_folder.h"
 #include "engine/train/hugging_face/hf_files.h"
 #include "engine/train/hugging_face/rope_rows.h"
+#include "tests/support/checkpoint_files.h"
 #include "tests/support/data_files.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/model_harness.h"
@@ -231,6 +233,35 @@ TEST(HfRopeRows, ArePairedAsDeepSeekPublishesThem) {
     reorder_rotary_rows(tiny_config("variant = \"mha\""), "model.layers.0.self_attn.q_proj.weight", values,
                         RopeRows::kHalves, RopeRows::kNeighbours);
     EXPECT_EQ(values, rows(14));
+}
+
+// A checkpoint of step 0 is whole without moments, as `pastur import` writes it; no run resumes from it.
+TEST(HfCheckpoint, NeedsNoMomentsAtStepZero) {
+    const TempFolder folder;
+    const Config config = tiny_config("variant = \"mla-rope\"");
+    Context& ctx = context(Device::kCpu);
+    ModelUnderTest model(config, ctx, DType::kF32, {1, 4});
+    model.model().params().initialise(ctx, 1);
+    Optimizer optimizer(config.train, model.model().params());
+    optimizer.allocate(ctx);
+    const auto write = [&](const fs::path& path, int64_t step) {
+        fs::create_directory(path);
+        TrainState state;
+        state.step = step;
+        state.tokens = step * config.train.global_batch * config.data.seq_len;
+        write_checkpoint(path, ctx, config, model.model().params(), optimizer, state);
+        fs::remove(path / "optimizer.rank0.safetensors");
+        write_manifest(path);
+        return path;
+    };
+    const fs::path imported = write(folder.path() / "imported", 0);
+    EXPECT_EQ(check_checkpoint(imported).state.step, 0);
+    TrainState state;
+    expect_error(ExitCode::kMissingInput, {"imported: start a run with train.init_from"},
+                 [&] { read_checkpoint_files(imported, ctx, model.model().params(), optimizer, state); });
+    const fs::path later = write(folder.path() / "later", 1);
+    expect_error(ExitCode::kCorruptData, {"expected optimizer.rank0.safetensors in the list"},
+                 [&] { check_checkpoint(later); });
 }
 
 // Every number of fp16 comes back, and between two of them the nearer one is taken, at the middle the even one.
