@@ -203,6 +203,18 @@ TEST(Analysis, OfRunFoldersIsOnThePage) {
         }
     const Json payload = report_payload(folders, 4'000'000);
     EXPECT_EQ(payload.at("analysis"), analyse(runs));
+    // A log without a usable start, and a recipe that cannot be read.
+    std::ofstream(folders[0] / "config.toml") << "[model\n";
+    for (const char* start :
+         {"", R"({"event": "start", "variant": 3})", R"({"event": "start", "variant": "mtla"})"}) {
+        std::ofstream(folders[0] / "metrics.jsonl") << start << "\n"
+                                                    << R"({"event": "train", "step": 1, "loss": 3})"
+                                                    << "\n";
+        const Json bare = report_payload({folders[0]}, 4'000'000).at("analysis").at("groups").at(0);
+        EXPECT_EQ(bare.at("variant"),
+                  std::string(start).find("mtla") == std::string::npos ? "unknown" : "mtla");
+        EXPECT_EQ(bare.at("steps"), 800) << "the last that was measured";
+    }
     const Json given = {{"v", 1}};
     EXPECT_EQ(report_payload(folders, 4'000'000, &given).at("analysis"), given);
 }

@@ -31,7 +31,9 @@ Json rules_text() {
          "Forms with both onsets, of those with either. In rank correlations an onset that did not occur "
          "ranks after all that did; forms with neither, and those beyond from the start, are left out. p "
          "is the share of shuffled pairs with a correlation as large."},
-        {"interval", "95 % by Student's t over seeds, Welch's for differences."},
+        {"interval",
+         "95 % by Student's t over seeds, Welch's for differences. Seeds that agree exactly, as shares of 0 or 1 may, "
+         "have an interval of no width."},
         {"claim",
          "Supported if the whole interval lies on its side of the bound, contradicted if all of it lies on the "
          "other, else undecided; one seed has no interval. A correlation is supported only if p is below "
