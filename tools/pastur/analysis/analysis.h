@@ -5,7 +5,8 @@
 // What no run has, or is not defined for any, is absent; a number that is not defined alone is null.
 //
 // MI is {"n", "mean", "low", "high"}: mean over n seeds and its 95 % interval by Student's t; one seed has no interval
-// (low and high are null), and none goes beyond what the statistic can be, such as a share of 1. A "form" is a matrix of one layer (scope "layer") or one head (scope "head").
+// (low and high are null), and none goes beyond what the statistic can be, such as a share of 1. A "form" is a matrix of
+// one layer (scope "layer") or one head (scope "head").
 // Thresholds are keys as texts: "1.2", "2", "10" edges and "0.5", "0.25", "0.1" of a kept rank.
 //
 // {"v": 1,
@@ -37,15 +38,15 @@
 //                "both": forms with both onsets, of those with any; "p": by shuffled pairs
 //  "attribution": [{"question", "kind": "rotation"|"compression"|"latent_gain", "from": {"variant", "arm"}, "to": {...},
 //    "matrix", "scope", "statistic", "null", "difference": MI, "from_mean", "to_mean"}],   "matrix", "scope" are "" for
-//          val_loss, "null" is "" but for log10_peak_ratio; statistics: "kept.step0.least", "kept.step0.final",
+//          val_loss, "null" is "" but for log10_peak_ratio ("product", "mp"); statistics: "kept.step0.least", "kept.step0.final",
 //          "kept.null.least", "kept.null.final", "log10_peak_ratio", "val_loss"; "to" less "from", Welch's interval; n is
 //          the smaller group's. A variant that lacks the matrix is compared by its "qk"
 //  "findings": [{"id": "i"|"ii"|"iii", "claim", "verdict", "depends_on": [dimension], "because": SENTENCE,
 //    "tally": {"supported", "contradicted", "undecided"},                        choices
 //    "by": {dimension: {value: {"supported", "contradicted", "undecided"}}},
 //    "claims": [{"id", "variant", "text", "figure", "verdict", "depends_on": [dimension], "tally", "counts"}],
-//          "counts": part of the finding; "figure": where in FORMS of the variant's group the claim's value is, with dimensions in braces,
-//          "nulls/{null}/spike/{threshold}/share"; "": in the choice
+//          "counts": part of the finding; "figure": where in FORMS of the variant's group the claim's value is, with
+//          dimensions in braces, "nulls/{null}/spike/{threshold}/share"; "": in the choice
 //    "choices": [{dimension: value, ..., "verdict", "claims": {id: {"verdict", "value": MI}}}]}],
 //          verdicts: "supported", "contradicted", "depends on", "undecided"; choices and their claims never "depend on".
 //          Dimensions: "arm", "null", "matrix", "scope", "baseline" ("step0"|"null"), "threshold" (text), "moment"
