@@ -97,12 +97,13 @@ function fitSentences() {
 
 // The table of the first screen: rows are the matrices of each group.
 function verdictRows() {
-  const rows = [];
-  for (const group of (analysis && analysis.groups) || []) {
-    const own = groups.find((g) => g.variant === group.variant && g.arm === (group.arm || '')) ||
-        groups.find((g) => g.runs.some((run) => (group.runs || []).includes(run.name)));
-    if (own && !isAnyShown(own)) continue;
-    if (own && !isInArm(own)) continue;
+  const rows = [],
+        ownOf = (group) => groups.find((g) => g.runs.some((run) => (group.runs || []).includes(run.name)));
+  const place = (group) => (ownOf(group) || {index: groups.length}).index;
+  const all = [...((analysis && analysis.groups) || [])].sort((a, b) => place(a) - place(b));
+  for (const group of all) {
+    const own = ownOf(group);
+    if (own && (!isAnyShown(own) || !isInArm(own))) continue;
     const measured = group.matrices || {},
           of = (matrix, scope) => measured[matrix] && measured[matrix][scope];
     const forms = ['qk', 'qk_content', 'qk_rope'];

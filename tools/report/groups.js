@@ -22,8 +22,9 @@ function makeGroups() {
     const members = runs.filter((run) => run.variant === variant);
     armsOf(members).forEach((arm, i) => arms.set(members[i], named.get(members[i].name) ?? arm));
   }
-  const groups = [];
-  for (const run of runs) {
+  const groups = [], first = ['mha', 'mla-prerope', 'mla-decoupled'];  // the paper's, in its order
+  const rank = (run) => (first.includes(run.variant) ? first.indexOf(run.variant) : first.length);
+  for (const run of [...runs].sort((a, b) => rank(a) - rank(b))) {
     const arm = arms.get(run);
     let group = groups.find((g) => g.variant === run.variant && g.arm === arm);
     if (!group) {

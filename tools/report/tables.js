@@ -82,8 +82,9 @@ function addFindings(section) {
     section.append(element('ul', {}, ...analysis.sentences.map((s) => element('li', {}, textOf(s)))));
   for (const finding of analysis.findings) {
     const claims = finding.claims || [], choices = finding.choices || [];
-    const dimensions = distinct(choices.flatMap((choice) => Object.keys(choice)))
-                           .filter((key) => !['verdict', 'claims'].includes(key));
+    const dimensions =
+        distinct(choices.flatMap((choice) => Object.keys(choice)))
+            .filter((key) => !['verdict', 'claims'].includes(key) && choices.some((choice) => choice[key]));
     const cell = (choice, claim) => {
       const own = (choice.claims || {})[claim.id];
       if (!own) return '–';
