@@ -128,6 +128,26 @@ TEST_F(StudyTest, DesignsOfTheRepositoryResolve) {
     }
 }
 
+// Parts that were trained in different places become one study by their run folders, which need no checkpoints.
+TEST_F(StudyTest, JoinsRunsThatWereTrainedElsewhere) {
+    const std::string options = " --variants mha,mla-nope --run.tensorboard=false --device cpu ";
+    ASSERT_EQ(study_run("r.toml --out whole" + options).code, 0);
+    ASSERT_EQ(study_run("r.toml --out a --only 'mha-*' --stage runs" + options).code, 0);
+    ASSERT_EQ(study_run("r.toml --out b --only 'mla-*' --stage runs" + options).code, 0);
+    EXPECT_FALSE(fs::exists(file("a/study.json")));
+    fs::remove_all(file("b/runs/mla-nope-s1/checkpoints"));
+    for (const auto& entry : fs::recursive_directory_iterator(file("b/runs")))
+        if (entry.path().extension() == ".npz") fs::remove(entry.path());
+    fs::rename(file("b/runs/mla-nope-s1"), file("a/runs/mla-nope-s1"));
+    const Result joined = study_run("r.toml --out a --stage results" + options);
+    ASSERT_EQ(joined.code, 0) << joined.err;
+    EXPECT_NE(joined.out.find("2 of 2 runs"), std::string::npos) << joined.out;
+    EXPECT_EQ(results(study("a")), results(study("whole")));
+    EXPECT_TRUE(fs::exists(file("a/report.html")));
+    // A run of other settings is not taken.
+    expect_failure("study r.toml --out a --stage results --train.lr=0.5" + options, 2, {"other settings"});
+}
+
 TEST_F(StudyTest, PassesOverARunThatFails) {
     const Result result = run(
         "study r.toml --out s --device cpu --variants mha --set train.lr=1e-3,1e30 --train.warmup_steps=0");
