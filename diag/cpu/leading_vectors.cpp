@@ -2,42 +2,40 @@
 
 #include <cblas.h>
 
-#include <cmath>
-
 #include "diag/subspace_iteration.h"
 
 namespace pastur::dense {
 namespace {
 
-/// One operator P^T G P.
+/// Makes the rows orthonormal by classical Gram-Schmidt, twice.
+void orthonormalise_rows(Matrix& x) {
+    const int width = narrow(x.columns);
+    std::vector<double> along(static_cast<size_t>(x.rows));
+    for (int64_t i = 0; i < x.rows; ++i) {
+        double* const row = x.values.data() + i * x.columns;
+        for (int pass = 0; pass < 2 && i > 0; ++pass) {
+            cblas_dgemv(CblasRowMajor, CblasNoTrans, narrow(i), width, 1, x.values.data(), width, row, 1, 0,
+                        along.data(), 1);
+            cblas_dgemv(CblasRowMajor, CblasTrans, narrow(i), width, -1, x.values.data(), width, along.data(),
+                        1, 1, row, 1);
+        }
+        if (const double length = cblas_dnrm2(width, row, 1); length > 0)
+            cblas_dscal(width, 1 / length, row, 1);
+    }
+}
+
+/// One symmetric matrix.
 class CpuSubspaceBlocks final : public SubspaceBlocks {
   public:
-    CpuSubspaceBlocks(const SplitForm& form, const BlockShape& shape)
-        : SubspaceBlocks(shape), form_(form), transposed_p_(form.p) {
-        transposed_p_.transposed = !form.p.transposed;
-    }
+    CpuSubspaceBlocks(const Matrix& matrix, const BlockShape& shape)
+        : SubspaceBlocks(shape), matrix_(matrix) {}
 
     void start(const std::vector<double>& block) override { x_ = {block, shape().rows, shape().width}; }
 
-    /// Classical Gram-Schmidt, twice.
-    void orthonormalise() override {
-        const int width = narrow(x_.columns);
-        std::vector<double> along(static_cast<size_t>(x_.rows));
-        for (int64_t i = 0; i < x_.rows; ++i) {
-            double* const row = x_.values.data() + i * x_.columns;
-            for (int pass = 0; pass < 2 && i > 0; ++pass) {
-                cblas_dgemv(CblasRowMajor, CblasNoTrans, narrow(i), width, 1, x_.values.data(), width, row, 1,
-                            0, along.data(), 1);
-                cblas_dgemv(CblasRowMajor, CblasTrans, narrow(i), width, -1, x_.values.data(), width,
-                            along.data(), 1, 1, row, 1);
-            }
-            if (const double length = cblas_dnrm2(width, row, 1); length > 0)
-                cblas_dscal(width, 1 / length, row, 1);
-        }
-    }
+    void orthonormalise() override { orthonormalise_rows(x_); }
 
     std::vector<double> project() override {
-        image_ = apply(x_);
+        image_ = multiply(x_, matrix_);
         Matrix turned = image_;
         turned.transposed = true;
         return multiply(x_, turned).values;
@@ -63,7 +61,7 @@ class CpuSubspaceBlocks final : public SubspaceBlocks {
         Matrix previous = std::move(x_);
         Matrix current = combine(steps.front(), image_, previous, previous);
         for (size_t step = 1; step < steps.size(); ++step) {
-            Matrix next = combine(steps[step], apply(current), current, previous);
+            Matrix next = combine(steps[step], multiply(current, matrix_), current, previous);
             previous = std::move(current);
             current = std::move(next);
         }
@@ -73,13 +71,6 @@ class CpuSubspaceBlocks final : public SubspaceBlocks {
     std::vector<double> read() override { return x_.values; }
 
   private:
-    Matrix apply(const Matrix& block) const {
-        const bool has_p = form_.p.rows > 0, has_g = form_.g.rows > 0;
-        Matrix image = has_p ? multiply(block, transposed_p_) : block;
-        if (has_g) image = multiply(image, form_.g);
-        return has_p ? multiply(image, form_.p) : image;
-    }
-
     static Matrix combine(const FilterStep& step, Matrix image, const Matrix& current,
                           const Matrix& previous) {
         for (size_t i = 0; i < image.values.size(); ++i)
@@ -88,16 +79,26 @@ class CpuSubspaceBlocks final : public SubspaceBlocks {
         return image;
     }
 
-    const SplitForm& form_;
-    Matrix transposed_p_, x_, image_;
+    const Matrix& matrix_;
+    Matrix x_, image_;
 };
 
 }  // namespace
 
-Subspace leading_vectors(const SplitForm& form, int64_t k) {
-    const int64_t width = form.p.rows > 0 ? form.p.op_columns() : form.g.op_rows();
-    CpuSubspaceBlocks blocks(form, {1, block_rows(k, width), width});
-    return leading_eigenvectors(blocks, k).front();
+Subspace leading_vectors(const SymmetricForm& form, int64_t k) {
+    const int64_t n = form.matrix.rows;
+    CpuSubspaceBlocks blocks(form.matrix, {1, block_rows(k, n), n});
+    Subspace found = leading_eigenvectors(blocks, k).front();
+    if (form.p.rows == 0 || found.count == 0) return found;
+    Matrix vectors{std::move(found.vectors), found.count, n};
+    if (form.root.rows > 0) {
+        Matrix turned = form.root;
+        turned.transposed = true;
+        vectors = multiply(vectors, turned);
+    }
+    vectors = multiply(vectors, form.p);
+    orthonormalise_rows(vectors);
+    return {vectors.rows, vectors.columns, std::move(vectors.values)};
 }
 
 }  // namespace pastur::dense

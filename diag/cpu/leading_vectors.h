@@ -5,13 +5,16 @@
 
 namespace pastur::dense {
 
-/// M M^T = P^T G P of a matrix M with d rows.
-struct SplitForm {
-    Matrix p;  ///< [n, d]; empty: the identity
-    Matrix g;  ///< [n, n], symmetric; empty: the identity
+/// A symmetric matrix W W^T [n, n] with W^T W = M M^T, of a matrix M with d rows. W = root^T P; a matrix without rows is
+/// the identity.
+struct SymmetricForm {
+    Matrix matrix;
+    Matrix p;     ///< [n, d]
+    Matrix root;  ///< [n, n]
 };
 
-/// The k leading eigenvectors of a finite form, as leading_eigenvectors() finds them.
-Subspace leading_vectors(const SplitForm& form, int64_t k);
+/// The k leading left singular vectors of M: those W^T y, of length 1, of the eigenvectors y that leading_eigenvectors()
+/// finds of the finite matrix.
+Subspace leading_vectors(const SymmetricForm& form, int64_t k);
 
 }  // namespace pastur::dense

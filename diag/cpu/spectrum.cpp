@@ -15,31 +15,30 @@ namespace {
 
 using namespace dense;
 
-/// P and S S^T of M = P^T S.
-SplitForm split(std::vector<Matrix> factors, size_t bottleneck) {
-    SplitForm form;
+/// The form of M = P^T S whose eigenvalues are the nonzero ones of M M^T.
+SymmetricForm symmetric_form(std::vector<Matrix> factors, size_t bottleneck) {
+    SymmetricForm form;
     std::vector<Matrix> left;  // (F_1 ... F_b)^T = F_b^T ... F_1^T
     for (size_t i = bottleneck; i-- > 0;) {
         left.push_back(std::move(factors[i]));
         left.back().transposed = !left.back().transposed;
     }
-    if (!left.empty()) form.p = multiply_chain(left, 0, left.size());
-    if (bottleneck < factors.size()) form.g = gram(multiply_chain(factors, bottleneck, factors.size()));
-    check_finite(form.p);
-    check_finite(form.g);
+    if (left.empty()) {
+        form.matrix = gram(multiply_chain(factors, 0, factors.size()));
+        return form;
+    }
+    form.p = multiply_chain(left, 0, left.size());
+    form.matrix = gram(form.p);
+    if (bottleneck == factors.size()) return form;
+    const Matrix s = gram(multiply_chain(factors, bottleneck, factors.size()));
+    check_finite(form.matrix);
+    check_finite(s);
+    form.root = square_root(s);
+    const Matrix half = multiply(form.matrix, form.root);
+    form.root.transposed = true;
+    form.matrix = multiply(form.root, half);
+    form.root.transposed = false;
     return form;
-}
-
-/// The symmetric matrix whose eigenvalues are the nonzero ones of M M^T.
-Matrix symmetric_form(const SplitForm& form) {
-    if (form.p.rows == 0) return form.g;
-    Matrix p = gram(form.p);
-    if (form.g.rows == 0) return p;
-    check_finite(p);
-    Matrix root = square_root(form.g);
-    const Matrix half = multiply(p, root);
-    root.transposed = true;
-    return multiply(root, half);
 }
 
 std::vector<double> eigenvalues_of(Matrix symmetric) {
@@ -56,8 +55,8 @@ Spectrum solve_item(const FactorProduct& product, int64_t item, const std::optio
     Spectrum spectrum;
     std::vector<Matrix> factors = load_factors(product, item, draw, spectrum.variances);
     try {
-        const SplitForm form = split(std::move(factors), ChainPlan(product).bottleneck);
-        spectrum.eigenvalues = eigenvalues_of(symmetric_form(form));
+        const SymmetricForm form = symmetric_form(std::move(factors), ChainPlan(product).bottleneck);
+        spectrum.eigenvalues = eigenvalues_of(form.matrix);
         if (product.leading_vectors > 0 && !draw)
             spectrum.leading = leading_vectors(form, product.leading_vectors);
     } catch (const Unsolved& why) {
