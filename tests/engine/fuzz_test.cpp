@@ -80,11 +80,10 @@ TEST_F(Fuzz, HuggingFaceConfig) {
         return hf_config_json(test::tiny_config(attention), {{1}, {2, 3}}, WeightFormat::kBf16,
                               RopeRows::kNeighbours);
     };
-    mutate_and_read(
-        "config.json",
-        {written("variant = \"mha\""), written("variant = \"mla-decoupled\"\nrope_dim = 2"),
-         written("variant = \"mla-prerope\"")},
-        1000, [](const std::string& path) { read_hf_config(path); });
+    mutate_and_read("config.json",
+                    {written("variant = \"mha\""), written("variant = \"mla-decoupled\"\nrope_dim = 2"),
+                     written("variant = \"mla-prerope\"")},
+                    1000, [](const std::string& path) { read_hf_config(path); });
 }
 
 TEST_F(Fuzz, HuggingFaceIndex) {

@@ -54,6 +54,12 @@ class Keys {
     int64_t size_or(const char* key, int64_t most, int64_t otherwise) const {
         return has(key) ? size(key, most) : otherwise;
     }
+    /// A number that may be 0; of anything else, `otherwise`.
+    int64_t count_or(const char* key, int64_t otherwise) const {
+        const bool given =
+            has(key) && json_[key].is_number_unsigned() && json_[key].get<uint64_t>() <= kLargestId;
+        return given ? json_[key].get<int64_t>() : otherwise;
+    }
     /// Whether the value is the number 0.
     bool is_zero(const char* key) const {
         return has(key) && json_[key].is_number_unsigned() && json_[key].get<uint64_t>() == 0;
@@ -203,6 +209,20 @@ Config own_config(const Keys& hf) {
     return parse_config(text + attention_toml(hf), "its recipe", {});
 }
 
+/// first_obstacle() of keys that only the classes of DeepSeek have.
+std::string deepseek_obstacle(const Keys& hf) {
+    if (!hf.contains("q_lora_rank")) return "q_lora_rank: expected a number or null";
+    const int64_t layers = hf.size("num_hidden_layers", kMost);
+    const bool no_experts = hf.contains("n_routed_experts") && !hf.has("n_routed_experts");
+    if (!no_experts && hf.count_or("first_k_dense_replace", 0) < layers)
+        return fmt::format("first_k_dense_replace: expected {}, the number of layers: no layer with experts",
+                           layers);
+    if (hf.size_or("num_key_value_heads", kMost, hf.size("num_attention_heads", kMost)) !=
+        hf.size("num_attention_heads", kMost))
+        return "num_key_value_heads: expected num_attention_heads";
+    return "";
+}
+
 /// The first key of a config.json that changes the model to one that Pastur cannot compute; "": none.
 std::string first_obstacle(const Keys& hf) {
     const std::string type = hf.text_or_empty("model_type");
@@ -228,7 +248,7 @@ std::string first_obstacle(const Keys& hf) {
     if (type == "mistral") {
         // The class has a window of 4096 unless the file says null.
         const int64_t window =
-            hf.contains("sliding_window") ? hf.size_or("sliding_window", 1 << 30, 1 << 30) : 4096;
+            hf.contains("sliding_window") ? hf.count_or("sliding_window", kLargestId) : 4096;
         if (window < hf.size_or("max_position_embeddings", 1 << 30, 4096 * 32))
             return "sliding_window: expected null, or no fewer than max_position_embeddings";
     }
@@ -241,17 +261,7 @@ std::string first_obstacle(const Keys& hf) {
     if ((type == "mistral" || type == "qwen3") && !hf.contains("num_key_value_heads"))
         return "num_key_value_heads: expected a number";
     if (type == "qwen3" && !hf.has("head_dim")) return "head_dim: expected a number";
-    if (!type.starts_with("deepseek")) return "";
-    if (!hf.contains("q_lora_rank")) return "q_lora_rank: expected a number or null";
-    const int64_t layers = hf.size("num_hidden_layers", kMost);
-    const bool no_experts = hf.contains("n_routed_experts") && !hf.has("n_routed_experts");
-    if (!no_experts && hf.size_or("first_k_dense_replace", kWidest, 0) < layers)
-        return fmt::format("first_k_dense_replace: expected {}, the number of layers: no layer with experts",
-                           layers);
-    if (hf.size_or("num_key_value_heads", kMost, hf.size("num_attention_heads", kMost)) !=
-        hf.size("num_attention_heads", kMost))
-        return "num_key_value_heads: expected num_attention_heads";
-    return "";
+    return type.starts_with("deepseek") ? deepseek_obstacle(hf) : "";
 }
 
 /// DeepSeek's classes pair neighbours unless a V3 file says otherwise.
@@ -271,8 +281,12 @@ HfModel read_hf_config(const fs::path& file) {
     model.rows = rows_of(hf);
     const bool own = hf.text_or_empty("model_type") == "pastur";
     if (!own) model.config = sizes_of(hf);
-    if (const std::string obstacle = first_obstacle(hf); !obstacle.empty())
-        model.refusal = fmt::format("{}: {}", hf.file(), obstacle);
+    try {
+        if (const std::string obstacle = first_obstacle(hf); !obstacle.empty())
+            model.refusal = fmt::format("{}: {}", hf.file(), obstacle);
+    } catch (const Error& error) {  // a value of another kind than the key's
+        model.refusal = error.what();
+    }
     try {
         if (own)
             model.config = own_config(hf);

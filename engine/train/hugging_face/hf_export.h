@@ -1,5 +1,5 @@
 #pragma once
-// Model folders out of and into Hugging Face transformers. Memory: twice the largest tensor in fp32.
+// Model folders out of and into Hugging Face transformers. Memory: 2.5 times the largest tensor in fp32.
 #include <filesystem>
 
 #include "engine/train/checkpoint/model_folder.h"

@@ -162,7 +162,9 @@ TEST_F(HfConfig, RefusesByName) {
     expect_refused(with(qwen3, "use_sliding_window", true), "use_sliding_window");
     expect_refused(with(qwen3, "layer_types", {"full_attention", "sliding_attention"}), "layer_types");
     expect_refused(with(deepseek(), "first_k_dense_replace", 1), "first_k_dense_replace: expected 2");
+    expect_refused(with(deepseek(), "first_k_dense_replace", 0), "first_k_dense_replace: expected 2");
     expect_refused(with(deepseek(), "num_key_value_heads", 1), "num_key_value_heads");
+    expect_refused(with(llama(), "attention_bias", "no"), "attention_bias: expected true or false");
     json config = deepseek();
     config.erase("q_lora_rank");
     expect_refused(config, "q_lora_rank: expected a number or null");
