@@ -216,7 +216,7 @@ TEST(Analysis, OfRunFoldersIsOnThePage) {
         EXPECT_EQ(bare.at("steps"), 800) << "the last that was measured";
     }
     const Json given = {{"v", 1}};
-    EXPECT_EQ(report_payload(folders, 4'000'000, &given).at("analysis"), given);
+    EXPECT_EQ(report_payload(folders, 4'000'000, {.analysis = &given}).at("analysis"), given);
 }
 
 TEST(NameArms, TellsApartWhatDiffersBesidesTheSeed) {

@@ -20,8 +20,8 @@ constexpr size_t kMaxReportBytes = 5'000'000;
 
 /// What a page says beside the files of its runs.
 struct ReportText {
-    std::string title;  ///< empty: the question of the program
-    std::string notes;  ///< beside run.notes of the runs
+    std::string title = {};  ///< empty: the question of the program
+    std::string notes = {};  ///< beside run.notes of the runs
     /// That of a study, whose design names the arms (tools/pastur/analysis/analysis.h). null: the runs are analysed here.
     const nlohmann::ordered_json* analysis = nullptr;
 };
