@@ -79,18 +79,16 @@ TEST(Sentences, SayWhatWasPlanted) {
     };
     EXPECT_EQ(
         sentence(0),
-        "At its least, a layer's whole query-key form keeps in the mean 8 % in mha and 8 % in mla-decoupled of "
-        "its stable rank at the start; the content part of mla-decoupled keeps 100 %, its rotary part 8 %.");
-    EXPECT_EQ(
-        sentence(1),
-        "In the first 5 % of the steps the share of layers that begin to exceed 2 edges of the null product is "
-        "50 % in mha and 50 % in mla-decoupled; at the start it is 0 % in mha and 0 % in mla-decoupled, against "
-        "the null mp 0 % in mha and 0 % in mla-decoupled.");
+        "Least share of its stable rank at the start that a layer's form keeps: mha 8 %, mla-decoupled 8 % "
+        "(content of mla-decoupled 100 %, rotary part 8 %).");
+    EXPECT_EQ(sentence(1),
+              "Layers that begin to exceed 2 edges of product in the first 5 % of the steps: mha 50 %, "
+              "mla-decoupled 50 %; beyond them at the start under mp: mha 0 %, mla-decoupled 0 %.");
     EXPECT_TRUE(sentence(2).starts_with(
-        "Where both occur, the stable rank falls below 50 % of its start later than the spike beyond 2 edges of "
-        "product by 1 measurements in mha (50 % of the layers with either have both, rank correlation 0.944, p = 0.0"))
+        "Measurements from the spike beyond 2 edges of product to a stable rank below 50 % of the start: mha 1, "
+        "rank correlation 0.944 (p = 0.0"))
         << sentence(2);
-    EXPECT_EQ(sentence(3), "The validation loss ends at 3.500 in mha and 3.250 in mla-decoupled.");
+    EXPECT_EQ(sentence(3), "Validation loss at the end: mha 3.500, mla-decoupled 3.250.");
     EXPECT_TRUE(verdict_text(analysis).starts_with(
         "i. Sharp early spikes in specific layers of MHA and MLA-PreRoPE persist and propagate: "));
 }

@@ -35,17 +35,11 @@ struct Place {
     std::string variant, pointer;
 };
 
-enum class With : uint8_t { kInterval, kMeanAlone };
-/// Appends "12 % (10 % to 14 %) in mha, 3 % in mla-prerope and 40 % in mla-decoupled".
-void enumerate(Sentence& sentence, const std::vector<Place>& places, As as, With with = With::kInterval) {
-    for (size_t i = 0; i < places.size(); ++i) {
-        if (i > 0) sentence.text(i + 1 == places.size() ? " and " : ", ");
-        if (with == With::kInterval)
-            sentence.interval(places[i].pointer, as);
-        else
-            sentence.number(places[i].pointer + "/mean", as);
-        sentence.text(" in " + places[i].variant);
-    }
+/// Appends means, "mha 12 %, mla-prerope 3 %, mla-decoupled 40 %". Their intervals stand in the table beside the
+/// sentences, which must fit the page's first screen with seven variants, too.
+void enumerate(Sentence& sentence, const std::vector<Place>& places, As as) {
+    for (size_t i = 0; i < places.size(); ++i)
+        sentence.text((i > 0 ? ", " : "") + places[i].variant + " ").number(places[i].pointer + "/mean", as);
 }
 
 /// What the sentences are about: groups of the first arm, their whole form, by layers if any group has them.
@@ -93,17 +87,17 @@ void add_kept(const Json& analysis, const Subject& subject, Json& list) {
     if (places.empty()) return;
     Sentence sentence(analysis);
     sentence.text(
-        fmt::format("At its least, a {}'s whole query-key form keeps in the mean ", subject.scope()));
+        fmt::format("Least share of its stable rank at the start that a {}'s form keeps: ", subject.scope()));
     enumerate(sentence, places, As::kPercent);
-    sentence.text(" of its stable rank at the start");
     for (const size_t group : subject.groups()) {
         const std::string content = subject.forms(group, "qk_content") + "kept/step0/least",
                           rope = subject.forms(group, "qk_rope") + "kept/step0/least";
         if (!has_mean(analysis, content) || !has_mean(analysis, rope)) continue;
-        sentence.text("; the content part of " + subject.variant(group) + " keeps ")
-            .interval(content, As::kPercent)
-            .text(", its rotary part ")
-            .interval(rope, As::kPercent);
+        sentence.text(" (content of " + subject.variant(group) + " ")
+            .number(content + "/mean", As::kPercent)
+            .text(", rotary part ")
+            .number(rope + "/mean", As::kPercent)
+            .text(")");
     }
     list.push_back(sentence.text(".").json());
 }
@@ -113,22 +107,17 @@ void add_spikes(const Json& analysis, const Subject& subject, Json& list) {
     const std::vector<Place> early = subject.places("nulls/" + null + "/spike/2/early_share");
     if (early.empty()) return;
     Sentence sentence(analysis);
-    sentence.text("In the first ")
-        .number("/rules/early_fraction", As::kPercent)
-        .text(" of the steps the share of " + subject.scope() + "s that begin to exceed ")
+    sentence.text(subject.scope() == "layer" ? "Layers" : "Heads")
+        .text(" that begin to exceed ")
         .number("/rules/lag_spike")
-        .text(" edges of the null " + null + " is ");
+        .text(" edges of " + null + " in the first ")
+        .number("/rules/early_fraction", As::kPercent)
+        .text(" of the steps: ");
     enumerate(sentence, early, As::kPercent);
-    const auto at_start = [&](const std::string& of) {
-        return subject.places("nulls/" + of + "/step0/beyond/2");
-    };
-    if (const std::vector<Place> before = at_start(null); !before.empty()) {
-        sentence.text("; at the start it is ");
-        enumerate(sentence, before, As::kPercent, With::kMeanAlone);
-    }
-    if (const std::vector<Place> naive = at_start("mp"); null != "mp" && !naive.empty()) {
-        sentence.text(", against the null mp ");
-        enumerate(sentence, naive, As::kPercent, With::kMeanAlone);
+    if (const std::vector<Place> naive = subject.places("nulls/mp/step0/beyond/2");
+        null != "mp" && !naive.empty()) {
+        sentence.text("; beyond them at the start under mp: ");
+        enumerate(sentence, naive, As::kPercent);
     }
     list.push_back(sentence.text(".").json());
 }
@@ -142,19 +131,19 @@ void add_lag(const Json& analysis, const Subject& subject, Json& list) {
         if (any)
             sentence.text("; ");
         else
-            sentence.text("Where both occur, the stable rank falls below ")
-                .number("/rules/collapse/0", As::kPercent)
-                .text(" of its start later than the spike beyond ")
+            sentence.text("Measurements from the spike beyond ")
                 .number("/rules/lag_spike")
-                .text(" edges of " + subject.null() + " by ");
+                .text(" edges of " + subject.null() + " to a stable rank below ")
+                .number("/rules/collapse/0", As::kPercent)
+                .text(" of the start: ");
         any = true;
-        sentence.interval(lag + "measurements")
-            .text(" measurements in " + subject.variant(group) + " (")
-            .number(lag + "both/mean", As::kPercent)
-            .text(" of the " + subject.scope() + "s with either have both");
+        sentence.text(subject.variant(group) + " ").interval(lag + "measurements");
         if (has_mean(analysis, lag + "rho"))
-            sentence.text(", rank correlation ").number(lag + "rho/mean").text(", p = ").number(lag + "p");
-        sentence.text(")");
+            sentence.text(", rank correlation ")
+                .number(lag + "rho/mean")
+                .text(" (p = ")
+                .number(lag + "p")
+                .text(")");
     }
     if (any) list.push_back(sentence.text(".").json());
 }
@@ -169,10 +158,7 @@ void add_attribution(const Json& analysis, const Subject& subject, Json& list) {
         if (one.at("matrix") != "qk" || one.at("scope") != subject.scope() ||
             one.at("statistic") != "kept.step0.least" || told[kind])
             return;
-        sentence
-            .text(told.size() == 1
-                      ? "The least share of its stable rank that the whole form keeps changes by "
-                      : "; by ")
+        sentence.text(told.size() == 1 ? "That share changes by " : "; by ")
             .interval(fmt::format("/attribution/{}/difference", index))
             .text(fmt::format(" from {} to {} ({})", one.at("from").at("variant").get<std::string>(),
                               one.at("to").at("variant").get<std::string>(),
@@ -193,7 +179,7 @@ void add_loss(const Json& analysis, const Subject& subject, Json& list) {
             places.push_back({subject.variant(group), at});
     if (places.empty()) return;
     Sentence sentence(analysis);
-    sentence.text("The validation loss ends at ");
+    sentence.text("Validation loss at the end: ");
     enumerate(sentence, places, As::kLoss);
     list.push_back(sentence.text(".").json());
 }
