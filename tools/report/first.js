@@ -318,7 +318,7 @@ function addFirst(section) {
     return;
   }
   const figure =
-      new Figure(section, 'first', 'Capacity kept and spike, layer by step', drawFirstMaps, {height: 0});
+      new Figure(section, 'first', 'Capacity kept and spike', drawFirstMaps, {height: 0});
   figure.controls.append(
       arms.length > 1 ? picker('Arm', 'arm', arms.map((arm) => [arm, arm || 'base'])) : '',
       picker('Kept of', 'keptOf', [['step0', 'step 0'], ['null', 'product null']]),
