@@ -20,6 +20,8 @@ void add_spectra_command(CLI::App& app, std::function<int()>& run);
 void add_compare_command(CLI::App& app, std::function<int()>& run);
 /// `pastur verify`.
 void add_verify_command(CLI::App& app, std::function<int()>& run);
+/// `pastur doctor`.
+void add_doctor_command(CLI::App& app, std::function<int()>& run);
 /// `pastur export`.
 void add_export_command(CLI::App& app, std::function<int()>& run);
 /// `pastur import`.

@@ -82,6 +82,7 @@ int run_command_line(const std::vector<std::string>& arguments) {
     add_bench_command(app, run);
     add_spectra_command(app, run);
     add_verify_command(app, run);
+    add_doctor_command(app, run);
     add_export_command(app, run);
     add_import_command(app, run);
     add_compare_command(app, run);
