@@ -93,7 +93,7 @@ TEST_F(Fuzz, HuggingFaceIndex) {
                      "\"model-00001-of-00002.safetensors\"\n  }\n}\n"},
                     2000, [](const std::string& path) {
                         const HfIndex index(path);
-                        EXPECT_LE(index.files().size(), 2u);
+                        EXPECT_FALSE(index.files().empty());
                         index.check({});
                     });
 }
