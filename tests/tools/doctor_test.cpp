@@ -70,9 +70,9 @@ TEST_F(Doctor, RefusesAMissingGpuThatIsAskedFor) {
 
 TEST(DoctorChecks, ComparesCusolverWithLapack) {
     if (cuda_device_count() == 0) GTEST_SKIP() << "needs a GPU";
-    const std::vector<Finding> findings = check_devices(Device::kAuto);
+    const std::vector<CheckOutcome> findings = check_devices(Device::kAuto);
     EXPECT_EQ(findings.back().what, "cuSOLVER");
-    EXPECT_EQ(findings.back().state, Finding::State::kGood) << findings.back().text;
+    EXPECT_EQ(findings.back().state, CheckOutcome::State::kGood) << findings.back().text;
 }
 
 }  // namespace

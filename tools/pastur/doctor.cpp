@@ -19,34 +19,34 @@ struct DoctorArguments {
     std::string device = "auto", folder = ".", json;
 };
 
-nlohmann::ordered_json to_json(const std::vector<Finding>& findings, Finding::State worst) {
+nlohmann::ordered_json to_json(const std::vector<CheckOutcome>& outcomes, CheckOutcome::State worst) {
     nlohmann::ordered_json checks = nlohmann::ordered_json::array();
-    for (const Finding& finding : findings) {
+    for (const CheckOutcome& outcome : outcomes) {
         checks.push_back(
-            {{"check", finding.what}, {"state", name_of(finding.state)}, {"text", finding.text}});
-        if (!finding.advice.empty()) checks.back()["advice"] = finding.advice;
+            {{"check", outcome.what}, {"state", name_of(outcome.state)}, {"text", outcome.text}});
+        if (!outcome.advice.empty()) checks.back()["advice"] = outcome.advice;
     }
     return {{"v", 1}, {"host", host_name()}, {"state", name_of(worst)}, {"checks", std::move(checks)}};
 }
 
 int doctor(const DoctorArguments& arguments) {
     const Device device = parse_device(arguments.device);
-    std::vector<Finding> findings;
-    Finding::State worst = Finding::State::kGood;
-    const auto show = [&](const std::vector<Finding>& more) {
-        for (const Finding& finding : more) {
-            print_text("{:<8} {:<18} {}\n", name_of(finding.state), finding.what, finding.text);
-            if (!finding.advice.empty()) print_text("{:<28}{}\n", "", finding.advice);
-            worst = std::max(worst, finding.state);
+    std::vector<CheckOutcome> outcomes;
+    CheckOutcome::State worst = CheckOutcome::State::kGood;
+    const auto show = [&](const std::vector<CheckOutcome>& more) {
+        for (const CheckOutcome& outcome : more) {
+            print_text("{:<8} {:<18} {}\n", name_of(outcome.state), outcome.what, outcome.text);
+            if (!outcome.advice.empty()) print_text("{:<28}{}\n", "", outcome.advice);
+            worst = std::max(worst, outcome.state);
         }
-        findings.insert(findings.end(), more.begin(), more.end());
+        outcomes.insert(outcomes.end(), more.begin(), more.end());
     };
     show(check_machine());
     show(check_devices(device));
     show(check_disk(arguments.folder));
     if (!arguments.json.empty())
-        write_file_atomically(arguments.json, to_json(findings, worst).dump(2) + "\n");
-    if (worst != Finding::State::kBad) return 0;
+        write_file_atomically(arguments.json, to_json(outcomes, worst).dump(2) + "\n");
+    if (worst != CheckOutcome::State::kBad) return 0;
     fail(ExitCode::kNoDevice, "training cannot start on {}: see what is bad above", host_name());
 }
 

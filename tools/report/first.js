@@ -317,8 +317,7 @@ function addFirst(section) {
         'No spectra were measured in these runs. To measure them, set diagnostics.every in the recipe.'));
     return;
   }
-  const figure =
-      new Figure(section, 'first', 'Capacity kept and spike', drawFirstMaps, {height: 0});
+  const figure = new Figure(section, 'first', 'Capacity kept and spike', drawFirstMaps, {height: 0});
   figure.controls.append(
       arms.length > 1 ? picker('Arm', 'arm', arms.map((arm) => [arm, arm || 'base'])) : '',
       picker('Kept of', 'keptOf', [['step0', 'step 0'], ['null', 'product null']]),

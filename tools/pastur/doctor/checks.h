@@ -1,5 +1,5 @@
 #pragma once
-// What `pastur doctor` looks at. Every check ends in findings; none throws for what it finds.
+// What `pastur doctor` looks at. Every check ends in outcomes; none throws for what it finds.
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -9,7 +9,7 @@
 
 namespace pastur {
 
-struct Finding {
+struct CheckOutcome {
     enum class State : uint8_t {
         kGood,
         kWarning,  ///< training starts, but something is slower or less safe than it could be
@@ -20,17 +20,17 @@ struct Finding {
     std::string text;         ///< what was found
     std::string advice = {};  ///< what to do about it; empty if good
 };
-const char* name_of(Finding::State state);
+const char* name_of(CheckOutcome::State state);
 
 /// The program's version, and cores, memory, shared memory, clock, launchers and sockets of this host.
-std::vector<Finding> check_machine();
+std::vector<CheckOutcome> check_machine();
 
 /// Every GPU, and eigenvalues of one matrix on the device that `device` names against LAPACK's or, on the CPU, against
 /// the trace. No GPU is bad if `device` is kCuda.
-std::vector<Finding> check_devices(Device device);
+std::vector<CheckOutcome> check_devices(Device device);
 
 /// Free space of the folder, its speed of writing and of fsync, and its clock against this host's. Writes a file of 64 MiB
 /// there and removes it.
-std::vector<Finding> check_disk(const std::filesystem::path& folder);
+std::vector<CheckOutcome> check_disk(const std::filesystem::path& folder);
 
 }  // namespace pastur

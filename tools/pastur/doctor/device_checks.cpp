@@ -17,10 +17,10 @@
 namespace pastur {
 namespace {
 
-using State = Finding::State;
+using State = CheckOutcome::State;
 constexpr double kGib = 1024.0 * 1024 * 1024;
 
-Finding check_gpu(int index) {
+CheckOutcome check_gpu(int index) {
     const std::string what = fmt::format("gpu {}", index);
     try {
         Context ctx = make_context(Device::kCuda, index);
@@ -41,11 +41,11 @@ Finding check_gpu(int index) {
     }
 }
 
-std::vector<Finding> check_gpus(Device device) {
-    std::vector<Finding> findings;
+std::vector<CheckOutcome> check_gpus(Device device) {
+    std::vector<CheckOutcome> outcomes;
     const int count = cuda_device_count();
-    for (int i = 0; i < count; ++i) findings.push_back(check_gpu(i));
-    if (count > 0) return findings;
+    for (int i = 0; i < count; ++i) outcomes.push_back(check_gpu(i));
+    if (count > 0) return outcomes;
     if (device == Device::kCuda)
         return {
             {"gpu", State::kBad, "no GPU that this process can use",
@@ -105,14 +105,14 @@ class RandomChain {
     FactorProduct product_;
 };
 
-Finding solver_finding(const std::string& what, const char* measure, double error, double limit) {
+CheckOutcome solver_outcome(const std::string& what, const char* measure, double error, double limit) {
     const std::string text = fmt::format("{} is {:.1e}", measure, error);
     if (error <= limit) return {what, State::kGood, text};
     return {what, State::kBad, text,
             "reinstall the library: its eigenvalues are wrong, and so would be the spectra"};
 }
 
-Finding check_solver(Device device) {
+CheckOutcome check_solver(Device device) {
     CpuContext host;
     Context cpu(std::move(host));
     const RandomChain on_cpu(cpu);
@@ -120,25 +120,26 @@ Finding check_solver(Device device) {
     const double trace = on_cpu.trace();
     const double sum = std::accumulate(lapack.begin(), lapack.end(), 0.0);
     if (lapack.empty() || device == Device::kCpu || cuda_device_count() == 0)
-        return solver_finding("LAPACK", "relative error of the eigenvalues' sum",
+        return solver_outcome("LAPACK", "relative error of the eigenvalues' sum",
                               lapack.empty() ? INFINITY : std::abs(sum - trace) / trace, 1e-12);
     Context ctx = make_context(Device::kCuda);
     const std::vector<double> cusolver = RandomChain(ctx).solve(ctx);
     double error = cusolver.size() == lapack.size() ? 0 : INFINITY;
     for (size_t i = 0; i < std::min(cusolver.size(), lapack.size()); ++i)
         error = std::max(error, std::abs(cusolver[i] - lapack[i]) / lapack[0]);
-    return solver_finding("cuSOLVER", "largest difference from LAPACK, over the largest eigenvalue,", error,
+    return solver_outcome("cuSOLVER", "largest difference from LAPACK, over the largest eigenvalue,", error,
                           1e-10);
 }
 
 }  // namespace
 
-std::vector<Finding> check_devices(Device device) {
-    std::vector<Finding> findings = check_gpus(device);
-    const bool usable = std::none_of(findings.begin(), findings.end(),
-                                     [](const Finding& finding) { return finding.state == State::kBad; });
-    if (usable) findings.push_back(check_solver(device));
-    return findings;
+std::vector<CheckOutcome> check_devices(Device device) {
+    std::vector<CheckOutcome> outcomes = check_gpus(device);
+    const bool usable = std::none_of(outcomes.begin(), outcomes.end(), [](const CheckOutcome& outcome) {
+        return outcome.state == State::kBad;
+    });
+    if (usable) outcomes.push_back(check_solver(device));
+    return outcomes;
 }
 
 }  // namespace pastur

@@ -17,7 +17,7 @@
 namespace pastur {
 namespace {
 
-using State = Finding::State;
+using State = CheckOutcome::State;
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point begin) {
@@ -61,12 +61,12 @@ class ProbeFile {
     int file_ = -1;
 };
 
-Finding failed(const std::filesystem::path& folder) {
+CheckOutcome failed(const std::filesystem::path& folder) {
     return {"disk", State::kBad, fmt::format("cannot write in {}: {}", folder.string(), std::strerror(errno)),
             "name a folder for runs with --dir"};
 }
 
-Finding check_space(const std::filesystem::path& folder) {
+CheckOutcome check_space(const std::filesystem::path& folder) {
     struct statvfs at = {};
     if (statvfs(folder.c_str(), &at) != 0) return failed(folder);
     const double free = static_cast<double>(at.f_bavail) * static_cast<double>(at.f_frsize);
@@ -76,7 +76,7 @@ Finding check_space(const std::filesystem::path& folder) {
             "a checkpoint has 12 bytes per parameter, and checkpoint.keep of them are kept"};
 }
 
-Finding check_write_speed(double megabytes_per_s) {
+CheckOutcome check_write_speed(double megabytes_per_s) {
     const std::string text = fmt::format("{:.0f} MB/s, fsync included", megabytes_per_s);
     if (megabytes_per_s >= 50) return {"disk speed", State::kGood, text};
     return {
@@ -84,13 +84,13 @@ Finding check_write_speed(double megabytes_per_s) {
         "keep run folders on a faster disk, or raise checkpoint.every: a checkpoint is written beside training"};
 }
 
-Finding check_fsync(double seconds) {
+CheckOutcome check_fsync(double seconds) {
     const std::string text = fmt::format("{:.2f} ms for 4 KiB", seconds * 1e3);
     if (seconds < 0.1) return {"fsync", State::kGood, text};
     return {"fsync", State::kWarning, text, "keep run folders on a local disk, or raise run.log_every"};
 }
 
-Finding check_skew(double seconds) {
+CheckOutcome check_skew(double seconds) {
     const std::string text =
         fmt::format("{:.1f} s {} this host's", std::abs(seconds), seconds > 0 ? "ahead of" : "behind");
     if (std::abs(seconds) < 2) return {"clock of the disk", State::kGood, text};
@@ -101,7 +101,7 @@ Finding check_skew(double seconds) {
 
 }  // namespace
 
-std::vector<Finding> check_disk(const std::filesystem::path& folder) {
+std::vector<CheckOutcome> check_disk(const std::filesystem::path& folder) {
     constexpr int kBlocks = 16, kSyncs = 11;
     const ProbeFile probe(folder);
     if (!probe.is_open()) return {failed(folder)};

@@ -19,7 +19,7 @@
 namespace pastur {
 namespace {
 
-using State = Finding::State;
+using State = CheckOutcome::State;
 constexpr double kGib = 1024.0 * 1024 * 1024, kMib = 1024.0 * 1024;
 
 int allowed_cores() {
@@ -27,7 +27,7 @@ int allowed_cores() {
     return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
-Finding check_cpu() {
+CheckOutcome check_cpu() {
     CpuContext cpu;
     const int cores = allowed_cores();
     const std::string text =
@@ -37,7 +37,7 @@ Finding check_cpu() {
             fmt::format("set OMP_NUM_THREADS to {} divided by the ranks of this host", cores)};
 }
 
-Finding check_memory() {
+CheckOutcome check_memory() {
     const MemoryInfo memory = host_memory_info();
     const std::string text =
         fmt::format("{:.1f} of {:.1f} GiB are free", static_cast<double>(memory.free_bytes) / kGib,
@@ -46,7 +46,7 @@ Finding check_memory() {
     return {"memory", State::kWarning, text, "`pastur plan RECIPE` prints what a model takes"};
 }
 
-Finding check_shared_memory() {
+CheckOutcome check_shared_memory() {
     constexpr const char* kFolder = "/dev/shm";
     const std::string advice =
         "start the container with --shm-size=1g: ranks of one host exchange data there";
@@ -61,7 +61,7 @@ Finding check_shared_memory() {
     return {"shared memory", State::kWarning, text, advice};
 }
 
-Finding check_clock() {
+CheckOutcome check_clock() {
     constexpr std::time_t kYear2025 = 1735689600;
     const std::time_t now = std::time(nullptr);
     const std::string text = fmt::format("{:%Y-%m-%d %H:%M:%S} UTC", fmt::gmtime(now));
@@ -78,7 +78,7 @@ std::string on_path(const std::string& name) {
     return "";
 }
 
-Finding check_launcher() {
+CheckOutcome check_launcher() {
     std::string found;
     for (const char* name : {"mpirun", "srun"})
         if (const std::string file = on_path(name); !file.empty())
@@ -90,7 +90,7 @@ Finding check_launcher() {
 }
 
 /// Ranks that MPI does not connect meet at a port of rank 0.
-Finding check_sockets() {
+CheckOutcome check_sockets() {
     const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     sockaddr_in address = {};
     address.sin_family = AF_INET;
@@ -122,7 +122,7 @@ const char* name_of(State state) {
     return "";
 }
 
-std::vector<Finding> check_machine() {
+std::vector<CheckOutcome> check_machine() {
     const std::string version = describe_version();
     return {{"program", State::kGood, version.substr(0, version.find('\n'))},
             check_cpu(),
