@@ -22,6 +22,9 @@ struct CheckOutcome {
 };
 const char* name_of(CheckOutcome::State state);
 
+/// Such as "22.7 of 23.5 GiB": what is free of the whole.
+std::string free_gib(const MemoryInfo& memory);
+
 /// The program's version, and cores, memory, shared memory, clock, launchers and sockets of this host.
 std::vector<CheckOutcome> check_machine();
 

@@ -18,7 +18,6 @@ namespace pastur {
 namespace {
 
 using State = CheckOutcome::State;
-constexpr double kGib = 1024.0 * 1024 * 1024;
 
 CheckOutcome check_gpu(int index) {
     const std::string what = fmt::format("gpu {}", index);
@@ -26,14 +25,11 @@ CheckOutcome check_gpu(int index) {
         Context ctx = make_context(Device::kCuda, index);
         const MemoryInfo memory = memory_info(ctx);
         const GpuTelemetry::Reading now = GpuTelemetry(pci_bus_id(ctx)).read();
-        std::string text = fmt::format("{}, {:.1f} of {:.1f} GiB free", device_name(ctx),
-                                       static_cast<double>(memory.free_bytes) / kGib,
-                                       static_cast<double>(memory.total_bytes) / kGib);
+        std::string text = fmt::format("{}, {} free", device_name(ctx), free_gib(memory));
         if (now.sm_clock_mhz) text += fmt::format(", {:.0f} MHz", *now.sm_clock_mhz);
         if (now.power_w) text += fmt::format(", {:.0f} W", *now.power_w);
         // What this process itself holds, a context and its libraries, stays below 1.5 GiB.
-        if (static_cast<double>(memory.total_bytes - memory.free_bytes) < 1.5 * kGib)
-            return {what, State::kGood, text};
+        if (memory.total_bytes - memory.free_bytes < int64_t{3} << 29) return {what, State::kGood, text};
         return {what, State::kWarning, text, "another process uses this GPU: see nvidia-smi"};
     } catch (const Error& error) {
         return {what, State::kBad, error.what(),

@@ -2,7 +2,7 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <netinet/in.h>
-#include <sched.h>
+#include <omp.h>
 #include <sys/socket.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -20,16 +20,11 @@ namespace pastur {
 namespace {
 
 using State = CheckOutcome::State;
-constexpr double kGib = 1024.0 * 1024 * 1024, kMib = 1024.0 * 1024;
-
-int allowed_cores() {
-    cpu_set_t set;
-    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-}
+constexpr double kMib = 1024.0 * 1024;
 
 CheckOutcome check_cpu() {
     CpuContext cpu;
-    const int cores = allowed_cores();
+    const int cores = omp_get_num_procs();
     const std::string text =
         fmt::format("{}, {} threads on {} cores", device_name(cpu), cpu.threads(), cores);
     if (cpu.threads() <= cores) return {"cpu", State::kGood, text};
@@ -39,10 +34,8 @@ CheckOutcome check_cpu() {
 
 CheckOutcome check_memory() {
     const MemoryInfo memory = host_memory_info();
-    const std::string text =
-        fmt::format("{:.1f} of {:.1f} GiB are free", static_cast<double>(memory.free_bytes) / kGib,
-                    static_cast<double>(memory.total_bytes) / kGib);
-    if (static_cast<double>(memory.free_bytes) >= 2 * kGib) return {"memory", State::kGood, text};
+    const std::string text = free_gib(memory) + " are free";
+    if (memory.free_bytes >= int64_t{2} << 30) return {"memory", State::kGood, text};
     return {"memory", State::kWarning, text, "`pastur plan RECIPE` prints what a model takes"};
 }
 
@@ -120,6 +113,12 @@ const char* name_of(State state) {
             return "bad";
     }
     return "";
+}
+
+std::string free_gib(const MemoryInfo& memory) {
+    constexpr double kGib = 1024 * kMib;
+    return fmt::format("{:.1f} of {:.1f} GiB", static_cast<double>(memory.free_bytes) / kGib,
+                       static_cast<double>(memory.total_bytes) / kGib);
 }
 
 std::vector<CheckOutcome> check_machine() {
