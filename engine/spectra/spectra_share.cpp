@@ -42,7 +42,7 @@ SpectralMatrix part_of(const SpectralMatrix& whole, const Groups& groups) {
 }
 
 /// A spectrum as a row of numbers: its status, the number of its variances, the variances, the eigenvalues, the number
-/// of its leading vectors and these. Numbers that it lacks are zero.
+/// of its leading vectors, the leading vectors. What a spectrum lacks is zero in the row.
 struct Row {
     explicit Row(const SpectralMatrix& matrix)
         : factors(matrix.product.factors.size()),

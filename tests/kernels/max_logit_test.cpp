@@ -11,7 +11,7 @@ class MaxLogit : public CausalAttention {
         shape().packing == Packing::kFused ? Layout({n_.heads}, {kMaxLogitStride}, 0) : Layout({n_.heads});
     const std::vector<double> start_ = std::vector<double>(static_cast<size_t>(n_.heads), -INFINITY);
 
-    /// Of all sequences and of queries [0, end).
+    /// The largest logit of each head over all sequences and the queries [0, end), or start_ where that is larger.
     std::vector<double> reference(const std::vector<double>& q, const std::vector<double>& k,
                                   const std::vector<double>& k_shared, int64_t end) const {
         std::vector<double> largest(start_);

@@ -36,7 +36,7 @@ TEST_F(StudyDataTest, IsMadeOnceAndReadByEveryRun) {
     EXPECT_FALSE(fs::exists(file("s/study.json")));
     EXPECT_NE(run("study d.toml --out s --list").out.find("data: ready in s/data\n"), std::string::npos);
     const auto written = fs::last_write_time(file("s/data/train_000000.bin"));
-    fs::remove(file("stories.txt"));  // what it was made from is no longer needed
+    fs::remove(file("stories.txt"));  // the corpus is needed only until the data is made
     fs::remove_all(file("corpus"));
     const Result result = study_run("d.toml --out s --device cpu");
     ASSERT_EQ(result.code, 0) << result.err;

@@ -85,7 +85,8 @@ void write_moment_parts(const fs::path& folder, const CheckpointImage& image, in
 
 namespace {
 
-/// A deque, because pieces refer to its elements. Empty at step 0 if there is no file: an imported checkpoint.
+/// The files of the moments, in a deque because pieces of moments refer to its elements. An imported checkpoint, which is
+/// at step 0, has no such file; the deque is then empty.
 std::deque<SafetensorsFile> open_moments(const fs::path& folder, int64_t step) {
     std::deque<SafetensorsFile> files;
     if (step == 0 && !path_exists(moments_file(folder, 0))) return files;

@@ -136,7 +136,7 @@ void take_head_sizes(const Keys& hf, Config& config) {
     if (hf.text_or_empty("model_type") == "qwen3") config.attention.qk_norm = QkNorm::kHead;
 }
 
-/// Null if there is no such key, or if the rotation is not scaled.
+/// The setting by which a model scales its rotation; null if it does not scale it.
 const json* rope_scaling(const Keys& hf) {
     for (const char* key : {"rope_scaling", "rope_parameters"}) {
         if (!hf.has(key)) continue;

@@ -54,7 +54,7 @@ class IndexReader : public nlohmann::json_sax<json> {
 
   private:
     bool in_map() const { return at_map_ && depth_ == 2; }
-    /// A value that is no text. Such a map is not one.
+    /// Takes a value that is not a text, which is an error as the weight map or within it.
     bool other() const { return depth_ >= 1 && !at_map_; }
     bool begin(bool is_object) {
         const bool fits = depth_ == 0 || (at_map_ && depth_ == 1) ? is_object : !at_map_;
