@@ -45,6 +45,11 @@ enum class OptimizerKind : uint8_t { kAdamw, kMuon };
 /// stochastically by a counter-based generator, kBf16Nearest to nearest.
 enum class StateFormat : uint8_t { kFp32, kBf16, kBf16Nearest };
 
+/// data.packing: what a training sequence is. kStream: seq_len + 1 consecutive tokens, across documents.
+/// kDocuments: whole documents packed into sequences, cut only where one is longer than a sequence. kPad: one document a
+/// sequence, truncated or padded; padding does not count in the loss.
+enum class Packing : uint8_t { kStream, kDocuments, kPad };
+
 /// train.nonfinite: what happens on a non-finite loss or gradient.
 enum class OnNonfinite : uint8_t { kAbort, kSkip };
 
@@ -114,6 +119,10 @@ inline constexpr auto kChoices<RecomputeSetting> =
                                              {Recompute::kNorms, "norms"},
                                              {Recompute::kFfn, "ffn"},
                                              {Recompute::kBlock, "block"}});
+template <>
+inline constexpr auto kChoices<Packing> = std::to_array<Choice<Packing>>({{Packing::kStream, "stream"},
+                                                                          {Packing::kDocuments, "documents"},
+                                                                          {Packing::kPad, "pad"}});
 template <>
 inline constexpr auto kChoices<OnNonfinite> =
     std::to_array<Choice<OnNonfinite>>({{OnNonfinite::kAbort, "abort"}, {OnNonfinite::kSkip, "skip"}});

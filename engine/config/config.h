@@ -48,6 +48,10 @@ struct DataConfig {
     std::string dir;    ///< folder made by `pastur data prepare`
     std::string train;  ///< glob of training shards; empty: <dir>/train_*.bin
     std::string val;    ///< glob of validation shards; empty: <dir>/val_*.bin
+    std::string
+        mixture;  ///< "DIR=WEIGHT, DIR=WEIGHT, ...": token folders and their share of sequences, instead of dir
+    std::string val_sets;  ///< "NAME=GLOB, NAME=GLOB, ...": further validation sets
+    Packing packing = Packing::kStream;
     int64_t seq_len = 256;
     bool operator==(const DataConfig&) const = default;
 };
@@ -112,6 +116,7 @@ struct RunConfig {
     std::string name;   ///< empty: <preset>-<variant>
     std::string dir;    ///< empty: runs/<name>
     std::string notes;  ///< what the run is for, shown on its page
+    std::string hook;   ///< command run after each checkpoint; empty: none
     int64_t log_every = 10;
     bool log_events = false;  ///< print every spike and collapse, not only one line per measurement
     bool tensorboard = true;  ///< also write events.out.tfevents.*

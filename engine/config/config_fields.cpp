@@ -157,6 +157,9 @@ std::vector<Field> make_config_fields(std::vector<std::string> variants) {
         data<&D::dir>("dir", "folder made by `pastur data prepare`"),
         data<&D::train>("train", "glob of training shards (empty: <dir>/train_*.bin)"),
         data<&D::val>("val", "glob of validation shards (empty: <dir>/val_*.bin)"),
+        data<&D::mixture>("mixture", "token folders and their weights, \"DIR=WEIGHT, DIR=WEIGHT\" (empty: data.dir alone)"),
+        data<&D::val_sets>("val_sets", "further validation sets by name, \"NAME=GLOB, NAME=GLOB\""),
+        data<&D::packing>("packing", "training sequences: a stream across documents, whole documents packed, or one document truncated or padded"),
         data<&D::seq_len>("seq_len", "tokens per sequence", from_to(1, 1 << 24)),
 
         train<&T::steps>("steps", "optimizer steps", kCount),
@@ -209,6 +212,7 @@ std::vector<Field> make_config_fields(std::vector<std::string> variants) {
         run<&R::name>("name", "name of the run (empty: <preset>-<variant>)"),
         run<&R::dir>("dir", "run folder (empty: runs/<name>)"),
         run<&R::notes>("notes", "what the run is for, shown on its page"),
+        run<&R::hook>("hook", "shell command run after each checkpoint, with PASTUR_CHECKPOINT, PASTUR_RUN and PASTUR_STEP set"),
         run<&R::log_every>("log_every", "steps between log lines", kCount),
         run<&R::log_events>("log_events", "print every spike and collapse, not only one line per measurement"),
         run<&R::tensorboard>("tensorboard", "also write TensorBoard events"),
