@@ -63,6 +63,22 @@ def head_norms(c):
     return {"q_norm": d_n, "k_norm": d_n} | rotary
 
 
+def clipped_rows(c):
+    """Rows that train.qk_clip scales, as (tensor, rows of a head, first row, rows from head to head, exponent of gamma)."""
+    d = c["head_dim"]
+    if c["variant"] == "mla-prerope" and c.get("qk_norm") == "head":
+        return [("k_b_proj", d, 0, d, 1)]
+    if c["variant"] == "mla-prerope":
+        return [("q_proj", d, 0, d, 0.5), ("k_b_proj", d, 0, d, 0.5)]
+    if c["variant"] == "mha":
+        own_keys = c["kv_heads"] == c["heads"]
+        return [("q_proj", d, 0, d, 0.5), ("k_proj", d, 0, d, 0.5)] if own_keys else [("q_proj", d, 0, d, 1)]
+    assert c["variant"] == "mla-decoupled" and not c["q_rank"]
+    d_n, d_r = split_widths(c)
+    return [("q_proj", d_n, 0, d_n + d_r, 0.5), ("q_proj", d_r, d_n, d_n + d_r, 1),
+            ("kv_b_proj", d_n, 0, d_n + c["v_dim"], 0.5)]
+
+
 def rms_norm(x, weight, eps):
     return x / torch.sqrt(x.square().mean(-1, keepdim=True) + eps) * weight
 
@@ -77,23 +93,30 @@ def rotate(x, base):
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
 
-def causal_attention(q, k, v, scale, stride=1):
+def causal_attention(q, k, v, scale, stride=1, max_logits=None):
     """q [B, T, H, Dqk], k [B, T, Hkv, Dqk], v [B, T, Hkv, Dv] -> [B, T, H Dv]; head h reads key head h // group.
-    Query i sees key n if n = i, or if n < i and n is the last of `stride` adjacent keys."""
+    Query i sees key n if n = i, or if n < i and n is the last of `stride` adjacent keys. Appends the largest logit of each
+    head, [H], to max_logits."""
     group = q.shape[2] // k.shape[2]
     k, v = k.repeat_interleave(group, dim=2), v.repeat_interleave(group, dim=2)
     scores = scale * torch.einsum("bthd,bshd->bhts", q, k)
     hidden = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
     hidden |= (torch.arange(1, hidden.shape[1] + 1) % stride != 0) & ~torch.eye(hidden.shape[0], dtype=torch.bool)
-    probabilities = scores.masked_fill(hidden, -math.inf).softmax(dim=-1)
+    scores = scores.masked_fill(hidden, -math.inf)
+    if max_logits is not None:
+        max_logits.append(scores.detach().amax(dim=(0, 2, 3)))
+    probabilities = scores.softmax(dim=-1)
     return torch.einsum("bhts,bshd->bthd", probabilities, v).flatten(2)
 
 
 class Attention:
-    """Attention of each variant; x is already normalised."""
+    """Attention of each variant; x is already normalised. Every call appends the heads' largest logits to max_logits."""
 
-    def __init__(self, c, weights, prefix):
-        self.c, self.weights, self.prefix = c, weights, prefix
+    def __init__(self, c, weights, prefix, max_logits):
+        self.c, self.weights, self.prefix, self.max_logits = c, weights, prefix, max_logits
+
+    def attend(self, q, k, v, width, stride=1):
+        return causal_attention(q, k, v, width ** -0.5, stride, self.max_logits)
 
     def __call__(self, x):
         cores = {"mha": self.mha, "mha-nope": self.mha, "mha-shared-rope": self.shared_rope, "mla-rope": self.latent_rope,
@@ -122,7 +145,7 @@ class Attention:
 
     def mha(self, x):
         q, k = self.queries_and_keys(x)
-        return causal_attention(q, k, self.heads(x, "v_proj"), self.c["head_dim"] ** -0.5)
+        return self.attend(q, k, self.heads(x, "v_proj"), self.c["head_dim"])
 
     def latent(self, latent, norm_name):
         return self.normed(latent, norm_name, self.c["norm_eps"]) if self.c["latent_norm"] else latent
@@ -142,7 +165,7 @@ class Attention:
             key_latent = self.latent(self.linear(rotated, "k_a_proj"), "k_a_layernorm")
             value_latent = self.latent(self.linear(x, "v_a_proj"), "v_a_layernorm")
         k, v = self.heads(key_latent, "k_b_proj"), self.heads(value_latent, "v_b_proj")
-        return causal_attention(q, k, v, dim ** -0.5)
+        return self.attend(q, k, v, dim)
 
     def latent_queries(self, x):
         if not self.c["q_rank"]:
@@ -159,7 +182,7 @@ class Attention:
         k, v = self.decompressed(self.linear(x, "kv_a_proj_with_mqa"), dim)
         q = self.latent_queries(x).unflatten(-1, (-1, dim))
         q, k = self.rotate(self.head_norm(q, "q_norm")), self.rotate(self.head_norm(k, "k_norm"))
-        return causal_attention(q, k, v, dim ** -0.5)
+        return self.attend(q, k, v, dim)
 
     def split_attention(self, q, k_n, k_r, v):
         """Attention of heads whose queries q and keys have an unrotated part (k_n) and a rotary part; the key of the
@@ -170,7 +193,7 @@ class Attention:
         k_n, k_r = self.head_norm(k_n, "k_norm"), self.head_norm(k_r, "k_rope_norm")
         k_r = self.rotate(k_r.unsqueeze(2)).expand(-1, -1, heads, -1)
         q, k = torch.cat([q_n, self.rotate(q_r)], dim=-1), torch.cat([k_n, k_r], dim=-1)
-        return causal_attention(q, k, v, (d_n + d_r) ** -0.5)
+        return self.attend(q, k, v, d_n + d_r)
 
     def decoupled(self, x):
         kv_latent, k_r = self.linear(x, "kv_a_proj_with_mqa").split([self.c["kv_rank"], self.c["rope_dim"]], dim=-1)
@@ -180,7 +203,6 @@ class Attention:
     def shared_rope(self, x):
         k_n, v = (self.linear(x, name).unflatten(-1, (self.c["heads"], -1)) for name in ("k_proj", "v_proj"))
         return self.split_attention(self.linear(x, "q_proj"), k_n, self.linear(x, "k_rope_proj"), v)
-
 
     def temporal(self, x):
         c = self.c
@@ -201,4 +223,4 @@ class Attention:
         k_n, v = kv.unflatten(-1, (heads, d_n + d_v)).split([d_n, d_v], dim=-1)
         k_r = self.rotate(k_r.unsqueeze(2)).expand(-1, -1, heads, -1)
         q, k = torch.cat([q_n, self.rotate(q_r)], dim=-1), torch.cat([k_n, k_r], dim=-1)
-        return causal_attention(q, k, v, (d_n + d_r) ** -0.5, c["stride"])
+        return self.attend(q, k, v, d_n + d_r, c["stride"])

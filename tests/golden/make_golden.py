@@ -20,6 +20,8 @@ results are float64 ("F64").
     step10.<name>     F64             weights after ten AdamW steps on the same batch
     step_losses       F64 [10]        loss before each step; the first is `loss`
     step_norms        F64 [10]        global gradient norm of each step, before clipping
+    step_max_logits   F64 [10]        with qk_clip: largest attention logit of each step, over layers and heads
+    step_clipped      F64 [10]        with qk_clip: heads whose weights are scaled after it
 
 The metadata holds the case's settings: each as a key, and all as the text of a recipe under "recipe".
 """
@@ -34,7 +36,7 @@ import sys
 import numpy as np
 import torch
 
-from attention import Attention, attention_shapes, head_norms, rms_norm, tensor_name
+from attention import Attention, attention_shapes, clipped_rows, head_norms, rms_norm, tensor_name
 
 HERE = pathlib.Path(__file__).resolve().parent
 STEPS = 10
@@ -76,6 +78,12 @@ CASES = {
                                   q_rank=0, qk_norm="head"),
     "mla-prerope-qk-norm": dict(BASE, **NARROW, variant="mla-prerope", seed=840, prerope_site="keys",
                                 latent_norm=False, k_rank=7, v_rank=5, qk_norm="head"),
+    "mha-qk-clip": dict(BASE, **NARROW, variant="mha", seed=841, qk_clip=0.8),
+    "mha-gqa-qk-clip": dict(BASE, variant="mha", seed=842, kv_heads=2, qk_clip=0.8),
+    "mla-decoupled-qk-clip": dict(BASE, variant="mla-decoupled", seed=843, kv_rank=9, nope_dim=4, rope_dim=2, v_dim=5,
+                                  q_rank=0, qk_clip=0.8),
+    "mla-prerope-qk-clip": dict(BASE, **NARROW, variant="mla-prerope", seed=844, prerope_site="keys", latent_norm=False,
+                                k_rank=7, v_rank=5, qk_norm="head", qk_clip=0.8),
 }
 
 
@@ -99,12 +107,13 @@ def weight_shapes(c):
 
 
 def forward(c, weights, tokens, targets):
-    """Returns logits [B, T, V] and losses [B, T]."""
+    """Returns logits [B, T, V], losses [B, T] and the largest attention logits [layers, heads]."""
+    max_logits = []
     w, eps = weights, c["norm_eps"]
     x = w["model.embed_tokens.weight"][tokens]
     for layer in range(c["layers"]):
         prefix = f"model.layers.{layer}."
-        attention = Attention(c, w, prefix + "self_attn.")
+        attention = Attention(c, w, prefix + "self_attn.", max_logits)
         x = x + attention(rms_norm(x, w[prefix + "input_layernorm.weight"], eps))
         xn = rms_norm(x, w[prefix + "post_attention_layernorm.weight"], eps)
         gate, up = (xn @ w[f"{prefix}mlp.{name}.weight"].T for name in ("gate_proj", "up_proj"))
@@ -112,14 +121,14 @@ def forward(c, weights, tokens, targets):
     head = w["model.embed_tokens.weight" if c["tie_embeddings"] else "lm_head.weight"]
     logits = rms_norm(x, w["model.norm.weight"], eps) @ head.T
     losses = logits.logsumexp(-1) - logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-    return logits, losses
+    return logits, losses, torch.stack(max_logits)
 
 
 def gradients(c, weights, tokens, targets):
     leaves = {name: w.detach().requires_grad_() for name, w in weights.items()}
-    logits, losses = forward(c, leaves, tokens, targets)
+    logits, losses, max_logits = forward(c, leaves, tokens, targets)
     grads = torch.autograd.grad(losses.mean(), list(leaves.values()))
-    return logits.detach(), losses.detach(), dict(zip(leaves, grads))
+    return logits.detach(), losses.detach(), dict(zip(leaves, grads)), max_logits
 
 
 class AdamW:
@@ -146,6 +155,17 @@ class AdamW:
         return norm
 
 
+def clip_queries_and_keys(c, weights, max_logits):
+    """QK-Clip: scales the weights of each head whose largest logit exceeds the limit. Returns the number of such heads."""
+    gammas = (c["qk_clip"] / max_logits).clamp(max=1)  # of positive logits
+    gammas[max_logits <= 0] = 1
+    for layer, head in (gammas < 1).nonzero().tolist():
+        for name, rows, first, stride, exponent in clipped_rows(c):
+            begin = first + head * stride
+            weights[f"model.layers.{layer}.self_attn.{name}.weight"][begin:begin + rows] *= gammas[layer, head] ** exponent
+    return (gammas < 1).sum()
+
+
 def initial_values(c, seed):
     """Weights well above the usual 0.02 and norms that differ from 1, so wrong terms have visible effects."""
     rng, weights = np.random.default_rng(seed), {}
@@ -162,15 +182,17 @@ def make_case(c, seed, dtype=torch.float64):
     initial, tokens, targets = initial_values(c, seed)
     weights = {name: torch.from_numpy(w).to(dtype) for name, w in initial.items()}
     batch = [torch.from_numpy(ids.astype(np.int64)) for ids in (tokens, targets)]
-    logits, losses, grads = gradients(c, weights, *batch)
+    logits, losses, grads, _ = gradients(c, weights, *batch)
     out = {"logits": logits, "losses": losses, "loss": losses.mean()} | {"grad." + n: g for n, g in grads.items()}
-    optimizer, step_losses, step_norms = AdamW(weights), [], []
+    optimizer, steps = AdamW(weights), []
     for _ in range(STEPS):
-        _, losses, grads = gradients(c, weights, *batch)
-        step_losses.append(losses.mean())
-        step_norms.append(optimizer.step(weights, grads))
+        _, losses, grads, max_logits = gradients(c, weights, *batch)
+        steps.append({"step_losses": losses.mean(), "step_norms": optimizer.step(weights, grads)})
+        if "qk_clip" in c:
+            steps[-1] |= {"step_max_logits": max_logits.max(),
+                          "step_clipped": clip_queries_and_keys(c, weights, max_logits)}
     out |= {"step10." + name: w for name, w in weights.items()}
-    out |= {"step_losses": torch.stack(step_losses), "step_norms": torch.stack(step_norms)}
+    out |= {name: torch.stack([step[name] for step in steps]) for name in steps[0]}
     tensors = {name: value.double().numpy() for name, value in out.items()}
     tensors |= {"param." + name: w for name, w in initial.items()}
     return tensors | {"tokens": tokens, "targets": targets}
@@ -183,7 +205,7 @@ def recipe(name, c):
     if c["variant"] in ("mha", "mha-nope"):  # the other variants do not have this key
         model.append("kv_heads")
     settings, lines = c | TRAIN, []
-    for section, keys in {"model": model, "attention": attention, "train": TRAIN}.items():
+    for section, keys in {"model": model, "attention": attention, "train": [*TRAIN, "qk_clip"]}.items():
         # TOML and JSON write strings, numbers and booleans alike.
         lines += [f"[{section}]"] + [f"{key} = {json.dumps(settings[key])}" for key in keys if key in settings]
     lines += [f"steps = {STEPS}", f"global_batch = {c['batch']}", 'schedule = "constant"', "warmup_steps = 0"]

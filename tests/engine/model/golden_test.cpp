@@ -4,7 +4,9 @@
 
 #include "engine/io/safetensors.h"
 #include "engine/model/recipe.h"
+#include "engine/ranks/comm.h"
 #include "engine/train/optimizer/optimizer.h"
+#include "engine/train/optimizer/qk_clip.h"
 #include "kernels/reduce.h"
 #include "tests/support/model_harness.h"
 #include "tests/support/source_folder.h"
@@ -102,14 +104,22 @@ TEST_P(Golden, TenSteps) {
     optimizer.allocate(ctx());
     const Buffer buffer = allocate(ctx(), size_of(DType::kF64));
     const Tensor squares(buffer.data(), DType::kF64, {1});
-    std::vector<double> losses, norms;
+    const std::unique_ptr<Comm> comm = make_single_comm();
+    std::optional<QkClip> qk_clip;
+    if (config_.train.qk_clip > 0) qk_clip.emplace(config_, ctx(), *comm, model.model());
+    std::vector<double> losses, norms, max_logits, clipped;
     for (int64_t step = 0; step < kSteps; ++step) {
+        if (qk_clip) qk_clip->begin_step();
         losses.push_back(model.forward_backward(batch()));
         sum_of_squares(ctx(), squares, model.model().params().flat_grad(), Update::kAssign);
         optimizer.step(ctx(), step, config_.train.lr, squares);
         double sum = 0;
         download(ctx(), as_tensor(std::span(&sum, 1)), squares);
         norms.push_back(std::sqrt(sum));
+        if (!qk_clip) continue;
+        const QkClip::Result result = qk_clip->end_step(step, /*updated=*/true);
+        max_logits.push_back(result.max_logit);
+        clipped.push_back(static_cast<double>(result.heads_scaled));
     }
     EXPECT_LT(distance(losses, read("step_losses")), tolerance());
     // Adam divides by the gradient's size, so a gradient below bf16's rounding moves a weight by lr in either
@@ -117,6 +127,12 @@ TEST_P(Golden, TenSteps) {
     if (dtype() == DType::kF32) {
         EXPECT_LT(distance(norms, read("step_norms")), tolerance());
         expect_near(model.weights(), read_all("step10."));
+        if (qk_clip) {
+            EXPECT_EQ(clipped, read("step_clipped"));
+        }
+    }
+    if (qk_clip) {
+        EXPECT_LT(distance(max_logits, read("step_max_logits")), tolerance());
     }
 }
 
@@ -141,7 +157,11 @@ std::vector<GoldenCase> golden_cases() {
                              "mla-prerope-gain",
                              "mha-qk-norm",
                              "mla-decoupled-qk-norm",
-                             "mla-prerope-qk-norm"})
+                             "mla-prerope-qk-norm",
+                             "mha-qk-clip",
+                             "mha-gqa-qk-clip",
+                             "mla-decoupled-qk-clip",
+                             "mla-prerope-qk-clip"})
         cases.push_back({file});
     return cases;
 }
