@@ -148,6 +148,41 @@ TEST_F(StudyTest, JoinsRunsThatWereTrainedElsewhere) {
     expect_failure("study r.toml --out a --stage results --train.lr=0.5" + options, 2, {"other settings"});
 }
 
+// statistics.json suffices for study.json where logs and spectra stayed elsewhere, and data has another path.
+TEST_F(StudyTest, KeepsRunsAsRecords) {
+    const std::string options = " --variants mha,mla-decoupled --run.tensorboard=false --device cpu ";
+    ASSERT_EQ(study_run("r.toml --out s" + options).code, 0);
+    const nlohmann::json before = study("s");
+    for (const std::string name : {"mha-s1", "mla-decoupled-s1"}) {
+        fs::create_directories(file("kept/runs/" + name));
+        for (const std::string part : {"config.toml", "statistics.json"})
+            fs::copy_file(file("s/runs/" + name + "/" + part), file("kept/runs/" + name + "/" + part));
+    }
+    const std::string elsewhere = options + "--data.train=/nowhere/train.bin --data.val=/nowhere/val.bin ";
+    const Result result = study_run("r.toml --out kept --stage results" + elsewhere);
+    ASSERT_EQ(result.code, 0) << result.err;
+    EXPECT_NE(result.out.find("2 of 2 runs"), std::string::npos) << result.out;
+    EXPECT_EQ(study("kept").at("analysis"), before.at("analysis"));
+    EXPECT_EQ(study("kept").at("groups"), before.at("groups")) << "times as well";
+    EXPECT_FALSE(fs::exists(file("kept/report.html"))) << "there is nothing to draw";
+    // The page has the runs that can be drawn.
+    fs::remove_all(file("kept/runs/mha-s1"));
+    fs::copy(file("s/runs/mha-s1"), file("kept/runs/mha-s1"), fs::copy_options::recursive);
+    ASSERT_EQ(study_run("r.toml --out kept --stage results" + options).code, 0);
+    EXPECT_EQ(study("kept").at("analysis"), before.at("analysis"));
+    EXPECT_TRUE(fs::exists(file("kept/report.html")));
+    // A record cannot be continued, so more steps start the run again.
+    EXPECT_NE(run("study r.toml --out kept --list --train.steps=6" + options).out.find("0 of 2 runs done"),
+              std::string::npos);
+    const auto refused = [&](const std::string& text, std::initializer_list<std::string> parts) {
+        write("kept/runs/mla-decoupled-s1/statistics.json", text);
+        expect_failure("study r.toml --out kept --stage results" + options, 65, parts);
+    };
+    refused("{\"v\": 2}", {"statistics.json", "version 2, expected 1"});
+    refused("[1, ", {"statistics.json", "not the record of a run"});
+    refused("{\"v\": 1, \"summary\": {\"name\": 3}}", {"statistics.json", "not the record of a run"});
+}
+
 TEST_F(StudyTest, PassesOverARunThatFails) {
     const Result result = run(
         "study r.toml --out s --device cpu --variants mha --set train.lr=1e-3,1e30 --train.warmup_steps=0");

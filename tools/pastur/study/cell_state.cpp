@@ -5,11 +5,13 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "data/files.h"
 #include "engine/io/json_text.h"
 #include "engine/model/recipe.h"
 #include "kernels/base/error.h"
 #include "tools/pastur/report/report_run.h"
 #include "tools/pastur/run_summary.h"
+#include "tools/pastur/study/run_record.h"
 
 namespace pastur {
 namespace {
@@ -48,7 +50,20 @@ void read_log(const fs::path& folder, CellState& state) {
     if (end == "done" && state.step < state.steps) state.status = CellState::Status::kStopped;
 }
 
+/// A record of fewer steps than the design's cannot be continued, so its run waits to be trained from the start.
+void read_record_state(const fs::path& folder, CellState& state) {
+    const RunSummary summary = read_run_record(record_of(folder)).summary;
+    if (summary.step < state.steps) return;
+    state.status = CellState::Status::kDone;
+    state.step = summary.step;
+    state.elapsed_s = summary.elapsed_s;
+}
+
 }  // namespace
+
+bool is_kept_as_record(const fs::path& run_folder) {
+    return !has_run_log(run_folder) && path_exists(record_of(run_folder));
+}
 
 fs::path cell_folder(const fs::path& out, const StudyCell& cell) {
     return out / "runs" / cell.name;
@@ -78,7 +93,10 @@ CellState state_of(const fs::path& out, const StudyCell& cell) {
     CellState state;
     state.steps = cell.config.train.steps;
     const fs::path folder = cell_folder(out, cell);
-    if (has_run_log(folder)) read_log(folder, state);
+    if (has_run_log(folder))
+        read_log(folder, state);
+    else if (is_kept_as_record(folder))
+        read_record_state(folder, state);
     if (state.status == CellState::Status::kDone) return state;
     if (const std::string error = last_error(log_of(out, cell)); !error.empty()) {
         // Another process that trains this run is no failure of it.
@@ -94,8 +112,9 @@ void check_same_settings(const fs::path& out, const StudyCell& cell) {
     std::error_code ignored;
     if (!fs::exists(made, ignored)) return;
     Config now = cell.config, before = load_config(made.string(), {});
-    // Data of the study is compared by data_state(), so that the study's folder can move.
-    if (!cell.data_dir.empty())
+    // Data of the study is compared by data_state(), so that the study's folder can move. A record may come from a
+    // machine with other paths.
+    if (!cell.data_dir.empty() || is_kept_as_record(cell_folder(out, cell)))
         for (Config* config : {&now, &before})
             for (std::string* path : {&config->data.dir, &config->data.train, &config->data.val})
                 path->clear();

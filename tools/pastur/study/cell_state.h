@@ -7,9 +7,13 @@
 
 namespace pastur {
 
-/// Where a study keeps what: <out>/runs/<cell>, <out>/logs/<cell>.log, <out>/study.json, <out>/report.html.
+/// Where a study keeps what: <out>/runs/<cell> (a run folder and statistics.json, or config.toml and statistics.json
+/// alone), <out>/logs/<cell>.log, <out>/study.json, <out>/report.html.
 std::filesystem::path cell_folder(const std::filesystem::path& out, const StudyCell& cell);
 std::filesystem::path log_of(const std::filesystem::path& out, const StudyCell& cell);
+
+/// Whether the run's log was deleted or stayed elsewhere, and only its statistics.json is there.
+bool is_kept_as_record(const std::filesystem::path& run_folder);
 
 struct CellState {
     enum class Status : uint8_t {
@@ -26,7 +30,7 @@ struct CellState {
 };
 const char* name_of(CellState::Status status);
 
-/// Throws (kIo, kCorruptData) for a log that cannot be read.
+/// Throws (kIo, kCorruptData) for a log or a record that cannot be read.
 CellState state_of(const std::filesystem::path& out, const StudyCell& cell);
 
 /// Throws (kUsage) if the cell has a run folder that was made with other settings than the design's. More

@@ -11,6 +11,7 @@
 #include "tools/pastur/analysis/analysis.h"
 #include "tools/pastur/analysis/run_series.h"
 #include "tools/pastur/report/report_page.h"
+#include "tools/pastur/study/run_record.h"
 
 namespace pastur {
 
@@ -74,20 +75,32 @@ double Study::seconds_left() const {
 }
 
 void Study::read_finished(const StudyCell& cell) {
+    const fs::path folder = cell_folder(out_, cell);
+    RunRecord record =
+        is_kept_as_record(folder) ? read_run_record(record_of(folder)) : make_record(cell, folder);
+    add_settings(record.statistics, cell.config);
+    finished_[cell.name] = std::move(record.summary);
+    statistics_[cell.name] = std::move(record.statistics);
+}
+
+RunRecord Study::make_record(const StudyCell& cell, const fs::path& folder) const {
     RunSeries series;
-    RunSummary& summary = finished_[cell.name];
-    summary = summarise_run(cell_folder(out_, cell), [&](const nlohmann::json& line) { series.add(line); });
+    RunRecord record;
+    RunSummary& summary = record.summary;
+    summary = summarise_run(folder, [&](const nlohmann::json& line) { series.add(line); });
     series.finish();
     // The run's recipe says where the data was when the run was trained.
     if (design_.data && path_exists(data_folder(out_)))
         summary.unigram_entropy = read_meta(data_folder(out_)).val.unigram_entropy;
-    RunStatistics& run = statistics_[cell.name];
+    RunStatistics& run = record.statistics;
     run.name = cell.name;
     run.variant = cell.variant;
     run.arm = cell.arm;
     run.val_loss = summary.val_loss;
-    add_settings(run, cell.config);
+    run.steps = cell.config.train.steps;
     add_statistics(run, series);
+    write_run_record(record_of(folder), record);
+    return record;
 }
 
 nlohmann::ordered_json Study::write_json() {
@@ -123,7 +136,8 @@ fs::path Study::write_page(const nlohmann::ordered_json& json) const {
 std::vector<fs::path> Study::finished_folders() const {
     std::vector<fs::path> folders;
     for (const StudyCell& cell : design_.cells)
-        if (states_.at(cell.name).status == CellState::Status::kDone)
+        if (states_.at(cell.name).status == CellState::Status::kDone &&
+            !is_kept_as_record(cell_folder(out_, cell)))
             folders.push_back(cell_folder(out_, cell));
     return folders;
 }

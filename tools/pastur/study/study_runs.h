@@ -8,6 +8,7 @@
 
 #include "tools/pastur/study/cell_state.h"
 #include "tools/pastur/study/design.h"
+#include "tools/pastur/study/run_record.h"
 #include "tools/pastur/study/study_json.h"
 
 namespace pastur {
@@ -34,12 +35,16 @@ class Study {
     /// Writes study.json of all runs that are finished by the time it is written, whichever process trained them.
     /// Returns it.
     nlohmann::ordered_json write_json();
-    /// Writes the page of the finished runs with the analysis of study.json. Returns its path; empty: there are none.
+    /// Writes the page of the finished runs with the analysis of study.json. Runs kept as records alone count in the
+    /// analysis and have no maps. Returns its path; empty: there are no others.
     std::filesystem::path write_page(const nlohmann::ordered_json& json) const;
+    /// Those that have a log.
     std::vector<std::filesystem::path> finished_folders() const;
 
   private:
     void read_finished(const StudyCell& cell);
+    /// Reads log and spectra, and writes statistics.json next to them.
+    RunRecord make_record(const StudyCell& cell, const std::filesystem::path& folder) const;
 
     StudyDesign design_;
     std::filesystem::path out_;

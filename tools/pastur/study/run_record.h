@@ -1,0 +1,26 @@
+#pragma once
+// statistics.json: what a study keeps of a finished run. It is some 100 KB where the spectra are 30 MB, and suffices for
+// study.json, so a run's metrics and spectra may be deleted, or stay on another machine.
+#include <filesystem>
+
+#include "tools/pastur/analysis/run_statistics.h"
+#include "tools/pastur/run_summary.h"
+
+namespace pastur {
+
+struct RunRecord {
+    RunSummary summary;
+    RunStatistics statistics;  ///< without settings, which config.toml beside the record holds
+};
+
+std::filesystem::path record_of(const std::filesystem::path& run_folder);
+
+/// {"v": 1, "summary": {<members of RunSummary>}, "variant", "arm", "steps", "measurements", "matrices": {MATRIX:
+/// {"layer"|"head": {"layers", "forms", "figures": {NAME: number}, "pairs": {PLACE: [[number, number], ...]}}}}}, with every
+/// digit. null is NaN, but infinity in pairs. Throws (kIo).
+void write_run_record(const std::filesystem::path& file, const RunRecord& record);
+
+/// Throws (kMissingInput, kIo), and (kCorruptData) for a file that write_run_record() does not write.
+RunRecord read_run_record(const std::filesystem::path& file);
+
+}  // namespace pastur
