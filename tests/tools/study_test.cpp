@@ -145,7 +145,9 @@ TEST_F(StudyTest, JoinsRunsThatWereTrainedElsewhere) {
     EXPECT_EQ(results(study("a")), results(study("whole")));
     EXPECT_TRUE(fs::exists(file("a/report.html")));
     // A run of other settings is not taken.
-    expect_failure("study r.toml --out a --stage results --train.lr=0.5" + options, 2, {"other settings"});
+    expect_failure(
+        "study r.toml --out a --stage results --train.lr=0.5" + options, 2,
+        {"mha-s1 was made with other settings", "train.lr is 0.001, the design's is 0.5", "a/runs/mha-s1"});
 }
 
 // statistics.json suffices for study.json where logs and spectra stayed elsewhere, and data has another path.

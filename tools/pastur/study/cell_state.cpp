@@ -32,6 +32,20 @@ Config results_of(Config config) {
     return config;
 }
 
+/// "train.lr is 0.1, the design's is 0.5; ...": the first settings that differ.
+std::string differences(const Config& made, const Config& designed) {
+    constexpr int kMost = 4;
+    std::string text;
+    int count = 0;
+    for (const Field& field : config_fields()) {
+        const std::string before = value_text(field, made), now = value_text(field, designed);
+        if (before == now || ++count > kMost) continue;
+        text += fmt::format("{}{} is {}, the design's is {}", text.empty() ? "" : "; ", field.path(), before,
+                            now);
+    }
+    return count > kMost ? fmt::format("{}; and {} more", text, count - kMost) : text;
+}
+
 /// Reads the events of metrics.jsonl.
 void read_log(const fs::path& folder, CellState& state) {
     std::string end;
@@ -118,11 +132,14 @@ void check_same_settings(const fs::path& out, const StudyCell& cell) {
         for (Config* config : {&now, &before})
             for (std::string* path : {&config->data.dir, &config->data.train, &config->data.val})
                 path->clear();
-    if (results_of(now) == results_of(before)) return;
-    fail(ExitCode::kUsage,
-         "run {} was made with other settings than the design's: compare {} with `pastur train {} "
-         "--print-config`, and give another --out or remove the run",
-         cell.name, made.string(), cell.recipe);
+    now = results_of(now);
+    before = results_of(before);
+    if (now == before) return;
+    fail(
+        ExitCode::kUsage,
+        "run {} was made with other settings than the design's: {}. Give the design the run's settings, or another "
+        "--out, or remove the run ({})",
+        cell.name, differences(before, now), made.parent_path().string());
 }
 
 std::string last_error(const fs::path& log) {
