@@ -47,10 +47,11 @@ void check_sentence(const Json& analysis, const Json& sentence) {
         EXPECT_EQ(source, value.at("value")) << text;
         const std::string shown = value.at("shown");
         const double number = source;
-        EXPECT_TRUE(shown == Sentence::shown(number, Sentence::As::kPercent) ||
-                    shown == Sentence::shown(number, Sentence::As::kNumber) ||
-                    shown == Sentence::shown(number, Sentence::As::kLoss))
-            << shown << " is not " << number;
+        using As = Sentence::As;
+        bool is_shown = false;
+        for (const As as : {As::kPercent, As::kPoints, As::kNumber, As::kLoss, As::kChance})
+            is_shown |= shown == Sentence::shown(number, as);
+        EXPECT_TRUE(is_shown) << shown << " is not " << number;
         const size_t at = text.find(shown, from);
         ASSERT_NE(at, std::string::npos) << text << " lacks " << shown;
         text.erase(at, shown.size());

@@ -142,7 +142,7 @@ void add_lag(const Json& analysis, const Subject& subject, Json& list) {
             sentence.text(", rank correlation ")
                 .number(lag + "rho/mean")
                 .text(" (p = ")
-                .number(lag + "p")
+                .number(lag + "p", As::kChance)
                 .text(")");
     }
     if (any) list.push_back(sentence.text(".").json());
@@ -159,7 +159,7 @@ void add_attribution(const Json& analysis, const Subject& subject, Json& list) {
             one.at("statistic") != "kept.step0.least" || told[kind])
             return;
         sentence.text(told.size() == 1 ? "That share changes by " : "; by ")
-            .interval(fmt::format("/attribution/{}/difference", index))
+            .interval(fmt::format("/attribution/{}/difference", index), As::kPoints)
             .text(fmt::format(" from {} to {} ({})", one.at("from").at("variant").get<std::string>(),
                               one.at("to").at("variant").get<std::string>(),
                               one.at("question").get<std::string>()));
@@ -265,8 +265,12 @@ std::string Sentence::shown(double value, As as) {
             const bool is_whole = std::abs(percent - std::round(percent)) < 1e-9;
             return fmt::format("{:.{}f} %", percent, std::abs(percent) < 9.95 && !is_whole ? 1 : 0);
         }
+        case As::kPoints:
+            return fmt::format("{:+.1f} points", value * 100);
         case As::kLoss:
             return fmt::format("{:.3f}", value);
+        case As::kChance:
+            return fmt::format("{:.1g}", value);
         case As::kNumber:
             return fmt::format("{:.3g}", value);
     }

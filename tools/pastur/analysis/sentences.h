@@ -8,7 +8,13 @@ namespace pastur {
 /// Builds a SENTENCE of analysis.h.
 class Sentence {
   public:
-    enum class As : uint8_t { kPercent, kNumber, kLoss };
+    enum class As : uint8_t {
+        kPercent,
+        kPoints,  ///< difference of two shares, in percentage points
+        kNumber,
+        kLoss,
+        kChance,  ///< p value
+    };
     explicit Sentence(const nlohmann::ordered_json& analysis) : analysis_(analysis) {}
 
     /// Text without numbers.
