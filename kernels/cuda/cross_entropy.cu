@@ -55,7 +55,8 @@ struct RowShare {
 };
 
 /// loss[n] = log sum_v e^x[v] - x[target]; with kGradient also x[v] = scale (e^x[v] / sum - [v = target]).
-/// d(log sum_v e^x[v] - x[t])/dx[v] = softmax(x)[v] - [v = t]. losses =, logits =.
+/// d(log sum_v e^x[v] - x[t])/dx[v] = softmax(x)[v] - [v = t]. losses =, logits =. A row with a negative target is
+/// ignored: its loss and its gradient are 0.
 /// One block per row. The first kPacks vectors of each thread stay in registers through the maximum, the sum
 /// and the gradient, so the row is read once and written once (the rest of a wider row is read again from the
 /// cache). Exponentials are base 2 relative to `shift`, the maximum in base 2, so each needs one multiply-add
@@ -70,7 +71,17 @@ __global__ void __launch_bounds__(kThreads, 1024 / kThreads)
     __shared__ float shared[2][kThreads / kWarp];
     Element* row = logits + static_cast<int64_t>(blockIdx.x) * width;
     const Share share(row, width);
-    Element* target = row + targets[blockIdx.x];
+    const int32_t id = targets[blockIdx.x];
+    if (id < 0) {
+        if (threadIdx.x == 0) losses[blockIdx.x] = 0;
+        if constexpr (kGradient) {
+            const Pack zeros = Pack::of([](int) { return 0.0f; });
+            for (int v = 0; v < share.count; ++v) zeros.store(share.vector(v));
+            if (share.edge) *share.edge = from_float<T>(0.0f);
+        }
+        return;
+    }
+    Element* target = row + id;
     const float target_logit = to_float(*target);
 
     Pack kept[kPacks];

@@ -112,6 +112,39 @@ TEST_P(CrossEntropy, NonFiniteLogitsShowInTheirOwnRowOnly) {
     }
 }
 
+TEST_P(CrossEntropy, NegativeTargetsAreIgnored) {
+    // Every second row is ignored, from the first and from the second one; a NaN in it does not show.
+    for (const int64_t first : {0, 1}) {
+        std::vector<int32_t> targets = targets_;
+        std::vector<double> damaged = logits_;
+        for (int64_t n = first; n < tokens_; n += 2) {
+            ref::at(targets, n) = n % 4 < 2 ? -1 : INT32_MIN;
+            ref::at(damaged, n * vocab_ + vocab_ / 2) = std::numeric_limits<double>::quiet_NaN();
+        }
+        const auto logits = in_out(damaged, {tokens_, vocab_}), device_targets = input(targets);
+        const auto losses = output({tokens_}, DType::kF32), same = output({tokens_}, DType::kF32);
+        cross_entropy_forward(ctx(), same, logits, device_targets);
+        cross_entropy_forward_backward(ctx(), losses, logits, device_targets, kScale);
+        const std::vector<double> want = ref::cross_entropy(logits_, targets, vocab_);
+        EXPECT_TRUE(close_to(losses, want, vocab_ == 1 ? 1.0 : 0.0));
+        EXPECT_TRUE(close_to(same, want, vocab_ == 1 ? 1.0 : 0.0));
+        const std::vector<double> got = logits.values(), got_losses = losses.values(),
+                                  got_same = same.values();
+        for (int64_t n = first; n < tokens_; n += 2) {
+            EXPECT_EQ(ref::at(got_losses, n), 0);
+            EXPECT_EQ(ref::at(got_same, n), 0);
+            for (int64_t v = 0; v < vocab_; ++v) ASSERT_EQ(ref::at(got, n * vocab_ + v), 0) << n << " " << v;
+        }
+        const double terms = shape().spread > 100 || vocab_ == 1 ? kScale : 0.0;
+        const auto loss = [&](const ComplexArguments& a) {
+            ref::Complex sum(0);
+            for (const ref::Complex& x : ref::cross_entropy(a[0], targets, vocab_)) sum += x;
+            return sum * static_cast<double>(kScale);
+        };
+        EXPECT_TRUE(is_gradient(logits, loss, {logits_}, 0, {.terms = terms}));
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(Ops, CrossEntropy, every_target(kShapes), case_name<LossShape>);
 
 TEST(CrossEntropyFront, RejectsWhatDoesNotFit) {

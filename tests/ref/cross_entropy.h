@@ -6,12 +6,17 @@
 
 namespace pastur::ref {
 
-/// losses[n] = log sum_v exp logits[n, v] - logits[n, targets[n]]; logits [targets.size(), vocab].
+/// losses[n] = log sum_v exp logits[n, v] - logits[n, targets[n]], 0 where targets[n] is negative; logits
+/// [targets.size(), vocab].
 template <class S>
 std::vector<S> cross_entropy(const std::vector<S>& logits, const std::vector<int32_t>& targets,
                              int64_t vocab) {
     std::vector<S> losses;
     for (int64_t n = 0; n < static_cast<int64_t>(targets.size()); ++n) {
+        if (at(targets, n) < 0) {
+            losses.push_back(S(0));
+            continue;
+        }
         const S* row = &at(logits, n * vocab);
         double largest = -INFINITY;
         for (int64_t v = 0; v < vocab; ++v) largest = std::max(largest, real_part(row[v]));
