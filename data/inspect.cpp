@@ -43,9 +43,13 @@ ShardGroup describe(const std::string& name, std::vector<Shard> shards, int64_t 
     group.name = name;
     group.fingerprint = scan_shards(shards, kAnyId, hardware_threads());
     group.shards = std::ssize(shards);
+    group.notes = describe_formats(shards);
     for (const Shard& shard : shards) {
         group.tokens += shard.tokens();
-        group.bits = 8 * static_cast<int>(shard.width());
+        group.bits = 8 * static_cast<int>(bytes_per_token(shard.type()));
+        const std::string format = name_of(shard.format());
+        if (group.format.find(format) == group.format.npos)
+            group.format += (group.format.empty() ? "" : ", ") + format;
         const int64_t wanted = std::min(head_tokens - std::ssize(group.head), shard.tokens());
         std::vector<int32_t> head(static_cast<size_t>(wanted));
         shard.read(0, head);
@@ -84,7 +88,7 @@ std::vector<ShardGroup> inspect_shards(const std::string& where, int64_t head_to
         std::sort(paths.begin(), paths.end());
         if (paths.empty()) fail(ExitCode::kMissingInput, "{}: no token shard (*.bin) in it", where);
     } else {
-        paths = expand_paths(where);
+        paths = shard_paths(where);
         if (paths.empty()) fail(ExitCode::kMissingInput, "no such folder, shard or glob: {}", where);
     }
     std::map<std::string, std::vector<std::string>> names;

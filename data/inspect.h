@@ -11,8 +11,10 @@ struct ShardGroup {
     std::string name;
     int64_t shards = 0;
     int64_t tokens = 0;
-    int bits = 16;            ///< of a stored token
-    int64_t largest_id = -1;  ///< -1 without tokens
+    int bits = 16;                   ///< of a stored token
+    std::string format;              ///< "llm.c", "nanoGPT", "Megatron"; several are separated by ", "
+    std::vector<std::string> notes;  ///< describe_formats() of the shards
+    int64_t largest_id = -1;         ///< -1 without tokens
     int64_t distinct_ids = 0;
     double unigram_entropy = 0;  ///< nats
     uint64_t fingerprint = 0;    ///< as TokenLoader::fingerprint()

@@ -68,4 +68,19 @@ std::string shard_bytes(const std::vector<T>& tokens) {
     return bytes_of(header) + bytes_of(tokens);
 }
 
+/// An index of Megatron (megatron_index.h) for sequences of these lengths, in documents that begin with the sequences
+/// `firsts`; the last one is the number of sequences. code: of a type of `width` bytes.
+inline std::string megatron_index_bytes(const std::vector<int32_t>& lengths,
+                                        const std::vector<int64_t>& firsts, uint8_t code, int64_t width) {
+    std::vector<int64_t> pointers;
+    int64_t at = 0;
+    for (const int32_t length : lengths) {
+        pointers.push_back(at);
+        at += length * width;
+    }
+    return std::string("MMIDIDX\0\0", 9) + bytes_of<uint64_t>({1}) + static_cast<char>(code) +
+           bytes_of<uint64_t>({lengths.size(), firsts.size()}) + bytes_of(lengths) + bytes_of(pointers) +
+           bytes_of(firsts);
+}
+
 }  // namespace pastur::test

@@ -65,6 +65,7 @@ nlohmann::ordered_json describe(const std::vector<ShardGroup>& groups, const std
         json["shards"][group.name] = {{"shards", group.shards},
                                       {"tokens", group.tokens},
                                       {"bits", group.bits},
+                                      {"format", group.format},
                                       {"largest_id", group.largest_id},
                                       {"distinct_ids", group.distinct_ids},
                                       {"unigram_entropy", group.unigram_entropy}};
@@ -81,6 +82,8 @@ void print_table(const std::vector<ShardGroup>& groups, const std::optional<Data
     if (meta) print_text(" {:>11} {:>8} {:>8} {:>8}", "documents", "bytes/tok", "med. len", "mean len");
     print_text("\n");
     for (const ShardGroup& group : groups) print_group(group, split_of(meta, group.name));
+    for (const ShardGroup& group : groups)
+        for (const std::string& note : group.notes) print_text("{}\n", printable(note));
     for (const ShardGroup& group : groups)
         print_text("\n{} begins:\n    {}\n", printable(group.name), show_sample(group, tokenizer));
 }
