@@ -5,6 +5,7 @@
 #include "data/corpus/utf8.h"
 #include "data/inspect.h"
 #include "data/loader.h"
+#include "data/megatron_index.h"
 #include "data/meta.h"
 #include "data/synth/synth.h"
 #include "data/tokenizer/sentencepiece_model.h"
@@ -76,6 +77,50 @@ TEST_F(Fuzz, ShardHeaders) {
             EXPECT_EQ(error.code(), ExitCode::kCorruptData) << error.what();
         }
     }
+}
+
+std::string tokens_of(const std::string& index) {
+    return index.substr(0, index.size() - 4) + ".bin";
+}
+
+// The tokens stay, and their index is damaged.
+TEST_F(Fuzz, ShardIndex) {
+    std::vector<int32_t> lengths(300), tokens;
+    std::vector<int64_t> firsts{0};
+    for (size_t i = 0; i < lengths.size(); ++i) {
+        lengths[i] = static_cast<int32_t>(i * i % 41);
+        if (i % 3 == 2) firsts.push_back(static_cast<int64_t>(i + 1));
+        tokens.insert(tokens.end(), static_cast<size_t>(lengths[i]), static_cast<int32_t>(i));
+    }
+    write_bytes(folder_.path() / "a.bin", test::bytes_of(tokens));
+    mutate_and_read("a.idx",
+                    {test::megatron_index_bytes(lengths, firsts, 4, 4),
+                     test::megatron_index_bytes({2 * static_cast<int32_t>(tokens.size())}, {0, 1}, 8, 2)},
+                    500, [](const std::string& path) {
+                        const MegatronIndex index = read_megatron_index(
+                            path, static_cast<int64_t>(std::filesystem::file_size(tokens_of(path))), true);
+                        ASSERT_TRUE(std::is_sorted(index.document_ends.begin(), index.document_ends.end()));
+                        if (!index.document_ends.empty()) {
+                            ASSERT_EQ(index.document_ends.back(), index.tokens);
+                        }
+                        const TokenLoader loader(path, 16, 1 << 16, 1, SequenceLayout::kDocuments);
+                        std::vector<int32_t> out(17);
+                        for (int64_t i = 0; i < loader.sequences(); ++i) loader.sample(i, out);
+                    });
+}
+
+TEST_F(Fuzz, ShardsWithoutAHeader) {
+    std::vector<uint16_t> ids(600);
+    for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<uint16_t>(i * 97 % 5000);
+    mutate_and_read("a.bin", {test::bytes_of(ids)}, 500, [](const std::string& path) {
+        inspect_shards(path, 20);
+        const TokenLoader loader(path, 16, 5000, 1);
+        std::vector<int32_t> out(17);
+        for (int64_t i = 0; i < loader.sequences(); ++i) {
+            loader.sample(i, out);
+            for (const int32_t id : out) ASSERT_TRUE(id >= 0 && id < 5000);
+        }
+    });
 }
 
 TEST_F(Fuzz, JsonLines) {
