@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "data/mixture.h"
 #include "data/shard.h"
 #include "engine/config/raw_recipe.h"
 #include "kernels/base/error.h"
@@ -61,6 +62,14 @@ void derive_path(std::string& path, const Origin& from, const Origin& base, cons
 void fill_paths(RawRecipe& recipe) {
     Config& config = recipe.config;
     DataConfig& data = config.data;
+    if (!data.mixture.empty()) {
+        parse_mixture(data.mixture);
+        for (const char* key : {"dir", "train"})
+            if (const std::string& value = *key == 'd' ? data.dir : data.train; !value.empty())
+                fail(ExitCode::kUsage, "data: {} and {} exclude each other: set one of them to \"\"",
+                     recipe.describe("data", "mixture"), recipe.describe("data", key));
+    }
+    parse_val_sets(data.val_sets);
     const Origin& dir = recipe.origin("data", "dir");
     if (!data.dir.empty()) {
         derive_path(data.train, recipe.origin("data", "train"), dir, shard_glob(data.dir, "train"));

@@ -11,7 +11,8 @@ TokenBatch read_batch(const ReadSequence& read, int64_t first, const BatchShape&
     std::vector<int32_t> sequence(static_cast<size_t>(shape.time + 1));
     for (int64_t b = 0; b < shape.batch; ++b) {
         read(first + b, sequence);
-        std::copy_n(sequence.begin(), shape.time, batch.tokens.begin() + b * shape.time);
+        std::transform(sequence.begin(), sequence.end() - 1, batch.tokens.begin() + b * shape.time,
+                       [](int32_t id) { return std::max(id, 0); });
         std::copy_n(sequence.begin() + 1, shape.time, batch.targets.begin() + b * shape.time);
     }
     return batch;

@@ -14,12 +14,13 @@
 
 namespace pastur {
 
-/// B sequences of T tokens on the host and, for each position, the token that follows.
+/// B sequences of T tokens on the host and, for each position, the token that follows. Padding has the token 0, whose
+/// outputs no other position reads, and the target -1, which the loss ignores.
 struct TokenBatch {
     std::vector<int32_t> tokens, targets;  ///< [B T] each
 };
 
-/// Reads sequence i, in the reader's order, into out [T + 1].
+/// Reads sequence i, in the reader's order, into out [T + 1]; -1 for padding, at its end.
 using ReadSequence = std::function<void(int64_t, std::span<int32_t>)>;
 
 /// Reads one batch: sequences [first, first + B).

@@ -48,7 +48,7 @@ std::optional<Evaluation> evaluate(Context& ctx, Comm& comm, Model& model, Devic
     upload(ctx, sum, as_tensor(std::span(&total, 1)));
     comm.all_reduce_sum(ctx, sum);
     download(ctx, as_tensor(std::span(&total, 1)), sum);
-    const int64_t tokens = sequences * shape.time;
+    const int64_t tokens = data.sequence_targets(0, sequences);
     return Evaluation{total / static_cast<double>(tokens), tokens};
 }
 

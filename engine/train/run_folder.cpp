@@ -7,6 +7,7 @@
 #include "engine/io/json_text.h"
 #include "engine/model/recipe.h"
 #include "engine/train/environment.h"
+#include "engine/train/training_data.h"
 #include "kernels/base/error.h"
 
 namespace pastur {
@@ -43,9 +44,8 @@ Config placed_config(Config config, const std::filesystem::path& folder) {
     const auto absolute = [](const std::string& path) {
         return path.empty() ? path : std::filesystem::absolute(path).lexically_normal().string();
     };
-    for (std::string* path :
-         {&config.data.dir, &config.data.train, &config.data.val, &config.train.init_from})
-        *path = absolute(*path);
+    config = with_absolute_data(std::move(config));
+    config.train.init_from = absolute(config.train.init_from);
     config.run.dir = absolute(folder.string());
     return config;
 }

@@ -80,7 +80,7 @@ void RunLog::recall(const nlohmann::json& event) {
     const std::string kind = text("event");
     if (const double elapsed = number_or_nan(event, "elapsed_s"); std::isfinite(elapsed))
         elapsed_before_s_ = elapsed;
-    if (kind == "val")
+    if (kind == "val" && !event.contains("set"))
         note_validation(static_cast<int64_t>(number_or_nan(event, "step")), number_or_nan(event, "loss"));
     if (kind == "train") {
         speeds_.push_back(number_or_nan(event, "tokens_per_s"));
@@ -118,6 +118,8 @@ void RunLog::start(const TrainState& state, const Start& start) {
     const ModelSize size = size_of_model(config_, start.model.params().table());
     flops_per_token_ = size.flops_per_token;
     peak_flops_per_s_ = start.peak_flops_per_s;
+    logged_step_ = state.step;
+    logged_tokens_ = state.tokens;
     if (stop_requested(folder_) && !stop_reason(folder_).empty())
         message(fmt::format("this run will stop: {} requests it", stop_reason(folder_)));
     write_timed({{"event", "start"},
@@ -160,13 +162,17 @@ bool RunLog::step(const TrainState& state, const TrainStep::Result& result, doub
     const bool logged =
         state.step % config_.run.log_every == 0 || state.step == config_.train.steps || state.step == 1;
     if (!is_root_) return logged;
-    const auto step_tokens = static_cast<double>(config_.train.global_batch * config_.data.seq_len);
+    // Times are means since the last logged step, and steps may differ in padding.
+    const double step_tokens =
+        static_cast<double>(state.tokens - logged_tokens_) / static_cast<double>(state.step - logged_step_);
     const double tokens_per_s = step_tokens / times.step_s;
     const double flops_per_s = tokens_per_s * flops_per_token_;
     const std::optional<double> mfu =
         peak_flops_per_s_ > 0 ? std::optional(flops_per_s / peak_flops_per_s_) : std::nullopt;
     progress_.step({state.step, result.loss, lr, tokens_per_s, mfu, times.step_s}, logged);
     if (!logged) return false;
+    logged_step_ = state.step;
+    logged_tokens_ = state.tokens;
     speeds_.push_back(tokens_per_s);
     ordered_json event = {{"event", "train"},
                           {"step", state.step},
@@ -204,17 +210,20 @@ bool RunLog::has_validation(int64_t step) const {
     return last_validation_ >= step;
 }
 
-void RunLog::validation(const TrainState& state, const Evaluation& evaluation) {
+void RunLog::validation(const TrainState& state, const Evaluation& evaluation, const std::string& set) {
     if (!is_root_) return;
-    note_validation(state.step, evaluation.loss);
-    message(fmt::format("step {}: validation loss {:.4f}, perplexity {:.2f} ({} tokens)", state.step,
-                        evaluation.loss, evaluation.perplexity(), evaluation.tokens));
-    write_timed({{"event", "val"},
-                 {"step", state.step},
-                 {"loss", evaluation.loss},
-                 {"ppl", evaluation.perplexity()},
-                 {"tokens", evaluation.tokens}});
-    draw({{state.step, "val/loss", evaluation.loss}});
+    if (set.empty()) note_validation(state.step, evaluation.loss);
+    message(fmt::format("step {}: validation loss{} {:.4f}, perplexity {:.2f} ({} tokens)", state.step,
+                        set.empty() ? "" : " of " + set, evaluation.loss, evaluation.perplexity(),
+                        evaluation.tokens));
+    ordered_json event = {{"event", "val"},
+                          {"step", state.step},
+                          {"loss", evaluation.loss},
+                          {"ppl", evaluation.perplexity()},
+                          {"tokens", evaluation.tokens}};
+    if (!set.empty()) event["set"] = set;
+    write_timed(std::move(event));
+    draw({{state.step, set.empty() ? "val/loss" : "val/" + set + "/loss", evaluation.loss}});
 }
 
 void RunLog::checkpoint(const std::optional<CheckpointWriter::Written>& written) {

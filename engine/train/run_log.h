@@ -44,8 +44,9 @@ class RunLog {
     bool step(const TrainState& state, const TrainStep::Result& result, double lr,
               const StepClock::Times& times);
     void spectra(const Monitor::Report& report);
-    void validation(const TrainState& state, const Evaluation& evaluation);
-    /// Whether the log holds the validation after `step`.
+    /// set: its name in data.val_sets; empty: the default set. The default set comes last.
+    void validation(const TrainState& state, const Evaluation& evaluation, const std::string& set = "");
+    /// Whether the log holds the validation after `step`, of the default set.
     bool has_validation(int64_t step) const;
     void checkpoint(const std::optional<CheckpointWriter::Written>& written);
     /// The last event. status: "done", "requeue", "nonfinite" or "data" (it could not be read); with "requeue"
@@ -85,8 +86,9 @@ class RunLog {
 
     Clock::time_point begin_ = Clock::now();
     double elapsed_before_s_ = 0;
-    std::vector<double> speeds_;  ///< tokens per second of every logged step
-    int64_t qk_clipped_ = 0;      ///< TrainState::qk_clipped at the last logged step
+    std::vector<double> speeds_;                   ///< tokens per second of every logged step
+    int64_t logged_step_ = 0, logged_tokens_ = 0;  ///< at the last logged step or the start
+    int64_t qk_clipped_ = 0;                       ///< TrainState::qk_clipped at the last logged step
     int64_t last_validation_ = -1, best_step_ = -1;
     double best_loss_ = NAN;            ///< validation, at best_step_
     std::filesystem::path checkpoint_;  ///< the last one written; empty: none

@@ -24,7 +24,8 @@ TrainStep::TrainStep(const Config& config, Context& ctx, Comm& comm, Model& mode
       model_(model),
       optimizer_(optimizer),
       micro_batches_(micro_batches_of(config, comm.size())),
-      tokens_(static_cast<double>(config.train.global_batch * config.data.seq_len)),
+      positions_(config.train.global_batch * config.data.seq_len),
+      targets_(static_cast<double>(positions_)),
       batch_(ctx, model.shape()),
       sync_(config.train, ctx, comm, model.params()) {
     const int64_t all = micro_batches_ * comm.size();
@@ -35,7 +36,9 @@ TrainStep::TrainStep(const Config& config, Context& ctx, Comm& comm, Model& mode
     step_sums_ = sums.slice(0, 0, 2);
     micro_losses_ = sums.slice(0, 2, all);
     if (config.train.qk_clip > 0) qk_clip_.emplace(config, ctx, comm, model);
-    if (config.train.cuda_graph) captured_ = make_captured_work(ctx);
+    // A graph holds the scale of the gradients, which depends on the padding of the step.
+    if (config.train.cuda_graph && config.data.packing == Packing::kStream)
+        captured_ = make_captured_work(ctx);
 }
 
 void TrainStep::run_micro_batch(const TokenBatch& tokens, int64_t micro) {
@@ -53,7 +56,7 @@ void TrainStep::run_micro_batch(const TokenBatch& tokens, int64_t micro) {
 void TrainStep::queue_passes(int64_t micro, const GradientsReady& ready) {
     const Update update = micro == 0 ? Update::kAssign : Update::kAccumulate;
     model_.forward_backward(ctx_, batch_.losses(), batch_.tokens(), batch_.targets(),
-                            static_cast<float>(1.0 / tokens_), sync_.ordered() ? Update::kAssign : update,
+                            static_cast<float>(1.0 / targets_), sync_.ordered() ? Update::kAssign : update,
                             ready);
     if (sync_.ordered())
         sum(ctx_, micro_losses_.slice(0, micro * comm_.size() + comm_.rank(), 1), batch_.losses(),
@@ -69,7 +72,9 @@ void TrainStep::reduce_losses() {
     sum(ctx_, loss_sum_, micro_losses_, Update::kAssign);
 }
 
-TrainStep::Result TrainStep::run(const std::function<TokenBatch()>& next, int64_t step, double lr) {
+TrainStep::Result TrainStep::run(const std::function<TokenBatch()>& next, int64_t step, double lr,
+                                 int64_t targets) {
+    targets_ = static_cast<double>(targets);
     if (sync_.ordered()) fill(ctx_, micro_losses_, 0.0f);
     if (qk_clip_) qk_clip_->begin_step();
     for (int64_t micro = 0; micro < micro_batches_; ++micro) run_micro_batch(next(), micro);
@@ -80,7 +85,7 @@ TrainStep::Result TrainStep::run(const std::function<TokenBatch()>& next, int64_
 
     std::vector<double> sums(2);
     download(ctx_, as_tensor(std::span(sums)), step_sums_);
-    Result result{sums[1] / tokens_, std::sqrt(sums[0]), optimizer_.accepts(sums)};
+    Result result{targets, sums[1] / targets_, std::sqrt(sums[0]), optimizer_.accepts(sums)};
     if (qk_clip_) result.qk_clip = qk_clip_->end_step(step, result.updated);
     return result;
 }

@@ -19,14 +19,20 @@ class TrainStep {
     TrainStep(const Config& config, Context& ctx, Comm& comm, Model& model, Optimizer& optimizer);
 
     struct Result {
-        double loss;       ///< mean over the step's tokens
+        int64_t tokens;    ///< of the step, without padding
+        double loss;       ///< mean over these tokens
         double grad_norm;  ///< before clipping
         bool updated;      ///< false: loss or gradient is not finite, or the gradient's squares overflow fp32
         std::optional<QkClip::Result> qk_clip = {};  ///< none: train.qk_clip = 0
     };
     /// Forward and backward of each micro-batch that next() hands out, clipping, update, train.qk_clip; `step` counts from
-    /// 0. Weights change only where Result::updated. Returns when the device has finished.
-    Result run(const std::function<TokenBatch()>& next, int64_t step, double lr);
+    /// 0. targets: of all micro-batches on all ranks, without those that the loss ignores, at least 1; the loss is the
+    /// mean over them. Weights change only where Result::updated. Returns when the device has finished.
+    Result run(const std::function<TokenBatch()>& next, int64_t step, double lr, int64_t targets);
+    /// run() with a target at every position.
+    Result run(const std::function<TokenBatch()>& next, int64_t step, double lr) {
+        return run(next, step, lr, positions_);
+    }
 
     DeviceBatch& batch() { return batch_; }
     GradientSync& sync() { return sync_; }
@@ -46,7 +52,8 @@ class TrainStep {
     Model& model_;
     Optimizer& optimizer_;
     int64_t micro_batches_;  ///< per step and rank
-    double tokens_;          ///< per step, over all ranks
+    int64_t positions_;      ///< per step, over all ranks
+    double targets_;         ///< of the present step, over all ranks
     DeviceBatch batch_;
     GradientSync sync_;
     Buffer sums_;

@@ -17,19 +17,6 @@
 #include "engine/train/stop_request.h"
 
 namespace pastur {
-namespace {
-
-TokenLoader open_data(const std::string& glob, const Config& config, const char* split) {
-    if (glob.empty())
-        fail(ExitCode::kUsage,
-             "set data.dir to a folder made by `pastur data prepare`, or data.{} to shards: the recipe names "
-             "no data",
-             split);
-    return TokenLoader(glob, config.data.seq_len, config.model.vocab, config.train.seed);
-}
-
-}  // namespace
-
 Trainer::~Trainer() = default;
 
 Trainer::Trainer(const Config& config, Context& ctx, Comm& comm)
@@ -37,11 +24,9 @@ Trainer::Trainer(const Config& config, Context& ctx, Comm& comm)
       ctx_(ctx),
       comm_(comm),
       micro_batches_(micro_batches_of(config, comm.size())),
-      train_data_(open_data(config.data.train, config, "train")),
-      val_data_(open_data(config.data.val, config, "val")),
+      data_(config),
       setup_(config, compute_dtype(config.train, ctx), comm.rank(), comm.size(), comm.transport()) {
-    state_.data_fingerprint = train_data_.fingerprint();
-    state_.val_fingerprint = val_data_.fingerprint();
+    data_.sign(state_);
 }
 
 std::string Trainer::describe() const {
@@ -50,13 +35,13 @@ std::string Trainer::describe() const {
         "{} {}: {:.2f} M parameters, {:.3f} GFLOP per token, cache {} bytes per token (bf16)\n"
         "data: {:.2f} M training tokens, {:.2f} M for validation; a step reads {} tokens ({} sequences of "
         "{}, "
-        "{} micro-batch{} of {} on each of {} rank{})\n",
+        "{} micro-batch{} of {} on each of {} rank{})\n{}",
         config_.model.preset, name_of(config_.attention.variant), static_cast<double>(size.parameters) / 1e6,
         size.flops_per_token / 1e9, size.cache_bytes_per_token,
-        static_cast<double>(train_data_.tokens()) / 1e6, static_cast<double>(val_data_.tokens()) / 1e6,
+        static_cast<double>(data_.train.tokens()) / 1e6, static_cast<double>(data_.val.tokens()) / 1e6,
         config_.train.global_batch * config_.data.seq_len, config_.train.global_batch, config_.data.seq_len,
         micro_batches_, micro_batches_ == 1 ? "" : "es", config_.train.micro_batch, comm_.size(),
-        comm_.size() == 1 ? "" : "s");
+        comm_.size() == 1 ? "" : "s", data_.describe(config_));
 }
 
 /// Measured on one rank's device, which represents all, and once per process.
@@ -96,7 +81,7 @@ void Trainer::allocate() {
     if (comm_.is_root() && measures_activations(config_.diagnostics))
         probe_ = std::make_unique<Probe>(
             ctx_, model, config_.diagnostics,
-            [this](int64_t i, std::span<int32_t> out) { val_data_.sequence(i, out); }, val_data_.sequences(),
+            [this](int64_t i, std::span<int32_t> out) { data_.val.sequence(i, out); }, data_.val.sequences(),
             run_dir_ / "spectra");
 }
 
@@ -126,15 +111,8 @@ void Trainer::start_or_resume(bool resume) {
     const TrainState data = state_;  // fingerprints of the present data
     const auto say = [this](const std::string& text) { log_->message(text); };
     const bool restored = resume && checkpoints_->restore(ctx_, comm_, setup_, state_, say);
-    if (restored && state_.data_fingerprint != data.data_fingerprint)
-        fail(ExitCode::kCorruptData,
-             "resume with the training data of the checkpoint of step {}: the present data is different",
-             state_.step);
-    if (restored && state_.val_fingerprint != 0 && state_.val_fingerprint != data.val_fingerprint)
-        log_->message(fmt::format(
-            "the validation data changed after step {}: losses before and after are not comparable",
-            state_.step));
-    state_.val_fingerprint = data.val_fingerprint;
+    if (restored) check_same_data(state_, data, data_, say);
+    data_.sign(state_);
     if (!restored) initialise();
     comm_.barrier();  // every rank has read the folder before any rank writes to it
     if (comm_.is_root()) {
@@ -146,7 +124,7 @@ void Trainer::start_or_resume(bool resume) {
     const int64_t micro_batch = config_.train.micro_batch, ranks = comm_.size(), rank = comm_.rank();
     const int64_t per_rank = config_.train.global_batch / ranks;
     const ReadSequence read = [this, micro_batch, ranks, rank](int64_t i, std::span<int32_t> out) {
-        train_data_.sample(sample_of_rank(i, rank, ranks, micro_batch), out);
+        data_.train.sample(sample_of_rank(i, rank, ranks, micro_batch), out);
     };
     batches_ =
         std::make_unique<BatchStream>(read, state_.step * per_rank, micro_batches_, setup_.model().shape());
@@ -214,7 +192,7 @@ ExitCode Trainer::train() {
         comm_.at_step(state_.step + 1);
         const TrainStep::Result result = train_step(lr);
         ++state_.step;
-        state_.tokens += config_.train.global_batch * config_.data.seq_len;
+        state_.tokens += result.tokens;
         if (result.qk_clip) state_.qk_clipped += result.qk_clip->heads_scaled;
         if (!result.updated) handle_nonfinite(result);
         const bool last = state_.step == config_.train.steps;
@@ -272,7 +250,9 @@ void Trainer::report_diagnostics(bool drain) {
 
 TrainStep::Result Trainer::train_step(double lr) {
     const auto next = [this] { return clock_.data([this] { return batches_->next(); }); };
-    return step_->run(next, state_.step, lr);
+    const int64_t first = state_.step * config_.train.global_batch;
+    return step_->run(next, state_.step, lr,
+                      data_.train.sample_targets(first, first + config_.train.global_batch));
 }
 
 void Trainer::handle_nonfinite(const TrainStep::Result& result) {
@@ -305,11 +285,22 @@ std::string Trainer::diagnose_nonfinite() {
 }
 
 bool Trainer::validate() try {
-    const std::optional<Evaluation> evaluation =
-        evaluate(ctx_, comm_, setup_.model(), step_->batch(), val_data_, config_.train.val_tokens,
-                 [this] { return stop_requested(run_dir_); });
-    if (evaluation) log_->validation(state_, *evaluation);
-    return evaluation.has_value();
+    const auto measure = [this](const TokenLoader& data) {
+        return evaluate(ctx_, comm_, setup_.model(), step_->batch(), data, config_.train.val_tokens,
+                        [this] { return stop_requested(run_dir_); });
+    };
+    // Nothing is logged before all sets are measured, and the default set last: it stands for all of them.
+    std::vector<Evaluation> named;
+    for (const TrainingData::NamedLoader& set : data_.val_sets) {
+        const std::optional<Evaluation> evaluation = measure(set.loader);
+        if (!evaluation) return false;
+        named.push_back(*evaluation);
+    }
+    const std::optional<Evaluation> evaluation = measure(data_.val);
+    if (!evaluation) return false;
+    for (size_t i = 0; i < named.size(); ++i) log_->validation(state_, named[i], data_.val_sets[i].name);
+    log_->validation(state_, *evaluation);
+    return true;
 } catch (const DataFailure& failed) {
     data_failure_ = failed;
     return false;

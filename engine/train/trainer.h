@@ -5,7 +5,6 @@
 #include <optional>
 #include <string>
 
-#include "data/loader.h"
 #include "engine/model/batch.h"
 #include "engine/ranks/comm.h"
 #include "engine/train/checkpoint/train_state.h"
@@ -13,6 +12,7 @@
 #include "engine/train/run_owner.h"
 #include "engine/train/step_clock.h"
 #include "engine/train/train_step.h"
+#include "engine/train/training_data.h"
 #include "engine/train/training_setup.h"
 
 namespace pastur {
@@ -79,7 +79,7 @@ class Trainer {
     Context& ctx_;
     Comm& comm_;
     int64_t micro_batches_;  ///< per step and rank
-    TokenLoader train_data_, val_data_;
+    TrainingData data_;
     TrainingSetup setup_;
     TrainState state_;
     double peak_flops_per_s_ = 0;

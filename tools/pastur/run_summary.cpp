@@ -41,7 +41,7 @@ class LogReader {
         const std::string kind = text_of(event, "event");
         if (kind == "start") start(event);
         if (kind == "train") train(event);
-        if (kind == "val") validation(event);
+        if (kind == "val" && !event.contains("set")) validation(event);  // of the default set
         if (kind == "spike") onset(run_.spike_onset, event);
         if (kind == "collapse") onset(run_.collapse_onset, event);
         if (kind == "end") run_.status = text_of(event, "status");

@@ -1,9 +1,11 @@
 #include "engine/train/checkpoint/checkpoint.h"
 
+#include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
 
 #include "data/files.h"
+#include "data/mixture.h"
 #include "data/output.h"
 #include "engine/config/schedule.h"
 #include "engine/io/json_text.h"
@@ -52,6 +54,8 @@ void write_checkpoint_state(const std::filesystem::path& folder, const TrainStat
                                    {"data_fingerprint", state.data_fingerprint},
                                    {"val_fingerprint", state.val_fingerprint}};
     if (state.qk_clipped > 0) json["qk_clipped"] = state.qk_clipped;
+    if (!state.source_fingerprints.empty()) json["source_fingerprints"] = state.source_fingerprints;
+    if (!state.val_set_fingerprints.empty()) json["val_set_fingerprints"] = state.val_set_fingerprints;
     write_file_atomically(folder / kStateFile, json.dump(2) + "\n");
 }
 
@@ -99,6 +103,24 @@ uint64_t whole_number(const nlohmann::json& state, const char* key, uint64_t mos
     return found->get<uint64_t>();
 }
 
+/// The fingerprints of several sources and validation sets; both are absent where there are none.
+void read_fingerprints(const nlohmann::json& json, TrainState& state, const std::string& path) {
+    const auto hashes = [&](const char* key, bool named) -> const nlohmann::json* {
+        const auto found = json.find(key);
+        if (found == json.end()) return nullptr;
+        const bool right = named ? found->is_object() : found->is_array();
+        const auto is_hash = [](const nlohmann::json& value) { return value.is_number_unsigned(); };
+        if (!right || !std::all_of(found->begin(), found->end(), is_hash))
+            fail(ExitCode::kCorruptData, "{}: \"{}\": expected {} of whole numbers", path, key,
+                 named ? "an object" : "a list");
+        return &*found;
+    };
+    if (const nlohmann::json* list = hashes("source_fingerprints", /*named=*/false))
+        list->get_to(state.source_fingerprints);
+    if (const nlohmann::json* sets = hashes("val_set_fingerprints", /*named=*/true))
+        sets->get_to(state.val_set_fingerprints);
+}
+
 }  // namespace
 
 TrainState read_checkpoint_state(const std::filesystem::path& folder) {
@@ -112,12 +134,14 @@ TrainState read_checkpoint_state(const std::filesystem::path& folder) {
         constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
         return static_cast<int64_t>(whole_number(json, key, kMost, path.string()));
     };
-    return {counter("step"),
-            counter("tokens"),
-            counter("skipped"),
-            hash("data_fingerprint"),
-            json.contains("val_fingerprint") ? hash("val_fingerprint") : 0,
-            json.contains("qk_clipped") ? counter("qk_clipped") : 0};
+    TrainState state{counter("step"),
+                     counter("tokens"),
+                     counter("skipped"),
+                     hash("data_fingerprint"),
+                     json.contains("val_fingerprint") ? hash("val_fingerprint") : 0,
+                     json.contains("qk_clipped") ? counter("qk_clipped") : 0};
+    read_fingerprints(json, state, path);
+    return state;
 }
 
 Config read_checkpoint_config(const std::filesystem::path& folder) {
@@ -158,7 +182,10 @@ Config comparable(Config config) {
     config.hw = {};
     config.checkpoint = {};
     config.diagnostics = {};
-    config.data.dir = config.data.train = config.data.val = "";
+    config.data.dir = config.data.train = config.data.val = config.data.val_sets = "";
+    // The fingerprints say whether the sources are the same; their weights are settings.
+    if (!config.data.mixture.empty())
+        config.data.mixture = place_mixture(config.data.mixture, [](const std::string&) { return "DIR"; });
     config.train.val_every = config.train.val_tokens = 0;
     config.train.micro_batch = 0;  // follows the number of ranks
     config.train.init_from = "";   // read at step 0 only

@@ -70,8 +70,14 @@ void check_steps(const fs::path& folder, const Config& config, const TrainState&
         refuse(fmt::format("{} heads scaled by train.qk_clip: expected at most {} in each of {} steps",
                            state.qk_clipped, heads, state.step));
     const int64_t per_step = config.train.global_batch * config.data.seq_len;
-    if (state.tokens % per_step != 0 || state.tokens / per_step != state.step)
+    if (config.data.packing == Packing::kStream &&
+        (state.tokens % per_step != 0 || state.tokens / per_step != state.step))
         refuse(fmt::format("{} tokens: expected {} steps of {}", state.tokens, state.step, per_step));
+    // Padding does not count, but every sequence has a token to predict.
+    if (state.tokens / config.train.global_batch < state.step ||
+        (state.tokens > 0 && (state.tokens - 1) / per_step >= state.step))
+        refuse(fmt::format("{} tokens: expected {} steps of {} to {}", state.tokens, state.step,
+                           config.train.global_batch, per_step));
 }
 
 }  // namespace

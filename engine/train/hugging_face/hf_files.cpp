@@ -5,6 +5,7 @@
 
 #include "data/files.h"
 #include "data/meta.h"
+#include "data/mixture.h"
 #include "data/output.h"
 #include "data/tokenizer/sentencepiece_model.h"
 
@@ -59,7 +60,9 @@ std::vector<TextFile> hf_model_files(const Config& config, const SpecialTokens& 
 }
 
 std::vector<TextFile> hf_checkpoint_files(const Config& config) {
-    const fs::path data = config.data.dir;
+    // The folders of a mixture have one tokenizer.
+    const std::string& mixture = config.data.mixture;
+    const fs::path data = mixture.empty() ? config.data.dir : parse_mixture(mixture).front().where;
     const bool prepared = !data.empty() && path_exists(data / kMetaFile);
     SpecialTokens tokens;
     // EOS separates documents, so it is what a text begins after.

@@ -42,7 +42,7 @@ void read_event(const nlohmann::json& event, ReportRun& run) {
         run.end = nullptr;  // the run was resumed after its end
     } else if (*kind == "train") {
         append(run.train, event);
-    } else if (*kind == "val") {
+    } else if (*kind == "val" && !event.contains("set")) {
         append(run.val, event);
     } else if (*kind == "end") {
         run.end = event;

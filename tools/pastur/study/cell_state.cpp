@@ -8,6 +8,7 @@
 #include "data/files.h"
 #include "engine/io/json_text.h"
 #include "engine/model/recipe.h"
+#include "engine/train/training_data.h"
 #include "kernels/base/error.h"
 #include "tools/pastur/report/report_run.h"
 #include "tools/pastur/run_summary.h"
@@ -26,10 +27,9 @@ Config results_of(Config config) {
     config.checkpoint = {};
     config.train.steps = 0;
     config.train.micro_batch = 0;  // follows the number of ranks
-    for (std::string* path :
-         {&config.data.dir, &config.data.train, &config.data.val, &config.train.init_from})
-        if (!path->empty()) *path = fs::absolute(*path).lexically_normal().string();
-    return config;
+    std::string& init_from = config.train.init_from;
+    if (!init_from.empty()) init_from = fs::absolute(init_from).lexically_normal().string();
+    return with_absolute_data(std::move(config));
 }
 
 /// "train.lr is 0.1, the design's is 0.5; ...": the first settings that differ.
