@@ -3,8 +3,11 @@
 // printed: tools/dev.sh attack.
 #include <gtest/gtest.h>
 
+#include <numeric>
+
 #include "data/corpus/corpus.h"
 #include "data/loader.h"
+#include "data/megatron_index.h"
 #include "data/meta.h"
 #include "data/synth/synth.h"
 #include "data/tokenizer/tokenizer.h"
@@ -275,6 +278,29 @@ TEST_F(Attack, TokenizerModels) {
         "samples", [](size_t n) { return field(4, repeated(std::string("\x0a\0", 2), n)); }, 4);
     model(
         "groups", [](size_t n) { return std::string(n, '\x0b'); }, 4);
+}
+
+TEST_F(Attack, TokenShards) {
+    measure(
+        "Megatron index: empty documents", "a.idx",
+        [](size_t n) {
+            std::vector<int64_t> firsts(n / 20);
+            std::iota(firsts.begin(), firsts.end(), int64_t{0});
+            return test::megatron_index_bytes(std::vector<int32_t>(firsts.size() - 1), firsts, 8, 2);
+        },
+        [](const std::string& path) { read_megatron_index(path, 0, true); }, {2});
+    DataMeta meta;
+    meta.eos_id = 256;
+    write_bytes(folder_.path() / kMetaFile, to_json(meta));
+    for (const SequenceLayout layout : {SequenceLayout::kDocuments, SequenceLayout::kPad})
+        measure(
+            layout == SequenceLayout::kPad ? "shard: documents of two tokens" : "shard: empty documents",
+            "b.bin",
+            [&](size_t n) {
+                return repeated(
+                    layout == SequenceLayout::kPad ? std::string("\1\0\0\1", 4) : std::string("\0\1", 2), n);
+            },
+            [&](const std::string& path) { TokenLoader(path, 64, 300, 1, layout); }, {60});
 }
 
 TEST_F(Attack, Corpora) {

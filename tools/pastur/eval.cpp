@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "data/shard.h"
+#include "engine/io/console.h"
 #include "engine/train/checkpoint/model_folder.h"
 #include "engine/train/evaluate.h"
 #include "engine/train/training_setup.h"
@@ -42,6 +43,7 @@ int eval(const EvalArguments& arguments) {
     const std::string glob =
         std::filesystem::is_directory(arguments.data) ? shard_glob(arguments.data, "val") : arguments.data;
     const TokenLoader data(glob, config.data.seq_len, config.model.vocab, config.train.seed);
+    for (const std::string& note : data.notes()) Console::err().write(note + "\n");
 
     Context ctx = make_context(device);
     using Purpose = TrainingSetup::Purpose;
