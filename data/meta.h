@@ -9,7 +9,9 @@
 namespace pastur {
 
 inline constexpr const char* kMetaFile = "meta.json";
-inline constexpr const char* kTokenizerFile = "tokenizer.model";
+inline constexpr const char* kTokenizerFile = "tokenizer.model";     ///< SentencePiece
+inline constexpr const char* kTokenizerJsonFile = "tokenizer.json";  ///< byte-level BPE
+inline constexpr const char* kTokenizerConfigFile = "tokenizer_config.json";
 
 struct SplitMeta {
     int64_t shards = 0;

@@ -68,8 +68,8 @@ std::shared_ptr<const Tokenizer> make_tokenizer(const std::vector<std::string>& 
     if (name == "bytes") return byte_tokenizer();
     if (!name.starts_with(kTrain)) {
         if (!path_exists(name))
-            fail(ExitCode::kMissingInput, "no tokenizer {}: expected bytes, train:VOCAB or a tokenizer.model",
-                 name);
+            fail(ExitCode::kMissingInput,
+                 "no tokenizer {}: expected bytes, train:VOCAB, a tokenizer.model or a tokenizer.json", name);
         return load_tokenizer(name);
     }
     int64_t vocab = 0;
@@ -180,7 +180,8 @@ bool is_own_name(const std::string& name) {
         return name.size() == prefix.size() + 10 && name.starts_with(prefix) && name.ends_with(".bin") &&
                name.find_first_not_of("0123456789", prefix.size()) == name.size() - 4;
     };
-    return name == kMetaFile || name == kTokenizerFile || is_shard("train_") || is_shard("val_");
+    return name == kMetaFile || name == kTokenizerFile || name == kTokenizerJsonFile ||
+           name == kTokenizerConfigFile || is_shard("train_") || is_shard("val_");
 }
 
 /// The meta.json that prepare() wrote; none: something else wrote the folder.
@@ -287,8 +288,7 @@ PrepareResult prepare(const PrepareOptions& options, const Report& report) {
     meta.val = val.finish(threads);
     result.notes = describe(encoded, meta);
     result.sample = first_document(folder.staging(), *tokenizer);
-    const std::string model = tokenizer->serialized();
-    if (!model.empty()) write_file(folder.staging() / kTokenizerFile, model);
+    for (const TokenizerFile& file : tokenizer->files()) write_file(folder.staging() / file.name, file.bytes);
     write_file(folder.staging() / kMetaFile, to_json(meta));
     folder.commit();
     return result;

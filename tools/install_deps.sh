@@ -11,7 +11,7 @@ packages=(
     g++ cmake ninja-build ccache git pkg-config
     libopenblas-dev liblapacke-dev libopenmpi-dev openmpi-bin
     libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libsimdjson-dev libfmt-dev
-    libsentencepiece-dev zlib1g-dev libzstd-dev libxxhash-dev
+    libsentencepiece-dev libpcre2-dev libutf8proc-dev zlib1g-dev libzstd-dev libxxhash-dev
     libgtest-dev librapidcheck-dev libbenchmark-dev
 )
 case ${1:-} in

@@ -1,12 +1,12 @@
 #include <sentencepiece_processor.h>
-#include <xxhash.h>
 
 #include <algorithm>
 #include <bitset>
-#include <unordered_map>
 
 #include "data/corpus/utf8.h"
+#include "data/meta.h"
 #include "data/tokenizer/sentencepiece_model.h"
+#include "data/tokenizer/token_cache.h"
 #include "data/tokenizer/tokenizer.h"
 #include "kernels/base/error.h"
 
@@ -86,7 +86,7 @@ class SentencePieceTokenizer final : public Tokenizer {
     std::string kind() const override { return "sentencepiece"; }
     int64_t vocab_size() const override { return processor_.GetPieceSize(); }
     int32_t eos_id() const override { return processor_.eos_id(); }
-    std::string serialized() const override { return serialized_; }
+    std::vector<TokenizerFile> files() const override { return {{kTokenizerFile, serialized_}}; }
 
     std::string decode(std::span<const int32_t> ids) const override {
         for (const int32_t id : ids)
@@ -145,8 +145,7 @@ class WholeEncoder final : public Tokenizer::Encoder {
     std::vector<int> scratch_;
 };
 
-/// Cuts the text into parts, mostly words, and remembers their tokens: text repeats its words, and a look-up
-/// is some hundred times faster than merging.
+/// Cuts the text into parts, mostly words, and remembers their tokens.
 class CachedEncoder final : public Tokenizer::Encoder {
   public:
     explicit CachedEncoder(const SentencePieceTokenizer& tokenizer) : tokenizer_(tokenizer) {}
@@ -165,36 +164,14 @@ class CachedEncoder final : public Tokenizer::Encoder {
     }
 
   private:
-    static constexpr size_t kLongestCached = 48;
-    static constexpr size_t kMostCached = 1 << 18;
-    struct Hash {
-        using is_transparent = void;
-        size_t operator()(std::string_view text) const { return XXH3_64bits(text.data(), text.size()); }
-    };
-    struct Ids {
-        size_t begin, size;
-    };
-
     void encode_part(std::string_view part, std::vector<int32_t>& out) {
-        if (part.size() > kLongestCached)
-            return SentencePieceTokenizer::append(tokenizer_.part_processor_, part, scratch_, out);
-        auto found = cache_.find(part);
-        if (found == cache_.end()) {
-            if (cache_.size() == kMostCached) {
-                cache_.clear();
-                ids_.clear();
-            }
-            const size_t begin = ids_.size();
-            SentencePieceTokenizer::append(tokenizer_.part_processor_, part, scratch_, ids_);
-            found = cache_.emplace(part, Ids{begin, ids_.size() - begin}).first;
-        }
-        const auto first = ids_.begin() + static_cast<int64_t>(found->second.begin);
-        out.insert(out.end(), first, first + static_cast<int64_t>(found->second.size));
+        cache_.append(part, out, [this](std::string_view text, std::vector<int32_t>& ids) {
+            SentencePieceTokenizer::append(tokenizer_.part_processor_, text, scratch_, ids);
+        });
     }
 
     const SentencePieceTokenizer& tokenizer_;
-    std::unordered_map<std::string, Ids, Hash, std::equal_to<>> cache_;
-    std::vector<int32_t> ids_;
+    TokenCache cache_;
     std::vector<int> scratch_;
     std::string prefixed_;
 };

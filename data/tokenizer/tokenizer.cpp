@@ -9,13 +9,15 @@
 namespace pastur {
 namespace {
 
+namespace fs = std::filesystem;
+
 class ByteTokenizer final : public Tokenizer {
   public:
     static constexpr int32_t kEos = 256;
     std::string kind() const override { return "bytes"; }
     int64_t vocab_size() const override { return kEos + 1; }
     int32_t eos_id() const override { return kEos; }
-    std::string serialized() const override { return {}; }
+    std::vector<TokenizerFile> files() const override { return {}; }
 
     std::string decode(std::span<const int32_t> ids) const override {
         std::string text;
@@ -40,6 +42,29 @@ class ByteTokenizer final : public Tokenizer {
 
 constexpr int64_t kMaxModelBytes = 64 << 20;
 
+/// The tokenizer's file in a folder. Where it has both, the SentencePiece model: its tokenizer.json was made from it.
+fs::path file_in(const fs::path& folder) {
+    for (const char* name : {kTokenizerFile, kTokenizerJsonFile})
+        if (path_exists(folder / name)) return folder / name;
+    fail(ExitCode::kMissingInput, "{}: no tokenizer in it: expected {}, {} or {}", folder.string(),
+         kTokenizerFile, kTokenizerJsonFile, kMetaFile);
+}
+
+std::shared_ptr<const Tokenizer> load_from_folder(const fs::path& folder) {
+    if (!path_exists(folder / kMetaFile)) return load_tokenizer(file_in(folder));
+    const DataMeta meta = read_meta(folder);
+    if (meta.tokenizer == "bytes") return byte_tokenizer();
+    const fs::path file = file_in(folder);
+    auto tokenizer = load_tokenizer(file);
+    if (tokenizer->vocab_size() != meta.vocab_size)
+        fail(ExitCode::kCorruptData, "{} has {} pieces, but {} was written with {}", file.string(),
+             tokenizer->vocab_size(), kMetaFile, meta.vocab_size);
+    if (tokenizer->eos_id() != meta.eos_id)
+        fail(ExitCode::kCorruptData, "{} ends documents with token {}, but {} was written with {}",
+             file.string(), tokenizer->eos_id(), kMetaFile, meta.eos_id);
+    return tokenizer;
+}
+
 }  // namespace
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
@@ -53,15 +78,13 @@ std::shared_ptr<const Tokenizer> byte_tokenizer() {
 }
 
 std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& path) {
-    namespace fs = std::filesystem;
-    if (!fs::is_directory(path)) return sentencepiece_tokenizer(read_file(path, kMaxModelBytes), path);
-    const DataMeta meta = read_meta(path);
-    if (meta.tokenizer == "bytes") return byte_tokenizer();
-    auto tokenizer = load_tokenizer(fs::path(path) / kTokenizerFile);
-    if (tokenizer->vocab_size() != meta.vocab_size)
-        fail(ExitCode::kCorruptData, "{}/{} has {} pieces, but {} was written with {}", path, kTokenizerFile,
-             tokenizer->vocab_size(), kMetaFile, meta.vocab_size);
-    return tokenizer;
+    if (fs::is_directory(path)) return load_from_folder(path);
+    std::string bytes = read_file(path, kMaxModelBytes);
+    // No SentencePiece model begins with a brace.
+    const size_t first = bytes.find_first_not_of(" \t\r\n");
+    if (first != bytes.npos && bytes[first] == '{')
+        return bpe_tokenizer(std::move(bytes), fs::path(path).parent_path(), path);
+    return sentencepiece_tokenizer(std::move(bytes), path);
 }
 
 }  // namespace pastur

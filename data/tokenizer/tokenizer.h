@@ -1,6 +1,7 @@
 #pragma once
 // Text to token ids and back.
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
@@ -9,18 +10,23 @@
 
 namespace pastur {
 
+/// A file of a tokenizer: its name in a folder of data or of a model, and its bytes.
+struct TokenizerFile {
+    std::string name, bytes;
+};
+
 /// Thread-safe.
 class Tokenizer {
   public:
     virtual ~Tokenizer() = default;
-    virtual std::string kind() const = 0;  ///< "bytes" or "sentencepiece"
+    virtual std::string kind() const = 0;  ///< "bytes", "sentencepiece" or "bpe"
     virtual int64_t vocab_size() const = 0;
     virtual int32_t eos_id() const = 0;
     /// Text of the tokens; EOS and other control tokens have none. Throws (kCorruptData) for ids outside the
     /// vocabulary.
     virtual std::string decode(std::span<const int32_t> ids) const = 0;
-    /// The bytes of `tokenizer.model`; empty when the tokenizer needs no such file.
-    virtual std::string serialized() const = 0;
+    /// What load_tokenizer() needs in a folder; empty: nothing.
+    virtual std::vector<TokenizerFile> files() const = 0;
 
     /// Encodes with a cache of its own. One a thread.
     class Encoder {
@@ -42,8 +48,15 @@ std::shared_ptr<const Tokenizer> byte_tokenizer();
 /// that normalise: 256 KiB) that have no better place to cut are cut between characters.
 std::shared_ptr<const Tokenizer> sentencepiece_tokenizer(std::string serialized, const std::string& origin);
 
-/// The tokenizer of a folder made by `data prepare`, or of a tokenizer.model. Throws (kMissingInput,
-/// kCorruptData).
+/// Byte-level BPE, from the text of a tokenizer.json of Hugging Face; `origin` names it in messages. Ids are those of the
+/// library `tokenizers` without special tokens around the text; added tokens in the text are found as there. `folder`
+/// holds the files that name the end of a document (end_token.h). Throws (kCorruptData) if the file is damaged, says
+/// what is not supported (tokenizer_json.h), or no end token is found.
+std::shared_ptr<const Tokenizer> bpe_tokenizer(std::string json, const std::filesystem::path& folder,
+                                               const std::string& origin);
+
+/// The tokenizer of a tokenizer.model, of a tokenizer.json, or of a folder: made by `data prepare`, a checkpoint, or a
+/// Hugging Face folder. Throws (kMissingInput, kCorruptData).
 std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& path);
 
 }  // namespace pastur
