@@ -14,7 +14,7 @@ namespace pastur {
 struct PrepareOptions {
     std::vector<std::string> inputs;  ///< files, folders, globs
     CorpusFormat format;
-    std::string tokenizer;  ///< "bytes", "train:<vocab>", a tokenizer.model, or a folder made by prepare()
+    std::string tokenizer;  ///< "bytes", "train:<vocab>", or what load_tokenizer() takes
     std::filesystem::path out;
     double val_fraction = 0.01;  ///< of the documents, by keyed hash of their text; 0: no validation split
     int64_t val_tokens = 4097;   ///< of the validation split, at least; or a tenth of all tokens

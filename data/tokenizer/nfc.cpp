@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "data/corpus/utf8.h"
+#include "data/tokenizer/unicode_additions.h"
 
 namespace pastur {
 namespace {
@@ -19,18 +20,50 @@ utf8proc_int32_t front_character(std::string_view text, size_t& bytes) {
     return character;
 }
 
-/// Whether the character is its own form C and combines with nothing before it.
-bool is_inert(utf8proc_int32_t character) {
-    if (character < 0x300) return true;
-    if (character >= 0x1100 && character < 0x1200) return false;  // parts of Hangul syllables
+/// Characters that Unicode 10.0 to 14.0 added and that reorder or combine. The normaliser of Hugging Face tokenizers
+/// knows Unicode 9.0, where they do neither.
+constexpr struct {
+    utf8proc_int32_t first, last;
+} kUnknown[] = {
+    // clang-format off
+    {0x7fd, 0x7fd}, {0x898, 0x89f}, {0x8ca, 0x8d3}, {0x9fe, 0x9fe}, {0xc3c, 0xc3c}, {0xd3b, 0xd3c}, {0xeba, 0xeba},
+    {0x1715, 0x1715}, {0x1abf, 0x1ace}, {0x1df6, 0x1dfa}, {0xa82c, 0xa82c}, {0x10d24, 0x10d27}, {0x10eab, 0x10eac},
+    {0x10f46, 0x10f50}, {0x10f82, 0x10f85}, {0x11070, 0x11070}, {0x1133b, 0x1133b}, {0x1145e, 0x1145e},
+    {0x11839, 0x1183a}, {0x11930, 0x11930}, {0x11935, 0x11935}, {0x11938, 0x11938}, {0x1193d, 0x1193e},
+    {0x11943, 0x11943}, {0x119e0, 0x119e0}, {0x11a34, 0x11a34}, {0x11a47, 0x11a47}, {0x11a99, 0x11a99},
+    {0x11d42, 0x11d42}, {0x11d44, 0x11d45}, {0x11d97, 0x11d97}, {0x16ff0, 0x16ff1}, {0x1e130, 0x1e136},
+    {0x1e2ae, 0x1e2ae}, {0x1e2ec, 0x1e2ef},
+    // clang-format on
+};
+
+bool is_unknown(utf8proc_int32_t character) {
+    const auto holds = [&](const auto& range) {
+        return character >= static_cast<utf8proc_int32_t>(range.first) &&
+               character <= static_cast<utf8proc_int32_t>(range.last);
+    };
+    return std::any_of(std::begin(kUnknown), std::end(kUnknown), holds) ||
+           std::any_of(unicode_additions().begin(), unicode_additions().end(), holds);
+}
+
+enum class Role {
+    kInert,      ///< its own form C; combines with nothing before it
+    kBarrier,    ///< combines with nothing at all
+    kCombining,  ///< anything else
+};
+
+Role role_of(utf8proc_int32_t character) {
+    if (character < 0x300) return Role::kInert;
+    if (character == 0x11a7) return Role::kBarrier;  // utf8proc would drop it behind a Hangul syllable
+    if (character >= 0x1100 && character < 0x1200) return Role::kCombining;  // parts of Hangul syllables
+    constexpr utf8proc_int32_t kFirstSyllable = 0xac00, kLastSyllable = 0xd7a3;
+    if (character >= kFirstSyllable && character <= kLastSyllable) return Role::kInert;
     const utf8proc_property_t* const property = utf8proc_get_property(character);
     const bool is_mark = property->category == UTF8PROC_CATEGORY_MN ||
                          property->category == UTF8PROC_CATEGORY_MC ||
                          property->category == UTF8PROC_CATEGORY_ME;
-    if (is_mark || property->combining_class != 0) return false;
-    constexpr utf8proc_int32_t kFirstSyllable = 0xac00, kLastSyllable = 0xd7a3;
-    if (character >= kFirstSyllable && character <= kLastSyllable) return true;
-    return property->decomp_seqindex == UINT16_MAX;
+    if (!is_mark && property->combining_class == 0 && property->decomp_seqindex == UINT16_MAX)
+        return Role::kInert;
+    return is_unknown(character) ? Role::kBarrier : Role::kCombining;
 }
 
 /// Appends the canonical decomposition of `text`, in canonical order.
@@ -70,23 +103,24 @@ std::string_view to_nfc(std::string_view text, std::string& scratch) {
     std::vector<utf8proc_int32_t> characters;
     std::string normalised;
     size_t copied = 0;   // bytes of `text` that scratch stands for
-    size_t starter = 0;  // where the last inert character begins
+    size_t starter = 0;  // of the last character that may combine with what follows
     bool changed = false;
     scratch.clear();
     for (size_t at = 0; at < text.size();) {
-        if (static_cast<uint8_t>(text[at]) < 0x80) {
-            starter = at++;
-            continue;
-        }
-        size_t bytes = 0;
-        if (is_inert(front_character(text.substr(at), bytes))) {
-            starter = at;
+        size_t bytes = 1;
+        const auto role = [&] {
+            if (at == text.size()) return Role::kBarrier;
+            return static_cast<uint8_t>(text[at]) < 0x80 ? Role::kInert
+                                                         : role_of(front_character(text.substr(at), bytes));
+        };
+        const Role first = role();
+        if (first != Role::kCombining) {
+            starter = first == Role::kInert ? at : at + bytes;
             at += bytes;
             continue;
         }
-        // Up to the next inert character, with the one before: it may combine with what follows.
         do at += bytes;
-        while (at < text.size() && !is_inert(front_character(text.substr(at), bytes)));
+        while (role() == Role::kCombining);
         const std::string_view run = text.substr(starter, at - starter);
         normalised.clear();
         append_nfc(run, characters, normalised);

@@ -42,10 +42,8 @@ class ByteTokenizer final : public Tokenizer {
 
 constexpr int64_t kMaxModelBytes = 64 << 20;
 
-/// The tokenizer's file in a folder. Where it has both, the SentencePiece model: its tokenizer.json was made from it.
 fs::path file_in(const fs::path& folder) {
-    for (const char* name : {kTokenizerFile, kTokenizerJsonFile})
-        if (path_exists(folder / name)) return folder / name;
+    if (const auto file = tokenizer_file_in(folder)) return *file;
     fail(ExitCode::kMissingInput, "{}: no tokenizer in it: expected {}, {} or {}", folder.string(),
          kTokenizerFile, kTokenizerJsonFile, kMetaFile);
 }
@@ -75,6 +73,12 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
 
 std::shared_ptr<const Tokenizer> byte_tokenizer() {
     return std::make_shared<ByteTokenizer>();
+}
+
+std::optional<fs::path> tokenizer_file_in(const fs::path& folder) {
+    for (const char* name : {kTokenizerFile, kTokenizerJsonFile})
+        if (path_exists(folder / name)) return folder / name;
+    return std::nullopt;
 }
 
 std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& path) {

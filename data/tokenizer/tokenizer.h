@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -54,6 +55,10 @@ std::shared_ptr<const Tokenizer> sentencepiece_tokenizer(std::string serialized,
 /// what is not supported (tokenizer_json.h), or no end token is found.
 std::shared_ptr<const Tokenizer> bpe_tokenizer(std::string json, const std::filesystem::path& folder,
                                                const std::string& origin);
+
+/// The tokenizer.model or tokenizer.json of a folder; none: it has neither. Where it has both, the first one, because the
+/// other was made from it. Throws (kIo).
+std::optional<std::filesystem::path> tokenizer_file_in(const std::filesystem::path& folder);
 
 /// The tokenizer of a tokenizer.model, of a tokenizer.json, or of a folder: made by `data prepare`, a checkpoint, or a
 /// Hugging Face folder. Throws (kMissingInput, kCorruptData).
