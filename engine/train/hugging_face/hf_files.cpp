@@ -73,7 +73,10 @@ std::vector<TextFile> hf_checkpoint_files(const Config& config) {
     if (prepared && path_exists(data / kTokenizerFile)) {
         const std::string model = read_file(data / kTokenizerFile, kTokenizerLimit);
         files.push_back({kTokenizerFile, model});
-        files.push_back({"tokenizer_config.json", tokenizer_config_json(model)});
+        files.push_back({kTokenizerConfigFile, tokenizer_config_json(model)});
+    } else if (prepared && path_exists(data / kTokenizerJsonFile)) {
+        for (const char* name : {kTokenizerJsonFile, kTokenizerConfigFile})
+            files.push_back({name, read_file(data / name, kTokenizerLimit)});
     }
     return files;
 }

@@ -34,7 +34,7 @@ std::vector<TextFile> hf_model_files(const Config& config, const SpecialTokens& 
                                      RopeRows rows);
 
 /// hf_model_files() of a checkpoint of the run. If data.dir is a folder of `data prepare`, special tokens are
-/// its EOS, and a SentencePiece tokenizer is copied, with tokenizer_config.json. Throws (kCorruptData, kIo).
+/// its EOS, and its tokenizer.model or tokenizer.json is copied, with tokenizer_config.json. Throws (kCorruptData, kIo).
 std::vector<TextFile> hf_checkpoint_files(const Config& config);
 
 /// Creates the files and fsyncs each. Throws (kIo).

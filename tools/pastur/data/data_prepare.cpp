@@ -51,7 +51,8 @@ void add_data_prepare(CLI::App& data, std::function<int()>& run) {
     command
         .add_option(
             "--tokenizer", options->tokenizer,
-            "bytes, train:VOCAB (SentencePiece BPE of the input), a tokenizer.model, or a folder made before")
+            "bytes, train:VOCAB (SentencePiece BPE of the input), a tokenizer.model, a tokenizer.json of "
+            "byte-level BPE, or a folder with one of them")
         ->required();
     command.add_option("--out", options->out, "Folder to make")->required();
     command

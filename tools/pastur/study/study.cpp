@@ -163,8 +163,9 @@ void add_design_options(CLI::App& command, StudyArguments& arguments) {
             "the design's input")
         ->type_name("FILES");
     command
-        .add_option("--tokenizer", arguments.tokenizer,
-                    "Of that data: bytes, train:VOCAB, a tokenizer.model or a folder made before")
+        .add_option(
+            "--tokenizer", arguments.tokenizer,
+            "Of that data: bytes, train:VOCAB, a tokenizer.model, a tokenizer.json, or a folder with one of them")
         ->type_name("T");
     command.add_option("--title", arguments.title, "Heading of study.json and the page")->type_name("TEXT");
     command.add_option("--notes", arguments.notes, "What the study is for, shown on the page")

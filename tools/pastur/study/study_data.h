@@ -18,7 +18,7 @@ namespace pastur {
 ///     input = ["corpus/*.txt", "more.jsonl.zst"]   # files, globs, folders; relative to the design
 ///     synth_docs = 8000                            # in place of input: that many synthetic stories,
 ///     synth_seed = 1                               # of this stream
-///     tokenizer = "train:2048"                     # bytes, train:VOCAB, a tokenizer.model or a folder made before
+///     tokenizer = "train:2048"                     # or bytes, a tokenizer.model or .json, a folder
 ///     val_fraction = 0.01  val_tokens = 4097  seed = 1
 ///     format = "auto"  separator = "<|doc|>"  field = "text"  skip_bad = 0
 struct StudyData {
