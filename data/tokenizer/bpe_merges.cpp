@@ -9,7 +9,6 @@ namespace {
 constexpr uint32_t kNone = ~uint32_t{0};
 /// Up to this many bytes, a search of all pairs for each merge is faster than a heap.
 constexpr size_t kShort = 64;
-constexpr size_t kWindow = 32 << 10;
 
 uint64_t hash(uint64_t pair) {
     pair *= 0x9e3779b97f4a7c15;
@@ -52,7 +51,12 @@ void BpeMerges::encode(std::string_view bytes, Workspace& workspace, std::vector
     if (bytes.size() <= kShort)
         encode_short(bytes, workspace, out);
     else
-        encode_long(bytes, workspace, out);
+        workspace.windows.encode(
+            bytes.size(),
+            [&](size_t begin, size_t end, std::vector<PlacedToken>& tokens) {
+                encode_window(bytes.substr(begin, end - begin), begin, workspace, tokens);
+            },
+            out);
 }
 
 void BpeMerges::encode_short(std::string_view bytes, Workspace& workspace, std::vector<int32_t>& out) const {
@@ -91,8 +95,9 @@ void BpeMerges::push(Workspace& workspace, uint32_t left, uint32_t right) const 
 
 /// Stores the tokens of bytes [begin, begin + bytes.size()) of a run.
 void BpeMerges::encode_window(std::string_view bytes, size_t begin, Workspace& workspace,
-                              std::vector<Workspace::Token>& out) const {
-    auto& [symbols, heap, ranks, ids, window, next_window] = workspace;
+                              std::vector<PlacedToken>& out) const {
+    std::vector<Workspace::Symbol>& symbols = workspace.symbols;
+    std::vector<Workspace::Candidate>& heap = workspace.heap;
     symbols.clear();
     heap.clear();
     out.clear();
@@ -116,49 +121,7 @@ void BpeMerges::encode_window(std::string_view bytes, size_t begin, Workspace& w
         push(workspace, left.previous, best.at);
         push(workspace, best.at, left.next);
     }
-    for (uint32_t i = 0; i < n; i = symbols[i].end)
-        out.push_back({symbols[i].id, static_cast<uint32_t>(begin + i)});
-}
-
-void BpeMerges::encode_long(std::string_view bytes, Workspace& workspace, std::vector<int32_t>& out) const {
-    std::vector<Workspace::Token>&tokens = workspace.window, &next = workspace.next_window;
-    size_t size = kWindow, end = std::min(size, bytes.size());
-    encode_window(bytes.substr(0, end), 0, workspace, tokens);
-    const auto append = [&](size_t count) {
-        for (size_t i = 0; i < count; ++i) out.push_back(tokens[i].id);
-    };
-    while (end < bytes.size()) {
-        // The next window begins with a token of this one, and overlaps it by about an eighth.
-        const size_t begin = tokens.front().begin;
-        size_t i = tokens.size() - 1;
-        while (i > 0 && tokens[i].begin > end - (end - begin) / 8) --i;
-        const size_t from = tokens[i].begin;
-        const size_t next_end = std::min(from + size, bytes.size());
-        size_t k = 0;
-        bool joined = false;
-        if (i > 0) {
-            encode_window(bytes.substr(from, next_end - from), from, workspace, next);
-            // A token ends where the next one begins; the last one of a window is compared by its id alone.
-            while (i < tokens.size() && k < next.size()) {
-                if (tokens[i].begin == next[k].begin && tokens[i].id == next[k].id) {
-                    joined = true;
-                    break;
-                }
-                tokens[i].begin < next[k].begin ? ++i : ++k;
-            }
-        }
-        if (joined) {
-            append(i);
-            next.erase(next.begin(), next.begin() + static_cast<int64_t>(k));
-            std::swap(tokens, next);
-            end = next_end;
-        } else {
-            size *= 2;
-            end = std::min(begin + size, bytes.size());
-            encode_window(bytes.substr(begin, end - begin), begin, workspace, tokens);
-        }
-    }
-    append(tokens.size());
+    for (uint32_t i = 0; i < n; i = symbols[i].end) out.push_back({symbols[i].id, begin + i});
 }
 
 }  // namespace pastur

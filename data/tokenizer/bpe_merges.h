@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "data/tokenizer/token_windows.h"
+
 namespace pastur {
 
 /// The token `merged` replaces `left` followed by `right`.
@@ -31,23 +33,15 @@ class BpeMerges {
             uint32_t rank, at;
             int32_t left, right;
         };
-        struct Token {
-            int32_t id;
-            uint32_t begin;
-        };
         std::vector<Symbol> symbols;
         std::vector<Candidate> heap;
         std::vector<uint32_t> ranks;
         std::vector<int32_t> ids;
-        std::vector<Token> window, next_window;
+        TokenWindows windows{32 << 10, SIZE_MAX};
     };
 
-    /// Appends the ids of `bytes`. Time is n log n in their number and memory does not grow with it: long runs are
-    /// encoded in overlapping windows.
-    ///
-    /// A sequence of tokens is the encoding of its bytes if and only if each two neighbours are the encoding of theirs:
-    /// the first merge across a border between tokens would be the next merge of these two alone as well. So two
-    /// windows that have one token in common, at the same place, are the encoding of both when joined there.
+    /// Appends the ids of `bytes`. Time is n log n in their number; memory does not grow with it, because long runs are
+    /// encoded in windows.
     void encode(std::string_view bytes, Workspace& workspace, std::vector<int32_t>& out) const;
 
   private:
@@ -65,8 +59,7 @@ class BpeMerges {
     void push(Workspace& workspace, uint32_t left, uint32_t right) const;
     void encode_short(std::string_view bytes, Workspace& workspace, std::vector<int32_t>& out) const;
     void encode_window(std::string_view bytes, size_t begin, Workspace& workspace,
-                       std::vector<Workspace::Token>& out) const;
-    void encode_long(std::string_view bytes, Workspace& workspace, std::vector<int32_t>& out) const;
+                       std::vector<PlacedToken>& out) const;
 
     std::array<int32_t, 256> byte_ids_;
     std::vector<Entry> table_;  ///< open addressing; a power of two of slots, at most half of them in use

@@ -45,8 +45,9 @@ class Tokenizer {
 std::shared_ptr<const Tokenizer> byte_tokenizer();
 
 /// From a SentencePiece model; `origin` names it in messages. Throws (kCorruptData) when it is damaged or has
-/// no end-of-sentence piece. The memory an encoder takes does not grow with the text: parts of 64 KiB (models
-/// that normalise: 256 KiB) that have no better place to cut are cut between characters.
+/// no end-of-sentence piece. The memory an encoder takes does not grow with the text. Ids are those of the whole text, with
+/// two exceptions: runs of more than 64 KiB without a place to cut, in models that are not BPE; and, in models that
+/// normalise, 256 KiB without a space between two ASCII letters or digits.
 std::shared_ptr<const Tokenizer> sentencepiece_tokenizer(std::string serialized, const std::string& origin);
 
 /// Byte-level BPE, from the text of a tokenizer.json of Hugging Face; `origin` names it in messages. Ids are those of the

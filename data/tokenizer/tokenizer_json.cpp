@@ -123,18 +123,21 @@ class Reader {
             result_.texts.resize(static_cast<size_t>(id) + 1);
         result_.texts[static_cast<size_t>(id)] = std::move(text);
     }
-    int64_t id_of(const Field& field) const {
+    static int64_t id_of(const Field& field, int64_t limit) {
         int64_t id = 0;
-        if (field.value.get(id) != simdjson::SUCCESS || id < 0 || id >= kMaxPieces)
-            field.refuse(fmt::format("an id from 0 to {}", kMaxPieces - 1));
+        if (field.value.get(id) != simdjson::SUCCESS || id < 0 || id >= limit)
+            field.refuse(fmt::format("an id from 0 to {}", limit - 1));
         return id;
     }
 
     void vocabulary(const Field& vocab) {
         result_.byte_ids.fill(-1);
+        // Memory is that of the largest id.
+        const int64_t limit =
+            std::min(kMaxPieces, (1 << 16) + 4 * static_cast<int64_t>(vocab.as_object().size()));
         for (const auto& [key, value] : vocab.as_object()) {
             const int64_t id =
-                id_of({value, fmt::format("{}[\"{}\"]", vocab.name, printable(key)), vocab.origin});
+                id_of({value, fmt::format("{}[\"{}\"]", vocab.name, printable(key)), vocab.origin}, limit);
             if (!ids_.emplace(key, static_cast<int32_t>(id)).second)
                 vocab.refuse(fmt::format("\"{}\" once", printable(key)));
             if (static_cast<size_t>(id) < result_.texts.size() && result_.texts[static_cast<size_t>(id)])
@@ -189,7 +192,7 @@ class Reader {
         list.for_each([&](const Field& item) {
             AddedToken token;
             token.content = item.at("content").as_text();
-            const int64_t id = id_of(item.at("id"));
+            const int64_t id = id_of(item.at("id"), kMaxPieces);
             if (token.content.empty()) return;  // Hugging Face tokenizers pass over it as well
             if (!contents.insert(item.at("content").as_text()).second)
                 item.refuse(fmt::format("\"{}\" once", printable(token.content)));

@@ -118,6 +118,17 @@ void expect_same_as_library(const std::string& model, bool normalises) {
     }
 }
 
+/// Ids are those that the library gives for the whole text.
+void expect_whole(const std::string& model, const std::string& text) {
+    sentencepiece::SentencePieceProcessor library;
+    ASSERT_TRUE(library.LoadFromSerializedProto(model).ok());
+    const std::vector<int> expected = library.EncodeAsIds(text);
+    const std::vector<int32_t> ids = sentencepiece_tokenizer(model, "model")->encode(text);
+    const auto differs = std::mismatch(ids.begin(), ids.end(), expected.begin(), expected.end()).first;
+    EXPECT_TRUE(ids == std::vector<int32_t>(expected.begin(), expected.end()))
+        << "at token " << differs - ids.begin() << " of " << ids.size();
+}
+
 std::string library_model(std::unordered_map<std::string, std::string> options) {
     class Lines final : public sentencepiece::SentenceIterator {
       public:
@@ -170,6 +181,44 @@ TEST(Tokenizer, EncodesAsTheLibraryDoesWithItsDefaults) {
     expect_same_as_library(model, true);
     expect_same_as_library(library_model({{"model_type", "bpe"}, {"treat_whitespace_as_suffix", "true"}}),
                            true);
+}
+
+// Long texts are cut in the place of a space, and every part has the space that the cut took.
+TEST(Tokenizer, LongTextsHaveTheTokensOfTheWholeText) {
+    std::string text = "  ";
+    for (const std::string& story : stories(700, 6)) text += story + (text.size() % 2 ? "\n\n" : "  ");
+    ASSERT_GT(text.size(), 600u << 10);
+    for (const char* suffix : {"false", "true"})
+        for (const char* prefix : {"false", "true"})
+            for (const char* extra : {"false", "true"}) {
+                SCOPED_TRACE(fmt::format("suffix {}, prefix {}, extra {}", suffix, prefix, extra));
+                expect_whole(library_model({{"model_type", "bpe"},
+                                            {"treat_whitespace_as_suffix", suffix},
+                                            {"add_dummy_prefix", prefix},
+                                            {"remove_extra_whitespaces", extra}}),
+                             text);
+            }
+    text.resize(
+        300 << 10);  // the library adds scores in single precision: in longer texts it loses the difference
+    expect_whole(library_model({{"model_type", "unigram"}}), text);
+}
+
+std::string letters(size_t n) {
+    SplitMix random(1);
+    std::string text(n, ' ');
+    for (char& c : text) c = static_cast<char>('a' + random.below(26));
+    return text;
+}
+
+// Every pair of letters occurs in some piece, so there is no place to cut: windows overlap.
+TEST(Tokenizer, LongWordsHaveTheTokensOfTheWholeWord) {
+    const std::string text = letters(400'000), bpe = train_tokenizer(1200, source({text.substr(0, 100'000)}));
+    expect_whole(bpe, text);
+    expect_whole(bpe,
+                 text.substr(0, 70'000) + std::string(100'000, 'a') + "\u4f60" + text.substr(0, 100'000));
+    std::string unknown;
+    for (int i = 0; i < 60'000; ++i) unknown += "\u4f60\u597d";
+    expect_whole(trained_model(), unknown);
 }
 
 /// A varint and bytes, as a field of a protocol buffer message.
@@ -228,13 +277,6 @@ TEST(Tokenizer, RefusesPiecesThatTheLibraryTakesUnchecked) {
     std::string many;
     for (int i = 0; i <= 1 << 16; ++i) many += message_field(12, "");
     refuses(message_field(2, many), "fields");
-}
-
-std::string letters(size_t n) {
-    SplitMix random(1);
-    std::string text(n, ' ');
-    for (char& c : text) c = static_cast<char>('a' + random.below(26));
-    return text;
 }
 
 // Every pair of letters occurs in some piece, so there is no place to cut that keeps the tokens.

@@ -10,6 +10,7 @@
 #include "data/megatron_index.h"
 #include "data/meta.h"
 #include "data/synth/synth.h"
+#include "data/tokenizer/byte_characters.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/train_tokenizer.h"
 #include "diag/npz_reader.h"
@@ -22,6 +23,7 @@
 #include "tests/support/data_files.h"
 #include "tests/support/memory_use.h"
 #include "tests/support/sample_run.h"
+#include "tests/support/source_folder.h"
 #include "tests/support/temp_folder.h"
 #include "tools/pastur/report/report_run.h"
 #include "tools/pastur/report/report_spectra.h"
@@ -301,6 +303,48 @@ TEST_F(Attack, TokenShards) {
                     layout == SequenceLayout::kPad ? std::string("\1\0\0\1", 4) : std::string("\0\1", 2), n);
             },
             [&](const std::string& path) { TokenLoader(path, 64, 300, 1, layout); }, {60});
+}
+
+TEST_F(Attack, TokenizerJson) {
+    std::string vocab;
+    for (int byte = 0; byte < 256; ++byte) {
+        const std::string character = character_of_byte(static_cast<uint8_t>(byte));
+        const bool escaped = character == "\"" || character == "\\";
+        vocab += fmt::format("{}\"{}{}\":{}", byte ? "," : "", escaped ? "\\" : "", character, byte);
+    }
+    const auto load = [](const std::string& path) { load_tokenizer(path); };
+    const auto attack = [&](const std::string& what, const std::string& tokens, const std::string& merges,
+                            const std::string& rest, double factor) {
+        const auto make = [=](size_t n) {
+            return fmt::format(
+                R"({{"model":{{"vocab":{{{}{}}},"merges":[{}]}},"pre_tokenizer":{{"type":"ByteLevel"}}{}}})",
+                vocab, repeated(tokens, tokens.empty() ? 0 : n),
+                merges.empty() ? "" : json_list("", merges, n, ""),
+                rest.empty() ? "" : json_list(",\"added_tokens\":[", rest, n, "]"));
+        };
+        measure("tokenizer.json: " + what, "tokenizer.json", make, load, {factor, 16}, 15 << 20);
+    };
+    write_bytes(folder_.path() / "tokenizer_config.json", R"({"eos_token":"a"})");
+    attack("tokens", ",\"1#\":1#", "", "", 30);
+    attack("equal tokens", ",\"a\":0", "", "", 14);
+    attack("merges", "", R"("a b",)", "", 14);
+    attack("lists of merges", "", "[],", "", 14);
+    attack("added tokens", "", "", R"({"content":"a#","id":#},)", 14);
+    attack("objects", "", "", "{},", 14);
+    attack("depth", "", "[", "", 14);
+    attack("a long merge", "", "a", "", 14);
+    const auto tokenizer = load_tokenizer(test::source_file("tests/golden/tokenizers/llama3"));
+    const auto encode = [&](const std::string& what, const std::string& piece) {
+        measure(
+            "byte-level BPE: " + what, "a.txt", [=](size_t n) { return repeated(piece, n); },
+            [&](const std::string& path) { tokenizer->encode(test::read_bytes(path)); }, {14, 16});
+    };
+    encode("one word", "theandof");
+    encode("one letter", "a");
+    encode("spaces", " ");
+    encode("line breaks and spaces", "\n  ");
+    encode("the start of an added token", "<|eot_");
+    encode("punctuation", "!");
 }
 
 TEST_F(Attack, Corpora) {

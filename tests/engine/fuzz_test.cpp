@@ -2,7 +2,11 @@
 // names the file, and never crash, loop endlessly or use much memory. tools/test.sh runs this under
 // -fsanitize=address,undefined.
 #include "tests/support/fuzz.h"
+
+#include <nlohmann/json.hpp>
+
 #include "data/synth/synth.h"
+#include "data/tokenizer/byte_characters.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/train_tokenizer.h"
 #include "diag/npz_reader.h"
@@ -140,6 +144,41 @@ TEST_F(Fuzz, TokenizerModel) {
         for (const int32_t id : ids) EXPECT_TRUE(id >= 0 && id < tokenizer->vocab_size());
         EXPECT_LT(tokenizer->decode(ids).size(), 1u << 20);
     });
+}
+
+// Damaged patterns, merges, ids and added tokens, and files beside that name the end of a document.
+TEST_F(Fuzz, TokenizerJson) {
+    const auto encode = [](const std::string& path) {
+        const auto tokenizer = load_tokenizer(path);
+        const std::vector<int32_t> ids = tokenizer->encode(
+            "Once upon a time, \xc3\xa9t\xc3\xa9 e\xcc\x81  12345\n\n <|endoftext|> <mask> 's x");
+        for (const int32_t id : ids) EXPECT_TRUE(id >= 0 && id < tokenizer->vocab_size());
+        EXPECT_LT(tokenizer->decode(ids).size(), 1u << 20);
+    };
+    const std::string golden = test::source_file("tests/golden/tokenizers/");
+    std::vector<std::string> seeds;
+    for (const char* name : {"gpt2", "qwen2", "deepseek"}) {
+        // Most of a file is the vocabulary. With the 256 bytes alone, mutations meet the rest.
+        auto json = nlohmann::ordered_json::parse(test::read_bytes(golden + name + "/tokenizer.json"));
+        seeds.push_back(json.dump());
+        auto& vocab = json["model"]["vocab"];
+        nlohmann::ordered_json bytes;
+        for (int byte = 0; byte < 256; ++byte) bytes[character_of_byte(static_cast<uint8_t>(byte))] = byte;
+        bytes["ab"] = 256;
+        vocab = bytes;
+        json["model"]["merges"] = {"a b"};
+        int64_t id = 257;
+        for (auto& token : json["added_tokens"]) token["id"] = id++;
+        seeds.push_back(json.dump());
+    }
+    write_bytes(folder_.path() / "tokenizer_config.json", R"({"eos_token": "a"})");
+    mutate_and_read("tokenizer.json", seeds, 100, encode);
+    write_bytes(folder_.path() / "tokenizer.json", seeds[1]);
+    mutate_and_read("tokenizer_config.json",
+                    {R"({"eos_token": {"content": "<|endoftext|>"}, "x": [1, "y"]})"}, 200,
+                    [&](const std::string& path) {
+                        encode(std::filesystem::path(path).parent_path() / "tokenizer.json");
+                    });
 }
 
 // A resumed run reads its log of spectra: damaged lines are dropped, and the run continues.

@@ -3,6 +3,7 @@
 
 #include "engine/io/manifest.h"
 #include "engine/io/safetensors.h"
+#include "tests/support/source_folder.h"
 #include "tests/support/training_line.h"
 
 namespace pastur {
@@ -122,6 +123,35 @@ TEST_F(Export, TrainingContinuesFromAnImport) {
     EXPECT_EQ(losses("next"), losses("other"));
     expect_failure("train r.toml --run third --train.init_from=imported --device cpu", 2,
                    {"change [model] and [attention] to those of the checkpoint", "variant"});
+}
+
+// A byte-level BPE tokenizer goes from tokenizer.json into the data, the checkpoint, the export and data made with it.
+TEST_F(Export, TokenizerJsonTravelsWithTheWeights) {
+    const std::string golden = test::source_file("tests/golden/tokenizers/llama3");
+    const std::string line = "data prepare --input stories.txt --val-fraction 0.1 --tokenizer ";
+    expect_success(line + golden + "/tokenizer.json --out bpe");
+    const json meta = json::parse(read_file(file("bpe/meta.json"), 1 << 20));
+    EXPECT_EQ(meta["tokenizer"], "bpe");
+    const Result info = run("data info bpe");
+    EXPECT_NE(info.out.find("bpe"), std::string::npos) << info.out << info.err;
+    EXPECT_EQ(info.out.find("ids "), std::string::npos) << info.out;  // text, not ids
+    train("--data.dir=bpe --model.vocab=" + meta["vocab_size"].dump());
+    const std::string checkpoint = "run/checkpoints/step_00000004";
+    const json config = json::parse(read_file(file(checkpoint + "/config.json"), 1 << 20));
+    EXPECT_EQ(config["eos_token_id"], meta["eos_id"]);
+    expect_success("export --checkpoint run --out hf");
+    expect_success("import hf --out imported");
+    for (const std::string folder : {"bpe", checkpoint.c_str(), "hf", "imported"})
+        for (const char* name : {"tokenizer.json", "tokenizer_config.json"})
+            EXPECT_EQ(read_file(file(folder + "/" + name), 1 << 20), read_file(golden + "/" + name, 1 << 20))
+                << folder;
+    EXPECT_NE(run("verify run").out.find("tokenizer.json"), std::string::npos);
+    for (const std::string folder : {"bpe", checkpoint.c_str(), "hf"}) {
+        expect_success(line + folder + " --force --out again");
+        EXPECT_EQ(read_file(file("again/train_000000.bin"), 1 << 24),
+                  read_file(file("bpe/train_000000.bin"), 1 << 24))
+            << folder;
+    }
 }
 
 TEST_F(Export, ACheckpointIsAHuggingFaceFolder) {
