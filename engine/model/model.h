@@ -46,6 +46,9 @@ class Model {
     int64_t allocated_bytes() const { return activations_.bytes(); }
     /// Takes the memory (parameters, activations, the context's scratch) and fills the rotary table.
     void allocate(Context& ctx, bool with_gradients);
+    /// Takes memory for passes of this model's shape, and reads the weights of `owner`, a model of the same configuration
+    /// that is allocated and outlives this one. There are no gradients.
+    void allocate_sharing(Context& ctx, const Model& owner);
 
     /// For passes through the layers of another model of the same configuration, on batches of this model's shape,
     /// without its final norm and LM head: what allocate_layers() will take, and the scratch that its ops need.
