@@ -34,6 +34,8 @@ struct GpuTelemetry::Nvml {
             find(by_bus_id, "nvmlDeviceGetHandleByPciBusId_v2") && find(power, "nvmlDeviceGetPowerUsage") &&
             find(clock, "nvmlDeviceGetClockInfo") && find(utilisation, "nvmlDeviceGetUtilizationRates");
         if (!complete) return false;
+        find(max_clock, "nvmlDeviceGetMaxClockInfo");
+        find(power_limit, "nvmlDeviceGetEnforcedPowerLimit");
         initialised = init() == 0;
         return initialised && by_bus_id(pci_bus_id.c_str(), &device) == 0;
     }
@@ -47,6 +49,8 @@ struct GpuTelemetry::Nvml {
     int (*power)(Device, unsigned* milliwatts) = nullptr;
     int (*clock)(Device, int type, unsigned* mhz) = nullptr;
     int (*utilisation)(Device, Utilisation*) = nullptr;
+    int (*max_clock)(Device, int type, unsigned* mhz) = nullptr;  ///< may be missing
+    int (*power_limit)(Device, unsigned* milliwatts) = nullptr;   ///< may be missing
 };
 
 GpuTelemetry::GpuTelemetry(const std::string& pci_bus_id, const std::string& library) {
@@ -67,6 +71,16 @@ GpuTelemetry::Reading GpuTelemetry::read() const {
     if (nvml_->clock(nvml_->device, kSmClock, &mhz) == 0) reading.sm_clock_mhz = mhz;
     if (nvml_->utilisation(nvml_->device, &percent) == 0) reading.utilisation = percent.gpu / 1e2;
     return reading;
+}
+
+GpuTelemetry::Limits GpuTelemetry::limits() const {
+    Limits limits;
+    if (!nvml_) return limits;
+    unsigned milliwatts = 0, mhz = 0;
+    if (nvml_->max_clock && nvml_->max_clock(nvml_->device, kSmClock, &mhz) == 0) limits.sm_clock_mhz = mhz;
+    if (nvml_->power_limit && nvml_->power_limit(nvml_->device, &milliwatts) == 0)
+        limits.power_w = milliwatts / 1e3;
+    return limits;
 }
 
 }  // namespace pastur

@@ -22,6 +22,13 @@ class GpuTelemetry {
     };
     Reading read() const;
 
+    /// What the board allows, which other GPUs of the same model may not. A value is absent as in Reading.
+    struct Limits {
+        std::optional<double> sm_clock_mhz;
+        std::optional<double> power_w;
+    };
+    Limits limits() const;
+
   private:
     struct Nvml;
     std::unique_ptr<Nvml> nvml_;  ///< null: no readings

@@ -27,4 +27,12 @@ int nvmlDeviceGetClockInfo(void*, int type, unsigned* mhz) {
 int nvmlDeviceGetUtilizationRates(void*, unsigned*) {
     return 3;  // NVML_ERROR_NOT_SUPPORTED
 }
+int nvmlDeviceGetMaxClockInfo(void*, int type, unsigned* mhz) {
+    *mhz = 1980;
+    return type == 1 ? 0 : 2;  // NVML_ERROR_INVALID_ARGUMENT
+}
+int nvmlDeviceGetEnforcedPowerLimit(void*, unsigned* milliwatts) {
+    *milliwatts = 700000;
+    return 0;
+}
 }

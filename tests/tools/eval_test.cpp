@@ -11,6 +11,7 @@
 namespace pastur {
 namespace {
 
+namespace fs = std::filesystem;
 using nlohmann::json;
 using test::Result;
 
@@ -198,12 +199,12 @@ TEST_F(Eval, AccuraciesCountTheBestChoices) {
         EXPECT_NEAR(all["acc_stderr"].get<double>(), std::sqrt(p * (1 - p) / (count - 1)), 1e-12);
     }
     const std::string path = test::source_file("tests/hf/choices/hellaswag.jsonl");
-    const Result first =
-        run("eval --checkpoint run --device cpu --choices '" + path + "' --limit 3 --json f.json");
+    const Result first = run("eval --checkpoint run --device cpu --seq-len 512 --choices '" + path +
+                             "' --limit 3 --json f.json");
     EXPECT_NE(first.out.find("over 3 questions (HellaSwag)"), std::string::npos) << first.out << first.err;
     const json limited = json::parse(read_file(file("f.json"), 1 << 20));
-    const Result again =
-        run("eval --checkpoint run --device cpu --choices '" + path + "' --limit 3 --json g.json");
+    const Result again = run("eval --checkpoint run --device cpu --seq-len 512 --choices '" + path +
+                             "' --limit 3 --json g.json");
     EXPECT_EQ(again.code, 0);
     EXPECT_EQ(read_file(file("g.json"), 1 << 20), read_file(file("f.json"), 1 << 20));
     EXPECT_EQ(limited["documents"], 3);

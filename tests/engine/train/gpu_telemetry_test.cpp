@@ -18,12 +18,16 @@ TEST(GpuTelemetryTest, ReadsWhatTheDriverSays) {
     EXPECT_EQ(reading.power_w, 412.5);
     EXPECT_EQ(reading.sm_clock_mhz, 1755.0);
     EXPECT_EQ(reading.utilisation, std::nullopt) << "the driver does not report it";
+    EXPECT_EQ(gpu.limits().sm_clock_mhz, 1980.0);
+    EXPECT_EQ(gpu.limits().power_w, 700.0);
 }
 
 TEST(GpuTelemetryTest, IsEmptyWithoutAGpuOrALibrary) {
     const auto empty = [](const std::string& pci_bus_id, const std::string& path) {
         const GpuTelemetry::Reading reading = GpuTelemetry(pci_bus_id, path).read();
-        return !reading.power_w && !reading.sm_clock_mhz && !reading.utilisation;
+        const GpuTelemetry::Limits limits = GpuTelemetry(pci_bus_id, path).limits();
+        return !reading.power_w && !reading.sm_clock_mhz && !reading.utilisation && !limits.power_w &&
+               !limits.sm_clock_mhz;
     };
     EXPECT_TRUE(empty("", library("libpastur_fake_nvml.so")));
     EXPECT_TRUE(empty("00000000:2c:00.0", library("libpastur_fake_nvml.so"))) << "another GPU";

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/base/context.h"
@@ -17,10 +18,15 @@ struct CheckOutcome {
     };
     std::string what;  ///< such as "memory"
     State state;
-    std::string text;         ///< what was found
-    std::string advice = {};  ///< what to do about it; empty if good
+    std::string text;                                          ///< what was found
+    std::string advice = {};                                   ///< what to do about it; empty if good
+    std::vector<std::pair<std::string, double>> numbers = {};  ///< what was measured, by name and unit
+    int ranks = 0;                                             ///< that it was measured between
 };
 const char* name_of(CheckOutcome::State state);
+
+/// The file of a program on PATH; empty: there is none.
+std::string on_path(const std::string& name);
 
 /// Such as "22.7 of 23.5 GiB": what is free of the whole.
 std::string free_gib(const MemoryInfo& memory);
@@ -35,5 +41,10 @@ std::vector<CheckOutcome> check_devices(Device device);
 /// Free space of the folder, its speed of writing and of fsync, and its clock against this host's. Writes a file of 64 MiB
 /// there and removes it.
 std::vector<CheckOutcome> check_disk(const std::filesystem::path& folder);
+
+/// An all-reduce between two processes of this host that `mpirun` starts: over MPI on CPUs and, unless `device` is kCpu, over
+/// NCCL between two GPUs. A process group that has not finished after `timeout_s` counts as hung and is ended. Where there is
+/// no mpirun, or fewer than two GPUs, the outcome says so.
+std::vector<CheckOutcome> check_all_reduce(Device device, double timeout_s);
 
 }  // namespace pastur

@@ -62,15 +62,6 @@ CheckOutcome check_clock() {
     return {"clock", State::kWarning, text, "set the clock: logs and TensorBoard order runs by it"};
 }
 
-/// The first executable file of this name on PATH; empty: there is none.
-std::string on_path(const std::string& name) {
-    const char* path = std::getenv("PATH");
-    std::istringstream folders(path ? path : "");
-    for (std::string folder; std::getline(folders, folder, ':');)
-        if (const std::string file = folder + "/" + name; access(file.c_str(), X_OK) == 0) return file;
-    return "";
-}
-
 CheckOutcome check_launcher() {
     std::string found;
     for (const char* name : {"mpirun", "srun"})
@@ -102,6 +93,14 @@ CheckOutcome check_sockets() {
 }
 
 }  // namespace
+
+std::string on_path(const std::string& name) {
+    const char* path = std::getenv("PATH");
+    std::istringstream folders(path ? path : "");
+    for (std::string folder; std::getline(folders, folder, ':');)
+        if (const std::string file = folder + "/" + name; access(file.c_str(), X_OK) == 0) return file;
+    return "";
+}
 
 const char* name_of(State state) {
     switch (state) {
