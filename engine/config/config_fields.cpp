@@ -177,7 +177,7 @@ std::vector<Field> make_config_fields(std::vector<std::string> variants) {
         train<&T::grad_clip>("grad_clip", "largest global gradient norm (0: no clipping)", kNonNegative),
         train<&T::qk_clip>("qk_clip", "largest attention logit, beyond which a head's query and key weights are scaled down (0: none)", kNonNegative),
         train<&T::seed>("seed", "seed of initial weights and sample order", from_to(0, 0x1p62)),
-        train<&T::init_from>("init_from", "checkpoint whose weights a new run starts from (empty: random weights)"),
+        train<&T::init_from>("init_from", "checkpoint or Hugging Face folder whose weights a new run starts from (empty: random weights)"),
         train<&T::precision>("precision", "of GEMMs (auto: bf16 on CUDA, fp32 on the CPU; fp8: as auto, with the inputs of wide GEMMs in the layers quantised to e4m3)"),
         train<&T::weights>("weights", "format of the master weights (bf16: rounded stochastically)"),
         train<&T::moments>("moments", "format of AdamW's moments (bf16: rounded stochastically)"),

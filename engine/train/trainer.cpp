@@ -11,6 +11,7 @@
 #include "engine/train/checkpoint/checkpoint.h"
 #include "engine/train/checkpoint/checkpoint_check.h"
 #include "engine/train/environment.h"
+#include "engine/train/hugging_face/hf_start.h"
 #include "engine/train/run_checkpoints.h"
 #include "engine/train/run_folder.h"
 #include "engine/train/run_log.h"
@@ -132,6 +133,12 @@ void Trainer::start_or_resume(bool resume) {
 
 void Trainer::initialise() {
     if (config_.train.init_from.empty()) return setup_.params().initialise(ctx_, config_.train.seed);
+    if (is_hugging_face(config_.train.init_from)) {
+        for (const std::string& line :
+             start_from_hugging_face(ctx_, config_.train.init_from, config_, setup_.params()))
+            log_->message(line);
+        return;
+    }
     const std::filesystem::path checkpoint = CheckpointStore::find(config_.train.init_from);
     check_same_model(check_checkpoint(checkpoint).config, config_);
     read_checkpoint_weights(checkpoint, ctx_, setup_.params());

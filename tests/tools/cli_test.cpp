@@ -57,7 +57,7 @@ TEST_F(CommandLine, PrintsTheResolvedConfigWithoutData) {
 }
 
 TEST_F(CommandLine, ChecksEveryOption) {
-    expect_failure("eval --checkpoint x --data y --tokens -5", 2, {"--tokens"});
+    expect_failure("eval --checkpoint x --data y --max-tokens -5", 2, {"--max-tokens"});
     write("r.toml", "[data]\ndir = \"nowhere\"\n");
     expect_failure("train r.toml --max-time 1h30", 2, {"--max-time 1h30: expected a time", "00:30:00"});
     expect_failure("train r.toml --max-time -5", 2, {"--max-time"});

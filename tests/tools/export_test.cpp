@@ -3,6 +3,7 @@
 
 #include "engine/io/manifest.h"
 #include "engine/io/safetensors.h"
+#include "engine/model/attention/variants.h"
 #include "tests/support/source_folder.h"
 #include "tests/support/training_line.h"
 
@@ -110,7 +111,7 @@ TEST_F(Export, TrainingContinuesFromAnImport) {
     EXPECT_EQ(import.code, 0) << import.err;
     write("next.toml", import.out);
     const std::string settings =
-        " --data.dir=corpus --device cpu --diagnostics.every=0 --train.steps=2 --train.global_batch=4 "
+        " --data.dir=corpus --device cpu --diagnostics.every=0 --diagnostics.early=[] --train.steps=2 --train.global_batch=4 "
         "--data.seq_len=16 ";
     expect_success("train next.toml --run next" + settings);
     expect_success("train next.toml --run other --train.init_from=run" + settings);
@@ -120,7 +121,9 @@ TEST_F(Export, TrainingContinuesFromAnImport) {
             if (event.contains("loss")) all.push_back(event["loss"]);
         return all;
     };
+    expect_success("train next.toml --run direct --train.init_from=hf" + settings);
     EXPECT_EQ(losses("next"), losses("other"));
+    EXPECT_EQ(losses("next"), losses("direct"));
     expect_failure("train r.toml --run third --train.init_from=imported --device cpu", 2,
                    {"change [model] and [attention] to those of the checkpoint", "variant"});
 }
@@ -151,6 +154,66 @@ TEST_F(Export, TokenizerJsonTravelsWithTheWeights) {
         EXPECT_EQ(read_file(file("again/train_000000.bin"), 1 << 24),
                   read_file(file("bpe/train_000000.bin"), 1 << 24))
             << folder;
+    }
+}
+
+TEST_F(Export, TrainingFromAFolderOfTransformersRefusesOtherModels) {
+    train("");
+    expect_success("export --checkpoint run --out hf --dtype bf16");
+    const auto expect_refused_start = [&](const std::string& more, int code,
+                                          std::initializer_list<std::string> parts) {
+        expect_failure("train r.toml --run next --device cpu --train.init_from=hf " + more, code, parts);
+        EXPECT_FALSE(fs::exists(file("next/checkpoints/step_00000002")));
+        fs::remove_all(file("next"));
+    };
+    expect_refused_start("--model.layers=1", 2,
+                         {"train.init_from names", "`layers = 2` is now `layers = 1`"});
+    expect_refused_start("--attention.variant=mha-nope", 2, {"train.init_from names", "variant"});
+    const Result scaled = run(
+        "train r.toml --run next --device cpu --train.init_from=hf --model.rope_theta=500000 --train.steps=1");
+    EXPECT_EQ(scaled.code, 0) << scaled.err;
+    EXPECT_NE(scaled.out.find("model.rope_theta is 500000, but the weights were trained with 10000"),
+              std::string::npos)
+        << scaled.out;
+    fs::remove_all(file("next"));
+    json config = json::parse(read_file(file("hf/config.json"), 1 << 20));
+    config["attention_bias"] = true;
+    write("hf/config.json", config.dump());
+    expect_refused_start("", 65, {"hf/config.json", "attention_bias"});
+    config.erase("attention_bias");
+    write("hf/config.json", config.dump());
+    fs::resize_file(file("hf/model.safetensors"), 1000);
+    expect_refused_start("", 65, {"hf/model.safetensors"});
+}
+
+/// The largest singular value of every matrix of queries and keys, in the order of the lines.
+TEST_F(Export, SpectraOfSixteenBitFoldersAreThoseOfTheCheckpoint) {
+    const auto measure = [&](const std::string& path) {
+        expect_success("spectra " + path + " --device cpu --json s.jsonl");
+        std::vector<double> found;
+        std::ifstream lines(file("s.jsonl"));
+        for (std::string line; std::getline(lines, line);) {
+            const json record = json::parse(line);
+            EXPECT_TRUE(record.at("lambda_max").is_number()) << line;
+            found.push_back(record.at("lambda_max").get<double>());
+        }
+        return found;
+    };
+    for (const VariantInfo* variant : variants()) {
+        SCOPED_TRACE(variant->name);
+        fs::remove_all(file("run"));
+        train(fmt::format("--train.steps=2 --attention.variant={}", variant->name));
+        const std::vector<double> expected = measure("run");
+        ASSERT_FALSE(expected.empty());
+        for (const char* dtype : {"bf16", "fp16"}) {
+            fs::remove_all(file("hf"));
+            expect_success(std::string("export --checkpoint run --out hf --dtype ") + dtype);
+            expect_success("verify hf");
+            const std::vector<double> found = measure("hf");
+            ASSERT_EQ(found.size(), expected.size());
+            for (size_t i = 0; i < found.size(); ++i)
+                EXPECT_NEAR(found[i], expected[i], 0.02 * expected[i]) << dtype << i;
+        }
     }
 }
 
