@@ -1,0 +1,339 @@
+// Attention of one query per sequence over a cache, on CUDA cores: the time is that of reading the cache, each byte of
+// which is read once for up to 8 query heads.
+//
+// A CTA owns kDecodeSplit entries of a key head of a sequence and writes the softmax's maximum and sum and the output
+// so far, in fp32. A second kernel combines the splits in ascending order.
+#include "kernels/attention/decode_attention.h"
+
+#include <algorithm>
+
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/numeric.cuh"
+
+namespace pastur {
+namespace {
+
+constexpr int kThreads = 128, kWarps = kThreads / kWarp;
+constexpr int kTile = 64;                 ///< entries whose scores are in shared memory at a time
+constexpr int kBatch = 4;                 ///< entries that a lane reads at once, to have more loads in flight
+constexpr int kColumnVectors = kThreads;  ///< of the output that a CTA owns
+constexpr float kLog2E = 1.44269504f;
+static_assert(kDecodeSplit % kTile == 0 && kTile == 2 * kWarp);
+
+/// Strides in elements; 0 where a tensor has no such dimension.
+template <typename T>
+struct Rows3 {
+    const T* data;
+    int64_t batch, entry, head;
+    __device__ const T* at(int64_t b, int64_t j, int64_t h) const {
+        return data + b * batch + j * entry + h * head;
+    }
+};
+
+template <typename T>
+struct DecodeParams {
+    Rows3<T> q, q_shared;  ///< entry: 0
+    Rows3<T> k, v;
+    Rows3<T> k_shared;  ///< head: 0
+    const int32_t* lengths;
+    int heads, group;  ///< query heads; of a key head
+    int content, rotary, value, splits;
+    float scale;      ///< times log2 e, for a softmax in base 2
+    float* partial;   ///< [B, H, splits, value]: sum of 2^(s - maximum) v
+    float2* softmax;  ///< [B, H, splits]: maximum, sum of 2^(s - maximum)
+};
+
+/// The smallest power of two that is at least `count`, at most `most`.
+__host__ __device__ constexpr int lanes_for(int count, int most) {
+    int lanes = 1;
+    while (lanes < count && lanes < most) lanes *= 2;
+    return lanes;
+}
+
+/// Floats of a query head in shared memory: both parts, each padded to whole vectors.
+__host__ __device__ constexpr int padded(int columns) {
+    return (columns + 7) / 8 * 8;
+}
+
+template <int kHeads, int kWidth>
+constexpr int64_t shared_floats(int content, int rotary) {
+    return kHeads * (padded(content) + padded(rotary)) + kHeads * kTile + 3 * kHeads + kThreads * kWidth;
+}
+
+/// sum[j][h] += q_h x_j over a part of the columns, for kBatch rows x_j. A row is shared by `lanes` lanes.
+template <typename T, int kHeads, int kWidth>
+__device__ void add_products(float (&sum)[kBatch][kHeads], const T* const (&rows)[kBatch], const float* q,
+                             int pitch, int columns, int lane, int lanes) {
+    using Pack = Packed<T, kWidth>;
+    for (int c = lane * kWidth; c < columns; c += lanes * kWidth) {
+        Pack x[kBatch];
+#pragma unroll
+        for (int j = 0; j < kBatch; ++j) x[j] = Pack::load(rows[j] + c);
+#pragma unroll
+        for (int h = 0; h < kHeads; ++h) {
+            const auto factors = Packed<float, kWidth>::load(q + h * pitch + c);
+#pragma unroll
+            for (int i = 0; i < kWidth; ++i) {
+#pragma unroll
+                for (int j = 0; j < kBatch; ++j) sum[j][h] += factors[i] * x[j][i];
+            }
+        }
+    }
+}
+
+/// S_j = scale (q k_j + q_shared k_shared_j); partial = sum_j 2^(S_j - m) v_j with m = max_j S_j, and their sum. One CTA
+/// per (split, key head and kHeads of its query heads, chunk of kColumnVectors vectors of v, sequence). For the scores of
+/// a tile, lanes share an entry's row; for the output, a thread owns a vector of columns and every n-th entry, and the n
+/// threads of a vector are added in ascending order at the end. The sequence's splits beyond its length have nothing to
+/// do. kWidth: columns per load, of which all widths are multiples and to which all rows are aligned.
+template <typename T, int kHeads, int kWidth>
+__global__ void __launch_bounds__(kThreads) decode_split_kernel(const DecodeParams<T> p) {
+    using Pack = Packed<T, kWidth>;
+    extern __shared__ float4 shared_memory[];
+    const int pitch = padded(p.content) + padded(p.rotary);
+    float* q = reinterpret_cast<float*>(shared_memory);  // [kHeads, pitch]
+    float* scores = q + kHeads * pitch;                  // [kHeads, kTile]
+    float* maximum = scores + kHeads * kTile;            // [kHeads]
+    float* sum = maximum + kHeads;                       // [kHeads]
+    float* rescale = sum + kHeads;                       // [kHeads]
+    float* shares = rescale + kHeads;                    // [kThreads, kWidth]
+
+    const int head_groups = (p.group + kHeads - 1) / kHeads, kv_heads = p.heads / p.group;
+    const int split = blockIdx.x / (head_groups * kv_heads), rest = blockIdx.x % (head_groups * kv_heads);
+    const int kv = rest / head_groups, first_in_group = rest % head_groups * kHeads;
+    const int first_head = kv * p.group + first_in_group, count = min(kHeads, p.group - first_in_group);
+    const int64_t b = blockIdx.z;
+    const int length = p.lengths[b], begin = split * static_cast<int>(kDecodeSplit);
+    if (begin >= length) return;
+    const int end = min(length, begin + static_cast<int>(kDecodeSplit));
+    const int thread = threadIdx.x, warp = thread / kWarp;
+
+    for (int i = thread; i < kHeads * pitch; i += kThreads) {
+        const int h = i / pitch, c = i % pitch, r = c - padded(p.content);
+        float x = 0;
+        if (h < count && c < p.content) x = to_float(p.q.at(b, 0, first_head + h)[c]);
+        if (h < count && r >= 0 && r < p.rotary) x = to_float(p.q_shared.at(b, 0, first_head + h)[r]);
+        q[i] = x * p.scale;
+    }
+    if (thread < kHeads) maximum[thread] = -INFINITY, sum[thread] = 0;
+    __syncthreads();
+
+    // Of the scores: lanes that share an entry. Of the output: threads that share an entry, and the entries between
+    // two of a thread.
+    const int lanes = lanes_for(max(p.content, p.rotary) / kWidth, kWarp), per_warp = kWarp / lanes;
+    const int lane = thread % lanes, of_warp = thread % kWarp / lanes;
+    const int first_column = blockIdx.y * kColumnVectors * kWidth;
+    const int columns = min(p.value - first_column, kColumnVectors * kWidth);
+    const int vectors = lanes_for((columns + kWidth - 1) / kWidth, kThreads), stride = kThreads / vectors;
+    const int column = first_column + thread % vectors * kWidth, first_entry = thread / vectors;
+    const bool owns = column < first_column + columns;
+    float out[kHeads][kWidth] = {};
+
+    for (int tile = begin; tile < end; tile += kTile) {
+        const int entries = min(kTile, end - tile);
+        for (int first = 0; first < kTile; first += kWarps * per_warp * kBatch) {
+            float s[kBatch][kHeads] = {};
+            const T *k[kBatch], *k_shared[kBatch];
+            int entry[kBatch];
+#pragma unroll
+            for (int j = 0; j < kBatch; ++j) {
+                entry[j] = first + (j * kWarps + warp) * per_warp + of_warp;
+                const int64_t row =
+                    tile + min(entry[j], entries - 1);  // beyond the last one: read and dropped
+                k[j] = p.k.at(b, row, kv);
+                k_shared[j] = p.k_shared.at(b, row, 0);
+            }
+            add_products<T, kHeads, kWidth>(s, k, q, pitch, p.content, lane, lanes);
+            add_products<T, kHeads, kWidth>(s, k_shared, q + padded(p.content), pitch, p.rotary, lane, lanes);
+#pragma unroll
+            for (int j = 0; j < kBatch; ++j) {
+#pragma unroll
+                for (int h = 0; h < kHeads; ++h) {
+                    for (int offset = lanes / 2; offset > 0; offset /= 2)
+                        s[j][h] += __shfl_xor_sync(kAllLanes, s[j][h], offset);
+                    if (lane == 0 && entry[j] < kTile)
+                        scores[h * kTile + entry[j]] = entry[j] < entries ? s[j][h] : -INFINITY;
+                }
+            }
+        }
+        __syncthreads();
+        // A warp per head; maxima pass over a NaN, but it stays in the exponentials and so in the sum.
+        for (int h = warp; h < kHeads; h += kWarps) {
+            float* row = scores + h * kTile + thread % kWarp;
+            const float before = maximum[h];
+            const float largest = fmaxf(before, warp_max(fmaxf(row[0], row[kWarp])));
+            const float e0 = exp2f(row[0] - largest), e1 = exp2f(row[kWarp] - largest);
+            const float added = warp_sum(e0 + e1);
+            row[0] = e0;
+            row[kWarp] = e1;
+            if (thread % kWarp == 0) {
+                rescale[h] = exp2f(before - largest);
+                maximum[h] = largest;
+                sum[h] = sum[h] * rescale[h] + added;
+            }
+        }
+        __syncthreads();
+        if (owns) {
+#pragma unroll
+            for (int h = 0; h < kHeads; ++h) {
+#pragma unroll
+                for (int i = 0; i < kWidth; ++i) out[h][i] *= rescale[h];
+            }
+#pragma unroll 4
+            for (int j = first_entry; j < entries; j += stride) {
+                const Pack v = Pack::load(p.v.at(b, tile + j, kv) + column);
+#pragma unroll
+                for (int h = 0; h < kHeads; ++h) {
+                    const float weight = scores[h * kTile + j];
+#pragma unroll
+                    for (int i = 0; i < kWidth; ++i) out[h][i] += weight * v[i];
+                }
+            }
+        }
+        __syncthreads();
+    }
+
+    const auto row_of = [&](int h) { return (b * p.heads + first_head + h) * p.splits + split; };
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h) {
+        if (h >= count) break;
+#pragma unroll
+        for (int i = 0; i < kWidth; ++i) shares[thread * kWidth + i] = out[h][i];
+        __syncthreads();
+        if (first_entry == 0 && owns) {
+            float* to = p.partial + row_of(h) * p.value + column;
+#pragma unroll
+            for (int i = 0; i < kWidth; ++i) {
+                float total = 0;
+                for (int n = 0; n < stride; ++n) total += shares[(n * vectors + thread) * kWidth + i];
+                to[i] = total;
+            }
+        }
+        __syncthreads();
+    }
+    if (blockIdx.y == 0 && thread < count) p.softmax[row_of(thread)] = {maximum[thread], sum[thread]};
+}
+
+template <typename T>
+struct CombineParams {
+    T* out;
+    int64_t batch, head;  ///< strides of out
+    const int32_t* lengths;
+    int value, splits;
+    const float* partial;
+    const float2* softmax;
+};
+
+/// out = sum_n 2^(m_n - m) partial_n / sum_n 2^(m_n - m) sum_n over the splits n of a head, in ascending order, with m
+/// the largest m_n. One CTA per head and sequence; a thread owns every kThreads-th column.
+template <typename T>
+__global__ void __launch_bounds__(kThreads) decode_combine_kernel(const CombineParams<T> p) {
+    const int64_t b = blockIdx.y, head = blockIdx.x, row = (b * gridDim.x + head) * p.splits;
+    const int splits = (p.lengths[b] + static_cast<int>(kDecodeSplit) - 1) / static_cast<int>(kDecodeSplit);
+    float largest = -INFINITY, sum = 0;
+    for (int n = 0; n < splits; ++n) largest = fmaxf(largest, p.softmax[row + n].x);
+    for (int n = 0; n < splits; ++n) sum += exp2f(p.softmax[row + n].x - largest) * p.softmax[row + n].y;
+    for (int c = threadIdx.x; c < p.value; c += kThreads) {
+        float total = 0;
+        for (int n = 0; n < splits; ++n)
+            total += exp2f(p.softmax[row + n].x - largest) * p.partial[(row + n) * p.value + c];
+        p.out[b * p.batch + head * p.head + c] = from_float<T>(total / sum);
+    }
+}
+
+template <typename T>
+Rows3<T> rows3(const ConstTensor& x) {
+    if (x.empty()) return {nullptr, 0, 0, 0};
+    return {device_data<T>(x), x.stride(0), x.stride(1), x.rank() == 4 ? x.stride(2) : 0};
+}
+/// Of queries [B, H, width], which have no entries.
+template <typename T>
+Rows3<T> query_rows(const ConstTensor& x) {
+    if (x.empty()) return {nullptr, 0, 0, 0};
+    return {device_data<T>(x), x.stride(0), 0, x.stride(1)};
+}
+
+int64_t splits_of(int64_t entries) {
+    return ceil_div(entries, kDecodeSplit);
+}
+Shape partial_shape(const DecodeInputs& in) {
+    return {in.q.size(0), in.q.size(1), splits_of(in.longest), in.v.size(3)};
+}
+Shape softmax_shape(const DecodeInputs& in) {
+    return {in.q.size(0), in.q.size(1), splits_of(in.longest), 2};
+}
+
+/// Whether all rows can be read in vectors of T.
+template <typename T>
+bool reads_vectors(const DecodeInputs& in) {
+    const auto fits = [](const ConstTensor& x) {
+        return x.empty() || (allows_vectors(x) && x.size(-1) % kVector<T> == 0);
+    };
+    return fits(in.k) && fits(in.k_shared) && fits(in.v);
+}
+
+template <typename T, int kHeads, int kWidth>
+void launch_splits(CudaContext& ctx, const DecodeParams<T>& p, int64_t batch) {
+    const int64_t groups = ceil_div(p.group, kHeads) * (p.heads / p.group);
+    const dim3 grid(static_cast<unsigned>(p.splits * groups),
+                    static_cast<unsigned>(ceil_div(p.value, kColumnVectors * kWidth)),
+                    static_cast<unsigned>(batch));
+    const auto bytes =
+        static_cast<size_t>(shared_floats<kHeads, kWidth>(p.content, p.rotary)) * sizeof(float);
+    launch(ctx, grid, kThreads, bytes, decode_split_kernel<T, kHeads, kWidth>, p);
+}
+
+template <typename T, int kWidth>
+void launch_splits(CudaContext& ctx, const DecodeParams<T>& p, int64_t batch) {
+    if (p.group == 1)
+        launch_splits<T, 1, kWidth>(ctx, p, batch);
+    else if (p.group == 2)
+        launch_splits<T, 2, kWidth>(ctx, p, batch);
+    else if (p.group <= 4)
+        launch_splits<T, 4, kWidth>(ctx, p, batch);
+    else
+        launch_splits<T, 8, kWidth>(ctx, p, batch);
+}
+
+}  // namespace
+
+void decode_attention(CudaContext& ctx, Tensor out, const DecodeInputs& in) {
+    const int64_t batch = in.q.size(0), heads = in.q.size(1);
+    PASTUR_CHECK(batch < 65536, "decode_attention: {} sequences, expected fewer than 65536", batch);
+    Arena::Frame frame(ctx.scratch(), "decode_attention");
+    const Tensor partial = frame.take(DType::kF32, partial_shape(in)),
+                 softmax = frame.take(DType::kF32, softmax_shape(in));
+    visit_float_type(in.q.dtype(), [&]<typename T>() {
+        const DecodeParams<T> p{query_rows<T>(in.q),
+                                query_rows<T>(in.q_shared),
+                                rows3<T>(in.k),
+                                rows3<T>(in.v),
+                                rows3<T>(in.k_shared),
+                                in.lengths.data<int32_t>(),
+                                static_cast<int>(heads),
+                                static_cast<int>(heads / in.k.size(2)),
+                                static_cast<int>(in.q.size(2)),
+                                static_cast<int>(in.q_shared.empty() ? 0 : in.q_shared.size(2)),
+                                static_cast<int>(in.v.size(3)),
+                                static_cast<int>(splits_of(in.longest)),
+                                in.scale * kLog2E,
+                                partial.data<float>(),
+                                reinterpret_cast<float2*>(softmax.data<float>())};
+        if (reads_vectors<T>(in))
+            launch_splits<T, kVector<T>>(ctx, p, batch);
+        else
+            launch_splits<T, 1>(ctx, p, batch);
+        const CombineParams<T> combine{device_data<T>(out), out.stride(0), out.stride(1),
+                                       p.lengths,           p.value,       p.splits,
+                                       p.partial,           p.softmax};
+        launch(ctx, dim3(static_cast<unsigned>(heads), static_cast<unsigned>(batch)), kThreads, 0,
+               decode_combine_kernel<T>, combine);
+    });
+}
+
+int64_t decode_attention_scratch_bytes(CudaContext&, const DecodeInputs& in) {
+    return align_up(partial_shape(in).numel() * size_of(DType::kF32)) +
+           align_up(softmax_shape(in).numel() * size_of(DType::kF32));
+}
+
+}  // namespace pastur
