@@ -85,6 +85,14 @@ void Block::forward(Context& ctx, Tensor out, ConstTensor rope_table) {
     mlp_.forward(ctx, out, {mlp_norm_.xn, quantized_xn(mlp_.reads_quantized())}, x_mid_);
 }
 
+void Block::decode(Context& ctx, Tensor out, const DecodeStep& step, const LayerCache& cache) {
+    const LinearInputs attention = attention_->reads_quantized(), mlp = mlp_.reads_quantized();
+    forward_norm(ctx, attention_norm_, x_, attention);
+    attention_->decode(ctx, x_mid_, {attention_norm_.xn, quantized_xn(attention)}, x_, step, cache);
+    forward_norm(ctx, mlp_norm_, x_mid_, mlp);
+    mlp_.forward(ctx, out, {mlp_norm_.xn, quantized_xn(mlp)}, x_mid_);
+}
+
 void Block::backward(Context& ctx, Tensor dx, ConstTensor rope_table, Update update) {
     const LinearInputs attention = attention_->reads_quantized(), mlp = mlp_.reads_quantized();
     // Layers share the memory of their activations; the last layer's are still in it.

@@ -32,6 +32,13 @@ class Block {
     /// that is in quantized_output_gradient() of this layer on entry, of the layer below on return. Once per
     /// forward().
     void backward(Context& ctx, Tensor dx, ConstTensor rope_table, Update update);
+    /// For passes of shape {1, B}, after plan(); see Attention.
+    void plan_decode(Context& ctx, Planner& planner, const LayerCache& cache) {
+        attention_->plan_decode(ctx, planner, cache);
+    }
+    void prepare_decode(Context& ctx) { attention_->prepare_decode(ctx); }
+    /// forward() of one token of each sequence against the cache, to which it is appended.
+    void decode(Context& ctx, Tensor out, const DecodeStep& step, const LayerCache& cache);
     const Attention& attention() const { return *attention_; }
     void track_max_logit(Tensor max_logit) { attention_->track_max_logit(max_logit); }
     const Mlp& mlp() const { return mlp_; }

@@ -41,6 +41,8 @@ class Linear {
     void forward(Context& ctx, Tensor y, const LinearInput& x, ConstTensor residual = {}) const;
     /// forward() without residual; true if the kernel has also rotated the outputs.
     bool forward_rotating(Context& ctx, Tensor y, const LinearInput& x, const HeadRotation& rotation) const;
+    /// The matrix [O, I] in the compute dtype.
+    ConstTensor weight() const { return params_->value(matrix_); }
     /// What linear_rope_fallback says of forward_rotating(); empty in fp8, whose GEMMs never rotate.
     std::string rotating_fallback(Context& ctx, int64_t head) const;
     /// dx [N, I] = or += dy W.

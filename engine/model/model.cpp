@@ -74,6 +74,15 @@ void Model::plan(Context& ctx, Planner& planner) {
     planner.need_scratch(further_scratch_);
 }
 
+void Model::plan_decoding(Context& ctx, Planner& planner, std::span<const LayerCache> caches) {
+    plan_layers(ctx, planner);
+    for (size_t i = 0; i < blocks_.size(); ++i) blocks_[i].plan_decode(ctx, planner, caches[i]);
+    const int64_t tokens = shape_.tokens(), rope_width = variant_of(config_).rope_width(config_);
+    xn_final_ = planner.keep(params_.compute_dtype(), {tokens, config_.model.d_model});
+    rstd_final_ = planner.keep(DType::kF32, {tokens});
+    if (rope_width > 0) rope_rows_ = planner.keep(DType::kF32, {tokens, rope_width});
+}
+
 Planner Model::measure(Context& ctx) {
     Planner planner;
     plan(ctx, planner);
@@ -83,6 +92,12 @@ Planner Model::measure(Context& ctx) {
 Planner Model::measure_layers(Context& ctx) {
     Planner planner;
     plan_layers(ctx, planner);
+    return planner;
+}
+
+Planner Model::measure_decoding(Context& ctx, std::span<const LayerCache> caches) {
+    Planner planner;
+    plan_decoding(ctx, planner, caches);
     return planner;
 }
 
@@ -111,7 +126,7 @@ void Model::allocate(Context& ctx, bool with_gradients) {
     Planner carving(activations_, measured);
     plan(ctx, carving);
     reserve_scratch(ctx, measured.scratch_bytes());
-    make_rope_table(ctx);
+    make_rope_table(ctx, shape_.time);
 }
 
 void Model::allocate_layers(Context& ctx, const Model& owner) {
@@ -120,11 +135,22 @@ void Model::allocate_layers(Context& ctx, const Model& owner) {
     activations_ = pastur::allocate(ctx, measured.bytes());
     Planner carving(activations_, measured);
     plan_layers(ctx, carving);
-    make_rope_table(ctx);
+    make_rope_table(ctx, shape_.time);
 }
 
-void Model::make_rope_table(Context& ctx) {
-    const Shape table_shape = {shape_.time, variant_of(config_).rope_width(config_)};
+void Model::allocate_decoding(Context& ctx, const Model& owner, std::span<const LayerCache> caches,
+                              int64_t time) {
+    params_.share(owner.params_);
+    const Planner measured = measure_decoding(ctx, caches);
+    activations_ = pastur::allocate(ctx, measured.bytes());
+    Planner carving(activations_, measured);
+    plan_decoding(ctx, carving, caches);
+    make_rope_table(ctx, time);
+    for (Block& block : blocks_) block.prepare_decode(ctx);
+}
+
+void Model::make_rope_table(Context& ctx, int64_t time) {
+    const Shape table_shape = {time, variant_of(config_).rope_width(config_)};
     if (table_shape[1] == 0) return;  // the variant rotates nothing
     std::vector<float> host(static_cast<size_t>(table_shape.numel()));
     rope_table(as_tensor(std::span(host)).reshape(table_shape), config_.model.rope_theta);
@@ -143,8 +169,28 @@ void Model::forward_layers(Context& ctx, ConstTensor tokens, const LayerObserver
 
 void Model::forward_body(Context& ctx, ConstTensor tokens) {
     forward_layers(ctx, tokens);
+    normalise_output(ctx);
+}
+
+void Model::normalise_output(Context& ctx) {
     rmsnorm_forward(ctx, xn_final_, rstd_final_, x_final_, params_.value(final_norm_),
                     static_cast<float>(config_.model.norm_eps));
+}
+
+void Model::decode(Context& ctx, ConstTensor tokens, DecodeStep step, std::span<const LayerCache> caches) {
+    if (!rope_rows_.empty()) {
+        embedding_forward(ctx, rope_rows_, rope_table_, step.positions);
+        step.rope_table = rope_table_;
+        step.rope_rows = rope_rows_;
+    }
+    embedding_forward(ctx, blocks_.front().input(), params_.value(embedding_), tokens);
+    for (size_t i = 0; i < blocks_.size(); ++i)
+        blocks_[i].decode(ctx, i + 1 < blocks_.size() ? blocks_[i + 1].input() : x_final_, step, caches[i]);
+}
+
+void Model::decode_logits(Context& ctx, Tensor logits) {
+    normalise_output(ctx);
+    head_->logits(ctx, logits, xn_final_);
 }
 
 void Model::backward_body(Context& ctx, Tensor dx, ConstTensor tokens, Update update,

@@ -59,6 +59,22 @@ class Model {
     /// A forward pass through the layers alone. tokens i32 [N] = [B, T], on ctx's device.
     void forward_layers(Context& ctx, ConstTensor tokens, const LayerObserver& observer = {});
 
+    /// The last layer's output [N, C], after a pass through the layers.
+    Tensor output() const { return x_final_; }
+
+    // Decoding, by a model of shape {1, B}: a token of each of B sequences. `caches`: one of each layer.
+    /// What allocate_decoding() will take, and the scratch that its ops need.
+    Planner measure_decoding(Context& ctx, std::span<const LayerCache> caches);
+    /// Takes the memory, and reads the weights of `owner`, of the same configuration, whose values are set and which
+    /// outlives this model. The scratch of ctx must suffice. Sequences have up to `time` tokens.
+    void allocate_decoding(Context& ctx, const Model& owner, std::span<const LayerCache> caches,
+                           int64_t time);
+    /// The pass of one token of each sequence; it appends them to the caches. tokens i32 [B]. The rotary tables of
+    /// `step` are this model's.
+    void decode(Context& ctx, ConstTensor tokens, DecodeStep step, std::span<const LayerCache> caches);
+    /// logits [B, V], in the compute dtype, of output().
+    void decode_logits(Context& ctx, Tensor logits);
+
     /// losses f32 [N] = cross-entropy of each position. tokens, targets i32 [N] = [B, T], on ctx's device.
     void forward(Context& ctx, Tensor losses, ConstTensor tokens, ConstTensor targets);
     /// forward(), and params().grad = or += scale * gradient of sum(losses). `ready` is called after every
@@ -74,7 +90,10 @@ class Model {
   private:
     void plan_layers(Context& ctx, Planner& planner);
     void plan(Context& ctx, Planner& planner);
-    void make_rope_table(Context& ctx);
+    void plan_decoding(Context& ctx, Planner& planner, std::span<const LayerCache> caches);
+    /// A table of `time` positions.
+    void make_rope_table(Context& ctx, int64_t time);
+    void normalise_output(Context& ctx);
     void forward_body(Context& ctx, ConstTensor tokens);
     /// dx [N, C]: gradient of the final norm's output.
     void backward_body(Context& ctx, Tensor dx, ConstTensor tokens, Update update,
@@ -90,7 +109,8 @@ class Model {
     std::unique_ptr<LmHead> head_;
 
     Buffer activations_, rope_buffer_;
-    Tensor rope_table_;  ///< f32 [T, rope_width]
+    Tensor rope_table_;  ///< f32 [T, rope_width]; for decoding with a row of every position
+    Tensor rope_rows_;   ///< f32 [B, rope_width], within one decode()
     Tensor x_final_;     ///< [N, C]: the last layer's output
     Tensor xn_final_;    ///< [N, C]: normalised
     Tensor rstd_final_;  ///< f32 [N]

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "kernels/attention/cache_append.h"
+
 namespace pastur {
 
 Attention::Attention(const Config& config, Parameters& params)
@@ -9,7 +11,8 @@ Attention::Attention(const Config& config, Parameters& params)
       width_(config.model.d_model),
       heads_(config.model.heads),
       core_(variant_of(config).core_widths(config)),
-      scale_(1.0f / std::sqrt(static_cast<float>(core_.qk))) {}
+      scale_(1.0f / std::sqrt(static_cast<float>(core_.qk))),
+      cache_layout_(variant_of(config).cache(config)) {}
 
 void Attention::add_o_proj(const std::string& prefix) {
     o_proj_ = Linear(params_, params_.table().add_matrix(prefix + "o_proj.weight", width_, heads_ * core_.v));
@@ -39,6 +42,16 @@ void Attention::add_kernels_line(const std::string& text) {
 void Attention::forward_core(Context& ctx, Tensor out, ConstTensor residual, const RotaryColumns& rotary) {
     causal_attention_forward(ctx, heads_of(o_, heads_, core_.v), lse_, inputs(), rotary, max_logit_);
     o_proj_.forward(ctx, out, o_, residual);
+}
+
+void Attention::append(Context& ctx, const DecodeStep& step, const LayerCache& cache) {
+    const std::vector<ConstTensor> rows = cached();
+    for (size_t i = 0; i < rows.size(); ++i) {
+        const Tensor part = cache.parts[i];
+        const Tensor slots = part.reshape({part.size(0), part.size(1), part.size(2) * part.size(3)});
+        cache_append(ctx, slots, rows[i], step.positions, cache_layout_.stride,
+                     cache_layout_.parts[i].summed);
+    }
 }
 
 void Attention::backward_core(Context& ctx, const AttentionGrads& grads, const LinearInput& dout,

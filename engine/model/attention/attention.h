@@ -5,10 +5,12 @@
 #include <vector>
 
 #include "engine/config/config.h"
+#include "engine/model/attention/layer_cache.h"
 #include "engine/model/attention/variants.h"
 #include "engine/model/batch_shape.h"
 #include "engine/model/linear.h"
 #include "kernels/attention/causal_attention.h"
+#include "kernels/attention/decode_attention.h"
 #include "kernels/base/context.h"
 
 namespace pastur {
@@ -53,6 +55,18 @@ class Attention {
     };
     virtual std::vector<NamedLatent> latents() const { return {}; }
 
+    // Decoding: passes of shape {1, B}, one token of each of B sequences, against a cache of the tokens before.
+    /// Plans what decode() needs beyond plan(). cache: its shapes and dtype.
+    virtual void plan_decode(Context& ctx, Planner& planner, const LayerCache& cache) = 0;
+    /// Computes what decode() needs of the weights alone; after they are set.
+    virtual void prepare_decode(Context&) {}
+    /// forward() of one token of each sequence, which it appends to the cache. xn [B, C].
+    virtual void decode(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual,
+                        const DecodeStep& step, const LayerCache& cache) = 0;
+    /// Of every token of the last forward(): the numbers of each part of CacheLayout, [N, heads x width]; rows may be
+    /// strided. Of a token at the end of a slot, or of a sequence, they are the numbers of the slot.
+    virtual std::vector<ConstTensor> cached() const = 0;
+
   protected:
     Attention(const Config& config, Parameters& params);
     /// Adds the output projection to the parameter table.
@@ -67,6 +81,20 @@ class Attention {
     /// Gradients of o_proj (= or +=) and of the core's operands (grads).
     void backward_core(Context& ctx, const AttentionGrads& grads, const LinearInput& dout, Update update);
 
+    /// Writes cached() of a pass of decode() into the cache.
+    void append(Context& ctx, const DecodeStep& step, const LayerCache& cache);
+    /// The core's output [N, H, d_v], for decode() to write.
+    Tensor core_output() const { return o_.unflatten(1, heads_, core_.v); }
+    /// out = residual + o_proj(core_output()).
+    void project_output(Context& ctx, Tensor out, ConstTensor residual) {
+        o_proj_.forward(ctx, out, o_, residual);
+    }
+
+    /// A part of the cache with one head, [B, slots, 1, w], as [B, slots, w].
+    static Tensor without_heads(Tensor part) {
+        return part.reshape({part.size(0), part.size(1), part.size(3)});
+    }
+
     /// x [N, w] as [B, T, w]; x [N, count w] as [B, T, count, w]: views.
     Tensor by_time(Tensor x) const { return x.unflatten(0, shape_.batch, shape_.time); }
     Tensor heads_of(Tensor x, int64_t count, int64_t width) const {
@@ -79,6 +107,7 @@ class Attention {
     float scale_;     ///< of the scores: 1 / sqrt(core_.qk)
     Linear in_proj_;  ///< reads xn
     BatchShape shape_{};
+    CacheLayout cache_layout_;
 
   private:
     void add_kernels_line(const std::string& text);

@@ -1,6 +1,7 @@
 // Multi-head attention whose heads share one rotary key (VARIANTS: `mha-shared-rope`): as in mla-decoupled,
 // but keys and values are not compressed.
 #include "engine/model/attention/head_norm.h"
+#include "kernels/attention/attention_rotation.h"
 
 namespace pastur {
 namespace {
@@ -37,13 +38,26 @@ class SharedRopeAttention final : public Attention {
 
     void forward(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual,
                  ConstTensor rope_table) override {
-        in_proj_.forward(ctx, in_, xn);
-        q_norm_.forward(ctx, q_of(in_));
-        k_norm_.forward(ctx, k_of(in_));
-        k_rope_norm_.forward(ctx, k_rope_of(in_));
-        forward_core(ctx, out, residual,
-                     {by_time(q_norm_.value(q_of(in_))).slice(3, nope_dim_, rope_dim_),
-                      by_time(k_rope_norm_.value(k_rope_of(in_))), rope_table});
+        project(ctx, xn);
+        forward_core(ctx, out, residual, rotary(rope_table));
+    }
+
+    void plan_decode(Context& ctx, Planner& planner, const LayerCache& cache) override {
+        planner.need_scratch(decode_attention_scratch_bytes(ctx, decode_inputs({}, cache)));
+    }
+
+    void decode(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual, const DecodeStep& step,
+                const LayerCache& cache) override {
+        project(ctx, xn);
+        rotate(ctx, rotary(step.rope_rows));
+        append(ctx, step, cache);
+        decode_attention(ctx, core_output(), decode_inputs(step, cache));
+        project_output(ctx, out, residual);
+    }
+
+    std::vector<ConstTensor> cached() const override {
+        return {merge_heads(k_norm_.value(k_of(in_))), merge_heads(k_rope_norm_.value(k_rope_of(in_))),
+                merge_heads(v_of(in_))};
     }
 
     void backward(Context& ctx, Tensor dxn, const LinearInput& dout, ConstTensor rope_table,
@@ -68,6 +82,29 @@ class SharedRopeAttention final : public Attention {
     int64_t q_width() const { return heads_ * (nope_dim_ + rope_dim_); }
     int64_t k_rope_begin() const { return q_width() + heads_ * nope_dim_; }
     int64_t v_begin() const { return k_rope_begin() + rope_dim_; }
+
+    /// Queries, keys and values, normalised.
+    void project(Context& ctx, const LinearInput& xn) {
+        in_proj_.forward(ctx, in_, xn);
+        q_norm_.forward(ctx, q_of(in_));
+        k_norm_.forward(ctx, k_of(in_));
+        k_rope_norm_.forward(ctx, k_rope_of(in_));
+    }
+    RotaryColumns rotary(ConstTensor rope_table) const {
+        return {by_time(q_norm_.value(q_of(in_))).slice(3, nope_dim_, rope_dim_),
+                by_time(k_rope_norm_.value(k_rope_of(in_))), rope_table};
+    }
+    DecodeInputs decode_inputs(const DecodeStep& step, const LayerCache& cache) const {
+        const Tensor q = q_norm_.value(q_of(in_));
+        return {.q = q.slice(2, 0, nope_dim_),
+                .q_shared = q.slice(2, nope_dim_, rope_dim_),
+                .k = cache.parts[0],
+                .k_shared = without_heads(cache.parts[1]),
+                .v = cache.parts[2],
+                .lengths = step.lengths,
+                .longest = step.longest,
+                .scale = scale_};
+    }
 
     /// Columns of the input projection as [N, heads, width]: queries, content keys, rotary key, values.
     Tensor q_of(Tensor in) const {
@@ -121,10 +158,12 @@ extern constinit const VariantInfo kMhaSharedRope = {
     .make = make_attention<SharedRopeAttention>,
     .core_widths = split_core_widths,
     .rope_width = [](const Config& c) { return c.attention.rope_dim; },
-    .cache_values =
+    .cache =
         [](const Config& c) {
             const AttentionConfig& a = c.attention;
-            return c.model.heads * (a.nope_dim + a.v_dim) + a.rope_dim;
+            return CacheLayout{{{"keys", c.model.heads, a.nope_dim},
+                                {"rotary key", 1, a.rope_dim},
+                                {"values", c.model.heads, a.v_dim}}};
         },
     .qk_form = qk_form,
     .scopes = {Scope::kHead, Scope::kLayer, Scope::kContent, Scope::kRope, Scope::kLiteral, Scope::kWeights},

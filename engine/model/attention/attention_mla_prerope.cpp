@@ -1,6 +1,7 @@
 // Latent attention with rotary before compression (VARIANTS: `mla-prerope`): the cached latent carries
 // position. attention.prerope_site: "keys" rotates the full-width keys, then compresses them; "input" rotates
 // the layer's input, then compresses it into one joint latent.
+#include "engine/model/attention/absorbed_core.h"
 #include "engine/model/attention/attention.h"
 #include "engine/model/attention/head_norm.h"
 #include "engine/model/attention/latent.h"
@@ -27,6 +28,29 @@ class PreRopeAttention : public Attention {
                                  update);
     }
 
+    void plan_decode(Context& ctx, Planner& planner, const LayerCache& cache) final {
+        absorbed_.plan(ctx, planner, decode_inputs({}, cache), heads_);
+    }
+    /// decode() after the queries q() are rotated. key_up, value_up: [H D, rank].
+    void decode_core(Context& ctx, Tensor out, ConstTensor residual, const DecodeStep& step,
+                     const LayerCache& cache, ConstTensor key_up, ConstTensor value_up) {
+        append(ctx, step, cache);
+        absorbed_.attend(ctx, core_output(), decode_inputs(step, cache),
+                         key_up.unflatten(0, heads_, head_dim_), value_up.unflatten(0, heads_, head_dim_));
+        project_output(ctx, out, residual);
+    }
+    /// The latents as keys and values: two, or a joint one.
+    DecodeInputs decode_inputs(const DecodeStep& step, const LayerCache& cache) const {
+        return {.q = q().unflatten(1, heads_, head_dim_),
+                .q_shared = {},
+                .k = cache.parts.front(),
+                .k_shared = {},
+                .v = cache.parts.back(),
+                .lengths = step.lengths,
+                .longest = step.longest,
+                .scale = scale_};
+    }
+
     /// x [N, H D] as [B, T, H, D]: a view.
     Tensor heads_of(Tensor x) const { return Attention::heads_of(x, heads_, head_dim_); }
     void rotate(Context& ctx, Tensor out, ConstTensor in, ConstTensor table, Rotation rotation) const {
@@ -41,6 +65,9 @@ class PreRopeAttention : public Attention {
     AttentionInputs inputs() const final { return {heads_of(q()), heads_of(k()), {}, heads_of(v()), scale_}; }
 
     int64_t head_dim_, inner_;
+
+  private:
+    AbsorbedCore absorbed_;
 };
 
 /// q = R(X W_Q); K^ = R(X W_K) W_DK W_UK; V^ = X W_DV W_UV.
@@ -91,15 +118,20 @@ class PreRopeKeys final : public PreRopeAttention {
 
     void forward(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual,
                  ConstTensor rope_table) override {
-        const ConstTensor table = q_norm_.on() ? ConstTensor() : rope_table;
-        const bool rotated = in_proj_.forward_rotating(ctx, qkc_, xn, {table, 2 * heads_, shape_.time});
-        q_norm_.forward(ctx, by_head(q_of(qkc_)));
-        k_norm_.forward(ctx, by_head(full_k_of(qkc_)));
-        if (!rotated) rotate(ctx, rotated_k(), rotated_k(), rope_table, Rotation::kForward);
-        k_a_proj_.forward(ctx, c_k_, rotated_k());
-        k_b_proj_.forward(ctx, k_, k_latent_.forward(ctx, c_k_));
-        v_b_proj_.forward(ctx, v_, v_latent_.forward(ctx, c_v_of(qkc_)));
+        const bool rotated = project(ctx, xn, rope_table);
+        k_b_proj_.forward(ctx, k_, k_latent_.value(c_k_));
+        v_b_proj_.forward(ctx, v_, v_latent_.value(c_v_of(qkc_)));
         forward_core(ctx, out, residual, rotated ? ConstTensor() : rope_table);
+    }
+
+    void decode(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual, const DecodeStep& step,
+                const LayerCache& cache) override {
+        if (!project(ctx, xn, step.rope_rows)) rotate(ctx, q(), q(), step.rope_rows, Rotation::kForward);
+        decode_core(ctx, out, residual, step, cache, k_b_proj_.weight(), v_b_proj_.weight());
+    }
+
+    std::vector<ConstTensor> cached() const override {
+        return {k_latent_.value(c_k_), v_latent_.value(c_v_of(qkc_))};
     }
 
     void backward(Context& ctx, Tensor dxn, const LinearInput& dout, ConstTensor rope_table,
@@ -129,6 +161,18 @@ class PreRopeKeys final : public PreRopeAttention {
     }
 
   private:
+    /// Queries and latents. Returns whether the queries are rotated.
+    bool project(Context& ctx, const LinearInput& xn, ConstTensor rope_table) {
+        const ConstTensor table = q_norm_.on() ? ConstTensor() : rope_table;
+        const bool rotated = in_proj_.forward_rotating(ctx, qkc_, xn, {table, 2 * heads_, shape_.time});
+        q_norm_.forward(ctx, by_head(q_of(qkc_)));
+        k_norm_.forward(ctx, by_head(full_k_of(qkc_)));
+        if (!rotated) rotate(ctx, rotated_k(), rotated_k(), rope_table, Rotation::kForward);
+        k_a_proj_.forward(ctx, c_k_, rotated_k());
+        k_latent_.forward(ctx, c_k_);
+        v_latent_.forward(ctx, c_v_of(qkc_));
+        return rotated;
+    }
     Tensor q_of(Tensor qkc) const { return qkc.slice(1, 0, inner_); }
     Tensor full_k_of(Tensor qkc) const { return qkc.slice(1, inner_, inner_); }
     Tensor c_v_of(Tensor qkc) const { return qkc.slice(1, 2 * inner_, v_rank_); }
@@ -190,12 +234,19 @@ class PreRopeInput final : public PreRopeAttention {
 
     void forward(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual,
                  ConstTensor rope_table) override {
-        in_proj_.forward(ctx, q_, xn);
-        rotate(ctx, rotated_x_, xn.numbers, rope_table, Rotation::kForward);
-        kv_a_proj_.forward(ctx, c_, rotated_x_);
-        kv_b_proj_.forward(ctx, kv_, latent_.forward(ctx, c_));
+        kv_b_proj_.forward(ctx, kv_, project(ctx, xn, rope_table));
         forward_core(ctx, out, residual, rope_table);
     }
+
+    void decode(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual, const DecodeStep& step,
+                const LayerCache& cache) override {
+        project(ctx, xn, step.rope_rows);
+        rotate(ctx, q_, q_, step.rope_rows, Rotation::kForward);
+        const ConstTensor up = kv_b_proj_.weight();
+        decode_core(ctx, out, residual, step, cache, up.slice(0, 0, inner_), up.slice(0, inner_, inner_));
+    }
+
+    std::vector<ConstTensor> cached() const override { return {latent_.value(c_)}; }
 
     void backward(Context& ctx, Tensor dxn, const LinearInput& dout, ConstTensor rope_table,
                   Update update) override {
@@ -218,6 +269,13 @@ class PreRopeInput final : public PreRopeAttention {
     }
 
   private:
+    /// Queries, not rotated, and the latent, which it returns.
+    ConstTensor project(Context& ctx, const LinearInput& xn, ConstTensor rope_table) {
+        in_proj_.forward(ctx, q_, xn);
+        rotate(ctx, rotated_x_, xn.numbers, rope_table, Rotation::kForward);
+        kv_a_proj_.forward(ctx, c_, rotated_x_);
+        return latent_.forward(ctx, c_);
+    }
     Tensor q() const override { return q_; }
     Tensor k() const override { return kv_.slice(1, 0, inner_); }
     Tensor v() const override { return kv_.slice(1, inner_, inner_); }
@@ -310,9 +368,11 @@ extern constinit const VariantInfo kMlaPrerope = {
             return CoreWidths{c.model.head_dim, c.model.head_dim};
         },
     .rope_width = [](const Config& c) { return c.model.head_dim; },
-    .cache_values =
+    .cache =
         [](const Config& c) {
-            return rotates_input(c) ? c.attention.kv_rank : c.attention.k_rank + c.attention.v_rank;
+            const AttentionConfig& a = c.attention;
+            if (rotates_input(c)) return CacheLayout{{{"latent", 1, a.kv_rank}}};
+            return CacheLayout{{{"key latent", 1, a.k_rank}, {"value latent", 1, a.v_rank}}};
         },
     .qk_form = qk_form,
     .scopes = {Scope::kHead, Scope::kLayer, Scope::kLiteral, Scope::kWeights},

@@ -7,9 +7,12 @@
 // the last token. That is the slot that later queries see (AttentionInputs::stride), and both forms agree.
 #include <algorithm>
 
+#include "engine/model/attention/absorbed_core.h"
 #include "engine/model/attention/attention.h"
+#include "kernels/attention/attention_rotation.h"
 #include "kernels/attention/temporal_merge.h"
 #include "kernels/base/op_timer.h"
+#include "kernels/embedding.h"
 #include "kernels/layer_norm.h"
 
 namespace pastur {
@@ -82,20 +85,45 @@ class TemporalLatentAttention final : public Attention {
 
     void forward(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual,
                  ConstTensor rope_table) override {
-        in_proj_.forward(ctx, in_, xn);
-        layer_norm_forward(ctx, latent_, mean_, rstd_, c_of(in_), params_.value(norm_),
-                           params_.value(norm_bias_), kLatentNormEps);
-        latent_code_proj_.forward(ctx, latent_code_, latent_);
-        {
-            const OpScope scope(ctx, OpFamily::kTemporalMerge, 0, 0);
-            chunk_positions(ctx, positions_);
-            chunk_code_proj_.forward(ctx, chunk_code_, positions_);
-        }
+        project(ctx, xn);
+        code_chunks(ctx, chunk_code_, positions_);
         temporal_merge_forward(ctx, merged_, gate_,
                                merge(params_.value(latent_code_bias_), params_.value(chunk_code_bias_)));
         kv_b_proj_.forward(ctx, kv_, merged_);
         forward_core(ctx, out, residual, {q_rope(), k_rope(), rope_table});
     }
+
+    void plan_decode(Context& ctx, Planner& planner, const LayerCache& cache) override {
+        const DType dtype = params_.compute_dtype();
+        const int64_t sequences = cache.parts[0].size(0), slots = cache.parts[0].size(1);
+        slot_code_ = planner.keep(dtype, {slots, code_width_});
+        step_code_ = planner.keep(dtype, {sequences, code_width_});
+        Planner::Temporaries temporaries(planner);
+        slot_positions_ = temporaries.take(dtype, {slots, kv_rank_});
+        absorbed_.plan(ctx, planner, decode_inputs({}, cache), heads_);
+    }
+
+    void prepare_decode(Context& ctx) override { code_chunks(ctx, slot_code_, slot_positions_); }
+
+    /// Adds the gated latent to the slot of its chunk, and replaces the rotary key there.
+    void decode(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual, const DecodeStep& step,
+                const LayerCache& cache) override {
+        project(ctx, xn);
+        rotate(ctx, RotaryColumns{q_rope(), k_rope(), step.rope_rows});
+        embedding_forward(ctx, step_code_, slot_code_, step.slots);
+        // Every token as a chunk of its own, with the code of the chunk that it belongs to.
+        TemporalMerge gated = merge(params_.value(latent_code_bias_), params_.value(chunk_code_bias_));
+        gated.chunk_code = step_code_;
+        gated.stride = 1;
+        temporal_merge_forward(ctx, merged_, gate_, gated);
+        append(ctx, step, cache);
+        const ConstTensor up = kv_b_proj_.weight().unflatten(0, heads_, nope_dim_ + v_dim_);
+        absorbed_.attend(ctx, core_output(), decode_inputs(step, cache), up.slice(1, 0, nope_dim_),
+                         up.slice(1, nope_dim_, v_dim_));
+        project_output(ctx, out, residual);
+    }
+
+    std::vector<ConstTensor> cached() const override { return {merged_, k_rope_of(in_)}; }
 
     void backward(Context& ctx, Tensor dxn, const LinearInput& dout, ConstTensor rope_table,
                   Update update) override {
@@ -137,6 +165,31 @@ class TemporalLatentAttention final : public Attention {
   private:
     int64_t q_width() const { return heads_ * (nope_dim_ + rope_dim_); }
 
+    /// Queries, rotary key, normalised latent and its code.
+    void project(Context& ctx, const LinearInput& xn) {
+        in_proj_.forward(ctx, in_, xn);
+        layer_norm_forward(ctx, latent_, mean_, rstd_, c_of(in_), params_.value(norm_),
+                           params_.value(norm_bias_), kLatentNormEps);
+        latent_code_proj_.forward(ctx, latent_code_, latent_);
+    }
+    /// code [chunks, code width] of chunks 0, 1, ...; positions [chunks, kv_rank]: memory.
+    void code_chunks(Context& ctx, Tensor code, Tensor positions) {
+        const OpScope scope(ctx, OpFamily::kTemporalMerge, 0, 0);
+        chunk_positions(ctx, positions);
+        chunk_code_proj_.forward(ctx, code, positions);
+    }
+    DecodeInputs decode_inputs(const DecodeStep& step, const LayerCache& cache) const {
+        const Tensor q = q_of(in_).unflatten(1, heads_, nope_dim_ + rope_dim_);
+        return {.q = q.slice(2, 0, nope_dim_),
+                .q_shared = q.slice(2, nope_dim_, rope_dim_),
+                .k = cache.parts[0],
+                .k_shared = without_heads(cache.parts[1]),
+                .v = cache.parts[0],
+                .lengths = step.lengths,
+                .longest = step.longest,
+                .scale = scale_};
+    }
+
     /// Columns of the input projection: queries, key-value latent, shared rotary key.
     Tensor q_of(Tensor in) const { return in.slice(1, 0, q_width()); }
     Tensor c_of(Tensor in) const { return in.slice(1, q_width(), kv_rank_); }
@@ -176,6 +229,9 @@ class TemporalLatentAttention final : public Attention {
     Tensor kv_;           ///< [N, H (d_n + d_v)]: per head keys, then values
     Tensor positions_;    ///< [chunks, kv_rank], within one forward() or backward()
     Tensor din_, dkv_, dlatent_, dlatent_code_, dchunk_code_;  ///< within one backward()
+    AbsorbedCore absorbed_;
+    Tensor slot_code_, step_code_;  ///< [slots, code width], of every chunk; [B, code width], of the tokens
+    Tensor slot_positions_;         ///< [slots, kv_rank], within prepare_decode()
 };
 
 void fill_sizes(RawRecipe& recipe) {
@@ -234,11 +290,10 @@ extern constinit const VariantInfo kMtla = {
             return CoreWidths{a.nope_dim + a.rope_dim, a.v_dim, a.rope_dim};
         },
     .rope_width = [](const Config& c) { return c.attention.rope_dim; },
-    // A slot of kv_rank + rope_dim values per `stride` tokens, rounded up.
-    .cache_values =
+    .cache =
         [](const Config& c) {
             const AttentionConfig& a = c.attention;
-            return (a.kv_rank + a.rope_dim + a.stride - 1) / a.stride;
+            return CacheLayout{{{"latent", 1, a.kv_rank, true}, {"rotary key", 1, a.rope_dim}}, a.stride};
         },
     .qk_form = qk_form,
     .scopes = {Scope::kHead, Scope::kLayer, Scope::kContent, Scope::kRope, Scope::kLiteral, Scope::kWeights},

@@ -40,6 +40,12 @@ void HeadNorm::forward(Context& ctx, ConstTensor x) {
                         x.slice(2, part.first, part.width), params_.value(part.weight), eps_);
 }
 
+void HeadNorm::normalise(Context& ctx, Tensor out, Tensor rstd, ConstTensor x) const {
+    for (const Norm& part : parts_)
+        rmsnorm_forward(ctx, out.slice(2, part.first, part.width), rstd, x.slice(2, part.first, part.width),
+                        params_.value(part.weight), eps_);
+}
+
 void HeadNorm::backward(Context& ctx, Tensor dx, ConstTensor x, Update update) {
     for (const Norm& part : parts_)
         rmsnorm_backward(ctx, {.dx = dx.slice(2, part.first, part.width),

@@ -34,6 +34,8 @@ class HeadNorm {
               int64_t heads);
     /// Normalises x [N, H, w], any strides of N and H.
     void forward(Context& ctx, ConstTensor x);
+    /// out [M, H, w] = x [M, H, w], normalised, for rows of other tokens than those of plan(). rstd f32 [M, H], =.
+    void normalise(Context& ctx, Tensor out, Tensor rstd, ConstTensor x) const;
     /// [N, H, w]: what the scores or the compression read, after forward(x). It may be rotated in place.
     Tensor value(Tensor x) const { return on() ? normalised_ : x; }
     /// Receives the gradient of value() before its rotation; dx is the gradient of x.

@@ -1,7 +1,9 @@
 #include "engine/model/attention/latent_attention.h"
 
+#include "engine/model/attention/absorbed_core.h"
 #include "engine/model/attention/head_norm.h"
 #include "engine/model/attention/latent.h"
+#include "kernels/attention/attention_rotation.h"
 
 namespace pastur {
 namespace {
@@ -18,6 +20,7 @@ class LatentAttention final : public Attention {
           v_dim_(core_.v),
           kv_rank_(config.attention.kv_rank),
           q_rank_(config.attention.q_rank),
+          rotates_(variant_of(config).rope_width(config) > 0),
           q_latent_(params, q_rank_ > 0 ? prefix + "q_a_layernorm.weight" : "", q_rank_, kLatentNormEps,
                     latent_gain(config, std::max<int64_t>(q_rank_, 1))),
           kv_latent_(params, prefix + "kv_a_layernorm.weight", kv_rank_, kLatentNormEps,
@@ -65,13 +68,43 @@ class LatentAttention final : public Attention {
 
     void forward(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual,
                  ConstTensor rope_table) override {
-        in_proj_.forward(ctx, in_, xn);
-        if (q_rank_ > 0) q_b_proj_.forward(ctx, q_up_, q_latent_.forward(ctx, q_in(in_)));
-        kv_b_proj_.forward(ctx, kv_, kv_latent_.forward(ctx, c_of(in_)));
-        q_norm_.forward(ctx, q_of(q()));
+        kv_b_proj_.forward(ctx, kv_, project(ctx, xn));
         k_norm_.forward(ctx, k_of(kv_));
-        if (rope_dim_ > 0) k_rope_norm_.forward(ctx, k_rope_of(in_));
         forward_core(ctx, out, residual, rotary(rope_table));
+    }
+
+    void plan_decode(Context& ctx, Planner& planner, const LayerCache& cache) override {
+        if (absorbs()) return absorbed_.plan(ctx, planner, decode_inputs({}, cache), heads_);
+        const DType dtype = params_.compute_dtype();
+        const int64_t slots = cache.parts[0].size(1);
+        Planner::Temporaries temporaries(planner);
+        unpacked_ = temporaries.take(dtype, {slots, heads_ * (nope_dim_ + v_dim_)});
+        unpacked_k_ = temporaries.take(dtype, {slots, heads_, nope_dim_});
+        unpacked_rstd_ = temporaries.take(DType::kF32, {slots, heads_});
+        planner.need_scratch(decode_attention_scratch_bytes(ctx, unpacked_inputs({}, cache, 0, slots)));
+    }
+
+    void decode(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual, const DecodeStep& step,
+                const LayerCache& cache) override {
+        project(ctx, xn);
+        RotaryColumns rotated = rotary(step.rope_rows);
+        if (rope_dim_ == 0) rotated.k = {};  // the cache holds latents
+        rotate(ctx, rotated);
+        append(ctx, step, cache);
+        if (absorbs()) {
+            const ConstTensor up = kv_b_proj_.weight().unflatten(0, heads_, nope_dim_ + v_dim_);
+            absorbed_.attend(ctx, core_output(), decode_inputs(step, cache), up.slice(1, 0, nope_dim_),
+                             up.slice(1, nope_dim_, v_dim_));
+        } else {
+            for (int64_t b = 0; b < core_output().size(0); ++b) decode_unpacked(ctx, step, cache, b);
+        }
+        project_output(ctx, out, residual);
+    }
+
+    std::vector<ConstTensor> cached() const override {
+        std::vector<ConstTensor> parts = {kv_latent_.value(c_of(in_))};
+        if (rope_dim_ > 0) parts.push_back(merge_heads(k_rope_norm_.value(k_rope_of(in_))));
+        return parts;
     }
 
     void backward(Context& ctx, Tensor dxn, const LinearInput& dout, ConstTensor rope_table,
@@ -105,6 +138,63 @@ class LatentAttention final : public Attention {
   private:
     int64_t q_width() const { return heads_ * (nope_dim_ + rope_dim_); }
     int64_t q_in_width() const { return q_rank_ > 0 ? q_rank_ : q_width(); }
+
+    /// Everything but the decompression of the latent, which it returns.
+    ConstTensor project(Context& ctx, const LinearInput& xn) {
+        in_proj_.forward(ctx, in_, xn);
+        if (q_rank_ > 0) q_b_proj_.forward(ctx, q_up_, q_latent_.forward(ctx, q_in(in_)));
+        q_norm_.forward(ctx, q_of(q()));
+        if (rope_dim_ > 0) k_rope_norm_.forward(ctx, k_rope_of(in_));
+        return kv_latent_.forward(ctx, c_of(in_));
+    }
+
+    /// Whether decoding maps queries to the latent. Keys that are normalised or rotated after their decompression are
+    /// not a linear map of it, so each step decompresses all latents.
+    bool absorbs() const { return !k_norm_.on() && (!rotates_ || rope_dim_ > 0); }
+    /// Content queries, and the latents as keys and values.
+    DecodeInputs decode_inputs(const DecodeStep& step, const LayerCache& cache) const {
+        const Tensor q = q_norm_.value(q_of(this->q()));
+        const bool shares = rope_dim_ > 0;
+        return {.q = q.slice(2, 0, nope_dim_),
+                .q_shared = shares ? q.slice(2, nope_dim_, rope_dim_) : Tensor(),
+                .k = cache.parts[0],
+                .k_shared = shares ? without_heads(cache.parts[1]) : Tensor(),
+                .v = cache.parts[0],
+                .lengths = step.lengths,
+                .longest = step.longest,
+                .scale = scale_};
+    }
+    /// The query of sequence b, and its `length` keys and values as decode_unpacked() decompresses them.
+    DecodeInputs unpacked_inputs(const DecodeStep& step, const LayerCache& cache, int64_t b,
+                                 int64_t length) const {
+        DecodeInputs in = decode_inputs(step, cache);
+        in.q = in.q.slice(0, b, 1);
+        if (!in.q_shared.empty()) {
+            in.q_shared = in.q_shared.slice(0, b, 1);
+            in.k_shared = in.k_shared.slice(0, b, 1).slice(1, 0, length);
+        }
+        const Tensor kv = unpacked_.slice(0, 0, length);
+        in.k = (k_norm_.on() ? unpacked_k_.slice(0, 0, length) : k_of(kv)).unflatten(0, 1, length);
+        in.v = v_of(kv).unflatten(0, 1, length);
+        if (!in.lengths.empty()) in.lengths = in.lengths.slice(0, b, 1);
+        in.longest = length;
+        return in;
+    }
+    void decode_unpacked(Context& ctx, const DecodeStep& step, const LayerCache& cache, int64_t b) {
+        const int64_t length = step.host_lengths[static_cast<size_t>(b)];
+        const Tensor latents =
+            without_heads(cache.parts[0].slice(0, b, 1)).reshape({cache.parts[0].size(1), kv_rank_});
+        const Tensor kv = unpacked_.slice(0, 0, length);
+        kv_b_proj_.forward(ctx, kv, latents.slice(0, 0, length));
+        Tensor k = k_of(kv);
+        if (k_norm_.on()) {
+            k = unpacked_k_.slice(0, 0, length);
+            k_norm_.normalise(ctx, k, unpacked_rstd_.slice(0, 0, length), k_of(kv));
+        }
+        k = k.unflatten(0, 1, length);
+        if (rotates_ && rope_dim_ == 0) rope(ctx, k, k, step.rope_table, Rotation::kForward);
+        decode_attention(ctx, core_output().slice(0, b, 1), unpacked_inputs(step, cache, b, length));
+    }
 
     /// Columns of the input projection: queries (or their latent), key-value latent, shared rotary key.
     Tensor q_in(Tensor in) const { return in.slice(1, 0, q_in_width()); }
@@ -140,14 +230,18 @@ class LatentAttention final : public Attention {
     std::vector<NamedLatent> latents() const override { return {{"c_kv", kv_latent_.value(c_of(in_))}}; }
 
     int64_t nope_dim_, rope_dim_, v_dim_, kv_rank_, q_rank_;
+    bool rotates_;
     Latent q_latent_, kv_latent_;
     using Parts = std::vector<HeadNorm::Part>;
     HeadNorm q_norm_, k_norm_, k_rope_norm_;
     Linear q_b_proj_, kv_b_proj_;
+    AbsorbedCore absorbed_;
     Tensor in_;    ///< [N, q width or q_rank | kv_rank | d_R]; rotary columns are rotated in place
     Tensor q_up_;  ///< [N, H (d_n + d_R)] with q_rank: decompressed queries
     Tensor kv_;    ///< [N, H (d_n + d_v)]: per head keys (rotated in `mla-rope`), then values
     Tensor din_, dq_up_, dkv_;  ///< within one backward()
+    /// Within one decode() that decompresses, for one sequence at a time: as kv_; its keys, normalised; f32.
+    Tensor unpacked_, unpacked_k_, unpacked_rstd_;
 };
 
 }  // namespace
@@ -173,6 +267,13 @@ void fill_sizes(RawRecipe& recipe) {
 
 CoreWidths core_widths(const Config& config) {
     return {config.model.head_dim, config.attention.v_dim};
+}
+
+CacheLayout cache(const Config& config) {
+    CacheLayout layout{{{"latent", 1, config.attention.kv_rank}}};
+    const int64_t shared = variant_of(config).core_widths(config).shared;
+    if (shared > 0) layout.parts.push_back({"rotary key", 1, shared});
+    return layout;
 }
 
 QkForm qk_form(const Config& config) {

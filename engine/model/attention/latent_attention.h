@@ -16,6 +16,8 @@ std::unique_ptr<Attention> make(const Config& config, Parameters& params, const 
 void fill_sizes(RawRecipe& recipe);
 /// Without shared columns: model.head_dim and attention.v_dim.
 CoreWidths core_widths(const Config& config);
+/// The latent and, where columns are shared, the rotary key.
+CacheLayout cache(const Config& config);
 /// A sum of content and rotary part where columns are shared.
 QkForm qk_form(const Config& config);
 

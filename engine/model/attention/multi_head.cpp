@@ -1,6 +1,7 @@
 #include "engine/model/attention/multi_head.h"
 
 #include "engine/model/attention/head_norm.h"
+#include "kernels/attention/attention_rotation.h"
 
 namespace pastur {
 namespace {
@@ -36,12 +37,24 @@ class MultiHeadAttention final : public Attention {
     /// Without a table neither the projection nor the core rotates. Norms precede the rotation.
     void forward(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual,
                  ConstTensor rope_table) override {
-        const ConstTensor table = q_norm_.on() ? ConstTensor() : rope_table;
-        const bool rotated =
-            in_proj_.forward_rotating(ctx, qkv_, xn, {table, heads_ + kv_heads_, shape_.time});
-        q_norm_.forward(ctx, q_of(qkv_));
-        k_norm_.forward(ctx, k_of(qkv_));
-        forward_core(ctx, out, residual, rotated ? RotaryColumns{} : RotaryColumns{q(), k(), rope_table});
+        const RotaryColumns rotary = project(ctx, xn, rope_table);
+        forward_core(ctx, out, residual, rotary);
+    }
+
+    void plan_decode(Context& ctx, Planner& planner, const LayerCache& cache) override {
+        planner.need_scratch(decode_attention_scratch_bytes(ctx, decode_inputs({}, cache)));
+    }
+
+    void decode(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual, const DecodeStep& step,
+                const LayerCache& cache) override {
+        rotate(ctx, project(ctx, xn, step.rope_rows));
+        append(ctx, step, cache);
+        decode_attention(ctx, core_output(), decode_inputs(step, cache));
+        project_output(ctx, out, residual);
+    }
+
+    std::vector<ConstTensor> cached() const override {
+        return {merge_heads(k_norm_.value(k_of(qkv_))), merge_heads(v_of(qkv_))};
     }
 
     void backward(Context& ctx, Tensor dxn, const LinearInput& dout, ConstTensor rope_table,
@@ -63,6 +76,25 @@ class MultiHeadAttention final : public Attention {
     }
 
   private:
+    /// Queries, keys and values, normalised. Returns what is left to rotate.
+    RotaryColumns project(Context& ctx, const LinearInput& xn, ConstTensor rope_table) {
+        const ConstTensor table = q_norm_.on() ? ConstTensor() : rope_table;
+        const bool rotated =
+            in_proj_.forward_rotating(ctx, qkv_, xn, {table, heads_ + kv_heads_, shape_.time});
+        q_norm_.forward(ctx, q_of(qkv_));
+        k_norm_.forward(ctx, k_of(qkv_));
+        return rotated ? RotaryColumns{} : RotaryColumns{q(), k(), rope_table};
+    }
+    DecodeInputs decode_inputs(const DecodeStep& step, const LayerCache& cache) const {
+        return {.q = q_norm_.value(q_of(qkv_)),
+                .q_shared = {},
+                .k = cache.parts[0],
+                .k_shared = {},
+                .v = cache.parts[1],
+                .lengths = step.lengths,
+                .longest = step.longest,
+                .scale = scale_};
+    }
     /// `count` heads of x [N, (H + 2 Hkv) D], from head `first` on, as [N, count, D]: a view.
     Tensor slice_heads(Tensor x, int64_t first, int64_t count) const {
         return x.slice(1, first * head_dim_, count * head_dim_).unflatten(1, count, head_dim_);
@@ -94,8 +126,9 @@ CoreWidths core_widths(const Config& config) {
     return {config.model.head_dim, config.model.head_dim};
 }
 
-int64_t cache_values(const Config& config) {
-    return 2 * config.model.kv_heads * config.model.head_dim;
+CacheLayout cache(const Config& config) {
+    const ModelConfig& m = config.model;
+    return {{{"keys", m.kv_heads, m.head_dim}, {"values", m.kv_heads, m.head_dim}}};
 }
 
 QkForm qk_form(const Config& config) {

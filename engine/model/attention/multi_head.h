@@ -8,7 +8,7 @@ namespace pastur::multi_head {
 // For VariantInfo. The attention rotates queries and keys where forward() receives a rotary table.
 std::unique_ptr<Attention> make(const Config& config, Parameters& params, const std::string& prefix);
 CoreWidths core_widths(const Config& config);
-int64_t cache_values(const Config& config);
+CacheLayout cache(const Config& config);
 QkForm qk_form(const Config& config);
 
 }  // namespace pastur::multi_head

@@ -38,6 +38,17 @@ bool VariantInfo::has_scope(Scope scope) const {
            std::find(scopes.begin(), scopes.end(), scope) != scopes.end();
 }
 
+int64_t CacheLayout::slot_values() const {
+    int64_t values = 0;
+    for (const CachePart& part : parts) values += part.heads * part.width;
+    return values;
+}
+
+int64_t VariantInfo::cache_values(const Config& config) const {
+    const CacheLayout layout = cache(config);
+    return (layout.slot_values() + layout.stride - 1) / layout.stride;
+}
+
 std::span<const VariantInfo* const> variants() {
     return kVariants;
 }

@@ -31,6 +31,23 @@ struct VariantKey {
     bool (*is_read)(const Config&) = nullptr;  ///< that condition
 };
 
+/// Numbers of a slot of a decoder's cache, in the compute dtype.
+struct CachePart {
+    const char* name;  ///< "keys", "latent", ...
+    int64_t heads, width;
+    /// Where tokens share a slot: they are added. False: the last one replaces those before.
+    bool summed = false;
+};
+
+/// What a decoder keeps of the tokens of a sequence in every layer.
+struct CacheLayout {
+    std::vector<CachePart> parts;
+    int64_t stride = 1;  ///< tokens that share a slot
+    int64_t slots(int64_t tokens) const { return (tokens + stride - 1) / stride; }
+    /// Numbers of a slot.
+    int64_t slot_values() const;
+};
+
 struct VariantInfo {
     const char* name;                        ///< the value of attention.variant
     std::initializer_list<VariantKey> keys;  ///< that the variant reads
@@ -41,8 +58,8 @@ struct VariantInfo {
     CoreWidths (*core_widths)(const Config& config);
     /// Width of the rotated sub-vectors, hence of the rotary table. 0: nothing is rotated, there is no table.
     int64_t (*rope_width)(const Config& config);
-    /// Values that an inference cache holds per token and layer.
-    int64_t (*cache_values)(const Config& config);
+    /// The cache of a decoder; Attention::cached() has the numbers in the same order.
+    CacheLayout (*cache)(const Config& config);
     QkForm (*qk_form)(const Config& config);
     std::initializer_list<Scope> scopes;          ///< that diagnostics.scopes may name
     std::initializer_list<Scope> default_scopes;  ///< for an empty diagnostics.scopes
@@ -50,6 +67,8 @@ struct VariantInfo {
     /// Null if the field is not among `keys`.
     const VariantKey* find_key(const Field& field) const;
     bool has_scope(Scope scope) const;
+    /// Values that the cache of a decoder holds per token and layer, rounded up.
+    int64_t cache_values(const Config& config) const;
 };
 
 /// The table. A Variant is the index of a row.

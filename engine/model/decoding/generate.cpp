@@ -1,0 +1,106 @@
+#include "engine/model/decoding/generate.h"
+
+#include <algorithm>
+
+#include "engine/model/measure.h"
+
+namespace pastur {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// The sequences of one call of generate().
+class Sequences {
+  public:
+    Sequences(Decoder& decoder, const GenerateOptions& options, Generation& result)
+        : decoder_(decoder),
+          options_(options),
+          result_(result),
+          next_(static_cast<size_t>(decoder.shape().sequences), 0),
+          vocab_(options.vocab > 0 ? std::min(options.vocab, decoder.vocab()) : decoder.vocab()) {}
+
+    /// Draws a token for every sequence that goes on. Returns their number before the draw.
+    int64_t draw() {
+        const std::span<const float> logits = decoder_.read_logits();
+        int64_t drawn = 0;
+        for (size_t b = 0; b < next_.size(); ++b) {
+            if (next_[b] == Decoder::kFinished) continue;
+            const auto row =
+                logits.subspan(b * static_cast<size_t>(decoder_.vocab()), static_cast<size_t>(vocab_));
+            const auto position = static_cast<uint64_t>(decoder_.length(static_cast<int64_t>(b)));
+            accept(b, sample(row, options_.sampling, options_.first_sequence + b, position));
+            ++drawn;
+        }
+        return drawn;
+    }
+    bool all_finished() const {
+        return std::all_of(next_.begin(), next_.end(), [](int32_t id) { return id == Decoder::kFinished; });
+    }
+    std::span<const int32_t> next() const { return next_; }
+
+  private:
+    void accept(size_t b, int32_t token) {
+        Continuation& sequence = result_.sequences[b];
+        const auto finish = [&](StopReason reason) {
+            sequence.stop = reason;
+            next_[b] = Decoder::kFinished;
+        };
+        next_[b] = token;
+        if (std::find(options_.eos.begin(), options_.eos.end(), token) != options_.eos.end())
+            return finish(StopReason::kEos);
+        sequence.tokens.push_back(token);
+        const bool goes_on = !options_.on_token || options_.on_token(static_cast<int64_t>(b), token);
+        const auto count = static_cast<int64_t>(sequence.tokens.size());
+        if (!goes_on) return finish(StopReason::kCaller);
+        if (count == options_.max_tokens) return finish(StopReason::kTokens);
+        // The token itself has not been passed yet.
+        if (decoder_.length(static_cast<int64_t>(b)) == decoder_.shape().tokens) finish(StopReason::kRoom);
+    }
+
+    Decoder& decoder_;
+    const GenerateOptions& options_;
+    Generation& result_;
+    std::vector<int32_t> next_;  ///< the token that each sequence goes on with, or kFinished
+    int64_t vocab_;
+};
+
+}  // namespace
+
+const char* name_of(StopReason reason) {
+    switch (reason) {
+        case StopReason::kEos:
+            return "eos";
+        case StopReason::kCaller:
+            return "stop";
+        case StopReason::kTokens:
+            return "max_tokens";
+        case StopReason::kRoom:
+            break;
+    }
+    return "seq_len";
+}
+
+Generation generate(Decoder& decoder, const std::vector<std::vector<int32_t>>& prompts,
+                    const GenerateOptions& options) {
+    Generation result;
+    result.sequences.resize(prompts.size());
+    for (const std::vector<int32_t>& prompt : prompts)
+        result.prompt_tokens += static_cast<int64_t>(prompt.size());
+    Sequences sequences(decoder, options, result);
+    const auto begin = Clock::now();
+    decoder.prefill(prompts);
+    decoder.read_logits();  // waits for the device
+    result.prefill_seconds = seconds_since(begin);
+    sequences.draw();
+    result.first_token_seconds = seconds_since(begin);
+    const auto decoding = Clock::now();
+    while (!sequences.all_finished()) {
+        decoder.step(sequences.next());
+        result.decoded_tokens += sequences.draw();
+    }
+    result.decode_seconds = seconds_since(decoding);
+    result.cache = decoder.cache_use();
+    return result;
+}
+
+}  // namespace pastur

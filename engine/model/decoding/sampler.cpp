@@ -1,0 +1,79 @@
+#include "engine/model/decoding/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include "kernels/base/error.h"
+#include "kernels/base/philox.h"
+
+namespace pastur {
+namespace {
+
+/// The first of the largest logits.
+size_t most_probable(std::span<const float> logits) {
+    size_t best = 0;
+    bool finite = true;
+    for (size_t i = 0; i < logits.size(); ++i) {
+        finite &= logits[i] < INFINITY;  // false for NaN
+        if (logits[i] > logits[best]) best = i;
+    }
+    if (!finite || std::isinf(logits[best]))
+        fail(ExitCode::kNonFinite, "generation: a logit is not finite; check the checkpoint's training run");
+    return best;
+}
+
+/// Uniform in [0, 1), with 53 random bits.
+double uniform(uint64_t seed, uint64_t sequence, uint64_t position) {
+    const PhiloxBlock block = philox_block(seed, sequence, position);
+    const uint64_t bits = (uint64_t{block[0]} << 32 | block[1]) >> 11;
+    return static_cast<double>(bits) * 0x1p-53;
+}
+
+/// Sets the weights of all tokens to 0 that top_k and top_p exclude.
+void restrict_to_probable(std::vector<double>& weights, const Sampling& sampling) {
+    const size_t count = weights.size();
+    const size_t most = sampling.top_k > 0 ? std::min(count, static_cast<size_t>(sampling.top_k)) : count;
+    if (most == count && sampling.top_p >= 1) return;
+    std::vector<uint32_t> order(count);
+    std::iota(order.begin(), order.end(), 0u);
+    const auto before = [&](uint32_t a, uint32_t b) {
+        return weights[a] != weights[b] ? weights[a] > weights[b] : a < b;
+    };
+    std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(most), order.end(), before);
+    double sum = 0, kept = 0;
+    for (size_t i = 0; i < most; ++i) sum += weights[order[i]];
+    size_t number = 0;
+    while (number < most && (number == 0 || kept < sampling.top_p * sum)) kept += weights[order[number++]];
+    for (size_t i = number; i < count; ++i) weights[order[i]] = 0;
+}
+
+}  // namespace
+
+int32_t sample(std::span<const float> logits, const Sampling& sampling, uint64_t sequence,
+               uint64_t position) {
+    PASTUR_CHECK(!logits.empty() && sampling.temperature >= 0 && sampling.top_k >= 0 && sampling.top_p > 0,
+                 "sample: {} logits, temperature {}, top_k {}, top_p {}", logits.size(), sampling.temperature,
+                 sampling.top_k, sampling.top_p);
+    const size_t best = most_probable(logits);
+    if (sampling.temperature == 0) return static_cast<int32_t>(best);
+    std::vector<double> weights(logits.size());
+    for (size_t i = 0; i < logits.size(); ++i)
+        weights[i] = std::exp((static_cast<double>(logits[i]) - logits[best]) / sampling.temperature);
+    restrict_to_probable(weights, sampling);
+    const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
+    double rest = uniform(sampling.seed, sequence, position) * total;
+    // In the order of ids, so that rounding of the logits hardly ever changes the token. The sum of what is subtracted
+    // may fall short of the total by rounding: then it is the last token that has a weight.
+    size_t token = best;
+    for (size_t i = 0; i < weights.size(); ++i) {
+        if (weights[i] == 0) continue;
+        token = i;
+        if (rest < weights[i]) break;
+        rest -= weights[i];
+    }
+    return static_cast<int32_t>(token);
+}
+
+}  // namespace pastur
