@@ -141,5 +141,133 @@ TEST_P(Decoding, SampledTokensAreThoseWithoutACache) {
 INSTANTIATE_TEST_SUITE_P(Model, Decoding, every_target<VariantCase>(every_attention()),
                          case_name<VariantCase>);
 
+/// The table of engine/README.md: numbers per token and layer.
+double numbers_per_token(const Config& config) {
+    const AttentionConfig& a = config.attention;
+    const ModelConfig& m = config.model;
+    const std::string variant = variant_of(config).name;
+    if (variant == "mha" || variant == "mha-nope") return static_cast<double>(2 * m.kv_heads * m.head_dim);
+    if (variant == "mha-shared-rope")
+        return static_cast<double>(m.heads * (a.nope_dim + a.v_dim) + a.rope_dim);
+    if (variant == "mla-nope" || variant == "mla-rope") return static_cast<double>(a.kv_rank);
+    if (variant == "mla-decoupled") return static_cast<double>(a.kv_rank + a.rope_dim);
+    if (variant == "mtla") return static_cast<double>(a.kv_rank + a.rope_dim) / static_cast<double>(a.stride);
+    if (a.prerope_site == PreropeSite::kInput) return static_cast<double>(a.kv_rank);
+    return static_cast<double>(a.k_rank + a.v_rank);
+}
+
+class CacheBytes : public OpTest<VariantCase> {};
+
+// 12 tokens are whole slots of mtla at strides 2 and 3.
+TEST_P(CacheBytes, AreThoseOfTheTable) {
+    Config config = tiny_config(shape().attention, shape().model);
+    config.data.seq_len = 12;
+    ModelUnderTest model(config, ctx(), dtype(), {1, 12});
+    model.model().params().initialise(ctx(), 1);
+    Decoder decoder(ctx(), model.model(), {2, 6, 12});
+    const double per_token =
+        numbers_per_token(config) * static_cast<double>(config.model.layers * size_of(dtype()));
+    const std::vector<Tokens> prompts = {random_.ids(6, 19), random_.ids(6, 19)};
+    GenerateOptions options;
+    const Generation generation = generate(decoder, prompts, options);
+    EXPECT_EQ(generation.cache.tokens, 24);
+    EXPECT_DOUBLE_EQ(generation.cache.used_per_token(), per_token);
+    // One buffer, whose tensors are aligned.
+    const auto tensors =
+        static_cast<double>(config.model.layers * std::ssize(variant_of(config).cache(config).parts));
+    EXPECT_GE(static_cast<double>(generation.cache.allocated), 24 * per_token);
+    EXPECT_LT(static_cast<double>(generation.cache.allocated), 24 * per_token + tensors * kAlignment);
+    EXPECT_NEAR(static_cast<double>(variant_of(config).cache_values(config)), numbers_per_token(config),
+                0.999);
+}
+
+INSTANTIATE_TEST_SUITE_P(Model, CacheBytes, every_target<VariantCase>(every_attention()),
+                         case_name<VariantCase>);
+
+class Generating : public OpTest<VariantCase> {
+  protected:
+    Generating() : config_(tiny_config(shape().attention, shape().model)) {
+        config_.data.seq_len = kTime;
+        model_ = std::make_unique<ModelUnderTest>(config_, ctx(), dtype(), BatchShape{1, kTime});
+        model_->set_weights(model_->random_weights(random_, dtype()));
+        for (const int64_t length : {3, 9, 1}) prompts_.push_back(random_.ids(length, config_.model.vocab));
+    }
+    Generation run(const std::vector<Tokens>& prompts, const GenerateOptions& options, int64_t room = kTime) {
+        int64_t longest = 0;
+        for (const Tokens& prompt : prompts) longest = std::max<int64_t>(longest, std::ssize(prompt));
+        Decoder decoder(ctx(), model_->model(), {std::ssize(prompts), longest, room});
+        return generate(decoder, prompts, options);
+    }
+    Config config_;
+    std::unique_ptr<ModelUnderTest> model_;
+    std::vector<Tokens> prompts_;
+};
+
+TEST_P(Generating, TokensDoNotDependOnTheBatch) {
+    if (dtype() != DType::kF32) return;
+    GenerateOptions options;
+    options.sampling = {1, 0, 1, 11};
+    options.max_tokens = 6;
+    const Generation all = run(prompts_, options);
+    for (size_t b = 0; b < prompts_.size(); ++b) {
+        options.first_sequence = b;
+        EXPECT_EQ(run({prompts_[b]}, options).sequences[0].tokens, all.sequences[b].tokens)
+            << "sequence " << b;
+    }
+    options.first_sequence = 0;
+    EXPECT_EQ(run(prompts_, options).sequences[1].tokens, all.sequences[1].tokens);
+    options.sampling.seed = 12;
+    EXPECT_NE(run(prompts_, options).sequences[1].tokens, all.sequences[1].tokens);
+}
+
+TEST_P(Generating, EverySequenceEndsForItsReason) {
+    GenerateOptions options;
+    options.max_tokens = 8;
+    const Generation free = run(prompts_, options);
+    for (const Continuation& c : free.sequences) {
+        EXPECT_EQ(c.stop, StopReason::kTokens);
+        EXPECT_EQ(std::ssize(c.tokens), 8);
+    }
+    EXPECT_EQ(free.decoded_tokens, 3 * 7);
+    EXPECT_EQ(free.cache.tokens, 3 + 9 + 1 + 3 * 7) << "the last token of a sequence is not passed";
+    // No room: the longest prompt gets what is left of 12 tokens, and one more that is not passed.
+    const Generation narrow = run(prompts_, options, 12);
+    EXPECT_EQ(narrow.sequences[1].stop, StopReason::kRoom);
+    EXPECT_EQ(std::ssize(narrow.sequences[1].tokens), 12 - 9 + 1);
+    EXPECT_EQ(narrow.sequences[2].stop, StopReason::kTokens);
+    EXPECT_EQ(narrow.sequences[2].tokens, free.sequences[2].tokens);
+    // The caller ends sequence 2 at its third token.
+    std::vector<int> calls(3);
+    options.on_token = [&](int64_t sequence, int32_t token) {
+        EXPECT_EQ(token, free.sequences[static_cast<size_t>(sequence)]
+                             .tokens[static_cast<size_t>(calls[static_cast<size_t>(sequence)]++)]);
+        return sequence != 2 || calls[2] < 3;
+    };
+    const Generation stopped = run(prompts_, options);
+    EXPECT_EQ(stopped.sequences[2].stop, StopReason::kCaller);
+    EXPECT_EQ(calls, (std::vector<int>{8, 8, 3}));
+    // The token that sequence 0 begins with ends it as EOS, and is not part of it.
+    options.on_token = {};
+    options.eos = {free.sequences[0].tokens[0]};
+    const Generation ended = run(prompts_, options);
+    EXPECT_EQ(ended.sequences[0].stop, StopReason::kEos);
+    EXPECT_TRUE(ended.sequences[0].tokens.empty());
+}
+
+TEST_P(Generating, OnlyIdsBelowTheVocabularyAreDrawn) {
+    GenerateOptions options;
+    options.sampling = {50, 0, 1, 1};
+    options.vocab = 4;
+    for (const Continuation& c : run(prompts_, options).sequences)
+        for (const int32_t id : c.tokens) EXPECT_LT(id, 4);
+}
+
+INSTANTIATE_TEST_SUITE_P(Model, Generating,
+                         every_target<VariantCase>({{"mha", "variant = \"mha\"", ""},
+                                                    {"mla_rope", "variant = \"mla-rope\"\nkv_rank = 7", ""},
+                                                    {"mtla", "variant = \"mtla\"\nkv_rank = 8\nrope_dim = 4\nstride = 2",
+                                                     ""}}),
+                         case_name<VariantCase>);
+
 }  // namespace
 }  // namespace pastur::test
