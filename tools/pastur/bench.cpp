@@ -8,6 +8,7 @@
 #include "engine/config/nearest_name.h"
 #include "engine/model/attention/variants.h"
 #include "engine/model/recipe.h"
+#include "tools/pastur/bench_generate.h"
 #include "tools/pastur/bench_report.h"
 #include "tools/pastur/commands.h"
 #include "tools/pastur/overrides.h"
@@ -20,6 +21,7 @@ struct BenchArguments {
     std::string recipe, variants, device = "auto", json, csv;
     int64_t steps = 0, warmup = 0;  ///< 0: the device's default
     double settle = 0;
+    GenerateBenchArguments generate;
     std::string ops;  ///< beginning of names; "true" (CLI11's value of a flag without one): all ops
     std::vector<Override> overrides;
 };
@@ -67,11 +69,27 @@ std::vector<Config> configs_of(const BenchArguments& arguments, const std::vecto
     return configs;
 }
 
+void check_generate(const BenchArguments& arguments) {
+    const GenerateBenchArguments& generate = arguments.generate;
+    if (!generate.on && (!generate.batch.empty() || generate.context > 0))
+        fail(ExitCode::kUsage, "--batch and --context: expected with --generate");
+    if (generate.on &&
+        (!arguments.ops.empty() || !arguments.csv.empty() || arguments.warmup > 0 || arguments.settle > 0))
+        fail(ExitCode::kUsage, "--generate: expected without --ops, --csv, --warmup and --settle");
+    generate_options(generate, 0, false);  // of its list of batches, before the device starts
+}
+
 int bench(const BenchArguments& arguments) {
+    check_generate(arguments);
     const Device device = parse_device(arguments.device);
     const std::vector<Variant> variants = variants_of(arguments);
     Context ctx = make_context(device);
     const std::vector<Config> configs = configs_of(arguments, variants, is_cuda(ctx));
+    if (arguments.generate.on) {
+        run_generate_bench(ctx, configs, generate_options(arguments.generate, arguments.steps, is_cuda(ctx)),
+                           arguments.json);
+        return 0;
+    }
     const DType dtype = compute_dtype(configs.front().train, ctx);
 
     BenchReport report;
@@ -121,7 +139,9 @@ void add_bench_command(CLI::App& app, std::function<int()>& run) {
         ->type_name("A,B,C");
     command->add_option("--device", arguments->device, "auto, cpu or cuda")->capture_default_str();
     const auto positive = CLI::Range(int64_t{1}, int64_t{1} << 30);
-    command->add_option("--steps", arguments->steps, "Measured steps (default: 20 on CUDA, 10 on the CPU)")
+    command
+        ->add_option("--steps", arguments->steps,
+                     "Measured steps (default: 20 on CUDA, 10 on the CPU; passes of --generate: 32)")
         ->check(positive);
     command->add_option("--warmup", arguments->warmup, "Warm-up steps (default: 5 on CUDA, 2 on the CPU)")
         ->check(positive);
@@ -135,6 +155,18 @@ void add_bench_command(CLI::App& app, std::function<int()>& run) {
                    "Measure single ops instead of steps: at the recipe's shapes, attention also at others; "
                    "--ops=NAME: only those whose names begin with NAME")
         ->type_name("[NAME]");
+    command->add_flag(
+        "--generate", arguments->generate.on,
+        "Measure generation instead of training steps: prompts, then passes of one token per sequence "
+        "from the cache");
+    command
+        ->add_option("--batch", arguments->generate.batch,
+                     "With --generate: numbers of sequences (default: 1,64 on CUDA, 1,8 on the CPU)")
+        ->type_name("N,N");
+    command
+        ->add_option("--context", arguments->generate.context,
+                     "With --generate: tokens of a prompt (default: 1024 on CUDA, 128 on the CPU)")
+        ->check(positive);
     command->add_option("--json", arguments->json, "Also write everything as JSON")->type_name("FILE");
     command->add_option("--csv", arguments->csv, "Also write everything as CSV")->type_name("FILE");
     command->allow_extras();
