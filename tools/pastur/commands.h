@@ -12,6 +12,8 @@ void add_train_command(CLI::App& app, std::function<int()>& run);
 void add_plan_command(CLI::App& app, std::function<int()>& run);
 /// `pastur eval`.
 void add_eval_command(CLI::App& app, std::function<int()>& run);
+/// `pastur generate`.
+void add_generate_command(CLI::App& app, std::function<int()>& run);
 /// `pastur bench`; takes --section.key=value overrides.
 void add_bench_command(CLI::App& app, std::function<int()>& run);
 /// `pastur spectra`.

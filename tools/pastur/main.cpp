@@ -79,6 +79,7 @@ int run_command_line(const std::vector<std::string>& arguments) {
     add_train_command(app, run);
     add_plan_command(app, run);
     add_eval_command(app, run);
+    add_generate_command(app, run);
     add_bench_command(app, run);
     add_spectra_command(app, run);
     add_verify_command(app, run);
