@@ -1,6 +1,8 @@
 #include "engine/model/decoding/generate.h"
 
 #include <algorithm>
+#include <exception>
+#include <thread>
 
 #include "engine/model/measure.h"
 
@@ -8,6 +10,33 @@ namespace pastur {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+/// Logits that a thread should have to read: starting one takes about as long.
+constexpr int64_t kLogitsPerThread = 1 << 17;
+constexpr int64_t kMostThreads = 8;
+
+/// Calls work(i) for i in [0, count), which reads `logits` numbers, on threads of its own where they are many. Throws
+/// what the first call threw.
+void for_each_on_threads(size_t count, int64_t logits, const std::function<void(size_t)>& work) {
+    const int64_t enough = static_cast<int64_t>(count) * logits / kLogitsPerThread;
+    const int64_t cores = std::max<int64_t>(std::thread::hardware_concurrency(), 1);
+    const auto threads = static_cast<size_t>(std::clamp<int64_t>(enough, 1, std::min(cores, kMostThreads)));
+    std::vector<std::exception_ptr> failures(threads);
+    const auto share = [&](size_t thread) {
+        try {
+            for (size_t i = thread; i < count; i += threads) work(i);
+        } catch (...) {
+            failures[thread] = std::current_exception();
+        }
+    };
+    {
+        std::vector<std::jthread> pool;
+        for (size_t thread = 1; thread < threads; ++thread) pool.emplace_back(share, thread);
+        share(0);
+    }
+    for (const std::exception_ptr& failure : failures)
+        if (failure) std::rethrow_exception(failure);
+}
 
 /// The sequences of one call of generate().
 class Sequences {
@@ -22,16 +51,19 @@ class Sequences {
     /// Draws a token for every sequence that goes on. Returns their number before the draw.
     int64_t draw() {
         const std::span<const float> logits = decoder_.read_logits();
-        int64_t drawn = 0;
-        for (size_t b = 0; b < next_.size(); ++b) {
-            if (next_[b] == Decoder::kFinished) continue;
+        std::vector<size_t> going_on;
+        for (size_t b = 0; b < next_.size(); ++b)
+            if (next_[b] != Decoder::kFinished) going_on.push_back(b);
+        std::vector<int32_t> drawn(going_on.size());
+        for_each_on_threads(going_on.size(), vocab_, [&](size_t i) {
+            const size_t b = going_on[i];
             const auto row =
                 logits.subspan(b * static_cast<size_t>(decoder_.vocab()), static_cast<size_t>(vocab_));
             const auto position = static_cast<uint64_t>(decoder_.length(static_cast<int64_t>(b)));
-            accept(b, sample(row, options_.sampling, options_.first_sequence + b, position));
-            ++drawn;
-        }
-        return drawn;
+            drawn[i] = sample(row, options_.sampling, options_.first_sequence + b, position);
+        });
+        for (size_t i = 0; i < drawn.size(); ++i) accept(going_on[i], drawn[i]);
+        return std::ssize(drawn);
     }
     bool all_finished() const {
         return std::all_of(next_.begin(), next_.end(), [](int32_t id) { return id == Decoder::kFinished; });

@@ -31,22 +31,50 @@ double uniform(uint64_t seed, uint64_t sequence, uint64_t position) {
     return static_cast<double>(bits) * 0x1p-53;
 }
 
-/// Sets the weights of all tokens to 0 that top_k and top_p exclude.
-void restrict_to_probable(std::vector<double>& weights, const Sampling& sampling) {
-    const size_t count = weights.size();
-    const size_t most = sampling.top_k > 0 ? std::min(count, static_cast<size_t>(sampling.top_k)) : count;
-    if (most == count && sampling.top_p >= 1) return;
-    std::vector<uint32_t> order(count);
-    std::iota(order.begin(), order.end(), 0u);
-    const auto before = [&](uint32_t a, uint32_t b) {
-        return weights[a] != weights[b] ? weights[a] > weights[b] : a < b;
-    };
-    std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(most), order.end(), before);
-    double sum = 0, kept = 0;
-    for (size_t i = 0; i < most; ++i) sum += weights[order[i]];
-    size_t number = 0;
-    while (number < most && (number == 0 || kept < sampling.top_p * sum)) kept += weights[order[number++]];
-    for (size_t i = number; i < count; ++i) weights[order[i]] = 0;
+/// Token ids by falling weight, sorted as far as they are asked for: a nucleus has few of many thousand tokens.
+class ByWeight {
+  public:
+    explicit ByWeight(const std::vector<double>& weights) : weights_(weights), ids_(weights.size()) {
+        std::iota(ids_.begin(), ids_.end(), 0u);
+    }
+    uint32_t operator[](size_t i) {
+        if (i >= sorted_) sort_to(std::max(i + 1, std::max(kFirst, 4 * sorted_)));
+        return ids_[i];
+    }
+
+  private:
+    static constexpr size_t kFirst = 64;
+    void sort_to(size_t end) {
+        end = std::min(end, ids_.size());
+        const auto at = [&](size_t i) { return ids_.begin() + static_cast<std::ptrdiff_t>(i); };
+        std::partial_sort(at(sorted_), at(end), ids_.end(), [&](uint32_t a, uint32_t b) {
+            return weights_[a] != weights_[b] ? weights_[a] > weights_[b] : a < b;
+        });
+        sorted_ = end;
+    }
+    const std::vector<double>& weights_;
+    std::vector<uint32_t> ids_;
+    size_t sorted_ = 0;
+};
+
+/// The weights of the tokens that top_k and top_p keep; 0 for all others.
+std::vector<double> restricted(const std::vector<double>& weights, const Sampling& sampling) {
+    const size_t count = weights.size(),
+                 most = sampling.top_k > 0 ? std::min(count, static_cast<size_t>(sampling.top_k)) : count;
+    if (most == count && sampling.top_p >= 1) return weights;
+    ByWeight order(weights);
+    double sum = 0;
+    if (most == count)
+        sum = std::accumulate(weights.begin(), weights.end(), 0.0);
+    else
+        for (size_t i = 0; i < most; ++i) sum += weights[order[i]];
+    std::vector<double> kept(count);
+    double kept_sum = 0;
+    for (size_t i = 0; i < most && (i == 0 || kept_sum < sampling.top_p * sum); ++i) {
+        const uint32_t id = order[i];
+        kept_sum += kept[id] = weights[id];
+    }
+    return kept;
 }
 
 }  // namespace
@@ -61,7 +89,7 @@ int32_t sample(std::span<const float> logits, const Sampling& sampling, uint64_t
     std::vector<double> weights(logits.size());
     for (size_t i = 0; i < logits.size(); ++i)
         weights[i] = std::exp((static_cast<double>(logits[i]) - logits[best]) / sampling.temperature);
-    restrict_to_probable(weights, sampling);
+    weights = restricted(weights, sampling);
     const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
     double rest = uniform(sampling.seed, sequence, position) * total;
     // In the order of ids, so that rounding of the logits hardly ever changes the token. The sum of what is subtracted

@@ -262,12 +262,45 @@ TEST_P(Generating, OnlyIdsBelowTheVocabularyAreDrawn) {
         for (const int32_t id : c.tokens) EXPECT_LT(id, 4);
 }
 
-INSTANTIATE_TEST_SUITE_P(Model, Generating,
-                         every_target<VariantCase>({{"mha", "variant = \"mha\"", ""},
-                                                    {"mla_rope", "variant = \"mla-rope\"\nkv_rank = 7", ""},
-                                                    {"mtla", "variant = \"mtla\"\nkv_rank = 8\nrope_dim = 4\nstride = 2",
-                                                     ""}}),
-                         case_name<VariantCase>);
+INSTANTIATE_TEST_SUITE_P(
+    Model, Generating,
+    every_target<VariantCase>({{"mha", "variant = \"mha\"", ""},
+                               {"mla_rope", "variant = \"mla-rope\"\nkv_rank = 7", ""},
+                               {"mtla", "variant = \"mtla\"\nkv_rank = 8\nrope_dim = 4\nstride = 2", ""}}),
+    case_name<VariantCase>);
+
+// 4 sequences of 70,000 logits are drawn on two threads where the machine has them, one sequence on one.
+TEST(GeneratingWithManyTokens, ThreadsDrawTheSameTokens) {
+    Context& ctx = context(Device::kCpu);
+    Config config = tiny_config("variant = \"mha\"");
+    config.data.seq_len = 6;
+    config.model.vocab = 70000;
+    Model weights(config, DType::kF32, {1, 1});
+    weights.params().allocate(ctx, false);
+    weights.params().initialise(ctx, 3);
+    const auto run = [&](const std::vector<Tokens>& prompts, uint64_t first) {
+        GenerateOptions options;
+        options.sampling = {1, 0, 0.9, 4};
+        options.first_sequence = first;
+        Decoder decoder(ctx, weights, {std::ssize(prompts), 2, 6});
+        return generate(decoder, prompts, options);
+    };
+    const std::vector<Tokens> prompts = {{1, 2}, {3}, {69999, 5}, {7}};
+    const Generation all = run(prompts, 0);
+    for (size_t b = 0; b < prompts.size(); ++b)
+        EXPECT_EQ(run({prompts[b]}, b).sequences[0].tokens, all.sequences[b].tokens) << "sequence " << b;
+    // A failure on any thread is that of the call.
+    const Param& norm = weights.params().table().params().back();
+    const std::vector<double> nan(static_cast<size_t>(norm.shape.numel()), NAN);
+    set_values(ctx, weights.params().master(norm), nan);
+    weights.params().refresh_compute(ctx);
+    try {
+        run(prompts, 0);
+        ADD_FAILURE() << norm.name << " is NaN";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.code(), ExitCode::kNonFinite) << error.what();
+    }
+}
 
 }  // namespace
 }  // namespace pastur::test
