@@ -12,7 +12,7 @@
 #include "engine/model/decoding/generate.h"
 #include "engine/train/checkpoint/model_folder.h"
 #include "tools/pastur/commands.h"
-#include "tools/pastur/generate/model_tokenizer.h"
+#include "engine/train/scoring/model_tokenizer.h"
 #include "tools/pastur/generate/text_stream.h"
 #include "tools/pastur/print.h"
 
@@ -185,7 +185,7 @@ int run_generate(const GenerateArguments& arguments) {
     const ModelFolder folder(arguments.checkpoint);
     folder.check_computable();
     const Config config = config_for(arguments, folder.config());
-    const auto tokenizer = tokenizer_of(folder, arguments.tokenizer);
+    const auto tokenizer = required_tokenizer(folder, arguments.tokenizer);
     const Prompts prompts = encode(arguments, folder, *tokenizer, config.data.seq_len);
 
     Context ctx = make_context(device);

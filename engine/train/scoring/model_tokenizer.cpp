@@ -17,8 +17,7 @@ std::shared_ptr<const Tokenizer> find_tokenizer(const ModelFolder& folder, const
                  "no tokenizer {}: expected bytes, a tokenizer file or a folder of `data prepare`", name);
         return load_tokenizer(name);
     }
-    for (const char* file : {kTokenizerFile, "tokenizer.json"})
-        if (path_exists(folder.path() / file)) return load_tokenizer(folder.path() / file);
+    if (const auto file = tokenizer_file_in(folder.path())) return load_tokenizer(file->string());
     const fs::path data = folder.config().data.dir;
     return !data.empty() && path_exists(data / kMetaFile) ? load_tokenizer(data) : nullptr;
 }
@@ -36,12 +35,13 @@ std::shared_ptr<const Tokenizer> tokenizer_of_model(const ModelFolder& folder, c
 
 std::shared_ptr<const Tokenizer> required_tokenizer(const ModelFolder& folder, const std::string& name) {
     std::shared_ptr<const Tokenizer> tokenizer = tokenizer_of_model(folder, name);
+    const std::string& data = folder.config().data.dir;
     if (!tokenizer)
-        fail(
-            ExitCode::kUsage,
-            "{}: expected a tokenizer in it: name one with --tokenizer (bytes, a tokenizer.model or a folder of "
-            "`data prepare`)",
-            folder.path().string());
+        fail(ExitCode::kUsage,
+             "{}: expected a tokenizer in it{}: name one with --tokenizer (bytes, a tokenizer.model, a "
+             "tokenizer.json or a folder of `data prepare`)",
+             folder.path().string(),
+             data.empty() ? std::string() : fmt::format(", for its data, {}, is not here", data));
     return tokenizer;
 }
 
