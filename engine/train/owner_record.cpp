@@ -55,16 +55,20 @@ int64_t count_member(const nlohmann::json& json, const char* key) {
 
 }  // namespace
 
-OwnerRecord OwnerRecord::of_this_process() {
+OwnerRecord OwnerRecord::of_process(int64_t pid) {
     OwnerRecord record;
     record.host = host_name();
     record.boot = first_line("/proc/sys/kernel/random/boot_id");
     std::error_code ignored;
     record.pids = fs::read_symlink("/proc/self/ns/pid", ignored).string();
-    record.pid = ::getpid();
+    record.pid = pid;
     const std::vector<std::string> fields = stat_fields(record.pid);
     record.started = fields.size() > kStartField ? number(fields[kStartField]) : 0;
     return record;
+}
+
+OwnerRecord OwnerRecord::of_this_process() {
+    return of_process(::getpid());
 }
 
 OwnerRecord OwnerRecord::parse(const std::string& text) {

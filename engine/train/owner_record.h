@@ -12,7 +12,8 @@ struct OwnerRecord {
     int64_t claim = 0;     ///< RunOwner::token()
     int64_t beat = 0;      ///< grows while the process lives
 
-    /// This process.
+    /// A process of this host and PID namespace; started is 0 if there is none.
+    static OwnerRecord of_process(int64_t pid);
     static OwnerRecord of_this_process();
     /// Every field is 0 or empty if the text is not a record.
     static OwnerRecord parse(const std::string& text);

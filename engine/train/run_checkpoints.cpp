@@ -1,15 +1,21 @@
 #include "engine/train/run_checkpoints.h"
 
+#include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "engine/io/console.h"
 #include "engine/train/checkpoint/checkpoint.h"
 #include "engine/train/checkpoint/checkpoint_check.h"
+#include "kernels/base/printable.h"
 
 namespace pastur {
 
 RunCheckpoints::RunCheckpoints(const std::filesystem::path& folder, const Config& config, int owner)
-    : config_(config), store_(folder, config.checkpoint.keep, owner), writer_(store_, config) {}
+    : config_(config),
+      store_(folder, config.checkpoint.keep, owner),
+      writer_(store_, config),
+      run_dir_(folder.parent_path()) {}
 
 namespace {
 
@@ -88,6 +94,51 @@ void RunCheckpoints::allocate(Context& ctx, TrainingSetup& setup, const Say& say
         say(fmt::format(
             "training waits longer for each checkpoint: no page-locked memory for its copy ({:.1f} MiB)",
             static_cast<double>(setup.checkpoint_bytes()) / (1 << 20)));
+}
+
+void RunCheckpoints::prepare(int64_t resumed, const Say& say) {
+    store_.prepare(resumed);
+    if (config_.run.hook.empty()) return;
+    hook_ = std::make_unique<CheckpointHook>(config_.run.hook, run_dir_, store_);
+    say(fmt::format("run.hook runs after each checkpoint, with its output in {}: {}",
+                    (run_dir_ / CheckpointHook::kLogFile).string(), printable(config_.run.hook)));
+    if (hook_->left_running())
+        say(fmt::format(
+            "run.hook of step {} still runs, left by a process that was killed: the next one waits for it",
+            *hook_->left_running()));
+}
+
+void RunCheckpoints::hook_restored(int64_t step) {
+    if (hook_) restored_ = step;
+}
+
+std::optional<RunCheckpoints::Written> RunCheckpoints::hooked(std::optional<Written> written) {
+    if (!hook_ || !written) return written;
+    if (written->step == restored_) restored_ = -1;
+    hook_->add({written->step, written->path});
+    return written;
+}
+
+std::vector<CheckpointHook::Finished> RunCheckpoints::poll_hooks() {
+    if (!hook_) return {};
+    // Not before the first step: a run that stops at once writes the checkpoint of this step again.
+    if (restored_ >= 0) hook_->add(store_.at(std::exchange(restored_, -1)));
+    return hook_->poll();
+}
+
+void RunCheckpoints::finish_hooks(std::chrono::milliseconds limit, const std::function<bool()>& interrupted,
+                                  const Say& say) {
+    if (!hook_) return;
+    if (restored_ >= 0) hook_->add(store_.at(std::exchange(restored_, -1)));
+    constexpr std::chrono::seconds kQuietly(1);
+    if (!hook_->wait(std::min<std::chrono::milliseconds>(kQuietly, limit), interrupted)) {
+        if (const auto step = hook_->pending())
+            say(fmt::format("waiting for run.hook of step {}, at most {:.0f} s; Ctrl-C or SIGTERM ends it",
+                            *step, std::chrono::duration<double>(limit).count()));
+        if (!hook_->wait(limit, interrupted)) hook_->stop();
+    }
+    store_.hold({});
+    store_.tidy();
 }
 
 void RunCheckpoints::save(Context& ctx, Comm& comm, TrainingSetup& setup, const TrainState& state,

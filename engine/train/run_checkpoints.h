@@ -2,9 +2,12 @@
 // The checkpoints of one run: restored on every rank, written in the background.
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "engine/ranks/comm.h"
+#include "engine/train/checkpoint/checkpoint_hook.h"
 #include "engine/train/checkpoint/checkpoint_writer.h"
 #include "engine/train/training_setup.h"
 
@@ -27,8 +30,8 @@ class RunCheckpoints {
     /// Allocates the host memory that checkpoints are written from; reports if it is not page-locked.
     void allocate(Context& ctx, TrainingSetup& setup, const Say& say);
 
-    /// CheckpointStore::prepare(); rank 0 calls it before the first save().
-    void prepare(int64_t resumed) { store_.prepare(resumed); }
+    /// CheckpointStore::prepare(); rank 0 calls it before the first save(). Starts the hook, if the run has one.
+    void prepare(int64_t resumed, const Say& say);
 
     /// Copies the state and begins to write it in the background; the checkpoint before is drained. Every
     /// rank calls it; where moments are divided, each writes its own. Times count from `begin`.
@@ -36,11 +39,22 @@ class RunCheckpoints {
               Clock::time_point begin);
 
     /// The checkpoint that has become durable since the last call. Throws what its writing failed with.
-    std::optional<Written> poll() { return writer_.poll(); }
+    std::optional<Written> poll() { return hooked(writer_.poll()); }
     /// Waits for the checkpoint being written; otherwise as poll().
-    std::optional<Written> drain() { return writer_.drain(); }
+    std::optional<Written> drain() { return hooked(writer_.drain()); }
+
+    /// Runs the hook for the checkpoint that the run resumed from, unless one of the same step is written first.
+    void hook_restored(int64_t step);
+    /// Hooks that have ended since the last call.
+    std::vector<CheckpointHook::Finished> poll_hooks();
+    /// The end of the run: waits for hooks, stops those that run beyond `limit` or when interrupted() is true, and
+    /// removes the checkpoints that only they needed.
+    void finish_hooks(std::chrono::milliseconds limit, const std::function<bool()>& interrupted,
+                      const Say& say);
 
   private:
+    /// Hands a checkpoint to the hook.
+    std::optional<Written> hooked(std::optional<Written> written);
     std::vector<int64_t> steps_on_root(Comm& comm) const;
     void load(const std::filesystem::path& path, Context& ctx, TrainingSetup& setup, TrainState& state,
               const Say& say) const;
@@ -48,6 +62,9 @@ class RunCheckpoints {
     Config config_;
     CheckpointStore store_;
     CheckpointWriter writer_;
+    std::filesystem::path run_dir_;
+    std::unique_ptr<CheckpointHook> hook_;  ///< null: no run.hook, or not rank 0
+    int64_t restored_ = -1;                 ///< step of a checkpoint that hook_ has yet to get; -1: none
 };
 
 }  // namespace pastur

@@ -87,6 +87,7 @@ void RunLog::recall(const nlohmann::json& event) {
         if (const double clipped = number_or_nan(event, "qk_clipped"); std::isfinite(clipped))
             qk_clipped_ += static_cast<int64_t>(clipped);
     }
+    if (kind == "hook" && text("status") == "ok") last_hook_ = integer_or_minus_one(event, "step");
     if (kind == "checkpoint") checkpoint_ = folder_ / text("path");
 }
 
@@ -236,6 +237,21 @@ void RunLog::checkpoint(const std::optional<CheckpointWriter::Written>& written)
                  {"path", written->path.lexically_relative(folder_).string()},
                  {"blocking_ms", written->blocking_ms},
                  {"total_ms", written->total_ms}});
+}
+
+void RunLog::hooks(const std::vector<CheckpointHook::Finished>& finished) {
+    for (const CheckpointHook::Finished& hook : finished) {
+        ordered_json event = {{"event", "hook"},
+                              {"step", hook.step},
+                              {"status", CheckpointHook::name_of(hook.status)},
+                              {"seconds", hook.seconds}};
+        if (hook.status == CheckpointHook::Status::kFailed) event["code"] = hook.number;
+        if (hook.status == CheckpointHook::Status::kKilled) event["signal"] = hook.number;
+        write_timed(std::move(event));
+        if (hook.status != CheckpointHook::Status::kOk)
+            message(fmt::format("warning: run.hook of step {} {}", hook.step,
+                                CheckpointHook::describe(hook, folder_ / CheckpointHook::kLogFile)));
+    }
 }
 
 void RunLog::end(const TrainState& state, const std::string& status, const std::string& reason) {

@@ -10,6 +10,7 @@
 #include "engine/io/logger.h"
 #include "engine/io/tensorboard.h"
 #include "engine/spectra/monitor.h"
+#include "engine/train/checkpoint/checkpoint_hook.h"
 #include "engine/train/checkpoint/checkpoint_writer.h"
 #include "engine/train/checkpoint/train_state.h"
 #include "engine/train/evaluate.h"
@@ -49,6 +50,10 @@ class RunLog {
     /// Whether the log holds the validation after `step`, of the default set.
     bool has_validation(int64_t step) const;
     void checkpoint(const std::optional<CheckpointWriter::Written>& written);
+    /// An event for each, and a console line for each that did not succeed.
+    void hooks(const std::vector<CheckpointHook::Finished>& finished);
+    /// Whether the log holds a hook of the step that succeeded.
+    bool has_hook(int64_t step) const { return last_hook_ == step; }
     /// The last event. status: "done", "requeue", "nonfinite" or "data" (it could not be read); with "requeue"
     /// what requested the stop (stop_reason).
     void end(const TrainState& state, const std::string& status, const std::string& reason = "");
@@ -90,6 +95,7 @@ class RunLog {
     int64_t logged_step_ = 0, logged_tokens_ = 0;  ///< at the last logged step or the start
     int64_t qk_clipped_ = 0;                       ///< TrainState::qk_clipped at the last logged step
     int64_t last_validation_ = -1, best_step_ = -1;
+    int64_t last_hook_ = -1;            ///< step of the last hook that succeeded
     double best_loss_ = NAN;            ///< validation, at best_step_
     std::filesystem::path checkpoint_;  ///< the last one written; empty: none
 };

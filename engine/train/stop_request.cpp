@@ -10,6 +10,7 @@ namespace pastur {
 namespace {
 
 volatile std::sig_atomic_t stop_signal = 0;
+volatile std::sig_atomic_t stop_signal_count = 0;
 volatile std::sig_atomic_t checkpoint_signal = 0;
 
 using Clock = std::chrono::steady_clock;
@@ -18,6 +19,7 @@ Clock::time_point stop_time = Clock::time_point::max();
 void on_stop(int signal) {
     if (signal == SIGINT) std::signal(SIGINT, SIG_DFL);
     stop_signal = signal;
+    stop_signal_count = stop_signal_count + 1;
 }
 void on_checkpoint(int) {
     checkpoint_signal = 1;
@@ -63,6 +65,18 @@ std::string stop_reason(const std::filesystem::path& run_dir) {
     if (stop_signal == SIGHUP) return "SIGHUP";
     if (stop_signal != 0) return "SIGUSR1";
     return Clock::now() >= stop_time ? "--max-time" : "";
+}
+
+int stop_signals() {
+    return stop_signal_count;
+}
+
+void handle_interrupt_again() {
+    if (stop_signal != SIGINT) return;
+    struct sigaction action {};
+    action.sa_flags = SA_RESTART;
+    action.sa_handler = on_stop;
+    sigaction(SIGINT, &action, nullptr);
 }
 
 bool take_checkpoint_request() {

@@ -22,6 +22,12 @@ bool stop_requested(const std::filesystem::path& run_dir);
 /// What requested the stop: "SIGTERM", "--max-time" or "the file <run_dir>/STOP"; empty: nothing did.
 std::string stop_reason(const std::filesystem::path& run_dir);
 
+/// The number of stop signals that have arrived so far.
+int stop_signals();
+
+/// After a SIGINT, the next one counts as a stop signal again instead of ending the process.
+void handle_interrupt_again();
+
 /// True once after one or more SIGUSR2 since the last call.
 bool take_checkpoint_request();
 

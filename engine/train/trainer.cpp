@@ -152,7 +152,8 @@ void Trainer::open_run(bool restored) {
          describe_run(run_dir_, config_, describe_environment(ctx_, comm_.size()), restored))
         log_->message("resumed in a different environment; results may not be bit-identical: " + difference);
     log_->open(step);
-    checkpoints_->prepare(step);
+    checkpoints_->prepare(step, [this](const std::string& text) { log_->message(text); });
+    if (restored && !log_->has_hook(step)) checkpoints_->hook_restored(step);
     if (monitor_) monitor_->open(step);
     if (probe_) probe_->open(step);
 }
@@ -207,6 +208,7 @@ ExitCode Trainer::train() {
         early = early || !measure_spectra();
         clock_.end_step();
         log_->checkpoint(checkpoints_->poll());
+        log_->hooks(checkpoints_->poll_hooks());
         if (log_->step(state_, result, lr, clock_.means())) clock_.restart();
         early = early || (validation_due() && !validate());
         const bool asked = agreed(take_checkpoint_request());
@@ -227,6 +229,7 @@ ExitCode Trainer::stop() {
 ExitCode Trainer::finish(const std::string& status, ExitCode code) {
     report_diagnostics(/*drain=*/true);
     log_->checkpoint(checkpoints_->drain());
+    finish_hooks(code);
     std::string reason;
     if (code == ExitCode::kRequeue && comm_.is_root()) {
         reason = stop_reason(run_dir_);
@@ -234,6 +237,22 @@ ExitCode Trainer::finish(const std::string& status, ExitCode code) {
     }
     log_->end(state_, status, reason);
     return code;
+}
+
+void Trainer::finish_hooks(ExitCode code) {
+    // A run that stops early is short of time: a batch system ends it, or its other ranks wait. Its hook runs again
+    // when it resumes.
+    constexpr std::chrono::duration<double> kDone = std::chrono::minutes(30),
+                                            kStopped = std::chrono::seconds(30);
+    const std::chrono::duration<double> patience(config_.train.comm_timeout_s / 2);
+    const auto limit = code == ExitCode::kOk ? kDone : std::min(kStopped, patience);
+    handle_interrupt_again();
+    const int signals = stop_signals();
+    checkpoints_->finish_hooks(
+        std::chrono::duration_cast<std::chrono::milliseconds>(limit),
+        [signals] { return stop_signals() > signals; },
+        [this](const std::string& text) { log_->message(text); });
+    log_->hooks(checkpoints_->poll_hooks());
 }
 
 bool Trainer::measure_spectra() {

@@ -74,6 +74,8 @@ class Trainer {
     /// The end of a run that stops early, after its checkpoint: returns kRequeue or throws data_failure_.
     ExitCode stop();
     ExitCode finish(const std::string& status, ExitCode code);
+    /// Waits for run.hook, for a time that depends on how the run ends, or until a further signal.
+    void finish_hooks(ExitCode code);
 
     Config config_;
     Context& ctx_;

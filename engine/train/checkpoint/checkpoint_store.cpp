@@ -119,8 +119,18 @@ fs::path CheckpointStore::complete(int64_t step, const std::function<void(const 
     }
     remove_if_possible(replaced);
     point_latest(name);
+    written_ = step;
     prune(step);
     return final;
+}
+
+void CheckpointStore::hold(std::set<int64_t> steps) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    held_ = std::move(steps);
+}
+
+void CheckpointStore::tidy() const {
+    if (written_ >= 0) prune(written_);
 }
 
 void CheckpointStore::point_latest(const std::string& name) const {
@@ -136,13 +146,21 @@ void CheckpointStore::prune(int64_t written) const {
     std::sort(others.begin(), others.end(), [&](const Checkpoint& a, const Checkpoint& b) {
         return std::pair(a.step < written, a.step) > std::pair(b.step < written, b.step);
     });
-    for (size_t i = static_cast<size_t>(keep_ - 1); i < others.size(); ++i) {
-        // Renamed first, because removing many files can be interrupted.
-        std::error_code ignored;
-        fs::rename(others[i].path, folder_ / (kDropped + others[i].path.filename().string()), ignored);
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        for (size_t i = static_cast<size_t>(keep_ - 1); i < others.size(); ++i) {
+            if (held_.contains(others[i].step)) continue;
+            // Renamed first, because removing many files can be interrupted.
+            std::error_code ignored;
+            fs::rename(others[i].path, folder_ / (kDropped + others[i].path.filename().string()), ignored);
+        }
     }
     for (const std::string& name : names_in(folder_))
         if (starts_with(name, kDropped)) remove_if_possible(folder_ / name);
+}
+
+CheckpointStore::Checkpoint CheckpointStore::at(int64_t step) const {
+    return {step, folder_ / step_name(step)};
 }
 
 std::vector<CheckpointStore::Checkpoint> CheckpointStore::list() const {

@@ -3,7 +3,9 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -44,6 +46,13 @@ class CheckpointStore {
                                    const std::function<void(const std::filesystem::path&)>& fill);
     std::filesystem::path temporary_folder(int64_t step) const;
 
+    /// From now on the checkpoints of these steps are in use and stay, whatever `keep` says. Any thread may call it.
+    void hold(std::set<int64_t> steps);
+    /// Removes the checkpoints that `keep` does not spare and that were in use when the last one was completed.
+    void tidy() const;
+
+    /// Where the checkpoint of a step is or would be.
+    Checkpoint at(int64_t step) const;
     /// By ascending step; judged by their names, not verified.
     std::vector<Checkpoint> list() const;
 
@@ -66,6 +75,9 @@ class CheckpointStore {
     std::filesystem::path folder_;
     int64_t keep_;
     int owner_;
+    int64_t written_ = -1;      ///< step of the last checkpoint completed; -1: none
+    mutable std::mutex mutex_;  ///< of held_
+    std::set<int64_t> held_;
 };
 
 }  // namespace pastur
