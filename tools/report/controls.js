@@ -161,17 +161,19 @@ function writeAddress() {
   }
 }
 
-// Draws the figures one after the other, so that the first screen is painted before the rest.
+// Draws the figures one after the other, so that the first screen is painted before the rest; or all before it, at once.
 let drawnWidth = 0;
-function drawRest(done = () => {}) {
+function drawRest(done, atOnce) {
   drawnWidth = document.documentElement.clientWidth;
   const waiting = figures.filter((figure) => !figure.drawn);
   const next = () => {
     if (waiting.length === 0) return done();
     const figure = waiting.shift();
     if (!figure.drawn) figure.draw();
+    if (atOnce) return next();
     setTimeout(next, 0);
   };
+  if (atOnce) return next();
   setTimeout(next, 0);
 }
 const drawAll = () => {

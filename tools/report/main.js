@@ -58,7 +58,11 @@ if (typeof ResizeObserver === 'function')
 const firstPaint = performance.now();  // since the page was opened
 const testing = location.hash === '#selftest';
 readAddress();
+if (reloadEvery) document.body.append(liveLine());
 drawRest(() => {
   document.documentElement.dataset.drawn = 'all';
-  if (testing) selfTest();
-});
+  if (testing)
+    selfTest();
+  else
+    followRuns();
+}, Boolean(keptPlace));

@@ -24,6 +24,8 @@ struct ReportText {
     std::string notes = {};  ///< beside run.notes of the runs
     /// That of a study, whose design names the arms (tools/pastur/analysis/analysis.h). null: the runs are analysed here.
     const nlohmann::ordered_json* analysis = nullptr;
+    /// Seconds after which the page reloads itself, because its runs go on and it is written again; 0: never.
+    double reload_s = 0;
 };
 
 /// Reads the run folders and returns the page. If not everything fits, it leaves out steps, but never the
@@ -35,7 +37,7 @@ void write_report(const std::vector<std::filesystem::path>& folders, const std::
                   const ReportText& text = {});
 
 /// The page's data as JSON of at most about `budget` bytes: {"version", "date", "title", "notes", "flags": {name:
-/// meaning}, "runs": [...], "laws": [...], "analysis", "blobs": [base64, ...]}. Metrics, onsets and indices of laws
+/// meaning}, "runs": [...], "laws": [...], "analysis", "blobs": [base64, ...]}, and "reload" if text.reload_s is not 0. Metrics, onsets and indices of laws
 /// refer by index to blobs of pack_numbers(), the curves of laws to little-endian float32, eigenvalues to
 /// pack_spectra().
 nlohmann::ordered_json report_payload(const std::vector<std::filesystem::path>& folders, size_t budget,

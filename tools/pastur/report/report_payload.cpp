@@ -168,11 +168,13 @@ nlohmann::ordered_json report_payload(const std::vector<std::filesystem::path>& 
     for (size_t i = 0; i < sources.size(); ++i) runs[i]["notes"] = sources[i].notes;
     Json flags = Json::object();
     for (const SpectrumFlag& flag : kSpectrumFlags) flags[std::string(flag.name)] = flag.meaning;
-    return {{"version", version()},      {"date", utc_now()},
-            {"title", text.title},       {"notes", text.notes},
-            {"flags", std::move(flags)}, {"runs", std::move(runs)},
-            {"laws", std::move(laws)},   {"analysis", std::move(analysis)},
-            {"blobs", blobs.json()}};
+    Json payload = {{"version", version()},      {"date", utc_now()},
+                    {"title", text.title},       {"notes", text.notes},
+                    {"flags", std::move(flags)}, {"runs", std::move(runs)},
+                    {"laws", std::move(laws)},   {"analysis", std::move(analysis)},
+                    {"blobs", blobs.json()}};
+    if (text.reload_s > 0) payload["reload"] = text.reload_s;
+    return payload;
 }
 
 }  // namespace pastur

@@ -35,6 +35,8 @@ StudySession::StudySession(Study& study, const StudyArguments& arguments, double
 }
 
 bool StudySession::run() {
+    // It lists the runs for those who watch the study (`pastur report --watch`).
+    if (write_json_) study_.write_json();
     while (!waiting_.empty() || runner_.running() > 0) {
         if (!stopping_ && stop_requested(study_.out())) stop();
         for (size_t slot = 0; slot < slots_ && !waiting_.empty() && !stopping_; ++slot)
