@@ -63,16 +63,63 @@ std::string int_field(uint32_t field, int64_t value) {
     return key(field, kVarint) + varint(static_cast<uint64_t>(value));
 }
 
+double seconds_now() {
+    return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
 /// Event{wall_time = 1, step = 2}.
 std::string event_header(int64_t step) {
-    const auto now = std::chrono::system_clock::now().time_since_epoch();
-    return double_field(1, std::chrono::duration<double>(now).count()) + int_field(2, step);
+    return double_field(1, seconds_now()) + int_field(2, step);
 }
 
 std::string file_name() {
     const auto now = std::chrono::system_clock::now().time_since_epoch();
     return fmt::format("events.out.tfevents.{:010}.{}.{}",
                        std::chrono::duration_cast<std::chrono::seconds>(now).count(), host_name(), getpid());
+}
+
+/// Summary.Value{tag = 1, tensor = 8, metadata = 9 {plugin_data = 1 {plugin_name = 1, content = 2}, data_class = 4}}.
+std::string plugin_value(const std::string& tag, const std::string& tensor, const std::string& plugin,
+                         const std::string& content) {
+    constexpr int64_t kTensor = 2;  // DataClass
+    const std::string metadata =
+        bytes_field(1, bytes_field(1, plugin) + bytes_field(2, content)) + int_field(4, kTensor);
+    return bytes_field(1, tag) + bytes_field(8, tensor) + bytes_field(9, metadata);
+}
+
+/// TensorProto{dtype = 1, tensor_shape = 2, string_val = 8}: a text, which has no dimensions.
+std::string text_tensor(const std::string& text) {
+    constexpr int64_t kString = 7;
+    return int_field(1, kString) + bytes_field(2, "") + bytes_field(8, text);
+}
+
+/// A value of the HParams plugin, which reads its metadata alone: `content` is an HParamsPluginData of version 0, and the
+/// tensor holds no float (TensorShapeProto{dim = 2 {size = 1}}).
+std::string hparams_value(const std::string& tag, const std::string& content) {
+    constexpr int64_t kFloat = 1;
+    const std::string empty = int_field(1, kFloat) + bytes_field(2, bytes_field(2, int_field(1, 0)));
+    return plugin_value("_hparams_/" + tag, empty, "hparams", content);
+}
+
+/// google.protobuf.Value{number_value = 2, string_value = 3, bool_value = 4}.
+std::string value_message(const std::variant<double, bool, std::string>& value) {
+    if (const double* number = std::get_if<double>(&value)) return double_field(2, *number);
+    if (const bool* truth = std::get_if<bool>(&value)) return int_field(4, *truth);
+    return bytes_field(3, std::get<std::string>(value));
+}
+
+/// Experiment{hparam_infos = 4 {name = 1, type = 4}, metric_infos = 5 {name = 1 {tag = 2}}}.
+std::string experiment_message(const std::vector<Hyperparameter>& parameters,
+                               const std::vector<std::string>& metrics) {
+    constexpr int64_t kTypes[] = {3, 2,
+                                  1};  // DataType of float64, bool and string, in the order of the variant
+    std::string experiment;
+    for (const Hyperparameter& parameter : parameters)
+        experiment +=
+            bytes_field(4, bytes_field(1, parameter.name) + int_field(4, kTypes[parameter.value.index()]));
+    for (const std::string& metric : metrics)
+        experiment += bytes_field(5, bytes_field(1, bytes_field(2, metric)));
+    return experiment;
 }
 
 }  // namespace
@@ -99,6 +146,35 @@ void TensorboardLog::write(const std::vector<Scalar>& scalars) {
                                           float_field(2, static_cast<float>(scalars[first].value)));
         append(event_header(step) + bytes_field(5, summary));
     }
+}
+
+/// Event.summary{value}.
+void TensorboardLog::append_value(int64_t step, const std::string& value) {
+    append(event_header(step) + bytes_field(5, bytes_field(1, value)));
+}
+
+void TensorboardLog::write_text(int64_t step, const std::string& tag, const std::string& text) {
+    append_value(step, plugin_value(tag, text_tensor(text), "text", ""));
+}
+
+void TensorboardLog::write_hyperparameters(int64_t step, const std::vector<Hyperparameter>& parameters,
+                                           const std::vector<std::string>& metrics) {
+    // SessionStartInfo{hparams = 1 {key = 1, value = 2}, start_time_secs = 5}.
+    std::string start;
+    for (const Hyperparameter& parameter : parameters)
+        start +=
+            bytes_field(1, bytes_field(1, parameter.name) + bytes_field(2, value_message(parameter.value)));
+    start += double_field(5, seconds_now());
+    // HParamsPluginData{experiment = 2, session_start_info = 3}.
+    append_value(step, hparams_value("experiment", bytes_field(2, experiment_message(parameters, metrics))));
+    append_value(step, hparams_value("session_start_info", bytes_field(3, start)));
+}
+
+void TensorboardLog::write_end(int64_t step, bool succeeded) {
+    constexpr int64_t kSuccess = 1, kFailure = 2;
+    // HParamsPluginData{session_end_info = 4 {status = 1, end_time_secs = 2}}.
+    const std::string end = int_field(1, succeeded ? kSuccess : kFailure) + double_field(2, seconds_now());
+    append_value(step, hparams_value("session_end_info", bytes_field(4, end)));
 }
 
 }  // namespace pastur

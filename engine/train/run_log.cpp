@@ -7,6 +7,8 @@
 #include "data/files.h"
 #include "engine/io/json_text.h"
 #include "engine/model/attention/variants.h"
+#include "engine/model/recipe.h"
+#include "engine/train/run_folder.h"
 #include "engine/train/stop_request.h"
 #include "kernels/base/device_info.h"
 
@@ -34,6 +36,24 @@ std::string with_unit(double value, const char* unit) {
     if (value < 1e6) return fmt::format("{:.1f} k {}", value * 1e-3, unit);
     if (value < 1e9) return fmt::format("{:.2f} M {}", value * 1e-6, unit);
     return fmt::format("{:.3f} G {}", value * 1e-9, unit);
+}
+
+/// The settings that may differ between runs that are compared: numbers, truth values and texts of the model and its
+/// training.
+std::vector<Hyperparameter> hyperparameters_of(const Config& config) {
+    std::vector<Hyperparameter> all;
+    for (const Field& field : config_fields()) {
+        const std::string section = field.section;
+        if (section != "model" && section != "attention" && section != "train" && section != "data") continue;
+        visit_value(field, config, [&](const auto& value) {
+            using Value = std::decay_t<decltype(value)>;
+            if constexpr (std::is_same_v<Value, bool> || std::is_same_v<Value, std::string>)
+                all.push_back({field.path(), value});
+            else if constexpr (std::is_arithmetic_v<Value>)
+                all.push_back({field.path(), static_cast<double>(value)});
+        });
+    }
+    return all;
 }
 
 /// The path quoted as one word of a shell command.
@@ -121,6 +141,7 @@ void RunLog::start(const TrainState& state, const Start& start) {
     peak_flops_per_s_ = start.peak_flops_per_s;
     logged_step_ = state.step;
     logged_tokens_ = state.tokens;
+    describe_to_tensorboard(state.step, size.parameters, start.ranks);
     if (stop_requested(folder_) && !stop_reason(folder_).empty())
         message(fmt::format("this run will stop: {} requests it", stop_reason(folder_)));
     write_timed({{"event", "start"},
@@ -134,6 +155,18 @@ void RunLog::start(const TrainState& state, const Start& start) {
                  {"device", device_name(ctx_)},
                  {"ranks", start.ranks},
                  {"planned_gib", to_gib(start.planned_bytes)}});
+}
+
+void RunLog::describe_to_tensorboard(int64_t step, int64_t parameters, int ranks) {
+    if (!tensorboard_) return;
+    tensorboard_->write_text(step, "config",
+                             "```toml\n" + to_toml(placed_config(config_, folder_)) + "```\n");
+    if (!config_.run.notes.empty()) tensorboard_->write_text(step, "notes", config_.run.notes);
+    std::vector<Hyperparameter> all = hyperparameters_of(config_);
+    all.push_back({"parameters", static_cast<double>(parameters)});
+    all.push_back({"ranks", static_cast<double>(ranks)});
+    tensorboard_->write_hyperparameters(step, all,
+                                        {"val/loss", "train/loss", "perf/tokens_per_s", "perf/mfu"});
 }
 
 void RunLog::write(const ordered_json& event) {
@@ -265,6 +298,7 @@ void RunLog::end(const TrainState& state, const std::string& status, const std::
     if (!reason.empty()) event["reason"] = reason;
     if (best_step_ >= 0) event.update({{"best_val", best_loss_}, {"best_val_step", best_step_}});
     write_timed(std::move(event));
+    if (tensorboard_ && status != "requeue") tensorboard_->write_end(state.step, status == "done");
     sync();
     if (status == "done") say_end(state, peak_gib);
     if (status == "requeue") say_stop(state, reason);

@@ -74,6 +74,8 @@ class RunLog {
     void add_gpu(nlohmann::ordered_json& event) const;
     /// The step's largest logit, and the heads scaled since the last logged step.
     void add_qk_clip(nlohmann::ordered_json& event, const TrainState& state, const QkClip::Result& result);
+    /// The texts `config` and `notes`, and the run's hyperparameters.
+    void describe_to_tensorboard(int64_t step, int64_t parameters, int ranks);
     void say_end(const TrainState& state, double peak_gib);
     void say_stop(const TrainState& state, const std::string& reason);
     void write(const nlohmann::ordered_json& event);

@@ -117,6 +117,77 @@ TEST(Tensorboard, ScalarsAreReadBack) {
     EXPECT_EQ(events[3].find(2)->second, "400");
 }
 
+/// The only value of an event's summary.
+std::multimap<uint64_t, std::string> value_of(const std::multimap<uint64_t, std::string>& event) {
+    const auto summary = fields_of(event.find(5)->second);
+    EXPECT_EQ(summary.size(), 1u);
+    return fields_of(summary.find(1)->second);
+}
+/// The name and the content of the plugin that a value is for.
+std::pair<std::string, std::string> plugin_of(const std::multimap<uint64_t, std::string>& value) {
+    const auto metadata = fields_of(value.find(9)->second);
+    EXPECT_EQ(metadata.find(4)->second, "2") << "a tensor";
+    const auto plugin = fields_of(metadata.find(1)->second);
+    return {plugin.find(1)->second, plugin.find(2)->second};
+}
+
+TEST(Tensorboard, TextsAreReadBack) {
+    const TempFolder folder;
+    TensorboardLog log(folder.path(), 6);
+    const std::string text(300, 'x');
+    log.write_text(6, "config", text);
+    const auto events = events_in(folder.path());
+    ASSERT_EQ(events.size(), 3u);
+    EXPECT_EQ(events[2].find(2)->second, "6");
+    const auto value = value_of(events[2]);
+    EXPECT_EQ(value.find(1)->second, "config");
+    EXPECT_EQ(plugin_of(value), std::pair(std::string("text"), std::string()));
+    const auto tensor = fields_of(value.find(8)->second);
+    EXPECT_EQ(tensor.find(1)->second, "7") << "DT_STRING";
+    EXPECT_EQ(tensor.find(2)->second, "") << "a scalar";
+    EXPECT_EQ(tensor.find(8)->second, text);
+}
+
+TEST(Tensorboard, HyperparametersAreReadBack) {
+    const TempFolder folder;
+    TensorboardLog log(folder.path(), -1);
+    log.write_hyperparameters(
+        0, {{"train.lr", 0.25}, {"model.tied", true}, {"attention.variant", std::string("mha")}},
+        {"val/loss", "train/loss"});
+    log.write_end(9, false);
+    const auto events = events_in(folder.path());
+    ASSERT_EQ(events.size(), 5u);
+    std::map<std::string, std::multimap<uint64_t, std::string>> contents;
+    for (size_t i = 2; i < 5; ++i) {
+        const auto value = value_of(events[i]);
+        const auto [plugin, content] = plugin_of(value);
+        EXPECT_EQ(plugin, "hparams");
+        contents[value.find(1)->second] = fields_of(content);
+    }
+    const auto experiment = fields_of(contents.at("_hparams_/experiment").find(2)->second);
+    std::map<std::string, std::string> types;
+    for (auto [at, end] = experiment.equal_range(4); at != end; ++at) {
+        const auto info = fields_of(at->second);
+        types[info.find(1)->second] = info.find(4)->second;
+    }
+    EXPECT_EQ(types, (std::map<std::string, std::string>{
+                         {"train.lr", "3"}, {"model.tied", "2"}, {"attention.variant", "1"}}));
+    ASSERT_EQ(experiment.count(5), 2u);
+    const auto name = fields_of(fields_of(experiment.find(5)->second).find(1)->second);
+    EXPECT_EQ(name.find(2)->second, "val/loss");
+    const auto start = fields_of(contents.at("_hparams_/session_start_info").find(3)->second);
+    std::map<std::string, std::pair<uint64_t, std::string>> values;
+    for (auto [at, end] = start.equal_range(1); at != end; ++at) {
+        const auto entry = fields_of(at->second);
+        values[entry.find(1)->second] = *fields_of(entry.find(2)->second).begin();
+    }
+    EXPECT_EQ(values.at("train.lr"), std::pair(uint64_t{2}, std::to_string(0.25)));
+    EXPECT_EQ(values.at("model.tied"), std::pair(uint64_t{4}, std::string("1")));
+    EXPECT_EQ(values.at("attention.variant"), std::pair(uint64_t{3}, std::string("mha")));
+    const auto end = fields_of(contents.at("_hparams_/session_end_info").find(4)->second);
+    EXPECT_EQ(end.find(1)->second, "2") << "STATUS_FAILURE";
+}
+
 TEST(Tensorboard, AFileThatCannotBeMadeIsAnIoError) {
     expect_error(ExitCode::kIo, {"/proc"}, [] { TensorboardLog("/proc/nowhere", 0); });
 }
