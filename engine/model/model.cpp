@@ -1,6 +1,7 @@
 #include "engine/model/model.h"
 
 #include "kernels/attention/rope.h"
+#include "kernels/base/trace.h"
 #include "kernels/embedding.h"
 #include "kernels/reduce.h"
 #include "kernels/rmsnorm.h"
@@ -162,12 +163,14 @@ void Model::make_rope_table(Context& ctx, int64_t time) {
 void Model::forward_layers(Context& ctx, ConstTensor tokens, const LayerObserver& observer) {
     embedding_forward(ctx, blocks_.front().input(), params_.value(embedding_), tokens);
     for (size_t i = 0; i < blocks_.size(); ++i) {
+        const TraceRange range("layer", static_cast<int64_t>(i));
         blocks_[i].forward(ctx, i + 1 < blocks_.size() ? blocks_[i + 1].input() : x_final_, rope_table_);
         if (observer) observer(static_cast<int64_t>(i), blocks_[i]);
     }
 }
 
 void Model::forward_body(Context& ctx, ConstTensor tokens) {
+    const TraceRange range("forward");
     forward_layers(ctx, tokens);
     normalise_output(ctx);
 }
@@ -195,6 +198,7 @@ void Model::decode_logits(Context& ctx, Tensor logits) {
 
 void Model::backward_body(Context& ctx, Tensor dx, ConstTensor tokens, Update update,
                           const GradientsReady& ready) {
+    const TraceRange range("backward");
     rmsnorm_backward(ctx, {.dx = dx,
                            .dweight = params_.grad(final_norm_),
                            .dweight_update = update,
@@ -203,9 +207,12 @@ void Model::backward_body(Context& ctx, Tensor dx, ConstTensor tokens, Update up
                            .rstd = rstd_final_,
                            .weight = params_.value(final_norm_),
                            .quantized_dx = blocks_.back().quantized_output_gradient()});
-    for (auto block = blocks_.rbegin(); block != blocks_.rend(); ++block) {
-        block->backward(ctx, dx, rope_table_, update);
-        if (ready) ready(block->first_matrix_offset());
+    for (size_t i = blocks_.size(); i-- > 0;) {
+        {
+            const TraceRange layer("layer", static_cast<int64_t>(i));
+            blocks_[i].backward(ctx, dx, rope_table_, update);
+        }
+        if (ready) ready(blocks_[i].first_matrix_offset());
     }
     // The gradient of a tied embedding already holds the LM head's share of this pass.
     embedding_backward(ctx, params_.grad(embedding_), dx, tokens,
@@ -220,7 +227,10 @@ void Model::forward(Context& ctx, Tensor losses, ConstTensor tokens, ConstTensor
 void Model::forward_backward(Context& ctx, Tensor losses, ConstTensor tokens, ConstTensor targets,
                              float scale, Update update, const GradientsReady& ready) {
     forward_body(ctx, tokens);
-    head_->forward_backward(ctx, losses, shared_.dxn, xn_final_, targets, scale, update);
+    {
+        const TraceRange range("lm head");
+        head_->forward_backward(ctx, losses, shared_.dxn, xn_final_, targets, scale, update);
+    }
     if (ready && !config_.model.tie_embeddings) ready(params_.table().group(head_weight_).offset);
     backward_body(ctx, dx_, tokens, update, ready);
 }

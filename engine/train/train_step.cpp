@@ -3,6 +3,7 @@
 #include <cmath>
 #include <vector>
 
+#include "kernels/base/trace.h"
 #include "kernels/fill.h"
 #include "kernels/reduce.h"
 
@@ -42,6 +43,7 @@ TrainStep::TrainStep(const Config& config, Context& ctx, Comm& comm, Model& mode
 }
 
 void TrainStep::run_micro_batch(const TokenBatch& tokens, int64_t micro) {
+    const TraceRange range("micro-batch");
     batch_.upload(ctx_, tokens);
     sync_.begin(micro, micro + 1 == micro_batches_);
     // The host sends buckets between kernels, so such a micro-batch is launched kernel by kernel, also over
@@ -66,6 +68,7 @@ void TrainStep::queue_passes(int64_t micro, const GradientsReady& ready) {
 }
 
 void TrainStep::reduce_losses() {
+    const TraceRange range("comm: losses");
     if (!sync_.ordered()) return comm_.all_reduce_sum(ctx_, loss_sum_);
     // Each value is nonzero on one rank only, so the sum does not depend on the order of ranks.
     comm_.all_reduce_sum(ctx_, micro_losses_);
@@ -80,7 +83,10 @@ TrainStep::Result TrainStep::run(const std::function<TokenBatch()>& next, int64_
     for (int64_t micro = 0; micro < micro_batches_; ++micro) run_micro_batch(next(), micro);
     reduce_losses();
     sync_.sum_of_squares(grad_sum_squares_);
-    optimizer_.step(ctx_, step, lr, step_sums_);
+    {
+        const TraceRange range("optimizer");
+        optimizer_.step(ctx_, step, lr, step_sums_);
+    }
     sync_.share_weights();
 
     std::vector<double> sums(2);

@@ -2,7 +2,9 @@
 
 #include <cmath>
 #include <map>
+#include <optional>
 
+#include "data/output.h"
 #include "engine/config/schedule.h"
 #include "engine/io/console.h"
 #include "engine/model/attention/variants.h"
@@ -15,7 +17,9 @@
 #include "engine/train/run_checkpoints.h"
 #include "engine/train/run_folder.h"
 #include "engine/train/run_log.h"
+#include "engine/train/step_profile.h"
 #include "engine/train/stop_request.h"
+#include "kernels/base/trace.h"
 
 namespace pastur {
 Trainer::~Trainer() = default;
@@ -115,6 +119,7 @@ void Trainer::start_or_resume(bool resume) {
     if (restored) check_same_data(state_, data, data_, say);
     data_.sign(state_);
     if (!restored) initialise();
+    if (profile_) log_->message(profile_->announce());
     comm_.barrier();  // every rank has read the folder before any rank writes to it
     if (comm_.is_root()) {
         open_run(restored);
@@ -198,6 +203,7 @@ ExitCode Trainer::train() {
         const double lr = learning_rate(config_.train, state_.step);
         clock_.begin_step();
         comm_.at_step(state_.step + 1);
+        if (profile_) profile_->begin_step(state_.step + 1);
         const TrainStep::Result result = train_step(lr);
         ++state_.step;
         state_.tokens += result.tokens;
@@ -207,6 +213,7 @@ ExitCode Trainer::train() {
         bool early = stop_before_next_step(last);
         early = early || !measure_spectra();
         clock_.end_step();
+        if (profile_) end_profiled_step();
         log_->checkpoint(checkpoints_->poll());
         log_->hooks(checkpoints_->poll_hooks());
         if (log_->step(state_, result, lr, clock_.means())) clock_.restart();
@@ -255,8 +262,21 @@ void Trainer::finish_hooks(ExitCode code) {
     log_->hooks(checkpoints_->poll_hooks());
 }
 
+void Trainer::profile(int64_t first, int64_t last) {
+    profile_ = std::make_unique<StepProfile>(ctx_, first, last, config_.train.steps);
+}
+
+void Trainer::end_profiled_step() {
+    const std::optional<std::string> table = profile_->end_step(state_.step);
+    if (!table || !comm_.is_root()) return;
+    const std::filesystem::path file = run_dir_ / "profile.txt";
+    write_file_atomically(file, *table);
+    log_->message(fmt::format("{}written to {}", *table, file.string()));
+}
+
 bool Trainer::measure_spectra() {
     bool complete = true;
+    const TraceRange range("diagnostics");
     clock_.diagnostics([&] {
         if (Monitor::due(config_, state_.step)) {
             // After a resume the files may hold the measurement of the present step.
@@ -275,7 +295,11 @@ void Trainer::report_diagnostics(bool drain) {
 }
 
 TrainStep::Result Trainer::train_step(double lr) {
-    const auto next = [this] { return clock_.data([this] { return batches_->next(); }); };
+    const TraceRange range("step");
+    const auto next = [this] {
+        const TraceRange waiting("data");
+        return clock_.data([this] { return batches_->next(); });
+    };
     const int64_t first = state_.step * config_.train.global_batch;
     return step_->run(next, state_.step, lr,
                       data_.train.sample_targets(first, first + config_.train.global_batch));
@@ -311,6 +335,7 @@ std::string Trainer::diagnose_nonfinite() {
 }
 
 bool Trainer::validate() try {
+    const TraceRange range("validation");
     const auto measure = [this](const TokenLoader& data) {
         return evaluate(ctx_, comm_, setup_.model(), step_->batch(), data, config_.train.val_tokens,
                         [this] { return stop_requested(run_dir_); });
@@ -333,6 +358,7 @@ bool Trainer::validate() try {
 }
 
 void Trainer::save_checkpoint() {
+    const TraceRange range("checkpoint");
     // Spectra and events are durable before the checkpoint is, because a resumed run does not write them
     // again.
     if (owner_) owner_->check();

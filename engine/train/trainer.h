@@ -21,6 +21,7 @@ class Monitor;
 class Probe;
 class RunCheckpoints;
 class RunLog;
+class StepProfile;
 
 class Trainer {
   public:
@@ -31,6 +32,9 @@ class Trainer {
 
     /// Model, data and batch as text for the console.
     std::string describe() const;
+
+    /// Profiles these steps of run(): see StepProfile. Throws (kUsage).
+    void profile(int64_t first, int64_t last);
 
     /// Allocates memory, restores (resume) or initialises, and trains to the last step. If a stop is
     /// requested (SIGINT, SIGTERM, SIGUSR1, --max-time, or a file STOP in the run folder), writes a
@@ -52,6 +56,7 @@ class Trainer {
     /// Rank 0: creates the run folder, or opens that of a resumed run.
     void open_run(bool restored);
     ExitCode train();
+    void end_profiled_step();
     TrainStep::Result train_step(double lr);
     void handle_nonfinite(const TrainStep::Result& result);
     /// The first non-finite tensor of a flat buffer of weights or gradients; empty: none.
@@ -93,8 +98,9 @@ class Trainer {
     std::unique_ptr<RunCheckpoints> checkpoints_;
     StepClock clock_;
     std::unique_ptr<TrainStep> step_;
-    std::unique_ptr<Monitor> monitor_;  ///< null: no diagnostics of weights
-    std::unique_ptr<Probe> probe_;      ///< null: no diagnostics of activations, or another rank than 0
+    std::unique_ptr<StepProfile> profile_;  ///< null: no --profile-steps
+    std::unique_ptr<Monitor> monitor_;      ///< null: no diagnostics of weights
+    std::unique_ptr<Probe> probe_;          ///< null: no diagnostics of activations, or another rank than 0
     std::unique_ptr<BatchStream> batches_;
     std::optional<DataFailure> data_failure_;  ///< why the run stops, if not on request
 };

@@ -85,6 +85,9 @@ if(PASTUR_WITH_CUDA)
   endif()
 endif()
 
+# NVTX is a header of the CUDA toolkit. Builds without CUDA take it as well where it is installed.
+find_path(PASTUR_NVTX_INCLUDE nvtx3/nvToolsExt.h HINTS ${CUDAToolkit_INCLUDE_DIRS} /usr/local/cuda/include)
+
 set(PASTUR_WITH_MPI OFF)
 if(NOT PASTUR_MPI STREQUAL "OFF")
   set(MPI_CXX_SKIP_MPICXX ON)  # only the C interface is used

@@ -10,6 +10,7 @@
 #include "engine/ranks/comm.h"
 #include "engine/train/data_failure.h"
 #include "engine/train/run_folder.h"
+#include "engine/train/step_profile.h"
 #include "engine/train/stop_request.h"
 #include "engine/train/trainer.h"
 #include "tools/pastur/commands.h"
@@ -26,7 +27,7 @@ namespace {
 struct TrainArguments {
     std::string recipe, run_dir, device = "auto", comm = "auto", log = "auto";
     bool resume = false, print_config = false;
-    std::string max_time;
+    std::string max_time, profile_steps;
     std::vector<Override> overrides;
 };
 
@@ -154,8 +155,13 @@ int train(const TrainArguments& arguments, World& world, std::unique_ptr<Comm>& 
         return made;
     });
     comm = make_comm(world, ctx, arguments.comm);
-    const auto trainer =
-        prepare_on_every_rank(world, [&] { return std::make_unique<Trainer>(config, ctx, *comm); });
+    const auto trainer = prepare_on_every_rank(world, [&] {
+        auto made = std::make_unique<Trainer>(config, ctx, *comm);
+        if (!arguments.profile_steps.empty())
+            std::apply([&](int64_t first, int64_t last) { made->profile(first, last); },
+                       parse_step_range(arguments.profile_steps));
+        return made;
+    });
     if (comm->is_root()) Console::out().write(trainer->describe());
     const ExitCode code = run_on_every_rank(*trainer, request, arguments.resume, *comm, std::move(owner));
     if (code == ExitCode::kOk && comm->is_root()) report_on(request.run_dir);
@@ -205,6 +211,12 @@ void add_train_command(CLI::App& app, std::function<int()>& run) {
             "After this long, finish the step, checkpoint and exit with 75: 1800 (seconds), 30m, 1h30m, "
             "00:30:00 (default: never)")
         ->type_name("TIME");
+    command
+        ->add_option(
+            "--profile-steps", arguments->profile_steps,
+            "Time the ops of these steps (a table on the console and in RUN/profile.txt); on CUDA between "
+            "cudaProfilerStart and cudaProfilerStop, for nsys profile -c cudaProfilerApi")
+        ->type_name("FIRST:LAST");
     command->add_flag("--print-config", arguments->print_config,
                       "Print the resolved configuration as TOML and exit; needs no data");
     command->add_option("--device", arguments->device, "auto, cpu or cuda")->capture_default_str();

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/train/optimizer/optimizer_state.h"
+#include "kernels/base/trace.h"
 #include "kernels/fill.h"
 #include "kernels/reduce.h"
 
@@ -71,6 +72,7 @@ void GradientSync::ready(int64_t frontier) {
 }
 
 void GradientSync::send(size_t bucket) {
+    const TraceRange range("comm: send gradients");
     const Tensor gradients = slice(params_.flat_grad(), buckets_->ranges()[bucket]);
     if (ordered_)
         comm_.begin_ordered_sum(ctx_, sums_[bucket], gradients,
@@ -83,6 +85,7 @@ void GradientSync::send(size_t bucket) {
 
 void GradientSync::end() {
     if (!sends()) return;
+    const TraceRange range("comm: finish gradients");
     while (sent_ < buckets_->ranges().size()) send(sent_++);
     comm_.finish(ctx_);
     if (!ordered_ || !last_) return;
@@ -115,12 +118,12 @@ void GradientSync::sum_of_squares(Tensor total) {
 }
 
 void GradientSync::share_weights() {
+    if (!matrices_ && !sharded_) return;
+    const TraceRange range("comm: share weights");
     if (matrices_)
         matrices_->run(ctx_, comm_, params_.flat_master());
-    else if (sharded_)
-        gather(params_.flat_master());
     else
-        return;
+        gather(params_.flat_master());
     params_.refresh_compute(ctx_);
 }
 
