@@ -55,7 +55,7 @@ class Tail:
                 return
             try:
                 event = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(event, dict):
                 yield event
@@ -133,17 +133,19 @@ class Spectra:
         if "null" in record:  # a line per null, as former versions wrote
             record = {**record, "nulls": {record["null"]: record}}
             record = {key: value for key, value in record.items() if key in ("layer", "head", "matrix", "nulls")}
-        layer = f"L{record['layer']:02}" if record.get("layer", -1) >= 0 else "model"
-        heads = ".heads" if record.get("head", -1) >= 0 else ""
+        place = [record.get(key, -1) for key in ("layer", "head")]
+        if not all(isinstance(number, int) for number in place):
+            return
+        layer = f"L{place[0]:02}" if place[0] >= 0 else "model"
+        heads = ".heads" if place[1] >= 0 else ""
         matrix = "".join(c if c.isalnum() or c in "_.-" else "-" for c in str(record.get("matrix")))
         nulls = record.get("nulls")
-        nulls = nulls if isinstance(nulls, dict) else {}
+        nulls = {null: own for null, own in nulls.items() if isinstance(own, dict)} if isinstance(nulls, dict) else {}
         for name in self.metrics:
             for label, values in [(name, record)] + [(f"{name}.{null}", own) for null, own in nulls.items()]:
                 if isinstance(values.get(name), (int, float)) and math.isfinite(values[name]):
                     # A head's records are averaged over the layer; of the same place in two lines the later one counts.
-                    place = self.sums[f"spectral.{label}.{matrix}/{layer}{heads}"]
-                    place.append((record.get("head"), values[name]))
+                    self.sums[f"spectral.{label}.{matrix}/{layer}{heads}"].append((place[1], values[name]))
 
     def flush(self):
         if self.sums:
@@ -222,8 +224,11 @@ class WandbSink:
         except ImportError as error:
             fail(f"install W&B first, with `pip install wandb`: {error}", 69)
         self.wandb = wandb
-        settings = wandb.Settings(quiet=True, console="off", disable_git=True, save_code=False, x_disable_stats=True,
-                                  x_disable_machine_info=True)  # those of this process would mislead
+        # What the library finds out about this process would mislead. Versions differ in what they can leave out.
+        wanted = {"quiet": True, "console": "off", "disable_git": True, "save_code": False, "x_disable_stats": True,
+                  "x_disable_machine_info": True}
+        known = getattr(wandb.Settings, "model_fields", {"console": None})
+        settings = wandb.Settings(**{key: value for key, value in wanted.items() if key in known})
         try:
             self.run = wandb.init(project=args.project, entity=args.entity, group=args.group, name=args.name or run.name,
                                   id=journal.id, resume="allow", config={**run.config(), "env": run.environment()},

@@ -137,7 +137,6 @@ void RunCheckpoints::finish_hooks(std::chrono::milliseconds limit, const std::fu
                             *step, std::chrono::duration<double>(limit).count()));
         if (!hook_->wait(limit, interrupted)) hook_->stop();
     }
-    store_.hold({});
     store_.tidy();
 }
 

@@ -109,6 +109,11 @@ TEST_F(ReportWatch, AStudyIsAllItsRuns) {
     EXPECT_EQ(process.get().code, 0);
     EXPECT_EQ(payload("study/report.html").at("runs").size(), 2u);
     EXPECT_FALSE(payload("study/report.html").contains("reload"));
+    for (const char* broken :
+         {"", "[]", "{\"runs\":3}", "{\"runs\":[3,{\"run\":3}],\"analysis\":[],\"title\":1}"}) {
+        write("study/study.json", broken);
+        EXPECT_EQ(run("report study -o broken.html").code, 0) << broken;
+    }
     const test::Result once = run("report study -o once.html --title Own");
     ASSERT_EQ(once.code, 0) << once.err;
     EXPECT_EQ(payload("once.html").at("title"), "Own");

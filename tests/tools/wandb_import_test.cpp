@@ -90,6 +90,13 @@ TEST_F(WandbImport, SaysWhatIsMissing) {
 TEST_F(WandbImport, OfflineRunsOfWandbHoldEverythingOnce) {
     if (!has("wandb")) GTEST_SKIP() << "python3 has no wandb";
     write_sample_run(file("a"), {.ended = false});
+    std::ofstream(file("a/spectra/summary.jsonl"), std::ios::app)
+        << "{}\n[]\nx\n{\"step\":\"x\"}\n"
+        << std::string(5000, '[') << "\n"
+        << R"({"step":40,"layer":"a","head":[],"matrix":3,"nulls":{"mp":5},"stable_rank":2})"
+        << "\n"
+        << R"({"step":40,"layer":0,"head":0,"matrix":{},"nulls":{"mp":5},"stable_rank":null})"
+        << "\n";
     expect_imported("a --name first", "not ended");
     const json before = wandb();
     EXPECT_EQ(before.at("ids").size(), 1u);

@@ -118,7 +118,9 @@ std::string CheckpointHook::describe(const Finished& finished, const fs::path& l
             return fmt::format("was killed by signal {} after {:.1f} s: see {}", finished.number,
                                finished.seconds, log.string());
         case Status::kStopped:
-            return fmt::format("was stopped after {:.1f} s, because the run ends", finished.seconds);
+            return finished.seconds == 0
+                       ? "did not start, because the run ends"
+                       : fmt::format("was stopped after {:.1f} s, because the run ends", finished.seconds);
         case Status::kSkipped:
             return "was skipped: the hook of an earlier checkpoint was still running when a later one came";
         case Status::kNotStarted:
@@ -148,7 +150,6 @@ CheckpointHook::~CheckpointHook() {
     }
     changed_.notify_all();
     thread_.join();
-    store_.hold({});
 }
 
 void CheckpointHook::add(Checkpoint checkpoint) {

@@ -49,7 +49,7 @@ class CheckpointHook {
 
     /// `store` must outlive the hook. Throws (kIo) if no thread can be started.
     CheckpointHook(std::string command, const std::filesystem::path& run_dir, CheckpointStore& store);
-    /// A command that runs continues by itself.
+    /// A command that runs continues by itself; its checkpoint stays held.
     ~CheckpointHook();
     CheckpointHook(const CheckpointHook&) = delete;
     CheckpointHook& operator=(const CheckpointHook&) = delete;

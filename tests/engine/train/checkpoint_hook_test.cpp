@@ -157,8 +157,10 @@ TEST_F(Hook, AProcessThatEndsLeavesItRunningAndTheNextOneWaits) {
     const auto ended = second.poll();
     ASSERT_EQ(ended.size(), 1u);
     EXPECT_EQ(ended[0].status, Status::kOk);
-    CheckpointHook third("true", run(), store_);
-    EXPECT_FALSE(third.left_running());
+    for (const char* record : {"", "{", "[]", "{\"pid\":1}", "{\"pid\":-1,\"step\":\"x\"}"}) {
+        std::ofstream(run() / ".hook") << record;
+        EXPECT_FALSE(CheckpointHook("true", run(), store_).left_running()) << record;
+    }
 }
 
 class HookedRuns : public SmallRuns {
