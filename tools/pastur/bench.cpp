@@ -13,6 +13,7 @@
 #include "tools/pastur/commands.h"
 #include "tools/pastur/overrides.h"
 #include "tools/pastur/print.h"
+#include "tools/pastur/recipe_files.h"
 
 namespace pastur {
 namespace {
@@ -33,7 +34,7 @@ constexpr const char* kCudaRecipe =
     "[model]\npreset = \"130m\"\n[data]\nseq_len = 256\n[train]\nglobal_batch = 512\ngrad_clip = 1.0\n";
 
 Config base_config(const BenchArguments& arguments, bool cuda) {
-    if (!arguments.recipe.empty()) return load_recipe(arguments.recipe, arguments.overrides);
+    if (!arguments.recipe.empty()) return load_recipe(find_recipe(arguments.recipe), arguments.overrides);
     std::vector<std::string> ignored;
     const Config config =
         parse_config(cuda ? kCudaRecipe : kCpuRecipe, "bench", arguments.overrides, 1, &ignored);

@@ -16,6 +16,7 @@
 #include "tools/pastur/overrides.h"
 #include "tools/pastur/print.h"
 #include "tools/pastur/rank_context.h"
+#include "tools/pastur/recipe_files.h"
 
 namespace pastur {
 namespace {
@@ -216,7 +217,8 @@ void print_time(const TrainingSetup& setup, const PlanArguments& arguments, cons
 int plan(const PlanArguments& arguments) {
     World world = arguments.measure ? World::from_environment() : World();
     const int ranks = arguments.measure ? world.size() : arguments.gpus;
-    const Config config = load_recipe(arguments.recipe, arguments.overrides, ranks, world.rank());
+    const Config config =
+        load_recipe(find_recipe(arguments.recipe), arguments.overrides, ranks, world.rank());
     const int64_t micro_batches = micro_batches_of(config, ranks);
     Context ctx = rank_context(arguments.device, world);
     const bool here = arguments.measure || arguments.device == "cpu";
@@ -267,7 +269,8 @@ void add_plan_command(CLI::App& app, std::function<int()>& run) {
         ->add_option("--device", arguments->device, "auto, cpu or cuda: cpu plans for fp32 on this machine")
         ->capture_default_str();
     command->add_option("--comm", arguments->comm, "With --measure: as for `pastur train`")
-        ->capture_default_str();
+        ->capture_default_str()
+        ->type_name("auto|mpi|nccl|tcp");
     const auto positive = CLI::PositiveNumber;
     command
         ->add_option(

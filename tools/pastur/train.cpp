@@ -18,6 +18,7 @@
 #include "tools/pastur/overrides.h"
 #include "tools/pastur/print.h"
 #include "tools/pastur/rank_context.h"
+#include "tools/pastur/recipe_files.h"
 #include "tools/pastur/report/report_page.h"
 #include "tools/pastur/time_limit.h"
 
@@ -82,7 +83,7 @@ std::filesystem::path continued_run(const TrainArguments& arguments) {
 TrainRequest read_request(const TrainArguments& arguments, const World& world) {
     const int ranks = world.size();
     const std::filesystem::path run = run_folder_of(arguments.recipe);
-    const std::string recipe = run.empty() ? arguments.recipe : (run / kConfigFile).string();
+    const std::string recipe = run.empty() ? find_recipe(arguments.recipe) : (run / kConfigFile).string();
     Config config = load_recipe(recipe, arguments.overrides, ranks, world.rank());
     // A run's config.toml holds the micro-batch for the number of ranks at its start.
     if (!run.empty() && !overrides_key(arguments, "train.micro_batch") &&
@@ -195,8 +196,10 @@ void add_train_command(CLI::App& app, std::function<int()>& run) {
         app.add_subcommand("train", "Train a model from a recipe (also under mpirun or srun)");
     const auto arguments = std::make_shared<TrainArguments>();
     command
-        ->add_option("recipe", arguments->recipe,
-                     "Recipe (TOML); or a run folder, with --resume, to continue its run")
+        ->add_option(
+            "recipe", arguments->recipe,
+            "Recipe (TOML), or the name of one that comes with the program, such as nano-mha; or a run "
+            "folder, with --resume, to continue its run")
         ->required()
         ->type_name("RECIPE.toml|RUN");
     command

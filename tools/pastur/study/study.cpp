@@ -13,6 +13,7 @@
 #include "tools/pastur/commands.h"
 #include "tools/pastur/overrides.h"
 #include "tools/pastur/print.h"
+#include "tools/pastur/recipe_files.h"
 #include "tools/pastur/study/study_arguments.h"
 #include "tools/pastur/study/study_json.h"
 #include "tools/pastur/study/study_runs.h"
@@ -232,7 +233,10 @@ void add_study_command(CLI::App& app, std::function<int()>& run) {
         "Run the same command again to continue. A run that fails is reported and passed over.");
     command->callback([command, arguments, &run] {
         arguments->overrides = overrides_of(*command);
-        run = [arguments] { return study(*arguments); };
+        run = [arguments] {
+            arguments->design = find_design(arguments->design);
+            return study(*arguments);
+        };
     });
 }
 
