@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "engine/config/config_fields.h"
+#include "engine/config/expected_value.h"
 #include "engine/config/nearest_name.h"
 #include "kernels/base/error.h"
 
@@ -88,7 +89,35 @@ std::string text_of(const std::vector<Item>& list) {
     return fmt::format("[{}]", fmt::join(items, ", "));
 }
 
+std::string choice_text(const Field& field) {
+    return fmt::format("\"{}\"", fmt::join(field.choices, "\", \""));
+}
+
 }  // namespace
+
+std::string expected_value(const Field& field) {
+    const auto of_number = [&]<typename T>(T& (*)(Config&)) {
+        return expectation(field.range, std::is_integral_v<T>);
+    };
+    return std::visit(
+        [&](auto access) -> std::string {
+            using Access = decltype(access);
+            if constexpr (std::is_same_v<Access, ChoiceAccess>) {
+                return "one of " + choice_text(field);
+            } else if constexpr (std::is_same_v<Access, ChoiceListAccess>) {
+                return "a list of any of " + choice_text(field);
+            } else if constexpr (std::is_same_v<Access, bool& (*)(Config&)>) {
+                return "true or false";
+            } else if constexpr (std::is_same_v<Access, std::vector<int64_t>& (*)(Config&)>) {
+                return "a list, each " + expectation(field.range, true);
+            } else if constexpr (std::is_same_v<Access, std::string& (*)(Config&)>) {
+                return field.choices.empty() ? "text" : "one of " + choice_text(field);
+            } else {
+                return of_number(access);
+            }
+        },
+        field.access);
+}
 
 size_t index_of_name(const std::string& text, const std::vector<std::string>& names,
                      const std::string& where) {

@@ -16,6 +16,7 @@
 #include "tools/pastur/data/data_command.h"
 #include "tools/pastur/early_start.h"
 #include "tools/pastur/failure.h"
+#include "tools/pastur/manual/help_command.h"
 #include "tools/pastur/overrides.h"
 
 namespace pastur {
@@ -46,28 +47,6 @@ int explain_parse_error(const CLI::App& app, const CLI::ParseError& error) {
     std::string text = error.what();
     if (const size_t newline = text.find('\n'); newline != std::string::npos) text.resize(newline);
     fail(ExitCode::kUsage, "{} (see `{} --help`)", text, full_name(command));
-}
-
-/// `pastur help data prepare` prints what `pastur data prepare --help` does.
-void add_help_command(CLI::App& app, std::function<int()>& run) {
-    CLI::App* help = app.add_subcommand("help", "Help on a command");
-    const auto names = std::make_shared<std::vector<std::string>>();
-    help->add_option("command", *names, "The command, for example: data prepare")->type_name("COMMAND...");
-    help->callback([&app, names, &run] {
-        run = [&app, names] {
-            const CLI::App* command = &app;
-            for (const std::string& name : *names) {
-                const auto found =
-                    command->get_subcommands([&](const CLI::App* sub) { return sub->check_name(name); });
-                if (found.empty()) fail_unknown(*command, name);
-                command = found.front();
-            }
-            app.clear();  // else every help would be that of the parsed command, `help`
-            fmt::print("{}", command->get_parent() ? command->help(full_name(*command->get_parent()))
-                                                   : command->help());
-            return 0;
-        };
-    });
 }
 
 int run_command_line(const std::vector<std::string>& arguments) {
