@@ -1,0 +1,21 @@
+# Has the program write its manual pages and completion scripts into a folder.
+#   cmake -DPROGRAM=build/pastur -DFOLDER=build/manual -P PasturManual.cmake
+cmake_minimum_required(VERSION 3.25)
+file(REMOVE_RECURSE ${FOLDER})
+file(MAKE_DIRECTORY ${FOLDER}/man1 ${FOLDER}/man5)
+function(run)
+  execute_process(COMMAND ${PROGRAM} ${ARGN} COMMAND_ERROR_IS_FATAL ANY)
+endfunction()
+run(help --man-pages ${FOLDER})
+foreach(section 1 5)
+  file(GLOB pages ${FOLDER}/*.${section})
+  file(COPY ${pages} DESTINATION ${FOLDER}/man${section})
+  file(REMOVE ${pages})
+endforeach()
+foreach(entry bash=pastur.bash zsh=_pastur fish=pastur.fish)
+  string(REPLACE "=" ";" entry ${entry})
+  list(POP_FRONT entry shell name)
+  execute_process(COMMAND ${PROGRAM} help --completion ${shell} OUTPUT_FILE ${FOLDER}/${name}
+                  COMMAND_ERROR_IS_FATAL ANY)
+endforeach()
+file(TOUCH ${FOLDER}/stamp)
