@@ -2,6 +2,7 @@
 # Installs the packages that a build of Pastur needs on Debian 12 or Ubuntu 24.04 and that are missing.
 #   tools/install_deps.sh            compiler, CMake and libraries
 #   tools/install_deps.sh --format   also clang-format 14
+#   tools/install_deps.sh --package  also what `tools/dev.sh deb` needs
 #   tools/install_deps.sh --browser  also Chromium, in which tests open the page that `pastur report` writes
 set -euo pipefail
 # shellcheck source=tools/lib.sh
@@ -16,9 +17,10 @@ packages=(
 )
 case ${1:-} in
     --format) clang_format >/dev/null || packages+=(clang-format-14) ;;
+    --package) packages+=(dpkg-dev file) ;;
     --browser) have chromium || packages+=(chromium) ;;
     "") ;;
-    *) die "unknown argument $1: expected --format, --browser or no argument" ;;
+    *) die "unknown argument $1: expected --format, --package, --browser or no argument" ;;
 esac
 
 if ! have apt-get; then
