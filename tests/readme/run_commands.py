@@ -38,11 +38,13 @@ NO_COMMAND = re.compile(r"^(#|\||kernels <- )")
 STAND_IN = r"""#!/usr/bin/env bash
 # Passes a command of a README on to the program, made small.
 program=%(program)s
-words=() small=()
+words=() small=() before=''
 for word in "$@"; do
     case $word in
         train:32000) word=train:2048 ;;
+        200) [[ $before != --draws ]] || word=2 ;;
     esac
+    before=$word
     words+=("$word")
 done
 # Sizes that recipes give by number follow from those of nano.
