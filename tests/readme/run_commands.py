@@ -54,14 +54,15 @@ steps=(--train.steps=3 --train.warmup_steps=0 --train.global_batch=4 --train.mic
     --data.seq_len=64 --diagnostics.every=2 --diagnostics.early=0 "${model[@]}")
 case $1 in
     train) small=("${steps[@]}") ;;
-    study) small=("${steps[@]}" --diagnostics.nulls=product) ;;
+    study) small=("${steps[@]}" --diagnostics.nulls=product '--diagnostics.positions=[]') ;;
     bench)
         small=("${model[@]}" --data.seq_len=64 --train.global_batch=4)
         [[ $* == *--steps* ]] || small+=(--steps 1 --warmup 1)
         ;;
 esac
-# A run that continues keeps its settings but the number of steps.
-[[ $1 != train || ! -d $2 ]] || small=(--train.steps=4)
+# A run that continues keeps its settings but the number of steps, and imported weights keep their sizes.
+if [[ $1 == train && -d $2 ]]; then small=(--train.steps=4); fi
+if [[ $1 == train && -f $2 ]] && grep -q init_from "$2"; then small=("${steps[@]::8}"); fi
 exec "$program" "${words[@]}" "${small[@]}"
 """
 

@@ -7,6 +7,6 @@ whatis("Version: @PROJECT_VERSION@")
 whatis("Description: @PROJECT_DESCRIPTION@")
 conflict("pastur")
 local prefix = myFileName():gsub("/share/pastur/modulefiles/pastur/[^/]*$", "")
+-- man(1) finds share/man next to a bin on PATH.
 prepend_path("PATH", pathJoin(prefix, "@CMAKE_INSTALL_BINDIR@"))
-prepend_path("MANPATH", pathJoin(prefix, "@CMAKE_INSTALL_MANDIR@"))
 setenv("PASTUR", pathJoin(prefix, "@CMAKE_INSTALL_BINDIR@", "pastur"))

@@ -10,6 +10,6 @@ module-whatis "Pastur @PROJECT_VERSION@: @PROJECT_DESCRIPTION@"
 conflict pastur
 set prefix $ModulesCurrentModulefile
 for {set level 0} {$level < 5} {incr level} { set prefix [file dirname $prefix] }
+# man(1) finds share/man next to a bin on PATH.
 prepend-path PATH [file join $prefix @CMAKE_INSTALL_BINDIR@]
-prepend-path MANPATH [file join $prefix @CMAKE_INSTALL_MANDIR@]
 setenv PASTUR [file join $prefix @CMAKE_INSTALL_BINDIR@ pastur]
