@@ -148,7 +148,7 @@ std::vector<Field> make_config_fields(std::vector<std::string> variants) {
         attention<&A::rope_dim>("rope_dim", "width of the shared rotary key (0: head_dim / 2)", kWidthOrAuto),
         attention<&A::v_dim>("v_dim", "value width of a head (0: head_dim)", kWidthOrAuto),
         attention<&A::q_rank>("q_rank", "width of the query latent (0: no compression)", kWidthOrAuto),
-        attention<&A::latent_norm>("latent_norm", "RMS norm on the latents (only mla-prerope can be without it)"),
+        attention<&A::latent_norm>("latent_norm", "RMS norm on the latents (default: true, in mla-prerope false)"),
         attention<&A::prerope_site>("prerope_site", "what mla-prerope rotates"),
         attention<&A::latent_gain>("latent_gain", "factor of a normalised latent (sqrt: the root of d_model / rank)"),
         attention<&A::qk_norm>("qk_norm", "RMS norm with gain over each head's queries and keys, before the rotation"),

@@ -105,9 +105,10 @@ class ReferenceModel {
     }
 
     std::vector<S> latent(const std::vector<S>& c, const std::string& norm_name) const {
-        return config_.attention.latent_norm ? normed_latent(c, norm_name, config_.model.norm_eps) : c;
+        return latent(c, norm_name, config_.model.norm_eps);
     }
-    std::vector<S> normed_latent(const std::vector<S>& c, const std::string& norm_name, double eps) const {
+    std::vector<S> latent(const std::vector<S>& c, const std::string& norm_name, double eps) const {
+        if (!config_.attention.latent_norm) return c;
         std::vector<S> normed = norm(c, norm_name, eps);
         const auto rank = static_cast<double>(w(norm_name + ".weight").size());
         if (config_.attention.latent_gain == LatentGain::kSqrt)
@@ -149,8 +150,7 @@ class ReferenceModel {
         const int64_t rank = config_.attention.q_rank, out = m.heads * width;
         if (rank == 0) return project(x, prefix + "q_proj", m.d_model, out);
         const std::vector<S> c = project(x, prefix + "q_a_proj", m.d_model, rank);
-        return project(normed_latent(c, prefix + "q_a_layernorm", kLatentEps), prefix + "q_b_proj", rank,
-                       out);
+        return project(latent(c, prefix + "q_a_layernorm", kLatentEps), prefix + "q_b_proj", rank, out);
     }
 
     std::vector<S> rotated_after(const std::vector<S>& x, const std::string& prefix) const {
@@ -158,7 +158,7 @@ class ReferenceModel {
         const AttentionConfig& a = config_.attention;
         const int64_t heads = m.heads, width = m.head_dim, kv_head = width + a.v_dim;
         const std::vector<S> c = project(x, prefix + "kv_a_proj_with_mqa", m.d_model, a.kv_rank);
-        const std::vector<S> kv = project(normed_latent(c, prefix + "kv_a_layernorm", kLatentEps),
+        const std::vector<S> kv = project(latent(c, prefix + "kv_a_layernorm", kLatentEps),
                                           prefix + "kv_b_proj", a.kv_rank, heads * kv_head);
         const std::vector<S> k =
             head_normed(slice_columns(kv, rows_ * heads, kv_head, 0, width), width, prefix + "k_norm");
@@ -195,7 +195,7 @@ class ReferenceModel {
         const int64_t heads = m.heads, kv_head = a.nope_dim + a.v_dim, a_width = a.kv_rank + a.rope_dim;
         const std::vector<S> ckr = project(x, prefix + "kv_a_proj_with_mqa", m.d_model, a_width);
         const std::vector<S> c = slice_columns(ckr, rows_, a_width, 0, a.kv_rank);
-        const std::vector<S> kv = project(normed_latent(c, prefix + "kv_a_layernorm", kLatentEps),
+        const std::vector<S> kv = project(latent(c, prefix + "kv_a_layernorm", kLatentEps),
                                           prefix + "kv_b_proj", a.kv_rank, heads * kv_head);
         return split_core(latent_queries(x, prefix, a.nope_dim + a.rope_dim),
                           slice_columns(kv, rows_ * heads, kv_head, 0, a.nope_dim),

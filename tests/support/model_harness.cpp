@@ -28,6 +28,10 @@ const std::vector<VariantCase>& every_attention() {
         {"decoupled", "variant = \"mla-decoupled\"\nkv_rank = 7\nnope_dim = 3\nrope_dim = 2\nv_dim = 5", ""},
         {"decoupled_q_rank",
          "variant = \"mla-decoupled\"\nkv_rank = 7\nnope_dim = 3\nrope_dim = 2\nv_dim = 5\nq_rank = 4", ""},
+        {"decoupled_without_norm",
+         "variant = \"mla-decoupled\"\nkv_rank = 7\nnope_dim = 3\nrope_dim = 2\nv_dim = 5\nq_rank = 4\n"
+         "latent_norm = false",
+         ""},
         {"mha_nope", "variant = \"mha-nope\"", "head_dim = 5"},
         {"mha_nope_grouped", "variant = \"mha-nope\"", "head_dim = 4\nkv_heads = 1"},
         {"shared_rope", "variant = \"mha-shared-rope\"\nnope_dim = 3\nrope_dim = 2\nv_dim = 5", ""},

@@ -11,6 +11,11 @@ namespace {
 /// The eps of the published models' latent norms, which does not follow model.norm_eps.
 constexpr double kLatentNormEps = 1e-6;
 
+/// The name of a latent's norm; empty where latents are not normalised.
+std::string norm_name(const Config& config, const std::string& name) {
+    return config.attention.latent_norm ? name : "";
+}
+
 class LatentAttention final : public Attention {
   public:
     LatentAttention(const Config& config, Parameters& params, const std::string& prefix)
@@ -21,9 +26,9 @@ class LatentAttention final : public Attention {
           kv_rank_(config.attention.kv_rank),
           q_rank_(config.attention.q_rank),
           rotates_(variant_of(config).rope_width(config) > 0),
-          q_latent_(params, q_rank_ > 0 ? prefix + "q_a_layernorm.weight" : "", q_rank_, kLatentNormEps,
-                    latent_gain(config, std::max<int64_t>(q_rank_, 1))),
-          kv_latent_(params, prefix + "kv_a_layernorm.weight", kv_rank_, kLatentNormEps,
+          q_latent_(params, q_rank_ > 0 ? norm_name(config, prefix + "q_a_layernorm.weight") : "", q_rank_,
+                    kLatentNormEps, latent_gain(config, std::max<int64_t>(q_rank_, 1))),
+          kv_latent_(params, norm_name(config, prefix + "kv_a_layernorm.weight"), kv_rank_, kLatentNormEps,
                      latent_gain(config, kv_rank_)),
           q_norm_(config, params, prefix,
                   rope_dim_ > 0 ? Parts{{"q_norm", nope_dim_}, {"q_rope_norm", rope_dim_}}
@@ -255,10 +260,10 @@ std::unique_ptr<Attention> make(const Config& config, Parameters& params, const 
 void fill_sizes(RawRecipe& recipe) {
     AttentionConfig& a = recipe.config.attention;
     const ModelConfig& m = recipe.config.model;
-    if (!a.latent_norm && recipe.is_given(recipe.field("attention", "latent_norm")))
-        fail(ExitCode::kUsage, "attention: {}: attention.variant \"{}\" always normalises its latents",
-             recipe.describe("attention", "latent_norm"), variant_of(recipe.config).name);
-    a.latent_norm = true;
+    if (!recipe.is_given(recipe.field("attention", "latent_norm"))) a.latent_norm = true;
+    if (!a.latent_norm && a.latent_gain != LatentGain::kNone)
+        fail(ExitCode::kUsage, "attention: {} is a factor of normalised latents: expected latent_norm = true",
+             recipe.describe("attention", "latent_gain"));
     fill(a.kv_rank, m.d_model / 2);
     fill(a.v_dim, m.head_dim);
     check_rank(recipe, "kv_rank", a.kv_rank, m.d_model, recipe.describe("model", "d_model"));
@@ -285,12 +290,16 @@ QkForm qk_form(const Config& config) {
     const QkRows q_rope = {q_weight, core.shared, nope_dim, core.qk, head_norm(config, "q_rope_norm")};
     const auto query = [&](const std::vector<QkRows>& rows) -> QkSide {
         if (a.q_rank == 0) return {heads, rows};
-        return {heads, rows, "q_a_layernorm.weight", {{"q_a_proj.weight"}}, latent_gain(config, a.q_rank)};
+        return {heads,
+                rows,
+                norm_name(config, "q_a_layernorm.weight"),
+                {{"q_a_proj.weight"}},
+                latent_gain(config, a.q_rank)};
     };
     const QkRows content_rows = {"kv_b_proj.weight", nope_dim, 0, nope_dim + core.v,
                                  head_norm(config, "k_norm")};
     const std::string rope_norm = head_norm(config, "k_rope_norm");
-    const char* gain = "kv_a_layernorm.weight";
+    const std::string gain = norm_name(config, "kv_a_layernorm.weight");
     const char* down = "kv_a_proj_with_mqa.weight";
     const float scale = latent_gain(config, a.kv_rank);
     const QkPart content = {query({q_content}), {heads, {content_rows}, gain, {{down, 0, a.kv_rank}}, scale}};

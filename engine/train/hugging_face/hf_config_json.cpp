@@ -21,7 +21,8 @@ HfClass class_of(const Config& config) {
         // transformers 5 refuses a LlamaConfig whose heads do not divide the width.
         return m.d_model % m.heads == 0 ? HfClass::kLlama : HfClass::kPastur;
     }
-    const bool plain = !normalises_heads(config) && config.attention.latent_gain == LatentGain::kNone;
+    const bool plain = !normalises_heads(config) && config.attention.latent_norm &&
+                       config.attention.latent_gain == LatentGain::kNone;
     return variant == variant_named("mla-decoupled") && plain ? HfClass::kDeepseekV3 : HfClass::kPastur;
 }
 

@@ -79,6 +79,8 @@ class Attention(nn.Module):
         self.stride = settings["stride"] if settings["variant"] == "mtla" else 1
 
     def latent_norm(self, rank, eps):
+        if not self.settings["latent_norm"]:
+            return nn.Identity()
         return RmsNorm(rank, eps, math.sqrt(self.width / rank) if self.settings["latent_gain"] == "sqrt" else 1.0)
 
     def add_head_norms(self, **widths):
@@ -221,7 +223,7 @@ class PreRopeAttention(Attention):
         k_rank, v_rank = (self.settings["kv_rank"],) * 2 if self.of_input else (
             self.settings["k_rank"], self.settings["v_rank"])
         self.k_b_proj, self.v_b_proj = linear(k_rank, inner), linear(v_rank, inner)
-        norm = lambda rank: self.latent_norm(rank, self.eps) if self.settings["latent_norm"] else nn.Identity()
+        norm = lambda rank: self.latent_norm(rank, self.eps)
         if self.of_input:
             self.kv_a_proj, self.kv_a_layernorm = linear(self.width, k_rank), norm(k_rank)
             self.q_norm = nn.Identity()

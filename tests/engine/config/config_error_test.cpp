@@ -171,11 +171,10 @@ TEST(ConfigError, ChecksBatchesAndSchedule) {
     expect_usage("[run]\nname = \"a/b\"\n", {"name = \"a/b\" (recipe.toml:2)"});
 }
 
-TEST(ConfigError, RefusesWhatTheVariantContradicts) {
-    expect_usage(variant("mla-decoupled") + "latent_norm = false\n",
-                 {"latent_norm = false (recipe.toml:3)", "\"mla-decoupled\" always normalises its latents"});
-    expect_usage(variant("mla-nope") + "latent_norm = false\n",
-                 {"\"mla-nope\" always normalises its latents"});
+TEST(ConfigError, ALatentGainNeedsNormalisedLatents) {
+    for (const char* name : {"mla-decoupled", "mla-rope", "mla-nope"})
+        expect_usage(variant(name) + "latent_norm = false\nlatent_gain = \"sqrt\"\n",
+                     {"latent_gain = \"sqrt\" (recipe.toml:4)", "latent_norm = true"});
 }
 
 }  // namespace

@@ -259,6 +259,7 @@ TEST(Config, ALatentGainBelongsToNormalisedLatents) {
         const Config config = expect_ignored(variant(name) + gain, {}, {{"model.preset", "130m"}});
         EXPECT_EQ(latent_gain(config, config.attention.kv_rank), std::sqrt(2.0f));
         EXPECT_EQ(latent_gain(parse(variant(name)), 7), 1);
+        EXPECT_FALSE(expect_ignored(variant(name) + "latent_norm = false\n", {}).attention.latent_norm);
     }
     expect_ignored(variant("mla-prerope") + "latent_norm = true\n" + gain, {});
     const std::vector<std::string> ignored = {"latent_gain", "\"mla-prerope\" with latent_norm = true"};
