@@ -15,14 +15,21 @@ double Evaluation::perplexity() const {
 std::optional<Evaluation> evaluate(Context& ctx, Comm& comm, Model& model, DeviceBatch& batch,
                                    const TokenLoader& data, int64_t max_tokens,
                                    const std::function<bool()>& give_up) {
-    const BatchShape& shape = model.shape();
     int64_t sequences = data.sequences();
-    if (max_tokens > 0) sequences = std::clamp<int64_t>(max_tokens / shape.time, 1, sequences);
+    if (max_tokens > 0) sequences = std::clamp<int64_t>(max_tokens / model.shape().time, 1, sequences);
+    const ReadSequence read = [&](int64_t i, std::span<int32_t> out) { data.sequence(i, out); };
+    return evaluate(ctx, comm, model, batch, read, sequences, give_up);
+}
+
+std::optional<Evaluation> evaluate(Context& ctx, Comm& comm, Model& model, DeviceBatch& batch,
+                                   const ReadSequence& read_one, int64_t sequences,
+                                   const std::function<bool()>& give_up) {
+    const BatchShape& shape = model.shape();
     std::vector<float> losses(static_cast<size_t>(shape.tokens()));
     double total = 0;
     // The last batch is filled with copies of the last sequence, which are not counted.
     const ReadSequence read = [&](int64_t i, std::span<int32_t> out) {
-        data.sequence(std::min(i, sequences - 1), out);
+        read_one(std::min(i, sequences - 1), out);
     };
     for (int64_t round = 0; round < sequences; round += comm.size() * shape.batch) {
         const int64_t first = round + comm.rank() * shape.batch;

@@ -21,5 +21,9 @@ struct Evaluation {
 std::optional<Evaluation> evaluate(Context& ctx, Comm& comm, Model& model, DeviceBatch& batch,
                                    const TokenLoader& data, int64_t max_tokens,
                                    const std::function<bool()>& give_up);
+/// The same of sequences [0, sequences) of a reader.
+std::optional<Evaluation> evaluate(Context& ctx, Comm& comm, Model& model, DeviceBatch& batch,
+                                   const ReadSequence& read, int64_t sequences,
+                                   const std::function<bool()>& give_up);
 
 }  // namespace pastur

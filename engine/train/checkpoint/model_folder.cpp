@@ -170,6 +170,10 @@ void ModelFolder::check_computable() const {
 }
 
 void ModelFolder::read_weights(Context& ctx, Parameters& params) const {
+    fill_weights(ctx, params, [this](const std::string& name) { return read(name); });
+}
+
+void fill_weights(Context& ctx, Parameters& params, const ReadTensor& read) {
     Context host = make_context(Device::kCpu);
     for (const Param& param : params.table().params()) {
         const std::vector<float> values = read(param.name);

@@ -2,6 +2,7 @@
 // The weights of a finished model: a checkpoint of Pastur, or a folder of Hugging Face transformers
 // (config.json and model.safetensors, or shards with model.safetensors.index.json).
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -15,6 +16,12 @@
 #include "engine/train/hugging_face/hf_config.h"
 
 namespace pastur {
+
+/// The numbers of a tensor by its name, contiguous.
+using ReadTensor = std::function<std::vector<float>(const std::string&)>;
+
+/// Sets all weights of `params`, which is allocated, one tensor at a time.
+void fill_weights(Context& ctx, Parameters& params, const ReadTensor& read);
 
 /// Whether the folder is one of transformers and not a checkpoint: it has a config.json and no manifest.
 bool is_hugging_face(const std::filesystem::path& path);

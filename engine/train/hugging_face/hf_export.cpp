@@ -24,7 +24,7 @@ int64_t element_bytes(WeightFormat format) {
 /// Tensors of a model in a format of weights, one at a time in memory.
 class FormattedTensors {
   public:
-    FormattedTensors(const ModelFolder& model, WeightFormat format, RopeRows rows)
+    FormattedTensors(const ModelSource& model, WeightFormat format, RopeRows rows)
         : model_(model), format_(format), rows_(rows) {}
 
     /// The tensor's source. Its bytes live until those of another are asked for.
@@ -41,7 +41,7 @@ class FormattedTensors {
   private:
     std::span<const std::byte> bytes(const std::string& name) {
         values_ = model_.read(name);
-        reorder_rotary_rows(model_.config(), name, values_, RopeRows::kHalves, rows_);
+        reorder_rotary_rows(model_.config, name, values_, RopeRows::kHalves, rows_);
         if (format_ == WeightFormat::kFp32) return std::as_bytes(std::span(values_));
         narrow_.resize(values_.size());
         if (format_ == WeightFormat::kBf16)
@@ -59,11 +59,11 @@ class FormattedTensors {
                     ExitCode::kCorruptData,
                     "{}: tensor {}: expected numbers below 65520, which fp16 can hold: element {} is {}; take "
                     "bf16",
-                    model_.path().string(), name, i, values_[i]);
+                    model_.folder.string(), name, i, values_[i]);
         }
     }
 
-    const ModelFolder& model_;
+    const ModelSource& model_;
     WeightFormat format_;
     RopeRows rows_;
     std::vector<float> values_;
@@ -87,10 +87,10 @@ std::vector<std::vector<NamedShape>> shards_of(const std::vector<NamedShape>& te
     return shards;
 }
 
-void write_weights(const fs::path& folder, const ModelFolder& model, const ExportOptions& options,
+void write_weights(const fs::path& folder, const ModelSource& model, const ExportOptions& options,
                    RopeRows rows, const StringMap& metadata) {
     FormattedTensors formatted(model, options.format, rows);
-    const auto shards = shards_of(model.parameters(), options);
+    const auto shards = shards_of(model.parameters, options);
     nlohmann::ordered_json map = nlohmann::ordered_json::object();
     int64_t total = 0;
     for (size_t i = 0; i < shards.size(); ++i) {
@@ -129,11 +129,16 @@ bool is_own_name(const std::string& name) {
 
 }  // namespace
 
+ModelSource source_of(const ModelFolder& model) {
+    return {model.config(), model.tokens(), model.parameters(),
+            [&model](const std::string& name) { return model.read(name); }, model.path()};
+}
+
 void export_hugging_face(const ModelFolder& model, const fs::path& out, const ExportOptions& options) {
     model.check_computable();
     const RopeRows rows = is_deepseek_class(model.config()) ? RopeRows::kNeighbours : RopeRows::kHalves;
     OutputFolder folder(out, /*replace=*/false, is_own_name);
-    write_weights(folder.staging(), model, options, rows, {{"format", "pt"}});
+    write_weights(folder.staging(), source_of(model), options, rows, {{"format", "pt"}});
     write_text_files(folder.staging(), hf_model_files(model.config(), model.tokens(), options.format, rows));
     copy_tokenizer(model.path(), folder.staging());
     folder.commit();
@@ -144,13 +149,17 @@ void import_hugging_face(const ModelFolder& model, const fs::path& out) {
         fail(ExitCode::kUsage, "{}: expected a Hugging Face folder: this is a checkpoint of pastur",
              model.path().string());
     model.check_computable();
+    write_first_checkpoint(source_of(model), out);
+}
+
+void write_first_checkpoint(const ModelSource& source, const fs::path& out) {
     OutputFolder folder(out, /*replace=*/false, is_own_name);
     const ExportOptions one_file = {WeightFormat::kFp32, std::numeric_limits<int64_t>::max()};
-    write_weights(folder.staging(), model, one_file, RopeRows::kHalves, checkpoint_metadata(model.config()));
+    write_weights(folder.staging(), source, one_file, RopeRows::kHalves, checkpoint_metadata(source.config));
     write_checkpoint_state(folder.staging(), {});
     write_text_files(folder.staging(),
-                     hf_model_files(model.config(), model.tokens(), WeightFormat::kFp32, RopeRows::kHalves));
-    copy_tokenizer(model.path(), folder.staging());
+                     hf_model_files(source.config, source.tokens, WeightFormat::kFp32, RopeRows::kHalves));
+    copy_tokenizer(source.folder, folder.staging());
     write_manifest(folder.staging());
     folder.commit();
 }

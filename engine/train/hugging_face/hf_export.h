@@ -19,6 +19,20 @@ struct ExportOptions {
 void export_hugging_face(const ModelFolder& model, const std::filesystem::path& out,
                          const ExportOptions& options);
 
+/// A model that is written: its tensors are read one at a time.
+struct ModelSource {
+    Config config;
+    SpecialTokens tokens;
+    std::vector<NamedShape> parameters;  ///< in the order of the parameter table
+    ReadTensor read;
+    std::filesystem::path folder;  ///< named in messages; the files of its tokenizer are copied
+};
+ModelSource source_of(const ModelFolder& model);
+
+/// Writes a checkpoint of step 0 with fp32 weights, complete or absent. It has no optimizer state, so no run resumes
+/// from it. Throws (kUsage) if `out` exists and is not empty, and (kIo).
+void write_first_checkpoint(const ModelSource& source, const std::filesystem::path& out);
+
 /// Writes a checkpoint of step 0 with the weights of `model` in fp32, complete or absent: for train.init_from, eval,
 /// spectra and verify. It has no optimizer state, so no run resumes from it. Throws as export_hugging_face().
 void import_hugging_face(const ModelFolder& model, const std::filesystem::path& out);
