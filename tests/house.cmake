@@ -4,7 +4,7 @@ cmake_minimum_required(VERSION 3.25)
 set(headers
   kernels=kernels/base/tensor.h diag=diag/metrics.h data=data/loader.h config=engine/config/config.h
   io=engine/io/logger.h ranks=engine/ranks/comm.h model=engine/model/model.h spectra=engine/spectra/monitor.h
-  train=engine/train/trainer.h bench=engine/bench/bench.h tools=tools/pastur/commands.h)
+  train=engine/train/trainer.h convert=engine/convert/conversion.h bench=engine/bench/bench.h tools=tools/pastur/commands.h)
 string(REPLACE "|" ";" sees "${SEES}")
 string(REPLACE "|" ";" includes "${INCLUDES}")
 list(TRANSFORM includes PREPEND -I)

@@ -28,6 +28,8 @@ void add_doctor_command(CLI::App& app, std::function<int()>& run);
 void add_export_command(CLI::App& app, std::function<int()>& run);
 /// `pastur import`.
 void add_import_command(CLI::App& app, std::function<int()>& run);
+/// `pastur convert`.
+void add_convert_command(CLI::App& app, std::function<int()>& run);
 /// `pastur study`; takes --section.key=value overrides.
 void add_study_command(CLI::App& app, std::function<int()>& run);
 /// `pastur report`.

@@ -65,6 +65,7 @@ int run_command_line(const std::vector<std::string>& arguments) {
     add_doctor_command(app, run);
     add_export_command(app, run);
     add_import_command(app, run);
+    add_convert_command(app, run);
     add_compare_command(app, run);
     add_study_command(app, run);
     add_report_command(app, run);
