@@ -110,24 +110,23 @@ std::string Model::describe_kernels() const {
     return text;
 }
 
-void Model::allocate_sharing(Context& ctx, const Model& owner) {
-    params_.share(owner.params_);
-    const Planner measured = measure(ctx);
-    activations_ = pastur::allocate(ctx, measured.bytes());
-    Planner carving(activations_, measured);
-    plan(ctx, carving);
-    reserve_scratch(ctx, measured.scratch_bytes());
-    make_rope_table(ctx);
-}
-
-void Model::allocate(Context& ctx, bool with_gradients) {
-    params_.allocate(ctx, with_gradients);
+void Model::allocate_activations(Context& ctx) {
     const Planner measured = measure(ctx);
     activations_ = pastur::allocate(ctx, measured.bytes());
     Planner carving(activations_, measured);
     plan(ctx, carving);
     reserve_scratch(ctx, measured.scratch_bytes());
     make_rope_table(ctx, shape_.time);
+}
+
+void Model::allocate_sharing(Context& ctx, const Model& owner) {
+    params_.share(owner.params_);
+    allocate_activations(ctx);
+}
+
+void Model::allocate(Context& ctx, bool with_gradients) {
+    params_.allocate(ctx, with_gradients);
+    allocate_activations(ctx);
 }
 
 void Model::allocate_layers(Context& ctx, const Model& owner) {

@@ -91,6 +91,7 @@ class Model {
     void plan_layers(Context& ctx, Planner& planner);
     void plan(Context& ctx, Planner& planner);
     void plan_decoding(Context& ctx, Planner& planner, std::span<const LayerCache> caches);
+    void allocate_activations(Context& ctx);
     /// A table of `time` positions.
     void make_rope_table(Context& ctx, int64_t time);
     void normalise_output(Context& ctx);
