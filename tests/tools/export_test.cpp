@@ -137,7 +137,7 @@ TEST_F(Export, TokenizerJsonTravelsWithTheWeights) {
     EXPECT_EQ(meta["tokenizer"], "bpe");
     const Result info = run("data info bpe");
     EXPECT_NE(info.out.find("bpe"), std::string::npos) << info.out << info.err;
-    EXPECT_EQ(info.out.find("ids "), std::string::npos) << info.out;  // text, not ids
+    EXPECT_EQ(info.out.find("begins:\n    ids "), std::string::npos) << info.out;  // text, not ids
     train("--data.dir=bpe --model.vocab=" + meta["vocab_size"].dump());
     const std::string checkpoint = "run/checkpoints/step_00000004";
     const json config = json::parse(read_file(file(checkpoint + "/config.json"), 1 << 20));
