@@ -14,6 +14,30 @@ constexpr int64_t kTime = 17;
 const std::vector<int64_t> kPrompts = {7, 1, 4};
 const auto kSequences = static_cast<int64_t>(kPrompts.size());
 
+/// Every setting that changes attention; some together, as decoding treats them apart.
+std::vector<VariantCase> cases() {
+    std::vector<VariantCase> all = every_attention();
+    all.push_back({"mha_nope_qk_norm", "variant = \"mha-nope\"\nqk_norm = \"head\"", "head_dim = 5"});
+    all.push_back({"mla_nope_qk_norm", "variant = \"mla-nope\"\nkv_rank = 7\nqk_norm = \"head\"", ""});
+    all.push_back(
+        {"mla_nope_gain", "variant = \"mla-nope\"\nkv_rank = 7\nq_rank = 5\nlatent_gain = \"sqrt\"", ""});
+    all.push_back(
+        {"mla_rope_all",
+         "variant = \"mla-rope\"\nkv_rank = 7\nq_rank = 5\nlatent_gain = \"sqrt\"\nqk_norm = \"head\"", ""});
+    all.push_back({"decoupled_all",
+                   "variant = \"mla-decoupled\"\nkv_rank = 7\nnope_dim = 3\nrope_dim = 4\nq_rank = 5\n"
+                   "latent_gain = \"sqrt\"\nqk_norm = \"head\"",
+                   ""});
+    all.push_back(
+        {"prerope_keys_all",
+         "variant = \"mla-prerope\"\nk_rank = 5\nv_rank = 3\nlatent_norm = true\nlatent_gain = \"sqrt\"\n"
+         "qk_norm = \"head\"",
+         ""});
+    all.push_back({"mtla_stride_5", "variant = \"mtla\"\nkv_rank = 9\nrope_dim = 4\nstride = 5", ""});
+    all.push_back({"mtla_stride_1", "variant = \"mtla\"\nkv_rank = 9\nrope_dim = 4\nstride = 1", ""});
+    return all;
+}
+
 class Decoding : public OpTest<VariantCase> {
   protected:
     Decoding() : config_(tiny_config(shape().attention, shape().model)) {
@@ -138,8 +162,7 @@ TEST_P(Decoding, SampledTokensAreThoseWithoutACache) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Model, Decoding, every_target<VariantCase>(every_attention()),
-                         case_name<VariantCase>);
+INSTANTIATE_TEST_SUITE_P(Model, Decoding, every_target<VariantCase>(cases()), case_name<VariantCase>);
 
 /// The table of engine/README.md: numbers per token and layer.
 double numbers_per_token(const Config& config) {
@@ -268,6 +291,25 @@ INSTANTIATE_TEST_SUITE_P(
                                {"mla_rope", "variant = \"mla-rope\"\nkv_rank = 7", ""},
                                {"mtla", "variant = \"mtla\"\nkv_rank = 8\nrope_dim = 4\nstride = 2", ""}}),
     case_name<VariantCase>);
+
+// Prompts of 3000 tokens are read two at a time.
+TEST(DecodingLongPrompts, SeveralPassesReadThemAsOneDoes) {
+    Context& ctx = context(Device::kCpu);
+    Config config = tiny_config("variant = \"mla-decoupled\"\nrope_dim = 4");
+    ModelUnderTest model(config, ctx, DType::kF32, {1, 1});
+    Random random(5);
+    model.set_weights(model.random_weights(random, DType::kF32));
+    const Model& weights = model.model();
+    const std::vector<Tokens> prompts = {random.ids(2, 19), random.ids(7, 19), random.ids(3000, 19)};
+    GenerateOptions options;
+    options.max_tokens = 3;
+    Decoder together(ctx, weights, {3, 3000, 3003});
+    const Generation all = generate(together, prompts, options);
+    for (size_t b = 0; b < prompts.size(); ++b) {
+        Decoder decoder(ctx, weights, {1, std::ssize(prompts[b]), 3003});
+        EXPECT_EQ(generate(decoder, {prompts[b]}, options).sequences[0].tokens, all.sequences[b].tokens);
+    }
+}
 
 // 4 sequences of 70,000 logits are drawn on two threads where the machine has them, one sequence on one.
 TEST(GeneratingWithManyTokens, ThreadsDrawTheSameTokens) {
