@@ -8,6 +8,10 @@
 namespace pastur {
 namespace {
 
+/// Decompressed latents are a multiple of this, or all: a CUDA device searches an algorithm for each shape of a GEMM, and
+/// a sequence has another length in every pass. Those beyond its length are not read.
+constexpr int64_t kUnpackedRows = 256;
+
 /// The eps of the published models' latent norms, which does not follow model.norm_eps.
 constexpr double kLatentNormEps = 1e-6;
 
@@ -187,10 +191,11 @@ class LatentAttention final : public Attention {
     }
     void decode_unpacked(Context& ctx, const DecodeStep& step, const LayerCache& cache, int64_t b) {
         const int64_t length = step.host_lengths[static_cast<size_t>(b)];
-        const Tensor latents =
-            without_heads(cache.parts[0].slice(0, b, 1)).reshape({cache.parts[0].size(1), kv_rank_});
+        const int64_t slots = cache.parts[0].size(1);
+        const Tensor latents = cache.parts[0].slice(0, b, 1).reshape({slots, kv_rank_});
         const Tensor kv = unpacked_.slice(0, 0, length);
-        kv_b_proj_.forward(ctx, kv, latents.slice(0, 0, length));
+        const int64_t rows = std::min((length + kUnpackedRows - 1) / kUnpackedRows * kUnpackedRows, slots);
+        kv_b_proj_.forward(ctx, unpacked_.slice(0, 0, rows), latents.slice(0, 0, rows));
         Tensor k = k_of(kv);
         if (k_norm_.on()) {
             k = unpacked_k_.slice(0, 0, length);

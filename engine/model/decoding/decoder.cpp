@@ -69,6 +69,8 @@ Decoder::Decoder(Context& ctx, const Model& weights, const DecoderShape& shape)
     cache_buffer_ = allocate(ctx, cache.bytes());
     Planner carving_cache(cache_buffer_, cache);
     plan_caches(carving_cache);
+    // Latents that are decompressed in whole blocks include slots that hold no token yet.
+    fill(ctx, Tensor(cache_buffer_.data(), dtype, {cache_buffer_.bytes() / size_of(dtype)}), 0.0f);
     buffer_ = allocate(ctx, other.bytes());
     Planner carving(buffer_, other);
     plan(carving);

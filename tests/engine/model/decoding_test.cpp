@@ -292,10 +292,12 @@ INSTANTIATE_TEST_SUITE_P(
                                {"mtla", "variant = \"mtla\"\nkv_rank = 8\nrope_dim = 4\nstride = 2", ""}}),
     case_name<VariantCase>);
 
-// Prompts of 3000 tokens are read two at a time.
-TEST(DecodingLongPrompts, SeveralPassesReadThemAsOneDoes) {
+// Prompts of 3000 tokens are read two at a time. mla-rope decompresses its cache in blocks of 256 slots.
+class DecodingLongPrompts : public testing::TestWithParam<const char*> {};
+
+TEST_P(DecodingLongPrompts, SeveralPassesReadThemAsOneDoes) {
     Context& ctx = context(Device::kCpu);
-    Config config = tiny_config("variant = \"mla-decoupled\"\nrope_dim = 4");
+    Config config = tiny_config(GetParam());
     ModelUnderTest model(config, ctx, DType::kF32, {1, 1});
     Random random(5);
     model.set_weights(model.random_weights(random, DType::kF32));
@@ -310,6 +312,10 @@ TEST(DecodingLongPrompts, SeveralPassesReadThemAsOneDoes) {
         EXPECT_EQ(generate(decoder, {prompts[b]}, options).sequences[0].tokens, all.sequences[b].tokens);
     }
 }
+
+INSTANTIATE_TEST_SUITE_P(Model, DecodingLongPrompts,
+                         testing::Values("variant = \"mla-decoupled\"\nrope_dim = 4",
+                                         "variant = \"mla-rope\""));
 
 // 4 sequences of 70,000 logits are drawn on two threads where the machine has them, one sequence on one.
 TEST(GeneratingWithManyTokens, ThreadsDrawTheSameTokens) {
