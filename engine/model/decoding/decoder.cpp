@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/fill.h"
+#include "kernels/row_argmax.h"
 
 namespace pastur {
 namespace {
@@ -51,6 +52,7 @@ Decoder::Decoder(Context& ctx, const Model& weights, const DecoderShape& shape)
             return Tensor(steps.bytes() + i * sequences * size_of(DType::kI32), DType::kI32, {sequences});
         };
         tokens_ = row(0), positions_ = row(1), slots_ = row(2), counts_ = row(3);
+        best_ = planner.keep(DType::kI32, {sequences});
         logits_ = planner.keep(dtype, {sequences, vocab()});
         if (dtype != DType::kF32) wide_ = planner.keep(DType::kF32, {sequences, vocab()});
     };
@@ -176,6 +178,13 @@ std::span<const float> Decoder::read_logits() {
     download(ctx_, as_tensor(std::span(host_logits_)).reshape(logits_.shape()),
              wide_.empty() ? logits_ : wide_);
     return host_logits_;
+}
+
+std::span<const int32_t> Decoder::most_probable(int64_t vocab) {
+    row_argmax(ctx_, best_, logits_.slice(1, 0, vocab));
+    host_best_.resize(static_cast<size_t>(shape_.sequences));
+    download(ctx_, as_tensor(std::span(host_best_)), best_);
+    return host_best_;
 }
 
 CacheUse Decoder::cache_use() const {

@@ -49,6 +49,11 @@ class Decoder {
     ConstTensor logits() const { return logits_; }
     /// The logits as fp32 in host memory, [B, V] row by row, valid until the next call of any function.
     std::span<const float> read_logits();
+    /// The most probable id of each sequence, below `vocab`; the lowest of equal ones. -1 for a sequence whose logits are
+    /// not finite. Valid until the next call of any function.
+    std::span<const int32_t> most_probable(int64_t vocab);
+    /// Waits for the device.
+    void synchronize() { pastur::synchronize(ctx_); }
     CacheUse cache_use() const;
     /// Bytes of parameters that a pass reads in the compute dtype, and of everything else that the decoder took.
     int64_t working_bytes() const { return working_bytes_; }
@@ -72,7 +77,9 @@ class Decoder {
     Tensor tokens_, positions_, slots_, counts_;  ///< i32 [B] each, one block of memory
     Tensor logits_;                               ///< [B, V]
     Tensor wide_;                                 ///< f32 [B, V] if the compute dtype is another; else empty
+    Tensor best_;                                 ///< i32 [B]
     std::vector<float> host_logits_;
+    std::vector<int32_t> host_best_;
     std::vector<int32_t> host_;  ///< [4, B]: tokens, positions, slots, counts
 };
 

@@ -50,18 +50,11 @@ class Sequences {
 
     /// Draws a token for every sequence that goes on. Returns their number before the draw.
     int64_t draw() {
-        const std::span<const float> logits = decoder_.read_logits();
         std::vector<size_t> going_on;
         for (size_t b = 0; b < next_.size(); ++b)
             if (next_[b] != Decoder::kFinished) going_on.push_back(b);
-        std::vector<int32_t> drawn(going_on.size());
-        for_each_on_threads(going_on.size(), vocab_, [&](size_t i) {
-            const size_t b = going_on[i];
-            const auto row =
-                logits.subspan(b * static_cast<size_t>(decoder_.vocab()), static_cast<size_t>(vocab_));
-            const auto position = static_cast<uint64_t>(decoder_.length(static_cast<int64_t>(b)));
-            drawn[i] = sample(row, options_.sampling, options_.first_sequence + b, position);
-        });
+        const std::vector<int32_t> drawn =
+            options_.sampling.temperature == 0 ? most_probable(going_on) : sampled(going_on);
         for (size_t i = 0; i < drawn.size(); ++i) accept(going_on[i], drawn[i]);
         return std::ssize(drawn);
     }
@@ -71,6 +64,29 @@ class Sequences {
     std::span<const int32_t> next() const { return next_; }
 
   private:
+    /// Ids alone leave the device.
+    std::vector<int32_t> most_probable(const std::vector<size_t>& going_on) {
+        const std::span<const int32_t> ids = decoder_.most_probable(vocab_);
+        std::vector<int32_t> drawn;
+        for (const size_t b : going_on) {
+            if (ids[b] < 0) fail_not_finite();
+            drawn.push_back(ids[b]);
+        }
+        return drawn;
+    }
+    std::vector<int32_t> sampled(const std::vector<size_t>& going_on) {
+        const std::span<const float> logits = decoder_.read_logits();
+        std::vector<int32_t> drawn(going_on.size());
+        for_each_on_threads(going_on.size(), vocab_, [&](size_t i) {
+            const size_t b = going_on[i];
+            const auto row =
+                logits.subspan(b * static_cast<size_t>(decoder_.vocab()), static_cast<size_t>(vocab_));
+            const auto position = static_cast<uint64_t>(decoder_.length(static_cast<int64_t>(b)));
+            drawn[i] = sample(row, options_.sampling, options_.first_sequence + b, position);
+        });
+        return drawn;
+    }
+
     void accept(size_t b, int32_t token) {
         Continuation& sequence = result_.sequences[b];
         const auto finish = [&](StopReason reason) {
@@ -121,7 +137,7 @@ Generation generate(Decoder& decoder, const std::vector<std::vector<int32_t>>& p
     Sequences sequences(decoder, options, result);
     const auto begin = Clock::now();
     decoder.prefill(prompts);
-    decoder.read_logits();  // waits for the device
+    decoder.synchronize();
     result.prefill_seconds = seconds_since(begin);
     sequences.draw();
     result.first_token_seconds = seconds_since(begin);

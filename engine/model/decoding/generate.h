@@ -33,7 +33,7 @@ struct Continuation {
 
 struct Generation {
     std::vector<Continuation> sequences;  ///< one of each prompt
-    double prefill_seconds = 0;           ///< until the logits of all prompts are in host memory
+    double prefill_seconds = 0;           ///< until the logits that follow all prompts are computed
     double first_token_seconds = 0;       ///< until on_token() has seen the first token
     double decode_seconds = 0;            ///< of all further passes, with the draws
     int64_t prompt_tokens = 0;

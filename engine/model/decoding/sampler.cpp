@@ -19,8 +19,7 @@ size_t most_probable(std::span<const float> logits) {
         finite &= logits[i] < INFINITY;  // false for NaN
         if (logits[i] > logits[best]) best = i;
     }
-    if (!finite || std::isinf(logits[best]))
-        fail(ExitCode::kNonFinite, "generation: a logit is not finite; check the checkpoint's training run");
+    if (!finite || std::isinf(logits[best])) fail_not_finite();
     return best;
 }
 
@@ -78,6 +77,10 @@ std::vector<double> restricted(const std::vector<double>& weights, const Samplin
 }
 
 }  // namespace
+
+void fail_not_finite() {
+    fail(ExitCode::kNonFinite, "generation: a logit is not finite; check the checkpoint's training run");
+}
 
 int32_t sample(std::span<const float> logits, const Sampling& sampling, uint64_t sequence,
                uint64_t position) {

@@ -12,6 +12,9 @@ struct Sampling {
     uint64_t seed = 0;
 };
 
+/// Throws (kNonFinite): a logit is NaN or +infinity, or all are -infinity.
+[[noreturn]] void fail_not_finite();
+
 /// A token id below logits.size(). Among equal logits the lower id counts as more probable. The random number depends
 /// only on (seed, sequence, position): Philox with the key `seed`, counter `position` and subsequence `sequence`. So
 /// a draw does not depend on what else is in a batch. Throws (kNonFinite) if a logit is NaN or +infinity.
