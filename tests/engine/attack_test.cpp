@@ -19,6 +19,7 @@
 #include "engine/io/safetensors.h"
 #include "engine/model/recipe.h"
 #include "engine/train/checkpoint/model_folder.h"
+#include "engine/train/scoring/choice_file.h"
 #include "kernels/base/random.h"
 #include "tests/support/data_files.h"
 #include "tests/support/memory_use.h"
@@ -170,6 +171,32 @@ TEST_F(Attack, HuggingFaceFolders) {
     index("tensors", R"("model.layers.#.self_attn.q_proj.weight":"model-1.safetensors",)");
     index("files", R"("#":"#",)");
     index("lists", R"("#":[],)");
+}
+
+TEST_F(Attack, ChoiceFiles) {
+    constexpr size_t kMost = (1 << 20) - 256;  // longer lines are refused
+    const auto read = [](const std::string& path) { read_choices(path, 0); };
+    const auto line = [&](const std::string& what, const std::string& piece) {
+        measure(
+            "choices: " + what, "c.jsonl",
+            [=](size_t n) {
+                return json_list(R"({"ctx":")", piece, n, R"(","endings":["a","b"],"label":0})");
+            },
+            read, {1.5, 40}, kMost);
+    };
+    line("marks", "[a] ");
+    line("open brackets", "[[");
+    line("line breaks", "[\\n");
+    line("titles", " [title]");
+    line("white space", "  ");
+    measure(
+        "choices: endings", "c.jsonl",
+        [](size_t n) { return json_list(R"({"ctx":"a","label":0,"endings":[)", "\"#\",", n, "]}"); }, read,
+        {1.5, 60}, kMost);
+    measure(
+        "choices: lines", "c.jsonl",
+        [](size_t n) { return repeated("{\"context\":\"#\",\"choices\":[\"a\",\"b\"],\"answer\":0}\n", n); },
+        read, {12, 8});
 }
 
 TEST_F(Attack, MetricsAndSummaries) {

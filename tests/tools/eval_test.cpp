@@ -140,6 +140,14 @@ TEST_F(Eval, ShardsOfAFolderKnowTheirText) {
     EXPECT_EQ(alone["loss"], folder["loss"]);
     EXPECT_FALSE(alone.contains("bits_per_byte"));
     EXPECT_EQ(eval("--data alone.bin --tokenizer bytes")["bits_per_byte"], folder["bits_per_byte"]);
+    fs::create_directory(file("lost"));
+    for (const char* name : {"val_000000.bin", "train_000000.bin"})
+        fs::copy_file(file(std::string("corpus/") + name), file(std::string("lost/") + name));
+    json meta = json::parse(read_file(file("corpus/meta.json"), 1 << 20));
+    meta["tokenizer"] = "sentencepiece";  // its file is missing
+    write("lost/meta.json", meta.dump());
+    EXPECT_EQ(eval("--data lost")["loss"], folder["loss"]);
+    EXPECT_FALSE(eval("--data lost").contains("bytes"));
     EXPECT_EQ(eval("--data corpus --tokens 100")["tokens"], 96);  // whole sequences of 16
 }
 

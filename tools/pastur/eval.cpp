@@ -109,6 +109,19 @@ void write_logits_of(const EvalArguments& arguments, SequenceScorer& scorer, con
     write_logits(arguments.logits, scorer.ctx(), model, batch, data, tokens / seq_len);
 }
 
+/// What the shards were made with, for the size of their text; null where their folder has none.
+std::shared_ptr<const Tokenizer> tokenizer_of_shards(const EvalArguments& arguments, const ModelFolder& model,
+                                                     const std::string& folder) {
+    if (!arguments.tokenizer.empty()) return tokenizer_of_model(model, arguments.tokenizer);
+    if (folder.empty()) return nullptr;
+    try {
+        return load_tokenizer(folder);
+    } catch (const Error& error) {
+        if (error.code() == ExitCode::kMissingInput) return nullptr;
+        throw;
+    }
+}
+
 int eval_data(const EvalArguments& arguments, const ModelFolder& folder, Context& ctx, Precision precision,
               int64_t seq_len) {
     const int64_t vocab = folder.config().model.vocab, stride = stride_for(arguments, seq_len);
@@ -121,9 +134,7 @@ int eval_data(const EvalArguments& arguments, const ModelFolder& folder, Context
         stream = text_stream(source.texts, arguments.format, limits,
                              required_tokenizer(folder, arguments.tokenizer));
     } else {
-        const std::string& tokenizer = arguments.tokenizer.empty() ? source.folder : arguments.tokenizer;
-        stream = shard_stream(source.shards, limits,
-                              tokenizer.empty() ? nullptr : tokenizer_of_model(folder, tokenizer));
+        stream = shard_stream(source.shards, limits, tokenizer_of_shards(arguments, folder, source.folder));
     }
     for (const std::string& note : stream->notes()) Console::err().write(note + "\n");
     SequenceScorer scorer(ctx, folder, precision, seq_len);
@@ -162,7 +173,8 @@ int eval_choices(const EvalArguments& arguments, const ModelFolder& folder, Cont
     const ChoiceFile file = read_choices(arguments.choices, arguments.limit);
     const std::shared_ptr<const Tokenizer> tokenizer = required_tokenizer(folder, arguments.tokenizer);
     const SpecialTokens& special = folder.tokens();
-    const int64_t prefix = !special.bos.empty() ? special.bos.front() : tokenizer->eos_id();
+    const bool has_bos = !special.bos.empty() && special.bos.front() < folder.config().model.vocab;
+    const int64_t prefix = has_bos ? special.bos.front() : tokenizer->eos_id();
     SequenceScorer scorer(ctx, folder, precision, seq_len);
     const ChoiceScores scores =
         score_choices(scorer, file, arguments.choices, *tokenizer, static_cast<int32_t>(prefix), seq_len);
