@@ -130,7 +130,7 @@ def main():
         failures = 0
         for variant in ("mha", "mla-decoupled"):
             pastur("train", ROOT / f"tools/recipes/nano-{variant}.toml", "--run", variant, "--device", "cpu",
-                   "--model.vocab=512", "--data.dir=tokens", "--data.seq_len=128", "--train.steps=8",
+                   "--model.vocab=512", "--data.dir=tokens", "--data.seq_len=128", "--train.steps=8", "--train.warmup_steps=0",
                    "--train.global_batch=4", "--train.lr=0.003", "--diagnostics.every=0", "--diagnostics.early=[]",
                    "--run.tensorboard=false")
             folder = work / f"hf-{variant}"
