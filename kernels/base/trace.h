@@ -6,7 +6,7 @@ namespace pastur {
 
 /// A range on the calling thread's timeline in Nsight Systems (NVTX), from construction to destruction; ranges nest.
 /// Without a profiler, or without NVTX's headers at build time, a range costs two calls of a few instructions; one with a
-/// number also the digits, about 20 ns.
+/// number also the digits, about 30 ns.
 class TraceRange {
   public:
     explicit TraceRange(const char* name);

@@ -82,9 +82,10 @@ std::optional<Record> read_record(const fs::path& path) {
     return Record{OwnerRecord::parse(text), json.is_object() ? integer_or_minus_one(json, "step") : -1};
 }
 
+/// A process that has ended reads nothing, even where it stays a zombie, as in a container whose first process waits for
+/// no other.
 bool runs(const OwnerRecord& process) {
-    const ProcessState state = state_of_process(process);
-    return state == ProcessState::kAlive || state == ProcessState::kEnding;
+    return state_of_process(process) == ProcessState::kAlive;
 }
 
 }  // namespace
