@@ -30,8 +30,6 @@ SKIPPED = [
     (r"^cmake |^tools/dev\.sh (deb|bundle)", "a build of minutes"),
     (r"--data\.dir=\.\.\.", "the reader's data, written as `...`"),
 ]
-# What has to be done before a command, because READMEs give alternatives.
-BEFORE = [(r"^tools/quickstart\.sh", "rm -rf quickstart-out")]
 # Lines of blocks that show something else than commands.
 NO_COMMAND = re.compile(r"^(#|\||kernels <- )")
 
@@ -171,9 +169,6 @@ def main():
                     print("run     %s: %s" % (readme, command))
                     continue
                 begin = time.time()
-                for pattern, preparation in BEFORE:
-                    if re.search(pattern, command):
-                        subprocess.run(["bash", "-c", preparation], cwd=folder, check=True)
                 result = subprocess.run(["bash", "-c", "set -o pipefail; " + command], cwd=folder, env=environment,
                                         stdin=subprocess.DEVNULL, capture_output=True, text=True)
                 ran += 1
