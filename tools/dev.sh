@@ -86,7 +86,7 @@ manifest() {
 
 # bundle [--cpu]: dist/pastur holds the program, the libraries it loads and the tests; the archive all but the tests.
 bundle() {
-    local build=build-cuda name folder=dist/pastur libraries
+    local build=build-cuda name folder=dist/pastur libraries date
     name=pastur-$(sed -n 's/^project(pastur VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)-$(uname -m)
     if [[ ${1:-} == --cpu ]]; then
         build=build-cpu name+=-cpu
@@ -107,8 +107,9 @@ bundle() {
     manifest "$build" "${libraries[@]}" >"$folder/MANIFEST"
     (cd "$folder" && find . -type f -printf '%P\0' | sort -z | xargs -0 sha256sum) >dist/SHA256SUMS
     mv dist/SHA256SUMS "$folder/"
-    run tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$(git log -1 --format=%ct 2>/dev/null || date +%s)" \
-        --transform "s,^pastur,$name," -C dist --use-compress-program='zstd -q -T0 -12' -cf "dist/$name.tar.zst" pastur
+    date=$(git log -1 --format=%ct 2>/dev/null || date +%s)
+    run tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$date" --transform "s,^pastur,$name," \
+        -C dist --use-compress-program='zstd -q -T0 -12' -cf "dist/$name.tar.zst" pastur
     bundle_tests "$build" "$folder"
     ln -s bin/pastur "$folder/pastur"
     du -sh "$folder" "dist/$name.tar.zst"

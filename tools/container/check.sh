@@ -98,9 +98,9 @@ say "The image, as its user"
 ! inside "$root" command -v g++ || die "the image holds a compiler"
 inside "$root" "$entry $command" | head -3
 inside "$root" "$entry --version"
-inside "$root" "$entry data synth --docs 300 --seed 1 --out s.txt && $entry data prepare --input s.txt --tokenizer bytes \
-    --out tokens && $entry train nano-mtla --data.dir=tokens --data.seq_len=64 --train.steps=3 --train.warmup_steps=0 --train.global_batch=4 \
-    --train.val_tokens=1024 && $entry verify runs/nano-mtla"
-inside "$root" "OMP_NUM_THREADS=1 mpirun -np 2 $entry train nano-mha --data.dir=tokens --data.seq_len=64 --train.steps=3 --train.warmup_steps=0 \
-    --train.global_batch=4 --train.val_tokens=1024 --run runs/two"
+inside "$root" "$entry data synth --docs 300 --seed 1 --out s.txt"
+inside "$root" "$entry data prepare --input s.txt --tokenizer bytes --out tokens"
+small="--data.dir=tokens --data.seq_len=64 --train.steps=3 --train.warmup_steps=0 --train.global_batch=4 --train.val_tokens=1024"
+inside "$root" "$entry train nano-mtla $small && $entry verify runs/nano-mtla"
+inside "$root" "OMP_NUM_THREADS=1 mpirun -np 2 $entry train nano-mha $small --run runs/two"
 say "The steps of the Dockerfile work on $suite."

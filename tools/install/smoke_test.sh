@@ -28,8 +28,9 @@ step "files" sha256sum --quiet -c SHA256SUMS
 cd "$work"
 step "data" "$pastur" data synth --docs 300 --seed 1 --out stories.txt
 step "tokens" "$pastur" data prepare --input stories.txt --tokenizer bytes --out tokens --val-fraction 0.1
-settings=(--data.dir=tokens --data.seq_len=64 --train.global_batch=4 --train.val_tokens=1024 --diagnostics.every=4)
-step "training" "$pastur" train nano-mla-decoupled "${settings[@]}" --train.steps=4 --train.warmup_steps=0 --run run "${device[@]}"
+settings=(--data.dir=tokens --data.seq_len=64 --train.steps=4 --train.warmup_steps=0 --train.global_batch=4
+    --train.val_tokens=1024 --diagnostics.every=4)
+step "training" "$pastur" train nano-mla-decoupled --run run "${settings[@]}" "${device[@]}"
 step "continued" "$pastur" train run --resume --train.steps=6 "${device[@]}"
 step "checkpoint" "$pastur" verify run
 step "evaluation" "$pastur" eval --checkpoint run --data tokens --tokens 1024 "${device[@]}"
