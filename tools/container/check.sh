@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the steps of the Dockerfile without Docker: each stage in a root that debootstrap makes, the program as the user
-# that the image runs it as. Needs root, debootstrap and about 3 GB in /tmp.
+# Runs the steps of the Dockerfile and of the Apptainer definition without their builders: each stage in a root that
+# debootstrap makes, the program as an ordinary user. Needs root, debootstrap and about 3 GB in /tmp.
 #   tools/container/check.sh [SUITE [MIRROR]]      default: bookworm, http://deb.debian.org/debian
 # CHECK_CCACHE: a folder of ccache that the build shares, to save time. JOBS: jobs of the build.
 set -euo pipefail
@@ -61,46 +61,96 @@ copy() {
     done
 }
 
-declare -A values=()
-root='' stage=0 workdir=/ as=() entry='' command=''
-while IFS= read -r line || [[ -n $line ]]; do
-    while [[ $line == *\\ ]]; do
-        IFS= read -r more
-        line=${line%\\}$more
-    done
-    [[ $line =~ ^([A-Z]+)\ +(.*)$ ]] || continue
-    word=${BASH_REMATCH[1]} rest=${BASH_REMATCH[2]}
-    for name in "${!values[@]}"; do rest=${rest//"\${$name}"/${values[$name]}}; done
-    say "$word $rest"
-    case $word in
-        ARG) values[${rest%%=*}]=${rest#*=} ;;
-        FROM)
-            stage=$((stage + 1)) workdir=/ as=()
-            [[ $rest =~ \ AS\ ([a-z]+)$ ]] && name=${BASH_REMATCH[1]} || name=stage$stage
-            root=$top/$name
-            new_root "$name"
-            ;;
-        WORKDIR)
-            workdir=$rest
-            mkdir -p "$root$workdir"
-            ;;
-        COPY) copy "$rest" ;;
-        RUN) inside "$root" "$rest" ;;
-        USER) as=("--userspec=$rest:$rest") ;;
-        ENTRYPOINT) entry=$(tr -d '[],"' <<<"$rest") ;;
-        CMD) command=$(tr -d '[],"' <<<"$rest") ;;
-        *) die "the Dockerfile has a step that this script does not know: $word" ;;
-    esac
-done <tools/container/Dockerfile
+root='' workdir=/ as=()
 
-say "The image, as its user"
-[[ $(inside "$root" id -un) == pastur ]] || die "the program would run as $(inside "$root" id -un)"
-! inside "$root" command -v g++ || die "the image holds a compiler"
-inside "$root" "$entry $command" | head -3
-inside "$root" "$entry --version"
-inside "$root" "$entry data synth --docs 300 --seed 1 --out s.txt"
-inside "$root" "$entry data prepare --input s.txt --tokenizer bytes --out tokens"
-small="--data.dir=tokens --data.seq_len=64 --train.steps=3 --train.warmup_steps=0 --train.global_batch=4 --train.val_tokens=1024"
-inside "$root" "$entry train nano-mtla $small && $entry verify runs/nano-mtla"
-inside "$root" "OMP_NUM_THREADS=1 mpirun -np 2 $entry train nano-mha $small --run runs/two"
-say "The steps of the Dockerfile work on $suite."
+# try_program USER ENTRY...: the image's program, as the user that the image or its starter names.
+try_program() {
+    local user=$1 entry=${*:2} small
+    as=("--userspec=$user:$user")
+    [[ $(inside "$root" id -u) != 0 ]] || die "the program would run as root"
+    ! inside "$root" command -v g++ || die "the image holds a compiler"
+    inside "$root" "$entry help" | head -3
+    inside "$root" "$entry --version"
+    inside "$root" "$entry data synth --docs 300 --seed 1 --out s.txt"
+    inside "$root" "$entry data prepare --input s.txt --tokenizer bytes --out tokens"
+    small="--data.dir=tokens --data.seq_len=64 --train.steps=3 --train.warmup_steps=0 --train.global_batch=4"
+    inside "$root" "$entry train nano-mtla $small --train.val_tokens=1024 && $entry verify runs/nano-mtla"
+    inside "$root" "OMP_NUM_THREADS=1 mpirun -np 2 $entry train nano-mha $small --train.val_tokens=1024 --run runs/two"
+    as=()
+}
+
+check_dockerfile() {
+    local -A values=()
+    local line more word rest name stage=0 entry='' command='' user=root
+    while IFS= read -r line || [[ -n $line ]]; do
+        while [[ $line == *\\ ]]; do
+            IFS= read -r more
+            line=${line%\\}$more
+        done
+        [[ $line =~ ^([A-Z]+)\ +(.*)$ ]] || continue
+        word=${BASH_REMATCH[1]} rest=${BASH_REMATCH[2]}
+        for name in "${!values[@]}"; do rest=${rest//"\${$name}"/${values[$name]}}; done
+        say "$word $rest"
+        case $word in
+            ARG) values[${rest%%=*}]=${rest#*=} ;;
+            FROM)
+                stage=$((stage + 1)) workdir=/
+                [[ $rest =~ \ AS\ ([a-z]+)$ ]] && name=${BASH_REMATCH[1]} || name=stage$stage
+                root=$top/$name
+                new_root "$name"
+                ;;
+            WORKDIR)
+                workdir=$rest
+                mkdir -p "$root$workdir"
+                ;;
+            COPY) copy "$rest" ;;
+            RUN) inside "$root" "$rest" </dev/null ;;
+            USER) user=$rest ;;
+            ENTRYPOINT) entry=$(tr -d '[],"' <<<"$rest") ;;
+            CMD) command=$(tr -d '[],"' <<<"$rest") ;;
+            *) die "the Dockerfile has a step that this script does not know: $word" ;;
+        esac
+    done <tools/container/Dockerfile
+    say "The image of the Dockerfile, as $user: $entry $command"
+    try_program "$user" "$entry"
+}
+
+# check_definition: %files and %post of each stage. Apptainer runs the program as the user that starts it.
+check_definition() {
+    local line section='' stage='' script='' from='' words
+    run_post() {
+        [[ -z $script ]] || { say "%post of $stage" && inside "$root" "set -e; $script" </dev/null; }
+        script=''
+    }
+    workdir=/
+    while IFS= read -r line; do
+        case $line in
+            Bootstrap:*) run_post ;;
+            Stage:*)
+                stage=sif-${line#Stage: } root=$top/sif-${line#Stage: }
+                new_root "$stage"
+                ;;
+            %*)
+                section=${line%% *} from=''
+                [[ $line != *" from "* ]] || from=--from=sif-${line##* from }
+                ;;
+            "    "*)
+                read -ra words <<<"$line"
+                case $section in
+                    %files) copy "${from:+$from }${words[*]}" ;;
+                    %post) script+="$line"$'\n' ;;
+                    %runscript) [[ $line == '    exec pastur "$@"' ]] || die "expected the program in %runscript" ;;
+                esac
+                ;;
+        esac
+    done <tools/container/pastur.def
+    run_post
+    say "The image of the Apptainer definition, as a user"
+    chroot "$root" useradd --create-home someone
+    workdir=/home/someone
+    try_program someone pastur
+}
+
+check_dockerfile
+check_definition
+say "The steps of both work on $suite."
