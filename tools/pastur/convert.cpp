@@ -129,6 +129,7 @@ class Session {
         std::sort(ranks.begin(), ranks.end());
         ranks.erase(std::unique(ranks.begin(), ranks.end()), ranks.end());
         std::vector<ConvertTrade> trades;
+        print_text("{}", describe_trades(report_));
         for (const RotationKind rotation : {RotationKind::kReal, RotationKind::kComplex})
             for (const int64_t rank : ranks) {
                 ConvertOptions options = report_.options;
@@ -137,8 +138,9 @@ class Session {
                 const ConvertedModel model = converted(options);
                 trades.push_back({rotation, rank, cache_bytes(model.config), mean_of(model.layers),
                                   loss(model.weights(read_))});
+                print_text("{}", describe(report_, trades.back()));
+                std::fflush(stdout);  // a row of a large model takes minutes
             }
-        print_text("{}", describe(report_, trades));
         if (!arguments_.json.empty())
             write_file_atomically(arguments_.json, to_json(report_, trades).dump(2) + "\n");
         return 0;

@@ -131,25 +131,24 @@ ordered_json to_json(const ConvertReport& report) {
     return json;
 }
 
-std::string describe(const ConvertReport& report, const std::vector<ConvertTrade>& trades) {
-    const double source = report.stages.front().loss;
+std::string describe_trades(const ConvertReport& report) {
+    return heading(report) +
+           fmt::format(
+               "perplexity {:.4f}, cache {} bytes per token in bf16\n\n"
+               "rope_dim {}, fold {}; energy kept, mean over layers: rope, of the keys in the rotary key; keys, values, "
+               "of the rest in the latent\n{:<9}{:>8}{:>9}{:>9}{:>10}{:>10}{:>10}{:>13}{:>11}\n",
+               std::exp(report.stages.front().loss), cache_bytes(report.before), report.options.rope_dim,
+               report.options.fold, "rotation", "kv_rank", "cache B", "", "rope", "keys", "values",
+               "perplexity", "change");
+}
+
+std::string describe(const ConvertReport& report, const ConvertTrade& trade) {
     const auto before = static_cast<double>(cache_bytes(report.before));
-    std::string text = heading(report);
-    text += fmt::format("perplexity {:.4f}, cache {} bytes per token in bf16\n\n", std::exp(source),
-                        cache_bytes(report.before));
-    text += fmt::format(
-        "rope_dim {}, fold {}; energy kept, mean over layers: rope, of the keys in the rotary key; "
-        "keys, values, of the rest in the latent\n",
-        report.options.rope_dim, report.options.fold);
-    text += fmt::format("{:<9}{:>8}{:>9}{:>9}{:>10}{:>10}{:>10}{:>13}{:>11}\n", "rotation", "kv_rank",
-                        "cache B", "", "rope", "keys", "values", "perplexity", "change");
-    for (const ConvertTrade& trade : trades)
-        text += fmt::format(
-            "{:<9}{:>8}{:>9}{:>9}{:>10}{:>10}{:>10}{:>13.4f}{:>11}\n", name_of(trade.rotation), trade.kv_rank,
-            trade.cache_bytes, fmt::format("{:.1f} %", 100 * static_cast<double>(trade.cache_bytes) / before),
-            percent(trade.mean.rope), percent(trade.mean.keys), percent(trade.mean.values),
-            std::exp(trade.loss), fmt::format("{:+.2f} %", 100 * std::expm1(trade.loss - source)));
-    return text;
+    return fmt::format(
+        "{:<9}{:>8}{:>9}{:>9}{:>10}{:>10}{:>10}{:>13.4f}{:>11}\n", name_of(trade.rotation), trade.kv_rank,
+        trade.cache_bytes, fmt::format("{:.1f} %", 100 * static_cast<double>(trade.cache_bytes) / before),
+        percent(trade.mean.rope), percent(trade.mean.keys), percent(trade.mean.values), std::exp(trade.loss),
+        fmt::format("{:+.2f} %", 100 * std::expm1(trade.loss - report.stages.front().loss)));
 }
 
 ordered_json to_json(const ConvertReport& report, const std::vector<ConvertTrade>& trades) {

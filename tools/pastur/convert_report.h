@@ -37,8 +37,9 @@ const char* name_of(convert::RotationKind rotation);
 
 std::string describe(const ConvertReport& report);
 nlohmann::ordered_json to_json(const ConvertReport& report);
-/// report: of the source, with the loss of stage "source".
-std::string describe(const ConvertReport& report, const std::vector<ConvertTrade>& trades);
+/// The lines above the rows of --dry-run. report: of the source, with the loss of stage "source".
+std::string describe_trades(const ConvertReport& report);
+std::string describe(const ConvertReport& report, const ConvertTrade& trade);
 nlohmann::ordered_json to_json(const ConvertReport& report, const std::vector<ConvertTrade>& trades);
 
 }  // namespace pastur
