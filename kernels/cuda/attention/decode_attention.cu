@@ -81,56 +81,69 @@ __device__ void add_products(float (&sum)[kBatch][kHeads], const T* const (&rows
     }
 }
 
-/// S_j = scale (q k_j + q_shared k_shared_j); partial = sum_j 2^(S_j - m) v_j with m = max_j S_j, and their sum. One CTA
-/// per (split, key head and kHeads of its query heads, chunk of kColumnVectors vectors of v, sequence). For the scores of
-/// a tile, lanes share an entry's row; for the output, a thread owns a vector of columns and every n-th entry, and the n
-/// threads of a vector are added in ascending order at the end. The sequence's splits beyond its length have nothing to
-/// do. kWidth: columns per load, of which all widths are multiples and to which all rows are aligned.
+/// What a CTA has of a split: its entries, up to kHeads query heads of one key head, and a chunk of the columns of v.
 template <typename T, int kHeads, int kWidth>
-__global__ void __launch_bounds__(kThreads) decode_split_kernel(const DecodeParams<T> p) {
+struct Split {
     using Pack = Packed<T, kWidth>;
-    extern __shared__ float4 shared_memory[];
-    const int pitch = padded(p.content) + padded(p.rotary);
-    float* q = reinterpret_cast<float*>(shared_memory);  // [kHeads, pitch]
-    float* scores = q + kHeads * pitch;                  // [kHeads, kTile]
-    float* maximum = scores + kHeads * kTile;            // [kHeads]
-    float* sum = maximum + kHeads;                       // [kHeads]
-    float* rescale = sum + kHeads;                       // [kHeads]
-    float* shares = rescale + kHeads;                    // [kThreads, kWidth]
+    const DecodeParams<T>& p;
+    int thread, warp, pitch;
+    // Shared memory.
+    float *q, *scores;               ///< [kHeads, pitch], [kHeads, kTile]
+    float *maximum, *sum, *rescale;  ///< [kHeads] each
+    float* shares;                   ///< [kThreads, kWidth]
+    int64_t sequence;
+    int split, kv, first_head, heads;  ///< heads: the query heads that there are
+    int begin, end;                    ///< entries; none if the sequence ends before
+    /// Of the output: a thread owns a vector of columns and every n-th entry.
+    int column, vectors, first_entry, entry_stride;
+    bool owns;
 
-    const int head_groups = (p.group + kHeads - 1) / kHeads, kv_heads = p.heads / p.group;
-    const int split = blockIdx.x / (head_groups * kv_heads), rest = blockIdx.x % (head_groups * kv_heads);
-    const int kv = rest / head_groups, first_in_group = rest % head_groups * kHeads;
-    const int first_head = kv * p.group + first_in_group, count = min(kHeads, p.group - first_in_group);
-    const int64_t b = blockIdx.z;
-    const int length = p.lengths[b], begin = split * static_cast<int>(kDecodeSplit);
-    if (begin >= length) return;
-    const int end = min(length, begin + static_cast<int>(kDecodeSplit));
-    const int thread = threadIdx.x, warp = thread / kWarp;
+    __device__ Split(const DecodeParams<T>& params, float4* shared_memory)
+        : p(params), thread(threadIdx.x), warp(thread / kWarp), pitch(padded(p.content) + padded(p.rotary)) {
+        q = reinterpret_cast<float*>(shared_memory);
+        scores = q + kHeads * pitch;
+        maximum = scores + kHeads * kTile;
+        sum = maximum + kHeads;
+        rescale = sum + kHeads;
+        shares = rescale + kHeads;
 
-    for (int i = thread; i < kHeads * pitch; i += kThreads) {
-        const int h = i / pitch, c = i % pitch, r = c - padded(p.content);
-        float x = 0;
-        if (h < count && c < p.content) x = to_float(p.q.at(b, 0, first_head + h)[c]);
-        if (h < count && r >= 0 && r < p.rotary) x = to_float(p.q_shared.at(b, 0, first_head + h)[r]);
-        q[i] = x * p.scale;
+        const int head_groups = (p.group + kHeads - 1) / kHeads, groups = head_groups * (p.heads / p.group);
+        sequence = blockIdx.z;
+        split = blockIdx.x / groups;
+        kv = blockIdx.x % groups / head_groups;
+        const int first_in_group = blockIdx.x % groups % head_groups * kHeads;
+        first_head = kv * p.group + first_in_group;
+        heads = min(kHeads, p.group - first_in_group);
+        begin = split * static_cast<int>(kDecodeSplit);
+        end = min(p.lengths[sequence], begin + static_cast<int>(kDecodeSplit));
+
+        const int first_column = blockIdx.y * kColumnVectors * kWidth;
+        const int columns = min(p.value - first_column, kColumnVectors * kWidth);
+        vectors = lanes_for((columns + kWidth - 1) / kWidth, kThreads);
+        column = first_column + thread % vectors * kWidth;
+        first_entry = thread / vectors;
+        entry_stride = kThreads / vectors;
+        owns = column < first_column + columns;
     }
-    if (thread < kHeads) maximum[thread] = -INFINITY, sum[thread] = 0;
-    __syncthreads();
 
-    // Of the scores: lanes that share an entry. Of the output: threads that share an entry, and the entries between
-    // two of a thread.
-    const int lanes = lanes_for(max(p.content, p.rotary) / kWidth, kWarp), per_warp = kWarp / lanes;
-    const int lane = thread % lanes, of_warp = thread % kWarp / lanes;
-    const int first_column = blockIdx.y * kColumnVectors * kWidth;
-    const int columns = min(p.value - first_column, kColumnVectors * kWidth);
-    const int vectors = lanes_for((columns + kWidth - 1) / kWidth, kThreads), stride = kThreads / vectors;
-    const int column = first_column + thread % vectors * kWidth, first_entry = thread / vectors;
-    const bool owns = column < first_column + columns;
-    float out[kHeads][kWidth] = {};
+    /// The queries, scaled, padding and missing heads as zeros; an empty softmax.
+    __device__ void load_queries() const {
+        for (int i = thread; i < kHeads * pitch; i += kThreads) {
+            const int h = i / pitch, c = i % pitch, r = c - padded(p.content);
+            float x = 0;
+            if (h < heads && c < p.content) x = to_float(p.q.at(sequence, 0, first_head + h)[c]);
+            if (h < heads && r >= 0 && r < p.rotary)
+                x = to_float(p.q_shared.at(sequence, 0, first_head + h)[r]);
+            q[i] = x * p.scale;
+        }
+        if (thread < kHeads) maximum[thread] = -INFINITY, sum[thread] = 0;
+    }
 
-    for (int tile = begin; tile < end; tile += kTile) {
-        const int entries = min(kTile, end - tile);
+    /// The scores of `entries` entries from `tile` on; those of a whole tile that are missing become -infinity. As many
+    /// lanes share an entry's row as it has vectors.
+    __device__ void score(int tile, int entries) const {
+        const int lanes = lanes_for(max(p.content, p.rotary) / kWidth, kWarp), per_warp = kWarp / lanes;
+        const int lane = thread % lanes, of_warp = thread % kWarp / lanes;
         for (int first = 0; first < kTile; first += kWarps * per_warp * kBatch) {
             float s[kBatch][kHeads] = {};
             const T *k[kBatch], *k_shared[kBatch];
@@ -138,10 +151,9 @@ __global__ void __launch_bounds__(kThreads) decode_split_kernel(const DecodePara
 #pragma unroll
             for (int j = 0; j < kBatch; ++j) {
                 entry[j] = first + (j * kWarps + warp) * per_warp + of_warp;
-                const int64_t row =
-                    tile + min(entry[j], entries - 1);  // beyond the last one: read and dropped
-                k[j] = p.k.at(b, row, kv);
-                k_shared[j] = p.k_shared.at(b, row, 0);
+                const int64_t row = tile + min(entry[j], entries - 1);  // a missing one: read and dropped
+                k[j] = p.k.at(sequence, row, kv);
+                k_shared[j] = p.k_shared.at(sequence, row, 0);
             }
             add_products<T, kHeads, kWidth>(s, k, q, pitch, p.content, lane, lanes);
             add_products<T, kHeads, kWidth>(s, k_shared, q + padded(p.content), pitch, p.rotary, lane, lanes);
@@ -156,62 +168,93 @@ __global__ void __launch_bounds__(kThreads) decode_split_kernel(const DecodePara
                 }
             }
         }
-        __syncthreads();
-        // A warp per head; maxima pass over a NaN, but it stays in the exponentials and so in the sum.
+    }
+
+    /// Scores become exponentials, a warp per head. Maxima pass over a NaN, but it stays in the exponentials and so in
+    /// the sum.
+    __device__ void exponentiate() const {
         for (int h = warp; h < kHeads; h += kWarps) {
             float* row = scores + h * kTile + thread % kWarp;
             const float before = maximum[h];
             const float largest = fmaxf(before, warp_max(fmaxf(row[0], row[kWarp])));
-            const float e0 = exp2f(row[0] - largest), e1 = exp2f(row[kWarp] - largest);
-            const float added = warp_sum(e0 + e1);
-            row[0] = e0;
-            row[kWarp] = e1;
+            row[0] = exp2f(row[0] - largest);
+            row[kWarp] = exp2f(row[kWarp] - largest);
+            const float added = warp_sum(row[0] + row[kWarp]);
             if (thread % kWarp == 0) {
                 rescale[h] = exp2f(before - largest);
                 maximum[h] = largest;
                 sum[h] = sum[h] * rescale[h] + added;
             }
         }
-        __syncthreads();
-        if (owns) {
-#pragma unroll
-            for (int h = 0; h < kHeads; ++h) {
-#pragma unroll
-                for (int i = 0; i < kWidth; ++i) out[h][i] *= rescale[h];
-            }
-#pragma unroll 4
-            for (int j = first_entry; j < entries; j += stride) {
-                const Pack v = Pack::load(p.v.at(b, tile + j, kv) + column);
-#pragma unroll
-                for (int h = 0; h < kHeads; ++h) {
-                    const float weight = scores[h * kTile + j];
-#pragma unroll
-                    for (int i = 0; i < kWidth; ++i) out[h][i] += weight * v[i];
-                }
-            }
-        }
-        __syncthreads();
     }
 
-    const auto row_of = [&](int h) { return (b * p.heads + first_head + h) * p.splits + split; };
+    /// out = rescale out + exponentials v, this thread's entries.
+    __device__ void accumulate(float (&out)[kHeads][kWidth], int tile, int entries) const {
+        if (!owns) return;
 #pragma unroll
-    for (int h = 0; h < kHeads; ++h) {
-        if (h >= count) break;
+        for (int h = 0; h < kHeads; ++h) {
 #pragma unroll
-        for (int i = 0; i < kWidth; ++i) shares[thread * kWidth + i] = out[h][i];
-        __syncthreads();
-        if (first_entry == 0 && owns) {
-            float* to = p.partial + row_of(h) * p.value + column;
+            for (int i = 0; i < kWidth; ++i) out[h][i] *= rescale[h];
+        }
+#pragma unroll 4
+        for (int j = first_entry; j < entries; j += entry_stride) {
+            const Pack v = Pack::load(p.v.at(sequence, tile + j, kv) + column);
 #pragma unroll
-            for (int i = 0; i < kWidth; ++i) {
-                float total = 0;
-                for (int n = 0; n < stride; ++n) total += shares[(n * vectors + thread) * kWidth + i];
-                to[i] = total;
+            for (int h = 0; h < kHeads; ++h) {
+                const float weight = scores[h * kTile + j];
+#pragma unroll
+                for (int i = 0; i < kWidth; ++i) out[h][i] += weight * v[i];
             }
         }
+    }
+
+    /// Adds the threads of each vector of columns in ascending order and writes the sums.
+    __device__ void write(const float (&out)[kHeads][kWidth]) const {
+        const auto row_of = [&](int h) { return (sequence * p.heads + first_head + h) * p.splits + split; };
+#pragma unroll
+        for (int h = 0; h < kHeads; ++h) {
+            if (h >= heads) break;
+#pragma unroll
+            for (int i = 0; i < kWidth; ++i) shares[thread * kWidth + i] = out[h][i];
+            __syncthreads();
+            if (first_entry == 0 && owns) {
+                float* to = p.partial + row_of(h) * p.value + column;
+#pragma unroll
+                for (int i = 0; i < kWidth; ++i) {
+                    float total = 0;
+                    for (int n = 0; n < entry_stride; ++n)
+                        total += shares[(n * vectors + thread) * kWidth + i];
+                    to[i] = total;
+                }
+            }
+            __syncthreads();
+        }
+        if (blockIdx.y == 0 && thread < heads) p.softmax[row_of(thread)] = {maximum[thread], sum[thread]};
+    }
+};
+
+/// S_j = scale (q k_j + q_shared k_shared_j); partial = sum_j 2^(S_j - m) v_j with m = max_j S_j, and their sum. One CTA
+/// per (split, key head and kHeads of its query heads, chunk of kColumnVectors vectors of v, sequence); a split beyond
+/// the sequence's length has nothing to do. kWidth: columns per load, of which all widths are multiples and to which all
+/// rows are aligned.
+template <typename T, int kHeads, int kWidth>
+__global__ void __launch_bounds__(kThreads) decode_split_kernel(const DecodeParams<T> p) {
+    extern __shared__ float4 shared_memory[];
+    const Split<T, kHeads, kWidth> split(p, shared_memory);
+    if (split.begin >= split.end) return;
+    split.load_queries();
+    __syncthreads();
+    float out[kHeads][kWidth] = {};
+    for (int tile = split.begin; tile < split.end; tile += kTile) {
+        const int entries = min(kTile, split.end - tile);
+        split.score(tile, entries);
+        __syncthreads();
+        split.exponentiate();
+        __syncthreads();
+        split.accumulate(out, tile, entries);
         __syncthreads();
     }
-    if (blockIdx.y == 0 && thread < count) p.softmax[row_of(thread)] = {maximum[thread], sum[thread]};
+    split.write(out);
 }
 
 template <typename T>
