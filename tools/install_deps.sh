@@ -15,6 +15,8 @@ packages=(
     libsentencepiece-dev libpcre2-dev libutf8proc-dev zlib1g-dev libzstd-dev libxxhash-dev
     libgtest-dev librapidcheck-dev libbenchmark-dev
 )
+# Ubuntu's sentencepiece.pc requires protobuf-lite, but its package does not.
+if grep -qs '^ID=ubuntu' /etc/os-release; then packages+=(libprotobuf-dev); fi
 case ${1:-} in
     --format) clang_format >/dev/null || packages+=(clang-format-14) ;;
     --package) packages+=(dpkg-dev file) ;;
