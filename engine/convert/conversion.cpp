@@ -54,15 +54,13 @@ void check_source(const Config& source) {
 }
 
 Config decoupled_config(const Config& source, const ConvertOptions& options) {
-    Config config = with_variant(source, variant_named("mla-decoupled"));
-    config.model.kv_heads = source.model.heads;
-    AttentionConfig& a = config.attention;
+    AttentionConfig a{.variant = variant_named("mla-decoupled")};
     a.kv_rank = options.kv_rank;
     a.nope_dim = a.v_dim = source.model.head_dim;
     a.rope_dim = options.rope_dim;
     a.q_rank = options.q_rank;
     a.latent_norm = false;
-    return parse_config(to_toml(config), "the converted model", {});
+    return with_attention(source, a);
 }
 
 }  // namespace
@@ -72,6 +70,13 @@ WeightSet ConvertedModel::weights(const ReadTensor& source) const {
                 const auto found = tensors.find(name);
                 return found != tensors.end() ? found->second : source(name);
             }};
+}
+
+Config with_attention(Config config, const AttentionConfig& attention) {
+    config.attention = attention;
+    config.model.kv_heads = 0;          // all heads have keys of their own
+    config.diagnostics.scopes.clear();  // those of the variant
+    return parse_config(to_toml(config), "the converted model", {});
 }
 
 HeadSizes head_sizes(const Config& config) {

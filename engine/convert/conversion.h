@@ -34,6 +34,8 @@ struct ConvertedModel {
     WeightSet weights(const ReadTensor& source) const;
 };
 
+/// The recipe of the same model with another attention, resolved.
+Config with_attention(Config config, const AttentionConfig& attention);
 HeadSizes head_sizes(const Config& config);
 /// The rank at which the latent loses nothing: the inputs' width, or that of content keys and values where they are fewer.
 int64_t full_rank(const Config& source, int64_t rope_dim);

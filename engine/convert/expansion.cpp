@@ -47,15 +47,14 @@ void check_linear(const Config& source, std::string_view to) {
 }
 
 Config expanded_config(const Config& source, Variant to) {
-    Config config = with_variant(source, to);
-    config.model.kv_heads = source.model.heads;
-    config.attention.qk_norm = source.attention.qk_norm;
-    if (variant_of(config).core_widths(config).shared > 0 || to == variant_named("mha-shared-rope")) {
-        config.attention.nope_dim = source.attention.nope_dim;
-        config.attention.rope_dim = source.attention.rope_dim;
-        config.attention.v_dim = source.attention.v_dim;
+    AttentionConfig a{.variant = to};
+    a.qk_norm = source.attention.qk_norm;
+    if (to == variant_named("mha-shared-rope")) {
+        a.nope_dim = source.attention.nope_dim;
+        a.rope_dim = source.attention.rope_dim;
+        a.v_dim = source.attention.v_dim;
     }
-    return parse_config(to_toml(config), "the converted model", {});
+    return with_attention(source, a);
 }
 
 /// The rows of each head from `first` on, `count` of `head`.
