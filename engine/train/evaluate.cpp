@@ -1,6 +1,7 @@
 #include "engine/train/evaluate.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <exception>
 
@@ -26,7 +27,7 @@ std::optional<Evaluation> evaluate(Context& ctx, Comm& comm, Model& model, Devic
                                    const std::function<bool()>& give_up) {
     const BatchShape& shape = model.shape();
     std::vector<float> losses(static_cast<size_t>(shape.tokens()));
-    double total = 0;
+    std::array<double, 2> sums = {0, 0};  // of the losses, and the number of targets
     // The last batch is filled with copies of the last sequence, which are not counted.
     const ReadSequence read = [&](int64_t i, std::span<int32_t> out) {
         read_one(std::min(i, sequences - 1), out);
@@ -48,15 +49,17 @@ std::optional<Evaluation> evaluate(Context& ctx, Comm& comm, Model& model, Devic
         model.forward(ctx, batch.losses(), batch.tokens(), batch.targets());
         download(ctx, as_tensor(std::span(losses)), batch.losses());
         const int64_t counted = std::min(shape.batch, sequences - first) * shape.time;
-        for (int64_t i = 0; i < counted; ++i) total += losses[static_cast<size_t>(i)];
+        for (size_t i = 0; i < static_cast<size_t>(counted); ++i) {
+            sums[0] += losses[i];
+            sums[1] += tokens.targets[i] >= 0 ? 1 : 0;
+        }
     }
-    const Buffer buffer = allocate(ctx, size_of(DType::kF64));
-    const Tensor sum(buffer.data(), DType::kF64, {1});
-    upload(ctx, sum, as_tensor(std::span(&total, 1)));
-    comm.all_reduce_sum(ctx, sum);
-    download(ctx, as_tensor(std::span(&total, 1)), sum);
-    const int64_t tokens = data.sequence_targets(0, sequences);
-    return Evaluation{total / static_cast<double>(tokens), tokens};
+    const Buffer buffer = allocate(ctx, 2 * size_of(DType::kF64));
+    const Tensor reduced(buffer.data(), DType::kF64, {2});
+    upload(ctx, reduced, as_tensor(std::span<double>(sums)));
+    comm.all_reduce_sum(ctx, reduced);
+    download(ctx, as_tensor(std::span<double>(sums)), reduced);
+    return Evaluation{sums[0] / sums[1], static_cast<int64_t>(sums[1])};
 }
 
 }  // namespace pastur
