@@ -130,6 +130,7 @@ parser_build() {
 }
 # Test suites of all code that reads outside bytes, such as recipes, shards, corpora and checkpoints.
 parser_suites='*Config*:*Shard*:*Corpus*:*ByteSource*:*Utf8*:*Tokenizer*:*SentencePiece*:*Prepare*:*Meta*'
+parser_suites+=':*Bpe*:*Nfc*'
 parser_suites+=':*Loader*:*Safetensors*:*Manifest*:*Checkpoint*:*ModelFolder*:*Hf*:*Npz*:*Json*:*Overrides*:*ChoiceFile*'
 # Excluded: a test that spends more than a minute on hashing, and the fuzzers, which tools/test.sh runs in
 # their own stage.

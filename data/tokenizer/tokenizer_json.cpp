@@ -157,6 +157,7 @@ class Reader {
 
     void merges(const Field& list) {
         std::string merged;
+        result_.merges.reserve(std::min(list.as_array().size(), kMostMerges));
         list.for_each([&](const Field& merge) {
             std::string_view left, right, both;
             if (merge.value.get(both) == simdjson::SUCCESS) {

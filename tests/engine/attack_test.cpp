@@ -3,6 +3,7 @@
 // printed: tools/dev.sh attack.
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "data/corpus/corpus.h"
@@ -333,33 +334,39 @@ TEST_F(Attack, TokenShards) {
 }
 
 TEST_F(Attack, TokenizerJson) {
-    std::string vocab;
-    for (int byte = 0; byte < 256; ++byte) {
-        const std::string character = character_of_byte(static_cast<uint8_t>(byte));
-        const bool escaped = character == "\"" || character == "\\";
-        vocab += fmt::format("{}\"{}{}\":{}", byte ? "," : "", escaped ? "\\" : "", character, byte);
-    }
-    const auto load = [](const std::string& path) { load_tokenizer(path); };
-    const auto attack = [&](const std::string& what, const std::string& tokens, const std::string& merges,
-                            const std::string& rest, double factor) {
-        const auto make = [=](size_t n) {
-            return fmt::format(
-                R"({{"model":{{"vocab":{{{}{}}},"merges":[{}]}},"pre_tokenizer":{{"type":"ByteLevel"}}{}}})",
-                vocab, repeated(tokens, tokens.empty() ? 0 : n),
-                merges.empty() ? "" : json_list("", merges, n, ""),
-                rest.empty() ? "" : json_list(",\"added_tokens\":[", rest, n, "]"));
-        };
-        measure("tokenizer.json: " + what, "tokenizer.json", make, load, {factor, 16}, 15 << 20);
+    std::string bytes = "\"ab\":256";
+    for (int byte = 0; byte < 256; ++byte)
+        bytes +=
+            fmt::format(",{}:{}", nlohmann::json(character_of_byte(static_cast<uint8_t>(byte))).dump(), byte);
+    // `piece` over and over, with the next id from 257 for each '#'.
+    const auto numbered = [](std::string_view piece, size_t n) {
+        std::string text;
+        for (int64_t id = 257; text.size() < n; ++id)
+            for (const char c : piece) c == '#' ? (void)(text += std::to_string(id)) : text.push_back(c);
+        return text;
+    };
+    const auto attack = [&](const std::string& what, const std::string& before, const std::string& piece,
+                            const std::string& after, double factor) {
+        measure(
+            "tokenizer.json: " + what, "tokenizer.json",
+            [=](size_t n) {
+                return fmt::format(R"({{"pre_tokenizer":{{"type":"ByteLevel"}},"model":{{"vocab":{{{}{}{}{})",
+                                   bytes, before, numbered(piece, n), after);
+            },
+            [](const std::string& path) { load_tokenizer(path); }, {factor, 16}, 15 << 20);
     };
     write_bytes(folder_.path() / "tokenizer_config.json", R"({"eos_token":"a"})");
-    attack("tokens", ",\"1#\":1#", "", "", 30);
-    attack("equal tokens", ",\"a\":0", "", "", 14);
-    attack("merges", "", R"("a b",)", "", 14);
-    attack("lists of merges", "", "[],", "", 14);
-    attack("added tokens", "", "", R"({"content":"a#","id":#},)", 14);
-    attack("objects", "", "", "{},", 14);
-    attack("depth", "", "[", "", 14);
-    attack("a long merge", "", "a", "", 14);
+    const std::string merges = R"(},"merges":[)", no_merges = merges + "]}",
+                      added = no_merges + R"(,"added_tokens":[)";
+    attack("tokens", "", ",\"#\":#", no_merges + "}", 24);
+    attack("equal tokens", "", ",\"ab\":0", no_merges + "}", 14);
+    attack("merges", merges + "\"a b\"", ",\"a b\"", "]}}", 16);
+    attack("lists of merges", merges + "\"a b\"", R"(,["a","b"])", "]}}", 16);
+    attack("empty lists", merges + "[]", ",[]", "]}}", 14);
+    attack("a long merge", merges + "\"", "a", "\"]}}", 6);
+    attack("depth", merges, "[", "]}}", 14);
+    attack("added tokens", added + R"({"content":"ab","id":256})", R"(,{"content":"t#","id":#})", "]}", 14);
+    attack("a long added token", added + R"({"content":")", "a", R"(","id":257}]})", 10);
     const auto tokenizer = load_tokenizer(test::source_file("tests/golden/tokenizers/llama3"));
     const auto encode = [&](const std::string& what, const std::string& piece) {
         measure(

@@ -5,8 +5,10 @@
 
 #include <nlohmann/json.hpp>
 
+#include "data/corpus/utf8.h"
 #include "data/synth/synth.h"
 #include "data/tokenizer/byte_characters.h"
+#include "data/tokenizer/split_pattern.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/train_tokenizer.h"
 #include "diag/npz_reader.h"
@@ -179,6 +181,38 @@ TEST_F(Fuzz, TokenizerJson) {
                     [&](const std::string& path) {
                         encode(std::filesystem::path(path).parent_path() / "tokenizer.json");
                     });
+}
+
+// Patterns that are let through find their matches in order, and stop.
+TEST_F(Fuzz, SplitPatterns) {
+    const std::string good =
+        R"((?i:'s|'t)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|[\p{Lu}\x{e9}-\u00ff]*?x\d|\+\P{M}\S)";
+    const std::string text =
+        "I'S caf\xc3\xa9  12345 \r\n\t xx1 +\xcc\x81\xe4\xbd\xa0 aaaaaaaaaaaaaaaaaaaaaaaaaa    \n";
+    SplitMix random(4);
+    int accepted = 0;
+    for (int i = 0; i < 4000; ++i) {
+        const std::string pattern = repair_utf8(test::mutate(good, random));
+        SCOPED_TRACE(pattern);
+        const test::Cost cost = test::cost_of([&] {
+            try {
+                const SplitPattern split(pattern, "pattern");
+                SplitPattern::Matcher matcher(split);
+                for (size_t done = 0; done < text.size();) {
+                    const SplitPattern::Match match = matcher.find(text, done);
+                    ASSERT_GE(match.begin, done);
+                    ASSERT_LE(match.end, text.size());
+                    ASSERT_TRUE(match.end > match.begin || match.begin == text.size());
+                    done = match.end;
+                }
+                ++accepted;
+            } catch (const Error& error) {
+                EXPECT_EQ(error.code(), ExitCode::kCorruptData) << error.what();
+            }
+        });
+        EXPECT_LT(cost.seconds, 0.5);
+    }
+    EXPECT_GT(accepted, 200);
 }
 
 // A resumed run reads its log of spectra: damaged lines are dropped, and the run continues.
