@@ -149,9 +149,11 @@ TokenFile recognise_token_file(const std::string& path, const FileDescriptor& fi
         return {TokenFormat::kMegatron, found.type, 0, found.tokens};
     }
     constexpr int64_t kHead = 1 << 20;
-    std::vector<std::byte> head(static_cast<size_t>(std::min(bytes, kHead)));
+    std::vector<std::byte> head(static_cast<size_t>(std::min<int64_t>(bytes, sizeof(LlmcHeader))));
     read_at(file, 0, head, path);
     if (is_llmc_header(head)) return check_llmc_header(head, bytes, path);
+    head.resize(static_cast<size_t>(std::min(bytes, kHead)));
+    read_at(file, 0, head, path);
     return headerless(path, head, bytes, asked);
 }
 

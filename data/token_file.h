@@ -46,7 +46,8 @@ std::string index_path(const std::string& path);
 /// - with an index beside it, Megatron's;
 /// - with a magic of llm.c, or 1012 zeros where its header has them, llm.c's;
 /// - otherwise tokens without a header, as nanoGPT writes them: of the type that was asked for, or uint32 where the
-///   upper halves of all words of the first MiB are below 16 (ids below 2^20) and uint16 anywhere else.
+///   upper halves of all words of the first MiB are 0, or below 16 (ids below 2^20) and some lower half is not, and
+///   uint16 anywhere else, also in a file of fewer than 32 words.
 /// Throws (kIo), and (kCorruptData) for a file that is cut short or has bytes after its last token, for a damaged
 /// header or index, and for what is no tokens: text, archives and files of NumPy.
 TokenFile recognise_token_file(const std::string& path, const FileDescriptor& file, int64_t bytes,

@@ -50,7 +50,10 @@ void check_against_meta(const std::vector<Shard>& shards, const fs::path& folder
 /// of 50,257 tokens, also padded to 50,304. None: unknown.
 std::optional<int64_t> end_of_document(const fs::path& folder, int64_t vocab) {
     constexpr int64_t kGpt2Tokens = 50257, kGpt2Padded = 50304;
-    if (path_exists(folder / kMetaFile)) return read_meta(folder).eos_id;
+    if (path_exists(folder / kMetaFile)) {
+        const int64_t eos = read_meta(folder).eos_id;
+        return eos >= 0 ? std::optional(eos) : std::nullopt;
+    }
     if (vocab >= kGpt2Tokens && vocab <= kGpt2Padded) return kGpt2Tokens - 1;
     return std::nullopt;
 }

@@ -97,8 +97,7 @@ TEST(SequencePlan, PacksWholeDocuments) {
     }
 }
 
-// Best fit decreasing needs at most 11/9 of the sequences that suffice, and 6/9 of one (Dosa 2007 for first fit; the
-// bound of best fit is the same). The least number is at least the number of tokens over the capacity.
+// No packing needs fewer sequences than the number of tokens over the capacity.
 TEST(SequencePlan, PacksTightly) {
     SplitMix random(6);
     const std::vector<int64_t> lengths = some_lengths(random, 20000, 400);
@@ -201,6 +200,12 @@ TEST_F(PackedLoader, TheEndOfADocumentMustBeKnown) {
         expect_error(ExitCode::kUsage, {"data.packing = \"stream\"", "meta.json", "a_*.bin"},
                      [&] { TokenLoader(glob(), 4, 100, 1, layout); });
     EXPECT_EQ(TokenLoader(glob(), 4, 100, 1).sequences(), 2);
+    DataMeta meta;
+    meta.eos_id = -1;
+    write_bytes(folder_.path() / kMetaFile, to_json(meta));
+    expect_error(ExitCode::kUsage, {"data.packing"},
+                 [&] { TokenLoader(glob(), 4, 100, 1, SequenceLayout::kPad); });
+    std::filesystem::remove(folder_.path() / kMetaFile);
     // GPT-2's vocabulary has <|endoftext|> at its end.
     write_bytes(folder_.path() / "a_0.bin", shard_bytes<uint16_t>({50256, 1, 2, 50256, 5, 6, 7}));
     write_bytes(folder_.path() / "a_1.bin", shard_bytes<uint16_t>({8}));
