@@ -192,9 +192,9 @@ int eval_choices(const EvalArguments& arguments, const ModelFolder& folder, Cont
                        folder.path().string(), percent(scores.accuracy),
                        percent(scores.accuracy_by_character), percent(scores.accuracy_by_byte),
                        file.documents.size(), name_of(file.format), arguments.choices,
-                       scores.truncated ? fmt::format("; {} contexts were too long and lost their beginning",
-                                                      scores.truncated)
-                                        : ""),
+                       scores.truncated
+                           ? fmt::format("; contexts that lost their beginning: {}", scores.truncated)
+                           : ""),
            json);
     return 0;
 }
