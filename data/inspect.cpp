@@ -6,7 +6,7 @@
 
 #include "data/files.h"
 #include "data/parallel.h"
-#include "data/shard.h"
+#include "data/shards/shard.h"
 #include "data/split_writer.h"
 #include "kernels/base/error.h"
 

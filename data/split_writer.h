@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "data/meta.h"
-#include "data/shard.h"
+#include "data/shards/shard.h"
 
 namespace pastur {
 

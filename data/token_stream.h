@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "data/sequence_plan.h"
-#include "data/shard.h"
+#include "data/shards/shard.h"
 
 namespace pastur {
 

@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "data/mixture.h"
-#include "data/shard.h"
+#include "data/shards/shard.h"
 #include "engine/config/raw_recipe.h"
 #include "kernels/base/error.h"
 

@@ -6,7 +6,7 @@
 #include "data/corpus/corpus_files.h"
 #include "data/files.h"
 #include "data/meta.h"
-#include "data/shard.h"
+#include "data/shards/shard.h"
 #include "data/tokenizer/tokenizer.h"
 #include "kernels/base/printable.h"
 

@@ -5,7 +5,7 @@
 #include <filesystem>
 
 #include "data/mixture.h"
-#include "data/shard.h"
+#include "data/shards/shard.h"
 #include "kernels/base/error.h"
 
 namespace pastur {

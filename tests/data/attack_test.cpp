@@ -6,8 +6,8 @@
 
 #include "data/corpus/corpus.h"
 #include "data/loader.h"
-#include "data/megatron_index.h"
 #include "data/meta.h"
+#include "data/shards/megatron_index.h"
 #include "data/synth/synth.h"
 #include "data/tokenizer/byte_characters.h"
 #include "data/tokenizer/tokenizer.h"

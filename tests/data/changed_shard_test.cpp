@@ -5,7 +5,7 @@
 #include <thread>
 
 #include "data/loader.h"
-#include "data/shard.h"
+#include "data/shards/shard.h"
 #include "tests/data/prepare_fixture.h"
 #include "tests/support/data_files.h"
 #include "tests/support/expect_error.h"

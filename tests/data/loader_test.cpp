@@ -6,7 +6,7 @@
 #include <numeric>
 #include <set>
 
-#include "data/shard.h"
+#include "data/shards/shard.h"
 #include "tests/support/data_files.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_folder.h"

@@ -9,7 +9,7 @@
 #include <set>
 
 #include "data/loader.h"
-#include "data/shard.h"
+#include "data/shards/shard.h"
 #include "kernels/base/random.h"
 #include "tests/support/data_files.h"
 #include "tests/support/expect_error.h"

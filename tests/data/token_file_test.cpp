@@ -5,8 +5,8 @@
 
 #include "data/inspect.h"
 #include "data/loader.h"
-#include "data/megatron_index.h"
-#include "data/shard.h"
+#include "data/shards/megatron_index.h"
+#include "data/shards/shard.h"
 #include "kernels/base/random.h"
 #include "tests/support/data_files.h"
 #include "tests/support/expect_error.h"

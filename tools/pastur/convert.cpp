@@ -9,7 +9,7 @@
 #include "engine/model/recipe.h"
 #include "engine/train/hugging_face/hf_export.h"
 #include "tools/pastur/commands.h"
-#include "tools/pastur/convert_report.h"
+#include "tools/pastur/convert/convert_report.h"
 #include "tools/pastur/print.h"
 
 namespace pastur {

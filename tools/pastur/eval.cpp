@@ -8,14 +8,14 @@
 #include "data/files.h"
 #include "data/meta.h"
 #include "data/output.h"
-#include "data/shard.h"
-#include "data/token_file.h"
+#include "data/shards/shard.h"
+#include "data/shards/token_file.h"
 #include "engine/io/console.h"
 #include "engine/train/scoring/choice_scores.h"
 #include "engine/train/scoring/model_tokenizer.h"
 #include "engine/train/scoring/stream_loss.h"
 #include "tools/pastur/commands.h"
-#include "tools/pastur/eval_logits.h"
+#include "tools/pastur/eval/eval_logits.h"
 #include "tools/pastur/print.h"
 
 namespace pastur {

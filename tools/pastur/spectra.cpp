@@ -19,7 +19,7 @@
 #include "tools/pastur/data/data_progress.h"
 #include "tools/pastur/overrides.h"
 #include "tools/pastur/print.h"
-#include "tools/pastur/spectra_text.h"
+#include "tools/pastur/spectra/spectra_text.h"
 
 namespace pastur {
 namespace {

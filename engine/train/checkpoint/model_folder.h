@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "data/open_files.h"
+#include "data/shards/open_files.h"
 #include "engine/config/config.h"
 #include "engine/io/safetensors.h"
 #include "engine/model/parameters.h"

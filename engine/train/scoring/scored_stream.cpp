@@ -6,7 +6,7 @@
 #include "data/corpus/utf8.h"
 #include "data/files.h"
 #include "data/loader.h"
-#include "data/token_file.h"
+#include "data/shards/token_file.h"
 #include "engine/train/scoring/text_rules.h"
 #include "kernels/base/error.h"
 

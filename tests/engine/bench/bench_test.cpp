@@ -17,7 +17,7 @@
 #include "kernels/matmul.h"
 #include "tests/support/model_harness.h"
 #include "tests/support/temp_folder.h"
-#include "tools/pastur/bench_report.h"
+#include "tools/pastur/bench/bench_report.h"
 
 namespace pastur::test {
 namespace {

@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "data/open_files.h"
 #include "data/output.h"
-#include "data/token_file.h"
+#include "data/shards/open_files.h"
+#include "data/shards/token_file.h"
 
 namespace pastur {
 

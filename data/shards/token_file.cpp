@@ -1,4 +1,4 @@
-#include "data/token_file.h"
+#include "data/shards/token_file.h"
 
 #include <algorithm>
 #include <array>
@@ -8,9 +8,9 @@
 #include <string_view>
 
 #include "data/files.h"
-#include "data/llmc_header.h"
-#include "data/megatron_index.h"
-#include "data/open_files.h"
+#include "data/shards/llmc_header.h"
+#include "data/shards/megatron_index.h"
+#include "data/shards/open_files.h"
 #include "kernels/base/error.h"
 
 namespace pastur {

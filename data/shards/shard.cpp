@@ -1,4 +1,4 @@
-#include "data/shard.h"
+#include "data/shards/shard.h"
 
 #include <sys/stat.h>
 #include <xxhash.h>
@@ -11,9 +11,9 @@
 #include <string_view>
 
 #include "data/files.h"
-#include "data/llmc_header.h"
-#include "data/megatron_index.h"
 #include "data/parallel.h"
+#include "data/shards/llmc_header.h"
+#include "data/shards/megatron_index.h"
 #include "kernels/base/error.h"
 
 namespace pastur {

@@ -1,4 +1,4 @@
-#include "tools/pastur/convert_report.h"
+#include "tools/pastur/convert/convert_report.h"
 
 #include <cmath>
 

@@ -1,4 +1,4 @@
-#include "tools/pastur/bench_generate.h"
+#include "tools/pastur/bench/bench_generate.h"
 
 #include <fmt/format.h>
 

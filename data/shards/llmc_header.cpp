@@ -1,4 +1,4 @@
-#include "data/llmc_header.h"
+#include "data/shards/llmc_header.h"
 
 #include <algorithm>
 #include <array>

@@ -1,4 +1,4 @@
-#include "tools/pastur/eval_logits.h"
+#include "tools/pastur/eval/eval_logits.h"
 
 #include "data/output.h"
 #include "engine/io/safetensors.h"

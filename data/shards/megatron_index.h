@@ -3,7 +3,7 @@
 //     9 bytes "MMIDIDX\0\0", uint64 1, uint8 code of the type, uint64 S, uint64 D,
 //     int32[S] tokens of each sequence, int64[S] byte at which it begins, int64[D] first sequence of each document and,
 //     last, S; int8[S] modes of multimodal data, which may be absent.
-#include "data/token_file.h"
+#include "data/shards/token_file.h"
 
 namespace pastur {
 

@@ -1,6 +1,6 @@
 #pragma once
 // The header of llm.c's token files: int32[256] with a magic, a version and the number of tokens, then zeros.
-#include "data/token_file.h"
+#include "data/shards/token_file.h"
 
 namespace pastur {
 

@@ -1,4 +1,4 @@
-#include "data/megatron_index.h"
+#include "data/shards/megatron_index.h"
 
 #include <sys/stat.h>
 
@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "data/files.h"
-#include "data/open_files.h"
+#include "data/shards/open_files.h"
 #include "kernels/base/error.h"
 
 namespace pastur {

@@ -1,4 +1,4 @@
-#include "data/open_files.h"
+#include "data/shards/open_files.h"
 
 #include <fcntl.h>
 #include <sys/resource.h>

@@ -1,4 +1,4 @@
-#include "tools/pastur/bench_report.h"
+#include "tools/pastur/bench/bench_report.h"
 
 #include <fmt/format.h>
 

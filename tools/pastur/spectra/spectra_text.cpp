@@ -1,4 +1,4 @@
-#include "tools/pastur/spectra_text.h"
+#include "tools/pastur/spectra/spectra_text.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
