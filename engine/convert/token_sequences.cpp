@@ -125,7 +125,7 @@ void check_enough(const TokenSequences& sequences, const std::string& data, int6
 
 CalibrationText open_text(const TextOptions& options, const ModelFolder& model) {
     constexpr int64_t kHeldOut = 10;  // a tenth
-    const int64_t most = (options.calibrate_tokens + options.eval_tokens) * 2;
+    const int64_t most = options.calibrate_tokens + options.eval_tokens;
     const TokenSequences all = open_sequences(options.calibrate, "train", model, options.seq_len, most);
     std::string eval = options.eval;
     if (eval.empty() && fs::is_directory(options.calibrate) && has_shards(options.calibrate, "val"))

@@ -120,6 +120,8 @@ TEST_F(Convert, RefusesBadInputWithOneLine) {
     expect_failure("convert run --kv-rank 4 --to mla-decouple" + to, 2,
                    {"--to mla-decouple", "mla-decoupled"});
     expect_failure("convert run --kv-rank 4 --to mtla" + to, 2, {"--to mtla", "mha to mla-decoupled"});
+    expect_failure("convert run --to mha --kv-rank 4 --out c", 2,
+                   {"--to mha", "--kv-rank", "keeps its sizes"});
     expect_failure("convert run" + to, 2, {"--kv-rank", "--dry-run"});
     expect_failure("convert run --kv-rank 4 --out c --device cpu", 2, {"--calibrate"});
     expect_failure(std::string("convert run --kv-rank 4") + kMeasured, 2, {"--out"});

@@ -34,6 +34,14 @@ void check_arguments(const ConvertArguments& arguments, bool compresses) {
     if (arguments.dry_run && !compresses)
         fail(ExitCode::kUsage,
              "--dry-run: expected --to mla-decoupled: multiplying out has no ranks to choose");
+    const ConvertOptions& sizes = arguments.options;
+    if (!compresses &&
+        (sizes.kv_rank || sizes.rope_dim || sizes.fold || sizes.q_rank || arguments.latent_norm))
+        fail(
+            ExitCode::kUsage,
+            "--to {}: expected neither --kv-rank, --rope-dim, --fold, --q-rank nor --latent-norm: the model keeps "
+            "its sizes",
+            arguments.to);
     if (arguments.dry_run) return;
     if (arguments.out.empty()) fail(ExitCode::kUsage, "--out: expected the new checkpoint's folder");
     // Before the work; writing it checks again.
@@ -135,7 +143,8 @@ class Session {
                 ConvertOptions options = report_.options;
                 options.rotation = rotation;
                 options.kv_rank = rank;
-                const ConvertedModel model = converted(options);
+                ConvertedModel model = converted(options);
+                if (arguments_.latent_norm) normalise_latents(ctx_, model, read_, moments_, text_.calibrate);
                 trades.push_back({rotation, rank, cache_bytes(model.config), mean_of(model.layers),
                                   loss(model.weights(read_))});
                 print_text("{}", describe(report_, trades.back()));
