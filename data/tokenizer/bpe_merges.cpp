@@ -25,7 +25,10 @@ bool is_later(const Workspace::Candidate& a, const Workspace::Candidate& b) {
 }  // namespace
 
 BpeMerges::BpeMerges(const std::array<int32_t, 256>& byte_ids, std::span<const BpeMerge> merges)
-    : byte_ids_(byte_ids), table_(std::bit_ceil(2 * merges.size() + 2)), mask_(table_.size() - 1) {
+    : byte_ids_(byte_ids),
+      leaves_out_bytes_(*std::min_element(byte_ids.begin(), byte_ids.end()) < 0),
+      table_(std::bit_ceil(2 * merges.size() + 2)),
+      mask_(table_.size() - 1) {
     for (size_t rank = 0; rank < merges.size(); ++rank) {
         const BpeMerge& merge = merges[rank];
         const uint64_t pair = pair_of(merge.left, merge.right);
@@ -48,6 +51,13 @@ const BpeMerges::Entry* BpeMerges::find(int32_t left, int32_t right) const {
 }
 
 void BpeMerges::encode(std::string_view bytes, Workspace& workspace, std::vector<int32_t>& out) const {
+    if (leaves_out_bytes_) {
+        workspace.kept.clear();
+        for (const char c : bytes)
+            if (byte_ids_[static_cast<uint8_t>(c)] >= 0) workspace.kept += c;
+        bytes = workspace.kept;
+        if (bytes.empty()) return;
+    }
     if (bytes.size() <= kShort)
         encode_short(bytes, workspace, out);
     else

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -19,7 +20,7 @@ struct BpeMerge {
 /// pair has a merge. Thread-safe.
 class BpeMerges {
   public:
-    /// The ids of the 256 bytes, and the merges in order of rank. If a pair occurs twice, its last rank counts.
+    /// The ids of the 256 bytes, -1 for those that are left out of the text, and the merges in order of rank. If a pair occurs twice, its last rank counts.
     BpeMerges(const std::array<int32_t, 256>& byte_ids, std::span<const BpeMerge> merges);
 
     /// Memory that encode() uses again. One a thread.
@@ -37,6 +38,7 @@ class BpeMerges {
         std::vector<Candidate> heap;
         std::vector<uint32_t> ranks;
         std::vector<int32_t> ids;
+        std::string kept;
         TokenWindows windows{32 << 10, SIZE_MAX};
     };
 
@@ -62,6 +64,7 @@ class BpeMerges {
                        std::vector<PlacedToken>& out) const;
 
     std::array<int32_t, 256> byte_ids_;
+    bool leaves_out_bytes_;
     std::vector<Entry> table_;  ///< open addressing; a power of two of slots, at most half of them in use
     uint64_t mask_ = 0;
 };

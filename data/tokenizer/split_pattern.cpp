@@ -33,7 +33,6 @@ std::string message_of(int error) {
 struct SplitPattern::Code {
     ~Code() { pcre2_code_free(code); }
     pcre2_code* code = nullptr;
-    bool jit = false;
     std::string what;
 };
 
@@ -50,7 +49,7 @@ SplitPattern::SplitPattern(std::string_view pattern, const std::string& what) {
     pcre2_pattern_info(code->code, PCRE2_INFO_MATCHEMPTY, &matches_empty);
     if (matches_empty)
         fail(ExitCode::kCorruptData, "{}: the pattern matches empty text, which is not supported", what);
-    code->jit = pcre2_jit_compile(code->code, PCRE2_JIT_COMPLETE) == 0;
+    pcre2_jit_compile(code->code, PCRE2_JIT_COMPLETE);  // without it, pcre2_match() interprets the pattern
     code_ = code;
 }
 
@@ -58,7 +57,6 @@ struct SplitPattern::Matcher::State {
     explicit State(std::shared_ptr<const Code> pattern) : code(std::move(pattern)) {
         if (!data || !context) throw std::bad_alloc();
         pcre2_set_heap_limit(context, kMostHeapKib);
-        if (!code->jit) return;
         stack = pcre2_jit_stack_create(32 << 10, kJitStackBytes, nullptr);
         pcre2_jit_stack_assign(context, nullptr, stack);
     }
@@ -81,9 +79,8 @@ SplitPattern::Matcher::Matcher(Matcher&&) noexcept = default;
 SplitPattern::Match SplitPattern::Matcher::find(std::string_view text, size_t from) {
     const State& state = *state_;
     pcre2_set_match_limit(state.context, most_steps(text.size() - from));
-    const auto match = state.code->jit ? pcre2_jit_match : pcre2_match;
-    const int found = match(state.code->code, bytes_of(text), text.size(), from, PCRE2_NO_UTF_CHECK,
-                            state.data, state.context);
+    const int found = pcre2_match(state.code->code, bytes_of(text), text.size(), from, PCRE2_NO_UTF_CHECK,
+                                  state.data, state.context);
     if (found == PCRE2_ERROR_NOMATCH) return {text.size(), text.size()};
     if (found < 0)
         fail(ExitCode::kCorruptData, "{}: the pattern cannot be searched for: {}", state.code->what,

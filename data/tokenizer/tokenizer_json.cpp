@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <simdjson.h>
 
+#include <algorithm>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -91,6 +92,7 @@ class Reader {
         const Field model = root_.at("model");
         check_model(model);
         vocabulary(model.at("vocab"));
+        unknown_bytes(model);
         merges(model.at("merges"));
         if (const auto field = root_.find("added_tokens")) added_tokens(*field);
         bool byte_level = false;
@@ -148,11 +150,18 @@ class Reader {
             if (bytes) result_.pieces.push_back(static_cast<int32_t>(id));
             set_text(id, bytes ? *bytes : std::string(key));
         }
-        for (int byte = 0; byte < 256; ++byte)
-            if (result_.byte_ids[static_cast<size_t>(byte)] < 0)
-                vocab.refuse(fmt::format(
-                    "a token for each of the 256 bytes (byte-level BPE): 0x{:02x}, \"{}\", has none", byte,
-                    character_of_byte(static_cast<uint8_t>(byte))));
+    }
+
+    /// A byte without a token is the unknown token, if there is one, and otherwise left out, as in the library.
+    void unknown_bytes(const Field& model) {
+        const auto missing = [](int32_t id) { return id < 0; };
+        if (std::none_of(result_.byte_ids.begin(), result_.byte_ids.end(), missing)) return;
+        const auto unknown = model.find("unk_token");
+        if (!unknown) return;
+        const auto found = ids_.find(unknown->as_text());
+        if (found == ids_.end()) unknown->refuse("a token of model.vocab");
+        if (model.flag("fuse_unk", false)) model.at("fuse_unk").refuse("false");
+        std::replace_if(result_.byte_ids.begin(), result_.byte_ids.end(), missing, found->second);
     }
 
     void merges(const Field& list) {

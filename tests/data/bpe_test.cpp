@@ -261,7 +261,6 @@ TEST_F(BpeFiles, NamesWhatIsNotSupported) {
     refuses("/model/dropout", 0.1, {"model.dropout", "null or 0"});
     refuses("/model/byte_fallback", true, {"model.byte_fallback", "false"});
     refuses("/model/end_of_word_suffix", "</w>", {"model.end_of_word_suffix", "empty"});
-    refuses("/model/vocab", {{"a", 0}}, {"model.vocab", "256 bytes", "0x00"});
     refuses("/model/vocab/new", 1 << 19, {"model.vocab[\"new\"]", "an id from 0"});
     refuses("/model/vocab/new", 5, {"model.vocab", "one token of id 5"});
     refuses("/model/merges/0", "a b c", {"model.merges[0]", "two tokens"});
@@ -285,6 +284,23 @@ TEST_F(BpeFiles, NamesWhatIsNotSupported) {
         expect_error(ExitCode::kCorruptData, {"tokenizer.json"},
                      [&] { load_tokenizer(folder_.path() / "tokenizer.json"); });
     }
+}
+
+// As in the library: neighbours of a byte that is left out are merged, and an unknown token stands for each byte.
+TEST_F(BpeFiles, BytesWithoutATokenAreLeftOutOrUnknown) {
+    json& vocab = gpt2_["model"]["vocab"];
+    vocab["<unk>"] = vocab["\u0105"];  // the byte 5
+    vocab.erase("\u0105");
+    const auto encode = [&](const std::string& text) { return load_tokenizer(write(gpt2_))->encode(text); };
+    const std::vector<int32_t> the = encode("the");
+    EXPECT_EQ(encode("\x05the\x05"), the);
+    EXPECT_EQ(encode("\x05"), std::vector<int32_t>());
+    EXPECT_EQ(encode(std::string(100'000, '\x05')), std::vector<int32_t>());
+    gpt2_["model"]["unk_token"] = "<unk>";
+    std::vector<int32_t> expected(2, vocab["<unk>"]);
+    EXPECT_EQ(encode("\x05\x05"), expected);
+    refuses("/model/fuse_unk", true, {"model.fuse_unk", "false"});
+    refuses("/model/unk_token", "nothing", {"model.unk_token", "a token of model.vocab"});
 }
 
 TEST_F(BpeFiles, NamesPatternsThatMayDiffer) {
