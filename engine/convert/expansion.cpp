@@ -67,9 +67,13 @@ Matrix head_rows(const Matrix& up, int64_t heads, int64_t head, int64_t first, i
 
 }  // namespace
 
-ConvertedModel multiply_out(const Config& source, const ReadTensor& read, Variant to) {
+void check_multiplies_out(const Config& source, Variant to) {
     check_pair(source, name_of(to));
     check_linear(source, name_of(to));
+}
+
+ConvertedModel multiply_out(const Config& source, const ReadTensor& read, Variant to) {
+    check_multiplies_out(source, to);
     ConvertedModel model{expanded_config(source, to), {}, {}};
     const AttentionConfig& a = source.attention;
     const CoreWidths core = variant_of(source).core_widths(source);

@@ -4,9 +4,12 @@
 
 namespace pastur::convert {
 
+/// Throws (kUsage) unless multiply_out() can: for other pairs of variants, naming what `to` cannot express, for normalised
+/// latents and for values that are not as wide as keys where `to` has one width.
+void check_multiplies_out(const Config& source, Variant to);
+
 /// A model with latents as the variant that does not compress: `mla-decoupled` as `mha-shared-rope`, `mla-rope` as `mha`,
-/// `mla-nope` as `mha-nope`. Throws (kUsage) for other pairs, naming what `to` cannot express, for normalised latents and
-/// for values that are not as wide as keys where `to` has one width.
+/// `mla-nope` as `mha-nope`. Throws as check_multiplies_out() does.
 ConvertedModel multiply_out(const Config& source, const ReadTensor& read, Variant to);
 
 }  // namespace pastur::convert

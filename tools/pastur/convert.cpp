@@ -65,6 +65,7 @@ class Session {
     int run() {
         const Variant to = variant_named(arguments_.to, "--to " + arguments_.to);
         const bool compresses = to == variant_named("mla-decoupled");
+        if (!compresses) check_multiplies_out(source_.config(), to);
         check_arguments(arguments_, compresses);
         if (!compresses) return expand(to);
         report_.options = resolve(options(), source_.config());
