@@ -45,9 +45,8 @@ enum class OptimizerKind : uint8_t { kAdamw, kMuon };
 /// stochastically by a counter-based generator, kBf16Nearest to nearest.
 enum class StateFormat : uint8_t { kFp32, kBf16, kBf16Nearest };
 
-/// data.packing: what a training sequence is. kStream: seq_len + 1 consecutive tokens, across documents.
-/// kDocuments: whole documents packed into sequences, cut only where one is longer than a sequence. kPad: one document a
-/// sequence, truncated or padded; padding does not count in the loss.
+/// data.packing: what a training sequence is. kStream: consecutive tokens, across documents. kDocuments: whole documents;
+/// only those longer than a sequence are cut. kPad: one document, truncated or padded. Padding does not count in the loss.
 enum class Packing : uint8_t { kStream, kDocuments, kPad };
 
 /// train.nonfinite: what happens on a non-finite loss or gradient.

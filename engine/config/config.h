@@ -36,7 +36,7 @@ struct AttentionConfig {
     int64_t rope_dim = 0;  ///< decoupled: width of the shared rotary key, d_R; 0: head_dim / 2
     int64_t v_dim = 0;     ///< decoupled: value width of a head, d_v; 0: head_dim
     int64_t q_rank = 0;    ///< decoupled: width of the query latent; 0: queries are not compressed
-    bool latent_norm = false;  ///< prerope: RMS norm on the latents (decoupled always has it: true)
+    bool latent_norm = false;  ///< RMS norm on the latents; by default true, but false in prerope
     PreropeSite prerope_site = PreropeSite::kKeys;
     LatentGain latent_gain = LatentGain::kNone;
     QkNorm qk_norm = QkNorm::kNone;
