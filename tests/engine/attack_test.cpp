@@ -1,6 +1,7 @@
 // Files made to cost much for the parsers of the engine and the tools (tests/support/attack.h).
 #include "tests/support/attack.h"
 
+#include "data/meta.h"
 #include "diag/npz_reader.h"
 #include "engine/io/json_text.h"
 #include "engine/io/manifest.h"
