@@ -11,8 +11,8 @@
 #include "engine/model/attention/variants.h"
 #include "engine/model/decoding/generate.h"
 #include "engine/train/checkpoint/model_folder.h"
-#include "tools/pastur/commands.h"
 #include "engine/train/scoring/model_tokenizer.h"
+#include "tools/pastur/commands.h"
 #include "tools/pastur/generate/text_stream.h"
 #include "tools/pastur/print.h"
 
