@@ -279,8 +279,8 @@ void add_eval_command(CLI::App& app, std::function<int()>& run) {
     command
         ->add_option(
             "--tokenizer", arguments->tokenizer,
-            "Tokenizer of the text: bytes, a tokenizer.model or a folder of `data prepare` (default: the "
-            "model's)")
+            "Tokenizer of the text: bytes, a tokenizer.model, a tokenizer.json or a folder of `data prepare` "
+            "(default: the model's)")
         ->type_name("T");
     command
         ->add_option(

@@ -272,8 +272,9 @@ void add_generate_command(CLI::App& app, std::function<int()>& run) {
         ->check(CLI::Range(int64_t{0}, int64_t{1} << 20))
         ->capture_default_str();
     command
-        ->add_option("--tokenizer", arguments->tokenizer,
-                     "\"bytes\", a tokenizer.model or a folder of `data prepare` (default: the model's)")
+        ->add_option(
+            "--tokenizer", arguments->tokenizer,
+            "bytes, a tokenizer.model, a tokenizer.json or a folder of `data prepare` (default: the model's)")
         ->type_name("T");
     command->add_flag("--no-bos", arguments->no_bos,
                       "Do not begin prompts with the token that texts begin after");
