@@ -43,9 +43,10 @@ TEST_F(Convert, ACheckpointEvaluatesToTheLastStageAndTrainsOn) {
     EXPECT_EQ(report["cache_bytes"], 2 * 2 * 16);
     EXPECT_EQ(report["cache_bytes_after"], 2 * 2 * 9);
     ASSERT_EQ(report["stages"].size(), 5u);
-    EXPECT_EQ(report["stages"][0]["loss"].get<double>(), loss("run"));
+    // eval computes other batches than convert.
+    EXPECT_NEAR(report["stages"][0]["loss"].get<double>(), loss("run"), 1e-6);
     EXPECT_EQ(report["stages"][4]["after"], "latent norm");
-    EXPECT_EQ(report["stages"][4]["loss"].get<double>(), loss("converted"));
+    EXPECT_NEAR(report["stages"][4]["loss"].get<double>(), loss("converted"), 1e-6);
     ASSERT_EQ(report["layers"].size(), 2u);
     for (const json& layer : report["layers"])
         for (const char* part : {"rope", "keys", "values", "queries"}) {
