@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 
 try:
+    import sentencepiece  # noqa: F401, which AutoTokenizer needs for tokenizer.model
     import numpy as np
     import torch
     import transformers

@@ -258,7 +258,9 @@ class Trials:
                         ["data", "prepare", "--input", "stories.txt", "--tokenizer", "bytes", "--val-fraction",
                          "0.1", "--out", "corpus"],
                         ["train", "r.toml", "--device", "cpu", "--run", "alone"]):
-            done = subprocess.run([options.pastur, *command], cwd=work, capture_output=True, text=True)
+            # As many threads as the ranks have: the BLAS library may round differently with others.
+            done = subprocess.run([options.pastur, *command], cwd=work, capture_output=True, text=True,
+                                  env=dict(os.environ, OMP_NUM_THREADS="1"))
             if done.returncode != 0:
                 raise Failed(f"{command}: {done.stderr}")
         alone = [json.loads(line) for line in (work / "alone" / "metrics.jsonl").read_text().splitlines()]
