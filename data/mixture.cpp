@@ -51,28 +51,27 @@ std::optional<Decimal> parse_decimal(const std::string& text) {
     return Decimal{digits, decimals};
 }
 
-[[noreturn]] void fail_long_period(const std::string& text) {
-    fail(ExitCode::kUsage,
-         "data.mixture = \"{}\": use weights of fewer digits: these repeat only after more than {} sequences",
-         text, kLongestPeriod);
+[[noreturn]] void fail_long_period() {
+    fail(ExitCode::kUsage, "use weights of fewer digits: these repeat only after more than {} sequences",
+         kLongestPeriod);
 }
 
 /// The weights as whole numbers without a common divisor.
-std::vector<int64_t> whole_weights(const std::vector<Decimal>& weights, const std::string& text) {
+std::vector<int64_t> whole_weights(const std::vector<Decimal>& weights) {
     size_t decimals = 0;
     for (const Decimal& weight : weights) decimals = std::max(decimals, weight.decimals);
     std::vector<int64_t> whole;
     for (const Decimal& weight : weights) {
         std::string digits = weight.digits + std::string(decimals - weight.decimals, '0');
         digits.erase(0, digits.find_first_not_of('0'));
-        if (digits.size() > 17) fail_long_period(text);
+        if (digits.size() > 17) fail_long_period();
         whole.push_back(std::stoll(digits));
     }
     int64_t divisor = 0, sum = 0;
     for (const int64_t weight : whole) divisor = std::gcd(divisor, weight);
     for (int64_t& weight : whole) {
         weight /= divisor;
-        if (weight > kLongestPeriod || (sum += weight) > kLongestPeriod) fail_long_period(text);
+        if (weight > kLongestPeriod || (sum += weight) > kLongestPeriod) fail_long_period();
     }
     return whole;
 }
@@ -89,17 +88,14 @@ std::vector<WeightedSource> parse_mixture(const std::string& text) {
         const auto weight =
             equals == entry.npos ? std::nullopt : parse_decimal(trimmed(entry.substr(equals + 1)));
         if (where.empty() || !weight)
-            fail(
-                ExitCode::kUsage,
-                "data.mixture = \"{}\": expected \"DIR=WEIGHT, DIR=WEIGHT\" with weights above 0, but an entry is \"{}\"",
-                text, entry);
+            fail(ExitCode::kUsage,
+                 "expected \"DIR=WEIGHT, DIR=WEIGHT\" with weights above 0, but an entry is \"{}\"", entry);
         if (!names.insert(where).second)
-            fail(ExitCode::kUsage, "data.mixture = \"{}\": {} is named twice: expected one weight for it",
-                 text, where);
+            fail(ExitCode::kUsage, "{} is named twice: expected one weight for it", where);
         sources.push_back({where, 0});
         weights.push_back(*weight);
     }
-    const std::vector<int64_t> whole = whole_weights(weights, text);
+    const std::vector<int64_t> whole = whole_weights(weights);
     for (size_t k = 0; k < sources.size(); ++k) sources[k].weight = whole[k];
     return sources;
 }
@@ -118,11 +114,10 @@ std::vector<NamedGlob> parse_val_sets(const std::string& text) {
         if (name.empty() || glob.empty() || !plain || name == "loss")
             fail(
                 ExitCode::kUsage,
-                "data.val_sets = \"{}\": expected \"NAME=GLOB, NAME=GLOB\" with names of letters, digits, \"_\", \"-\" "
-                "and \".\" (not \"loss\"), but an entry is \"{}\"",
-                text, entry);
-        if (!names.insert(name).second)
-            fail(ExitCode::kUsage, "data.val_sets = \"{}\": {} names two sets", text, name);
+                "expected \"NAME=GLOB, NAME=GLOB\" with names of letters, digits, \"_\", \"-\" and \".\" (not \"loss\"), "
+                "but an entry is \"{}\"",
+                entry);
+        if (!names.insert(name).second) fail(ExitCode::kUsage, "{} names two sets", name);
         sets.push_back({name, glob});
     }
     return sets;

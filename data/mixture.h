@@ -15,14 +15,14 @@ struct WeightedSource {
 
 /// Parses "DIR=WEIGHT, DIR=WEIGHT": weights are decimal numbers above 0, of any sum, and become whole numbers without a
 /// common divisor. Commas inside braces separate nothing. Throws (kUsage) for anything else, for a source named twice,
-/// and for weights of so many digits that a period is longer than 1,000,000 sequences.
+/// and for weights of so many digits that a period is longer than 1,000,000 sequences; the message does not name the key.
 std::vector<WeightedSource> parse_mixture(const std::string& text);
 
 /// A set of validation shards by name.
 struct NamedGlob {
     std::string name, glob;
 };
-/// Parses "NAME=GLOB, NAME=GLOB". Names are letters, digits, "_", "-" and "."; each names one set. Throws (kUsage).
+/// Parses "NAME=GLOB, NAME=GLOB". Names are letters, digits, "_", "-" and "."; each names one set. Throws (kUsage), without the key.
 std::vector<NamedGlob> parse_val_sets(const std::string& text);
 
 using PlacePath = std::function<std::string(const std::string&)>;

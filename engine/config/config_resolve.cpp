@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <numeric>
 
 #include "data/mixture.h"
@@ -59,17 +60,26 @@ void derive_path(std::string& path, const Origin& from, const Origin& base, cons
     if (path.empty() || base.source > from.source) path = derived;
 }
 
+/// Refuses a text of [data] that `parse` refuses, with its place in the recipe.
+void check_list(const RawRecipe& recipe, const char* key, const std::function<void()>& parse) {
+    try {
+        parse();
+    } catch (const Error& error) {
+        fail(error.code(), "data: {}: {}", recipe.describe("data", key), error.what());
+    }
+}
+
 void fill_paths(RawRecipe& recipe) {
     Config& config = recipe.config;
     DataConfig& data = config.data;
     if (!data.mixture.empty()) {
-        parse_mixture(data.mixture);
+        check_list(recipe, "mixture", [&] { parse_mixture(data.mixture); });
         for (const char* key : {"dir", "train"})
             if (const std::string& value = *key == 'd' ? data.dir : data.train; !value.empty())
                 fail(ExitCode::kUsage, "data: {} and {} exclude each other: set one of them to \"\"",
                      recipe.describe("data", "mixture"), recipe.describe("data", key));
     }
-    parse_val_sets(data.val_sets);
+    check_list(recipe, "val_sets", [&] { parse_val_sets(data.val_sets); });
     const Origin& dir = recipe.origin("data", "dir");
     if (!data.dir.empty()) {
         derive_path(data.train, recipe.origin("data", "train"), dir, shard_glob(data.dir, "train"));

@@ -44,7 +44,7 @@ TEST(Mixture, WeightsBecomeWholeNumbers) {
 TEST(Mixture, RefusesWhatIsNoMixture) {
     for (const char* text :
          {"", "a", "a=", "=1", "a=0", "a=0.0", "a=-1", "a=1e3", "a=1,", "a=1,,b=1", "a=x", "a=1.2.3"})
-        expect_error(ExitCode::kUsage, {"data.mixture", "DIR=WEIGHT"}, [&] { parse_mixture(text); });
+        expect_error(ExitCode::kUsage, {"DIR=WEIGHT"}, [&] { parse_mixture(text); });
     expect_error(ExitCode::kUsage, {"named twice"}, [] { parse_mixture("a=1, a=2"); });
     for (const char* text : {"a=0.33333333, b=0.66666667", "a=1000000, b=1", "a=123456789012345678901, b=1"})
         expect_error(ExitCode::kUsage, {"fewer digits"}, [&] { parse_mixture(text); });
@@ -58,7 +58,7 @@ TEST(Mixture, ValidationSetsHaveNames) {
     EXPECT_EQ(sets[1].glob, "{a,b}.bin");
     EXPECT_TRUE(parse_val_sets("").empty());
     for (const char* text : {"wiki", "=x", "a b=x", "a/b=x", "loss=x", "a=", "a=x,"})
-        expect_error(ExitCode::kUsage, {"data.val_sets", "NAME=GLOB"}, [&] { parse_val_sets(text); });
+        expect_error(ExitCode::kUsage, {"NAME=GLOB"}, [&] { parse_val_sets(text); });
     expect_error(ExitCode::kUsage, {"names two sets"}, [] { parse_val_sets("a=x, a=y"); });
 }
 

@@ -115,7 +115,7 @@ TEST_F(DataSets, AMixtureMustBePossible) {
         expect_failure("train r.toml --device cpu --run none " + settings, code, parts);
     };
     refuses("--data.mixture=data=1", 2, {"mixture = \"data=1\"", "dir = \"data\"", "exclude each other"});
-    refuses("--data.dir= --data.mixture=data", 2, {"DIR=WEIGHT"});
+    refuses("--data.dir= --data.mixture=data", 2, {"data: mixture = \"data\" (", "DIR=WEIGHT"});
     refuses("--data.dir= --data.mixture=data=1,none=1", 66, {"none"});
     fs::remove(file("more/val_000000.bin"));
     refuses(mixture_, 66, {"set data.val", "more"});
@@ -169,7 +169,7 @@ TEST_F(DataSets, NamedValidationSetsStandBesideTheDefaultOne) {
     EXPECT_NE(resumed.find("the validation set more changed after step 3"), resumed.npos) << resumed;
     EXPECT_EQ(resumed.find("set same changed"), resumed.npos) << resumed;
     expect_failure("train r.toml --device cpu --run none --data.val_sets=more", 2,
-                   {"data.val_sets", "NAME=GLOB"});
+                   {"data: val_sets = \"more\"", "NAME=GLOB"});
     expect_failure("train r.toml --device cpu --run none --data.val_sets=x=none", 66, {"none"});
 }
 
