@@ -109,7 +109,7 @@ fi
 ((status != 75)) || die "stopped: run the same command again to continue"
 ((status == 0)) || exit "$status"
 
-say "3/3  Training of three variants with two seeds, one run after the other (about a minute each on two cores)"
+say "3/3  Training of three variants with two seeds, one run after the other (half a minute to a minute each on two cores)"
 run "$pastur" "${study[@]}" "${tokenizer[@]}" || status=$?
 ((status != 75)) || die "stopped with a checkpoint: run the same command again to continue"
 ((status == 0)) || exit "$status"
