@@ -8,6 +8,7 @@
 
 #include "data/files.h"
 #include "data/meta.h"
+#include "data/tokenizer/tokenizer.h"
 #include "kernels/base/error.h"
 
 namespace pastur {
@@ -183,8 +184,8 @@ int64_t MixtureSchedule::count(size_t source, int64_t sequences) const {
 void check_same_tokenizer(const std::vector<std::string>& folders) {
     const auto model_of = [](const std::filesystem::path& folder) {
         constexpr int64_t kMost = 64 << 20;
-        const std::filesystem::path file = folder / kTokenizerFile;
-        return path_exists(file) ? read_file(file, kMost) : "";
+        const std::optional<std::filesystem::path> file = tokenizer_file_in(folder);
+        return file ? read_file(*file, kMost) : "";
     };
     std::optional<DataMeta> first;
     std::string first_folder, first_model;
@@ -203,8 +204,7 @@ void check_same_tokenizer(const std::vector<std::string>& folders) {
                 "(vocabulary {}, EOS {}){}",
                 first_folder, first->tokenizer, first->vocab_size, first->eos_id, folder, meta.tokenizer,
                 meta.vocab_size, meta.eos_id,
-                meta.tokenizer == first->tokenizer ? fmt::format(", or their {} differ", kTokenizerFile)
-                                                   : "");
+                meta.tokenizer == first->tokenizer ? ", or their tokenizer files differ" : "");
         }
     }
 }

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "data/loader.h"
+#include "data/meta.h"
 #include "data/shards/shard.h"
 #include "kernels/base/random.h"
 #include "tests/support/data_files.h"
@@ -215,6 +216,23 @@ TEST_F(MixtureLoader, AChangedSourceChangesTheFingerprint) {
     EXPECT_NE(before.fingerprint(), after.fingerprint());
     EXPECT_EQ(before.sources()[0].fingerprint, after.sources()[0].fingerprint);
     EXPECT_NE(before.sources()[1].fingerprint, after.sources()[1].fingerprint);
+}
+
+TEST(Mixture, FoldersHaveTheSameTokenizerFile) {
+    const test::TempFolder folder;
+    DataMeta meta;
+    meta.tokenizer = "bpe";
+    const std::string a = folder.path() / "a", b = folder.path() / "b";
+    for (const std::string& one : {a, b}) {
+        std::filesystem::create_directory(one);
+        test::write_bytes(std::filesystem::path(one) / kMetaFile, to_json(meta));
+        test::write_bytes(std::filesystem::path(one) / kTokenizerJsonFile, "{}");
+    }
+    check_same_tokenizer({a, b});
+    test::write_bytes(std::filesystem::path(b) / kTokenizerJsonFile, "{ }");
+    test::expect_error(ExitCode::kUsage, {"one tokenizer", "tokenizer files differ"}, [&] {
+        check_same_tokenizer({a, b});
+    });
 }
 
 }  // namespace

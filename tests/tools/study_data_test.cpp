@@ -1,7 +1,9 @@
 // pastur study: data that it makes once, whatever interrupts it, and processes that share a study.
 #include <random>
 
+#include "tests/support/expect_error.h"
 #include "tests/support/training_line.h"
+#include "tools/pastur/study/design.h"
 
 namespace pastur::test {
 namespace {
@@ -82,6 +84,18 @@ TEST_F(StudyDataTest, IsStories) {
     EXPECT_EQ(read_file(file("s/data/meta.json"), 1 << 20), read_file(file("three/meta.json"), 1 << 20));
     EXPECT_EQ(read_file(file("s/data/train_000000.bin"), 1 << 24),
               read_file(file("three/train_000000.bin"), 1 << 24));
+}
+
+TEST_F(StudyDataTest, RefusesSettingsOfOtherData) {
+    for (const char* key : {"data.dir", "data.train", "data.val", "data.mixture"}) {
+        StudyCell cell;
+        cell.name = "mha-s1";
+        cell.settings = {{key, "x"}};
+        StudyDesign design;
+        design.cells = {cell};
+        expect_error(ExitCode::kUsage, {"mha-s1", key, "contradicts the data that the study makes"},
+                     [&] { use_study_data(design, "data"); });
+    }
 }
 
 TEST_F(StudyDataTest, RefusesWhatItDidNotMake) {

@@ -167,6 +167,7 @@ class LogitsReader {
 
 /// The validation tokens' entropy under their own frequencies, if the run's data folder says.
 double unigram_entropy_of(const Config& config) {
+    if (config.data.dir.empty()) return NAN;  // shards by name, or a mixture
     const fs::path file = fs::path(config.data.dir) / "meta.json";
     const json meta = path_exists(file) ? parse_json(read_file(file, 16 << 20)) : json();
     const json::json_pointer entropy("/splits/val/unigram_entropy");

@@ -274,7 +274,7 @@ StudyDesign expand(Plan plan, const std::vector<Override>& overrides) {
 void use_study_data(StudyDesign& design, const std::string& data_dir) {
     for (StudyCell& cell : design.cells) {
         for (const auto& [key, value] : cell.settings)
-            if (key == "data.dir" || key == "data.train" || key == "data.val")
+            if (key == "data.dir" || key == "data.train" || key == "data.val" || key == "data.mixture")
                 fail(ExitCode::kUsage,
                      "run {}: {} = {} contradicts the data that the study makes: remove the setting, or "
                      "[data_prepare] and --input",
