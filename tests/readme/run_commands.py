@@ -21,9 +21,11 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 # Why a command is not run: the first pattern that its line matches.
 SKIPPED = [
     (r"^(sbatch|qsub)\b|--slurm\b|mpirun\.sh hosts", "a cluster: tests/tools/*slurm_test.cpp has stand-ins for its commands"),
-    (r"^(curl|docker|apptainer)\b|c4|fineweb", "the network"),
-    (r"^tools/peers/|PASTUR=.*tools/peers/|check_transformers", "PyTorch"),
-    (r"--train\.precision=fp8|sanitize|build-cuda/|--gpus 0,1|7b-mla-decoupled", "a GPU"),
+    (r"^(curl|docker|apptainer)\b|c4|fineweb|\baws s3\b|smollm2", "the network"),
+    (r"^tools/peers/|PASTUR=.*tools/peers/|check_transformers|check_choices|check_tokenizers",
+     "PyTorch or packages of Hugging Face"),
+    (r"--train\.precision=fp8|sanitize|build-cuda/|--gpus 0,1|7b-mla-decoupled|^nsys\b", "a GPU"),
+    (r"recipe\.toml --train\.init_from=converted", "the reader's recipe, with the sizes that `convert` prints"),
     (r"^RANK=0 WORLD_SIZE=2", "a GPU per rank"),
     (r"^tools/test\.sh|^tools/dev\.sh (cpu|fuzz|attack)|kill_test\.py|^build-cpu/pastur_tests",
      "an hour: these are the project's own tests"),
@@ -41,6 +43,9 @@ for word in "$@"; do
     case $word in
         train:32000) word=train:2048 ;;
         200) [[ $before != --draws ]] || word=2 ;;
+        384) [[ $before != --kv-rank ]] || word=48 ;;
+        512) [[ $before != --stride ]] || word=32 ;;
+        1024) [[ $before != --context ]] || word=48 ;;
     esac
     before=$word
     words+=("$word")
@@ -52,10 +57,12 @@ steps=(--train.steps=3 --train.warmup_steps=0 --train.global_batch=4 --train.mic
     --data.seq_len=64 --diagnostics.every=2 --diagnostics.early=0 "${model[@]}")
 case $1 in
     train) small=("${steps[@]}") ;;
-    study) small=("${steps[@]}" --diagnostics.nulls=product '--diagnostics.positions=[]') ;;
+    study)
+        [[ $* == *"--stage results"* ]] || small=("${steps[@]}" --diagnostics.nulls=product '--diagnostics.positions=[]')
+        ;;
     bench)
         small=("${model[@]}" --data.seq_len=64 --train.global_batch=4)
-        [[ $* == *--steps* ]] || small+=(--steps 1 --warmup 1)
+        [[ $* == *--steps* || $* == *--generate* ]] || small+=(--steps 1 --warmup 1)
         ;;
 esac
 # A run that continues keeps its settings but the number of steps, and imported weights keep their sizes.
@@ -133,6 +140,7 @@ for document in open('stories.txt').read().split('<|doc|>'):
         $P train tools/recipes/nano-mha.toml --data.dir=small --data.seq_len=64 --train.steps=1 --train.warmup_steps=0 \\
             --train.global_batch=2 --train.val_tokens=256 --diagnostics.every=0 --run small-run
         $P export --checkpoint small-run --out path/to/llama
+        cp tests/hf/choices/hellaswag.jsonl . && echo "Once upon a time" > prompts.txt
         $P data prepare --input my.txt --tokenizer train:2048 --out data-tokens
         """ % program
     subprocess.run(["bash", "-c", script], cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
