@@ -10,23 +10,23 @@ namespace {
 constexpr const char* kHead =
     R"sh(# Completion of pastur's command line in fish, written by `pastur help --completion fish`.
 
+# Prints the words of the line behind the program's name that are not options, one per line.
+function __pastur_words
+    set -l words (commandline -opc)
+    for word in $words[2..-1]
+        string match -q -- '-*' $word; or echo -- $word
+    end
+end
+
 # Succeeds if the commands given are those of the line, in this order: `__pastur_at data prepare`.
 function __pastur_at
-    set -l words (commandline -opc)
-    set -l found
-    for word in $words[2..-1]
-        string match -q -- '-*' $word; or set -a found $word
-    end
+    set -l found (__pastur_words)
     test (count $found) -ge (count $argv); and test "$found[1..$(count $argv)]" = "$argv"
 end
 
 # Succeeds if the command given is followed by no other yet: `__pastur_before data`.
 function __pastur_before
-    set -l words (commandline -opc)
-    set -l found
-    for word in $words[2..-1]
-        string match -q -- '-*' $word; or set -a found $word
-    end
+    set -l found (__pastur_words)
     test "$found" = "$argv"
 end
 
