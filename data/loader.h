@@ -61,7 +61,7 @@ class TokenLoader {
     void sequence(int64_t i, std::span<int32_t> out) const;
     /// Number of targets, tokens that follow another one, of the samples [begin, end): seq_len each, less padding.
     int64_t sample_targets(int64_t begin, int64_t end) const;
-    /// The same of the sequences [begin, end).
+    /// Number of targets of the sequences [begin, end).
     int64_t sequence_targets(int64_t begin, int64_t end) const;
 
     struct Source {

@@ -47,7 +47,7 @@ void check_against_meta(const std::vector<Shard>& shards, const fs::path& folder
 }
 
 /// The id that ends a document: that of the folder's meta.json, or <|endoftext|> where the model has GPT-2's vocabulary
-/// of 50,257 tokens, also padded to 50,304. None: unknown.
+/// of 50,257 tokens, also padded to 50,304. Empty if neither tells it.
 std::optional<int64_t> end_of_document(const fs::path& folder, int64_t vocab) {
     constexpr int64_t kGpt2Tokens = 50257, kGpt2Padded = 50304;
     if (path_exists(folder / kMetaFile)) {

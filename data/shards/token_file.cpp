@@ -59,7 +59,7 @@ bool begins_with(std::span<const std::byte> head, std::string_view magic) {
     return head.size() >= magic.size() && std::memcmp(head.data(), magic.data(), magic.size()) == 0;
 }
 
-/// What a file that is no tokens seems to be; "": tokens are possible.
+/// The kind of a file that cannot hold tokens, such as text; "" if it may hold tokens.
 std::string_view other_content(std::span<const std::byte> head) {
     using namespace std::string_view_literals;
     constexpr std::array kMagics = {

@@ -49,7 +49,7 @@ std::string index_path(const std::string& path);
 ///   upper halves of all words of the first MiB are 0, or below 16 (ids below 2^20) and some lower half is not, and
 ///   uint16 anywhere else, also in a file of fewer than 32 words.
 /// Throws (kIo), and (kCorruptData) for a file that is cut short or has bytes after its last token, for a damaged
-/// header or index, and for what is no tokens: text, archives and files of NumPy.
+/// header or index, and for files of other kinds: text, archives and arrays of NumPy.
 TokenFile recognise_token_file(const std::string& path, const FileDescriptor& file, int64_t bytes,
                                std::optional<TokenType> asked);
 

@@ -71,7 +71,7 @@ void BpeMerges::encode(std::string_view bytes, Workspace& workspace, std::vector
 
 void BpeMerges::encode_short(std::string_view bytes, Workspace& workspace, std::vector<int32_t>& out) const {
     std::vector<int32_t>& ids = workspace.ids;
-    std::vector<uint32_t>& ranks = workspace.ranks;  // of each id and the one behind it
+    std::vector<uint32_t>& ranks = workspace.ranks;  // rank of the merge of each id with the next one
     const auto rank_at = [&](size_t i) {
         const Entry* const entry = i + 1 < ids.size() ? find(ids[i], ids[i + 1]) : nullptr;
         return entry ? entry->rank : kNone;

@@ -15,7 +15,7 @@ using Texts = std::span<const std::optional<std::string>>;
 
 constexpr int64_t kMaxConfigBytes = 4 << 20;
 
-/// The object in a file of the folder; empty if there is no such file.
+/// The JSON object that a file of the folder holds; empty if the file does not exist.
 Json read_object(const std::filesystem::path& path) {
     if (!path_exists(path)) return Json::object();
     Json json = Json::parse(read_file(path, kMaxConfigBytes), nullptr, /*allow_exceptions=*/false);

@@ -103,7 +103,7 @@ std::string_view to_nfc(std::string_view text, std::string& scratch) {
     std::vector<utf8proc_int32_t> characters;
     std::string normalised;
     size_t copied = 0;   // bytes of `text` that scratch stands for
-    size_t starter = 0;  // of the last character that may combine with what follows
+    size_t starter = 0;  // position of the last character that following ones may combine with
     bool changed = false;
     scratch.clear();
     for (size_t at = 0; at < text.size();) {

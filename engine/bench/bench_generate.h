@@ -23,7 +23,7 @@ struct GenerateCell {
     double prefill_tokens_per_s() const;
     double step_seconds_p50() const;
     double step_seconds_p95() const;
-    /// Of all sequences together.
+    /// Tokens of all sequences per second.
     double decode_tokens_per_s() const;
 };
 
