@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/numeric.cuh"
+#include "kernels/cuda/optimizer/rounded_store.cuh"
 
 namespace pastur {
 
@@ -47,35 +48,6 @@ __device__ void update_element(const Params& p, float& param, float& m, float& v
     param -= p.lr * (direction + p.weight_decay * param);
 }
 
-/// kWidth numbers as they are stored; `element` is the number of the first one within the model. kWidth is 1,
-/// or kElementsPerBlock with `element` a multiple of it.
-template <int kWidth, typename Params>
-__device__ Packed<bf16, kWidth> rounded(const Params& p, const float (&numbers)[kWidth],
-                                        Bf16Rounding rounding, RoundedNumber number, int64_t element) {
-    if (rounding == Bf16Rounding::kNearest)
-        return Packed<bf16, kWidth>::of([&](int i) { return numbers[i]; });
-    const PhiloxBlock bits = rounding_bits(p.rounding.seed, p.step, number, element / kElementsPerBlock);
-    const int lane = static_cast<int>(element % kElementsPerBlock);
-    // bf16 numbers, so packing them is exact.
-    return Packed<bf16, kWidth>::of([&](int i) {
-        const uint32_t high = round_stochastically(numbers[i], bits_of_lane(bits, lane + i));
-        return __uint_as_float(high << 16);
-    });
-}
-
-/// Stores kWidth numbers at `to` and returns what was stored.
-template <typename T, int kWidth, typename Params>
-__device__ Packed<T, kWidth> store_numbers(const Params& p, T* to, const float (&numbers)[kWidth],
-                                           Bf16Rounding rounding, RoundedNumber number, int64_t element) {
-    Packed<T, kWidth> stored;
-    if constexpr (std::is_same_v<T, float>)
-        stored = Packed<float, kWidth>::of([&](int i) { return numbers[i]; });
-    else
-        stored = rounded(p, numbers, rounding, number, element);
-    stored.store(to);
-    return stored;
-}
-
 /// Updates elements first to first + kWidth - 1, which are loaded.
 template <int kWidth, typename Moment, typename Weight>
 __device__ void update_pack(const AdamwKernelParams<Moment, Weight>& p, int64_t first, float clip,
@@ -88,10 +60,12 @@ __device__ void update_pack(const AdamwKernelParams<Moment, Weight>& p, int64_t 
         update_element(p, new_param[i], new_m[i], new_v[i], grad[i], clip);
     }
     const int64_t element = p.rounding.first_element + first;
-    const auto stored =
-        store_numbers(p, p.param + first, new_param, p.rounding.param, RoundedNumber::kParam, element);
-    store_numbers(p, p.m + first, new_m, p.rounding.moments, RoundedNumber::kFirstMoment, element);
-    store_numbers(p, p.v + first, new_v, p.rounding.moments, RoundedNumber::kSecondMoment, element);
+    const auto stored = store_rounded(number_rounding(p.rounding, p.step, RoundedNumber::kParam),
+                                      p.param + first, new_param, element);
+    store_rounded(number_rounding(p.rounding, p.step, RoundedNumber::kFirstMoment), p.m + first, new_m,
+                  element);
+    store_rounded(number_rounding(p.rounding, p.step, RoundedNumber::kSecondMoment), p.v + first, new_v,
+                  element);
     using Compute = typename AdamwKernelParams<Moment, Weight>::Compute;
     if (p.compute) Packed<Compute, kWidth>::of([&](int i) { return stored[i]; }).store(p.compute + first);
 }

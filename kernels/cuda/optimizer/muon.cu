@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/numeric.cuh"
+#include "kernels/cuda/optimizer/rounded_store.cuh"
 
 namespace pastur {
 
@@ -97,20 +98,6 @@ struct MuonOutputs {
     RoundingParams rounding;
 };
 
-/// `value` as a parameter: fp32, or rounded to bf16 with the random bits of `element`.
-template <typename Weight>
-__device__ Weight stored_param(const MuonOutputs<Weight>& out, float value, int64_t element) {
-    if constexpr (std::is_same_v<Weight, float>) {
-        return value;
-    } else {
-        if (out.rounding.param == Bf16Rounding::kNearest) return from_float<bf16>(value);
-        const PhiloxBlock bits =
-            rounding_bits(out.rounding.seed, out.step, RoundedNumber::kParam, element / kElementsPerBlock);
-        const int lane = static_cast<int>(element % kElementsPerBlock);
-        return __ushort_as_bfloat16(round_stochastically(value, bits_of_lane(bits, lane)));
-    }
-}
-
 /// param -= lr (size x + weight_decay param) and compute =, where x [height, width] is transposed if
 /// p.transposed. A block updates one tile of the matrix.
 template <typename T, typename Weight>
@@ -134,11 +121,12 @@ __global__ void __launch_bounds__(kTile* kTileRows)
         if (row >= p.rows || column >= p.columns) continue;
         const float direction = p.transposed ? tile[threadIdx.x][i] : tile[i][threadIdx.x];
         const float before = to_float(out.param[row][column]);
-        const Weight after = stored_param(out, before - p.lr * (size * direction + p.weight_decay * before),
+        const float after = store_rounded(number_rounding(out.rounding, out.step, RoundedNumber::kParam),
+                                          &out.param[row][column],
+                                          before - p.lr * (size * direction + p.weight_decay * before),
                                           out.rounding.first_element + row * out.param.stride + column);
-        out.param[row][column] = after;
         using Compute = typename MuonOutputs<Weight>::Compute;
-        if (out.compute.data) out.compute[row][column] = from_float<Compute>(to_float(after));
+        if (out.compute.data) out.compute[row][column] = from_float<Compute>(after);
     }
 }
 

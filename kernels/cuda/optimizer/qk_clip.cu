@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/numeric.cuh"
+#include "kernels/cuda/optimizer/rounded_store.cuh"
 
 namespace pastur {
 namespace {
@@ -19,20 +20,6 @@ struct QkClipKernelParams {
     RoundingParams rounding;
 };
 
-/// `value` as a parameter: fp32, or rounded to bf16 with the random bits of `element`.
-template <typename Weight>
-__device__ Weight stored_param(const QkClipKernelParams<Weight>& p, float value, int64_t element) {
-    if constexpr (std::is_same_v<Weight, float>) {
-        return value;
-    } else {
-        if (p.rounding.param == Bf16Rounding::kNearest) return from_float<bf16>(value);
-        const PhiloxBlock bits =
-            rounding_bits(p.rounding.seed, p.step, RoundedNumber::kClippedParam, element / kElementsPerBlock);
-        const int lane = static_cast<int>(element % kElementsPerBlock);
-        return __ushort_as_bfloat16(round_stochastically(value, bits_of_lane(bits, lane)));
-    }
-}
-
 /// param[row] *= factors[head]; compute[row] = param[row]. A block has one row of one head, (x, y) of the grid; its threads
 /// walk over columns. One number at a time: few heads are scaled in few steps, and a block of any other head returns after
 /// one load.
@@ -42,11 +29,11 @@ __global__ void __launch_bounds__(kThreads) scale_head_rows_kernel(QkClipKernelP
     if (factor == 1.0f) return;
     const int64_t row = p.heads.first + blockIdx.y * p.heads.stride + blockIdx.x;
     for (int64_t column = threadIdx.x; column < p.columns; column += kThreads) {
-        const Weight after = stored_param(p, to_float(p.param[row][column]) * factor,
+        const float after = store_rounded(number_rounding(p.rounding, p.step, RoundedNumber::kClippedParam),
+                                          &p.param[row][column], to_float(p.param[row][column]) * factor,
                                           p.rounding.first_element + row * p.param.stride + column);
-        p.param[row][column] = after;
         using Compute = typename QkClipKernelParams<Weight>::Compute;
-        if (p.compute.data) p.compute[row][column] = from_float<Compute>(to_float(after));
+        if (p.compute.data) p.compute[row][column] = from_float<Compute>(after);
     }
 }
 
