@@ -28,7 +28,8 @@ inline constexpr int64_t kDecodeSplit = 256;
 /// blocks.)
 void decode_attention(Context& ctx, Tensor out, const DecodeInputs& in);
 
-/// Bytes of ctx.scratch() that decode_attention needs for inputs of these shapes; `lengths` is not read.
+/// Bytes of ctx.scratch() that are enough for decode_attention on inputs of these shapes, however many of the S entries
+/// `longest` says; `lengths` and `longest` are not read.
 int64_t decode_attention_scratch_bytes(Context& ctx, const DecodeInputs& in);
 
 void decode_attention(CpuContext& ctx, Tensor out, const DecodeInputs& in);

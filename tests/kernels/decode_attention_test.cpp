@@ -26,8 +26,9 @@ struct DecodeShape {
     }
 };
 
-// Blocks of the CUDA kernel have 256 entries in tiles of 64, and 1, 2, 4 or 8 heads: lengths are at, just below and
-// just above their edges. Widths that are no multiple of 8 columns are not read in vectors.
+// Blocks of the CUDA kernels have 256 entries in tiles of 64, and 1, 2, 4 or 8 heads, or 16 on tensor cores: lengths are at,
+// just below and just above their edges. Widths that are no multiple of 8 columns are not read in vectors. Tensor cores read
+// keys in blocks of 32 columns and values in blocks of 64, 512 of them per block of threads.
 const std::vector<DecodeShape> kShapes = {
     {1, 1, 1, 1, 1, 0, 1, {1}},
     {2, 3, 2, 1, 3, 0, 5, {1, 3}},
@@ -46,6 +47,14 @@ const std::vector<DecodeShape> kShapes = {
     {2, 66, 4, 2, 64, 0, 64, {66, 65}, false, 8},
     {1, 65, 2, 1, 1100, 12, 1100, {65}, true},
     {2, 300, 4, 4, 64, 0, 64, {300, 299}, false, 0, 40},
+    {1, 70, 20, 1, 384, 32, 384, {70}, true},
+    {2, 300, 12, 1, 192, 0, 192, {300, 65}},
+    {1, 270, 32, 8, 128, 0, 128, {270}},
+    {2, 65, 16, 1, 640, 64, 584, {65, 3}},
+    {1, 17, 5, 1, 136, 8, 136, {17}, true},
+    {2, 520, 24, 2, 256, 24, 1032, {513, 520}},
+    {2, 66, 12, 1, 384, 32, 384, {66, 65}, true, 8},
+    {1, 70, 12, 1, 384, 32, 384, {69}, true, 0, 40},
 };
 
 class DecodeAttention : public OpTest<DecodeShape> {
@@ -147,6 +156,13 @@ TEST_P(DecodeAttention, BitsDoNotDependOnTheBatch) {
         run(alone.view().slice(0, b, 1), one);
     }
     EXPECT_TRUE(same_bits(all, alone));
+}
+
+TEST_P(DecodeAttention, ScratchIsEnoughForEveryLength) {
+    DecodeInputs in = inputs();
+    const int64_t bytes = decode_attention_scratch_bytes(ctx(), in);
+    in.longest = 1;
+    EXPECT_EQ(decode_attention_scratch_bytes(ctx(), in), bytes);
 }
 
 TEST_P(DecodeAttention, NaNReachesTheOutput) {

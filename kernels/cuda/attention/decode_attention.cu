@@ -1,47 +1,20 @@
-// Attention of one query per sequence over a cache, on CUDA cores: the time is that of reading the cache, each byte of
-// which is read once for up to 8 query heads.
+// Attention of one query per sequence over a cache. A CTA owns kDecodeSplit entries of a key head of a sequence and writes
+// the softmax's maximum and sum and the output so far, in fp32; a second kernel combines the splits in ascending order.
 //
-// A CTA owns kDecodeSplit entries of a key head of a sequence and writes the softmax's maximum and sum and the output
-// so far, in fp32. A second kernel combines the splits in ascending order.
-#include "kernels/attention/decode_attention.h"
-
+// The kernel here runs on CUDA cores: the time is that of reading the cache, each byte of which is read once for up to 8
+// query heads. Where more heads share a key, their arithmetic takes longer than the bytes: decode_mma.cu.
 #include <algorithm>
 
+#include "kernels/cuda/attention/decode_split.cuh"
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/numeric.cuh"
 
 namespace pastur {
 namespace {
 
-constexpr int kThreads = 128, kWarps = kThreads / kWarp;
-constexpr int kTile = 64;                 ///< entries whose scores are in shared memory at a time
+constexpr int kThreads = kDecodeThreads, kWarps = kDecodeWarps, kTile = kDecodeTile;
 constexpr int kBatch = 4;                 ///< entries that a lane reads at once, to have more loads in flight
 constexpr int kColumnVectors = kThreads;  ///< of the output that a CTA owns
 constexpr float kLog2E = 1.44269504f;
-static_assert(kDecodeSplit % kTile == 0 && kTile == 2 * kWarp);
-
-/// Strides in elements; 0 where a tensor has no such dimension.
-template <typename T>
-struct Rows3 {
-    const T* data;
-    int64_t batch, entry, head;
-    __device__ const T* at(int64_t b, int64_t j, int64_t h) const {
-        return data + b * batch + j * entry + h * head;
-    }
-};
-
-template <typename T>
-struct DecodeParams {
-    Rows3<T> q, q_shared;  ///< entry: 0
-    Rows3<T> k, v;
-    Rows3<T> k_shared;  ///< head: 0
-    const int32_t* lengths;
-    int heads, group;  ///< query heads; of a key head
-    int content, rotary, value, splits;
-    float scale;      ///< times log2 e, for a softmax in base 2
-    float* partial;   ///< [B, H, splits, value]: sum of 2^(s - maximum) v
-    float2* softmax;  ///< [B, H, splits]: maximum, sum of 2^(s - maximum)
-};
 
 /// The smallest power of two that is at least `count`, at most `most`.
 __host__ __device__ constexpr int lanes_for(int count, int most) {
@@ -57,7 +30,8 @@ __host__ __device__ constexpr int padded(int columns) {
 
 template <int kHeads, int kWidth>
 constexpr int64_t shared_floats(int content, int rotary) {
-    return kHeads * (padded(content) + padded(rotary)) + kHeads * kTile + 3 * kHeads + kThreads * kWidth;
+    return kHeads * (padded(content) + padded(rotary)) + kHeads * kTile + RunningSoftmax<kHeads>::kFloats +
+           kThreads * kWidth;
 }
 
 /// sum[j][h] += q_h x_j over a part of the columns, for kBatch rows x_j. A row is shared by `lanes` lanes.
@@ -81,42 +55,30 @@ __device__ void add_products(float (&sum)[kBatch][kHeads], const T* const (&rows
     }
 }
 
-/// What a CTA has of a split: its entries, up to kHeads query heads of one key head, and a chunk of the columns of v.
 template <typename T, int kHeads, int kWidth>
 struct Split {
     using Pack = Packed<T, kWidth>;
     const DecodeParams<T>& p;
+    SplitPosition position;
     int thread, warp, pitch;
     // Shared memory.
-    float *q, *scores;               ///< [kHeads, pitch], [kHeads, kTile]
-    float *maximum, *sum, *rescale;  ///< [kHeads] each
-    float* shares;                   ///< [kThreads, kWidth]
-    int64_t sequence;
-    int split, kv, first_head, heads;  ///< heads: the query heads that there are
-    int begin, end;                    ///< entries; none if the sequence ends before
+    float *q, *scores;  ///< [kHeads, pitch], [kHeads, kTile]
+    RunningSoftmax<kHeads> softmax;
+    float* shares;  ///< [kThreads, kWidth]
     /// Of the output: a thread owns a vector of columns and every n-th entry.
     int column, vectors, first_entry, entry_stride;
     bool owns;
 
     __device__ Split(const DecodeParams<T>& params, float4* shared_memory)
-        : p(params), thread(threadIdx.x), warp(thread / kWarp), pitch(padded(p.content) + padded(p.rotary)) {
-        q = reinterpret_cast<float*>(shared_memory);
-        scores = q + kHeads * pitch;
-        maximum = scores + kHeads * kTile;
-        sum = maximum + kHeads;
-        rescale = sum + kHeads;
-        shares = rescale + kHeads;
-
-        const int head_groups = (p.group + kHeads - 1) / kHeads, groups = head_groups * (p.heads / p.group);
-        sequence = blockIdx.z;
-        split = blockIdx.x / groups;
-        kv = blockIdx.x % groups / head_groups;
-        const int first_in_group = blockIdx.x % groups % head_groups * kHeads;
-        first_head = kv * p.group + first_in_group;
-        heads = min(kHeads, p.group - first_in_group);
-        begin = split * static_cast<int>(kDecodeSplit);
-        end = min(p.lengths[sequence], begin + static_cast<int>(kDecodeSplit));
-
+        : p(params),
+          position(params, kHeads),
+          thread(threadIdx.x),
+          warp(thread / kWarp),
+          pitch(padded(p.content) + padded(p.rotary)),
+          q(reinterpret_cast<float*>(shared_memory)),
+          scores(q + kHeads * pitch),
+          softmax(scores + kHeads * kTile),
+          shares(scores + kHeads * kTile + RunningSoftmax<kHeads>::kFloats) {
         const int first_column = blockIdx.y * kColumnVectors * kWidth;
         const int columns = min(p.value - first_column, kColumnVectors * kWidth);
         vectors = lanes_for((columns + kWidth - 1) / kWidth, kThreads);
@@ -131,12 +93,13 @@ struct Split {
         for (int i = thread; i < kHeads * pitch; i += kThreads) {
             const int h = i / pitch, c = i % pitch, r = c - padded(p.content);
             float x = 0;
-            if (h < heads && c < p.content) x = to_float(p.q.at(sequence, 0, first_head + h)[c]);
-            if (h < heads && r >= 0 && r < p.rotary)
-                x = to_float(p.q_shared.at(sequence, 0, first_head + h)[r]);
+            const int64_t sequence = position.sequence, head = position.first_head + h;
+            if (h < position.heads && c < p.content) x = to_float(p.q.at(sequence, 0, head)[c]);
+            if (h < position.heads && r >= 0 && r < p.rotary)
+                x = to_float(p.q_shared.at(sequence, 0, head)[r]);
             q[i] = x * p.scale;
         }
-        if (thread < kHeads) maximum[thread] = -INFINITY, sum[thread] = 0;
+        softmax.clear();
     }
 
     /// The scores of `entries` entries from `tile` on; those of a whole tile that are missing become -infinity. As many
@@ -152,8 +115,8 @@ struct Split {
             for (int j = 0; j < kBatch; ++j) {
                 entry[j] = first + (j * kWarps + warp) * per_warp + of_warp;
                 const int64_t row = tile + min(entry[j], entries - 1);  // a missing one: read and dropped
-                k[j] = p.k.at(sequence, row, kv);
-                k_shared[j] = p.k_shared.at(sequence, row, 0);
+                k[j] = p.k.at(position.sequence, row, position.kv);
+                k_shared[j] = p.k_shared.at(position.sequence, row, 0);
             }
             add_products<T, kHeads, kWidth>(s, k, q, pitch, p.content, lane, lanes);
             add_products<T, kHeads, kWidth>(s, k_shared, q + padded(p.content), pitch, p.rotary, lane, lanes);
@@ -170,35 +133,17 @@ struct Split {
         }
     }
 
-    /// Scores become exponentials, a warp per head. Maxima pass over a NaN, but it stays in the exponentials and so in
-    /// the sum.
-    __device__ void exponentiate() const {
-        for (int h = warp; h < kHeads; h += kWarps) {
-            float* row = scores + h * kTile + thread % kWarp;
-            const float before = maximum[h];
-            const float largest = fmaxf(before, warp_max(fmaxf(row[0], row[kWarp])));
-            row[0] = exp2f(row[0] - largest);
-            row[kWarp] = exp2f(row[kWarp] - largest);
-            const float added = warp_sum(row[0] + row[kWarp]);
-            if (thread % kWarp == 0) {
-                rescale[h] = exp2f(before - largest);
-                maximum[h] = largest;
-                sum[h] = sum[h] * rescale[h] + added;
-            }
-        }
-    }
-
     /// out = rescale out + exponentials v, this thread's entries.
     __device__ void accumulate(float (&out)[kHeads][kWidth], int tile, int entries) const {
         if (!owns) return;
 #pragma unroll
         for (int h = 0; h < kHeads; ++h) {
 #pragma unroll
-            for (int i = 0; i < kWidth; ++i) out[h][i] *= rescale[h];
+            for (int i = 0; i < kWidth; ++i) out[h][i] *= softmax.rescale[h];
         }
 #pragma unroll 4
         for (int j = first_entry; j < entries; j += entry_stride) {
-            const Pack v = Pack::load(p.v.at(sequence, tile + j, kv) + column);
+            const Pack v = Pack::load(p.v.at(position.sequence, tile + j, position.kv) + column);
 #pragma unroll
             for (int h = 0; h < kHeads; ++h) {
                 const float weight = scores[h * kTile + j];
@@ -210,15 +155,14 @@ struct Split {
 
     /// Adds the threads of each vector of columns in ascending order and writes the sums.
     __device__ void write(const float (&out)[kHeads][kWidth]) const {
-        const auto row_of = [&](int h) { return (sequence * p.heads + first_head + h) * p.splits + split; };
 #pragma unroll
         for (int h = 0; h < kHeads; ++h) {
-            if (h >= heads) break;
+            if (h >= position.heads) break;
 #pragma unroll
             for (int i = 0; i < kWidth; ++i) shares[thread * kWidth + i] = out[h][i];
             __syncthreads();
             if (first_entry == 0 && owns) {
-                float* to = p.partial + row_of(h) * p.value + column;
+                float* to = p.partial + position.row(p, h) * p.value + column;
 #pragma unroll
                 for (int i = 0; i < kWidth; ++i) {
                     float total = 0;
@@ -229,7 +173,7 @@ struct Split {
             }
             __syncthreads();
         }
-        if (blockIdx.y == 0 && thread < heads) p.softmax[row_of(thread)] = {maximum[thread], sum[thread]};
+        if (blockIdx.y == 0) softmax.write(p, position);
     }
 };
 
@@ -241,15 +185,15 @@ template <typename T, int kHeads, int kWidth>
 __global__ void __launch_bounds__(kThreads) decode_split_kernel(const DecodeParams<T> p) {
     extern __shared__ float4 shared_memory[];
     const Split<T, kHeads, kWidth> split(p, shared_memory);
-    if (split.begin >= split.end) return;
+    if (split.position.begin >= split.position.end) return;
     split.load_queries();
     __syncthreads();
     float out[kHeads][kWidth] = {};
-    for (int tile = split.begin; tile < split.end; tile += kTile) {
-        const int entries = min(kTile, split.end - tile);
+    for (int tile = split.position.begin; tile < split.position.end; tile += kTile) {
+        const int entries = min(kTile, split.position.end - tile);
         split.score(tile, entries);
         __syncthreads();
-        split.exponentiate();
+        split.softmax.exponentiate(split.scores, kTile);
         __syncthreads();
         split.accumulate(out, tile, entries);
         __syncthreads();
@@ -274,10 +218,13 @@ __global__ void __launch_bounds__(kThreads) decode_combine_kernel(const CombineP
     const int64_t b = blockIdx.y, head = blockIdx.x, row = (b * gridDim.x + head) * p.splits;
     const int splits = (p.lengths[b] + static_cast<int>(kDecodeSplit) - 1) / static_cast<int>(kDecodeSplit);
     float largest = -INFINITY, sum = 0;
+#pragma unroll 8
     for (int n = 0; n < splits; ++n) largest = fmaxf(largest, p.softmax[row + n].x);
+#pragma unroll 8
     for (int n = 0; n < splits; ++n) sum += exp2f(p.softmax[row + n].x - largest) * p.softmax[row + n].y;
     for (int c = threadIdx.x; c < p.value; c += kThreads) {
         float total = 0;
+#pragma unroll 8
         for (int n = 0; n < splits; ++n)
             total += exp2f(p.softmax[row + n].x - largest) * p.partial[(row + n) * p.value + c];
         p.out[b * p.batch + head * p.head + c] = from_float<T>(total / sum);
@@ -299,11 +246,12 @@ Rows3<T> query_rows(const ConstTensor& x) {
 int64_t splits_of(int64_t entries) {
     return ceil_div(entries, kDecodeSplit);
 }
-Shape partial_shape(const DecodeInputs& in) {
-    return {in.q.size(0), in.q.size(1), splits_of(in.longest), in.v.size(3)};
+/// Of the results of each split, for sequences of up to `entries`.
+Shape partial_shape(const DecodeInputs& in, int64_t entries) {
+    return {in.q.size(0), in.q.size(1), splits_of(entries), in.v.size(3)};
 }
-Shape softmax_shape(const DecodeInputs& in) {
-    return {in.q.size(0), in.q.size(1), splits_of(in.longest), 2};
+Shape softmax_shape(const DecodeInputs& in, int64_t entries) {
+    return {in.q.size(0), in.q.size(1), splits_of(entries), 2};
 }
 
 /// Whether all rows can be read in vectors of T.
@@ -338,14 +286,25 @@ void launch_splits(CudaContext& ctx, const DecodeParams<T>& p, int64_t batch) {
         launch_splits<T, 8, kWidth>(ctx, p, batch);
 }
 
+/// vectors: whether all rows can be read in vectors.
+template <typename T>
+void launch_splits(CudaContext& ctx, const DecodeParams<T>& p, bool vectors, int64_t batch) {
+    if constexpr (std::is_same_v<T, bf16>)
+        if (vectors && decode_mma_takes(p)) return launch_decode_mma(ctx, p, batch);
+    if (vectors)
+        launch_splits<T, kVector<T>>(ctx, p, batch);
+    else
+        launch_splits<T, 1>(ctx, p, batch);
+}
+
 }  // namespace
 
 void decode_attention(CudaContext& ctx, Tensor out, const DecodeInputs& in) {
     const int64_t batch = in.q.size(0), heads = in.q.size(1);
     PASTUR_CHECK(batch < 65536, "decode_attention: {} sequences, expected fewer than 65536", batch);
     Arena::Frame frame(ctx.scratch(), "decode_attention");
-    const Tensor partial = frame.take(DType::kF32, partial_shape(in)),
-                 softmax = frame.take(DType::kF32, softmax_shape(in));
+    const Tensor partial = frame.take(DType::kF32, partial_shape(in, in.longest)),
+                 softmax = frame.take(DType::kF32, softmax_shape(in, in.longest));
     visit_float_type(in.q.dtype(), [&]<typename T>() {
         const DecodeParams<T> p{query_rows<T>(in.q),
                                 query_rows<T>(in.q_shared),
@@ -362,10 +321,7 @@ void decode_attention(CudaContext& ctx, Tensor out, const DecodeInputs& in) {
                                 in.scale * kLog2E,
                                 partial.data<float>(),
                                 reinterpret_cast<float2*>(softmax.data<float>())};
-        if (reads_vectors<T>(in))
-            launch_splits<T, kVector<T>>(ctx, p, batch);
-        else
-            launch_splits<T, 1>(ctx, p, batch);
+        launch_splits(ctx, p, reads_vectors<T>(in), batch);
         const CombineParams<T> combine{device_data<T>(out), out.stride(0), out.stride(1),
                                        p.lengths,           p.value,       p.splits,
                                        p.partial,           p.softmax};
@@ -375,8 +331,9 @@ void decode_attention(CudaContext& ctx, Tensor out, const DecodeInputs& in) {
 }
 
 int64_t decode_attention_scratch_bytes(CudaContext&, const DecodeInputs& in) {
-    return align_up(partial_shape(in).numel() * size_of(DType::kF32)) +
-           align_up(softmax_shape(in).numel() * size_of(DType::kF32));
+    const int64_t entries = in.k.size(1);
+    return align_up(partial_shape(in, entries).numel() * size_of(DType::kF32)) +
+           align_up(softmax_shape(in, entries).numel() * size_of(DType::kF32));
 }
 
 }  // namespace pastur
