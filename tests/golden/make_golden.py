@@ -7,6 +7,7 @@ DeepSeek-V2's for `mla-decoupled`, `mla-rope` and `mla-nope`. Gradients come fro
     make_golden.py            writes <case>.safetensors next to this script
     make_golden.py --check    recomputes everything and compares it with the committed files
     make_golden.py --float32  prints the error of this script in float32, the scale for tolerances
+    make_golden.py --bfloat16 the same in bfloat16
 
 Each case has one safetensors file. Weights are float32 values, so an fp32 engine starts from the same numbers. All
 results are float64 ("F64").
@@ -254,18 +255,20 @@ def check(name, tensors, metadata, tolerance=1e-9):
     return [f"{name}: {key} differs by {error:.1e}" for key, error in errors.items() if not error <= limits[key]]
 
 
-def print_float32(name, exact, single):
+def print_distance(name, exact, rounded):
     worst = {}
     for key, value in exact.items():
         kind = key.split(".")[0]
-        worst[kind] = max(worst.get(kind, 0.0), distance(single[key], value))
+        worst[kind] = max(worst.get(kind, 0.0), distance(rounded[key], value))
     print(f"{name:24s}" + "  ".join(f"{kind} {error:.1e}" for kind, error in worst.items() if error > 0))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="compare with the committed files, write nothing")
-    parser.add_argument("--float32", action="store_true", help="print the distance of float32 results, write nothing")
+    for name in ("float32", "bfloat16"):
+        parser.add_argument(f"--{name}", dest="rounded", action="store_const", const=getattr(torch, name),
+                            help=f"print the distance of {name} results, write nothing")
     options = parser.parse_args()
     torch.set_num_threads(1)  # fixes the order of summation
     wrong = []
@@ -274,8 +277,8 @@ def main():
         seed = c["seed"] if "seed" in c else next(seeds)
         metadata = {key: str(value) for key, value in (c | TRAIN).items()} | {"recipe": recipe(name, c)}
         tensors = make_case(c, seed)
-        if options.float32:
-            print_float32(name, tensors, make_case(c, seed, torch.float32))
+        if options.rounded:
+            print_distance(name, tensors, make_case(c, seed, options.rounded))
         elif options.check:
             wrong += check(name, tensors, metadata)
         else:

@@ -43,20 +43,25 @@ class Decoding : public OpTest<VariantCase> {
     Decoding() : config_(tiny_config(shape().attention, shape().model)) {
         config_.data.seq_len = kTime;
         model_ = std::make_unique<ModelUnderTest>(config_, ctx(), dtype(), BatchShape{kSequences, kTime});
-        model_->set_weights(model_->random_weights(random_, dtype()));
+        weights_ = model_->random_weights(random_, dtype());
+        model_->set_weights(weights_);
         for (int64_t b = 0; b < kSequences; ++b) tokens_.push_back(random_.ids(kTime, config_.model.vocab));
     }
     /// Logits of every token of every sequence, [B, kTime, V], by the full forward pass.
     std::vector<double> full_logits(const std::vector<Tokens>& sequences) {
+        model_->forward(batch_of(sequences));
+        return model_->logits();
+    }
+    static TokenBatch batch_of(const std::vector<Tokens>& sequences) {
         TokenBatch batch;
         for (Tokens tokens : sequences) {
             tokens.resize(kTime);
             batch.tokens.insert(batch.tokens.end(), tokens.begin(), tokens.end());
         }
         batch.targets.resize(batch.tokens.size());
-        model_->forward(batch);
-        return model_->logits();
+        return batch;
     }
+    double rounding_of(const std::vector<double>& logits);
     std::vector<double> row(const std::vector<double>& logits, int64_t b, int64_t t) const {
         const auto begin = logits.begin() + (b * kTime + t) * config_.model.vocab;
         return {begin, begin + config_.model.vocab};
@@ -103,6 +108,7 @@ class Decoding : public OpTest<VariantCase> {
 
     Config config_;
     std::unique_ptr<ModelUnderTest> model_;
+    NamedValues weights_;
     std::vector<Tokens> tokens_;
 };
 
@@ -117,10 +123,27 @@ double distance(std::span<const float> got, const std::vector<double>& want) {
     return difference / scale;
 }
 
+/// How far the full pass in bf16 is from one in fp32 with the same weights, in any row. The cached pass rounds at other
+/// places and may be as far. It is much for some models: a norm over three columns enlarges the rounding of a small latent.
+double Decoding::rounding_of(const std::vector<double>& logits) {
+    ModelUnderTest exact(config_, ctx(), DType::kF32, BatchShape{kSequences, kTime});
+    exact.set_weights(weights_);
+    exact.forward(batch_of(tokens_));
+    const std::vector<double> want = exact.logits();
+    double largest = 0;
+    for (int64_t b = 0; b < kSequences; ++b)
+        for (int64_t t = 0; t < kTime; ++t) {
+            const std::vector<double> got = row(logits, b, t);
+            const std::vector<float> numbers(got.begin(), got.end());
+            largest = std::max(largest, distance(numbers, row(want, b, t)));
+        }
+    return largest;
+}
+
 TEST_P(Decoding, LogitsAreThoseOfTheFullForwardPass) {
     const std::vector<double> want = full_logits(tokens_);
     Decoder decoder(ctx(), model_->model(), decoder_shape());
-    const double tolerance = dtype() == DType::kF32 ? 1e-5 : 6e-2;
+    const double tolerance = dtype() == DType::kF32 ? 1e-5 : std::max(6e-2, 2 * rounding_of(want));
     const auto vocab = static_cast<size_t>(config_.model.vocab);
     const auto expect_rows = [&](const Tokens& passed) {
         const std::span<const float> got = decoder.read_logits();

@@ -15,9 +15,12 @@ namespace pastur::test {
 namespace {
 
 constexpr int64_t kSteps = 10;
+/// In bf16 every activation has an error of 2^-9, and a gradient depends on about thirty of them.
+constexpr double kBf16Tolerance = 6e-2;
 
 struct GoldenCase {
     std::string file;
+    double bf16_gradients = kBf16Tolerance;
     std::string name() const {
         std::string name = file;
         for (char& c : name)
@@ -73,13 +76,12 @@ class Golden : public OpTest<GoldenCase> {
     }
     BatchShape batch_shape() const { return {config_.train.global_batch, config_.data.seq_len}; }
 
-    /// 1e-4 in fp32. In bf16 every activation has an error of 2^-9, and a gradient depends on about thirty of
-    /// them.
-    double tolerance() const { return dtype() == DType::kF32 ? 1e-4 : 6e-2; }
+    double tolerance() const { return dtype() == DType::kF32 ? 1e-4 : kBf16Tolerance; }
+    double gradient_tolerance() const { return dtype() == DType::kF32 ? 1e-4 : shape().bf16_gradients; }
     void expect_near(const NamedValues& got, const NamedValues& want) const {
         ASSERT_EQ(got.size(), want.size());
         for (const auto& [name, values] : want)
-            EXPECT_LT(distance(got.at(name), values), tolerance()) << name;
+            EXPECT_LT(distance(got.at(name), values), gradient_tolerance()) << name;
     }
 
     SafetensorsFile file_;
@@ -159,10 +161,12 @@ std::vector<GoldenCase> golden_cases() {
                              "mla-decoupled-qk-norm",
                              "mla-prerope-qk-norm",
                              "mha-qk-clip",
-                             "mha-gqa-qk-clip",
-                             "mla-decoupled-qk-clip",
-                             "mla-prerope-qk-clip"})
+                             "mha-gqa-qk-clip"})
         cases.push_back({file});
+    // Gradients of norms that are sums of numbers which nearly cancel: PyTorch's in bf16 are 0.09 and 0.10 away
+    // (make_golden.py --bfloat16).
+    cases.push_back({"mla-decoupled-qk-clip", 0.2});
+    cases.push_back({"mla-prerope-qk-clip", 0.2});
     return cases;
 }
 
