@@ -122,10 +122,10 @@ bundle() {
 # bundle_tests BUILD FOLDER: adds the tests and the files that they read.
 bundle_tests() {
     local build=$1 folder=$2
-    # Tests of full disks and of stop signals preload libpastur_faults.so.
-    cp "$build/pastur_tests" "$build/libpastur_faults.so" "$folder/libexec/"
+    # Tests load libpastur_*.so: faults of the disk, a driver's and a profiler's library.
+    cp "$build/pastur_tests" "$build"/libpastur_*.so "$folder/libexec/"
     libraries_of "$build/pastur_tests" | xargs -I '{}' cp -n -L '{}' "$folder/lib/pastur/"
-    strip --strip-unneeded "$folder"/libexec/{pastur_tests,libpastur_faults.so}
+    strip --strip-unneeded "$folder"/libexec/{pastur_tests,libpastur_*.so}
     mkdir -p "$folder"/tools/peers "$folder/tests/golden"
     cp -r tools/recipes tools/slurm tools/study "$folder/tools/"
     cp tools/peers/*.py "$folder/tools/peers/"
