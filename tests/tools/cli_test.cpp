@@ -44,6 +44,14 @@ TEST_F(CommandLine, HelpsOnACommandByItsName) {
     expect_failure("help data prepar", 2, {"`pastur data`: unknown command \"prepar\""});
 }
 
+TEST_F(CommandLine, HelpMarksTheOptionsThatTakeSeveralValues) {
+    const std::string help = run("study --help").out;
+    EXPECT_NE(help.find("--input FILES ..."), std::string::npos);
+    EXPECT_NE(help.find("--variants A,B,... "), std::string::npos);
+    for (const char* one : {"--only PATTERN ...", "--set KEY=V,V ...", "... ..."})
+        EXPECT_EQ(help.find(one), std::string::npos) << one;
+}
+
 TEST_F(CommandLine, PrintsTheResolvedConfigWithoutData) {
     write("r.toml", "[train]\nlr = 0.5\n");
     const Result result = run("train r.toml --print-config --train.steps=7 --data.dir=nowhere");

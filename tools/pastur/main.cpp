@@ -22,6 +22,19 @@
 namespace pastur {
 namespace {
 
+/// CLI11 writes "..." behind every option that may be repeated, as if more values could follow one option.
+class HelpFormatter : public CLI::Formatter {
+  public:
+    std::string make_option_opts(const CLI::Option* option) const override {
+        constexpr std::string_view more = " ...";
+        std::string text = CLI::Formatter::make_option_opts(option);
+        const bool takes_one = !option->get_allow_extra_args() || option->get_type_name().ends_with("...");
+        if (const size_t at = text.find(more); takes_one && at != std::string::npos)
+            text.erase(at, more.size());
+        return text;
+    }
+};
+
 /// The innermost subcommand that the arguments name.
 const CLI::App& chosen_command(const CLI::App& app) {
     const CLI::App* command = &app;
@@ -52,6 +65,7 @@ int explain_parse_error(const CLI::App& app, const CLI::ParseError& error) {
 int run_command_line(const std::vector<std::string>& arguments) {
     CLI::App app("Pretrains transformers with latent attention and measures their query-key spectra.",
                  "pastur");
+    app.formatter(std::make_shared<HelpFormatter>());
     app.set_version_flag("--version", describe_version);
     app.require_subcommand(1);
     std::function<int()> run;

@@ -178,7 +178,7 @@ void add_session_options(CLI::App& command, StudyArguments& arguments) {
     command.add_flag("--list", arguments.list, "Show every run's state and the time left, and exit");
     command
         .add_option("--only", arguments.only,
-                    "Train only runs whose names match this pattern, such as 'mha-*'")
+                    "Train only runs whose names match this pattern, such as 'mha-*'; several: repeat it")
         ->allow_extra_args(false)
         ->type_name("PATTERN");
     const std::map<std::string, Stage> stages = {
