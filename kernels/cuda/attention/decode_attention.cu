@@ -133,23 +133,42 @@ struct Split {
         }
     }
 
-    /// out = rescale out + exponentials v, this thread's entries.
-    __device__ void accumulate(float (&out)[kHeads][kWidth], int tile, int entries) const {
+    /// The first kBatch of this thread's entries of v, which need not wait for the scores.
+    __device__ void load_values(Pack (&v)[kBatch], int tile, int entries) const {
+#pragma unroll
+        for (int j = 0; j < kBatch; ++j) {
+            const int entry = first_entry + j * entry_stride;
+            if (owns && entry < entries) v[j] = Pack::load(value(tile + entry));
+        }
+    }
+    __device__ const T* value(int64_t entry) const {
+        return p.v.at(position.sequence, entry, position.kv) + column;
+    }
+
+    /// out = rescale out + exponentials v, this thread's entries, of which v has the first ones.
+    __device__ void accumulate(float (&out)[kHeads][kWidth], const Pack (&v)[kBatch], int tile,
+                               int entries) const {
         if (!owns) return;
 #pragma unroll
         for (int h = 0; h < kHeads; ++h) {
 #pragma unroll
             for (int i = 0; i < kWidth; ++i) out[h][i] *= softmax.rescale[h];
         }
+#pragma unroll
+        for (int j = 0; j < kBatch; ++j) {
+            const int entry = first_entry + j * entry_stride;
+            if (entry < entries) add_value(out, v[j], entry);
+        }
 #pragma unroll 4
-        for (int j = first_entry; j < entries; j += entry_stride) {
-            const Pack v = Pack::load(p.v.at(position.sequence, tile + j, position.kv) + column);
+        for (int entry = first_entry + kBatch * entry_stride; entry < entries; entry += entry_stride)
+            add_value(out, Pack::load(value(tile + entry)), entry);
+    }
+    __device__ void add_value(float (&out)[kHeads][kWidth], const Pack& v, int entry) const {
 #pragma unroll
-            for (int h = 0; h < kHeads; ++h) {
-                const float weight = scores[h * kTile + j];
+        for (int h = 0; h < kHeads; ++h) {
+            const float weight = scores[h * kTile + entry];
 #pragma unroll
-                for (int i = 0; i < kWidth; ++i) out[h][i] += weight * v[i];
-            }
+            for (int i = 0; i < kWidth; ++i) out[h][i] += weight * v[i];
         }
     }
 
@@ -191,11 +210,13 @@ __global__ void __launch_bounds__(kThreads) decode_split_kernel(const DecodePara
     float out[kHeads][kWidth] = {};
     for (int tile = split.position.begin; tile < split.position.end; tile += kTile) {
         const int entries = min(kTile, split.position.end - tile);
+        Packed<T, kWidth> v[kBatch];
+        split.load_values(v, tile, entries);
         split.score(tile, entries);
         __syncthreads();
         split.softmax.exponentiate(split.scores, kTile);
         __syncthreads();
-        split.accumulate(out, tile, entries);
+        split.accumulate(out, v, tile, entries);
         __syncthreads();
     }
     split.write(out);
