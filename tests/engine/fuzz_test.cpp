@@ -25,7 +25,8 @@
 #include "tests/support/model_harness.h"
 #include "tests/support/sample_run.h"
 #include "tests/support/source_folder.h"
-#include "tools/pastur/report/report_run.h"
+#include "tools/pastur/report/page_record.h"
+#include "tools/pastur/run_record.h"
 
 namespace pastur {
 namespace {
@@ -232,6 +233,25 @@ TEST_F(Fuzz, SpectraSummary) {
         SpectraFiles(folder_.path()).open(2, [&](const LoggedRecord&) { ++replayed; });
         EXPECT_LE(replayed, 24);
     }
+}
+
+TEST_F(Fuzz, RunRecords) {
+    const fs::path run = folder_.path() / "run";
+    test::write_sample_run(run, {.measured = {0, 10}});
+    std::vector<std::string> notes;
+    RunRecord record;
+    record.statistics.matrices[{"qk", false}].pairs["nulls/mp/lag/0.5"] = {{1, 2}, {3, INFINITY}};
+    record.page = page_record(read_report_run(run), read_metric_grids(run / "spectra", notes));
+    write_run_record(record_of(folder_.path()), record);
+    const std::string seed = read_bytes(record_of(folder_.path()));
+    mutate_and_read("statistics.json", {seed}, 4000, [](const std::string& path) {
+        const RunRecord damaged = read_run_record(path);
+        std::vector<MetricGrid> maps;
+        if (!damaged.page.is_null()) read_recorded_run(fs::path(path).parent_path(), damaged.page, maps);
+        for (const MetricGrid& map : maps)
+            for (const auto& [name, values] : map.metrics)
+                EXPECT_EQ(values.size(), map.steps.size() * map.layers.size());
+    });
 }
 
 // Millions of nested brackets: copying or printing such a value recursively would overflow the stack.

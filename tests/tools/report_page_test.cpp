@@ -5,7 +5,9 @@
 
 #include "tests/support/command_line.h"
 #include "tests/support/sample_run.h"
+#include "tools/pastur/report/page_record.h"
 #include "tools/pastur/report/report_page.h"
+#include "tools/pastur/run_record.h"
 
 namespace pastur {
 namespace {
@@ -101,6 +103,24 @@ TEST_F(ReportPage, WorksInTheDark) {
 TEST_F(ReportPage, WorksWithoutSpectra) {
     make_page("plain");
     expect_flawless("page.html", "--window-size=1280,2200");
+}
+// A study whose runs are kept as records has maps of every variant, also next to a whole run.
+TEST_F(ReportPage, OfRecordsHasAFirstScreenWithMaps) {
+    for (const char* run : {"a", "b"}) {
+        RunRecord record;
+        std::vector<std::string> notes;
+        record.page =
+            page_record(read_report_run(file(run)), read_metric_grids(file(run) + "/spectra", notes));
+        const std::string kept = std::string("kept-") + run;
+        std::filesystem::create_directories(file(kept));
+        std::filesystem::copy_file(file(run) + "/config.toml", file(kept + "/config.toml"));
+        write_run_record(record_of(file(kept)), record);
+    }
+    make_page("kept-a kept-b");
+    expect_flawless("page.html", "--window-size=1440,987");
+    expect_flawless("page.html", "--window-size=1024,855");
+    make_page("kept-a a kept-b plain");
+    expect_flawless("page.html", "--window-size=1280,4200");
 }
 TEST_F(ReportPage, WorksWhereOnlyOneRunHasSpectra) {
     make_page("plain a");

@@ -169,8 +169,7 @@ TEST(ReportJson, ReadsMetricsIntoAGridAndKeepsTheLaterOfTwoRecords) {
     EXPECT_EQ(values[1], 2);
     EXPECT_EQ(values[2], 3);
     EXPECT_TRUE(std::isnan(values[3]));
-    ASSERT_EQ(grids[0].flagged.size(), 1u);
-    EXPECT_EQ(grids[0].flagged[0]["layer"], 2);
+    EXPECT_EQ(grids[0].flags, (std::map<std::string, int64_t>{{"zero", 1}}));
     EXPECT_TRUE(grids[1].metrics.empty()) << "a metric that is null everywhere";
     ASSERT_EQ(notes.size(), 1u);
     EXPECT_NE(notes[0].find("3 lines"), std::string::npos) << notes[0];
@@ -200,7 +199,7 @@ TEST(ReportJson, ReadsBothFormsOfASummary) {
         EXPECT_EQ(grids[i].null, former[i].null);
         EXPECT_EQ(grids[i].chains, former[i].chains);
         EXPECT_EQ(grids[i].metrics, former[i].metrics);
-        EXPECT_EQ(grids[i].flagged, former[i].flagged);
+        EXPECT_EQ(grids[i].flags, former[i].flags);
     }
     EXPECT_EQ(grids[0].chains, (std::vector<std::vector<int64_t>>{{8, 6}}));
     EXPECT_EQ(grids[0].metrics.at("lambda_plus"), std::vector<float>{1});

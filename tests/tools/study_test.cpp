@@ -25,6 +25,16 @@ class StudyTest : public TrainingLine {
     nlohmann::json study(const std::string& out) const {
         return nlohmann::json::parse(read_file(file(out + "/study.json"), 1 << 24));
     }
+    nlohmann::json record(const std::string& run) const {
+        return nlohmann::json::parse(read_file(file(run + "/statistics.json"), 1 << 24));
+    }
+    /// The data of a page.
+    nlohmann::json payload(const std::string& page) const {
+        const std::string text = read_file(file(page), 1 << 26);
+        const std::string begin = "<script type=\"application/json\" id=\"data\">";
+        const size_t at = text.find(begin) + begin.size();
+        return nlohmann::json::parse(text.substr(at, text.find("</script>", at) - at));
+    }
     /// All but times, memory and how often a run was resumed.
     static nlohmann::json results(nlohmann::json study) {
         for (const char* list : {"runs", "groups"})
@@ -150,7 +160,7 @@ TEST_F(StudyTest, JoinsRunsThatWereTrainedElsewhere) {
         {"mha-s1 was made with other settings", "train.lr is 0.001, the design's is 0.5", "a/runs/mha-s1"});
 }
 
-// statistics.json suffices for study.json where logs and spectra stayed elsewhere, and data has another path.
+// statistics.json suffices for study.json and the page where logs and spectra stayed elsewhere, and data has another path.
 TEST_F(StudyTest, KeepsRunsAsRecords) {
     const std::string options = " --variants mha,mla-decoupled --run.tensorboard=false --device cpu ";
     ASSERT_EQ(study_run("r.toml --out s" + options).code, 0);
@@ -166,13 +176,37 @@ TEST_F(StudyTest, KeepsRunsAsRecords) {
     EXPECT_NE(result.out.find("2 of 2 runs"), std::string::npos) << result.out;
     EXPECT_EQ(study("kept").at("analysis"), before.at("analysis"));
     EXPECT_EQ(study("kept").at("groups"), before.at("groups")) << "times as well";
+    // The page draws the records: maps of both variants, on the measured steps, and no spectra.
+    for (const nlohmann::json& run : payload("kept/report.html").at("runs")) {
+        EXPECT_EQ(run.at("train").at("step"), std::vector<int>({1, 2, 3, 4}));
+        EXPECT_FALSE(run.at("metrics").empty());
+        EXPECT_TRUE(run.at("spectra").empty());
+    }
+    ASSERT_EQ(run("report kept -o folder.html").code, 0);
+    EXPECT_EQ(payload("folder.html").at("runs"), payload("kept/report.html").at("runs"));
+    EXPECT_EQ(payload("folder.html").at("analysis"), before.at("analysis"));
+    // A record of a former version counts, but has nothing to draw; whole runs and records share a page.
+    nlohmann::json former = record("kept/runs/mla-decoupled-s1");
+    former.erase("page");
+    write("kept/runs/mla-decoupled-s1/statistics.json", former.dump());
+    fs::remove(file("kept/report.html"));
+    ASSERT_EQ(study_run("r.toml --out kept --stage results" + elsewhere).code, 0);
+    EXPECT_EQ(study("kept").at("analysis"), before.at("analysis"));
+    EXPECT_EQ(payload("kept/report.html").at("runs").size(), 1u);
+    ASSERT_EQ(run("report kept -o folder.html").code, 0);
+    EXPECT_EQ(payload("folder.html").at("runs").size(), 1u);
+    former = record("kept/runs/mha-s1");
+    former.erase("page");
+    write("kept/runs/mha-s1/statistics.json", former.dump());
+    fs::remove(file("kept/report.html"));
+    ASSERT_EQ(study_run("r.toml --out kept --stage results" + elsewhere).code, 0);
     EXPECT_FALSE(fs::exists(file("kept/report.html"))) << "there is nothing to draw";
-    // The page has the runs that can be drawn.
     fs::remove_all(file("kept/runs/mha-s1"));
     fs::copy(file("s/runs/mha-s1"), file("kept/runs/mha-s1"), fs::copy_options::recursive);
     ASSERT_EQ(study_run("r.toml --out kept --stage results" + options).code, 0);
     EXPECT_EQ(study("kept").at("analysis"), before.at("analysis"));
-    EXPECT_TRUE(fs::exists(file("kept/report.html")));
+    EXPECT_EQ(payload("kept/report.html").at("runs").size(), 1u);
+    EXPECT_EQ(record("kept/runs/mha-s1"), record("s/runs/mha-s1"));
     // A record cannot be continued, so more steps start the run again.
     EXPECT_NE(run("study r.toml --out kept --list --train.steps=6" + options).out.find("0 of 2 runs done"),
               std::string::npos);

@@ -10,6 +10,7 @@
 #include "tools/pastur/commands.h"
 #include "tools/pastur/print.h"
 #include "tools/pastur/run_columns.h"
+#include "tools/pastur/run_record.h"
 
 namespace pastur {
 namespace {
@@ -111,9 +112,12 @@ int compare(const CompareArguments& arguments) {
     for (const std::string& folder : arguments.folders) {
         if (has_run_log(folder))
             runs.push_back(summarise_run(folder));
+        else if (is_kept_as_record(folder))
+            runs.push_back(read_run_record(record_of(folder)).summary);
         else
-            print_note("pastur: {} is passed over: not a run folder (no metrics.jsonl in it)\n",
-                       printable(folder));
+            print_note(
+                "pastur: {} is passed over: not a run folder (neither metrics.jsonl nor statistics.json in it)\n",
+                printable(folder));
     }
     if (runs.empty())
         fail(ExitCode::kMissingInput, "expected run folders of pastur train; none of the {} paths is one",

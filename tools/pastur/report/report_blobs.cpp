@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <string_view>
+#include <cstring>
+
+#include "kernels/base/error.h"
 
 namespace pastur {
 namespace {
@@ -11,14 +13,22 @@ namespace {
 constexpr double kLevels = 65533;
 constexpr uint16_t kZero = 65534, kMissing = 65535;
 
+constexpr size_t kHeadBytes = 1 + 2 * sizeof(float);
+constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
 void put(std::string& bytes, float value) {
     bytes.append(reinterpret_cast<const char*>(&value), sizeof(value));
+}
+
+float float_at(std::string_view bytes, size_t at) {
+    float value = 0;
+    std::memcpy(&value, bytes.data() + at, sizeof(value));
+    return value;
 }
 
 }  // namespace
 
 std::string base64(std::span<const std::byte> bytes) {
-    constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     std::string text;
     text.reserve((bytes.size() + 2) / 3 * 4);
     for (size_t i = 0; i < bytes.size(); i += 3) {
@@ -29,6 +39,27 @@ std::string base64(std::span<const std::byte> bytes) {
     }
     for (size_t i = bytes.size(); i % 3 != 0; ++i) text[text.size() - 1 - (i - bytes.size())] = '=';
     return text;
+}
+
+std::string bytes_of_base64(std::string_view text) {
+    std::string bytes;
+    const size_t padding = text.ends_with("==") ? 2 : text.ends_with("=") ? 1 : 0;
+    if (text.size() % 4 != 0)
+        fail(ExitCode::kCorruptData, "a text of {} characters is not base64", text.size());
+    for (size_t i = 0; i < text.size(); i += 4) {
+        uint32_t group = 0;
+        for (size_t j = 0; j < 4; ++j) {
+            const bool is_padding = i + j >= text.size() - padding;
+            const size_t digit = is_padding ? 0 : kDigits.find(text[i + j]);
+            if (digit == std::string_view::npos)
+                fail(ExitCode::kCorruptData, "a text with the character {} is not base64",
+                     static_cast<int>(static_cast<unsigned char>(text[i + j])));
+            group = group << 6 | static_cast<uint32_t>(digit);
+        }
+        for (int shift = 16; shift >= 0; shift -= 8) bytes += static_cast<char>(group >> shift & 255);
+    }
+    bytes.resize(bytes.size() - padding);
+    return bytes;
 }
 
 std::string pack_numbers(std::span<const float> values) {
@@ -66,6 +97,32 @@ std::string pack_numbers(std::span<const float> values) {
         bytes += static_cast<char>(code >> 8);
     }
     return bytes;
+}
+
+std::vector<float> unpack_numbers(std::string_view bytes, size_t count) {
+    const bool constant = !bytes.empty() && bytes.front() == '\0';
+    if (bytes.size() != kHeadBytes + (constant ? 0 : 2 * count) ||
+        static_cast<unsigned char>(bytes.front()) > 2)
+        fail(ExitCode::kCorruptData, "{} bytes are not {} packed numbers", bytes.size(), count);
+    const float low = float_at(bytes, 1), high = float_at(bytes, 1 + sizeof(float));
+    if (constant) return std::vector<float>(count, low);
+    const bool logarithmic = bytes.front() == '\2';
+    const double begin = logarithmic ? std::log(double{low}) : double{low};
+    const double range = (logarithmic ? std::log(double{high}) : double{high}) - begin;
+    std::vector<float> values;
+    for (size_t i = 0; i < count; ++i) {
+        const auto byte = [&](size_t at) {
+            return static_cast<uint16_t>(static_cast<unsigned char>(bytes[at]));
+        };
+        const size_t at = kHeadBytes + 2 * i;
+        const auto code = static_cast<uint16_t>(byte(at) | byte(at + 1) << 8);
+        const double place = begin + code * range / kLevels;
+        values.push_back(code == kMissing ? NAN
+                         : logarithmic && code == kZero
+                             ? 0
+                             : static_cast<float>(logarithmic ? std::exp(place) : place));
+    }
+    return values;
 }
 
 size_t Blobs::add(std::span<const std::byte> bytes) {

@@ -83,14 +83,6 @@ void note_steps(const std::map<std::pair<size_t, size_t>, std::set<std::string>>
     }
 }
 
-/// {flag: number of records}
-Json count_flags(const MetricGrid& grid) {
-    std::map<std::string, int64_t> counts;
-    for (const Json& record : grid.flagged)
-        for (const Json& flag : record["flags"]) ++counts[flag.get<std::string>()];
-    return counts;
-}
-
 }  // namespace
 
 RunGrids choose_metrics(RunGrids runs, size_t budget, std::vector<ReportRun>& sources) {
@@ -156,9 +148,9 @@ void add_grids(Json& runs, const char* key, const RunGrids& grids, Blobs& blobs)
     for (size_t run = 0; run < grids.size(); ++run) {
         Json list = Json::array();
         for (const MetricGrid& grid : grids[run]) {
-            Json json = {{"matrix", grid.matrix},     {"null", grid.null},     {"perHead", grid.per_head},
-                         {"steps", grid.steps},       {"layers", grid.layers}, {"heads", grid.heads},
-                         {"flags", count_flags(grid)}};
+            Json json = {{"matrix", grid.matrix}, {"null", grid.null},     {"perHead", grid.per_head},
+                         {"steps", grid.steps},   {"layers", grid.layers}, {"heads", grid.heads},
+                         {"flags", grid.flags}};
             json["metrics"] = Json::object();
             for (const auto& [name, values] : grid.metrics) json["metrics"][name] = blobs.add_numbers(values);
             list.push_back(std::move(json));

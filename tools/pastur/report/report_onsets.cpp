@@ -1,7 +1,10 @@
 #include "tools/pastur/report/report_onsets.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -42,6 +45,36 @@ void Onsets::add(const nlohmann::json& event) {
     if (grids_.size() >= kMostGrids && !grids_.contains(key)) return;
     auto& places = grids_[key];
     if (places.size() < kMostPlaces) places[{layer, integer("head", -1)}] = step;
+}
+
+nlohmann::ordered_json Onsets::of_layers() const {
+    auto onsets = nlohmann::ordered_json::object();
+    for (const auto& [key, places] : grids_) {
+        const auto& [kind, matrix, null, threshold] = key;
+        auto steps = nlohmann::ordered_json::array();
+        for (const auto& [place, step] : places) {
+            if (place.second >= 0 || place.first >= static_cast<int64_t>(kMostPlaces)) continue;
+            while (steps.size() < static_cast<size_t>(place.first)) steps.push_back(nullptr);
+            steps.push_back(step);
+        }
+        if (!steps.empty()) onsets[kind][matrix][null][fmt::format("{}", threshold)] = std::move(steps);
+    }
+    return onsets;
+}
+
+void Onsets::add_layers(const nlohmann::ordered_json& onsets) {
+    for (const auto& [kind, matrices] : onsets.items())
+        for (const auto& [matrix, nulls] : matrices.items())
+            for (const auto& [null, thresholds] : nulls.items())
+                for (const auto& [threshold, steps] : thresholds.items())
+                    for (size_t layer = 0; layer < steps.size(); ++layer)
+                        if (!steps.at(layer).is_null())
+                            add({{"event", kind},
+                                 {"matrix", matrix},
+                                 {"null", null},
+                                 {"threshold", std::strtod(threshold.c_str(), nullptr)},
+                                 {"layer", layer},
+                                 {"onset", steps.at(layer).get<int64_t>()}});
 }
 
 nlohmann::ordered_json Onsets::json(Blobs& blobs) const {

@@ -18,6 +18,12 @@ class Onsets {
     void add(const nlohmann::json& event);
     bool empty() const { return grids_.empty(); }
 
+    /// The onsets of whole layers: {"spike"|"collapse": {MATRIX: {NULL: {THRESHOLD: [step or null by layer]}}}}, with "" as
+    /// the null of a collapse.
+    nlohmann::ordered_json of_layers() const;
+    /// Adds what of_layers() returned. Throws (nlohmann::json::exception) for any other value.
+    void add_layers(const nlohmann::ordered_json& onsets);
+
     /// [{"kind": "spike"|"collapse", "matrix", "null", "threshold", "layers", "heads", "steps", "blob"}]. The null of a
     /// collapse is "", because no null affects it. "heads" begins with -1 where whole layers have onsets. The blob
     /// (pack_numbers) holds [layers][heads] indices into "steps"; NaN: no onset.

@@ -16,6 +16,7 @@
 #include "engine/train/environment.h"
 #include "kernels/base/error.h"
 #include "tools/pastur/analysis/analysis.h"
+#include "tools/pastur/report/page_record.h"
 #include "tools/pastur/report/report_blobs.h"
 #include "tools/pastur/report/report_eigenvalues.h"
 #include "tools/pastur/report/report_laws.h"
@@ -24,6 +25,7 @@
 #include "tools/pastur/report/report_probe.h"
 #include "tools/pastur/report/report_run.h"
 #include "tools/pastur/report/report_spectra.h"
+#include "tools/pastur/run_record.h"
 
 namespace pastur {
 namespace {
@@ -87,9 +89,15 @@ Json add_laws(Json& runs, const std::vector<std::vector<MetricGrid>>& shown, Blo
     return list;
 }
 
-/// What the analysis needs of a run but for its name.
-RunStatistics statistics_of(const ReportRun& run, const RunSeries& series) {
+/// All that the page reads of one run.
+struct Source {
+    ReportRun run;
     RunStatistics statistics;
+    std::vector<MetricGrid> grids, probes;
+};
+
+/// What the analysis needs to know of a run's recipe.
+void add_recipe(RunStatistics& statistics, const ReportRun& run) {
     try {
         if (const std::string recipe = run.config_text; !recipe.empty()) {
             const Config config = parse_config(recipe, "config.toml", {});
@@ -103,9 +111,37 @@ RunStatistics statistics_of(const ReportRun& run, const RunSeries& series) {
         const auto variant = run.start.find("variant");
         statistics.variant = variant != run.start.end() && variant->is_string() ? *variant : "unknown";
     }
-    if (run.val.rows() > 0) statistics.val_loss = run.val["loss"].back();
-    add_statistics(statistics, series);
-    return statistics;
+}
+
+Source read_record_source(const std::filesystem::path& folder) {
+    RunRecord record = read_run_record(record_of(folder));
+    if (record.page.is_null())
+        fail(
+            ExitCode::kMissingInput,
+            "{} was written by a former version, which kept nothing that a page draws: expected the run's metrics.jsonl "
+            "next to it",
+            record_of(folder).string());
+    Source source;
+    source.run = read_recorded_run(folder, record.page, source.grids);
+    source.statistics = std::move(record.statistics);
+    add_recipe(source.statistics, source.run);
+    return source;
+}
+
+/// Without `analysed`, the statistics stay empty.
+Source read_source(const std::filesystem::path& folder, bool analysed) {
+    if (is_kept_as_record(folder)) return read_record_source(folder);
+    Source source{.run = read_report_run(folder), .statistics = {}, .grids = {}, .probes = {}};
+    RunSeries series;
+    source.grids = read_metric_grids(folder / "spectra", source.run.notes, [&](const auto& line) {
+        if (analysed) series.add(line);
+    });
+    series.finish();
+    source.probes = read_probe_grids(folder / "spectra", source.run.notes);
+    add_recipe(source.statistics, source.run);
+    if (source.run.val.rows() > 0) source.statistics.val_loss = source.run.val["loss"].back();
+    add_statistics(source.statistics, series);
+    return source;
 }
 
 /// Runs whose folders have the same name are called by their paths.
@@ -135,14 +171,11 @@ nlohmann::ordered_json report_payload(const std::vector<std::filesystem::path>& 
     std::vector<std::vector<MetricGrid>> grids, probes;
     std::vector<EigenvalueFiles> files;
     for (const std::filesystem::path& folder : folders) {
-        sources.push_back(read_report_run(folder));
-        RunSeries series;
-        grids.push_back(read_metric_grids(folder / "spectra", sources.back().notes, [&](const auto& line) {
-            if (!text.analysis) series.add(line);
-        }));
-        series.finish();
-        statistics.push_back(statistics_of(sources.back(), series));
-        probes.push_back(read_probe_grids(folder / "spectra", sources.back().notes));
+        Source source = read_source(folder, /*analysed=*/!text.analysis);
+        sources.push_back(std::move(source.run));
+        statistics.push_back(std::move(source.statistics));
+        grids.push_back(std::move(source.grids));
+        probes.push_back(std::move(source.probes));
         files.emplace_back(folder / "spectra");
     }
     make_names_unique(sources);

@@ -51,13 +51,13 @@ void read_event(const nlohmann::json& event, ReportRun& run) {
     }
 }
 
-std::string read_text(const std::filesystem::path& file, ReportRun& run) {
+}  // namespace
+
+std::string read_run_text(const std::filesystem::path& file, ReportRun& run) {
     if (path_exists(file)) return read_file(file, kMaxTextFile);
     run.notes.push_back(fmt::format("{} is missing", file.filename().string()));
     return {};
 }
-
-}  // namespace
 
 const std::vector<double>& Table::operator[](const std::string& name) const {
     const auto found = std::find(names.begin(), names.end(), name);
@@ -113,8 +113,8 @@ ReportRun read_report_run(const std::filesystem::path& folder) {
     if (unreadable > 0)
         run.notes.push_back(fmt::format("metrics.jsonl: {} of {} lines could not be read", unreadable,
                                         readable + unreadable));
-    run.config_text = read_text(folder / "config.toml", run);
-    const std::string environment = read_text(folder / "env.json", run);
+    run.config_text = read_run_text(folder / "config.toml", run);
+    const std::string environment = read_run_text(folder / "env.json", run);
     run.environment = parse_json(environment);
     if (!run.environment.is_object()) run.environment = nullptr;
     return run;

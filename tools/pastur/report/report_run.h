@@ -35,6 +35,9 @@ struct ReportRun {
 /// folder, and (kCorruptData) if metrics.jsonl has lines but none of them can be read.
 ReportRun read_report_run(const std::filesystem::path& folder);
 
+/// The text of config.toml or env.json; if it is missing, none and a note.
+std::string read_run_text(const std::filesystem::path& file, ReportRun& run);
+
 /// Calls `use` with every line of the file that is a JSON object of at most kMaxJsonBytes and returns the number of
 /// other lines. A missing file has no lines.
 int64_t read_json_lines(const std::filesystem::path& file,

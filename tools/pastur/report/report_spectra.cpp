@@ -167,9 +167,7 @@ MetricGrid make_grid(const GridKey& key, Records& records, const std::filesystem
         for (size_t i = 0; i < std::min(grid.variances.size(), record.variances.size()); ++i)
             grid.variances[i][index_of(grid, cell)] = record.variances[i];
     for (const auto& [cell, record] : records.cells)
-        if (!record.flags.empty())
-            grid.flagged.push_back(
-                {{"step", cell.step}, {"layer", cell.layer}, {"head", cell.head}, {"flags", record.flags}});
+        for (const std::string& flag : record.flags) ++grid.flags[flag];
     return grid;
 }
 
@@ -215,25 +213,41 @@ std::vector<EigenvalueGroup> read_groups(const NpzReader& file) {
 
 }  // namespace
 
+struct MetricRecords::Grids {
+    std::map<GridKey, Records> by_key;
+};
+MetricRecords::MetricRecords() : grids_(std::make_unique<Grids>()) {}
+MetricRecords::~MetricRecords() = default;
+
+bool MetricRecords::add(const nlohmann::json& line) {
+    bool complete = true;
+    const int nulls = for_each_null(line, [&](const nlohmann::json& record) {
+        complete = add_record(record, grids_->by_key) && complete;
+    });
+    return nulls > 0 && complete;
+}
+
+std::vector<MetricGrid> MetricRecords::take_grids(const std::filesystem::path& file) {
+    std::vector<MetricGrid> grids;
+    for (auto& [key, list] : grids_->by_key) grids.push_back(make_grid(key, list, file));
+    grids_->by_key.clear();
+    return grids;
+}
+
 std::vector<MetricGrid> read_metric_grids(const std::filesystem::path& spectra,
                                           std::vector<std::string>& notes,
                                           const std::function<void(const nlohmann::json&)>& use_line) {
     const std::filesystem::path file = spectra / "summary.jsonl";
-    std::map<GridKey, Records> records;
+    MetricRecords records;
     int64_t incomplete = 0;
     const int64_t unreadable = read_json_lines(file, [&](const nlohmann::json& json) {
         if (use_line) use_line(json);
-        bool complete = true;
-        const int nulls = for_each_null(
-            json, [&](const nlohmann::json& record) { complete = add_record(record, records) && complete; });
-        if (nulls == 0 || !complete) ++incomplete;
+        if (!records.add(json)) ++incomplete;
     });
     if (unreadable + incomplete > 0)
         notes.push_back(
             fmt::format("spectra/summary.jsonl: {} lines could not be read", unreadable + incomplete));
-    std::vector<MetricGrid> grids;
-    for (auto& [key, list] : records) grids.push_back(make_grid(key, list, file));
-    return grids;
+    return records.take_grids(file);
 }
 
 MetricGrid at_steps(const MetricGrid& grid, const std::vector<int64_t>& steps) {

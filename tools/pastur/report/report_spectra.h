@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -21,12 +22,30 @@ struct MetricGrid {
     std::map<std::string, std::vector<float>> metrics;  ///< [steps][layers][heads]; NaN: no such record
     /// The variance product of each chain, [steps][layers][heads]. Empty if there is only one chain.
     std::vector<std::vector<float>> variances;
-    std::vector<nlohmann::ordered_json> flagged;  ///< {step, layer, head, flags} of records with flags
+    std::map<std::string, int64_t> flags;  ///< numbers of records with each flag
 };
 
-/// Reads summary.jsonl and calls use_line, if there is one, with every line of it; a missing file has no grids. Of two records of one cell the later one counts. `notes`
-/// gets the number of unreadable lines and of records without their keys. Throws (kCorruptData) if the
-/// records are too scattered for a grid.
+/// Collects lines of a summary.jsonl. Of two records of one cell the later one counts.
+class MetricRecords {
+  public:
+    MetricRecords();
+    ~MetricRecords();
+    MetricRecords(const MetricRecords&) = delete;
+    MetricRecords& operator=(const MetricRecords&) = delete;
+
+    /// False if the line, or a null in it, lacks its keys or has one matrix or null too many.
+    bool add(const nlohmann::json& line);
+    /// The records as grids, which hold them from then on. Throws (kCorruptData), naming the file, if they are too scattered
+    /// for a grid.
+    std::vector<MetricGrid> take_grids(const std::filesystem::path& file);
+
+  private:
+    struct Grids;
+    std::unique_ptr<Grids> grids_;
+};
+
+/// Reads summary.jsonl and calls use_line, if there is one, with every line of it; a missing file has no grids. `notes`
+/// gets the number of unreadable lines and of records without their keys. Throws as MetricRecords::take_grids().
 std::vector<MetricGrid> read_metric_grids(const std::filesystem::path& spectra,
                                           std::vector<std::string>& notes,
                                           const std::function<void(const nlohmann::json&)>& use_line = {});

@@ -10,6 +10,7 @@
 #include "engine/io/json_text.h"
 #include "kernels/base/error.h"
 #include "tools/pastur/report/report_run.h"
+#include "tools/pastur/run_record.h"
 
 namespace pastur {
 namespace {
@@ -62,7 +63,8 @@ bool is_study_folder(const fs::path& folder) {
 WatchedRuns::WatchedRuns(std::vector<fs::path> paths) : paths_(std::move(paths)) {
     for (const fs::path& path : paths_) {
         std::error_code ignored;
-        if (!fs::exists(path, ignored) || is_study_folder(path) || fs::exists(path / kMetrics, ignored))
+        if (!fs::exists(path, ignored) || is_study_folder(path) || fs::exists(path / kMetrics, ignored) ||
+            is_kept_as_record(path))
             continue;
         if (!fs::is_directory(path, ignored))
             fail(ExitCode::kMissingInput, "{}: expected a run folder of pastur train, or that of a study",
@@ -86,11 +88,18 @@ void WatchedRuns::refresh() {
         if (is_study_folder(path))
             add_study(path);
         else
-            add_run(path);
+            add_run(path, /*in_study=*/false);
 }
 
-void WatchedRuns::add_run(const fs::path& folder) {
+void WatchedRuns::add_run(const fs::path& folder, bool in_study) {
     std::error_code ignored;
+    if (is_kept_as_record(folder)) {
+        // Records of former versions hold nothing to draw, and may be of a study's other runs.
+        if (in_study && read_run_record(record_of(folder)).page.is_null()) return;
+        folders_.push_back(folder);
+        fingerprint_ += folder.string() + ' ' + stamp_of(record_of(folder));
+        return;
+    }
     if (!fs::is_regular_file(folder / kMetrics, ignored)) {
         ++unfinished_;
         return;
@@ -116,7 +125,7 @@ void WatchedRuns::add_study(const fs::path& folder) {
         names.insert(entry.path().filename().string());
     for (const std::string& name : names) {
         const int64_t before = unfinished_;
-        add_run(folder / "runs" / name);
+        add_run(folder / "runs" / name, /*in_study=*/true);
         if (failed.contains(name)) unfinished_ = before;
     }
     fingerprint_ += ' ' + stamp_of(file);

@@ -19,7 +19,7 @@ class WatchedRuns {
     /// Throws (kMissingInput) if a path is that of a file, or of a folder with files that are not a run's.
     explicit WatchedRuns(std::vector<std::filesystem::path> paths);
 
-    /// Looks at the folders again. Throws (kIo).
+    /// Looks at the folders again. Throws (kIo), and (kCorruptData) for a damaged record of a study's run.
     void refresh();
     /// The runs that have begun, in the order of the paths; those of a study by name.
     const std::vector<std::filesystem::path>& folders() const { return folders_; }
@@ -33,7 +33,7 @@ class WatchedRuns {
     ReportText describe(const ReportText& text) const;
 
   private:
-    void add_run(const std::filesystem::path& folder);
+    void add_run(const std::filesystem::path& folder, bool in_study);
     void add_study(const std::filesystem::path& folder);
 
     std::vector<std::filesystem::path> paths_, folders_;

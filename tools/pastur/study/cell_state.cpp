@@ -11,8 +11,8 @@
 #include "engine/train/training_data.h"
 #include "kernels/base/error.h"
 #include "tools/pastur/report/report_run.h"
+#include "tools/pastur/run_record.h"
 #include "tools/pastur/run_summary.h"
-#include "tools/pastur/study/run_record.h"
 
 namespace pastur {
 namespace {
@@ -74,10 +74,6 @@ void read_record_state(const fs::path& folder, CellState& state) {
 }
 
 }  // namespace
-
-bool is_kept_as_record(const fs::path& run_folder) {
-    return !has_run_log(run_folder) && path_exists(record_of(run_folder));
-}
 
 fs::path cell_folder(const fs::path& out, const StudyCell& cell) {
     return out / "runs" / cell.name;

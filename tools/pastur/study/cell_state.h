@@ -12,9 +12,6 @@ namespace pastur {
 std::filesystem::path cell_folder(const std::filesystem::path& out, const StudyCell& cell);
 std::filesystem::path log_of(const std::filesystem::path& out, const StudyCell& cell);
 
-/// Whether the run's log was deleted or stayed elsewhere, and only its statistics.json is there.
-bool is_kept_as_record(const std::filesystem::path& run_folder);
-
 struct CellState {
     enum class Status : uint8_t {
         kWaiting,

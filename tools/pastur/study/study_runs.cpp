@@ -10,8 +10,9 @@
 #include "kernels/base/error.h"
 #include "tools/pastur/analysis/analysis.h"
 #include "tools/pastur/analysis/run_series.h"
+#include "tools/pastur/report/page_record.h"
 #include "tools/pastur/report/report_page.h"
-#include "tools/pastur/study/run_record.h"
+#include "tools/pastur/run_record.h"
 
 namespace pastur {
 
@@ -79,6 +80,7 @@ void Study::read_finished(const StudyCell& cell) {
     RunRecord record =
         is_kept_as_record(folder) ? read_run_record(record_of(folder)) : make_record(cell, folder);
     add_settings(record.statistics, cell.config);
+    if (!record.page.is_null()) drawable_.insert(cell.name);
     finished_[cell.name] = std::move(record.summary);
     statistics_[cell.name] = std::move(record.statistics);
 }
@@ -87,8 +89,13 @@ RunRecord Study::make_record(const StudyCell& cell, const fs::path& folder) cons
     RunSeries series;
     RunRecord record;
     RunSummary& summary = record.summary;
-    summary = summarise_run(folder, [&](const nlohmann::json& line) { series.add(line); });
+    MetricRecords maps;
+    summary = summarise_run(folder, [&](const nlohmann::json& line) {
+        series.add(line);
+        if (is_in_page_record(line)) maps.add(line);
+    });
     series.finish();
+    record.page = page_record(read_report_run(folder), maps.take_grids(folder / "spectra" / "summary.jsonl"));
     // The run's recipe says where the data was when the run was trained.
     if (design_.data && path_exists(data_folder(out_)))
         summary.unigram_entropy = read_meta(data_folder(out_)).val.unigram_entropy;
@@ -128,17 +135,16 @@ nlohmann::ordered_json Study::write_json() {
 
 fs::path Study::write_page(const nlohmann::ordered_json& json) const {
     const fs::path page = out_ / "report.html";
-    if (finished_folders().empty()) return {};
-    write_report(finished_folders(), page, {design_.title, design_.notes, &json.at("analysis")});
+    const std::vector<fs::path> folders = drawable_folders();
+    if (folders.empty()) return {};
+    write_report(folders, page, {design_.title, design_.notes, &json.at("analysis")});
     return page;
 }
 
-std::vector<fs::path> Study::finished_folders() const {
+std::vector<fs::path> Study::drawable_folders() const {
     std::vector<fs::path> folders;
     for (const StudyCell& cell : design_.cells)
-        if (states_.at(cell.name).status == CellState::Status::kDone &&
-            !is_kept_as_record(cell_folder(out_, cell)))
-            folders.push_back(cell_folder(out_, cell));
+        if (drawable_.contains(cell.name)) folders.push_back(cell_folder(out_, cell));
     return folders;
 }
 

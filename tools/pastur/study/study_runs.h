@@ -3,12 +3,13 @@
 #include <filesystem>
 #include <map>
 #include <nlohmann/json_fwd.hpp>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "tools/pastur/run_record.h"
 #include "tools/pastur/study/cell_state.h"
 #include "tools/pastur/study/design.h"
-#include "tools/pastur/study/run_record.h"
 #include "tools/pastur/study/study_json.h"
 
 namespace pastur {
@@ -35,13 +36,13 @@ class Study {
     /// Writes study.json of all runs that are finished by the time it is written, whichever process trained them.
     /// Returns it.
     nlohmann::ordered_json write_json();
-    /// Writes the page of the finished runs with the analysis of study.json. Runs kept as records alone count in the
-    /// analysis and have no maps. Returns its path; empty: there are no others.
+    /// Writes the page of the finished runs with the analysis of study.json, after write_json(). Records of former versions
+    /// count in the analysis and have no maps. Returns its path; empty: there are no others.
     std::filesystem::path write_page(const nlohmann::ordered_json& json) const;
-    /// Those that have a log.
-    std::vector<std::filesystem::path> finished_folders() const;
 
   private:
+    /// Those that a page can draw.
+    std::vector<std::filesystem::path> drawable_folders() const;
     void read_finished(const StudyCell& cell);
     /// Reads log and spectra, and writes statistics.json next to them.
     RunRecord make_record(const StudyCell& cell, const std::filesystem::path& folder) const;
@@ -51,6 +52,7 @@ class Study {
     std::map<std::string, CellState> states_;
     FinishedRuns finished_;
     std::map<std::string, RunStatistics> statistics_;  ///< of the finished runs
+    std::set<std::string> drawable_;                   ///< finished runs that a page can draw
 };
 
 }  // namespace pastur

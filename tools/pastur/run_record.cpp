@@ -1,7 +1,6 @@
-#include "tools/pastur/study/run_record.h"
+#include "tools/pastur/run_record.h"
 
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <variant>
 
 #include "data/files.h"
@@ -115,6 +114,7 @@ RunRecord read_record(const Json& json) {
     for (const auto& [matrix, scopes] : json.at("matrices").items())
         for (const auto& [scope, forms] : scopes.items())
             run.matrices[{matrix, scope == "head"}] = read_forms(forms);
+    if (const auto page = json.find("page"); page != json.end()) record.page = *page;
     return record;
 }
 
@@ -122,6 +122,10 @@ RunRecord read_record(const Json& json) {
 
 fs::path record_of(const fs::path& run_folder) {
     return run_folder / "statistics.json";
+}
+
+bool is_kept_as_record(const fs::path& run_folder) {
+    return !has_run_log(run_folder) && path_exists(record_of(run_folder));
 }
 
 void write_run_record(const fs::path& file, const RunRecord& record) {
@@ -135,6 +139,7 @@ void write_run_record(const fs::path& file, const RunRecord& record) {
                  {"matrices", Json::object()}};
     for (const auto& [key, forms] : run.matrices)
         json["matrices"][key.matrix][key.per_head ? "head" : "layer"] = forms_json(forms);
+    if (!record.page.is_null()) json["page"] = record.page;
     write_file_atomically(file, json.dump() + "\n");
 }
 
