@@ -75,6 +75,14 @@ bool launched_by_mpi() {
     return false;
 }
 
+bool has_mpi() {
+#if defined(PASTUR_HAVE_MPI)
+    return true;
+#else
+    return false;
+#endif
+}
+
 int rank_of_merged_output() {
     for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"})
         if (const std::string rank = variable(name); !rank.empty()) return std::atoi(rank.c_str());

@@ -25,6 +25,9 @@ struct Launch {
 /// missing or not a number.
 Launch detect_launch();
 
+/// Whether this build can connect ranks by MPI.
+bool has_mpi();
+
 /// Whether mpirun, or srun with MPI's plug-in, started this process.
 bool launched_by_mpi();
 

@@ -54,6 +54,25 @@ TEST_F(StudySlurm, SubmitsDataThenRunsThenResults) {
     EXPECT_FALSE(fs::exists(file("s/data"))) << "the job makes it";
 }
 
+TEST_F(StudySlurm, AsksForTheGpusAndSlotsOfEachRun) {
+    const auto runs_job = [&](const std::string& options) {
+        EXPECT_EQ(submit("d.toml --out s --slurm " + options).code, 0);
+        const std::vector<std::string> lines = asked();
+        return lines.size() == 3 ? lines[1].substr(0, lines[1].find(" --dependency")) : "";
+    };
+    EXPECT_EQ(runs_job("--gpus-per-run 4"), "--parsable --nodes=1 --ntasks=4 --gpus-per-node=4");
+    EXPECT_NE(read_file(file("s/study.sbatch"), 1 << 16).find("'--gpus-per-run' '4'"), std::string::npos);
+    EXPECT_EQ(runs_job("--gpus-per-run 2 --device cpu"), "--parsable --nodes=1 --ntasks=2");
+    EXPECT_EQ(runs_job("--gpus-per-run 1"), "--parsable --gpus=1");
+    // A task trains its run with the ranks.
+    ASSERT_EQ(submit("d.toml --out s --slurm --no-submit --gpus-per-run 3").code, 0);
+    write("program", "#!/bin/sh\necho \"$@\"\n");
+    shell("chmod +x program");
+    const Result task = job("runs", "PASTUR='" + file("program") + "' SLURM_ARRAY_TASK_ID=1");
+    EXPECT_NE(task.out.find("--gpus-per-run 3"), std::string::npos) << task.out;
+    EXPECT_NE(task.out.find("--stage runs --only mla-nope-s1"), std::string::npos) << task.out;
+}
+
 TEST_F(StudySlurm, ItsJobsEndInTheResultsOfOneProcess) {
     const std::string options = " --device cpu --train.lr=2e-3 --title 'It'\\''s a title'";
     ASSERT_EQ(submit("d.toml --out s --slurm --no-submit" + options).code, 0);

@@ -6,18 +6,17 @@
 #include <string>
 #include <vector>
 
+#include "tools/pastur/study/cell_slots.h"
 #include "tools/pastur/study/design.h"
 
 namespace pastur {
 
-/// Starts `pastur train` processes and waits for them. A process that starts them and dies, by whatever signal, takes
-/// them along; their runs are resumed by the next one.
+/// Starts `pastur train` processes, or one mpirun for the ranks of each run, and waits for them. A process that starts
+/// them and dies, by whatever signal, takes them along; their runs are resumed by the next one.
 class CellRunner {
   public:
-    /// device: --device of each run. gpus: numbers or UUIDs, one per slot (CUDA_VISIBLE_DEVICES); empty: every run
-    /// sees all GPUs.
-    CellRunner(std::filesystem::path out, std::string device, std::vector<std::string> gpus)
-        : out_(std::move(out)), device_(std::move(device)), gpus_(std::move(gpus)) {}
+    /// device: --device of each run. Throws (kIo).
+    CellRunner(std::filesystem::path out, std::string device, CellSlots slots);
     ~CellRunner();
     CellRunner(const CellRunner&) = delete;
     CellRunner& operator=(const CellRunner&) = delete;
@@ -39,6 +38,8 @@ class CellRunner {
     void stop();
 
   private:
+    std::vector<std::string> environment_of(size_t slot) const;
+
     struct Process {
         pid_t pid;
         size_t slot;
@@ -46,7 +47,8 @@ class CellRunner {
     };
     std::filesystem::path out_;
     std::string device_;
-    std::vector<std::string> gpus_;
+    CellSlots slots_;
+    std::filesystem::path sessions_;  ///< of mpirun; empty: none
     std::vector<Process> processes_;
 };
 

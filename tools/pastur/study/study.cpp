@@ -14,6 +14,7 @@
 #include "tools/pastur/overrides.h"
 #include "tools/pastur/print.h"
 #include "tools/pastur/recipe_files.h"
+#include "tools/pastur/study/cell_slots.h"
 #include "tools/pastur/study/study_arguments.h"
 #include "tools/pastur/study/study_json.h"
 #include "tools/pastur/study/study_runs.h"
@@ -95,6 +96,7 @@ void write_results(Study& study, bool page) {
 /// Makes the data and trains the runs, as the stage says. Returns whether a stop was requested.
 bool make_runs(Study& study, const StudyArguments& arguments) {
     if (arguments.stage == Stage::kResults) return false;
+    const CellSlots slots = arguments.stage == Stage::kData ? CellSlots{} : cell_slots(arguments);
     double max_seconds = 0;
     if (!arguments.max_time.empty()) {
         max_seconds = parse_time_limit(arguments.max_time, "--max-time " + arguments.max_time);
@@ -105,7 +107,7 @@ bool make_runs(Study& study, const StudyArguments& arguments) {
         return true;
     }
     if (arguments.stage == Stage::kData) return false;
-    return StudySession(study, arguments, max_seconds).run();
+    return StudySession(study, arguments, slots, max_seconds).run();
 }
 
 int study(const StudyArguments& arguments) {
@@ -191,13 +193,24 @@ void add_session_options(CLI::App& command, StudyArguments& arguments) {
         ->type_name("all|data|runs|results")
         ->default_str("all");
     command
-        .add_option("--jobs", arguments.jobs,
-                    "Runs at the same time (default: one per GPU of --gpus, else 1; --slurm: all)")
+        .add_option(
+            "--jobs", arguments.jobs,
+            "Runs at the same time (default: as many as --gpus has GPUs for, else 1; --slurm: all). Without "
+            "--gpus they share the visible GPUs")
         ->check(CLI::Range(int64_t{1}, int64_t{1024}))
         ->type_name("N");
-    command.add_option("--gpus", arguments.gpus, "GPUs, each of which trains one run at a time")
+    command
+        .add_option("--gpus", arguments.gpus,
+                    "GPUs, which train one run each at a time, or as many as --gpus-per-run")
         ->delimiter(',')
         ->type_name("0,1,...");
+    command
+        .add_option(
+            "--gpus-per-run", arguments.gpus_per_run,
+            "GPUs that train each run together, one rank each, started by mpirun; on CPUs, the ranks of a run")
+        ->check(CLI::Range(int64_t{1}, int64_t{1024}))
+        ->capture_default_str()
+        ->type_name("N");
     command.add_option("--device", arguments.device, "auto, cpu or cuda")->capture_default_str();
     command
         .add_option(

@@ -14,7 +14,8 @@ struct StudyArguments {
     std::string design, out, device = "auto", max_time, title, notes, tokenizer;
     DesignOptions options;
     std::vector<std::string> only, gpus, inputs;
-    int64_t jobs = 0;  ///< 0: one per entry of --gpus, else 1
+    int64_t jobs = 0;          ///< 0: as many as --gpus has GPUs for, else 1
+    int64_t gpus_per_run = 1;  ///< ranks of each run, one per GPU
     Stage stage = Stage::kAll;
     bool list = false;
     bool slurm = false, submit = true;

@@ -21,11 +21,11 @@ bool is_chosen(const StudyCell& cell, const std::vector<std::string>& patterns) 
            });
 }
 
-StudySession::StudySession(Study& study, const StudyArguments& arguments, double max_seconds)
+StudySession::StudySession(Study& study, const StudyArguments& arguments, const CellSlots& slots,
+                           double max_seconds)
     : study_(study),
-      runner_(study.out(), arguments.device, arguments.gpus),
-      slots_(static_cast<size_t>(arguments.jobs > 0 ? arguments.jobs
-                                                    : std::max<int64_t>(1, std::ssize(arguments.gpus)))),
+      runner_(study.out(), arguments.device, slots),
+      slots_(slots.count),
       max_seconds_(max_seconds),
       write_json_(arguments.stage == StudyArguments::Stage::kAll) {
     for (const StudyCell& cell : study.design().cells)
@@ -75,11 +75,12 @@ void StudySession::finish(const CellRunner::Ended& ended) {
     if (state.status == CellState::Status::kFailed)
         what += " with exit code " + std::to_string(ended.code) + ": " + state.error;
     if (ended.code != 0 && ended.code != static_cast<int>(ExitCode::kRequeue) && state.error.empty())
-        what =
-            state.status == CellState::Status::kRunning && ended.code == static_cast<int>(ExitCode::kUsage)
-                ? "is trained by another process"
-                : fmt::format("ended with {}", ended.code > 128 ? fmt::format("signal {}", ended.code - 128)
-                                                                : fmt::format("exit code {}", ended.code));
+        what = state.status == CellState::Status::kRunning && ended.code == static_cast<int>(ExitCode::kUsage)
+                   ? "is trained by another process"
+                   : fmt::format("ended with {}; its output is in {}",
+                                 ended.code > 128 ? fmt::format("signal {}", ended.code - 128)
+                                                  : fmt::format("exit code {}", ended.code),
+                                 log_of(study_.out(), study_.cell(ended.cell)).string());
     const double left = study_.seconds_left();
     print_text("{}: {}; {} of {} runs done{}\n", ended.cell, what, study_.count(CellState::Status::kDone),
                study_.design().cells.size(),

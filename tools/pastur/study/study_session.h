@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "tools/pastur/study/cell_runner.h"
+#include "tools/pastur/study/cell_slots.h"
 #include "tools/pastur/study/study_arguments.h"
 #include "tools/pastur/study/study_runs.h"
 
@@ -15,7 +16,7 @@ bool is_chosen(const StudyCell& cell, const std::vector<std::string>& patterns);
 /// Trains the chosen runs that are not done. Other processes may train others, or the same, which are passed over.
 class StudySession {
   public:
-    StudySession(Study& study, const StudyArguments& arguments, double max_seconds);
+    StudySession(Study& study, const StudyArguments& arguments, const CellSlots& slots, double max_seconds);
     /// Returns whether a stop was requested.
     bool run();
 

@@ -41,6 +41,8 @@ std::vector<std::string> command_of(const Study& study, const StudyArguments& ar
         "study",    fs::absolute(arguments.design).lexically_normal().string(),
         "--out",    fs::absolute(study.out()).lexically_normal().string(),
         "--device", arguments.device};
+    if (arguments.gpus_per_run > 1)
+        command.insert(command.end(), {"--gpus-per-run", std::to_string(arguments.gpus_per_run)});
     const auto add = [&](const char* option, const std::string& value) {
         if (!value.empty()) command.insert(command.end(), {option, value});
     };
@@ -54,6 +56,15 @@ std::vector<std::string> command_of(const Study& study, const StudyArguments& ar
     for (const auto& [key, value] : arguments.overrides)
         command.push_back(fmt::format("--{}={}", key, value));
     return command;
+}
+
+/// Options of sbatch: the GPUs of a task, and for several ranks as many slots on one host for its mpirun.
+std::string resources_of_task(const StudyArguments& arguments) {
+    const int64_t ranks = arguments.gpus_per_run;
+    const bool on_cpu = arguments.device == "cpu";
+    if (ranks == 1) return on_cpu ? "" : "--gpus=1";
+    return fmt::format("--nodes=1 --ntasks={}", ranks) +
+           (on_cpu ? "" : fmt::format(" --gpus-per-node={}", ranks));
 }
 
 /// What Slurm reads before it starts the script, then what the script is about.
@@ -81,7 +92,7 @@ study=({command})
 out={out}
 makes_data={makes_data}  # 1: the study makes data, which is missing
 options=({options})  # of all jobs
-gpu=({gpu})  # of a task
+resources=({resources})  # of a task
 limit={limit}  # of tasks at the same time, written %N
 runs=({runs})
 )sh";
@@ -94,7 +105,7 @@ submit() {
         after=("--dependency=afterok:${data%%;*}" --kill-on-invalid-dep=yes)
     fi
     if ((${#runs[@]} > 0)); then
-        tasks=$(sbatch --parsable "${gpu[@]}" "${options[@]}" "${after[@]}" --array="0-$((${#runs[@]} - 1))$limit" \
+        tasks=$(sbatch --parsable "${resources[@]}" "${options[@]}" "${after[@]}" --array="0-$((${#runs[@]} - 1))$limit" \
             "$script" runs) || return
         after=("--dependency=afterany:${tasks%%;*}")
     fi
@@ -154,8 +165,7 @@ std::string slurm_script(const Study& study, const StudyArguments& arguments) {
                fmt::arg("command", words(command_of(study, arguments))),
                fmt::arg("out", quoted(out.string())),
                fmt::arg("makes_data", data && data_state(study.out(), *data) == DataState::kMissing ? 1 : 0),
-               fmt::arg("options", words(options)),
-               fmt::arg("gpu", arguments.device == "cpu" ? "" : "--gpus=1"),
+               fmt::arg("options", words(options)), fmt::arg("resources", resources_of_task(arguments)),
                fmt::arg("limit", arguments.jobs > 0 ? fmt::format("%{}", arguments.jobs) : std::string()),
                fmt::arg("runs", words(runs))) +
            kBody;
