@@ -219,6 +219,36 @@ TEST_F(StudyTest, KeepsRunsAsRecords) {
     refused("{\"v\": 1, \"summary\": {\"name\": 3}}", {"statistics.json", "not the record of a run"});
 }
 
+// The results that the repository keeps are those that its records give, and its page draws every run.
+TEST_F(StudyTest, KeptResultsOfTheRepositoryAreReproduced) {
+    const std::string results = source_file("tools/study/results/130m");
+    fs::create_directory(file("kept"));
+    fs::copy(results + "/runs", file("kept/runs"), fs::copy_options::recursive);
+    const Result made =
+        run("study '" + source_file("tools/study/130m.toml") + "' --out kept --stage results");
+    ASSERT_EQ(made.code, 0) << made.err;
+    const nlohmann::json now = study("kept").flatten(),
+                         kept = nlohmann::json::parse(read_file(results + "/study.json", 1 << 24)).flatten();
+    ASSERT_EQ(now.size(), kept.size());
+    for (const auto& [place, value] : kept.items())
+        if (value.is_number_float()) {  // libraries of mathematical functions differ in the last digit
+            EXPECT_NEAR(now.at(place).get<double>(), value.get<double>(),
+                        1e-9 * std::abs(value.get<double>()))
+                << place;
+        } else {
+            EXPECT_EQ(now.at(place), value) << place;
+        }
+    const nlohmann::json page = payload("kept/report.html");
+    EXPECT_EQ(page.at("runs").size(), 11u);
+    for (const nlohmann::json& run : page.at("runs")) {
+        const bool is_split = run.at("name").get<std::string>().find("decoupled") != std::string::npos ||
+                              run.at("name").get<std::string>().find("shared") != std::string::npos;
+        EXPECT_EQ(run.at("metrics").size(), is_split ? 12u : 4u) << "4 nulls of each form";
+    }
+    for (const auto& entry : fs::directory_iterator(results + "/runs"))
+        EXPECT_LE(fs::file_size(entry.path() / "statistics.json"), 210'000u);
+}
+
 TEST_F(StudyTest, PassesOverARunThatFails) {
     const Result result = run(
         "study r.toml --out s --device cpu --variants mha --set train.lr=1e-3,1e30 --train.warmup_steps=0");
