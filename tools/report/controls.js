@@ -194,7 +194,12 @@ window.addEventListener('resize', () => {
   }, 150);
 });
 let drawnHeight = window.innerHeight;
+// Paper has its own width, whatever that of the window is; style.css gives it to the page while it is drawn anew.
 window.addEventListener('beforeprint', () => {
-  for (const figure of figures)
-    if (!figure.drawn) figure.draw();
+  document.documentElement.classList.add('printing');
+  drawAll();
+});
+window.addEventListener('afterprint', () => {
+  document.documentElement.classList.remove('printing');
+  drawAll();
 });

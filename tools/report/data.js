@@ -1,6 +1,6 @@
 // The data that `pastur report` wrote into the page, and functions that look it up.
 const payload = JSON.parse(document.getElementById('data').textContent);
-const analysis = payload.analysis || null;
+const analysis = payload.analysis;
 
 function bytesOf(index) {
   const text = atob(payload.blobs[index]);
@@ -163,6 +163,8 @@ const allSpectra = runs.flatMap((run) => run.spectra);
 const allProbes = runs.flatMap((run) => run.probes);
 const hasMetrics = allGrids.length > 0;
 const hasSpectra = allSpectra.length > 0;
+// Runs that are drawn from their statistics.json, which keeps maps of layers, curves and onsets alone.
+const hasRecords = runs.some((run) => run.record);
 
 // The distinct values for a picker, with those in `order` first.
 function ranked(values, order) {

@@ -77,8 +77,7 @@ class Figure {
     this.table = this.paint(this.body, this.output) || {header: [], rows: []};
     this.caption.textContent = this.table.caption || '';
     this.body.style.minHeight = '';
-    const drawing = this.body.querySelector('svg.plot') !== null;
-    this.svgButton.hidden = this.pngButton.hidden = !drawing;
+    this.svgButton.hidden = this.pngButton.hidden = this.drawings().length === 0;
     this.csvButton.hidden = this.table.rows.length === 0;
   }
   csv() {
@@ -88,14 +87,22 @@ class Figure {
                                                             String(v));
     return [this.table.header, ...this.table.rows].map((row) => row.map(cell).join(',')).join('\n') + '\n';
   }
-  // The plots of the figure as they stand on the page, with the legend below them, as one drawing.
+  // The plots and tables that the figure shows.
+  drawings() {
+    return [...this.body.querySelectorAll('svg.plot, table')].filter(
+        (part) => part.getClientRects().length > 0);
+  }
+  // These as they stand on the page, tables in full, with the legend below the plots, as one drawing.
   svg() {
-    const box = this.body.getBoundingClientRect(), width = Math.ceil(box.width);
-    const plots = [...this.body.querySelectorAll('svg.plot')];
-    const used = shownGroups(), legendTop = Math.ceil(box.height) + 18;
+    const box = this.body.getBoundingClientRect(), plots = this.drawings();
+    const sides = plots.map((plot) => plot.getBoundingClientRect());
+    const width = Math.ceil(Math.max(box.width, ...sides.map((side) => side.right - box.left)));
+    const used = shownGroups(),
+          legendTop = Math.ceil(Math.max(box.height, ...sides.map((side) => side.bottom - box.top))) + 18;
     const drawing = element('svg', {width, 'font-family': getComputedStyle(document.body).fontFamily});
     const parts = plots.map((plot) => {
-      const own = plot.getBoundingClientRect(), part = inlined(plot);
+      const own = plot.getBoundingClientRect(),
+            part = plot.tagName === 'TABLE' ? tableDrawing(plot) : inlined(plot);
       part.setAttribute('x', (own.left - box.left).toFixed(1));
       part.setAttribute('y', (own.top - box.top).toFixed(1));
       part.setAttribute('width', own.width.toFixed(1));
@@ -104,7 +111,9 @@ class Figure {
     });
     let x = 10, y = legendTop;
     const paint = getComputedStyle(document.documentElement);
-    for (const group of this.table.legend === false ? [] : used) {
+    for (const group of this.table.legend === false || plots.every((plot) => plot.tagName === 'TABLE') ?
+             [] :
+             used) {
       const length = 40 + group.label.length * 7;
       if (x > 10 && x + length > width) [x, y] = [10, y + 18];
       const colour = paint.getPropertyValue(`--${group.series}`).trim();

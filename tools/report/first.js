@@ -42,13 +42,7 @@ function facts() {
 const verdictClass = (verdict) =>
     `verdict ${{'supported': 'yes', 'contradicted': 'no', 'depends on': 'maybe'}[verdict] || 'open'}`;
 const dimensionNames = {
-  null: 'the null',
-  matrix: 'the matrix',
-  scope: 'layers or heads',
-  baseline: 'the baseline',
-  threshold: 'the threshold',
-  moment: 'the moment',
-  arm: 'the arm'
+  scope: 'layers or heads'
 };
 const verdictText = ({verdict, depends_on: on}) =>
     (verdict === 'depends on' && on && on.length ?
@@ -58,39 +52,42 @@ const verdictText = ({verdict, depends_on: on}) =>
 // The analysis writes a sentence with the numbers that stand in it.
 const textOf = (words) => (words && words.text !== undefined ? words.text : words || '');
 
-// A sentence without the intervals of its numbers, which the section of the findings has in full.
-const briefly = (text) =>
-    text.replace(/ \(-?[\d.e+-]+(?: %)? to -?[\d.e+-]+(?: %)?\)/g, '').replace(/ %/g, '\u00a0%');
+// A sentence without its brackets (intervals, parts of forms, p-values), which the section of the findings has in full.
+const briefly = (text) => text.replace(/ \([^()]*\)/g, '').replace(/ %/g, '\u00a0%');
 
 function addWords(host) {
   const words = element('div', {class: 'words'});
-  if (analysis && analysis.findings && analysis.findings.length)
+  if (analysis.findings && analysis.findings.length)
     words.append(element(
         'ol', {class: 'findings', 'aria-label': 'The three findings of the paper'},
         ...analysis.findings.map(
             (finding) => element(
-                'li', {title: textOf(finding.because)}, element('b', {}, finding.id),
-                element('span', {}, finding.claim),
-                element('span', {class: verdictClass(finding.verdict)}, verdictText(finding))))));
-  if (analysis && analysis.sentences && analysis.sentences.length)
+                'li', {title: `${verdictText(finding)}. ${textOf(finding.because)}`},
+                element('b', {}, finding.id), element('span', {}, finding.claim),
+                element(
+                    'span', {class: verdictClass(finding.verdict)}, finding.verdict.replace(/ on$/, ''),
+                    element(
+                        'span', {class: 'on'},
+                        verdictText(finding).slice(finding.verdict.replace(/ on$/, '').length)))))));
+  if (analysis.sentences && analysis.sentences.length)
     words.append(element(
         'ul', {class: 'sentences', tabindex: 0},
         ...analysis.sentences.map((s) => element('li', {title: textOf(s)}, briefly(textOf(s))))));
-  if (!analysis)
-    words.append(element(
-        'p', {class: 'notice'},
-        'This page has no analysis: no sentences and no verdicts were written for these runs. The maps show what was measured.'));
   host.append(words);
 }
 
-// Sentences are as high as the table beside them; longer ones scroll, and stand in the section of the findings in full.
+// Sentences have the height of the table next to them, or more where the maps leave it; longer ones scroll, and stand in the
+// section of the findings in full.
+const kLeastMaps = 332;  // pixels of title, two rows of maps, axes and caption
 function fitSentences() {
-  const words = document.querySelector('.sentences'), beside = byId('f-verdicts');
-  if (!words || !beside) return;
+  const words = document.querySelector('.sentences'), table = byId('f-verdicts');
+  if (!words || !table) return;
   words.style.maxHeight = '';
-  if (beside.getBoundingClientRect().top < words.getBoundingClientRect().bottom) {
-    const room = beside.getBoundingClientRect().bottom - words.getBoundingClientRect().top;
-    if (room > words.clientHeight) words.style.maxHeight = `${Math.floor(room)}px`;
+  const {top, bottom} = words.getBoundingClientRect(), beside = table.getBoundingClientRect();
+  if (beside.top < bottom) {
+    const spare = hasMetrics ? byId('first').getBoundingClientRect().bottom - kLeastMaps - top : Infinity;
+    words.style.maxHeight =
+        spare < Infinity ? `${Math.floor(Math.max(beside.bottom - top, spare, 40))}px` : 'none';
   }
   words.classList.toggle('long', words.scrollHeight > words.clientHeight + 1);
 }
@@ -100,7 +97,7 @@ function verdictRows() {
   const rows = [],
         ownOf = (group) => groups.find((g) => g.runs.some((run) => (group.runs || []).includes(run.name)));
   const place = (group) => (ownOf(group) || {index: groups.length}).index;
-  const all = [...((analysis && analysis.groups) || [])].sort((a, b) => place(a) - place(b));
+  const all = [...(analysis.groups || [])].sort((a, b) => place(a) - place(b));
   for (const group of all) {
     const own = ownOf(group);
     if (own && (!isAnyShown(own) || !isInArm(own))) continue;
@@ -128,7 +125,7 @@ const stepText = (step) => (Number.isFinite(step) ? String(Math.round(step)) : '
 function drawVerdicts(body) {
   const rows = verdictRows();
   if (rows.length === 0) {
-    body.append(hint(analysis ? 'No query-key form of the shown runs was measured.' : ''));
+    body.append(hint('No query-key form of the shown runs was measured.'));
     return null;
   }
   const used = nullOrder.filter((nul) => rows.some(({forms}) => (forms.nulls || {})[nul]));
@@ -156,22 +153,23 @@ function drawVerdicts(body) {
         `Means over seeds; point at a number for its interval. Kept: stable rank over step 0. Spike: above 2 edges, null ${
             used[0]}; collapse: below 50 %.`
   };
-  if (body.clientWidth < 480) {  // a narrow screen has a list for each form instead
-    const text = (row, [, value]) => (([mi, show]) => (mi ? show(mi.mean) : '–'))(value(row));
-    const group = (row, from, count, names) =>
-        names.map((name, i) => `${name} ${text(row, columns[from + i])}`).slice(0, count).join(' · ');
-    const some = used.map((nul) => shortNull[nul] || nul), n = used.length;
-    body.append(...rows.map(
-        (row) => element(
-            'dl', {class: 'form'},
-            element(
-                'dt', {}, row.own ? swatch(row.own) : '', `${row.group.variant} ${shortMatrix[row.matrix]}`),
-            element('dd', {}, `kept rank: ${group(row, 0, 2, ['least', 'end'])}`),
-            element('dd', {}, `peak λmax / edge: ${group(row, 2, n, some)}`),
-            element('dd', {}, `outliers at the end: ${group(row, 2 + n, n, some)}`),
-            element('dd', {}, `first step: ${group(row, 2 + 2 * n, 2, ['spike', 'collapse'])}`))));
-    return data;
-  }
+  // A narrow screen shows a list for each form instead of the table; paper has the table from any screen.
+  const text = (row, [, value]) => (([mi, show]) => (mi ? show(mi.mean) : '–'))(value(row));
+  const group = (row, from, count, names) =>
+      names.map((name, i) => `${name} ${text(row, columns[from + i])}`).slice(0, count).join(' · ');
+  const some = used.map((nul) => shortNull[nul] || nul), n = used.length;
+  body.append(element(
+      'div', {class: 'forms'},
+      ...rows.map(
+          (row) => element(
+              'dl', {class: 'form'},
+              element(
+                  'dt', {}, row.own ? swatch(row.own) : '',
+                  `${row.group.variant} ${shortMatrix[row.matrix]}`),
+              element('dd', {}, `kept rank: ${group(row, 0, 2, ['least', 'end'])}`),
+              element('dd', {}, `peak λmax / edge: ${group(row, 2, n, some)}`),
+              element('dd', {}, `outliers at the end: ${group(row, 2 + n, n, some)}`),
+              element('dd', {}, `first step: ${group(row, 2 + 2 * n, 2, ['spike', 'collapse'])}`)))));
   const head = element(
       'thead', {},
       element(
@@ -301,16 +299,16 @@ function addFirst(section) {
   document.title =
       `${payload.title || 'Pastur report'}: ${distinct(groups.map((g) => g.variant)).join(', ')}`;
   if (payload.title) byId('question').after(element('p', {class: 'subtitle'}, kQuestion));
-  byId('facts').append(
-      ...facts().map(([name, text]) => element('span', {}, element('b', {}, name), ` ${text}`)));
+  byId('facts').append(...facts().map(
+      ([name, text]) => element('span', {'data-fact': name}, element('b', {}, name), ` ${text}`)));
   const notes = distinct([payload.notes, ...runs.map((run) => run.setting('run.notes'))]);
   if (notes.length)
     byId('facts').append(
         element('span', {class: 'run-notes'}, element('b', {}, 'notes'), ` ${notes.join(' · ')}`));
-  const answer = element('div', {class: `answer${analysis ? '' : ' bare'}`});
+  const answer = element('div', {class: 'answer'});
   section.append(answer);
   addWords(answer);
-  if (analysis) redrawOn(new Figure(answer, 'verdicts', 'Verdict table', drawVerdicts, {height: 0}), 'arm');
+  redrawOn(new Figure(answer, 'verdicts', 'Verdict table', drawVerdicts, {height: 0}), 'arm');
   if (!hasMetrics) {
     section.append(element(
         'p', {class: 'notice'},

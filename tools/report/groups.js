@@ -15,7 +15,7 @@ function armsOf(members) {
 
 function makeGroups() {
   const named = new Map();  // run name -> arm, where the analysis knows it
-  for (const group of (analysis && analysis.groups) || [])
+  for (const group of analysis.groups || [])
     for (const name of group.runs || []) named.set(name, group.arm || '');
   const arms = new Map();
   for (const variant of new Set(runs.map((run) => run.variant))) {

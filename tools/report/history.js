@@ -115,9 +115,8 @@ function drawHistory(body, output) {
             `, null ${state.null}`}. ${views[view].help} Thick: mean over seeds; thin and band: seeds.${
         ratio ? ' Dashed: the null’s edge.' : ''} ▲ first spike (${
         thresholdText('spike', chosenThreshold('spike'))}, null ${state.null}), ▼ first collapse (${
-        thresholdText(
-            'collapse',
-            chosenThreshold('collapse'))}) of the shown forms. Choose a step to see its spectrum.${
+        thresholdText('collapse', chosenThreshold('collapse'))}) of the shown forms.${
+        hasSpectra ? ' Choose a step to see its spectrum.' : ''}${
         missing.length ?
             ` Not shown: ${
                 missing

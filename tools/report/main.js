@@ -7,6 +7,9 @@ function addAllSpectra(section) {
   if (hasMetrics) addExplorer(section);
   if (hasMetrics) addHistory(byId('training'));
   if (hasSpectra) addSpectra(section);
+  if (!hasSpectra && hasRecords)
+    section.append(
+        element('p', {}, 'Records of runs keep no eigenvalues; the folders of the runs have them.'));
 }
 
 // Opens the page at the layer with the least capacity left, in the matrix that most runs have.

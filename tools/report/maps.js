@@ -275,9 +275,8 @@ function drawExplorer(body, output) {
         metrics[metric].any || metric === 'kept_null' ?
             '' :
             `, null ${state.null}`}. ${views[view].help} One column a measurement, one row a ${
-        rows === 'heads' ?
-            'head (layer.head)' :
-            'layer'}; colours ${scale.note}; mean over seeds. Choose a cell to see its spectrum below.`
+        rows === 'heads' ? 'head (layer.head)' : 'layer'}; colours ${scale.note}; mean over seeds.${
+        hasSpectra ? ' Choose a cell to see its spectrum below.' : ''}`
   };
 }
 // Rings the chosen cell in the first map that has it.

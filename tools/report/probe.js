@@ -155,7 +155,9 @@ function addProbes(section) {
   if (!hasLogits && tensors.length === 0) {
     section.append(element(
         'p', {},
-        'No logits and no latents were measured. To measure them, add "logits" and "latents" to diagnostics.scopes.'));
+        hasRecords ?
+            'Records of runs keep no logits and no latents; the folders of the runs have what was measured.' :
+            'No logits and no latents were measured. To measure them, add "logits" and "latents" to diagnostics.scopes.'));
     return;
   }
   const axis = () => picker('Step axis', 'probeAxis', [['log1p', 'logarithmic'], ['linear', 'linear']]);

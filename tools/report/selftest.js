@@ -50,7 +50,8 @@ async function selfTest() {
   used += await testDownloads(check);
   testLayout(check);
   const verdict = failures.length === 0 ?
-      `PASS: ${used} controls used, ${figures.length} figures, first screen in ${firstPaint.toFixed(0)} ms` :
+      `PASS: ${used} controls used, ${figures.length} figures, ${innerWidth} x ${
+          innerHeight}, first screen in ${firstPaint.toFixed(0)} ms` :
       `FAIL: ${[...new Set(failures)].slice(0, 20).join('; ')}`;
   document.body.append(element('p', {id: 'selftest'}, verdict));
 }
@@ -100,9 +101,21 @@ function testTables(check) {
 async function testDownloads(check) {
   let used = 0;
   for (const figure of figures) {
-    if (figure.svgButton.hidden) continue;
+    const table = figure.body.querySelector('table');
+    if (figure.svgButton.hidden) {
+      // On a narrow screen the verdict table is a list.
+      check(figure.table.rows.length === 0 || innerWidth <= 540, `${figure.id} has numbers but no drawing`);
+      continue;
+    }
     const text = figure.svg();
     const parsed = new DOMParser().parseFromString(text, 'image/svg+xml');
+    const shown = table ?
+        [...table.querySelectorAll('th, td')].flatMap((cell) => cell.textContent.split(/[ \n]+/)) :
+        [];
+    const drawn =
+        new Set([...parsed.querySelectorAll('text')].flatMap((node) => node.textContent.split(' ')));
+    for (const word of shown)
+      check(!word || drawn.has(word), `${figure.id}: its SVG lacks "${word}" of the table`);
     check(
         parsed.querySelector('parsererror') === null && !/var\(|class=/.test(text),
         `${figure.id}: its SVG needs the page`);
@@ -126,6 +139,8 @@ function testLayout(check) {
   const first = byId('first'), box = first.getBoundingClientRect();
   if (innerWidth > 860 && innerHeight >= 760)
     check(box.bottom + scrollY <= innerHeight + 1, 'the first screen is taller than the window');
+  if (innerWidth >= 1024 && innerHeight >= 768 && groups.length <= 3)
+    check(!document.querySelector('.sentences.long'), 'the sentences of the first screen are cut');
   for (const child of first.querySelectorAll('figure, .words, .findings, #facts, .caption')) {
     const own = child.getBoundingClientRect();
     check(own.bottom <= box.bottom + 1, `the first screen cuts ${child.id || child.className}`);

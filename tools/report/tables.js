@@ -74,7 +74,7 @@ function figureOf(claim, choice) {
 
 // The claims behind the findings, and every choice they were judged under.
 function addFindings(section) {
-  if (!analysis || !analysis.findings || analysis.findings.length === 0) {
+  if (!analysis.findings || analysis.findings.length === 0) {
     section.append(element('p', {}, 'These runs were not analysed.'));
     return;
   }

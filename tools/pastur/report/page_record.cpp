@@ -147,6 +147,7 @@ ReportRun read_recorded_run(const std::filesystem::path& folder, const Json& pag
                             std::vector<MetricGrid>& grids) {
     ReportRun run;
     run.folder = folder;
+    run.is_record = true;
     run.name = run_name(folder);
     run.config_text = read_run_text(folder / "config.toml", run);
     run.notes.push_back(

@@ -10,9 +10,9 @@ namespace {
 
 /// The scripts, each after those it uses.
 constexpr std::string_view kScripts[] = {
-    "data.js",     "laws.js",    "draw.js",   "plot.js",  "figure.js",   "groups.js", "controls.js",
-    "metrics.js",  "colours.js", "maps.js",   "first.js", "loss.js",     "onsets.js", "history.js",
-    "spectrum.js", "probe.js",   "tables.js", "watch.js", "selftest.js", "main.js"};
+    "data.js",     "laws.js",     "draw.js",    "plot.js",   "table_drawing.js", "figure.js",   "groups.js",
+    "controls.js", "metrics.js",  "colours.js", "maps.js",   "first.js",         "loss.js",     "onsets.js",
+    "history.js",  "spectrum.js", "probe.js",   "tables.js", "watch.js",         "selftest.js", "main.js"};
 
 std::string_view asset(std::string_view name) {
     for (const ReportAsset& candidate : report_assets())

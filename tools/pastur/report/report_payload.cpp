@@ -59,14 +59,9 @@ Json run_json(ReportRun& run, size_t curve_rows, Blobs& blobs) {
         run.notes.push_back(
             fmt::format("{} of {} logged steps are on this page, the extremes of the loss among them",
                         train.rows(), run.train.rows()));
-    return {{"name", run.name},
-            {"config", run.config_text},
-            {"env", run.environment},
-            {"start", run.start},
-            {"end", run.end},
-            {"train", table_json(train)},
-            {"val", table_json(run.val)},
-            {"onsets", run.onsets.json(blobs)}};
+    return {{"name", run.name},           {"record", run.is_record},    {"config", run.config_text},
+            {"env", run.environment},     {"start", run.start},         {"end", run.end},
+            {"train", table_json(train)}, {"val", table_json(run.val)}, {"onsets", run.onsets.json(blobs)}};
 }
 
 /// Adds to every grid of the page the law of its null: "law", an index into the list of laws that is

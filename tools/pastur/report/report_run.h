@@ -22,6 +22,7 @@ struct Table {
 struct ReportRun {
     std::filesystem::path folder;
     std::string name;                ///< the folder's, made unique among the runs of a report
+    bool is_record = false;          ///< drawn from statistics.json, without log and spectra
     std::string config_text;         ///< config.toml; empty: absent
     nlohmann::json environment;      ///< env.json; null: absent
     nlohmann::json start, end;       ///< the events of that name; null: not logged
