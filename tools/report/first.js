@@ -156,7 +156,7 @@ function drawVerdicts(body) {
   // A narrow screen shows a list for each form instead of the table; paper has the table from any screen.
   const text = (row, [, value]) => (([mi, show]) => (mi ? show(mi.mean) : '–'))(value(row));
   const group = (row, from, count, names) =>
-      names.map((name, i) => `${name} ${text(row, columns[from + i])}`).slice(0, count).join(' · ');
+      names.map((name, i) => `${name}\u00a0${text(row, columns[from + i])}`).slice(0, count).join(' · ');
   const some = used.map((nul) => shortNull[nul] || nul), n = used.length;
   body.append(element(
       'div', {class: 'forms'},
