@@ -2,7 +2,6 @@
 
 #include <cstdint>
 
-#include "engine/ranks/sockets.h"
 #include "kernels/base/error.h"
 
 namespace pastur {
@@ -21,19 +20,17 @@ std::string framed(const std::string& text) {
 }  // namespace
 
 void Sideband::fail_lost(int rank) const {
-    fail(ExitCode::kRankLost, "rank {} ({}) was lost before training began", rank,
+    fail(ExitCode::kRankLost, "rank {} ({}) is lost: its connection closed", rank,
          places_[static_cast<size_t>(rank)]);
 }
 
-void Sideband::send(int rank, const std::string& message) const {
-    if (!send_all(sockets_[static_cast<size_t>(rank)].get(), message.data(), message.size(),
-                  deadline_in(kMessageSeconds)))
+void Sideband::send(int rank, const std::string& message, Clock::time_point deadline) const {
+    if (!send_all(sockets_[static_cast<size_t>(rank)].get(), message.data(), message.size(), deadline))
         fail_lost(rank);
 }
 
-std::string Sideband::receive(int rank) const {
+std::string Sideband::receive(int rank, Clock::time_point deadline) const {
     const int socket = sockets_[static_cast<size_t>(rank)].get();
-    const Clock::time_point deadline = deadline_in(kMessageSeconds);
     uint32_t length = 0;
     if (!receive_all(socket, &length, sizeof length, deadline) || length > kLongest) fail_lost(rank);
     std::string text(length, '\0');
@@ -42,17 +39,25 @@ std::string Sideband::receive(int rank) const {
 }
 
 std::vector<std::string> Sideband::all_gather(const std::string& mine) {
+    return all_gather(mine, deadline_in(kMessageSeconds));
+}
+
+void Sideband::wait_for_all() {
+    all_gather("", Clock::time_point::max());
+}
+
+std::vector<std::string> Sideband::all_gather(const std::string& mine, Clock::time_point deadline) {
     std::vector<std::string> all(static_cast<size_t>(size_));
     if (rank_ != 0) {
-        send(0, framed(mine));
-        for (std::string& text : all) text = receive(0);
+        send(0, framed(mine), deadline);
+        for (std::string& text : all) text = receive(0, deadline);
         return all;
     }
     all[0] = mine;
-    for (int rank = 1; rank < size_; ++rank) all[static_cast<size_t>(rank)] = receive(rank);
+    for (int rank = 1; rank < size_; ++rank) all[static_cast<size_t>(rank)] = receive(rank, deadline);
     std::string messages;
     for (const std::string& text : all) messages += framed(text);
-    for (int rank = 1; rank < size_; ++rank) send(rank, messages);
+    for (int rank = 1; rank < size_; ++rank) send(rank, messages, deadline);
     return all;
 }
 

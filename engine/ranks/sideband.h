@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "data/file_descriptor.h"
+#include "engine/ranks/sockets.h"
 
 namespace pastur {
 
@@ -16,12 +17,15 @@ class Sideband {
 
     int rank() const { return rank_; }
     int size() const { return size_; }
-    /// The `mine` of every rank, by rank. Every rank calls it. Throws (kRankLost).
+    /// The `mine` of every rank, by rank. Every rank calls it, within ten minutes of the first. Throws (kRankLost).
     std::vector<std::string> all_gather(const std::string& mine);
+    /// Returns once every rank has called it, however long that takes. Throws (kRankLost).
+    void wait_for_all();
 
   private:
-    void send(int rank, const std::string& message) const;
-    std::string receive(int rank) const;
+    std::vector<std::string> all_gather(const std::string& mine, Clock::time_point deadline);
+    void send(int rank, const std::string& message, Clock::time_point deadline) const;
+    std::string receive(int rank, Clock::time_point deadline) const;
     [[noreturn]] void fail_lost(int rank) const;
 
     int rank_, size_;

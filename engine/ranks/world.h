@@ -50,6 +50,11 @@ class World {
     /// by itself: `failure` is the error's text, "" for none. If any failed, rank 0 prints each distinct text
     /// once, with its ranks unless all of them failed alike, and JobFailed is thrown on every rank.
     void agree_on_failure(const std::string& failure, int code);
+    /// Returns once every rank has called it, however long that takes: set_timeout() does not bound it, and it uses
+    /// no processor meanwhile. A single process returns at once. Throws (kRankLost).
+    void wait_for_all() {
+        if (sideband_) sideband_->wait_for_all();
+    }
 
     /// Ends every rank of the job with this exit code.
     [[noreturn]] void abort(int code);

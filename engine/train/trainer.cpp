@@ -310,6 +310,7 @@ void Trainer::handle_nonfinite(const TrainStep::Result& result) {
     if (config_.train.nonfinite == OnNonfinite::kSkip) return;
     const std::string where = diagnose_nonfinite();
     finish("nonfinite", ExitCode::kNonFinite);
+    comm_.barrier();  // no rank ends the job before rank 0 has written the end of its log
     fail(ExitCode::kNonFinite,
          "lower train.lr, set train.grad_clip or train.nonfinite = \"skip\": step {}: loss {}, gradient norm "
          "{}: "
@@ -364,11 +365,14 @@ void Trainer::save_checkpoint() {
     if (owner_) owner_->check();
     report_diagnostics(/*drain=*/true);
     // No step may have read some weights since they became non-finite, such as the embedding of a rare token.
-    if (const std::string weight = first_nonfinite(setup_.params().flat_master()); !weight.empty())
-        fail(ExitCode::kNonFinite, "step {}: weight {} is not finite, so no checkpoint was written",
-             state_.step, weight);
+    const std::string weight = first_nonfinite(setup_.params().flat_master());
     const auto begin = RunCheckpoints::Clock::now();
     log_->checkpoint(checkpoints_->drain());
+    if (!weight.empty()) {
+        comm_.barrier();  // no rank ends the job while another writes the checkpoint before
+        fail(ExitCode::kNonFinite, "step {}: weight {} is not finite, so no checkpoint was written",
+             state_.step, weight);
+    }
     log_->sync();
     checkpoints_->save(ctx_, comm_, setup_, state_, begin);
     comm_.barrier();

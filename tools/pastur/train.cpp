@@ -124,15 +124,14 @@ void choose_console_style(const std::string& log) {
 }
 
 /// Trains. On several ranks a DataFailure, which every rank throws, is printed by those whose data it is.
-ExitCode run_on_every_rank(Trainer& trainer, const TrainRequest& request, bool resume, Comm& comm,
+ExitCode run_on_every_rank(Trainer& trainer, const TrainRequest& request, bool resume, World& world,
                            std::unique_ptr<RunOwner> owner) {
     try {
         return trainer.run(request.run_dir, resume, std::move(owner));
     } catch (const DataFailure& failed) {
-        if (comm.size() == 1) throw;
+        if (world.size() == 1) throw;
         const std::string what = failed.what();
-        if (!what.empty()) Console::report_error(fmt::format("rank {}: {}", comm.rank(), what));
-        comm.barrier();  // no rank ends the job before each has printed
+        if (!what.empty()) Console::report_error(fmt::format("rank {}: {}", world.rank(), what));
         return failed.code();
     }
 }
@@ -164,8 +163,11 @@ int train(const TrainArguments& arguments, World& world, std::unique_ptr<Comm>& 
         return made;
     });
     if (comm->is_root()) Console::out().write(trainer->describe());
-    const ExitCode code = run_on_every_rank(*trainer, request, arguments.resume, *comm, std::move(owner));
+    const ExitCode code = run_on_every_rank(*trainer, request, arguments.resume, world, std::move(owner));
     if (code == ExitCode::kOk && comm->is_root()) report_on(request.run_dir);
+    // A launcher may end the job when the first rank exits. Rank 0 may still write the last checkpoint and the report or
+    // run the hook, and any rank may still print what its data lacks.
+    world.wait_for_all();
     return static_cast<int>(code);
 }
 

@@ -21,13 +21,15 @@ class PlainRanks : public SmallRuns {
     }
     /// A port that no process listens on.
     static int free_port() { return Listener("127.0.0.1", 0).port(); }
-    /// Returns rank 0's result; the exit codes of all ranks are in the file codes.
+    /// Returns rank 0's result. The file code1 has the exit code of rank 1, and seen1 lists the run folder at its
+    /// exit.
     Result train(int ranks, const std::string& run, const std::string& more = "") const {
         const int port = free_port();
         std::string line;
         for (int rank = ranks - 1; rank > 0; --rank)
-            line += fmt::format("{{ {}{} > out{} 2> err{}; echo $? > code{}; }} & ",
-                                variables(rank, ranks, port), train_line(run, more), rank, rank, rank);
+            line +=
+                fmt::format("{{ {}{} > out{} 2> err{}; echo $? > code{}; ls {} > seen{}; }} & ",
+                            variables(rank, ranks, port), train_line(run, more), rank, rank, rank, run, rank);
         return shell("{ " + line + variables(0, ranks, port) + train_line(run, more) +
                      "; code=$?; wait; exit $code; }");
     }
@@ -57,6 +59,32 @@ TEST_F(PlainRanks, TrainToTheBitsOfMpiRanks) {
     }
 }
 #endif
+
+/// A launcher may end the job when the first rank exits.
+TEST_F(PlainRanks, EndTogetherOnceRankZeroHasWrittenEverything) {
+    // The hook outlasts the timeout, which bounds silence and collectives alone.
+    const Result done = train(3, "done",
+                              "--train.global_batch=12 --train.comm_timeout_s=2 "
+                              "--run.hook='sleep 3; touch \"$PASTUR_RUN\"/hooked'");
+    ASSERT_EQ(done.code, 0) << done.err;
+    for (const char* seen : {"seen1", "seen2"}) {
+        const std::string at_exit = read_file(file(seen), 4096);
+        EXPECT_NE(at_exit.find("hooked"), std::string::npos) << at_exit;
+        EXPECT_NE(at_exit.find("report.html"), std::string::npos) << at_exit;
+    }
+    EXPECT_EQ(read_file(file("code1"), 16), "0\n");
+    // A stop and a non-finite loss end the run by other paths.
+    fs::create_directory(file("stopped"));
+    write("stopped/STOP", "");
+    const std::string slow = " --run.hook='sleep 1; touch \"$PASTUR_RUN\"/hooked'";
+    EXPECT_EQ(train(2, "stopped", slow).code, 75);
+    EXPECT_NE(read_file(file("seen1"), 4096).find("hooked"), std::string::npos);
+    EXPECT_EQ(train(2, "lost",
+                    "--train.lr=1e30 --train.warmup_steps=0 --train.grad_clip=0 --checkpoint.every=1" + slow)
+                  .code,
+              72);
+    EXPECT_EQ(events("lost", "end").size(), 1u);
+}
 
 TEST_F(PlainRanks, StartAndEndRightAmongIdleAndLyingConnections) {
     const int port = free_port();
