@@ -40,9 +40,9 @@ void piece_sums_of_squares(Context& ctx, Tensor sums, ConstTensor x) {
 }
 
 void sum_rows(Context& ctx, Tensor y, ConstTensor x, Update update) {
-    PASTUR_CHECK(
-        is_flat(y, DType::kF32, 1) && is_flat(x, DType::kF32, 2) && x.size(0) >= 1 && x.size(1) == y.numel(),
-        "sum_rows: {} of {}", describe(y), describe(x));
+    PASTUR_CHECK(is_flat(y, DType::kF32, 1) && (is_flat(x, DType::kF32, 2) || is_flat(x, DType::kBF16, 2)) &&
+                     x.size(0) >= 1 && x.size(1) == y.numel(),
+                 "sum_rows: {} of {}", describe(y), describe(x));
     const OpScope scope(ctx, OpFamily::kReduce, 0, bytes_of(x, y));
     std::visit([&](auto& c) { sum_rows(c, y, x, update); }, ctx);
 }

@@ -17,7 +17,8 @@ inline constexpr int64_t kSumPiece = 1024;
 /// kSumPiece. The bits of their sum() do not depend on how ranks divide the pieces among them.
 void piece_sums_of_squares(Context& ctx, Tensor sums, ConstTensor x);
 
-/// y = or += the rows of x in ascending order: ((y + x_0) + x_1) + ... y f32 [n], x f32 [rows, n].
+/// y = or += the rows of x in ascending order, in fp32: ((y + x_0) + x_1) + ... y f32 [n], x f32 or bf16
+/// [rows, n].
 void sum_rows(Context& ctx, Tensor y, ConstTensor x, Update update);
 
 /// Bytes that sum() and sum_of_squares() take from ctx.scratch() for `count` elements.

@@ -7,7 +7,7 @@
 namespace pastur {
 
 const char* const kScalingFormula =
-    "  bucket of S bytes, R ranks: reduce-scatter or all-gather t = (R - 1) alpha + (R - 1)/R S / B (a ring, "
+    "  bucket of S bytes (train.comm_dtype = \"bf16\": half of fp32's), R ranks: reduce-scatter or all-gather t = (R - 1) alpha + (R - 1)/R S / B (a ring, "
     "or pairwise messages)\n"
     "  buckets are sent one by one as backward (2/3 of the last micro-batch) completes them: end_i = "
     "max(end_(i-1), ready_i) + 2 t_i\n"
@@ -19,11 +19,11 @@ const char* const kScalingFormula =
 
 namespace {
 
-double transfer(const Links& links, int ranks, int64_t elements) {
+double transfer(const Links& links, int ranks, int64_t elements, DType wire) {
     const double bandwidth = ranks <= links.node ? links.bytes_per_s : links.bytes_per_s_beyond;
     const double others = ranks - 1;
     return others * links.alpha_s +
-           others / ranks * static_cast<double>(elements * size_of(DType::kF32)) / bandwidth;
+           others / ranks * static_cast<double>(elements * size_of(wire)) / bandwidth;
 }
 
 }  // namespace
@@ -36,6 +36,9 @@ StepTime predict_step(const TrainConfig& config, const ParamTable& table, const 
     if (ranks == 1) return {compute_s, 0};
     const bool whole = config.zero == 0 && !config.deterministic_comm;
     const double backward = compute.micro_batches_s / static_cast<double>(micro_batches) * 2 / 3;
+    const DType wire = dtype_of(config.comm_dtype);
+    // Gathered at the end of the step: the updated weights, or the ordered sum of the gradients.
+    const DType gathered = config.zero == 1 ? dtype_of(config.weights) : DType::kF32;
     const GradientBuckets buckets(table, ranks);
     double end = 0, gathers = 0;
     int64_t complete = 0;
@@ -43,9 +46,9 @@ StepTime predict_step(const TrainConfig& config, const ParamTable& table, const 
         complete += bucket.count;
         const double ready =
             backward * static_cast<double>(complete) / static_cast<double>(table.total_elements());
-        const double one_way = transfer(links, ranks, bucket.count);
+        const double one_way = transfer(links, ranks, bucket.count, wire);
         end = std::max(end, ready) + (whole ? 2 : 1) * one_way;
-        gathers += one_way;
+        gathers += transfer(links, ranks, bucket.count, gathered);
     }
     double exposed = std::max(0.0, end - backward);
     if (config.deterministic_comm) exposed *= static_cast<double>(micro_batches);

@@ -45,6 +45,9 @@ enum class OptimizerKind : uint8_t { kAdamw, kMuon };
 /// stochastically by a counter-based generator, kBf16Nearest to nearest.
 enum class StateFormat : uint8_t { kFp32, kBf16, kBf16Nearest };
 
+/// train.comm_dtype: the number format in which ranks exchange gradients (gradient_sync.h).
+enum class CommDtype : uint8_t { kFp32, kBf16 };
+
 /// data.packing: what a training sequence is. kStream: consecutive tokens, across documents. kDocuments: whole documents;
 /// only those longer than a sequence are cut. kPad: one document, truncated or padded. Padding does not count in the loss.
 enum class Packing : uint8_t { kStream, kDocuments, kPad };
@@ -99,6 +102,9 @@ inline constexpr auto kChoices<StateFormat> =
     std::to_array<Choice<StateFormat>>({{StateFormat::kFp32, "fp32"},
                                         {StateFormat::kBf16, "bf16"},
                                         {StateFormat::kBf16Nearest, "bf16-nearest"}});
+template <>
+inline constexpr auto kChoices<CommDtype> = std::to_array<Choice<CommDtype>>({{CommDtype::kFp32, "fp32"},
+                                                                              {CommDtype::kBf16, "bf16"}});
 template <>
 inline constexpr auto kChoices<Eigensolver> =
     std::to_array<Choice<Eigensolver>>({{Eigensolver::kAuto, "auto"}, {Eigensolver::kCusolver, "cusolver"}});

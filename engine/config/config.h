@@ -82,10 +82,11 @@ struct TrainConfig {
     int64_t val_every = 100;     ///< steps; 0: only at the end
     int64_t val_tokens = 65536;  ///< most tokens that a validation reads
     OnNonfinite nonfinite = OnNonfinite::kAbort;
-    int64_t zero = 0;                 ///< 1: optimizer state is divided over the ranks
-    bool deterministic_comm = false;  ///< the same bits on any number of ranks (gradient_sync.h)
-    double comm_timeout_s = 300;      ///< silence after which a rank counts as lost
-    bool cuda_graph = true;           ///< CUDA: a micro-batch's kernels are captured once and replayed
+    int64_t zero = 0;                         ///< 1: optimizer state is divided over the ranks
+    bool deterministic_comm = false;          ///< the same bits on any number of ranks (gradient_sync.h)
+    CommDtype comm_dtype = CommDtype::kFp32;  ///< format of the gradients that ranks exchange
+    double comm_timeout_s = 300;              ///< silence after which a rank counts as lost
+    bool cuda_graph = true;  ///< CUDA: a micro-batch's kernels are captured once and replayed
     bool operator==(const TrainConfig&) const = default;
 };
 

@@ -12,6 +12,9 @@ namespace pastur {
 inline DType dtype_of(StateFormat format) {
     return format == StateFormat::kFp32 ? DType::kF32 : DType::kBF16;
 }
+inline DType dtype_of(CommDtype format) {
+    return format == CommDtype::kFp32 ? DType::kF32 : DType::kBF16;
+}
 
 class Parameters {
   public:

@@ -2,17 +2,21 @@
 
 namespace pastur {
 
-int64_t exchange_bytes(Transport transport, bool on_gpu, int64_t bucket_bytes, bool ordered) {
+int64_t exchange_bytes(Transport transport, bool on_gpu, int64_t bucket_bytes, bool ordered, DType wire) {
+    const bool narrow = wire == DType::kBF16;
     switch (transport) {
-        case Transport::kNone:
-            return 0;
-        // NCCL sums in place, except in a given order: then the parts of all ranks arrive first.
+        case Transport::kNone:  // what is rounded as it would be between ranks
+            return ordered && narrow ? align_up(bucket_bytes / 2) : 0;
+        // NCCL sums in place, except in a given order: then the parts of all ranks arrive first. In bf16 they
+        // arrive next to the numbers that are sent.
         case Transport::kNccl:
+            if (narrow) return 2 * align_up(bucket_bytes / 2);
             return ordered ? align_up(bucket_bytes) : 0;
         case Transport::kMpi:
-            return on_gpu ? 0 : kMpiExchanges * bucket_bytes;
-        case Transport::kTcp:  // the parts that arrived, and on rank 0 those that it forwards
-            return 2 * bucket_bytes;
+            return on_gpu ? 0 : kMpiExchanges * bucket_bytes;  // in bf16 also what is sent
+        // The parts that arrived and on rank 0 those that it forwards; in bf16 also what is sent.
+        case Transport::kTcp:
+            return narrow ? bucket_bytes / 2 * 3 : 2 * bucket_bytes;
     }
     return 0;
 }

@@ -28,8 +28,8 @@ inline Transport usual_transport(int ranks, bool on_gpu) {
 inline constexpr int64_t kMpiExchanges = 4;
 
 /// Memory of a rank's device (the host's for a CPU rank) that the begin_ functions take for buckets of up to
-/// `bucket_bytes`. ordered: begin_ordered_sum is among them.
-int64_t exchange_bytes(Transport transport, bool on_gpu, int64_t bucket_bytes, bool ordered);
+/// `bucket_bytes`, counted in f32. ordered: begin_ordered_sum is among them. wire: as in those functions.
+int64_t exchange_bytes(Transport transport, bool on_gpu, int64_t bucket_bytes, bool ordered, DType wire);
 
 /// An operation that is begun runs concurrently with work queued on ctx after it. Its tensors must not be
 /// touched until finish(). Every rank begins the same operations in the same order.
@@ -52,17 +52,21 @@ class Comm {
     /// Returns once every rank has called it.
     virtual void barrier() = 0;
 
+    // wire: the dtype in which the numbers of a sum travel, f32 or bf16. In bf16 every rank rounds its x to
+    // nearest before it sends, the sum is taken in fp32 in the order of the ranks, and it is rounded once more
+    // unless it is an ordered sum. All transports then give the same bits. Under f32 NCCL chooses the order.
+
     /// x f32 [size n]: its rank-th part of n elements = the sum over ranks. The other parts are then
     /// undefined.
-    virtual void begin_reduce_scatter(Context& ctx, Tensor x) = 0;
+    virtual void begin_reduce_scatter(Context& ctx, Tensor x, DType wire) = 0;
     /// x f32 [size n]: every part = that part on the rank of its number.
     virtual void begin_all_gather(Context& ctx, Tensor x) = 0;
     /// x f32 [size n] = the sum over ranks: a reduce-scatter followed by an all-gather, with the bits of
     /// begin_reduce_scatter.
-    virtual void begin_all_reduce(Context& ctx, Tensor x) = 0;
+    virtual void begin_all_reduce(Context& ctx, Tensor x, DType wire) = 0;
     /// total f32 [n] = or += the rank-th part of rank 0's x f32 [size n], then that of rank 1's, and so on:
-    /// the order of the sum is fixed here, not chosen by a library.
-    virtual void begin_ordered_sum(Context& ctx, Tensor total, ConstTensor x, Update update) = 0;
+    /// the order of the sum is fixed here, not chosen by a library. A single rank rounds as well.
+    virtual void begin_ordered_sum(Context& ctx, Tensor total, ConstTensor x, Update update, DType wire) = 0;
     /// Advances the operations in progress. Cheap; to be called now and then during other work.
     virtual void progress(Context& ctx) = 0;
     /// Everything begun is complete for work queued on ctx from here on.

@@ -49,18 +49,18 @@ class MpiComm final : public Comm {
         check_mpi(MPI_Barrier(MPI_COMM_WORLD), "MPI_Barrier");
     }
 
-    void begin_reduce_scatter(Context& ctx, Tensor x) override {
+    void begin_reduce_scatter(Context& ctx, Tensor x, DType wire) override {
         const Whereabouts::Collective here(where_, "reduce-scatter");
-        jobs_.begin_sum(ctx, own_part(x), x, Update::kAssign, MpiJobs::Then::kNothing, {});
+        jobs_.begin_sum(ctx, {own_part(x), x, Update::kAssign, MpiJobs::Then::kRound, {}, wire});
     }
     void begin_all_gather(Context& ctx, Tensor x) override { jobs_.begin_gather(ctx, x); }
-    void begin_all_reduce(Context& ctx, Tensor x) override {
+    void begin_all_reduce(Context& ctx, Tensor x, DType wire) override {
         const Whereabouts::Collective here(where_, "all-reduce of gradients");
-        jobs_.begin_sum(ctx, own_part(x), x, Update::kAssign, MpiJobs::Then::kGather, x);
+        jobs_.begin_sum(ctx, {own_part(x), x, Update::kAssign, MpiJobs::Then::kGather, x, wire});
     }
-    void begin_ordered_sum(Context& ctx, Tensor total, ConstTensor x, Update update) override {
+    void begin_ordered_sum(Context& ctx, Tensor total, ConstTensor x, Update update, DType wire) override {
         const Whereabouts::Collective here(where_, "ordered sum");
-        jobs_.begin_sum(ctx, total, x, update, MpiJobs::Then::kNothing, {});
+        jobs_.begin_sum(ctx, {total, x, update, MpiJobs::Then::kNothing, {}, wire});
     }
     void progress(Context& ctx) override { jobs_.progress(ctx); }
     void finish(Context& ctx) override {

@@ -8,11 +8,13 @@
 #include <memory>
 #include <thread>
 #include <type_traits>
+#include <utility>
 
 #include "engine/io/host_name.h"
 #include "engine/ranks/communicator.h"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/handles.h"
+#include "kernels/fill.h"
 #include "kernels/reduce.h"
 
 namespace pastur {
@@ -105,6 +107,21 @@ Event make_event() {
     return Event(event);
 }
 
+/// While it exists, ops on ctx are queued on `stream`. Only for ops without scratch, which work on ctx's own
+/// stream may be using.
+class OnStream {
+  public:
+    OnStream(CudaHandles& handles, cudaStream_t stream)
+        : handles_(handles), before_(std::exchange(handles.stream, stream)) {}
+    ~OnStream() { handles_.stream = before_; }
+    OnStream(const OnStream&) = delete;
+    OnStream& operator=(const OnStream&) = delete;
+
+  private:
+    CudaHandles& handles_;
+    cudaStream_t before_;
+};
+
 /// "n1 0000:1b:00.0"
 std::string place_of(const CudaHandles& handles) {
     char bus[32] = {};
@@ -157,8 +174,13 @@ class NcclComm final : public Comm {
     }
     void barrier() override { all_reduce_max(0); }
 
-    void begin_reduce_scatter(Context& ctx, Tensor x) override {
+    void begin_reduce_scatter(Context& ctx, Tensor x, DType wire) override {
         const Whereabouts::Collective here(where_, "reduce-scatter");
+        if (wire == DType::kBF16) {
+            sum_in_order(ctx, own_part(x), x, Update::kAssign, wire);
+            round_own_part(ctx, x);
+            return;
+        }
         follow(ctx);
         const int64_t part = x.numel() / size();
         float* data = x.data<float>();
@@ -176,29 +198,22 @@ class NcclComm final : public Comm {
             "ncclAllGather");
     }
     // Not ncclAllReduce, which may sum in another order than ncclReduceScatter.
-    void begin_all_reduce(Context& ctx, Tensor x) override {
-        begin_reduce_scatter(ctx, x);
-        begin_all_gather(ctx, x);
+    void begin_all_reduce(Context& ctx, Tensor x, DType wire) override {
+        begin_reduce_scatter(ctx, x, wire);
+        if (wire == DType::kF32) return begin_all_gather(ctx, x);
+        const Whereabouts::Collective here(where_, "all-gather");
+        const int64_t part = x.numel() / size();
+        const Tensor sent = narrow(x.numel());
+        comm_.check(nccl_.all_gather(own_part(sent).bytes(), sent.bytes(), count(part), ncclFloat16,
+                                     comm_.get(), stream_.get()),
+                    "ncclAllGather");
+        auto& cuda = std::get<CudaContext>(ctx);
+        const OnStream on(cuda.handles(), stream_.get());
+        cast(cuda, x, sent);
     }
-    void begin_ordered_sum(Context& ctx, Tensor total, ConstTensor x, Update update) override {
+    void begin_ordered_sum(Context& ctx, Tensor total, ConstTensor x, Update update, DType wire) override {
         const Whereabouts::Collective here(where_, "ordered sum");
-        if (received_.bytes() < x.nbytes()) received_ = allocate(ctx, x.nbytes());
-        follow(ctx);
-        const int64_t part = total.numel();
-        auto* const received = reinterpret_cast<float*>(received_.data());
-        comm_.check(nccl_.group_start(), "ncclGroupStart");
-        for (int peer = 0; peer < size(); ++peer) {
-            comm_.check_started(nccl_.send(x.data<float>() + peer * part, count(part), ncclFloat, peer,
-                                           comm_.get(), stream_.get()),
-                                "ncclSend, ncclRecv");
-            comm_.check_started(nccl_.receive(received + peer * part, count(part), ncclFloat, peer,
-                                              comm_.get(), stream_.get()),
-                                "ncclSend, ncclRecv");
-        }
-        comm_.check(nccl_.group_end(), "ncclGroupEnd");
-        CUDA_CHECK(cudaEventRecord(after_.get(), stream_.get()));
-        CUDA_CHECK(cudaStreamWaitEvent(std::get<CudaContext>(ctx).handles().stream, after_.get(), 0));
-        sum_rows(ctx, total, Tensor(received_.data(), DType::kF32, {size(), part}), update);
+        sum_in_order(ctx, total, x, update, wire);
     }
     void progress(Context&) override {}  // the device does it
     void finish(Context&) override {
@@ -208,6 +223,52 @@ class NcclComm final : public Comm {
 
   private:
     static size_t count(int64_t elements) { return static_cast<size_t>(elements); }
+    Tensor own_part(const Tensor& x) const {
+        const int64_t n = x.numel() / size();
+        return x.slice(0, rank() * n, n);
+    }
+
+    // Everything of a sum is queued on stream_, so it overlaps with computation and a later sum may reuse the
+    // buffers.
+
+    /// total = or += the rank-th parts of all ranks' x in the order of the ranks, sent as `wire`. The library only
+    /// moves numbers, for which bf16 and fp16 are alike; some versions declare bf16 in device code alone.
+    void sum_in_order(Context& ctx, Tensor total, ConstTensor x, Update update, DType wire) {
+        auto& cuda = std::get<CudaContext>(ctx);
+        const int64_t part = total.numel(), bytes = x.numel() * size_of(wire);
+        if (received_.bytes() < bytes) received_ = allocate(ctx, bytes);
+        if (wire == DType::kBF16 && sent_.bytes() < bytes) sent_ = allocate(ctx, bytes);
+        const Tensor received(received_.data(), wire, {size(), part});
+        follow(ctx);
+        const OnStream on(cuda.handles(), stream_.get());
+        if (wire == DType::kBF16) {
+            const Tensor sent = narrow(x.numel());
+            cast(cuda, sent, x);
+            x = sent;
+        }
+        const ncclDataType_t type = wire == DType::kBF16 ? ncclFloat16 : ncclFloat;
+        comm_.check(nccl_.group_start(), "ncclGroupStart");
+        for (int peer = 0; peer < size(); ++peer) {
+            comm_.check_started(nccl_.send(x.slice(0, peer * part, part).bytes(), count(part), type, peer,
+                                           comm_.get(), stream_.get()),
+                                "ncclSend, ncclRecv");
+            comm_.check_started(nccl_.receive(received.slice(0, peer, 1).bytes(), count(part), type, peer,
+                                              comm_.get(), stream_.get()),
+                                "ncclSend, ncclRecv");
+        }
+        comm_.check(nccl_.group_end(), "ncclGroupEnd");
+        sum_rows(cuda, total, received, update);
+    }
+    /// Rounds this rank's part of x, and leaves it in the buffer of numbers to send.
+    void round_own_part(Context& ctx, Tensor x) {
+        auto& cuda = std::get<CudaContext>(ctx);
+        const OnStream on(cuda.handles(), stream_.get());
+        const Tensor rounded = own_part(narrow(x.numel()));
+        cast(cuda, rounded, own_part(x));
+        cast(cuda, own_part(x), rounded);
+    }
+    /// The buffer of numbers to send.
+    Tensor narrow(int64_t elements) const { return Tensor(sent_.data(), DType::kBF16, {elements}); }
 
     /// Collectives wait for everything queued on ctx so far.
     void follow(Context& ctx) {
@@ -248,7 +309,7 @@ class NcclComm final : public Comm {
 
     // Destroyed from the last to the first: the communicator before the stream and the memory it uses.
     const Nccl& nccl_;
-    Buffer flag_, received_;
+    Buffer flag_, received_, sent_;
     Stream stream_;
     Event before_, after_;
     Communicator<Nccl> comm_;

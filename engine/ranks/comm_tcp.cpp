@@ -4,6 +4,7 @@
 
 #include "engine/ranks/comm.h"
 #include "engine/ranks/sockets.h"
+#include "kernels/fill.h"
 #include "kernels/reduce.h"
 
 namespace pastur {
@@ -30,25 +31,26 @@ class TcpComm final : public Comm {
     }
     void barrier() override { all_reduce_max(0); }
 
-    void begin_reduce_scatter(Context& ctx, Tensor x) override {
+    void begin_reduce_scatter(Context& ctx, Tensor x, DType wire) override {
         const Whereabouts::Collective here(where_, "reduce-scatter");
-        exchange(x);
-        sum_rows(ctx, own_part(x), rows(x), Update::kAssign);
+        sum(ctx, own_part(x), x, Update::kAssign, wire);
+        if (wire == DType::kBF16) round(ctx, x);
     }
     void begin_all_gather(Context&, Tensor x) override {
         const Whereabouts::Collective here(where_, "all-gather");
         gather(x);
     }
-    void begin_all_reduce(Context& ctx, Tensor x) override {
+    void begin_all_reduce(Context& ctx, Tensor x, DType wire) override {
         const Whereabouts::Collective here(where_, "all-reduce of gradients");
-        exchange(x);
-        sum_rows(ctx, own_part(x), rows(x), Update::kAssign);
-        gather(x);
+        sum(ctx, own_part(x), x, Update::kAssign, wire);
+        if (wire == DType::kF32) return gather(x);
+        const Tensor rounded = round(ctx, x);
+        gather(rounded);
+        cast(ctx, x, rounded);
     }
-    void begin_ordered_sum(Context& ctx, Tensor total, ConstTensor x, Update update) override {
+    void begin_ordered_sum(Context& ctx, Tensor total, ConstTensor x, Update update, DType wire) override {
         const Whereabouts::Collective here(where_, "ordered sum");
-        exchange(x);
-        sum_rows(ctx, total, rows(x), update);
+        sum(ctx, total, x, update, wire);
     }
     void progress(Context&) override {}
     void finish(Context&) override {}
@@ -86,12 +88,34 @@ class TcpComm final : public Comm {
         for (int rank = 1; rank < size(); ++rank) send(rank, values, x.nbytes());
     }
 
+    /// total = or += the sum of the rank-th parts of every rank's x, which travel as `wire`.
+    void sum(Context& ctx, Tensor total, ConstTensor x, Update update, DType wire) {
+        if (wire == DType::kBF16) {
+            const Tensor rounded = narrow(x);
+            cast(ctx, rounded, x);
+            x = rounded;
+        }
+        exchange(x);
+        sum_rows(ctx, total, Tensor(received_.data(), wire, {size(), x.numel() / size()}), update);
+    }
+    /// Rounds this rank's part of x to bf16. Returns a buffer like x that holds the rounded part.
+    Tensor round(Context& ctx, Tensor x) {
+        const Tensor rounded = narrow(x);
+        cast(ctx, own_part(rounded), own_part(x));
+        cast(ctx, own_part(x), own_part(rounded));
+        return rounded;
+    }
+    Tensor narrow(ConstTensor x) {
+        narrow_.resize(static_cast<size_t>(x.numel() * size_of(DType::kBF16)));
+        return Tensor(narrow_.data(), DType::kBF16, {x.numel()});
+    }
+
     /// received_ = the rank-th parts of every rank's x, by rank. Rank 0 forwards one rank's parts at a time.
     void exchange(ConstTensor x) {
         const int64_t bytes = x.nbytes() / size();
-        received_.resize(static_cast<size_t>(x.numel()));
+        received_.resize(static_cast<size_t>(x.nbytes()));
         if (is_root()) forwarded_.resize(received_.size());
-        auto* const own = reinterpret_cast<std::byte*>(received_.data());
+        std::byte* const own = received_.data();
         for (int part = 0; part < size(); ++part) {
             const std::byte* const mine = x.bytes() + part * bytes;
             if (!is_root()) {
@@ -99,7 +123,7 @@ class TcpComm final : public Comm {
                 if (part == rank()) receive(0, own, x.nbytes());
                 continue;
             }
-            auto* const all = part == 0 ? own : reinterpret_cast<std::byte*>(forwarded_.data());
+            std::byte* const all = part == 0 ? own : forwarded_.data();
             std::copy_n(mine, bytes, all);
             for (int from = 1; from < size(); ++from) receive(from, all + from * bytes, bytes);
             if (part > 0) send(part, all, x.nbytes());
@@ -121,12 +145,9 @@ class TcpComm final : public Comm {
         const int64_t n = x.numel() / size();
         return x.slice(0, rank() * n, n);
     }
-    Tensor rows(const ConstTensor& x) {
-        return as_tensor(std::span(received_)).reshape({size(), x.numel() / size()});
-    }
 
     const std::vector<FileDescriptor>& sockets_;
-    std::vector<float> received_, forwarded_;
+    std::vector<std::byte> received_, forwarded_, narrow_;
 };
 
 }  // namespace

@@ -1,6 +1,7 @@
 #if defined(PASTUR_HAVE_MPI)
 #include "engine/ranks/mpi_jobs.h"
 
+#include "kernels/fill.h"
 #include "kernels/reduce.h"
 
 namespace pastur {
@@ -9,6 +10,15 @@ namespace {
 Tensor part_of(const Tensor& x, int rank, int size) {
     const int64_t n = x.numel() / size;
     return x.slice(0, rank * n, n);
+}
+
+Tensor view(std::vector<float>& buffer, DType dtype, Shape shape) {
+    return Tensor(reinterpret_cast<std::byte*>(buffer.data()), dtype, shape);
+}
+
+/// bf16 only moves: it is added up here.
+MPI_Datatype mpi_type(DType wire) {
+    return wire == DType::kBF16 ? MPI_UINT16_T : MPI_FLOAT;
 }
 
 bool is_finished(MPI_Request& request, bool wait) {
@@ -34,77 +44,88 @@ MpiJobs::~MpiJobs() {
     MPI_Comm_free(&gathers_);
 }
 
-std::vector<float> MpiJobs::take_buffer(int64_t count) {
+std::vector<float> MpiJobs::take_buffer(int64_t bytes) {
     std::vector<float> buffer;
     if (!spare_.empty()) {
         buffer = std::move(spare_.back());
         spare_.pop_back();
     }
-    buffer.resize(static_cast<size_t>(count));
+    buffer.resize(static_cast<size_t>(bytes + 3) / sizeof(float));
     return buffer;
 }
 
-void MpiJobs::begin_sum(Context& ctx, Tensor total, ConstTensor x, Update update, Then then,
-                        Tensor gathered) {
+void MpiJobs::begin_sum(Context& ctx, const Sum& sum) {
     while (std::ssize(jobs_) >= kMpiExchanges) {  // the oldest makes room
         Job& oldest = *jobs_.front();
         is_finished(oldest.request, true);
         advance(ctx, false);
     }
-    auto job = std::make_unique<Job>(
-        Job{Job::Stage::kExchange, total, gathered, update, then, {}, {}, MPI_REQUEST_NULL});
-    const auto part = static_cast<int>(total.numel());
-    const void* send = x.bytes();
+    auto job = std::make_unique<Job>(Job{Job::Stage::kExchange, sum});
+    ConstTensor sent = sum.x;
     if (is_cuda(ctx)) {
-        job->staged = take_buffer(x.numel());
-        download(ctx, as_tensor(std::span(job->staged)), x);
-        send = job->staged.data();
+        job->staged = take_buffer(sent.nbytes());
+        download(ctx, as_tensor(std::span(job->staged)), sent);
+        sent = as_tensor(std::span(job->staged));
     }
-    job->received = take_buffer(x.numel());
-    check_mpi(MPI_Ialltoall(send, part, MPI_FLOAT, job->received.data(), part, MPI_FLOAT, exchanges_,
-                            &job->request),
+    const int64_t bytes = sent.numel() * size_of(sum.wire);
+    if (sum.wire == DType::kBF16) {
+        job->narrow = take_buffer(bytes);
+        const Tensor rounded = view(job->narrow, sum.wire, {sent.numel()});
+        cast(host(ctx), rounded, sent);
+        sent = rounded;
+    }
+    job->received = take_buffer(bytes);
+    const auto part = static_cast<int>(sum.total.numel());
+    check_mpi(MPI_Ialltoall(sent.bytes(), part, mpi_type(sum.wire), job->received.data(), part,
+                            mpi_type(sum.wire), exchanges_, &job->request),
               "MPI_Ialltoall");
     jobs_.push_back(std::move(job));
     advance(ctx, false);
 }
 
 void MpiJobs::begin_gather(Context& ctx, Tensor x) {
-    auto job = std::make_unique<Job>(Job{Job::Stage::kSummed,
-                                         part_of(x, rank_, size_),
-                                         x,
-                                         Update::kAssign,
-                                         Then::kGather,
-                                         {},
-                                         {},
-                                         MPI_REQUEST_NULL});
-    jobs_.push_back(std::move(job));
+    const Sum summed{part_of(x, rank_, size_), x, Update::kAssign, Then::kGather, x, DType::kF32};
+    jobs_.push_back(std::make_unique<Job>(Job{Job::Stage::kSummed, summed}));
     advance(ctx, false);
 }
 
 void MpiJobs::add_up(Context& ctx, Job& job) {
-    const Tensor rows = as_tensor(std::span(job.received)).reshape({size_, job.total.numel()});
-    if (!is_cuda(ctx)) return sum_rows(std::get<CpuContext>(ctx), job.total, rows, job.update);
-    const Tensor sum = as_tensor(std::span(job.staged)).slice(0, 0, job.total.numel());
-    if (job.update == Update::kAccumulate) download(ctx, sum, job.total);
-    sum_rows(host_, sum, rows, job.update);
-    upload(ctx, job.total, sum);
+    const Sum& sum = job.sum;
+    const int64_t part = sum.total.numel();
+    const Tensor total = is_cuda(ctx) ? as_tensor(std::span(job.staged)).slice(0, 0, part) : sum.total;
+    if (is_cuda(ctx) && sum.update == Update::kAccumulate) download(ctx, total, sum.total);
+    sum_rows(host(ctx), total, view(job.received, sum.wire, {size_, part}), sum.update);
+    if (sum.wire == DType::kBF16 && sum.then != Then::kNothing) {
+        const Tensor rounded = part_of(view(job.narrow, sum.wire, {size_ * part}), rank_, size_);
+        cast(host(ctx), rounded, total);
+        cast(host(ctx), total, rounded);
+    }
+    if (is_cuda(ctx)) upload(ctx, sum.total, total);
 }
 
 void MpiJobs::start_gather(Context& ctx, Job& job) {
-    const auto part = static_cast<int>(job.total.numel());
-    void* data = job.gathered.bytes();
-    if (is_cuda(ctx)) {
-        job.staged.resize(static_cast<size_t>(job.gathered.numel()));
+    const Sum& sum = job.sum;
+    const auto part = static_cast<int>(sum.total.numel());
+    void* data = sum.gathered.bytes();
+    if (sum.wire == DType::kBF16) {
+        data = job.narrow.data();
+    } else if (is_cuda(ctx)) {
+        job.staged.resize(static_cast<size_t>(sum.gathered.numel()));
         download(ctx, part_of(as_tensor(std::span(job.staged)), rank_, size_),
-                 part_of(job.gathered, rank_, size_));
+                 part_of(sum.gathered, rank_, size_));
         data = job.staged.data();
     }
-    check_mpi(MPI_Iallgather(MPI_IN_PLACE, part, MPI_FLOAT, data, part, MPI_FLOAT, gathers_, &job.request),
+    check_mpi(MPI_Iallgather(MPI_IN_PLACE, part, mpi_type(sum.wire), data, part, mpi_type(sum.wire), gathers_,
+                             &job.request),
               "MPI_Iallgather");
 }
 
 void MpiJobs::end_gather(Context& ctx, Job& job) {
-    if (is_cuda(ctx)) upload(ctx, job.gathered, as_tensor(std::span(job.staged)));
+    const Tensor& gathered = job.sum.gathered;
+    if (job.sum.wire == DType::kBF16)
+        cast(host(ctx), is_cuda(ctx) ? as_tensor(std::span(job.staged)) : gathered,
+             view(job.narrow, DType::kBF16, {gathered.numel()}));
+    if (is_cuda(ctx)) upload(ctx, gathered, as_tensor(std::span(job.staged)));
 }
 
 /// Oldest first. A job that is not done holds back the gathers of later ones, so gathers begin in order.
@@ -113,7 +134,7 @@ void MpiJobs::advance(Context& ctx, bool wait) {
     for (const auto& job : jobs_) {
         if (job->stage == Job::Stage::kExchange && is_finished(job->request, wait)) {
             add_up(ctx, *job);
-            job->stage = job->then == Then::kGather ? Job::Stage::kSummed : Job::Stage::kDone;
+            job->stage = job->sum.then == Then::kGather ? Job::Stage::kSummed : Job::Stage::kDone;
         }
         if (job->stage == Job::Stage::kSummed && in_order) {
             start_gather(ctx, *job);
@@ -132,7 +153,8 @@ void MpiJobs::advance(Context& ctx, bool wait) {
         job->stage = Job::Stage::kDone;
     }
     for (; !jobs_.empty() && jobs_.front()->stage == Job::Stage::kDone; jobs_.pop_front())
-        for (std::vector<float>* buffer : {&jobs_.front()->received, &jobs_.front()->staged})
+        for (std::vector<float>* buffer :
+             {&jobs_.front()->received, &jobs_.front()->staged, &jobs_.front()->narrow})
             if (buffer->capacity() > 0) spare_.push_back(std::move(*buffer));
 }
 

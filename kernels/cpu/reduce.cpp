@@ -49,6 +49,22 @@ void reduce(CpuContext& ctx, Tensor total, ConstTensor x, Update update, const T
     for (int64_t i = 0; i * kPiece < x.numel(); ++i) result += partial[i];
 }
 
+template <typename T>
+void sum_rows_of(CpuContext& ctx, const Tensor& y, const T* x, int64_t rows, Update update) {
+    constexpr int64_t kBlock = 1 << 12;  // columns whose sums stay in the L1 cache
+    const int64_t width = y.numel();
+    float* result = y.data<float>();
+    parallel_for_pieces(ctx, width, kBlock, rows, [&](int64_t begin, int64_t end) {
+        int64_t r = 0;
+        if (update == Update::kAssign) {
+            for (int64_t i = begin; i < end; ++i) result[i] = as_float(x[i]);
+            r = 1;
+        }
+        for (; r < rows; ++r)
+            for (int64_t i = begin; i < end; ++i) result[i] += as_float(x[r * width + i]);
+    });
+}
+
 }  // namespace
 
 void sum(CpuContext& ctx, Tensor sum, ConstTensor x, Update update) {
@@ -75,19 +91,8 @@ void piece_sums_of_squares(CpuContext& ctx, Tensor sums, ConstTensor x) {
 }
 
 void sum_rows(CpuContext& ctx, Tensor y, ConstTensor x, Update update) {
-    constexpr int64_t kBlock = 1 << 12;  // columns whose sums stay in the L1 cache
-    const int64_t rows = x.size(0), width = x.size(1);
-    float* result = y.data<float>();
-    parallel_for_pieces(ctx, width, kBlock, rows, [&](int64_t begin, int64_t end) {
-        const float* row = x.data<float>();
-        int64_t r = 0;
-        if (update == Update::kAssign) {
-            std::copy(row + begin, row + end, result + begin);
-            r = 1;
-        }
-        for (; r < rows; ++r)
-            for (int64_t i = begin; i < end; ++i) result[i] += row[r * width + i];
-    });
+    if (x.dtype() == DType::kF32) return sum_rows_of(ctx, y, x.data<float>(), x.size(0), update);
+    sum_rows_of(ctx, y, x.data<Bf16>(), x.size(0), update);
 }
 
 int64_t sum_scratch_bytes(CpuContext&, int64_t count) {

@@ -70,12 +70,14 @@ __global__ void __launch_bounds__(kThreads) piece_sums_kernel(double* sums, cons
 }
 
 /// y[i] = or += x[0][i] + x[1][i] + ..., in this order. One element per thread.
+template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    sum_rows_kernel(float* y, const float* x, int64_t rows, int64_t width, bool accumulate) {
+    sum_rows_kernel(float* y, const T* x, int64_t rows, int64_t width, bool accumulate) {
     const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
     if (i >= width) return;
-    float sum = accumulate ? y[i] + x[i] : x[i];
-    for (int64_t row = 1; row < rows; ++row) sum += x[row * width + i];
+    float sum = to_float(x[i]);
+    if (accumulate) sum = y[i] + sum;
+    for (int64_t row = 1; row < rows; ++row) sum += to_float(x[row * width + i]);
     y[i] = sum;
 }
 
@@ -115,8 +117,10 @@ void piece_sums_of_squares(CudaContext& ctx, Tensor sums, ConstTensor x) {
 }
 
 void sum_rows(CudaContext& ctx, Tensor y, ConstTensor x, Update update) {
-    launch(ctx, ceil_div(y.numel(), kThreads), kThreads, 0, sum_rows_kernel, y.data<float>(), x.data<float>(),
-           x.size(0), x.size(1), update == Update::kAccumulate);
+    visit_float_type(x.dtype(), [&]<typename T>() {
+        launch(ctx, ceil_div(y.numel(), kThreads), kThreads, 0, sum_rows_kernel<T>, y.data<float>(),
+               device_data<T>(x), x.size(0), x.size(1), update == Update::kAccumulate);
+    });
 }
 
 int64_t sum_scratch_bytes(CudaContext&, int64_t count) {

@@ -138,6 +138,14 @@ TEST_P(Reduce, RowsAreAddedInAscendingOrder) {
     sum_rows(ctx(), small, input(std::vector<double>(before.size(), 2.0), {1, count_}, DType::kF32),
              Update::kAccumulate);
     EXPECT_TRUE(same_values(small, std::vector<double>(before.size(), 3.0)));
+    // In bf16 the sum would be 256: it has eight bits.
+    for (double& value : rows) value = std::abs(value) > 1 ? 256 : 1;
+    const auto narrow = in_out(before, {count_}, DType::kF32);
+    const auto bf16_rows = input(rows, {kRows, count_}, DType::kBF16);
+    sum_rows(ctx(), narrow, bf16_rows, Update::kAccumulate);
+    EXPECT_TRUE(same_values(narrow, std::vector<double>(before.size(), 514.0)));
+    sum_rows(ctx(), narrow, bf16_rows, Update::kAssign);
+    EXPECT_TRUE(same_values(narrow, std::vector<double>(before.size(), 513.0)));
 }
 
 INSTANTIATE_TEST_SUITE_P(Ops, Reduce, every_target(kShapes), case_name<SumShape>);

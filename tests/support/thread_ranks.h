@@ -87,10 +87,10 @@ class ThreadComm final : public Comm {
     }
     void barrier() override { all_reduce_max(0); }
 
-    void begin_reduce_scatter(Context&, Tensor) override { refuse(); }
+    void begin_reduce_scatter(Context&, Tensor, DType) override { refuse(); }
     void begin_all_gather(Context&, Tensor) override { refuse(); }
-    void begin_all_reduce(Context&, Tensor) override { refuse(); }
-    void begin_ordered_sum(Context&, Tensor, ConstTensor, Update) override { refuse(); }
+    void begin_all_reduce(Context&, Tensor, DType) override { refuse(); }
+    void begin_ordered_sum(Context&, Tensor, ConstTensor, Update, DType) override { refuse(); }
     void progress(Context&) override { refuse(); }
     void finish(Context&) override { refuse(); }
 

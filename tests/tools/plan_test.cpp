@@ -50,6 +50,17 @@ TEST_F(Scaling, WithoutTimeToHideInEverythingShows) {
     EXPECT_GT(at(4, 1e-12).exposed_s, 10 * exposed);
 }
 
+TEST_F(Scaling, GradientsInBf16TakeHalfTheBytes) {
+    links_.alpha_s = 0;
+    const double whole = at(2, 1e-12).exposed_s;
+    config_.train.comm_dtype = CommDtype::kBf16;
+    EXPECT_NEAR(at(2, 1e-12).exposed_s, whole / 2, 1e-9);
+    config_.train.zero = 1;  // half of the gradients', all of the weights'
+    EXPECT_NEAR(at(2, 1e-12).exposed_s, whole * 3 / 4, 1e-9);
+    config_.train.weights = StateFormat::kBf16;
+    EXPECT_NEAR(at(2, 1e-12).exposed_s, whole / 2, 1e-9);
+}
+
 TEST_F(Scaling, BackwardHidesAllButTheLastBucket) {
     const double shown = at(2, 1e-12).exposed_s, hidden = at(2, 10.0).exposed_s;
     EXPECT_GT(hidden, 0) << "the last bucket is sent after backward";

@@ -97,7 +97,7 @@ double seconds_of(Context& ctx, Comm& comm, const Tensor& x) {
     for (int i = 0; i < 9; ++i) {
         comm.barrier();
         const auto begin = std::chrono::steady_clock::now();
-        comm.begin_all_reduce(ctx, x);
+        comm.begin_all_reduce(ctx, x, DType::kF32);
         comm.finish(ctx);
         synchronize(ctx);
         times.push_back(seconds_since(begin));

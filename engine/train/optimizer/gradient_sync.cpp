@@ -24,6 +24,7 @@ GradientSync::GradientSync(const TrainConfig& config, Context& ctx, Comm& comm, 
       comm_(comm),
       params_(params),
       ordered_(config.deterministic_comm),
+      wire_(dtype_of(config.comm_dtype)),
       sharded_(shards(config, comm.size()) && !shards_matrices(config, comm.size())) {
     if (idle()) return;
     buckets_.emplace(params.table(), comm.size());
@@ -56,7 +57,8 @@ int64_t GradientSync::planned_bytes(const TrainConfig& config, const ParamTable&
     int64_t longest = copies;
     for (const FlatRange& bucket : buckets.ranges())
         longest = std::max(longest, bucket.count * size_of(DType::kF32));
-    return squares + sums + copies + exchange_bytes(transport, on_gpu, longest, config.deterministic_comm);
+    return squares + sums + copies +
+           exchange_bytes(transport, on_gpu, longest, config.deterministic_comm, dtype_of(config.comm_dtype));
 }
 
 void GradientSync::begin(int64_t micro, bool last) {
@@ -76,11 +78,11 @@ void GradientSync::send(size_t bucket) {
     const Tensor gradients = slice(params_.flat_grad(), buckets_->ranges()[bucket]);
     if (ordered_)
         comm_.begin_ordered_sum(ctx_, sums_[bucket], gradients,
-                                micro_ == 0 ? Update::kAssign : Update::kAccumulate);
+                                micro_ == 0 ? Update::kAssign : Update::kAccumulate, wire_);
     else if (sharded_)
-        comm_.begin_reduce_scatter(ctx_, gradients);
+        comm_.begin_reduce_scatter(ctx_, gradients, wire_);
     else
-        comm_.begin_all_reduce(ctx_, gradients);
+        comm_.begin_all_reduce(ctx_, gradients, wire_);
 }
 
 void GradientSync::end() {

@@ -18,6 +18,14 @@
 // the sum of the losses. Weights and losses are then the same bits on any number of ranks with the same
 // micro-batch, equal devices and equal thread counts. This sends every gradient instead of one sum per step
 // (M / R times the bytes) and allocates memory for a rank's parts of the sum.
+//
+// With train.comm_dtype = "bf16" gradients travel in half the bytes. Each rank rounds its gradient once, to nearest,
+// after it has accumulated all its micro-batches in fp32; a rank adds up its part of all ranks in fp32, in the
+// order of the ranks, and rounds the sum. No partial sum is rounded, so an element of the sum g of the ranks' g_r is
+// off by at most u (|g_0| + |g_1| + ...) + u |g| to first order, u = 2^-8, whatever the number of ranks. Stochastic
+// rounding would double the largest error and is not needed: weights and moments keep what is rounded, a gradient is
+// used once. zero = 1 rounds the sum as well, so zero changes no bit. A single rank exchanges and rounds nothing.
+// With deterministic_comm each micro-batch's gradient is rounded, also on a single rank, and the sum is not.
 #include <optional>
 
 #include "engine/config/config.h"
@@ -78,6 +86,7 @@ class GradientSync {
     Comm& comm_;
     Parameters& params_;
     bool ordered_;
+    DType wire_;                              ///< of gradients between ranks
     bool sharded_;                            ///< ranks receive parts of the sum only
     std::optional<GradientBuckets> buckets_;  ///< none: idle
     std::optional<RangeGather> matrices_;     ///< shares the weights of whole matrices

@@ -85,6 +85,11 @@ TEST_F(GpuRanks, TwoTrainAsOne) {
     expect_two("parts", "--train.zero=1");
     EXPECT_EQ(losses("parts"), losses("two"));
     EXPECT_EQ(weights("parts"), weights("two"));
+    // NCCL moves what this program sums, in the order in which it sums what MPI moves.
+    expect_two("narrow", "--train.comm_dtype=bf16");
+    EXPECT_NE(weights("narrow"), weights("two"));
+    expect_two("narrow-parts", "--train.comm_dtype=bf16 --train.zero=1");
+    EXPECT_EQ(weights("narrow-parts"), weights("narrow"));
     // In "two", a rank replays its first micro-batch as a graph and launches the kernels of the second one by one.
     expect_two("launched", "--train.cuda_graph=false");
     EXPECT_EQ(losses("launched"), losses("two"));

@@ -50,13 +50,18 @@ TEST_F(PlainRanks, TrainToTheBitsOfOneUnderDeterministicComm) {
 
 #if defined(PASTUR_HAVE_MPI)
 TEST_F(PlainRanks, TrainToTheBitsOfMpiRanks) {
-    for (const std::string more : {"", "--train.zero=1"}) {
-        ASSERT_EQ(train(2, "tcp" + more, more).code, 0);
-        ASSERT_EQ(shell(Ranks::launcher(2) + train_line("mpi" + more, more)).code, 0);
-        EXPECT_EQ(losses("tcp" + more), losses("mpi" + more));
-        EXPECT_EQ(weights("tcp" + more), weights("mpi" + more));
-        EXPECT_EQ(losses("tcp" + more, "val"), losses("mpi" + more, "val"));
+    const std::string settings[] = {"", "--train.zero=1", "--train.comm_dtype=bf16",
+                                    "--train.comm_dtype=bf16 --train.zero=1"};
+    for (size_t i = 0; i < std::size(settings); ++i) {
+        const std::string tcp = fmt::format("tcp{}", i), mpi = fmt::format("mpi{}", i);
+        ASSERT_EQ(train(2, tcp, settings[i]).code, 0);
+        ASSERT_EQ(shell(Ranks::launcher(2) + train_line(mpi, settings[i])).code, 0);
+        EXPECT_EQ(losses(tcp), losses(mpi));
+        EXPECT_EQ(weights(tcp), weights(mpi));
+        EXPECT_EQ(losses(tcp, "val"), losses(mpi, "val"));
     }
+    EXPECT_NE(weights("tcp2"), weights("tcp0"));
+    EXPECT_EQ(weights("tcp3"), weights("tcp2"));
 }
 #endif
 

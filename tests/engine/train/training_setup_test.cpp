@@ -75,6 +75,8 @@ TEST_F(Setup, CountsWhatTheExchangeBetweenRanksReceives) {
         bucket = std::max(bucket, range.count * size_of(DType::kF32));
     EXPECT_EQ(sums(ordered, Transport::kNccl) - sums(ordered, Transport::kNone), align_up(bucket));
     EXPECT_EQ(sums(unordered, Transport::kNccl), sums(unordered, Transport::kNone)) << "in place";
+    const char* const narrow = "comm_dtype = \"bf16\"\n";
+    EXPECT_EQ(sums(narrow, Transport::kNccl) - sums(narrow, Transport::kNone), 2 * align_up(bucket / 2));
     EXPECT_EQ(sums(unordered, Transport::kMpi) - sums(unordered, Transport::kNone), kMpiExchanges * bucket);
 }
 
