@@ -146,6 +146,19 @@ TEST_F(Ranks, ResumeOnAnotherNumberOfThem) {
     }
 }
 
+/// Under an order of summation that no number of ranks changes, equal bits mean that every step reads the samples that
+/// it would have read.
+TEST_F(Ranks, ResumeOfEightOnTwoReadsTheSameSamples) {
+    const std::string settings = "--train.deterministic_comm=true --train.micro_batch=1 --train.zero=1 ";
+    expect_trained(8, "eight", settings + "--checkpoint.every=3 --checkpoint.keep=0");
+    fs::copy(file("eight"), file("two"), fs::copy_options::recursive);
+    fs::remove_all(checkpoint("two", kSteps));
+    expect_trained(2, "two", "--resume " + settings);
+    EXPECT_EQ(losses("two"), losses("eight"));
+    EXPECT_EQ(losses("two", "val"), losses("eight", "val"));
+    EXPECT_EQ(weights("two"), weights("eight"));
+}
+
 /// Muon's state is divided by whole matrices, and an update has the same bits on whichever rank it runs. So
 /// has stochastic rounding.
 TEST_F(Ranks, ResumeMuonAndBf16OnAnotherNumberOfThemWithTheSameBits) {
