@@ -4,9 +4,8 @@
 #include <chrono>
 #include <cstdlib>
 
+#include "engine/bench/bench_subject.h"
 #include "engine/model/measure.h"
-#include "engine/train/train_step.h"
-#include "engine/train/training_setup.h"
 #include "kernels/base/device_info.h"
 #include "kernels/fill.h"
 
@@ -29,82 +28,8 @@ class PeakMemory {
     int64_t before_ = 0;
 };
 
-ReadSequence random_sequences(const Config& config) {
-    return [seed = config.train.seed, vocab = config.model.vocab](int64_t i, std::span<int32_t> out) {
-        const auto ids = random_ids(seed, static_cast<uint64_t>(i), static_cast<int64_t>(out.size()), vocab);
-        std::copy(ids.begin(), ids.end(), out.begin());
-    };
-}
-
-/// Batches generated in advance and handed out in turn.
-class RandomBatches {
-  public:
-    RandomBatches(const Config& config, const BatchShape& shape) {
-        const ReadSequence read = random_sequences(config);
-        for (int64_t i = 0; i < kCount; ++i) batches_.push_back(read_batch(read, i * shape.batch, shape));
-    }
-    TokenBatch next() { return batches_[next_++ % batches_.size()]; }
-
-  private:
-    static constexpr int64_t kCount = 8;
-    std::vector<TokenBatch> batches_;
-    size_t next_ = 0;
-};
-
-/// The model being trained.
-class Subject {
-  public:
-    Subject(Context& ctx, const Config& config)
-        : config_(config),
-          ctx_(ctx),
-          comm_(make_single_comm()),
-          setup_(config, compute_dtype(config.train, ctx)),
-          batches_(config, setup_.model().shape()) {
-        using Purpose = TrainingSetup::Purpose;
-        const MemoryInfo memory = memory_info(ctx);
-        MemoryPlan plan = setup_.plan(ctx, Purpose::kSteps);
-        plan.settle_recompute(memory, ctx, *comm_, setup_.model());
-        plan.check_fits(memory, ctx, setup_.model());
-        planned_bytes_ = plan.total();
-        setup_.allocate(ctx, Purpose::kSteps);
-        step_ = std::make_unique<TrainStep>(config, ctx, *comm_, setup_.model(), setup_.optimizer());
-        setup_.params().initialise(ctx, config.train.seed);
-    }
-
-    ModelSize size() const { return setup_.size(); }
-    std::string kernels() { return setup_.model().describe_kernels(); }
-    Recompute recompute() { return setup_.model().recompute(); }
-    int64_t planned_bytes() const { return planned_bytes_; }
-    /// Runs a step and returns its loss.
-    double step() {
-        const auto result = step_->run([this] { return batches_.next(); }, done_, config_.train.lr);
-        if (!result.updated)
-            fail(ExitCode::kNonFinite, "lower train.lr: bench diverged in step {}, loss {}, gradient norm {}",
-                 done_, result.loss, result.grad_norm);
-        ++done_;
-        return result.loss;
-    }
-
-    DiagnosticsCost measure_diagnostics(double step_seconds, std::vector<double>& losses) {
-        return pastur::measure_diagnostics(ctx_, *comm_, config_, setup_.params(), step_seconds,
-                                           [&] { losses.push_back(step()); });
-    }
-    std::vector<ScopeCost> measure_probe() {
-        return pastur::measure_probe(ctx_, setup_.model(), config_.diagnostics, random_sequences(config_));
-    }
-
-  private:
-    Config config_;
-    Context& ctx_;
-    std::unique_ptr<Comm> comm_;
-    TrainingSetup setup_;
-    RandomBatches batches_;
-    std::unique_ptr<TrainStep> step_;
-    int64_t planned_bytes_ = 0, done_ = 0;
-};
-
 /// The step of median length of `count` steps under an OpTimer.
-StepParts take_apart(Context& ctx, Subject& subject, int64_t count, std::vector<double>& losses) {
+StepParts take_apart(Context& ctx, BenchSubject& subject, int64_t count, std::vector<double>& losses) {
     std::vector<StepParts> steps;
     OpTimer timer(ctx);
     for (int64_t i = 0; i < count; ++i) {
@@ -157,7 +82,8 @@ double VariantBench::flops_per_s() const {
 
 VariantBench bench_variant(Context& ctx, const Config& config, const BenchOptions& options) {
     PeakMemory peak(ctx);
-    Subject subject(ctx, config);
+    const std::unique_ptr<Comm> comm = make_single_comm();
+    BenchSubject subject(ctx, config, *comm);
     VariantBench result;
     result.config = config;
     result.config.train.recompute = subject.recompute();

@@ -16,6 +16,9 @@ struct Links {
     int node;                   ///< ranks per host
 };
 
+/// What `pastur plan` assumes of GPUs with NVLink in a host.
+inline constexpr Links kAssumedLinks{4e-6, 300e9, 50e9, 8};
+
 extern const char* const kScalingFormula;
 
 /// Time that one rank computes.

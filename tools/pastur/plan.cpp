@@ -1,9 +1,8 @@
 // pastur plan: memory, FLOPs, time and scaling of a recipe without running it.
 #include <fmt/format.h>
 
-#include <chrono>
-
 #include "engine/bench/bench.h"
+#include "engine/bench/links.h"
 #include "engine/bench/scaling_model.h"
 #include "engine/model/attention/variants.h"
 #include "engine/model/measure.h"
@@ -11,7 +10,6 @@
 #include "engine/train/optimizer/optimizer_state.h"
 #include "engine/train/train_step.h"
 #include "engine/train/training_setup.h"
-#include "kernels/fill.h"
 #include "tools/pastur/commands.h"
 #include "tools/pastur/overrides.h"
 #include "tools/pastur/print.h"
@@ -26,9 +24,10 @@ constexpr double kGpuTflops = 400;
 
 struct PlanArguments {
     std::string recipe, device = "auto", comm = "auto";
-    int gpus = 1, node = 8;
+    int gpus = 1, node = kAssumedLinks.node;
     double tflops = 0;  ///< 0: not given
-    double alpha_us = 4, gbytes = 300, gbytes_beyond = 50;
+    double alpha_us = kAssumedLinks.alpha_s * 1e6, gbytes = kAssumedLinks.bytes_per_s / 1e9,
+           gbytes_beyond = kAssumedLinks.bytes_per_s_beyond / 1e9;
     bool measure = false;
     std::vector<Override> overrides;
 };
@@ -90,37 +89,6 @@ void print_micro_batches(Context& ctx, Config config, DType dtype, int rank, int
             print_text("{:>14.1f}", mib(memory.total_with(choice.activations)));
         print_text("{}\n", micro == mine ? "  <- this recipe" : "");
     }
-}
-
-double seconds_of(Context& ctx, Comm& comm, const Tensor& x) {
-    std::vector<double> times;
-    for (int i = 0; i < 9; ++i) {
-        comm.barrier();
-        const auto begin = std::chrono::steady_clock::now();
-        comm.begin_all_reduce(ctx, x, DType::kF32);
-        comm.finish(ctx);
-        synchronize(ctx);
-        times.push_back(seconds_since(begin));
-    }
-    return quantile(times, 0.5);
-}
-
-/// Measures alpha and B between this job's ranks with a short and a long all-reduce.
-Links measured_links(Context& ctx, Comm& comm, const PlanArguments& arguments) {
-    Links links{arguments.alpha_us * 1e-6, arguments.gbytes * 1e9, arguments.gbytes_beyond * 1e9,
-                arguments.node};
-    if (comm.size() == 1) return links;
-    const double others = comm.size() - 1;
-    const int64_t few = comm.size() * 64, many = comm.size() * (int64_t{4} << 20) / comm.size();
-    const Buffer buffer = allocate(ctx, many * size_of(DType::kF32));
-    const Tensor x(buffer.data(), DType::kF32, {many});
-    fill(ctx, x, 0.0f);
-    const double brief = seconds_of(ctx, comm, x.slice(0, 0, few)), long_one = seconds_of(ctx, comm, x);
-    links.alpha_s = brief / 2 / others;
-    links.bytes_per_s = 2 * others / comm.size() * static_cast<double>(many * size_of(DType::kF32)) /
-                        std::max(long_one - brief, 1e-9);
-    links.bytes_per_s_beyond = links.bytes_per_s;
-    return links;
 }
 
 /// Measures the seconds of one rank's micro-batches and update, on all ranks of this job at once.
@@ -240,9 +208,9 @@ int plan(const PlanArguments& arguments) {
     const bool muon = config.train.optimizer == OptimizerKind::kMuon;
     const Assumption compute = compute_time(ctx, *comm, config, setup.model().recompute(), arguments,
                                             step_flops / ranks, muon ? muon_flops(setup.table(), 1) : 0);
-    const Links links = arguments.measure ? measured_links(ctx, *comm, arguments)
-                                          : Links{arguments.alpha_us * 1e-6, arguments.gbytes * 1e9,
-                                                  arguments.gbytes_beyond * 1e9, arguments.node};
+    Links links{arguments.alpha_us * 1e-6, arguments.gbytes * 1e9, arguments.gbytes_beyond * 1e9,
+                arguments.node};
+    if (arguments.measure) links = measure_links(ctx, *comm, links);
     if (!comm->is_root()) return 0;
 
     print_text("{} {}: {:.2f} M parameters, {:.3f} GFLOP per token, {:.2f} TFLOP per step of {} sequences\n",
