@@ -10,16 +10,20 @@
 #include "engine/model/recipe.h"
 #include "tools/pastur/bench/bench_generate.h"
 #include "tools/pastur/bench/bench_report.h"
+#include "tools/pastur/bench/scaling_report.h"
 #include "tools/pastur/commands.h"
+#include "tools/pastur/every_rank.h"
 #include "tools/pastur/overrides.h"
 #include "tools/pastur/print.h"
+#include "tools/pastur/rank_context.h"
 #include "tools/pastur/recipe_files.h"
 
 namespace pastur {
 namespace {
 
 struct BenchArguments {
-    std::string recipe, variants, device = "auto", json, csv;
+    std::string recipe, variants, device = "auto", comm = "auto", json, csv;
+    bool strong = false;
     int64_t steps = 0, warmup = 0;  ///< 0: the device's default
     double settle = 0;
     GenerateBenchArguments generate;
@@ -33,12 +37,14 @@ constexpr const char* kCpuRecipe =
 constexpr const char* kCudaRecipe =
     "[model]\npreset = \"130m\"\n[data]\nseq_len = 256\n[train]\nglobal_batch = 512\ngrad_clip = 1.0\n";
 
-Config base_config(const BenchArguments& arguments, bool cuda) {
-    if (!arguments.recipe.empty()) return load_recipe(find_recipe(arguments.recipe), arguments.overrides);
+/// The recipe of a single rank. Rank 0 reports settings that are ignored.
+Config base_config(const BenchArguments& arguments, bool cuda, int rank) {
+    if (!arguments.recipe.empty())
+        return load_recipe(find_recipe(arguments.recipe), arguments.overrides, 1, rank);
     std::vector<std::string> ignored;
     const Config config =
         parse_config(cuda ? kCudaRecipe : kCpuRecipe, "bench", arguments.overrides, 1, &ignored);
-    report_ignored(ignored);
+    if (rank == 0) report_ignored(ignored);
     return config;
 }
 
@@ -62,8 +68,8 @@ std::vector<Variant> variants_of(const BenchArguments& arguments) {
 }
 
 std::vector<Config> configs_of(const BenchArguments& arguments, const std::vector<Variant>& variants,
-                               bool cuda) {
-    const Config base = base_config(arguments, cuda);
+                               bool cuda, int rank) {
+    const Config base = base_config(arguments, cuda, rank);
     std::vector<Config> configs;
     for (const Variant variant : variants) configs.push_back(with_variant(base, variant));
     if (variants.empty()) configs.push_back(base);
@@ -80,12 +86,61 @@ void check_generate(const BenchArguments& arguments) {
     generate_options(generate, 0, false);  // of its list of batches, before the device starts
 }
 
-int bench(const BenchArguments& arguments) {
-    check_generate(arguments);
-    const Device device = parse_device(arguments.device);
-    const std::vector<Variant> variants = variants_of(arguments);
-    Context ctx = make_context(device);
-    const std::vector<Config> configs = configs_of(arguments, variants, is_cuda(ctx));
+void check_ranks(const BenchArguments& arguments, int ranks) {
+    if (ranks == 1 && (arguments.strong || arguments.comm != "auto"))
+        fail(ExitCode::kUsage, "--strong and --comm: expected several ranks, such as under mpirun -np 2");
+    if (ranks > 1 && (!arguments.ops.empty() || arguments.generate.on))
+        fail(ExitCode::kUsage, "--ops and --generate: expected one rank, not {}", ranks);
+}
+
+BenchOptions options_of(const BenchArguments& arguments, bool cuda) {
+    BenchOptions options;
+    options.steps = arguments.steps > 0 ? arguments.steps : cuda ? 20 : 10;
+    options.warmup = arguments.warmup > 0 ? arguments.warmup : cuda ? 5 : 2;
+    options.settle = arguments.settle;
+    options.apart = std::min<int64_t>(options.steps, 5);
+    options.diagnostics = true;
+    return options;
+}
+
+/// Every rank of a job with several.
+void bench_ranks(const BenchArguments& arguments, World& world, Context& ctx,
+                 const std::vector<Config>& configs, std::unique_ptr<Comm>& comm) {
+    world.set_timeout(configs.front().train.comm_timeout_s);
+    comm = make_comm(world, ctx, arguments.comm);
+    ScalingReport report = describe_ranks(ctx, *comm, configs.front(), options_of(arguments, is_cuda(ctx)));
+    if (comm->is_root()) print_text("{}", ranks_text(report));
+    for (const Config& config : configs) {
+        report.variants.push_back(bench_scaling(ctx, world, *comm, config, report.options, arguments.strong));
+        if (!comm->is_root()) continue;
+        print_text("{}", scaling_text(report.variants.back()));
+        std::fflush(stdout);
+    }
+    if (comm->is_root() && !arguments.json.empty())
+        write_file_atomically(arguments.json, to_json(report).dump(2) + "\n");
+    if (comm->is_root() && !arguments.csv.empty()) write_file_atomically(arguments.csv, to_csv(report));
+    world.wait_for_all();
+}
+
+int bench(const BenchArguments& arguments, World& world, std::unique_ptr<Comm>& comm) {
+    Context ctx = prepare_on_every_rank(world, [&] {
+        check_generate(arguments);
+        check_ranks(arguments, world.size());
+        parse_device(arguments.device);
+        variants_of(arguments);
+        Context made = rank_context(arguments.device, world);
+        choose_transport(world, made, arguments.comm);
+        return made;
+    });
+    const std::vector<Config> configs = prepare_on_every_rank(world, [&] {
+        const auto made = configs_of(arguments, variants_of(arguments), is_cuda(ctx), world.rank());
+        if (arguments.strong) check_strong(made.front(), world.size());
+        return made;
+    });
+    if (world.size() > 1) {
+        bench_ranks(arguments, world, ctx, configs, comm);
+        return 0;
+    }
     if (arguments.generate.on) {
         run_generate_bench(ctx, configs, generate_options(arguments.generate, arguments.steps, is_cuda(ctx)),
                            arguments.json);
@@ -98,11 +153,7 @@ int bench(const BenchArguments& arguments) {
     report.device = device_name(ctx);
     report.dtype = name_of(dtype);
     report.config = configs.front();
-    report.options.steps = arguments.steps > 0 ? arguments.steps : is_cuda(ctx) ? 20 : 10;
-    report.options.warmup = arguments.warmup > 0 ? arguments.warmup : is_cuda(ctx) ? 5 : 2;
-    report.options.settle = arguments.settle;
-    report.options.apart = std::min<int64_t>(report.options.steps, 5);
-    report.options.diagnostics = true;
+    report.options = options_of(arguments, is_cuda(ctx));
     report.ceilings = measure_ceilings(ctx, dtype);
     print_text("{}", ceilings_text(report));
     if (!arguments.ops.empty()) print_text("{}", ops_header(report.ceilings));
@@ -128,7 +179,8 @@ int bench(const BenchArguments& arguments) {
 
 void add_bench_command(CLI::App& app, std::function<int()>& run) {
     CLI::App* command = app.add_subcommand(
-        "bench", "Throughput of training steps on random tokens, and where their time goes");
+        "bench",
+        "Throughput of training steps on random tokens, and where their time goes; under mpirun or srun, against one rank");
     const auto arguments = std::make_shared<BenchArguments>();
     command
         ->add_option("recipe", arguments->recipe,
@@ -151,6 +203,15 @@ void add_bench_command(CLI::App& app, std::function<int()>& run) {
                      "Shortest warm-up in seconds: a GPU slows down when it reaches its power limit")
         ->check(CLI::Range(0.0, 3600.0))
         ->capture_default_str();
+    command
+        ->add_flag(
+            "--strong", arguments->strong,
+            "On several ranks: also measure the recipe's batch divided over them. Without it each rank has the "
+            "recipe's batch, and is compared with rank 0 alone")
+        ->disable_flag_override();
+    command->add_option("--comm", arguments->comm, "On several ranks: as for `pastur train`")
+        ->capture_default_str()
+        ->type_name("auto|mpi|nccl|tcp");
     command
         ->add_flag("--ops", arguments->ops,
                    "Measure single ops instead of steps: at the recipe's shapes, attention also at others; "
@@ -175,7 +236,11 @@ void add_bench_command(CLI::App& app, std::function<int()>& run) {
         "Any key of the recipe can be overridden by --section.key=value: see `pastur train --help`.");
     command->callback([command, arguments, &run] {
         arguments->overrides = overrides_of(*command);
-        run = [arguments] { return bench(*arguments); };
+        run = [arguments] {
+            World world = World::from_environment();
+            std::unique_ptr<Comm> comm;
+            return run_as_rank(world, [&] { return bench(*arguments, world, comm); });
+        };
     });
 }
 

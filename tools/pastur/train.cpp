@@ -14,7 +14,7 @@
 #include "engine/train/stop_request.h"
 #include "engine/train/trainer.h"
 #include "tools/pastur/commands.h"
-#include "tools/pastur/failure.h"
+#include "tools/pastur/every_rank.h"
 #include "tools/pastur/overrides.h"
 #include "tools/pastur/print.h"
 #include "tools/pastur/rank_context.h"
@@ -98,25 +98,6 @@ TrainRequest read_request(const TrainArguments& arguments, const World& world) {
     return {config, run_dir};
 }
 
-/// Runs what ranks prepare without each other, and ends the job with one line per error if any rank failed. A
-/// single rank's exceptions pass.
-template <typename Prepare>
-auto prepare_on_every_rank(World& world, const Prepare& prepare) {
-    if (world.size() == 1) return prepare();
-    std::optional<decltype(prepare())> result;
-    std::string failure;
-    ExitCode code = ExitCode::kOther;
-    try {
-        result.emplace(prepare());
-    } catch (const std::exception&) {
-        const Failure found = current_failure();
-        failure = found.text;
-        code = found.code;
-    }
-    world.agree_on_failure(failure, static_cast<int>(code));
-    return *std::move(result);
-}
-
 /// auto: status lines on a terminal, but not on the one that Open MPI gives rank 0, also under `mpirun > log`.
 void choose_console_style(const std::string& log) {
     if (log == "plain" || (log == "auto" && launched_by_mpi())) Console::out().set_has_status(false);
@@ -177,18 +158,7 @@ int train_as_rank(const TrainArguments& arguments) {
         request_stop_after(parse_time_limit(arguments.max_time, "--max-time " + arguments.max_time));
     World world = World::from_environment();
     std::unique_ptr<Comm> comm;
-    try {
-        return train(arguments, world, comm);
-    } catch (const JobFailed& failed) {
-        return failed.code;
-    } catch (const std::exception&) {
-        if (world.size() == 1) throw;
-        // The other ranks may wait in a collective: end them, and name the rank that failed.
-        const Failure failure = current_failure();
-        const auto code = static_cast<int>(failure.code);
-        Console::report_error(fmt::format("rank {}: {}", world.rank(), failure.text));
-        world.abort(code);
-    }
+    return run_as_rank(world, [&] { return train(arguments, world, comm); });
 }
 
 }  // namespace
