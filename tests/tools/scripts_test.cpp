@@ -22,5 +22,18 @@ TEST_F(Scripts, PrintBoldHeadingsOnATerminalUnlessNoColorIsSet) {
     EXPECT_EQ(shell("NO_COLOR=1 " + on_a_terminal).out.find('\033'), std::string::npos);
 }
 
+TEST_F(Scripts, RefuseRanksThatScalingCannotMeasure) {
+    const std::string script = "PASTUR='" + binary().string() + "' DEVICE=cpu bash '" +
+                               std::string(PASTUR_SOURCE_DIR) + "/tools/peers/scaling.sh'";
+    const Result odd = shell("RANKS='2 3' " + script);
+    EXPECT_EQ(odd.code, 1);
+    EXPECT_NE(odd.err.find("RANKS: expected 2, 4 or 8 ranks, not 3"), std::string::npos) << odd.err;
+    EXPECT_FALSE(fs::exists(file("scaling-out")));
+    fs::create_directory(file("scaling-out"));
+    const Result present = shell("RANKS=2 " + script);
+    EXPECT_EQ(present.code, 1);
+    EXPECT_NE(present.err.find("scaling-out exists: remove it or set OUT"), std::string::npos) << present.err;
+}
+
 }  // namespace
 }  // namespace pastur::test
