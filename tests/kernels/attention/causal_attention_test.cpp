@@ -1,6 +1,6 @@
 #include "kernels/attention/causal_attention.h"
 
-#include "tests/kernels/attention_case.h"
+#include "tests/kernels/attention/attention_case.h"
 #include "tests/support/gradcheck.h"
 
 namespace pastur::test {

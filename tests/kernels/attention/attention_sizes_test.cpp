@@ -2,7 +2,7 @@
 // many tiles.
 #include "kernels/attention/causal_attention.h"
 #include "kernels/fp8.h"
-#include "tests/kernels/attention_shape.h"
+#include "tests/kernels/attention/attention_shape.h"
 #include "tests/ref/causal_attention.h"
 
 namespace pastur::test {

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "kernels/attention/causal_attention.h"
-#include "tests/kernels/attention_shape.h"
+#include "tests/kernels/attention/attention_shape.h"
 #include "tests/ref/causal_attention.h"
 
 namespace pastur::test {

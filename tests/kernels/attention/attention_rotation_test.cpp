@@ -1,7 +1,7 @@
 // The rotary embedding of attention: of queries and keys, of the rotary columns next to a shared key, and of
 // queries alone.
 #include "kernels/attention/rope.h"
-#include "tests/kernels/attention_case.h"
+#include "tests/kernels/attention/attention_case.h"
 #include "tests/ref/attention_logits.h"
 #include "tests/ref/rope.h"
 #include "tests/support/gradcheck.h"

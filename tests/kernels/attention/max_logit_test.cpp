@@ -1,5 +1,5 @@
 // The largest logit of each head from attention's forward pass, on every path.
-#include "tests/kernels/attention_case.h"
+#include "tests/kernels/attention/attention_case.h"
 #include "tests/ref/attention_logits.h"
 
 namespace pastur::test {

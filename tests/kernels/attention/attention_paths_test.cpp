@@ -3,7 +3,7 @@
 #include <set>
 
 #include "kernels/fp8.h"
-#include "tests/kernels/attention_case.h"
+#include "tests/kernels/attention/attention_case.h"
 
 namespace pastur::test {
 namespace {

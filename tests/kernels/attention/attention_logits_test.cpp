@@ -1,6 +1,6 @@
 #include "kernels/attention/attention_logits.h"
 
-#include "tests/kernels/attention_case.h"
+#include "tests/kernels/attention/attention_case.h"
 #include "tests/ref/attention_logits.h"
 
 namespace pastur::test {
