@@ -44,6 +44,24 @@ void Attention::forward_core(Context& ctx, Tensor out, ConstTensor residual, con
     o_proj_.forward(ctx, out, o_, residual);
 }
 
+DecodeInputs Attention::decode_operands(const DecodeStep& step, const Tensor& q, const Tensor& k,
+                                        const Tensor& v, const Tensor& k_shared) const {
+    DecodeInputs in = {.q = q,
+                       .q_shared = {},
+                       .k = k,
+                       .k_shared = {},
+                       .v = v,
+                       .lengths = step.lengths,
+                       .longest = step.longest,
+                       .scale = scale_};
+    if (k_shared.empty()) return in;
+    const int64_t shared = k_shared.size(3), content = q.size(2) - shared;
+    in.q = q.slice(2, 0, content);
+    in.q_shared = q.slice(2, content, shared);
+    in.k_shared = k_shared.reshape({k_shared.size(0), k_shared.size(1), shared});
+    return in;
+}
+
 void Attention::append(Context& ctx, const DecodeStep& step, const LayerCache& cache) {
     const std::vector<ConstTensor> rows = cached();
     for (size_t i = 0; i < rows.size(); ++i) {

@@ -81,6 +81,10 @@ class Attention {
     /// Gradients of o_proj (= or +=) and of the core's operands (grads).
     void backward_core(Context& ctx, const AttentionGrads& grads, const LinearInput& dout, Update update);
 
+    /// Operands of decode_attention: queries q [B, H, d_n + d_r], and parts of the cache: keys k and values v, and k_shared
+    /// [B, S, 1, d_r], the last columns of every head's key, or empty (d_r = 0). step is {} while sizes are planned.
+    DecodeInputs decode_operands(const DecodeStep& step, const Tensor& q, const Tensor& k, const Tensor& v,
+                                 const Tensor& k_shared = {}) const;
     /// Writes cached() of a pass of decode() into the cache.
     void append(Context& ctx, const DecodeStep& step, const LayerCache& cache);
     /// The core's output [N, H, d_v], for decode() to write.
@@ -88,11 +92,6 @@ class Attention {
     /// out = residual + o_proj(core_output()).
     void project_output(Context& ctx, Tensor out, ConstTensor residual) {
         o_proj_.forward(ctx, out, o_, residual);
-    }
-
-    /// A part of the cache with one head, [B, slots, 1, w], as [B, slots, w].
-    static Tensor without_heads(Tensor part) {
-        return part.reshape({part.size(0), part.size(1), part.size(3)});
     }
 
     /// x [N, w] as [B, T, w]; x [N, count w] as [B, T, count, w]: views.

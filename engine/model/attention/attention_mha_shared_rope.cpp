@@ -95,15 +95,8 @@ class SharedRopeAttention final : public Attention {
                 by_time(k_rope_norm_.value(k_rope_of(in_))), rope_table};
     }
     DecodeInputs decode_inputs(const DecodeStep& step, const LayerCache& cache) const {
-        const Tensor q = q_norm_.value(q_of(in_));
-        return {.q = q.slice(2, 0, nope_dim_),
-                .q_shared = q.slice(2, nope_dim_, rope_dim_),
-                .k = cache.parts[0],
-                .k_shared = without_heads(cache.parts[1]),
-                .v = cache.parts[2],
-                .lengths = step.lengths,
-                .longest = step.longest,
-                .scale = scale_};
+        return decode_operands(step, q_norm_.value(q_of(in_)), cache.parts[0], cache.parts[2],
+                               cache.parts[1]);
     }
 
     /// Columns of the input projection as [N, heads, width]: queries, content keys, rotary key, values.

@@ -41,14 +41,8 @@ class PreRopeAttention : public Attention {
     }
     /// The latents as keys and values: two, or a joint one.
     DecodeInputs decode_inputs(const DecodeStep& step, const LayerCache& cache) const {
-        return {.q = q().unflatten(1, heads_, head_dim_),
-                .q_shared = {},
-                .k = cache.parts.front(),
-                .k_shared = {},
-                .v = cache.parts.back(),
-                .lengths = step.lengths,
-                .longest = step.longest,
-                .scale = scale_};
+        return decode_operands(step, q().unflatten(1, heads_, head_dim_), cache.parts.front(),
+                               cache.parts.back());
     }
 
     /// x [N, H D] as [B, T, H, D]: a view.

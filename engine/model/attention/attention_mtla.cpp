@@ -179,15 +179,8 @@ class TemporalLatentAttention final : public Attention {
         chunk_code_proj_.forward(ctx, code, positions);
     }
     DecodeInputs decode_inputs(const DecodeStep& step, const LayerCache& cache) const {
-        const Tensor q = q_of(in_).unflatten(1, heads_, nope_dim_ + rope_dim_);
-        return {.q = q.slice(2, 0, nope_dim_),
-                .q_shared = q.slice(2, nope_dim_, rope_dim_),
-                .k = cache.parts[0],
-                .k_shared = without_heads(cache.parts[1]),
-                .v = cache.parts[0],
-                .lengths = step.lengths,
-                .longest = step.longest,
-                .scale = scale_};
+        const Tensor q = q_of(in_).unflatten(1, heads_, nope_dim_ + rope_dim_), latents = cache.parts[0];
+        return decode_operands(step, q, latents, latents, cache.parts[1]);
     }
 
     /// Columns of the input projection: queries, key-value latent, shared rotary key.

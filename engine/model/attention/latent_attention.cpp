@@ -162,16 +162,8 @@ class LatentAttention final : public Attention {
     bool absorbs() const { return !k_norm_.on() && (!rotates_ || rope_dim_ > 0); }
     /// Content queries, and the latents as keys and values.
     DecodeInputs decode_inputs(const DecodeStep& step, const LayerCache& cache) const {
-        const Tensor q = q_norm_.value(q_of(this->q()));
-        const bool shares = rope_dim_ > 0;
-        return {.q = q.slice(2, 0, nope_dim_),
-                .q_shared = shares ? q.slice(2, nope_dim_, rope_dim_) : Tensor(),
-                .k = cache.parts[0],
-                .k_shared = shares ? without_heads(cache.parts[1]) : Tensor(),
-                .v = cache.parts[0],
-                .lengths = step.lengths,
-                .longest = step.longest,
-                .scale = scale_};
+        const Tensor q = q_norm_.value(q_of(this->q())), latents = cache.parts[0];
+        return decode_operands(step, q, latents, latents, rope_dim_ > 0 ? cache.parts[1] : Tensor());
     }
     /// The query of sequence b, and its `length` keys and values as decode_unpacked() decompresses them.
     DecodeInputs unpacked_inputs(const DecodeStep& step, const LayerCache& cache, int64_t b,

@@ -86,14 +86,7 @@ class MultiHeadAttention final : public Attention {
         return rotated ? RotaryColumns{} : RotaryColumns{q(), k(), rope_table};
     }
     DecodeInputs decode_inputs(const DecodeStep& step, const LayerCache& cache) const {
-        return {.q = q_norm_.value(q_of(qkv_)),
-                .q_shared = {},
-                .k = cache.parts[0],
-                .k_shared = {},
-                .v = cache.parts[1],
-                .lengths = step.lengths,
-                .longest = step.longest,
-                .scale = scale_};
+        return decode_operands(step, q_norm_.value(q_of(qkv_)), cache.parts[0], cache.parts[1]);
     }
     /// `count` heads of x [N, (H + 2 Hkv) D], from head `first` on, as [N, count, D]: a view.
     Tensor slice_heads(Tensor x, int64_t first, int64_t count) const {
