@@ -101,9 +101,8 @@ void report(const EvalArguments& arguments, const std::string& text, const nlohm
 }
 
 /// The logits of the sequences that were scored.
-void write_logits_of(const EvalArguments& arguments, SequenceScorer& scorer, const DataSource& source,
-                     int64_t seq_len, int64_t vocab, int64_t tokens) {
-    const TokenLoader data(source.shards, seq_len, vocab, /*seed=*/0);
+void write_logits_of(const EvalArguments& arguments, SequenceScorer& scorer, const TokenLoader& data,
+                     int64_t seq_len, int64_t tokens) {
     Model& model = scorer.model_for({1, seq_len});
     DeviceBatch batch(scorer.ctx(), model.shape());
     write_logits(arguments.logits, scorer.ctx(), model, batch, data, tokens / seq_len);
@@ -126,7 +125,8 @@ int eval_data(const EvalArguments& arguments, const ModelFolder& folder, Context
               int64_t seq_len) {
     const int64_t vocab = folder.config().model.vocab, stride = stride_for(arguments, seq_len);
     const DataSource source = find_data(arguments.data);
-    const StreamLimits limits = {seq_len, arguments.max_tokens, vocab};
+    const StreamLimits limits = {seq_len, arguments.max_tokens};
+    std::shared_ptr<const TokenLoader> shards;  // null: text
     std::unique_ptr<ScoredStream> stream;
     if (source.shards.empty()) {
         if (!arguments.logits.empty())
@@ -134,12 +134,13 @@ int eval_data(const EvalArguments& arguments, const ModelFolder& folder, Context
         stream = text_stream(source.texts, arguments.format, limits,
                              required_tokenizer(folder, arguments.tokenizer));
     } else {
-        stream = shard_stream(source.shards, limits, tokenizer_of_shards(arguments, folder, source.folder));
+        shards = std::make_shared<TokenLoader>(source.shards, seq_len, vocab, /*seed=*/0);
+        stream = shard_stream(shards, limits, tokenizer_of_shards(arguments, folder, source.folder));
     }
     for (const std::string& note : stream->notes()) Console::err().write(note + "\n");
     SequenceScorer scorer(ctx, folder, precision, seq_len);
     const StreamLoss result = score_stream(scorer, *stream, seq_len, stride);
-    if (!arguments.logits.empty()) write_logits_of(arguments, scorer, source, seq_len, vocab, result.tokens);
+    if (!arguments.logits.empty()) write_logits_of(arguments, scorer, *shards, seq_len, result.tokens);
     report(arguments, to_text(result, folder), to_json(result, folder, seq_len, stride));
     return 0;
 }

@@ -5,7 +5,6 @@
 
 #include "data/corpus/utf8.h"
 #include "data/files.h"
-#include "data/loader.h"
 #include "data/shards/token_file.h"
 #include "engine/train/scoring/text_rules.h"
 #include "kernels/base/error.h"
@@ -48,10 +47,10 @@ class DecodedSize {
 
 class ShardStream final : public ScoredStream {
   public:
-    ShardStream(const std::string& glob, const StreamLimits& limits,
+    ShardStream(std::shared_ptr<const TokenLoader> data, const StreamLimits& limits,
                 std::shared_ptr<const Tokenizer> tokenizer)
-        : loader_(glob, limits.seq_len, limits.vocab, /*seed=*/0),
-          sequences_(loader_.sequences()),
+        : data_(std::move(data)),
+          sequences_(data_->sequences()),
           sequence_(static_cast<size_t>(limits.seq_len + 1)) {
         if (limits.max_tokens > 0)
             sequences_ = std::clamp<int64_t>(limits.max_tokens / limits.seq_len, 1, sequences_);
@@ -62,7 +61,7 @@ class ShardStream final : public ScoredStream {
     }
     bool next(std::vector<int32_t>& out) override {
         if (next_ == sequences_) return false;
-        loader_.sequence(next_, sequence_);
+        data_->sequence(next_, sequence_);
         out.insert(out.end(), sequence_.begin() + (next_ == 0 ? 0 : 1), sequence_.end());
         if (decoded_) decoded_->add(std::span(sequence_).subspan(1));
         ++next_;
@@ -72,10 +71,10 @@ class ShardStream final : public ScoredStream {
     std::optional<TextSize> text() const override {
         return decoded_ ? std::optional(decoded_->size()) : std::nullopt;
     }
-    std::vector<std::string> notes() const override { return loader_.notes(); }
+    std::vector<std::string> notes() const override { return data_->notes(); }
 
   private:
-    TokenLoader loader_;
+    std::shared_ptr<const TokenLoader> data_;
     int64_t sequences_, next_ = 0;
     std::vector<int32_t> sequence_;
     int32_t separator_ = -1;
@@ -148,9 +147,10 @@ class TextStream final : public ScoredStream {
 
 }  // namespace
 
-std::unique_ptr<ScoredStream> shard_stream(const std::string& glob, const StreamLimits& limits,
+std::unique_ptr<ScoredStream> shard_stream(std::shared_ptr<const TokenLoader> data,
+                                           const StreamLimits& limits,
                                            std::shared_ptr<const Tokenizer> tokenizer) {
-    return std::make_unique<ShardStream>(glob, limits, std::move(tokenizer));
+    return std::make_unique<ShardStream>(std::move(data), limits, std::move(tokenizer));
 }
 
 std::unique_ptr<ScoredStream> text_stream(const std::vector<std::string>& files, const CorpusFormat& format,

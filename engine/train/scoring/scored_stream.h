@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "data/corpus/corpus.h"
+#include "data/loader.h"
 #include "data/tokenizer/tokenizer.h"
 
 namespace pastur {
@@ -35,11 +36,12 @@ class ScoredStream {
 struct StreamLimits {
     int64_t seq_len = 0;  ///< tokens of shards that do not fill a last sequence are left out, as in training
     int64_t max_tokens = 0;  ///< targets, at most; 0: no limit. Whole sequences of shards, at least one
-    int64_t vocab = 0;       ///< of the model
 };
 
-/// Tokens of shards. tokenizer: what they were made with, or null. Throws as TokenLoader does.
-std::unique_ptr<ScoredStream> shard_stream(const std::string& glob, const StreamLimits& limits,
+/// Tokens of `data`, whose sequences have limits.seq_len tokens. tokenizer: what they were made with, or null. next()
+/// throws as TokenLoader::sequence() does.
+std::unique_ptr<ScoredStream> shard_stream(std::shared_ptr<const TokenLoader> data,
+                                           const StreamLimits& limits,
                                            std::shared_ptr<const Tokenizer> tokenizer);
 
 /// Documents of text files or JSON lines as `data prepare` writes them, each followed by EOS, and an EOS in front of the
