@@ -6,6 +6,7 @@
 
 #include "engine/model/attention/variants.h"
 #include "engine/model/model.h"
+#include "engine/spectra/missing_nulls.h"
 
 namespace pastur {
 namespace {
@@ -45,8 +46,8 @@ nlohmann::ordered_json to_json(const NullCalibration& line) {
             {"energy", line.energy}};
 }
 
-std::vector<NullCalibration> calibrate_nulls(Context& ctx, Config config, int64_t draws,
-                                             const std::function<void(int64_t)>& progress) {
+Calibration calibrate_nulls(Context& ctx, Config config, int64_t draws,
+                            const std::function<void(int64_t)>& progress) {
     config = one_layer(std::move(config));
     Model model(config, DType::kF32, {1, 1});
     Parameters& params = model.params();
@@ -67,12 +68,12 @@ std::vector<NullCalibration> calibrate_nulls(Context& ctx, Config config, int64_
             add(lines[{record.matrix, record.head >= 0, record.null}], record);
         if (progress) progress(draw + 1);
     }
-    std::vector<NullCalibration> result;
+    Calibration result{{}, missing_nulls(config.diagnostics.nulls, matrices)};
     for (auto& [key, line] : lines) {
         std::tie(line.matrix, line.per_head, line.null) = key;
         for (double* mean : {&line.outliers, &line.with_any, &line.energy})
             *mean /= static_cast<double>(line.matrices);
-        result.push_back(std::move(line));
+        result.lines.push_back(std::move(line));
     }
     return result;
 }

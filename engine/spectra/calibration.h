@@ -23,11 +23,16 @@ struct NullCalibration {
 /// "energy"}
 nlohmann::ordered_json to_json(const NullCalibration& line);
 
+struct Calibration {
+    std::vector<NullCalibration> lines;
+    std::vector<std::string> missing;  ///< missing_nulls(): why a matrix has no line for a null
+};
+
 /// Initialises one layer of the model `draws` times, with seeds train.seed, train.seed + 1, ..., and judges it by
 /// config.diagnostics. At initialisation all layers are independent and identically distributed, so one stands
 /// for all. `progress` receives the number of draws done. Takes memory for the parameters of a layer and, with
 /// scope "weights", of the embedding and LM head.
-std::vector<NullCalibration> calibrate_nulls(Context& ctx, Config config, int64_t draws,
-                                             const std::function<void(int64_t)>& progress = {});
+Calibration calibrate_nulls(Context& ctx, Config config, int64_t draws,
+                            const std::function<void(int64_t)>& progress = {});
 
 }  // namespace pastur

@@ -223,7 +223,10 @@ TEST(Calibration, TheProductNullRaisesNoFalseAlarmsInAnyScope) {
         config.diagnostics.scopes = variant_of(config).scopes;
         config.diagnostics.scopes.push_back(Scope::kOv);
         Context ctx = make_context(Device::kCpu);
-        const auto lines = calibrate_nulls(ctx, config, 20);
+        const auto [lines, missing] = calibrate_nulls(ctx, config, 20);
+        ASSERT_EQ(missing.size(), variant_of(config).has_scope(Scope::kContent) ? 1u : 0u);
+        for (const std::string& line : missing)
+            EXPECT_TRUE(line.starts_with("null product: no law for qk_literal: ")) << line;
         int naive_alarms = 0, products = 0;
         for (const NullCalibration& line : lines) {
             SCOPED_TRACE(fmt::format("{} {} {}", line.matrix, line.per_head, line.null));

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/io/safetensors.h"
+#include "tests/support/ranks.h"
 #include "tests/support/source_folder.h"
 #include "tests/support/training_line.h"
 
@@ -219,6 +220,23 @@ TEST_F(CommandLine, SpectraOfAModelAreATableALogAndAnArchive) {
     EXPECT_EQ(std::count(each.out.begin(), each.out.end(), '\n'), 2 * (2 + 2));
 }
 
+using SpectraOfRuns = test::SmallRuns;
+
+TEST_F(SpectraOfRuns, AMatrixWithoutALawHasNoRecordAndNoHistogram) {
+    ASSERT_EQ(run("train r.toml --run run --device cpu --attention.variant=mla-decoupled --train.steps=1 "
+                  "--train.warmup_steps=0 --diagnostics.every=0")
+                  .code,
+              0);
+    const Result result = run("spectra run --text --nulls product --scopes layer,content --device cpu");
+    EXPECT_EQ(result.code, 0) << result.err;
+    EXPECT_NE(
+        result.err.find("null product: no law for qk: it needs the variances of qk_content and qk_rope"),
+        std::string::npos)
+        << result.err;
+    EXPECT_NE(result.out.find("layer 0 qk_content: "), std::string::npos) << result.out;
+    EXPECT_EQ(result.out.find("layer 0 qk: "), std::string::npos) << result.out;
+}
+
 TEST_F(CommandLine, SpectraOfDamagedModelsAreFlagged) {
     write_llama(folder_.path() / "nan", true);
     const Result result = run("spectra nan --text --device cpu");
@@ -239,6 +257,13 @@ TEST_F(CommandLine, SpectraCalibrateTheirNullsOnInitialisations) {
         products += json.at("null") == "product";
     }
     EXPECT_EQ(products, 6) << "qk, qk_content and qk_rope, of heads and layer";
+    const Result alone =
+        run("spectra " + recipe + " --draws 1 --scopes positions --nulls product --device cpu");
+    EXPECT_EQ(alone.code, 0);
+    EXPECT_NE(
+        alone.err.find("null product: no law for qk@0,0: it needs the variances of qk_content and qk_rope"),
+        std::string::npos)
+        << alone.err;
     expect_failure("spectra " + recipe + " --draws 0", 2, {"--draws"});
     expect_failure("spectra nowhere.toml --draws 2", 66, {"nowhere.toml"});
 }
@@ -248,6 +273,7 @@ TEST_F(CommandLine, SpectraSayWhatTheyCannotRead) {
     expect_failure("spectra nowhere", 66, {"nowhere"});
     expect_failure("spectra llama --scopes heads", 2, {"--scopes heads", "did you mean \"head\"?"});
     expect_failure("spectra llama --scopes rope", 2, {"--scopes rope"});
+    expect_failure("spectra llama --scopes logits", 2, {"--scopes logits: expected scopes of weights"});
     expect_failure("spectra llama --mp-variance mean", 2, {"--mp-variance mean", "did you mean \"median\"?"});
     expect_failure("spectra llama --nulls gauss", 2, {"--nulls gauss", "\"product\", \"mp\", \"permuted\""});
     expect_failure("spectra llama llama --npz x.npz", 2, {"--npz"});

@@ -9,6 +9,7 @@
 #include "engine/config/nearest_name.h"
 #include "engine/io/logger.h"
 #include "engine/model/attention/variants.h"
+#include "engine/model/probe_scopes.h"
 #include "engine/model/recipe.h"
 #include "engine/spectra/calibration.h"
 #include "engine/spectra/missing_nulls.h"
@@ -45,10 +46,14 @@ std::vector<T> parse_choices(const char* option, const std::vector<std::string>&
 /// The scopes asked for, else the model's default ones.
 std::vector<Scope> scopes_of(const Config& config, const std::vector<Scope>& asked) {
     const VariantInfo& variant = variant_of(config);
-    for (const Scope scope : asked)
+    for (const Scope scope : asked) {
+        if (reads_probe(scope))
+            fail(ExitCode::kUsage, "--scopes {}: expected scopes of weights; training measures activations",
+                 name_of(scope));
         if (!variant.has_scope(scope))
             fail(ExitCode::kUsage, "--scopes {}: attention.variant \"{}\" has no such part", name_of(scope),
                  variant.name);
+    }
     return asked.empty() ? std::vector<Scope>(variant.default_scopes) : asked;
 }
 
@@ -103,7 +108,8 @@ Result decompose(Context& ctx, const ModelFolder& folder, const SpectraArguments
     return result;
 }
 
-/// The histograms of every matrix summed over heads, or of a weight, under the first null that it has.
+/// The histograms of every matrix summed over heads, or of a weight, under the first null that it has; none of a matrix
+/// without any.
 std::string histograms(const Result& result) {
     std::string text;
     for (size_t m = 0; m < result.matrices.size(); ++m) {
@@ -115,6 +121,7 @@ std::string histograms(const Result& result) {
                                                  return candidate.matrix == result.matrices[m].name &&
                                                         candidate.layer == layer && candidate.head < 0;
                                              });
+            if (record == result.records.end()) continue;
             text += '\n' + spectrum_histogram(result.measured.spectra[m][i].eigenvalues, *record, 72, 8);
         }
     }
@@ -129,15 +136,15 @@ int calibrate(Context& ctx, const SpectraArguments& arguments) {
         config.diagnostics = arguments.settings;
         config.diagnostics.scopes = scopes_of(config, arguments.settings.scopes);
         ProgressLine progress;
-        const std::vector<NullCalibration> lines =
-            calibrate_nulls(ctx, config, arguments.draws, [&](int64_t done) {
-                if (progress.due())
-                    progress.show(static_cast<double>(done), static_cast<double>(arguments.draws),
-                                  fmt::format("{} of {} initialisations", done, arguments.draws));
-            });
+        const Calibration calibration = calibrate_nulls(ctx, config, arguments.draws, [&](int64_t done) {
+            if (progress.due())
+                progress.show(static_cast<double>(done), static_cast<double>(arguments.draws),
+                              fmt::format("{} of {} initialisations", done, arguments.draws));
+        });
+        for (const std::string& line : calibration.missing) print_note("{}: {}\n", printable(path), line);
         print_text("{}: {} random initialisations of a layer of {}\n{}", printable(path), arguments.draws,
-                   name_of(config.attention.variant), calibration_table(lines));
-        for (const NullCalibration& line : lines) {
+                   name_of(config.attention.variant), calibration_table(calibration.lines));
+        for (const NullCalibration& line : calibration.lines) {
             nlohmann::ordered_json json = {{"recipe", path}};
             json.update(to_json(line));
             json_lines += metrics_line(json) + "\n";
@@ -206,7 +213,8 @@ void add_spectra_command(CLI::App& app, std::function<int()>& run) {
     command->add_flag("--heads", arguments->heads, "A line for every head, not one for the heads of a layer");
     command
         ->add_option("--scopes", arguments->scopes,
-                     "head, layer, content, rope, literal, weights, positions, ov (default: as in training)")
+                     "head, layer, content, rope, literal, weights, positions, ov, overlap (default: as in "
+                     "training)")
         ->delimiter(',')
         ->type_name("A,B");
     command->add_option("--nulls", arguments->nulls, "product, mp, permuted, profile")
