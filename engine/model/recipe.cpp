@@ -62,7 +62,13 @@ void report_unread(const RawRecipe& recipe, const std::vector<Unread>& unread,
                 variant_of(recipe.config).name));
 }
 
-/// Drops scopes that the variant does not have.
+std::vector<Scope> default_scopes(const VariantInfo& variant) {
+    std::vector<Scope> scopes = variant.default_scopes;
+    scopes.push_back(Scope::kLogits);
+    return scopes;
+}
+
+/// Drops scopes that the variant does not have; the default ones where there are none.
 void settle_scopes(RawRecipe& recipe, std::vector<std::string>& ignored) {
     const VariantInfo& variant = variant_of(recipe.config);
     std::vector<Scope>& scopes = recipe.config.diagnostics.scopes;
@@ -74,9 +80,7 @@ void settle_scopes(RawRecipe& recipe, std::vector<std::string>& ignored) {
             name_of(scope), variant.name));
         return true;
     });
-    if (!scopes.empty()) return;
-    scopes = variant.default_scopes;
-    scopes.push_back(Scope::kLogits);
+    if (scopes.empty()) scopes = default_scopes(variant);
 }
 
 void check_positions(const RawRecipe& recipe) {
@@ -127,9 +131,9 @@ Config load_config(const std::string& path, const std::vector<Override>& overrid
 
 Config with_variant(Config config, Variant variant) {
     if (variant == config.attention.variant) return config;
+    if (config.diagnostics.scopes == default_scopes(variant_of(config))) config.diagnostics.scopes.clear();
     config.attention = AttentionConfig{.variant = variant};
     config.model.kv_heads = 0;
-    config.diagnostics.scopes.clear();
     RawRecipe recipe(config_fields());
     recipe.config = config;
     std::vector<std::string> ignored;

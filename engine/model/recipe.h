@@ -20,7 +20,8 @@ Config load_config(const std::string& path, const std::vector<Override>& overrid
 /// load_config() of TOML text; `where` names it in errors.
 Config parse_config(const std::string& toml, const std::string& where, const std::vector<Override>& overrides,
                     int ranks = 1, std::vector<std::string>* ignored = nullptr);
-/// The same model with another attention variant; the variant's keys and scopes take their defaults.
+/// The same model with another attention variant. The variant's keys take their defaults, and so does diagnostics.scopes,
+/// unless it differs from the defaults of config's variant: then those stay that the other variant has.
 Config with_variant(Config config, Variant variant);
 /// Every key with its resolved value: parse_config of it gives the same Config back.
 std::string to_toml(const Config& config);

@@ -106,6 +106,17 @@ TEST(Config, EveryVariantHasARecipeOfEverySize) {
     }
 }
 
+TEST(Config, AnotherVariantKeepsChosenScopesThatItHas) {
+    const std::string decoupled = "[attention]\nvariant = \"mla-decoupled\"\n";
+    const Config chosen = parse_config(
+        decoupled + "[diagnostics]\nscopes = [\"layer\", \"rope\", \"positions\", \"latents\"]\n", "r", {});
+    EXPECT_EQ(with_variant(chosen, variant_named("mha")).diagnostics.scopes,
+              (std::vector{Scope::kLayer, Scope::kPositions, Scope::kLatents}));
+    EXPECT_EQ(with_variant(chosen, variant_named("mtla")).diagnostics.scopes, chosen.diagnostics.scopes);
+    EXPECT_EQ(with_variant(parse_config(decoupled, "r", {}), variant_named("mha")).diagnostics.scopes,
+              (std::vector{Scope::kHead, Scope::kLayer, Scope::kLogits}));
+}
+
 TEST(Config, CacheOfEachVariant) {
     // Numbers per token and layer at 130m: 12 heads of 64, d_model 768.
     const std::map<std::string, int64_t> cached = {
