@@ -102,6 +102,7 @@ VariantBench bench_variant(Context& ctx, const Config& config, const BenchOption
     result.peak_bytes = peak.bytes();
     if (options.diagnostics) {
         result.diagnostics = subject.measure_diagnostics(result.median(), result.losses);
+        result.scopes = subject.measure_further_scopes(result.median(), result.losses);
         result.probe = subject.measure_probe();
     }
     if (options.apart > 0) result.parts = take_apart(ctx, subject, options.apart, result.losses);

@@ -47,7 +47,8 @@ struct VariantBench {
     int64_t planned_bytes = 0;         ///< by the memory plan
     int64_t peak_bytes = 0;            ///< of this process: allocated on the device, resident on the CPU
     DiagnosticsCost diagnostics;       ///< of scopes that decompose weights
-    std::vector<ScopeCost> probe;      ///< of scopes that measure activations
+    std::vector<ScopeCost> scopes;     ///< of these, positions, ov and overlap, each alone
+    std::vector<ScopeCost> probe;      ///< of scopes that measure activations, each alone
     StepParts parts;                   ///< the median step with timers; seconds = 0 if there is none
 
     double median() const;  ///< seconds per step

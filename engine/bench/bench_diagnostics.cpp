@@ -49,4 +49,18 @@ DiagnosticsCost measure_diagnostics(Context& ctx, Comm& comm, const Config& conf
     return cost;
 }
 
+std::vector<ScopeCost> measure_further_scopes(Context& ctx, Comm& comm, const Config& config,
+                                              const Parameters& params, double step_seconds,
+                                              const std::function<void()>& step) {
+    std::vector<ScopeCost> costs;
+    for (const Scope scope : {Scope::kPositions, Scope::kOv, Scope::kOverlap}) {
+        if (!measures(config.diagnostics, scope)) continue;
+        Config alone = config;
+        alone.diagnostics.scopes = {scope};
+        const DiagnosticsCost cost = measure_diagnostics(ctx, comm, alone, params, step_seconds, step);
+        if (cost.measurements > 0) costs.push_back({scope, cost.seconds});
+    }
+    return costs;
+}
+
 }  // namespace pastur

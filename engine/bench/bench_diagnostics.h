@@ -1,6 +1,7 @@
 #pragma once
 // Cost of measuring spectra during training.
 #include <functional>
+#include <vector>
 
 #include "engine/config/config.h"
 #include "engine/model/parameters.h"
@@ -19,10 +20,22 @@ struct DiagnosticsCost {
     }
 };
 
+struct ScopeCost {
+    Scope scope;
+    double seconds;  ///< of a measurement of this scope alone; median
+};
+
 /// Measures the weights as `train` does, into a temporary folder, and calls step() (which takes step_seconds
 /// without a measurement) until everything is written. Repeats this three times, or less often if it takes
 /// more than a few seconds.
 DiagnosticsCost measure_diagnostics(Context& ctx, Comm& comm, const Config& config, const Parameters& params,
                                     double step_seconds, const std::function<void()>& step);
+
+/// measure_diagnostics() of each of the scopes positions, ov and overlap that config names, alone: DiagnosticsCost::seconds.
+/// That of overlap includes the eigenvalues of the layers' forms, whose factors it loads. A scope for which there is too
+/// little memory is left out.
+std::vector<ScopeCost> measure_further_scopes(Context& ctx, Comm& comm, const Config& config,
+                                              const Parameters& params, double step_seconds,
+                                              const std::function<void()>& step);
 
 }  // namespace pastur

@@ -55,6 +55,11 @@ DiagnosticsCost BenchSubject::measure_diagnostics(double step_seconds, std::vect
                                        [&] { losses.push_back(step()); });
 }
 
+std::vector<ScopeCost> BenchSubject::measure_further_scopes(double step_seconds, std::vector<double>& losses) {
+    return pastur::measure_further_scopes(ctx_, comm_, config_, setup_.params(), step_seconds,
+                                          [&] { losses.push_back(step()); });
+}
+
 std::vector<ScopeCost> BenchSubject::measure_probe() {
     return pastur::measure_probe(ctx_, setup_.model(), config_.diagnostics, random_sequences(config_));
 }

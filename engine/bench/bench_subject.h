@@ -39,6 +39,7 @@ class BenchSubject {
     double step();
 
     DiagnosticsCost measure_diagnostics(double step_seconds, std::vector<double>& losses);
+    std::vector<ScopeCost> measure_further_scopes(double step_seconds, std::vector<double>& losses);
     std::vector<ScopeCost> measure_probe();
 
   private:

@@ -101,7 +101,8 @@ TEST_P(Bench, SettlesForAsLongAsIsAsked) {
 TEST_P(Bench, SaysWhatSpectraCost) {
     Config config = recipe();
     config.diagnostics.every = 10;
-    config.diagnostics.scopes.push_back(Scope::kLatents);
+    for (const Scope scope : {Scope::kLatents, Scope::kPositions, Scope::kOv, Scope::kOverlap})
+        config.diagnostics.scopes.push_back(scope);
     const VariantBench bench =
         bench_variant(ctx(), config, {.steps = 3, .warmup = 1, .apart = 0, .diagnostics = true});
     const DiagnosticsCost& cost = bench.diagnostics;
@@ -110,6 +111,12 @@ TEST_P(Bench, SaysWhatSpectraCost) {
     EXPECT_EQ(cost.every, 10);
     EXPECT_GE(cost.seconds, 0);
     EXPECT_LT(cost.share(bench.median()), 1);
+    std::vector<Scope> further;
+    for (const auto& [scope, seconds] : bench.scopes) {
+        further.push_back(scope);
+        EXPECT_GE(seconds, 0) << name_of(scope);
+    }
+    EXPECT_EQ(further, (std::vector{Scope::kPositions, Scope::kOv, Scope::kOverlap}));
     ASSERT_EQ(bench.probe.size(), 2u);
     for (const ScopeCost& scope : bench.probe) EXPECT_GT(scope.seconds, 0) << name_of(scope.scope);
     // Measuring changes no weight: the losses equal those of the same steps without it.
@@ -121,6 +128,7 @@ TEST_P(Bench, SaysWhatSpectraCost) {
     const VariantBench logits =
         bench_variant(ctx(), config, {.steps = 1, .warmup = 1, .apart = 0, .diagnostics = true});
     EXPECT_EQ(logits.diagnostics.measurements, 0);
+    EXPECT_EQ(logits.scopes.size(), 0u);
     EXPECT_EQ(logits.probe.size(), 1u);
     config.diagnostics.every = 0;
     EXPECT_EQ(bench_variant(ctx(), config, {.steps = 1, .warmup = 1, .apart = 0, .diagnostics = true})
@@ -262,6 +270,19 @@ TEST_F(BenchCommand, ReportsEveryVariantOfNano) {
         EXPECT_EQ(std::count(csv.begin() + static_cast<long>(begin),
                              csv.begin() + static_cast<long>(csv.find('\n', begin)), ','),
                   14);
+}
+
+TEST_F(BenchCommand, PrintsWhatEachFurtherScopeCosts) {
+    ASSERT_EQ(run(std::string(kSmall) + "--variants mla-decoupled --model.layers=1 --model.vocab=256 "
+                                        "--diagnostics.scopes=layer,positions,ov,overlap,logits,latents"),
+              0)
+        << read("err");
+    const auto variant = nlohmann::json::parse(read("b.json"))["variants"][0];
+    const std::string text = read("out");
+    for (const char* scope : {"positions", "ov", "overlap", "logits", "latents"})
+        EXPECT_NE(text.find(fmt::format("  scope {}: a measurement ", scope)), std::string::npos) << text;
+    EXPECT_EQ(variant["diagnostics"]["scope_ms"].size(), 3u) << variant;
+    EXPECT_EQ(variant["probe_ms"].size(), 2u) << variant;
 }
 
 TEST_F(BenchCommand, TakesARecipeApartFromItsVariant) {

@@ -97,6 +97,8 @@ nlohmann::ordered_json to_json(const VariantBench& v, const BenchReport& report)
                                {"steps_beside", v.diagnostics.steps_beside},
                                {"every", v.diagnostics.every},
                                {"share", v.diagnostics.share(v.median())}};
+    for (const ScopeCost& cost : v.scopes)
+        json["diagnostics"]["scope_ms"][name_of(cost.scope)] = cost.seconds * 1e3;
     for (const ScopeCost& cost : v.probe) json["probe_ms"][name_of(cost.scope)] = cost.seconds * 1e3;
     if (v.parts.seconds == 0) return json;
     json["timed_step_ms"] = v.parts.seconds * 1e3;
@@ -167,12 +169,15 @@ std::string variant_text(const VariantBench& v, const Ceilings& ceilings) {
             "steps that is {:.2f} % of the time\n",
             cost.steps_beside, cost.steps_beside == 1 ? "" : "s", cost.seconds * 1e3, cost.every,
             100 * cost.share(v.median()));
-    for (const ScopeCost& cost : v.probe)
-        text += fmt::format(
-            "  scope {}: a measurement of the probe takes {:.2f} ms; every {} steps that is {:.2f} % of the time\n",
-            name_of(cost.scope), cost.seconds * 1e3, v.config.diagnostics.every,
+    const auto scope_text = [&](const ScopeCost& cost, const char* takes) {
+        return fmt::format(
+            "  scope {}: a measurement {} {:.2f} ms; every {} steps that is {:.2f} % of the time\n",
+            name_of(cost.scope), takes, cost.seconds * 1e3, v.config.diagnostics.every,
             100 * cost.seconds /
                 (cost.seconds + static_cast<double>(v.config.diagnostics.every) * v.median()));
+    };
+    for (const ScopeCost& cost : v.scopes) text += scope_text(cost, "of it alone lengthens the steps by");
+    for (const ScopeCost& cost : v.probe) text += scope_text(cost, "of the probe takes");
     if (v.parts.seconds == 0) return text;
     text += fmt::format("  {:<20}{:>6}{:>10}{:>8}{}\n", "step by op family", "calls", "ms", "share",
                         rates_header(ceilings));
