@@ -5,6 +5,10 @@
 // S is the largest over all micro-batches and ranks. A maximum is the same in every order, so all ranks scale the same
 // heads by the same factors. Each rank does so with all weights, which it has after GradientSync::share_weights(), also with
 // train.zero = 1; nothing more is exchanged than one number per head and rank.
+//
+// With data.packing = "pad" or "documents", S covers the queries of padding too. They see all keys of their sequence but
+// reach neither loss nor gradients, so a head may be scaled although no logit of its tokens exceeds tau. The attention
+// kernels raise S where they compute the softmax, and they are not given the targets that tell padding from tokens.
 #include "engine/model/attention/qk_clip.h"
 #include "engine/model/model.h"
 #include "engine/ranks/comm.h"
