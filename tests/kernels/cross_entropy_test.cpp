@@ -145,6 +145,21 @@ TEST_P(CrossEntropy, NegativeTargetsAreIgnored) {
     }
 }
 
+// Each of the other logits adds 4.1e-8, less than half an ulp of the target's 1: a single fp32 sum would drop them.
+TEST_P(CrossEntropy, ManySmallProbabilitiesAreCounted) {
+    constexpr double kOther = -17;
+    std::vector<double> values(static_cast<size_t>(tokens_ * vocab_), kOther);
+    for (int64_t n = 0; n < tokens_; ++n) ref::at(values, n * vocab_) = 0;
+    const std::vector<int32_t> first(static_cast<size_t>(tokens_), 0);
+    const auto logits = in_out(values, {tokens_, vocab_}), targets = input(first);
+    const auto losses = output({tokens_}, DType::kF32), same = output({tokens_}, DType::kF32);
+    cross_entropy_forward(ctx(), same, logits, targets);
+    cross_entropy_forward_backward(ctx(), losses, logits, targets, kScale);
+    const double want = std::log1p(static_cast<double>(vocab_ - 1) * std::exp(kOther));
+    for (const auto* tensor : {&losses, &same})
+        for (const double loss : tensor->values()) EXPECT_NEAR(loss, want, 1.5e-5) << "V " << vocab_;
+}
+
 INSTANTIATE_TEST_SUITE_P(Ops, CrossEntropy, every_target(kShapes), case_name<LossShape>);
 
 TEST(CrossEntropyFront, RejectsWhatDoesNotFit) {
