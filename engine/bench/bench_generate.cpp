@@ -7,10 +7,13 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+/// Passes before those that count: the first loads code and plans GEMMs, the second is captured.
+constexpr int64_t kWarmUp = 2;
+
 GenerateCell measure(Context& ctx, const Model& weights, int64_t batch, const GenerateBenchOptions& options) {
     const uint64_t seed = weights.config().train.seed;
     const int64_t vocab = weights.config().model.vocab;
-    Decoder decoder(ctx, weights, {batch, options.context, options.context + options.steps + 1});
+    Decoder decoder(ctx, weights, {batch, options.context, options.context + options.steps + kWarmUp});
     std::vector<std::vector<int32_t>> prompts;
     for (int64_t b = 0; b < batch; ++b)
         prompts.push_back(random_ids(seed, static_cast<uint64_t>(b), options.context, vocab));
@@ -21,15 +24,16 @@ GenerateCell measure(Context& ctx, const Model& weights, int64_t batch, const Ge
     decoder.prefill(prompts);
     synchronize(ctx);
     cell.prefill_seconds = seconds_since(begin);
-    for (int64_t step = 0; step <= options.steps; ++step) {
+    for (int64_t step = 0; step < kWarmUp + options.steps; ++step) {
         const auto tokens = random_ids(seed, static_cast<uint64_t>(batch + step), batch, vocab);
         const auto step_begin = Clock::now();
         decoder.step(tokens);
         synchronize(ctx);
-        if (step > 0) cell.step_seconds.push_back(seconds_since(step_begin));  // the first one warms up
+        if (step >= kWarmUp) cell.step_seconds.push_back(seconds_since(step_begin));
     }
     cell.cache = decoder.cache_use();
     cell.working_bytes = decoder.working_bytes();
+    cell.replays = decoder.replays();
     return cell;
 }
 

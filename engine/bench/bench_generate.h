@@ -19,6 +19,7 @@ struct GenerateCell {
     std::vector<double> step_seconds = {};  ///< of each pass, without the draw of tokens
     CacheUse cache = {};                    ///< after the last pass
     int64_t working_bytes = 0;              ///< Decoder::working_bytes()
+    int64_t replays = 0;                    ///< Decoder::replays(), also of the passes that warm up
 
     double prefill_tokens_per_s() const;
     double step_seconds_p50() const;

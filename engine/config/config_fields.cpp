@@ -191,7 +191,7 @@ std::vector<Field> make_config_fields(std::vector<std::string> variants) {
         train<&T::deterministic_comm>("deterministic_comm", "the same bits on any number of ranks; communicates every micro-batch"),
         train<&T::comm_dtype>("comm_dtype", "format of the gradients that ranks send each other (bf16: half the bytes, summed in fp32)"),
         train<&T::comm_timeout_s>("comm_timeout_s", "seconds of silence after which a rank counts as lost; must exceed the time to write a checkpoint", kPositive),
-        train<&T::cuda_graph>("cuda_graph", "on CUDA, replay a micro-batch's kernels from a graph, unless ranks communicate during it"),
+        train<&T::cuda_graph>("cuda_graph", "on CUDA, replay the kernels of a micro-batch, unless ranks communicate during it, and of a pass of generation from a graph"),
 
         checkpoint<&C::every>("every", "steps between checkpoints (0: only at the end)", kCountOrZero),
         checkpoint<&C::keep>("keep", "newest checkpoints kept (0: all)", kCountOrZero),

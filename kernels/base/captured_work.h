@@ -21,6 +21,9 @@ class CapturedWork {
     /// call captures `queue`, and later calls replay the graph. While an OpTimer is attached, and after a
     /// failed capture, which is reported once on stderr, every call runs `queue`.
     virtual void run(size_t kind, const std::function<void()>& queue) = 0;
+    /// Drops all graphs, after which every kind begins again as at its first call: before shapes or scalars of the
+    /// work change. Waits for the device.
+    virtual void forget() = 0;
     /// Number of calls that replayed a graph.
     virtual int64_t replays() const = 0;
 };

@@ -6,6 +6,7 @@ namespace {
 class CpuCapturedWork final : public CapturedWork {
   public:
     void run(size_t, const std::function<void()>& queue) override { queue(); }
+    void forget() override {}
     int64_t replays() const override { return 0; }
 };
 

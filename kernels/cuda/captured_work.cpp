@@ -17,7 +17,7 @@ class CudaCapturedWork final : public CapturedWork {
         // A replay may be running while an exception unwinds. Its error is reported by the next wait for the
         // stream.
         static_cast<void>(cudaStreamSynchronize(ctx_.handles().stream));
-        forget();
+        drop();
     }
 
     void run(size_t kind, const std::function<void()>& queue) override {
@@ -35,6 +35,10 @@ class CudaCapturedWork final : public CapturedWork {
         CUDA_CHECK(cudaGraphLaunch(mine.graph, ctx_.handles().stream));
         ++replays_;
     }
+    void forget() override {
+        CUDA_CHECK(cudaStreamSynchronize(ctx_.handles().stream));
+        drop();
+    }
     int64_t replays() const override { return replays_; }
 
   private:
@@ -49,10 +53,10 @@ class CudaCapturedWork final : public CapturedWork {
         const std::byte* scratch = nullptr;
         if (ctx_.scratch().capacity() >= kAlignment) scratch = frame.take(DType::kF32, {1}).bytes();
         if (scratch == scratch_) return;
-        forget();
+        drop();
         scratch_ = scratch;
     }
-    void forget() noexcept {
+    void drop() noexcept {
         for (Kind& kind : kinds_)
             if (kind.graph) CUDA_CHECK_LOG(cudaGraphExecDestroy(kind.graph));
         kinds_.clear();

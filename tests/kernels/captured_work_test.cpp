@@ -103,6 +103,22 @@ TEST_P(Captured, GraphsAreDroppedWithTheirScratch) {
     EXPECT_EQ(after, before);
 }
 
+TEST_P(Captured, ForgottenWorkMayHaveOtherShapes) {
+    start();
+    const auto work = make_captured_work(ctx());
+    const std::vector<float> host(static_cast<size_t>(shape().count), 1.0f);
+    upload(ctx(), x_, as_tensor(std::span(host)));
+    const int64_t part = (shape().count + 1) / 2;
+    for (const int64_t count : {part, shape().count, part}) {
+        work->forget();
+        for (int i = 0; i < 3; ++i) {
+            work->run(0, [&] { sum(ctx(), total(), x_.slice(0, 0, count), Update::kAssign); });
+            EXPECT_EQ(value(), static_cast<double>(count));
+        }
+    }
+    EXPECT_EQ(work->replays(), on_gpu(6)) << "two of each three calls";
+}
+
 TEST_P(Captured, WorkThatCannotBeCapturedIsQueued) {
     start();
     const auto work = make_captured_work(ctx());

@@ -110,7 +110,7 @@ class GenerateBench : public test::CommandLine {};
 
 TEST_F(GenerateBench, ComparesVariants) {
     const Result result = run(
-        "bench --generate --device cpu --variants mha,mla-decoupled,mtla --batch 1,3 --context 8 --steps 3 --json b.json "
+        "bench --generate --device cpu --variants mha,mla-decoupled,mtla --batch 1,3 --context 8 --steps 2 --json b.json "
         "--model.layers=2");
     ASSERT_EQ(result.code, 0) << result.err;
     const json rows = json::parse(read_file(file("b.json"), 1 << 20))["generate"];

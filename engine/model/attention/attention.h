@@ -60,6 +60,9 @@ class Attention {
     virtual void plan_decode(Context& ctx, Planner& planner, const LayerCache& cache) = 0;
     /// Computes what decode() needs of the weights alone; after they are set.
     virtual void prepare_decode(Context&) {}
+    /// Whether decode() decompresses the cache of one sequence after the other, up to its bound; else attention reads
+    /// the cache as it is, up to the longest bound.
+    virtual bool decompresses() const { return false; }
     /// forward() of one token of each sequence, which it appends to the cache. xn [B, C].
     virtual void decode(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual,
                         const DecodeStep& step, const LayerCache& cache) = 0;

@@ -8,10 +8,6 @@
 namespace pastur {
 namespace {
 
-/// Decompressed latents are a multiple of this, or all: a CUDA device searches an algorithm for each shape of a GEMM, and
-/// a sequence has another length in every pass. Those beyond its length are not read.
-constexpr int64_t kUnpackedRows = 256;
-
 /// The eps of the published models' latent norms, which does not follow model.norm_eps.
 constexpr double kLatentNormEps = 1e-6;
 
@@ -93,6 +89,8 @@ class LatentAttention final : public Attention {
         planner.need_scratch(decode_attention_scratch_bytes(ctx, unpacked_inputs({}, cache, 0, slots)));
     }
 
+    bool decompresses() const override { return !absorbs(); }
+
     void decode(Context& ctx, Tensor out, const LinearInput& xn, ConstTensor residual, const DecodeStep& step,
                 const LayerCache& cache) override {
         project(ctx, xn);
@@ -165,37 +163,37 @@ class LatentAttention final : public Attention {
         const Tensor q = q_norm_.value(q_of(this->q())), latents = cache.parts[0];
         return decode_operands(step, q, latents, latents, rope_dim_ > 0 ? cache.parts[1] : Tensor());
     }
-    /// The query of sequence b, and its `length` keys and values as decode_unpacked() decompresses them.
+    /// The query of sequence b, and `count` keys and values as decode_unpacked() decompresses them.
     DecodeInputs unpacked_inputs(const DecodeStep& step, const LayerCache& cache, int64_t b,
-                                 int64_t length) const {
+                                 int64_t count) const {
         DecodeInputs in = decode_inputs(step, cache);
         in.q = in.q.slice(0, b, 1);
         if (!in.q_shared.empty()) {
             in.q_shared = in.q_shared.slice(0, b, 1);
-            in.k_shared = in.k_shared.slice(0, b, 1).slice(1, 0, length);
+            in.k_shared = in.k_shared.slice(0, b, 1).slice(1, 0, count);
         }
-        const Tensor kv = unpacked_.slice(0, 0, length);
-        in.k = (k_norm_.on() ? unpacked_k_.slice(0, 0, length) : k_of(kv)).unflatten(0, 1, length);
-        in.v = v_of(kv).unflatten(0, 1, length);
+        const Tensor kv = unpacked_.slice(0, 0, count);
+        in.k = (k_norm_.on() ? unpacked_k_.slice(0, 0, count) : k_of(kv)).unflatten(0, 1, count);
+        in.v = v_of(kv).unflatten(0, 1, count);
         if (!in.lengths.empty()) in.lengths = in.lengths.slice(0, b, 1);
-        in.longest = length;
+        in.longest = count;
         return in;
     }
+    /// Also decompresses slots that hold no token yet, which attention does not read: bounds rarely change, and a CUDA
+    /// device searches an algorithm for each shape of a GEMM.
     void decode_unpacked(Context& ctx, const DecodeStep& step, const LayerCache& cache, int64_t b) {
-        const int64_t length = step.host_lengths[static_cast<size_t>(b)];
-        const int64_t slots = cache.parts[0].size(1);
+        const int64_t bound = step.bounds[static_cast<size_t>(b)], slots = cache.parts[0].size(1);
         const Tensor latents = cache.parts[0].slice(0, b, 1).reshape({slots, kv_rank_});
-        const Tensor kv = unpacked_.slice(0, 0, length);
-        const int64_t rows = std::min((length + kUnpackedRows - 1) / kUnpackedRows * kUnpackedRows, slots);
-        kv_b_proj_.forward(ctx, unpacked_.slice(0, 0, rows), latents.slice(0, 0, rows));
+        const Tensor kv = unpacked_.slice(0, 0, bound);
+        kv_b_proj_.forward(ctx, kv, latents.slice(0, 0, bound));
         Tensor k = k_of(kv);
         if (k_norm_.on()) {
-            k = unpacked_k_.slice(0, 0, length);
-            k_norm_.normalise(ctx, k, unpacked_rstd_.slice(0, 0, length), k_of(kv));
+            k = unpacked_k_.slice(0, 0, bound);
+            k_norm_.normalise(ctx, k, unpacked_rstd_.slice(0, 0, bound), k_of(kv));
         }
-        k = k.unflatten(0, 1, length);
+        k = k.unflatten(0, 1, bound);
         if (rotates_ && rope_dim_ == 0) rope(ctx, k, k, step.rope_table, Rotation::kForward);
-        decode_attention(ctx, core_output().slice(0, b, 1), unpacked_inputs(step, cache, b, length));
+        decode_attention(ctx, core_output().slice(0, b, 1), unpacked_inputs(step, cache, b, bound));
     }
 
     /// Columns of the input projection: queries (or their latent), key-value latent, shared rotary key.

@@ -18,8 +18,9 @@ struct DecodeStep {
     ConstTensor positions;  ///< i32 [B]
     ConstTensor slots;      ///< i32 [B]: of the cache, positions / stride
     ConstTensor lengths;    ///< i32 [B]: slots that the token sees, with its own; slots + 1
-    std::span<const int32_t> host_lengths;
-    int64_t longest;              ///< of the lengths
+    /// At least the lengths, at most the slots of the cache; what a pass launches depends on them and not on the lengths.
+    std::span<const int32_t> bounds;
+    int64_t longest;              ///< of the bounds
     ConstTensor rope_table = {};  ///< f32 [tokens, w] as in rope.h; empty where nothing is rotated
     ConstTensor rope_rows = {};   ///< f32 [B, w]: its rows of the positions
 };

@@ -78,6 +78,7 @@ Decoder::Decoder(Context& ctx, const Model& weights, const DecoderShape& shape)
     plan(carving);
     prefill_.allocate_layers(ctx, weights);
     step_.allocate_decoding(ctx, weights, caches_, shape.tokens);
+    if (weights.config().train.cuda_graph) captured_ = make_captured_work(ctx);
 }
 
 void Decoder::plan_caches(Planner& planner) {
@@ -161,14 +162,38 @@ void Decoder::step(std::span<const int32_t> tokens) {
     }
     upload(ctx_, Tensor(tokens_.bytes(), DType::kI32, {4 * sequences}),
            as_tensor(std::span<const int32_t>(host_)));
-    step_.decode(ctx_, tokens_,
-                 {.positions = positions_,
-                  .slots = slots_,
-                  .lengths = counts_,
-                  .host_lengths = row(3),
-                  .longest = *std::max_element(row(3).begin(), row(3).end())},
-                 caches_);
-    step_.decode_logits(ctx_, logits_);
+    bound(row(3));
+    const auto pass = [&] {
+        step_.decode(ctx_, tokens_,
+                     {.positions = positions_,
+                      .slots = slots_,
+                      .lengths = counts_,
+                      .bounds = bounds_,
+                      .longest = *std::max_element(bounds_.begin(), bounds_.end())},
+                     caches_);
+        step_.decode_logits(ctx_, logits_);
+    };
+    if (captured_)
+        captured_->run(0, pass);
+    else
+        pass();
+}
+
+/// Bounds are whole splits of CUDA's attention, so a pass has the same shapes as the one before except once in
+/// kDecodeSplit slots, and the unused part of the last split costs nothing.
+void Decoder::bound(std::span<const int32_t> lengths) {
+    const int64_t slots = layout_.slots(shape_.tokens);
+    std::vector<int32_t> bounds;
+    for (const int32_t length : lengths) {
+        const int64_t whole = (length + kDecodeSplit - 1) / kDecodeSplit * kDecodeSplit;
+        bounds.push_back(static_cast<int32_t>(std::min(whole, slots)));
+    }
+    // Where only the longest counts, the others must not change the shapes of a captured pass.
+    if (!step_.layers().front().attention().decompresses())
+        std::fill(bounds.begin(), bounds.end(), *std::max_element(bounds.begin(), bounds.end()));
+    if (bounds == bounds_) return;
+    bounds_ = std::move(bounds);
+    if (captured_) captured_->forget();
 }
 
 std::span<const float> Decoder::read_logits() {

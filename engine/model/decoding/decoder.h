@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine/model/model.h"
+#include "kernels/base/captured_work.h"
 
 namespace pastur {
 
@@ -55,12 +56,16 @@ class Decoder {
     /// Waits for the device.
     void synchronize() { pastur::synchronize(ctx_); }
     CacheUse cache_use() const;
+    /// step()s that replayed a CUDA graph, which happens unless train.cuda_graph = false.
+    int64_t replays() const { return captured_ ? captured_->replays() : 0; }
     /// Bytes of parameters that a pass reads in the compute dtype, and of everything else that the decoder took.
     int64_t working_bytes() const { return working_bytes_; }
 
   private:
     void plan_caches(Planner& planner);
     void prefill_batch(std::span<const std::vector<int32_t>> prompts, int64_t first);
+    /// Sets bounds_ for these lengths in slots.
+    void bound(std::span<const int32_t> lengths);
     /// Copies what the cache holds of one sequence of the last prefill pass.
     void store(const Attention& attention, LayerCache& cache, int64_t from, int64_t to, int64_t length);
 
@@ -80,7 +85,10 @@ class Decoder {
     Tensor best_;                                 ///< i32 [B]
     std::vector<float> host_logits_;
     std::vector<int32_t> host_best_;
-    std::vector<int32_t> host_;  ///< [4, B]: tokens, positions, slots, counts
+    std::vector<int32_t> host_;    ///< [4, B]: tokens, positions, slots, counts
+    std::vector<int32_t> bounds_;  ///< [B]: DecodeStep::bounds
+    /// Declared last, so graphs are destroyed before the buffers they use; null: train.cuda_graph = false.
+    std::unique_ptr<CapturedWork> captured_;
 };
 
 }  // namespace pastur

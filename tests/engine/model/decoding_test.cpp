@@ -315,6 +315,46 @@ INSTANTIATE_TEST_SUITE_P(
                                {"mtla", "variant = \"mtla\"\nkv_rank = 8\nrope_dim = 4\nstride = 2", ""}}),
     case_name<VariantCase>);
 
+// Contexts that pass 256 slots, where the shapes of a pass change, and sequences that pass it at different steps.
+class CapturedDecoding : public OpTest<VariantCase> {};
+
+TEST_P(CapturedDecoding, TokensAreThoseOfPassesThatAreNotCaptured) {
+    Config config = tiny_config(shape().attention, shape().model);
+    config.data.seq_len = 600;
+    const std::vector<Tokens> prompts = {random_.ids(509, 19), random_.ids(250, 19), random_.ids(3, 19)};
+    GenerateOptions options;
+    options.sampling = {0.8, 0, 1, 5};
+    options.max_tokens = 20;
+    std::vector<std::vector<Tokens>> found;
+    for (const bool graph : {true, false}) {
+        config.train.cuda_graph = graph;
+        ModelUnderTest model(config, ctx(), dtype(), {1, 1});
+        model.model().params().initialise(ctx(), 3);
+        Decoder decoder(ctx(), model.model(), {3, 509, 600});
+        std::vector<Tokens>& tokens = found.emplace_back();
+        // Twice, because the second prefill begins with graphs of the first.
+        for (int round = 0; round < 2; ++round)
+            for (const Continuation& c : generate(decoder, prompts, options).sequences)
+                tokens.push_back(c.tokens);
+        if (graph && on_cuda()) {
+            EXPECT_GT(decoder.replays(), 20) << "of 38 passes";
+        } else {
+            EXPECT_EQ(decoder.replays(), 0);
+        }
+    }
+    ASSERT_EQ(found[0].size(), 6u);
+    EXPECT_EQ(found[0], found[1]);
+    EXPECT_EQ(std::ssize(found[0][0]), 20);
+}
+
+INSTANTIATE_TEST_SUITE_P(Model, CapturedDecoding,
+                         every_target<VariantCase>(
+                             {{"mha", "variant = \"mha\"", ""},
+                              {"mla_decoupled", "variant = \"mla-decoupled\"\nkv_rank = 7\nrope_dim = 4", ""},
+                              {"mla_rope", "variant = \"mla-rope\"\nkv_rank = 7\nqk_norm = \"head\"", ""},
+                              {"mtla", "variant = \"mtla\"\nkv_rank = 8\nrope_dim = 4\nstride = 2", ""}}),
+                         case_name<VariantCase>);
+
 // Prompts of 3000 tokens are read two at a time. mla-rope decompresses its cache in blocks of 256 slots.
 class DecodingLongPrompts : public testing::TestWithParam<const char*> {};
 

@@ -62,7 +62,8 @@ nlohmann::ordered_json to_json(const GenerateBench& bench, const GenerateCell& c
             {"cache_bytes_per_token_allocated", cell.cache.allocated_per_token()},
             {"cache_bytes_used", cell.cache.used},
             {"cache_bytes_allocated", cell.cache.allocated},
-            {"working_bytes", cell.working_bytes}};
+            {"working_bytes", cell.working_bytes},
+            {"graph_replays", cell.replays}};
 }
 
 }  // namespace
