@@ -45,6 +45,7 @@ void OpBencher::run() {
     updates();
     muon();
     attention();
+    decoding();
     if (!any_)
         fail(ExitCode::kUsage,
              "--ops: expected the beginning of an op's name, found \"{}\"; did you mean \"{}\"?", only_,

@@ -1,6 +1,6 @@
 #pragma once
-// What times the ops of bench_ops.h. Its methods are in two files: GEMMs and attention in bench_ops.cpp, ops that memory
-// bounds and the optimizers' updates in bench_other_ops.cpp.
+// What times the ops of bench_ops.h. Its methods are in three files: GEMMs and attention in bench_ops.cpp, ops that memory
+// bounds and the optimizers' updates in bench_other_ops.cpp, ops of decoding in bench_decoding_ops.cpp.
 #include <functional>
 #include <string>
 #include <vector>
@@ -50,6 +50,10 @@ class OpBencher {
     void head();
     void updates();
     void muon();
+    void decoding();
+    void decode_attention_core();
+    void absorbed_maps();
+    void cache_appends();
 
     Context& ctx_;
     const Config& config_;

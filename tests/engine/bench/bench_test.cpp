@@ -388,6 +388,13 @@ TEST(BenchOps, CountsWhatEachOpDoes) {
     const Model model(config, DType::kF32, {2, 16});
     const int64_t parameters = model.params().table().total_elements();
     EXPECT_EQ(find("adamw", fmt::format("[{}]", parameters)).bytes, 28.0 * static_cast<double>(parameters));
+    // The latent [2, 16, 16] and the rotary key [2, 16, 8] are read once; queries and outputs are [2, 2, 16 or 8].
+    EXPECT_EQ(find("decode attention", "B 2 H 2 of 1 S 16 d_qk 16 + 8 shared d_v 16").bytes,
+              4.0 * (2 * 16 * (16 + 8) + 2 * 2 * (16 + 8 + 16)));
+    EXPECT_EQ(find("head linear", "queries [2, 8, 16] x 2").bytes, 4.0 * (2 * 8 * 16 + 2 * 2 * (8 + 16)));
+    EXPECT_EQ(find("head linear", "outputs [2, 16, 16] x 2").flops, 2.0 * 2 * 2 * 16 * 16);
+    EXPECT_EQ(find("cache append", "rotary key [2, 8]").bytes, 4.0 * 2 * 2 * 8);
+    EXPECT_EQ(find("row argmax", "[2, 64]").bytes, 4.0 * (2 + 2 * 64));
 }
 
 }  // namespace
