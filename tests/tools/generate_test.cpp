@@ -80,6 +80,43 @@ TEST_F(Generate, ReadsHuggingFaceFolders) {
     expect_failure("generate --checkpoint hf --device cpu --prompt a", 2, {"--tokenizer"});
 }
 
+// A recipe with fp8, or with weights and moments in bf16, does not stop at its own checkpoint.
+TEST_F(Generate, AnyPrecisionOfTrainingGeneratesAndEvaluates) {
+    const std::string train =
+        "train r.toml --device cpu --diagnostics.every=0 --diagnostics.early=[] --model.d_model=32 "
+        "--model.ffn=48 --train.fp8_min_outputs=16 --train.fp8_min_gradient_side=16 ";
+    ASSERT_EQ(run(train + "--run fp8 --train.precision=fp8").code, 0);
+    ASSERT_EQ(run(train + "--run narrow --train.weights=bf16 --train.moments=bf16").code, 0);
+    const auto losses = [&](const std::string& run_folder) {
+        const Result eval =
+            run("eval --checkpoint " + run_folder + " --data corpus --tokens 64 --device cpu --json");
+        EXPECT_EQ(eval.code, 0) << eval.err;
+        const Result text =
+            run("generate --checkpoint " + run_folder + " --device cpu --prompt Once --max-tokens 4");
+        EXPECT_EQ(text.code, 0) << text.err;
+        const std::string note = "/step_00000004: trained in fp8, computed here in fp32";
+        const bool noted = run_folder == "fp8";
+        EXPECT_EQ(eval.err.find(note + "; --precision fp8 computes as in training\n") != std::string::npos,
+                  noted)
+            << eval.err;
+        EXPECT_EQ(text.err.find(note + "\n") != std::string::npos, noted) << text.err;
+        return json::parse(eval.out)["loss"].get<double>();
+    };
+    const double narrow = losses("narrow"), wide = losses("fp8");
+    EXPECT_NEAR(narrow, wide, 0.05);
+    const Result as_trained =
+        run("eval --checkpoint fp8 --data corpus --tokens 64 --device cpu --precision fp8 --json");
+    ASSERT_EQ(as_trained.code, 0) << as_trained.err;
+    EXPECT_EQ(as_trained.err, "");
+    const double quantised = json::parse(as_trained.out)["loss"].get<double>();
+    EXPECT_NE(quantised, wide);
+    EXPECT_NEAR(quantised, wide, 0.02);
+    for (const json& event : metrics("fp8"))
+        if (event["event"] == "val" && event["step"] == 4) {
+            EXPECT_NEAR(event["loss"].get<double>(), quantised, 1e-6);
+        }
+}
+
 TEST_F(Generate, BadValuesAreOneLine) {
     const std::string base = "generate --checkpoint run --device cpu ";
     expect_failure("generate --prompt a", 2, {"--checkpoint"});
@@ -126,6 +163,11 @@ TEST_F(GenerateBench, ComparesVariants) {
     EXPECT_EQ(rows[2]["cache_bytes_per_token_used"], (64 + 16) * 2 * 4);
     EXPECT_EQ(rows[4]["cache_bytes_per_token_used"], (64 + 16) * 2 * 4 / 2);
     EXPECT_EQ(rows[5]["batch"], 3);
+    EXPECT_EQ(rows[5]["graph_replays"], 0);
+    const std::string fp8 = "bench --generate --device cpu --variants mha --batch 1 --context 8 --steps 2 ";
+    const Result quantised = run(fp8 + "--model.layers=1 --train.precision=fp8");
+    EXPECT_EQ(quantised.code, 0) << quantised.err;
+    EXPECT_EQ(quantised.err, "train.precision = \"fp8\" is for training: generation is measured in fp32\n");
 }
 
 TEST_F(GenerateBench, BadValuesAreOneLine) {

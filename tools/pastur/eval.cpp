@@ -16,6 +16,7 @@
 #include "engine/train/scoring/stream_loss.h"
 #include "tools/pastur/commands.h"
 #include "tools/pastur/eval/eval_logits.h"
+#include "tools/pastur/precision_note.h"
 #include "tools/pastur/print.h"
 
 namespace pastur {
@@ -222,6 +223,8 @@ int eval(const EvalArguments& arguments) {
     folder.check_computable();
     const int64_t seq_len = arguments.seq_len > 0 ? arguments.seq_len : folder.config().data.seq_len;
     Context ctx = make_context(device);
+    note_precision(folder, precision, is_cuda(ctx) ? DType::kBF16 : DType::kF32,
+                   "; --precision fp8 computes as in training");
     return arguments.choices.empty() ? eval_data(arguments, folder, ctx, precision, seq_len)
                                      : eval_choices(arguments, folder, ctx, precision, seq_len);
 }

@@ -14,6 +14,7 @@
 #include "engine/train/scoring/model_tokenizer.h"
 #include "tools/pastur/commands.h"
 #include "tools/pastur/generate/text_stream.h"
+#include "tools/pastur/precision_note.h"
 #include "tools/pastur/print.h"
 
 namespace pastur {
@@ -190,6 +191,7 @@ int run_generate(const GenerateArguments& arguments) {
 
     Context ctx = make_context(device);
     const auto model = read_model(folder, config, ctx);
+    note_precision(folder, config.train.precision, model->params().compute_dtype());
     Decoder decoder(ctx, *model,
                     {std::ssize(prompts.ids), prompts.longest,
                      std::min(config.data.seq_len, prompts.longest + arguments.max_tokens)});

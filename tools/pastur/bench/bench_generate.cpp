@@ -76,10 +76,13 @@ GenerateBenchOptions generate_options(const GenerateBenchArguments& arguments, i
     return options;
 }
 
-void run_generate_bench(Context& ctx, const std::vector<Config>& configs, const GenerateBenchOptions& options,
+void run_generate_bench(Context& ctx, std::vector<Config> configs, const GenerateBenchOptions& options,
                         const std::string& json) {
-    if (configs.front().train.precision == Precision::kFp8)
-        fail(ExitCode::kUsage, "train.precision = \"fp8\": expected bf16 or fp32 with --generate");
+    if (configs.front().train.precision == Precision::kFp8) {
+        for (Config& config : configs) config.train.precision = Precision::kAuto;
+        print_note("train.precision = \"fp8\" is for training: generation is measured in {}\n",
+                   is_cuda(ctx) ? "bf16" : "fp32");
+    }
     nlohmann::ordered_json rows = nlohmann::ordered_json::array();
     const DType dtype = compute_dtype(configs.front().train, ctx);
     print_text("{}: {}, prompts of {} tokens, then {} passes of a token of each sequence\n", device_name(ctx),

@@ -17,7 +17,7 @@ struct GenerateBenchArguments {
 GenerateBenchOptions generate_options(const GenerateBenchArguments& arguments, int64_t steps, bool cuda);
 
 /// Measures every config, prints a table line by line and writes `json`, unless it is empty.
-void run_generate_bench(Context& ctx, const std::vector<Config>& configs, const GenerateBenchOptions& options,
+void run_generate_bench(Context& ctx, std::vector<Config> configs, const GenerateBenchOptions& options,
                         const std::string& json);
 
 }  // namespace pastur
