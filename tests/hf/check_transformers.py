@@ -6,7 +6,7 @@
 
 A tiny model of every attention variant and switch is trained for a few steps. transformers must load its checkpoint
 folder unchanged and give the logits of `pastur eval --logits` on 256 tokens within 1e-4, and continue a prompt
-greedily with the tokens that Pastur finds most likely. The exported folder must give the same, and export, import,
+greedily, with a cache and without, with the tokens that Pastur finds most likely. The exported folder must give the same, and export, import,
 export must give the same bytes. Random models of transformers are imported and must give the same logits.
 """
 import argparse
@@ -30,6 +30,8 @@ except ImportError as missing:
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKENS, PROMPT, GREEDY, TOLERANCE = 256, 8, 48, 1e-4
+# The name of the argument since transformers 5.
+CACHE = "cache" if transformers.__version__.partition(".")[0] >= "5" else "past_key_values"
 # Variant, settings, and the class that transformers must choose.
 VARIANTS = {
     "mha": ("mha", {}, "LlamaForCausalLM"),
@@ -165,11 +167,39 @@ class Checker:
             chain = model.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False,
                                    max_new_tokens=GREEDY, min_new_tokens=GREEDY,
                                    eos_token_id=None, pad_token_id=0)[0].numpy()
+            self.compare_caches(name, model, prompt, chain)
         _, logits = self.pastur_logits(folder, self.write_shard(chain), len(chain) - 1)
         equal = int((logits.argmax(-1)[PROMPT - 1:] == chain[PROMPT:]).sum())
         if equal != GREEDY:
             self.fail(name, f"{equal} of {GREEDY} greedy tokens are equal")
         return equal
+
+    def compare_caches(self, name, model, prompt, chain):
+        """The greedy continuation without a cache, of a padded batch, and by beams must be that with a cache, and a cache
+        that is filled in parts must give the logits of the whole sequence."""
+        settings = dict(do_sample=False, max_new_tokens=GREEDY, min_new_tokens=GREEDY, eos_token_id=None, pad_token_id=0)
+        lengths = []
+        hook = model.get_input_embeddings().register_forward_hook(lambda _, args, __: lengths.append(args[0].shape[1]))
+        model.generate(prompt, attention_mask=torch.ones_like(prompt), **settings)
+        hook.remove()
+        if lengths != [PROMPT] + [1] * (GREEDY - 1):
+            self.fail(name, f"generation does not use its cache: passes of {lengths[:4]} ... tokens")
+        padding = torch.zeros(1, 3, dtype=torch.long)
+        batch = torch.cat([torch.cat([padding, prompt], dim=1), torch.cat([padding + 7, prompt + 1], dim=1)])
+        mask = torch.ones_like(batch)
+        mask[0, :3] = 0
+        padded = model.generate(batch, attention_mask=mask, **settings)[0, 3:].numpy()
+        plain = model.generate(prompt, attention_mask=torch.ones_like(prompt), use_cache=False, **settings)[0].numpy()
+        beams = [model.generate(prompt, attention_mask=torch.ones_like(prompt), num_beams=3, use_cache=use, **settings)
+                 for use in (True, False)]
+        if not (np.array_equal(chain, plain) and np.array_equal(chain, padded) and torch.equal(*beams)):
+            self.fail(name, "a cache changes the generated tokens")
+        cache, tokens, logits = transformers.DynamicCache(), torch.from_numpy(chain)[None], []
+        for begin, end in ((0, 5), (5, 6), (6, 17), (17, tokens.shape[1])):
+            logits.append(model(tokens[:, begin:end], **{CACHE: cache, "use_cache": True}).logits)
+        worst = (torch.cat(logits, dim=1) - model(tokens, use_cache=False).logits).abs().max().item()
+        if not worst <= TOLERANCE:
+            self.fail(name, f"a cache changes logits by {worst:.1e}")
 
     def export(self, model, name, *options):
         out = self.folder / name

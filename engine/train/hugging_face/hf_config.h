@@ -32,7 +32,7 @@ bool is_deepseek_class(const Config& config);
 std::string hf_config_json(const Config& config, const SpecialTokens& tokens, WeightFormat format,
                            RopeRows rows);
 /// generation_config.json of the model.
-std::string hf_generation_json(const Config& config, const SpecialTokens& tokens);
+std::string hf_generation_json(const SpecialTokens& tokens);
 
 /// What a config.json describes.
 struct HfModel {

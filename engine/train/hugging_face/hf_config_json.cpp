@@ -124,7 +124,7 @@ std::string hf_config_json(const Config& config, const SpecialTokens& tokens, We
     json["attention_dropout"] = 0.0;
     json["initializer_range"] = 0.02;
     json["tie_word_embeddings"] = m.tie_embeddings;
-    json["use_cache"] = hf_class != HfClass::kPastur;
+    json["use_cache"] = true;
     json["bos_token_id"] = ids_json(tokens.bos);
     json["eos_token_id"] = ids_json(tokens.eos);
     json["pad_token_id"] = nullptr;
@@ -132,10 +132,9 @@ std::string hf_config_json(const Config& config, const SpecialTokens& tokens, We
     return json.dump(2) + "\n";
 }
 
-std::string hf_generation_json(const Config& config, const SpecialTokens& tokens) {
-    const ordered_json json = {{"bos_token_id", ids_json(tokens.bos)},
-                               {"eos_token_id", ids_json(tokens.eos)},
-                               {"use_cache", !needs_own_class(config)}};
+std::string hf_generation_json(const SpecialTokens& tokens) {
+    const ordered_json json = {
+        {"bos_token_id", ids_json(tokens.bos)}, {"eos_token_id", ids_json(tokens.eos)}, {"use_cache", true}};
     return json.dump(2) + "\n";
 }
 

@@ -52,7 +52,7 @@ std::span<const std::string_view> tokenizer_file_names() {
 std::vector<TextFile> hf_model_files(const Config& config, const SpecialTokens& tokens, WeightFormat format,
                                      RopeRows rows) {
     std::vector<TextFile> files = {{kHfConfigFile, hf_config_json(config, tokens, format, rows)},
-                                   {"generation_config.json", hf_generation_json(config, tokens)}};
+                                   {"generation_config.json", hf_generation_json(tokens)}};
     if (needs_own_class(config))
         for (const HfAsset& asset : hf_assets())
             files.push_back({std::string(asset.name), std::string(asset.text)});

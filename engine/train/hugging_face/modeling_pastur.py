@@ -1,10 +1,12 @@
 """Pastur's attention variants for Hugging Face transformers, in plain PyTorch.
 
 Pastur copies this file next to the weights of models that no class of transformers describes. config.json names it in
-`auto_map`, so `AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)` loads them. There is no cache of
-keys and values: generation runs the whole sequence again for each token.
+`auto_map`, so `AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)` loads them. Generation keeps what
+Pastur's own cache holds, latents where there are some, in the two tensors per layer of transformers' DynamicCache; each
+token decompresses all latents again.
 
-Shapes: B batch, T time, H heads, D head width. Positions are [B, T] and count the tokens that are not padding.
+Shapes: B batch, T time, S time with that of the cache, H heads, D head width. Positions are [B, S] and count the tokens
+that are not padding.
 """
 
 import math
@@ -68,10 +70,12 @@ def rotate(x, positions, base):
 
 
 class Attention(nn.Module):
-    """Subclasses make queries, keys [B, T, H, Dqk] and values [B, T, H, Dv], positions included."""
+    """project() of a subclass makes queries [B, T, H, Dqk] and two tensors to cache [B, T, width], positions included;
+    expand() makes keys [B, S, H, Dqk] and values [B, S, H, Dv] of all that is cached."""
 
-    def __init__(self, config):
+    def __init__(self, config, layer):
         super().__init__()
+        self.layer = layer
         self.settings = settings = config.attention
         self.width, self.heads, self.head_dim = config.hidden_size, config.num_attention_heads, config.head_dim
         self.kv_heads, self.eps, self.base = config.num_key_value_heads, config.rms_norm_eps, config.rope_theta
@@ -90,20 +94,22 @@ class Attention(nn.Module):
     def rotate(self, x, positions):
         return rotate(x, positions, self.base) if self.rotates else x
 
-    def forward(self, x, positions, valid):
-        q, k, v = self.queries_keys_values(x, positions, valid)
+    def forward(self, x, positions, valid, cache):
+        q, *parts = self.project(x, positions[:, -x.shape[1]:])
+        if cache is not None:  # its tensors are [B, heads, S, width]
+            parts = (part[:, 0] for part in cache.update(*(part[:, None] for part in parts), self.layer))
+        k, v = self.expand(*parts, positions, valid)
         group = self.heads // k.shape[2]
         k, v = k.repeat_interleave(group, dim=2), v.repeat_interleave(group, dim=2)
         scores = torch.einsum("bthd,bshd->bhts", q, k) * q.shape[-1] ** -0.5
-        visible = self.visible_keys(positions, valid)[:, None]
+        visible = self.visible_keys(positions, valid)[:, None, -q.shape[1]:]
         scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
         probabilities = scores.softmax(dim=-1, dtype=torch.float32).to(v.dtype)
         return self.o_proj(torch.einsum("bhts,bshd->bthd", probabilities, v).flatten(2))
 
     def visible_keys(self, positions, valid):
         """[B, query, key]: earlier keys that are not padding. With a stride only the last of a chunk and the query's own."""
-        time = positions.shape[1]
-        own = torch.eye(time, dtype=torch.bool, device=positions.device)
+        own = torch.eye(positions.shape[1], dtype=torch.bool, device=positions.device)
         earlier = torch.ones_like(own).tril()
         return own | (earlier & (valid & ((positions + 1) % self.stride == 0))[:, None])
 
@@ -111,51 +117,68 @@ class Attention(nn.Module):
 class MultiHeadAttention(Attention):
     """`mha` and `mha-nope`."""
 
-    def __init__(self, config):
-        super().__init__(config)
+    def __init__(self, config, layer):
+        super().__init__(config, layer)
         self.q_proj = linear(self.width, self.heads * self.head_dim)
         self.k_proj = linear(self.width, self.kv_heads * self.head_dim)
         self.v_proj = linear(self.width, self.kv_heads * self.head_dim)
         self.o_proj = linear(self.heads * self.head_dim, self.width)
         self.add_head_norms(q_norm=self.head_dim, k_norm=self.head_dim)
 
-    def queries_keys_values(self, x, positions, valid):
-        q, k, v = (proj(x).unflatten(-1, (-1, self.head_dim)) for proj in (self.q_proj, self.k_proj, self.v_proj))
-        return self.rotate(self.q_norm(q), positions), self.rotate(self.k_norm(k), positions), v
+    def project(self, x, positions):
+        q, k = (proj(x).unflatten(-1, (-1, self.head_dim)) for proj in (self.q_proj, self.k_proj))
+        q, k = self.rotate(self.q_norm(q), positions), self.rotate(self.k_norm(k), positions)
+        return q, k.flatten(2), self.v_proj(x)
+
+    def expand(self, k, v, positions, valid):
+        return (part.unflatten(-1, (-1, self.head_dim)) for part in (k, v))
 
 
 class SplitHeads(Attention):
     """Heads with a content part of their own and a rotary part whose key all heads share."""
 
-    def __init__(self, config):
-        super().__init__(config)
+    def __init__(self, config, layer):
+        super().__init__(config, layer)
         self.nope_dim, self.rope_dim = self.settings["nope_dim"], self.settings["rope_dim"]
         self.v_dim, self.qk_dim = self.settings["v_dim"], self.nope_dim + self.rope_dim
         self.o_proj = linear(self.heads * self.v_dim, self.width)
         self.add_head_norms(q_norm=self.nope_dim, q_rope_norm=self.rope_dim, k_norm=self.nope_dim,
                             k_rope_norm=self.rope_dim)
 
-    def join(self, q, k_content, k_rope, positions):
-        """q [B, T, H qk_dim], k_content [B, T, H, nope_dim], k_rope [B, T, rope_dim] -> whole queries and keys."""
+    def rotate_parts(self, q, k_rope, positions):
+        """q [B, T, H qk_dim] as whole queries; k_rope [B, T, rope_dim]."""
         q_content, q_rope = q.unflatten(-1, (self.heads, -1)).split([self.nope_dim, self.rope_dim], dim=-1)
         q_rope = self.rotate(self.q_rope_norm(q_rope), positions)
-        k_rope = self.rotate(self.k_rope_norm(k_rope.unsqueeze(2)), positions).expand(-1, -1, self.heads, -1)
-        return torch.cat([self.q_norm(q_content), q_rope], dim=-1), torch.cat([self.k_norm(k_content), k_rope], dim=-1)
+        k_rope = self.rotate(self.k_rope_norm(k_rope.unsqueeze(2)), positions).flatten(2)
+        return torch.cat([self.q_norm(q_content), q_rope], dim=-1), k_rope
+
+    def join(self, k_content, k_rope):
+        """k_content [B, S, H, nope_dim], k_rope [B, S, rope_dim], rotated -> whole keys."""
+        return torch.cat([self.k_norm(k_content), k_rope.unsqueeze(2).expand(-1, -1, self.heads, -1)], dim=-1)
+
+    def expand(self, latent, k_rope, positions, valid):
+        kv = self.kv_b_proj(latent).unflatten(-1, (self.heads, -1))
+        k, v = kv.split([self.nope_dim, self.v_dim], dim=-1)
+        return self.join(k, k_rope), v
 
 
 class SharedRopeAttention(SplitHeads):
     """`mha-shared-rope`."""
 
-    def __init__(self, config):
-        super().__init__(config)
+    def __init__(self, config, layer):
+        super().__init__(config, layer)
         self.q_proj = linear(self.width, self.heads * self.qk_dim)
         self.k_proj = linear(self.width, self.heads * self.nope_dim)
         self.k_rope_proj = linear(self.width, self.rope_dim)
         self.v_proj = linear(self.width, self.heads * self.v_dim)
 
-    def queries_keys_values(self, x, positions, valid):
-        k, v = (proj(x).unflatten(-1, (self.heads, -1)) for proj in (self.k_proj, self.v_proj))
-        return *self.join(self.q_proj(x), k, self.k_rope_proj(x), positions), v
+    def project(self, x, positions):
+        q, k_rope = self.rotate_parts(self.q_proj(x), self.k_rope_proj(x), positions)
+        return q, torch.cat([self.k_proj(x), k_rope], dim=-1), self.v_proj(x)
+
+    def expand(self, k, v, positions, valid):
+        k, k_rope = k.split([self.heads * self.nope_dim, self.rope_dim], dim=-1)
+        return self.join(k.unflatten(-1, (self.heads, -1)), k_rope), v.unflatten(-1, (self.heads, -1))
 
 
 class LatentQueries:
@@ -178,8 +201,8 @@ class LatentQueries:
 class LatentAttention(LatentQueries, Attention):
     """`mla-rope` and `mla-nope`: keys are rotated after decompression, or not at all."""
 
-    def __init__(self, config):
-        super().__init__(config)
+    def __init__(self, config, layer):
+        super().__init__(config, layer)
         rank, self.v_dim = self.settings["kv_rank"], self.settings["v_dim"]
         self.add_queries(self.heads * self.head_dim)
         self.kv_a_proj_with_mqa = linear(self.width, rank)
@@ -188,36 +211,39 @@ class LatentAttention(LatentQueries, Attention):
         self.o_proj = linear(self.heads * self.v_dim, self.width)
         self.add_head_norms(q_norm=self.head_dim, k_norm=self.head_dim)
 
-    def queries_keys_values(self, x, positions, valid):
-        q = self.queries(x).unflatten(-1, (self.heads, -1))
-        kv = self.kv_b_proj(self.kv_a_layernorm(self.kv_a_proj_with_mqa(x))).unflatten(-1, (self.heads, -1))
+    def project(self, x, positions):
+        q = self.rotate(self.q_norm(self.queries(x).unflatten(-1, (self.heads, -1))), positions)
+        latent = self.kv_a_layernorm(self.kv_a_proj_with_mqa(x))
+        return q, latent, latent[..., :0]
+
+    def expand(self, latent, _, positions, valid):
+        kv = self.kv_b_proj(latent).unflatten(-1, (self.heads, -1))
         k, v = kv.split([self.head_dim, self.v_dim], dim=-1)
-        return self.rotate(self.q_norm(q), positions), self.rotate(self.k_norm(k), positions), v
+        return self.rotate(self.k_norm(k), positions), v
 
 
 class DecoupledAttention(LatentQueries, SplitHeads):
     """`mla-decoupled`, with switches that DeepseekV3ForCausalLM does not have."""
 
-    def __init__(self, config):
-        super().__init__(config)
+    def __init__(self, config, layer):
+        super().__init__(config, layer)
         rank = self.settings["kv_rank"]
         self.add_queries(self.heads * self.qk_dim)
         self.kv_a_proj_with_mqa = linear(self.width, rank + self.rope_dim)
         self.kv_a_layernorm = self.latent_norm(rank, LATENT_EPS)
         self.kv_b_proj = linear(rank, self.heads * (self.nope_dim + self.v_dim))
 
-    def queries_keys_values(self, x, positions, valid):
+    def project(self, x, positions):
         latent, k_rope = self.kv_a_proj_with_mqa(x).split([self.settings["kv_rank"], self.rope_dim], dim=-1)
-        kv = self.kv_b_proj(self.kv_a_layernorm(latent)).unflatten(-1, (self.heads, -1))
-        k, v = kv.split([self.nope_dim, self.v_dim], dim=-1)
-        return *self.join(self.queries(x), k, k_rope, positions), v
+        q, k_rope = self.rotate_parts(self.queries(x), k_rope, positions)
+        return q, self.kv_a_layernorm(latent), k_rope
 
 
 class PreRopeAttention(Attention):
     """`mla-prerope`: the rotated keys (prerope_site "keys") or the rotated input ("input") are compressed."""
 
-    def __init__(self, config):
-        super().__init__(config)
+    def __init__(self, config, layer):
+        super().__init__(config, layer)
         inner, self.of_input = self.heads * self.head_dim, self.settings["prerope_site"] == "input"
         self.q_proj, self.o_proj = linear(self.width, inner), linear(inner, self.width)
         k_rank, v_rank = (self.settings["kv_rank"],) * 2 if self.of_input else (
@@ -233,23 +259,25 @@ class PreRopeAttention(Attention):
             self.k_a_layernorm, self.v_a_layernorm = norm(k_rank), norm(v_rank)
             self.add_head_norms(q_norm=self.head_dim, k_norm=self.head_dim)
 
-    def queries_keys_values(self, x, positions, valid):
+    def project(self, x, positions):
         by_head = lambda wide: wide.unflatten(-1, (self.heads, self.head_dim))
         q = self.rotate(self.q_norm(by_head(self.q_proj(x))), positions)
         if self.of_input:
-            k_latent = v_latent = self.kv_a_layernorm(self.kv_a_proj(self.rotate(by_head(x), positions).flatten(2)))
-        else:
-            rotated = self.rotate(self.k_norm(by_head(self.k_proj(x))), positions).flatten(2)
-            k_latent = self.k_a_layernorm(self.k_a_proj(rotated))
-            v_latent = self.v_a_layernorm(self.v_a_proj(x))
-        return q, by_head(self.k_b_proj(k_latent)), by_head(self.v_b_proj(v_latent))
+            latent = self.kv_a_layernorm(self.kv_a_proj(self.rotate(by_head(x), positions).flatten(2)))
+            return q, latent, latent[..., :0]
+        rotated = self.rotate(self.k_norm(by_head(self.k_proj(x))), positions).flatten(2)
+        return q, self.k_a_layernorm(self.k_a_proj(rotated)), self.v_a_layernorm(self.v_a_proj(x))
+
+    def expand(self, k_latent, v_latent, positions, valid):
+        k, v = self.k_b_proj(k_latent), self.v_b_proj(k_latent if self.of_input else v_latent)
+        return (part.unflatten(-1, (self.heads, self.head_dim)) for part in (k, v))
 
 
 class TemporalLatentAttention(SplitHeads):
     """`mtla`: gated latents are summed within chunks of `stride` tokens (arXiv 2505.13544)."""
 
-    def __init__(self, config):
-        super().__init__(config)
+    def __init__(self, config, layer):
+        super().__init__(config, layer)
         rank = self.settings["kv_rank"]
         code = max(rank // 4, 1)
         self.q_proj = linear(self.width, self.heads * self.qk_dim)
@@ -264,16 +292,20 @@ class TemporalLatentAttention(SplitHeads):
         angles = chunks.double()[:, :, None] * 10000.0 ** (-2.0 * (columns // 2).double() / rank)
         return torch.where(columns % 2 == 0, angles.sin(), angles.cos())
 
-    def queries_keys_values(self, x, positions, valid):
+    def project(self, x, positions):
         rank = self.settings["kv_rank"]
         latent, k_rope = self.kv_a_proj_with_mqa(x).split([rank, self.rope_dim], dim=-1)
-        latent, chunks = self.kv_a_layernorm(latent), positions // self.stride
-        code = self.merge_chunk_proj(self.chunk_positions(chunks, rank).to(x.dtype))
+        latent = self.kv_a_layernorm(latent)
+        code = self.merge_chunk_proj(self.chunk_positions(positions // self.stride, rank).to(x.dtype))
         gate = torch.sigmoid((self.merge_latent_proj(latent) * code).sum(-1, keepdim=True))
+        q, k_rope = self.rotate_parts(self.q_proj(x), k_rope, positions)
+        return q, gate * latent, k_rope
+
+    def expand(self, latent, k_rope, positions, valid):
+        """latent: gated, one per token; Pastur's own cache keeps their sum per chunk."""
+        chunks = positions // self.stride
         together = (chunks[:, :, None] == chunks[:, None]).tril() & valid[:, None]
-        kv = self.kv_b_proj(together.to(x.dtype) @ (gate * latent)).unflatten(-1, (self.heads, -1))
-        k, v = kv.split([self.nope_dim, self.v_dim], dim=-1)
-        return *self.join(self.q_proj(x), k, k_rope, positions), v
+        return super().expand(together.to(latent.dtype) @ latent, k_rope, positions, valid)
 
 
 ATTENTION = {"mha": MultiHeadAttention, "mha-nope": MultiHeadAttention, "mha-shared-rope": SharedRopeAttention,
@@ -293,14 +325,14 @@ class Mlp(nn.Module):
 
 
 class Layer(nn.Module):
-    def __init__(self, config):
+    def __init__(self, config, layer):
         super().__init__()
-        self.self_attn, self.mlp = ATTENTION[config.attention["variant"]](config), Mlp(config)
+        self.self_attn, self.mlp = ATTENTION[config.attention["variant"]](config, layer), Mlp(config)
         self.input_layernorm = RmsNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RmsNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x, positions, valid):
-        x = x + self.self_attn(self.input_layernorm(x), positions, valid)
+    def forward(self, x, positions, valid, cache):
+        x = x + self.self_attn(self.input_layernorm(x), positions, valid, cache)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -308,16 +340,26 @@ class Body(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(Layer(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = RmsNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, input_ids, attention_mask=None):
-        valid = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+    def forward(self, input_ids, attention_mask=None, cache=None):
+        """attention_mask: also of the tokens in the cache."""
+        before = 0 if cache is None else cache.get_seq_length()
+        valid = attention_mask
+        if valid is None:
+            valid = input_ids.new_ones(input_ids.shape[0], before + input_ids.shape[1])
         positions = (valid.long().cumsum(-1) - 1).clamp(min=0)
         x = self.embed_tokens(input_ids)
         for layer in self.layers:
-            x = layer(x, positions, valid.bool())
+            x = layer(x, positions, valid.bool(), cache)
         return self.norm(x)
+
+
+def cache_in(arguments):
+    """`past_key_values` of transformers 4 is `cache` in 5."""
+    cache = arguments.get("cache")
+    return arguments.get("past_key_values") if cache is None else cache
 
 
 class PasturForCausalLM(PreTrainedModel, GenerationMixin):
@@ -344,10 +386,13 @@ class PasturForCausalLM(PreTrainedModel, GenerationMixin):
         self.lm_head = value
 
     def prepare_inputs_for_generation(self, input_ids, attention_mask=None, **kwargs):
-        return {"input_ids": input_ids, "attention_mask": attention_mask}
+        cache = cache_in(kwargs)
+        new = input_ids if cache is None else input_ids[:, cache.get_seq_length():]
+        return {"input_ids": new, "attention_mask": attention_mask, "cache": cache}
 
     def forward(self, input_ids, attention_mask=None, labels=None, **kwargs):
-        logits = self.lm_head(self.model(input_ids, attention_mask))
+        """`cache` or `past_key_values`: a DynamicCache of the tokens before input_ids, which are added to it."""
+        logits = self.lm_head(self.model(input_ids, attention_mask, cache_in(kwargs)))
         loss = None
         if labels is not None:
             loss = nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
