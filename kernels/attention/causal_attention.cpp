@@ -25,6 +25,7 @@ void check_scores(const char* op, const AttentionInputs& in) {
     }
     PASTUR_CHECK(in.q.size(3) == in.k.size(3) + rotary, "{}", text());
     PASTUR_CHECK(in.stride >= 1, "{}: stride {}, expected 1 or more", op, in.stride);
+    check_documents(op, in.documents, in.q.size(0), in.q.size(1));
 }
 
 namespace {
@@ -75,8 +76,8 @@ void check_rotary(const char* op, const RotaryColumns& rotary, const AttentionIn
 }
 
 /// FLOPs of `qk` GEMMs of width d_n + d_r and `v` GEMMs of width d_v over the causal half of the scores,
-/// whatever the stride: kernels compute all scores of that half and mask those that a stride hides. Forward
-/// has one of each (q k^T; P v); backward has three (q k^T, dS k, dS^T q) and two (dout v^T, P^T dout).
+/// whatever the stride and the documents, so that rates with and without masks compare as times do: kernels compute all
+/// scores of that half that a stride hides, and leave out tiles that lie in other documents. Forward has one of each (q k^T; P v); backward has three (q k^T, dS k, dS^T q) and two (dout v^T, P^T dout).
 double gemm_flops(const AttentionInputs& in, int64_t qk, int64_t v) {
     const int64_t queries = in.q.size(0) * in.q.size(1) * in.q.size(2);
     const int64_t widths = qk * in.q.size(3) + v * in.v.size(3);

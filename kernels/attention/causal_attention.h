@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/base/context.h"
+#include "kernels/attention/document_bounds.h"
 
 namespace pastur {
 
@@ -21,6 +21,9 @@ struct AttentionInputs {
     std::string path = {};
     /// s >= 1: query i sees key n iff n = i, or n <= i and (n + 1) mod s = 0. 1 is the causal mask.
     int64_t stride = 1;
+    /// Of the documents whose queries see no keys of other documents; empty: every query sees the whole sequence
+    /// before it. Both masks hold where both are given.
+    DocumentBounds documents = {};
 };
 
 /// Gradients of the inputs, with their shapes and dtypes. All are =.

@@ -33,6 +33,10 @@ void check(const char* op, const TemporalMerge& in, const ConstTensor& gate) {
     check_vector(op, "latent_bias", in.latent_bias, width);
     check_vector(op, "chunk_bias", in.chunk_bias, width);
     check_vector(op, "gate", gate, in.c.size(0));
+    PASTUR_CHECK(in.first_key.empty() || (in.first_key.dtype() == DType::kI32 && in.first_key.contiguous() &&
+                                          in.first_key.shape() == (Shape{in.c.size(0) / in.time, in.time})),
+                 "{}: first_key {}, expected i32 [{}, {}]", op, describe(in.first_key),
+                 in.c.size(0) / in.time, in.time);
 }
 
 }  // namespace

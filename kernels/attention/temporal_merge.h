@@ -21,10 +21,13 @@ struct TemporalMerge {
     ConstTensor latent_bias, chunk_bias;  ///< f32 [h]
     int64_t time;                         ///< T, which divides N
     int64_t stride;                       ///< >= 1
+    /// i32 [B, T] (document_bounds.h), or empty. A chunk in which documents begin becomes the parts between their first
+    /// tokens: no sum holds latents of another document. Chunks and their numbers stay those of the sequence.
+    ConstTensor first_key = {};
 };
 
 /// z_b = (latent_code_b + latent_bias) . (chunk_code_j + chunk_bias); gate_b = 1 / (1 + exp(-z_b)); out_a =
-/// sum of gate_b c_b over the tokens b <= a of the chunk of a. out [N, r] like c; gate f32 [N]. Both are =.
+/// sum of gate_b c_b over the tokens b <= a of the chunk of a, b >= first_key[a]. out [N, r] like c; gate f32 [N]. Both are =.
 void temporal_merge_forward(Context& ctx, Tensor out, Tensor gate, const TemporalMerge& in);
 
 /// Gradients. dc, dlatent_code and dchunk_code are =, of the shapes and dtype of what they are the gradients
@@ -36,7 +39,7 @@ struct TemporalMergeGrads {
     Update bias_update;
 };
 
-/// With A_b = sum of dout_a over the tokens a >= b of the chunk of b, and dz_b = (A_b . c_b) gate_b (1 -
+/// With A_b = sum of dout_a over the tokens a >= b of the chunk of b, first_key[a] <= b, and dz_b = (A_b . c_b) gate_b (1 -
 /// gate_b):
 ///     dc_b = gate_b A_b;   dlatent_code_b = dz_b (chunk_code_j + chunk_bias);
 ///     dchunk_code_j = sum_b dz_b (latent_code_b + latent_bias) over the tokens of chunk j in all sequences;

@@ -29,9 +29,9 @@ HeadRows rows_of(const ConstTensor& x, int64_t b, int64_t h) {
 }
 
 /// scores [rows, keys] = scale q k^T over `width` columns.
-void part_scores(const HeadRows& k, int64_t width, float scale, const float* q, int64_t q_stride,
-                 int64_t rows, int64_t keys, float* scores) {
-    gemm({rows, keys, width, q, q_stride, false, k.data, k.stride, true, 0.0f, scores, keys}, scale);
+void part_scores(const float* k, int64_t k_stride, int64_t width, float scale, const float* q,
+                 int64_t q_stride, int64_t rows, int64_t keys, float* scores) {
+    gemm({rows, keys, width, q, q_stride, false, k, k_stride, true, 0.0f, scores, keys}, scale);
 }
 
 /// The scores that one query sees.
@@ -41,12 +41,12 @@ struct SeenScores {
 
     explicit SeenScores(int64_t time) : content(static_cast<size_t>(time)), rope(static_cast<size_t>(time)) {}
 
-    void gather(int64_t query, int64_t stride, const float* content_row, const float* rope_row) {
-        const VisibleKeys visible{query, stride};
+    /// Rows begin with the score of key `origin`.
+    void gather(const VisibleKeys& visible, int64_t origin, const float* content_row, const float* rope_row) {
         count = visible.count();
         for (int64_t i = 0; i < count; ++i) {
-            content[static_cast<size_t>(i)] = content_row[visible[i]];
-            rope[static_cast<size_t>(i)] = rope_row[visible[i]];
+            content[static_cast<size_t>(i)] = content_row[visible[i] - origin];
+            rope[static_cast<size_t>(i)] = rope_row[visible[i] - origin];
         }
     }
 };
@@ -108,17 +108,20 @@ void attention_logits(CpuContext& ctx, Tensor sums, const AttentionInputs& in) {
         std::vector<float> content(static_cast<size_t>(std::min(kLogitTile, time) * time)),
             rope(content.size());
         SeenScores seen(time);
+        const FirstKeys first_keys(in.documents, b);
         for (int64_t tile = 0; tile < tiles; ++tile) {
-            const int64_t begin = tile * kLogitTile, rows = std::min(kLogitTile, time - begin),
-                          keys = begin + rows;
-            part_scores(k, width, in.scale, q.row(begin), q.stride, rows, keys, content.data());
+            const int64_t begin = tile * kLogitTile, rows = std::min(kLogitTile, time - begin);
+            const int64_t first = first_keys.of(begin), keys = begin + rows - first;
+            part_scores(k.row(first), k.stride, width, in.scale, q.row(begin), q.stride, rows, keys,
+                        content.data());
             if (rotary > 0)
-                part_scores(k_shared, rotary, in.scale, q.row(begin) + width, q.stride, rows, keys,
-                            rope.data());
+                part_scores(k_shared.row(first), k_shared.stride, rotary, in.scale, q.row(begin) + width,
+                            q.stride, rows, keys, rope.data());
             LogitSums of_tile{};
             of_tile.largest = -std::numeric_limits<double>::infinity();
             for (int64_t r = 0; r < rows; ++r) {
-                seen.gather(begin + r, in.stride, content.data() + r * keys, rope.data() + r * keys);
+                seen.gather({begin + r, in.stride, first_keys.of(begin + r)}, first,
+                            content.data() + r * keys, rope.data() + r * keys);
                 add_moments(of_tile, seen);
                 add_entropy(of_tile, seen);
             }

@@ -1,5 +1,5 @@
-// Tiles of queries against all keys before them. Only one tile of scores exists at a time; GEMMs are small
-// sgemm calls.
+// Tiles of queries against all keys before them, from the first key that one of them sees. Only one tile of scores exists
+// at a time; GEMMs are small sgemm calls.
 #include "kernels/attention/causal_attention.h"
 
 #include <algorithm>
@@ -47,6 +47,18 @@ struct Head {
     int64_t content, rotary, value;
     float scale;
     int64_t stride;
+    FirstKeys first_keys;
+    VisibleKeys seen_by(int64_t query) const { return {query, stride, first_keys.of(query)}; }
+};
+
+/// Queries [begin, begin + rows), and keys [first, first + keys) that they see all or some of.
+struct QueryTile {
+    int64_t begin, rows, first, keys;
+    QueryTile(const Head& head, int64_t begin, int64_t time)
+        : begin(begin),
+          rows(std::min(kTile, time - begin)),
+          first(head.first_keys.of(begin)),
+          keys(begin + rows - first) {}
 };
 
 Head head_inputs(const AttentionInputs& in, int64_t b, int64_t h) {
@@ -59,34 +71,36 @@ Head head_inputs(const AttentionInputs& in, int64_t b, int64_t h) {
             in.q.size(3) - in.k.size(3),
             in.v.size(3),
             in.scale,
-            in.stride};
+            in.stride,
+            FirstKeys(in.documents, b)};
 }
 
-/// scores [rows, keys] = scale q k^T for queries [begin, begin + rows) and keys [0, keys).
-void tile_scores(const Head& head, int64_t begin, int64_t rows, int64_t keys, float* scores) {
-    gemm({rows, keys, head.content, head.q.row(begin), head.q.stride, false, head.k.data, head.k.stride, true,
-          0.0f, scores, keys},
+/// scores [rows, keys] = scale q k^T.
+void tile_scores(const Head& head, const QueryTile& tile, float* scores) {
+    const auto [begin, rows, first, keys] = tile;
+    gemm({rows, keys, head.content, head.q.row(begin), head.q.stride, false, head.k.row(first), head.k.stride,
+          true, 0.0f, scores, keys},
          head.scale);
     if (head.rotary > 0)
         gemm({rows, keys, head.rotary, head.q.row(begin) + head.content, head.q.stride, false,
-              head.k_shared.data, head.k_shared.stride, true, 1.0f, scores, keys},
+              head.k_shared.row(first), head.k_shared.stride, true, 1.0f, scores, keys},
              head.scale);
 }
 
 /// In place: row r, the scores of query begin + r, becomes its probabilities; masked keys become 0. lse =. Returns
 /// the largest score.
-float tile_softmax(const Head& head, int64_t begin, int64_t rows, int64_t keys, float* scores, float* lse) {
+float tile_softmax(const Head& head, const QueryTile& tile, float* scores, float* lse) {
     float largest = -std::numeric_limits<float>::infinity();
-    for (int64_t r = 0; r < rows; ++r) {
-        float* row = scores + r * keys;
-        const VisibleKeys visible{begin + r, head.stride};
+    for (int64_t r = 0; r < tile.rows; ++r) {
+        float* row = scores + r * tile.keys;
+        const VisibleKeys visible = head.seen_by(tile.begin + r);
         const int64_t count = visible.count();
-        visible.gather(row);
+        visible.gather(row, tile.first);
         const Softmax softmax = softmax_of<true>(row, count, row);
         const float inverse = 1.0f / softmax.sum;
         for (int64_t s = 0; s < count; ++s) row[s] *= inverse;
-        visible.scatter(row, keys);
-        lse[begin + r] = softmax.largest + std::log(softmax.sum);
+        visible.scatter(row, tile.first, tile.first + tile.keys);
+        lse[tile.begin + r] = softmax.largest + std::log(softmax.sum);
         largest = softmax.largest > largest ? softmax.largest : largest;
     }
     return largest;
@@ -101,30 +115,29 @@ void raise(float& to, float value) {
 }
 
 /// In place: row r, the scores of query begin + r, becomes its probabilities, from the saved lse.
-void tile_probabilities(const Head& head, int64_t begin, int64_t rows, int64_t keys, const float* lse,
-                        float* scores) {
-    for (int64_t r = 0; r < rows; ++r) {
-        float* row = scores + r * keys;
-        const float shift = lse[begin + r];
-        const VisibleKeys visible{begin + r, head.stride};
+void tile_probabilities(const Head& head, const QueryTile& tile, const float* lse, float* scores) {
+    for (int64_t r = 0; r < tile.rows; ++r) {
+        float* row = scores + r * tile.keys;
+        const float shift = lse[tile.begin + r];
+        const VisibleKeys visible = head.seen_by(tile.begin + r);
         const int64_t count = visible.count();
-        visible.gather(row);
+        visible.gather(row, tile.first);
         for (int64_t s = 0; s < count; ++s) row[s] = fast_exp(row[s] - shift);
-        visible.scatter(row, keys);
+        visible.scatter(row, tile.first, tile.first + tile.keys);
     }
 }
 
 /// In place: dp becomes ds = scale p (dp - delta), delta = sum_j dout out (which is sum_s p dp).
-void tile_dscores(const Head& head, int64_t begin, int64_t rows, int64_t keys, Matrix<const float> dout,
-                  Matrix<const float> out, const float* p, float* dp) {
-    for (int64_t r = 0; r < rows; ++r) {
+void tile_dscores(const Head& head, const QueryTile& tile, Matrix<const float> dout, Matrix<const float> out,
+                  const float* p, float* dp) {
+    for (int64_t r = 0; r < tile.rows; ++r) {
         float delta = 0;
-        const float *d = dout.row(begin + r), *o = out.row(begin + r);
+        const float *d = dout.row(tile.begin + r), *o = out.row(tile.begin + r);
 #pragma omp simd reduction(+ : delta)
         for (int64_t j = 0; j < head.value; ++j) delta += d[j] * o[j];
-        const float* p_row = p + r * keys;
-        float* row = dp + r * keys;
-        for (int64_t s = 0; s < keys; ++s) row[s] = head.scale * p_row[s] * (row[s] - delta);
+        const float* p_row = p + r * tile.keys;
+        float* row = dp + r * tile.keys;
+        for (int64_t s = 0; s < tile.keys; ++s) row[s] = head.scale * p_row[s] * (row[s] - delta);
     }
 }
 
@@ -135,25 +148,26 @@ struct HeadGrads {
 
 void head_backward(const Head& head, const HeadGrads& grads, int64_t time, Matrix<const float> dout,
                    Matrix<const float> out, const float* lse, float* p, float* ds) {
-    for (int64_t begin = 0; begin < time; begin += kTile) {
-        const int64_t rows = std::min(kTile, time - begin), keys = begin + rows;
-        tile_scores(head, begin, rows, keys, p);
-        tile_probabilities(head, begin, rows, keys, lse, p);
-        gemm({rows, keys, head.value, dout.row(begin), dout.stride, false, head.v.data, head.v.stride, true,
-              0.0f, ds, keys});
-        tile_dscores(head, begin, rows, keys, dout, out, p, ds);
+    for (int64_t at = 0; at < time; at += kTile) {
+        const QueryTile tile(head, at, time);
+        const auto [begin, rows, first, keys] = tile;
+        tile_scores(head, tile, p);
+        tile_probabilities(head, tile, lse, p);
+        gemm({rows, keys, head.value, dout.row(begin), dout.stride, false, head.v.row(first), head.v.stride,
+              true, 0.0f, ds, keys});
+        tile_dscores(head, tile, dout, out, p, ds);
 
-        gemm({keys, head.value, rows, p, keys, true, dout.row(begin), dout.stride, false, 1.0f, grads.dv.data,
-              grads.dv.stride});
-        gemm({rows, head.content, keys, ds, keys, false, head.k.data, head.k.stride, false, 0.0f,
+        gemm({keys, head.value, rows, p, keys, true, dout.row(begin), dout.stride, false, 1.0f,
+              grads.dv.row(first), grads.dv.stride});
+        gemm({rows, head.content, keys, ds, keys, false, head.k.row(first), head.k.stride, false, 0.0f,
               grads.dq.row(begin), grads.dq.stride});
         gemm({keys, head.content, rows, ds, keys, true, head.q.row(begin), head.q.stride, false, 1.0f,
-              grads.dk.data, grads.dk.stride});
+              grads.dk.row(first), grads.dk.stride});
         if (head.rotary == 0) continue;
-        gemm({rows, head.rotary, keys, ds, keys, false, head.k_shared.data, head.k_shared.stride, false, 0.0f,
-              grads.dq.row(begin) + head.content, grads.dq.stride});
+        gemm({rows, head.rotary, keys, ds, keys, false, head.k_shared.row(first), head.k_shared.stride, false,
+              0.0f, grads.dq.row(begin) + head.content, grads.dq.stride});
         gemm({keys, head.rotary, rows, ds, keys, true, head.q.row(begin) + head.content, head.q.stride, false,
-              1.0f, grads.dk_rotary.data, grads.dk_rotary.stride});
+              1.0f, grads.dk_rotary.row(first), grads.dk_rotary.stride});
     }
 }
 
@@ -192,13 +206,13 @@ void causal_attention_forward(CpuContext& ctx, Tensor out, Tensor lse, const Att
         const Matrix<float> o = head_of(out, i / heads, i % heads);
         std::vector<float> p(static_cast<size_t>(kTile * time));
         float largest = -std::numeric_limits<float>::infinity();
-        for (int64_t begin = 0; begin < time; begin += kTile) {
-            const int64_t rows = std::min(kTile, time - begin), keys = begin + rows;
-            tile_scores(head, begin, rows, keys, p.data());
-            largest = std::max(largest,
-                               tile_softmax(head, begin, rows, keys, p.data(), lse.data<float>() + i * time));
-            gemm({rows, head.value, keys, p.data(), keys, false, head.v.data, head.v.stride, false, 0.0f,
-                  o.row(begin), o.stride});
+        for (int64_t at = 0; at < time; at += kTile) {
+            const QueryTile tile(head, at, time);
+            const auto [begin, rows, first, keys] = tile;
+            tile_scores(head, tile, p.data());
+            largest = std::max(largest, tile_softmax(head, tile, p.data(), lse.data<float>() + i * time));
+            gemm({rows, head.value, keys, p.data(), keys, false, head.v.row(first), head.v.stride, false,
+                  0.0f, o.row(begin), o.stride});
         }
         if (!max_logit.empty()) raise(max_logit.data<float>()[i % heads * max_logit.stride(0)], largest);
     });

@@ -31,6 +31,11 @@ auto row_of(const View& x, int64_t n) {
     return x.template data<float>() + n * x.stride(0);
 }
 
+/// Whether token n, of all sequences, is the first of a document.
+bool begins_document(const TemporalMerge& in, int64_t n) {
+    return !in.first_key.empty() && in.first_key.data<int32_t>()[n] == n % in.time;
+}
+
 /// Work of one chunk, for parallel_for.
 int64_t work(const TemporalMerge& in) {
     return std::min(in.stride, in.time) * 4 * (in.c.size(1) + in.latent_code.size(1));
@@ -57,6 +62,7 @@ void chunk_backward(const TemporalMergeGrads& grads, const ConstTensor& dout, co
         float* dc = row_of(grads.dc, n);
         const float w = gate.data<float>()[n];
         float dot = 0;
+        if (n + 1 < chunk.end && begins_document(in, n + 1)) std::fill_n(sums, width, 0.0f);
 #pragma omp simd reduction(+ : dot)
         for (int64_t i = 0; i < width; ++i) {
             sums[i] += from[i];
@@ -90,7 +96,7 @@ void temporal_merge_forward(CpuContext& ctx, Tensor out, Tensor gate, const Temp
         for (int64_t n = chunk.begin; n < chunk.end; ++n) {
             const float w = gate_of(in, row_of(in.latent_code, n), row_of(in.chunk_code, chunk.number));
             const float* c = row_of(in.c, n);
-            const float* before = n > chunk.begin ? row_of(out, n - 1) : nullptr;
+            const float* before = n > chunk.begin && !begins_document(in, n) ? row_of(out, n - 1) : nullptr;
             float* to = row_of(out, n);
             for (int64_t k = 0; k < width; ++k) to[k] = (before ? before[k] : 0.0f) + w * c[k];
             gate.data<float>()[n] = w;

@@ -28,7 +28,7 @@ inline LogitStatistics logit_statistics(const std::vector<double>& q, const std:
     for (int64_t t = begin; t < end; ++t) {
         std::vector<double> scores;
         for (int64_t s = 0; s <= t; ++s) {
-            if (!n.sees(t, s)) continue;
+            if (!n.sees(b, t, s)) continue;
             double content = 0, rope = 0;
             for (int64_t d = 0; d < n.query(); ++d) {
                 const double x = at(q, ((b * n.time + t) * n.heads + h) * n.query() + d);

@@ -12,9 +12,11 @@ struct AttentionSizes {
     int64_t rotary = 0;   ///< d_r, width of the key all heads share; 0: none
     int64_t value = 0;    ///< d_v
     int64_t stride = 1;   ///< query i sees key n iff n = i, or n <= i and (n + 1) mod stride = 0
+    std::vector<int32_t> first_key = {};  ///< [batch, time]: and n >= first_key[i]; empty: 0
     int64_t query() const { return content + rotary; }
-    bool sees(int64_t query, int64_t key) const {
-        return key == query || (key < query && (key + 1) % stride == 0);
+    bool sees(int64_t sequence, int64_t query, int64_t key) const {
+        const int64_t first = first_key.empty() ? 0 : at(first_key, sequence * time + query);
+        return key >= first && (key == query || (key < query && (key + 1) % stride == 0));
     }
 };
 
@@ -40,7 +42,7 @@ AttentionResult<S> causal_attention(const std::vector<S>& q, const std::vector<S
                 const S* query = &at(q, ((b * n.time + t) * n.heads + h) * n.query());
                 double largest = -INFINITY;
                 for (int64_t s = 0; s <= t; ++s) {
-                    if (!n.sees(t, s)) continue;
+                    if (!n.sees(b, t, s)) continue;
                     const S* key = &at(k, ((b * n.time + s) * n.kv_heads + kv) * n.content);
                     S score(0);
                     for (int64_t d = 0; d < n.content; ++d) score += query[d] * key[d];
@@ -52,13 +54,13 @@ AttentionResult<S> causal_attention(const std::vector<S>& q, const std::vector<S
                 // Subtracting the largest real part is a shift by a constant: the result stays analytic.
                 S sum(0);
                 for (int64_t s = 0; s <= t; ++s) {
-                    if (!n.sees(t, s)) continue;
+                    if (!n.sees(b, t, s)) continue;
                     at(p, s) = std::exp(at(p, s) - largest);
                     sum += at(p, s);
                 }
                 S* out = &at(result.out, ((b * n.time + t) * n.heads + h) * n.value);
                 for (int64_t s = 0; s <= t; ++s) {
-                    if (!n.sees(t, s)) continue;
+                    if (!n.sees(b, t, s)) continue;
                     const S* value = &at(v, ((b * n.time + s) * n.kv_heads + kv) * n.value);
                     const S weight = at(p, s) / sum;
                     for (int64_t d = 0; d < n.value; ++d) out[d] += weight * value[d];

@@ -21,6 +21,8 @@ struct MergeSizes {
     int64_t batch = 1, time = 1, stride = 1;
     int64_t width = 1;  ///< r
     int64_t code = 1;   ///< h
+    std::vector<int32_t> first_key =
+        {};  ///< [batch, time], the first token of each token's document; empty: 0
     int64_t tokens() const { return batch * time; }
     int64_t chunks() const { return (time + stride - 1) / stride; }
 };
@@ -42,13 +44,14 @@ std::vector<S> merge_gates(const std::vector<S>& latent_code, const std::vector<
     return gates;
 }
 
-/// out_a = sum of gate_b c_b over the tokens b <= a of the chunk of a; the sum is over all pairs of tokens.
+/// out_a = sum of gate_b c_b over the tokens b <= a of the chunk and the document of a; the sum is over all pairs of tokens.
 template <class S>
 std::vector<S> temporal_merge(const std::vector<S>& c, const std::vector<S>& gates, const MergeSizes& n) {
     std::vector<S> out = zeros<S>(n.tokens() * n.width);
     for (int64_t sequence = 0; sequence < n.batch; ++sequence)
         for (int64_t a = 0; a < n.time; ++a)
             for (int64_t b = a / n.stride * n.stride; b <= a; ++b) {
+                if (!n.first_key.empty() && b < at(n.first_key, sequence * n.time + a)) continue;
                 const int64_t to = sequence * n.time + a, from = sequence * n.time + b;
                 for (int64_t i = 0; i < n.width; ++i)
                     at(out, to * n.width + i) += at(gates, from) * at(c, from * n.width + i);

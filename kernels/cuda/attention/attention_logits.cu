@@ -17,6 +17,7 @@ struct LogitParams {
     Sizes sizes;  ///< value = 0
     float scale;
     HeadView<const T> q_content, q_rope, k, k_shared;
+    Documents documents;
     LogitSums* sums;  ///< [B, H, tiles]
 };
 
@@ -64,8 +65,8 @@ __device__ void part_scores(Accumulators& acc, const HeadView<const T>& q, int q
     for (int i = 0; i < 16; ++i) acc[i / 4][i % 4] *= p.scale;
 }
 
-/// sums[b, h, tile]: LogitSums over the 64 queries of a tile. A CTA owns a tile and walks over the tiles of keys up
-/// to its own; a thread owns the scores of 4 queries and 4 keys of each (simt.cuh) and adds them up in fp64. Products
+/// sums[b, h, tile]: LogitSums over the 64 queries of a tile. A CTA owns a tile and walks over the tiles of keys from
+/// the first one that its queries see up to its own; a thread owns the scores of 4 queries and 4 keys of each (simt.cuh) and adds them up in fp64. Products
 /// are fp32 sums as on the attention path simt.
 template <typename T>
 __global__ void __launch_bounds__(kThreads) logit_sums_kernel(const LogitParams<T> p) {
@@ -76,7 +77,8 @@ __global__ void __launch_bounds__(kThreads) logit_sums_kernel(const LogitParams<
     LogitSums mine{};
     mine.largest = -INFINITY;
     PartialSoftmax rows[4];
-    for (int key = 0; key <= query; key += kTile) {
+    const int begin = first_key_of(p.documents, tokens, cta.batch, query) / kTile * kTile;
+    for (int key = begin; key <= query; key += kTile) {
         Accumulators content, rope;
         part_scores(content, p.q_content, cta.head, p.k, kv_head, p.sizes.content, cta.batch, query, key, p,
                     shared);
@@ -86,9 +88,10 @@ __global__ void __launch_bounds__(kThreads) logit_sums_kernel(const LogitParams<
         for (int i = 0; i < 4; ++i) {
             const int at = query + row(i);
             if (at >= tokens) continue;
+            const int first_key = first_key_of(p.documents, tokens, cta.batch, at);
 #pragma unroll
             for (int j = 0; j < 4; ++j) {
-                if (!sees(at, key + column(j), p.sizes.stride)) continue;
+                if (key + column(j) < first_key || !sees(at, key + column(j), p.sizes.stride)) continue;
                 const double c = content[i][j], r = rope[i][j];
                 mine.content += c;
                 mine.rope += r;
@@ -158,6 +161,7 @@ void attention_logits(CudaContext& ctx, Tensor sums, const AttentionInputs& in) 
                                           simt::head_view<T>(in.q, content),
                                           simt::head_view<T>(in.k),
                                           simt::head_view<T>(in.k_shared),
+                                          documents_of(in.documents),
                                           reinterpret_cast<LogitSums*>(sums.data<double>())};
         launch(ctx, tile_grid(sizes, sizes.heads, simt::kTile), simt::kThreads, 0, simt::logit_sums_kernel<T>,
                params);

@@ -62,8 +62,9 @@ template <auto kPass>
 const Path& path_for(CudaContext& ctx, const Call& call, const AttentionInputs& in) {
     for (const Path& path : paths())
         if ((in.path.empty() || in.path == path.name) && (path.*kPass).takes(ctx, call)) return path;
-    fail(ExitCode::kOther, "attention: path \"{}\" does not take q {}, k {}, k_shared {}, v {}, stride {}",
-         in.path, describe(in.q), describe(in.k), describe(in.k_shared), describe(in.v), in.stride);
+    fail(ExitCode::kOther, "attention: path \"{}\" does not take q {}, k {}, k_shared {}, v {}, stride {}{}",
+         in.path, describe(in.q), describe(in.k), describe(in.k_shared), describe(in.v), in.stride,
+         in.documents.empty() ? "" : ", with documents");
 }
 
 template <typename T>
@@ -77,6 +78,7 @@ ForwardParams<T> forward_params(Tensor out, Tensor lse, Tensor max_logit, const 
     params.v = head_view<const T>(in.v);
     params.out = head_view<T>(out);
     params.lse = device_data<float>(lse);
+    params.documents = documents_of(in.documents);
     if (!max_logit.empty())
         params.max_logit = {device_data<float>(max_logit), static_cast<int>(max_logit.stride(0))};
     return params;
@@ -95,6 +97,7 @@ BackwardParams<T> backward_params(const AttentionGrads& grads, ConstTensor dout,
     params.out = head_view<const T>(out);
     params.dout = head_view<const T>(dout);
     params.lse = device_data<float>(lse);
+    params.documents = documents_of(in.documents);
     params.dq = head_view<T>(grads.dq);
     params.dk = head_view<T>(grads.dk);
     params.dv = head_view<T>(grads.dv);

@@ -1,6 +1,6 @@
 #pragma once
 // Sizes, views and kernel parameters that the attention kernels share.
-#include "kernels/base/context.h"
+#include "kernels/attention/document_bounds.h"
 #include "kernels/cuda/numeric.cuh"
 
 namespace pastur::attention {
@@ -33,6 +33,16 @@ struct HeadMaxima {
     int stride;
 };
 
+/// DocumentBounds of the sequences, [B, T] each, or null.
+struct Documents {
+    const int *first_key, *query_end;
+};
+
+inline Documents documents_of(const DocumentBounds& bounds) {
+    if (bounds.empty()) return {};
+    return {bounds.first_key.data<int32_t>(), bounds.query_end.data<int32_t>()};
+}
+
 /// Tokens of a sequence rounded up to whole tiles of 64.
 inline int padded_tokens(int tokens) {
     return (tokens + 63) / 64 * 64;
@@ -46,6 +56,7 @@ struct ForwardParams {
     HeadView<T> out;
     float* lse;            ///< [B, H, T], natural logarithm
     HeadMaxima max_logit;  ///< raised by max_logit.cuh
+    Documents documents;
     /// f32 [>= T, w] as rope.h says, for paths that rotate (paths.h), or null. They rotate rotated_q and
     /// rotated_k in place before the scores.
     const float* rope_table;
@@ -59,6 +70,7 @@ struct BackwardParams {
     float scale;
     HeadView<const T> q, k, k_shared, v, out, dout;
     const float* lse;
+    Documents documents;
     HeadView<T> dq, dk, dv;
     HeadView<T> dk_shared;    ///< [B, T, parts, d_r]: partial sums over heads (BackwardScratch::key_parts)
     const float* rope_table;  ///< for paths that rotate gradients back, or null

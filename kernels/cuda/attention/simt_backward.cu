@@ -40,14 +40,17 @@ __global__ void __launch_bounds__(kThreads, 2)
                    tokens};
     TokenTile<T> v{token_rows(p.v, at.batch, kv_head, p.sizes.value), 0, tokens};
     float2 stats[4];
+    int first_key[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
+        first_key[i] = first_key_of(p.documents, tokens, at.batch, first + row(i));
         const bool inside = first + row(i) < tokens;
         stats[i] = inside ? p.row_stats[at.first_row(p.sizes) + first + row(i)] : float2{0, 0};
     }
 
+    const int begin = first_key_of(p.documents, tokens, at.batch, first) / kTile * kTile;
     Accumulators s, dp, dq = {};
-    for (int key = 0; key <= first; key += kTile) {
+    for (int key = begin; key <= first; key += kTile) {
         k.first = v.first = key;
         multiply_tiles(s, q, k, shared);
         multiply_tiles(dp, dout, v, shared);
@@ -55,7 +58,8 @@ __global__ void __launch_bounds__(kThreads, 2)
         for (int i = 0; i < 4; ++i) {
 #pragma unroll
             for (int j = 0; j < 4; ++j) {
-                const bool visible = sees(first + row(i), key + column(j), p.sizes.stride);
+                const bool visible =
+                    key + column(j) >= first_key[i] && sees(first + row(i), key + column(j), p.sizes.stride);
                 const float prob = visible ? exp2f(s[i][j] * (p.scale * kLog2E) - stats[i].x) : 0;
                 s[i][j] = prob * (dp[i][j] - stats[i].y);
             }
@@ -83,12 +87,17 @@ __global__ void __launch_bounds__(kThreads, 2) attention_simt_backward_key_kerne
                          first, tokens};
     const TokenTile<T> v{token_rows(p.v, at.batch, at.head, p.sizes.value), first, tokens};
 
+    int query_end[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) query_end[i] = query_end_of(p.documents, tokens, at.batch, first + row(i));
+    const int end = query_end_of(p.documents, tokens, at.batch, first + kTile - 1);
+
     Accumulators s, dp, sum = {};
     for (int head = at.head * p.sizes.group(); head < (at.head + 1) * p.sizes.group(); ++head) {
         TokenTile<T> q{token_rows(p.q, at.batch, head, p.sizes.query_key()), 0, tokens};
         TokenTile<T> dout{token_rows(p.dout, at.batch, head, p.sizes.value), 0, tokens};
         const float2* stats = p.row_stats + (static_cast<int64_t>(at.batch) * p.sizes.heads + head) * tokens;
-        for (int query = first; query < tokens; query += kTile) {
+        for (int query = first; query < end; query += kTile) {
             q.first = dout.first = query;
             multiply_tiles(s, k, q, shared);
             if (for_keys) multiply_tiles(dp, v, dout, shared);
@@ -99,7 +108,7 @@ __global__ void __launch_bounds__(kThreads, 2) attention_simt_backward_key_kerne
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {
                     const bool visible =
-                        column_query < tokens && sees(column_query, first + row(i), p.sizes.stride);
+                        column_query < query_end[i] && sees(column_query, first + row(i), p.sizes.stride);
                     const float prob = visible ? exp2f(s[i][j] * (p.scale * kLog2E) - stat.x) : 0;
                     s[i][j] = for_keys ? prob * (dp[i][j] - stat.y) : prob;
                 }

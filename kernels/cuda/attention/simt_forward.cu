@@ -21,7 +21,7 @@ struct OnlineSoftmax {
         for (int i = 0; i < 4; ++i) {
             const float largest =
                 fmaxf(maximum[i], row_max(fmaxf(fmaxf(s[i][0], s[i][1]), fmaxf(s[i][2], s[i][3]))));
-            // A stride may hide all keys so far.
+            // A stride, or documents, may hide all keys so far.
             const float base = largest == -INFINITY ? 0 : largest;
             const float rescale = exp2f(maximum[i] - base);
             maximum[i] = largest;
@@ -50,16 +50,22 @@ __global__ void __launch_bounds__(kThreads, 2) attention_simt_forward_kernel(con
                    tokens};
     TokenTile<T> v{token_rows(p.v, at.batch, kv_head, p.sizes.value), 0, tokens};
 
+    int first_key[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) first_key[i] = first_key_of(p.documents, tokens, at.batch, first + row(i));
+    const int begin = first_key_of(p.documents, tokens, at.batch, first) / kTile * kTile;
+
     OnlineSoftmax softmax;
     Accumulators s, out = {};
-    for (int key = 0; key <= first; key += kTile) {
+    for (int key = begin; key <= first; key += kTile) {
         k.first = v.first = key;
         multiply_tiles(s, q, k, shared);
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
 #pragma unroll
             for (int j = 0; j < 4; ++j) {
-                const bool visible = sees(first + row(i), key + column(j), p.sizes.stride);
+                const bool visible =
+                    key + column(j) >= first_key[i] && sees(first + row(i), key + column(j), p.sizes.stride);
                 s[i][j] = visible ? s[i][j] * (p.scale * kLog2E) : -INFINITY;
             }
         }

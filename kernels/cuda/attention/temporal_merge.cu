@@ -20,7 +20,13 @@ struct MergeParams {
     Rows<const T> c, latent_code, chunk_code;
     const float *latent_bias, *chunk_bias;
     int time, stride, chunks, width, code;
-    int64_t items;  ///< chunks of all sequences
+    int64_t items;         ///< chunks of all sequences
+    const int* first_key;  ///< [B, T], or null
+
+    /// Whether token n, of all sequences, is the first of a document.
+    __device__ bool begins_document(int64_t n) const {
+        return first_key != nullptr && first_key[n] == static_cast<int>(n % time);
+    }
 };
 
 /// The chunk of a warp: tokens [begin, end) as rows of the tensors.
@@ -40,6 +46,15 @@ struct WarpChunk {
 
 __device__ inline int64_t warp_item() {
     return static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp;
+}
+
+template <int kWidth>
+__device__ __forceinline__ void clear_sums(float (&sums)[kPacks][kWidth]) {
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
+#pragma unroll
+        for (int i = 0; i < kWidth; ++i) sums[p][i] = 0;
+    }
 }
 
 /// gate and out of a chunk by one warp: first its gates, then the sums, in fp32, of kPacks vectors of columns
@@ -70,6 +85,7 @@ __global__ void __launch_bounds__(kThreads)
         float sums[kPacks][kWidth] = {};
         for (int64_t n = chunk.begin; n < chunk.end; ++n) {
             const float w = gate[n];
+            if (params.begins_document(n)) clear_sums(sums);
 #pragma unroll
             for (int p = 0; p < kPacks; ++p) {
                 const int v = first + p * kWarp;
@@ -101,6 +117,7 @@ __global__ void __launch_bounds__(kThreads)
         for (int64_t n = chunk.end - 1; n >= chunk.begin; --n) {
             const float w = gate[n];
             float dot = 0;
+            if (n + 1 < chunk.end && params.begins_document(n + 1)) clear_sums(sums);
 #pragma unroll
             for (int p = 0; p < kPacks; ++p) {
                 const int v = piece + lane + p * kWarp;
@@ -225,7 +242,8 @@ MergeParams<T> params_of(const TemporalMerge& in) {
             .chunks = narrow(in.chunk_code.size(0)),
             .width = narrow(in.c.size(1)),
             .code = narrow(in.latent_code.size(1)),
-            .items = in.c.size(0) / in.time * in.chunk_code.size(0)};
+            .items = in.c.size(0) / in.time * in.chunk_code.size(0),
+            .first_key = in.first_key.empty() ? nullptr : in.first_key.data<int32_t>()};
 }
 
 /// Calls run.template operator()<T, kWidth>() with wide accesses where latents are aligned for them.

@@ -70,12 +70,36 @@ inline const std::vector<AttentionShape> kAttentionShapes = {
     {1, 256, 1, 1, 64, 0, 64, Packing::kFused, 1, 300},
     {1, 258, 2, 2, 64, 64, 128, Packing::kLatent, 1, 2},
     {1, 257, 2, 2, 32, 32, 64, Packing::kLatent, 1, 64},
+    // Documents: of one token, with ends at and next to the edges of tiles, longer than the sequence; with strides.
+    {2, 7, 2, 2, 8, 0, 8, Packing::kApart, 1, 1, {3, 1}},
+    {1, 9, 2, 1, 16, 8, 24, Packing::kApart, 1, 1, {1}},
+    {1, 65, 2, 2, 64, 0, 64, Packing::kFused, 1, 1, {64}},
+    {3, 70, 2, 1, 64, 0, 64, Packing::kApart, 8, 1, {33, 100}},
+    {1, 127, 2, 2, 32, 32, 64, Packing::kLatent, 1, 1, {20, 1, 1, 43}},
+    {1, 129, 3, 3, 32, 32, 64, Packing::kLatent, 1, 1, {1, 63, 2, 62}},
+    {2, 200, 2, 2, 64, 0, 64, Packing::kFused, 1, 1, {5, 90, 33}},
+    {1, 256, 2, 2, 32, 32, 64, Packing::kLatent, 1, 1, {128, 127}},
+    {1, 256, 2, 2, 64, 0, 64, Packing::kFused, 1, 1, {1}},
+    {1, 257, 1, 1, 64, 0, 64, Packing::kFused, 1, 1, {100, 28, 65}},
+    {1, 300, 4, 2, 64, 0, 64, Packing::kApart, 1, 1, {129, 300}},
+    {1, 200, 4, 2, 128, 0, 128, Packing::kApart, 1, 1, {70, 58}},
+    {1, 130, 2, 2, 64, 32, 64, Packing::kLatent, 1, 1, {31, 33}},
+    {1, 258, 2, 2, 64, 64, 128, Packing::kLatent, 1, 1, {192, 64}},
+    {1, 270, 2, 2, 128, 64, 128, Packing::kLatent, 1, 1, {127, 1, 130}},
+    {1, 257, 2, 2, 32, 32, 64, Packing::kLatent, 1, 1, {1}},
+    {2, 9, 3, 1, 20, 4, 12, Packing::kApart, 1, 3, {2, 4}},
+    {1, 130, 3, 3, 32, 32, 64, Packing::kLatent, 1, 3, {40, 1}},
+    {1, 256, 2, 2, 32, 32, 64, Packing::kLatent, 1, 5, {77, 64}},
+    {1, 258, 2, 2, 32, 32, 64, Packing::kLatent, 1, 2, {65, 130}},
+    {1, 140, 2, 2, 64, 64, 128, Packing::kLatent, 1, 70, {100}},
 };
 
 class CausalAttention : public OpTest<AttentionShape> {
   protected:
-    const ref::AttentionSizes n_{shape().batch,   shape().time,   shape().heads, shape().kv_heads,
-                                 shape().content, shape().rotary, shape().value, shape().stride};
+    const TestDocuments documents_{shape().documents, shape().batch, shape().time};
+    const ref::AttentionSizes n_{shape().batch,    shape().time,    shape().heads,
+                                 shape().kv_heads, shape().content, shape().rotary,
+                                 shape().value,    shape().stride,  documents_.first_key};
     const int64_t tokens_ = n_.batch * n_.time;
     const std::vector<double> q_ = normal(tokens_ * n_.heads * n_.query(), shape().spread);
     const std::vector<double> k_ = normal(tokens_ * n_.kv_heads * n_.content);
@@ -87,15 +111,17 @@ class CausalAttention : public OpTest<AttentionShape> {
     const Layout out_layout_{n_.batch, n_.time, n_.heads, n_.value};
     const Layout lse_layout_{n_.batch, n_.heads, n_.time};
 
-    /// The four inputs on the device.
+    /// The inputs on the device.
     struct Inputs {
         DeviceTensor q, k, v;
         std::unique_ptr<DeviceTensor> k_shared;
         float scale;
         int64_t stride;
+        DeviceDocuments documents;
         operator AttentionInputs() const {  // NOLINT
             AttentionInputs in{q, k, k_shared ? ConstTensor(*k_shared) : ConstTensor(), v, scale};
             in.stride = stride;
+            in.documents = documents;
             return in;
         }
     };
@@ -105,7 +131,8 @@ class CausalAttention : public OpTest<AttentionShape> {
                       input(v_, shape().v()),
                       shared(Role::kInput),
                       scale_,
-                      n_.stride};
+                      n_.stride,
+                      DeviceDocuments(ctx(), documents_, 0, n_.batch, n_.time)};
     }
     struct Grads {
         DeviceTensor dq, dk, dv;
@@ -125,7 +152,8 @@ class CausalAttention : public OpTest<AttentionShape> {
     /// about 1, which cancels over one key and nearly so in one-hot rows; P spreads dS over the row's keys
     /// unless it is one-hot.
     double terms() const {
-        const int64_t seen = (n_.time + n_.stride - 1) / n_.stride;
+        int64_t seen = (n_.time + n_.stride - 1) / n_.stride;
+        for (const int64_t length : shape().documents) seen = std::min(seen, length);
         const auto keys = static_cast<double>(shape().spread > 1 ? 1 : seen);
         return scale_ * std::sqrt(static_cast<double>(n_.value) / keys);
     }

@@ -55,6 +55,11 @@ TEST_F(HopperAttentionPaths, TheBestComesFirst) {
     expect({2, 257, 4, 4, 32, 32, 64, Packing::kLatent, 1, 2}, streaming, streaming);
     expect({2, 256, 4, 4, 64, 0, 64, Packing::kFused, 1, 2}, slower, slower);
     expect({2, 257, 4, 4, 64, 32, 64, Packing::kLatent, 1, 2}, slower, slower);
+    // Documents: all paths, with strides where a path takes one.
+    expect({2, 256, 4, 4, 64, 0, 64, Packing::kFused, 1, 1, {100}}, all, all);
+    expect({2, 257, 4, 4, 128, 64, 128, Packing::kLatent, 1, 1, {100}}, streaming, streaming);
+    expect({2, 257, 4, 4, 32, 32, 64, Packing::kLatent, 1, 2, {100}}, streaming, streaming);
+    expect({2, 257, 4, 4, 64, 32, 64, Packing::kLatent, 1, 2, {100}}, slower, slower);
 }
 
 TEST_F(HopperAttentionPaths, TestsEnterEveryOne) {

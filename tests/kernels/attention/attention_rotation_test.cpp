@@ -32,9 +32,9 @@ class AttentionRotation : public CausalAttention {
     }
     void forward_rotates() {
         const Inputs any = inputs();
-        on_forward_paths(any, [&](const AttentionInputs& in) { forward_rotates(in.path); });
+        on_forward_paths(any, [&](const AttentionInputs& in) { forward_rotates(in.path, in.documents); });
     }
-    void forward_rotates(const std::string& path) {
+    void forward_rotates(const std::string& path, const DocumentBounds& documents) {
         // In place: q and k, or the shared columns of both.
         const auto q = in_out(q_, shape().q()), k = in_out(k_, shape().k()), v = input(v_, shape().v());
         const auto k_shared = shared(Role::kInOut);
@@ -43,8 +43,8 @@ class AttentionRotation : public CausalAttention {
         const auto want_k = n_.rotary > 0 ? k_ : rotated(k_, heads, rotary_, 1);
         const auto want_k_shared = n_.rotary > 0 ? rotated(k_shared_, 1, rotary_, 1) : k_shared_;
         const auto table = rotation_table();
-        const AttentionInputs in{q,    k,        k_shared ? ConstTensor(*k_shared) : ConstTensor(), v, scale_,
-                                 path, n_.stride};
+        const AttentionInputs in{
+            q, k, k_shared ? ConstTensor(*k_shared) : ConstTensor(), v, scale_, path, n_.stride, documents};
         const RotaryColumns rotary{Tensor(q).slice(3, n_.query() - rotary_, rotary_),
                                    k_shared ? Tensor(*k_shared).unflatten(2, 1, rotary_) : Tensor(k), table};
         const auto out = output(out_layout_), lse = output(lse_layout_, DType::kF32);
@@ -119,7 +119,7 @@ TEST_P(AttentionRotation, RotatesQueriesAlone) {
     on_forward_paths(any, [&](const AttentionInputs& path) {
         const auto q = in_out(q_, shape().q());
         const auto out = output(out_layout_), lse = output(lse_layout_, DType::kF32);
-        const AttentionInputs in{q, k, {}, v, scale_, path.path, path.stride};
+        const AttentionInputs in{q, k, {}, v, scale_, path.path, path.stride, path.documents};
         causal_attention_forward(ctx(), out, lse, in, {q, {}, table});
         EXPECT_TRUE(close_to(q, rotated(q_, n_.heads, n_.query(), 1)));
         EXPECT_TRUE(same_values(k, k_));
@@ -163,6 +163,7 @@ const std::vector<AttentionShape> kRotatedHeads = {
     {134, 66, 2, 2, 32, 32, 64, Packing::kLatent},
     {45, 250, 6, 6, 64, 0, 64, Packing::kFused},
     {134, 193, 2, 2, 32, 32, 64, Packing::kLatent},
+    {45, 250, 6, 6, 64, 0, 64, Packing::kFused, 1, 1, {90, 7}},
 };
 INSTANTIATE_TEST_SUITE_P(Ops, RotationOfManyHeads, every_target(kRotatedHeads), case_name<AttentionShape>);
 INSTANTIATE_TEST_SUITE_P(Ops, AttentionRotation, every_target(kAttentionShapes), case_name<AttentionShape>);

@@ -33,6 +33,9 @@ class BothPasses : public OpTest<AttentionShape> {
         const auto dk = tensor(n.k(), Role::kOutput), dv = tensor(n.v(), Role::kOutput);
         const DeviceTensor lse(on, DType::kF32, {count, n.heads, n.time}, Role::kOutput, {});
         AttentionInputs in{q, k, {}, v, scale_};
+        const DeviceDocuments documents(on, documents_, first, count, n.time);
+        in.documents = documents;
+        in.stride = n.stride;
         AttentionGrads grads{dq, dk, {}, dv};
         std::unique_ptr<DeviceTensor> k_shared, dk_shared;
         if (n.rotary > 0) {
@@ -71,6 +74,7 @@ class BothPasses : public OpTest<AttentionShape> {
   private:
     const float scale_ = 1 / std::sqrt(static_cast<float>(shape().content + shape().rotary));
     const int64_t tokens_ = shape().batch * shape().time;
+    const TestDocuments documents_{shape().documents, shape().batch, shape().time};
     const std::vector<double> q_ = normal(tokens_ * shape().heads * (shape().content + shape().rotary));
     const std::vector<double> k_ = normal(tokens_ * shape().kv_heads * shape().content);
     const std::vector<double> k_shared_ = normal(tokens_ * shape().rotary);
@@ -108,6 +112,11 @@ const std::vector<AttentionShape> kManyHeads = {
     {20, 520, 4, 2, 128, 0, 128},
     {40, 300, 2, 2, 128, 64, 128, Packing::kLatent},
     {40, 300, 2, 2, 64, 64, 128, Packing::kLatent},
+    {75, 66, 4, 4, 64, 0, 64, Packing::kApart, 1, 1, {50, 1}},
+    {70, 256, 4, 4, 32, 32, 64, Packing::kLatent, 1, 1, {100, 33, 1}},
+    {100, 270, 3, 3, 64, 0, 64, Packing::kFused, 1, 1, {130, 60}},
+    {90, 300, 4, 2, 64, 0, 64, Packing::kApart, 1, 1, {64, 256, 7}},
+    {40, 300, 2, 2, 128, 64, 128, Packing::kLatent, 1, 1, {1, 1, 120}},
 };
 INSTANTIATE_TEST_SUITE_P(Ops, ManyHeads, every_target(kManyHeads), case_name<AttentionShape>);
 
@@ -169,6 +178,13 @@ const std::vector<AttentionShape> kLongGradients = {
     {1, 1111, 2, 2, 64, 32, 64, Packing::kLatent},
     {1, 1111, 2, 2, 128, 64, 128, Packing::kLatent},
     {1, 1111, 2, 2, 64, 64, 128, Packing::kLatent},
+    {2, 2100, 6, 6, 64, 0, 64, Packing::kFused, 1, 1, {700, 3, 250}},
+    {1, 2200, 4, 4, 32, 32, 64, Packing::kLatent, 1, 1, {128, 1024, 65}},
+    {1, 2200, 4, 4, 32, 32, 64, Packing::kLatent, 1, 2, {700, 3}},
+    {1, 2049, 4, 2, 64, 0, 64, Packing::kApart, 1, 1, {5}},
+    {1, 1111, 4, 2, 128, 0, 128, Packing::kFused, 1, 1, {300, 400}},
+    {1, 1111, 2, 2, 128, 64, 128, Packing::kLatent, 1, 1, {129, 500}},
+    {1, 1111, 2, 2, 64, 64, 128, Packing::kLatent, 1, 1, {1, 300}},
 };
 INSTANTIATE_TEST_SUITE_P(Ops, LongGradients, every_target(kLongGradients), case_name<AttentionShape>);
 

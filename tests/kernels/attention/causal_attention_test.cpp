@@ -146,9 +146,9 @@ TEST_P(CausalAttention, NaNReachesEveryRowThatSeesIt) {
         const int64_t width = n_.heads * n_.value;
         const std::vector<double> values = out.values();
         for (int64_t t = token; t < n_.time; ++t)
-            if (n_.sees(t, token) && std::none_of(&values[static_cast<size_t>(t * width)],
-                                                  &values[static_cast<size_t>((t + 1) * width - 1)] + 1,
-                                                  [](double x) { return std::isnan(x); }))
+            if (n_.sees(0, t, token) && std::none_of(&values[static_cast<size_t>(t * width)],
+                                                     &values[static_cast<size_t>((t + 1) * width - 1)] + 1,
+                                                     [](double x) { return std::isnan(x); }))
                 return t;
         return int64_t{-1};
     };

@@ -1,5 +1,6 @@
 #include "kernels/attention/temporal_merge.h"
 
+#include "tests/kernels/attention_shape.h"
 #include "tests/ref/temporal_merge.h"
 #include "tests/support/gradcheck.h"
 #include "tests/support/host_tensors.h"
@@ -9,24 +10,44 @@ namespace {
 
 struct MergeShape {
     int64_t batch, time, stride, width, code;
-    int64_t before = 0, after = 0;  ///< every matrix is a slice of rows with so many more columns
+    int64_t before = 0, after = 0;        ///< every matrix is a slice of rows with so many more columns
+    std::vector<int64_t> documents = {};  ///< lengths (TestDocuments)
     std::string name() const {
-        return fmt::format("B{}_T{}_s{}_r{}_h{}{}", batch, time, stride, width, code,
-                           before + after ? fmt::format("_in{}", before + width + after) : "");
+        return fmt::format("B{}_T{}_s{}_r{}_h{}{}{}{}", batch, time, stride, width, code,
+                           before + after ? fmt::format("_in{}", before + width + after) : "",
+                           documents.empty() ? "" : "_documents", fmt::join(documents, "and"));
     }
     Layout rows(int64_t count, int64_t columns_) const { return columns({count, columns_}, before, after); }
 };
 
 const std::vector<MergeShape> kShapes = {
-    {1, 1, 1, 1, 1},       {2, 5, 1, 3, 2},           {1, 7, 2, 8, 2},           {3, 6, 2, 5, 1},
-    {2, 9, 3, 33, 8},      {1, 5, 7, 16, 4},          {2, 64, 64, 24, 6},        {1, 130, 100, 40, 10},
-    {2, 17, 4, 384, 96},   {1, 10, 3, 520, 130},      {1, 6, 2, 1029, 257},      {1, 4, 2, 2056, 8},
-    {4, 7, 3, 7, 1, 3, 5}, {2, 12, 5, 64, 16, 0, 32}, {3, 10, 2, 96, 24, 32, 8}, {300, 3, 2, 8, 8},
+    {1, 1, 1, 1, 1},
+    {2, 5, 1, 3, 2},
+    {1, 7, 2, 8, 2},
+    {3, 6, 2, 5, 1},
+    {2, 9, 3, 33, 8},
+    {1, 5, 7, 16, 4},
+    {2, 64, 64, 24, 6},
+    {1, 130, 100, 40, 10},
+    {2, 17, 4, 384, 96},
+    {1, 10, 3, 520, 130},
+    {1, 6, 2, 1029, 257},
+    {1, 4, 2, 2056, 8},
+    {4, 7, 3, 7, 1, 3, 5},
+    {2, 12, 5, 64, 16, 0, 32},
+    {3, 10, 2, 96, 24, 32, 8},
+    {300, 3, 2, 8, 8},
+    {2, 9, 3, 33, 8, 0, 0, {2, 5}},
+    {1, 7, 2, 8, 2, 0, 0, {1}},
+    {2, 64, 64, 24, 6, 0, 0, {20, 1, 100}},
+    {1, 10, 4, 520, 130, 0, 0, {4, 3}},
 };
 
 class TemporalMergeOp : public OpTest<MergeShape> {
   protected:
-    const ref::MergeSizes n_{shape().batch, shape().time, shape().stride, shape().width, shape().code};
+    const TestDocuments documents_{shape().documents, shape().batch, shape().time};
+    const ref::MergeSizes n_{shape().batch, shape().time, shape().stride,
+                             shape().width, shape().code, documents_.first_key};
     const std::vector<double> c_ = normal(n_.tokens() * n_.width);
     const std::vector<double> latent_code_ = normal(n_.tokens() * n_.code, code_stddev());
     const std::vector<double> chunk_code_ = normal(n_.chunks() * n_.code, code_stddev());
@@ -46,8 +67,10 @@ class TemporalMergeOp : public OpTest<MergeShape> {
     struct Inputs {
         DeviceTensor c, latent_code, chunk_code, latent_bias, chunk_bias;
         ref::MergeSizes n;
+        DeviceDocuments documents;
         operator TemporalMerge() const {  // NOLINT
-            return {c, latent_code, chunk_code, latent_bias, chunk_bias, n.time, n.stride};
+            return {c,          latent_code, chunk_code, latent_bias,
+                    chunk_bias, n.time,      n.stride,   DocumentBounds(documents).first_key};
         }
     };
     Inputs inputs() const {
@@ -56,7 +79,8 @@ class TemporalMergeOp : public OpTest<MergeShape> {
                       input(chunk_code_, chunk_codes_),
                       input(latent_bias_, {n_.code}, DType::kF32),
                       input(chunk_bias_, {n_.code}, DType::kF32),
-                      n_};
+                      n_,
+                      DeviceDocuments(ctx(), documents_, 0, n_.batch, n_.time)};
     }
     struct Grads {
         DeviceTensor dlatent_code, dchunk_code, dlatent_bias, dchunk_bias;
@@ -137,7 +161,8 @@ TEST_P(TemporalMergeOp, ANaNStaysInItsChunk) {
         const std::vector<double> values = out.values();
         for (int64_t t = 0; t < n_.time; ++t)
             ASSERT_EQ(std::isnan(ref::at(values, t * n_.width)),
-                      t >= token && t / n_.stride == token / n_.stride)
+                      t >= token && t / n_.stride == token / n_.stride &&
+                          (n_.first_key.empty() || ref::at(n_.first_key, t) <= token))
                 << t;
     }
 }
@@ -169,6 +194,8 @@ TEST(TemporalMergeFront, RejectsWhatDoesNotFit) {
     rejects([&](TemporalMerge& in) { in.chunk_bias = tensor({2}, DType::kBF16); });
     rejects([&](TemporalMerge& in) { in.time = 4; });
     rejects([&](TemporalMerge& in) { in.stride = 0; });
+    rejects([&](TemporalMerge& in) { in.first_key = tensor({6}, DType::kI32); });
+    rejects([&](TemporalMerge& in) { in.first_key = tensor({2, 3}); });
     EXPECT_THROW(temporal_merge_forward(ctx, tensor({6, 7}), gate, fits), Error);
     EXPECT_THROW(temporal_merge_forward(ctx, c, tensor({5}), fits), Error);
     EXPECT_THROW(chunk_positions(ctx, tensor({6})), Error);

@@ -14,21 +14,26 @@ struct QueryRows {
     OnlineSoftmax softmax;
     float out[kV / 8][4];
 
-    /// Adds keys [key, key + kKeys); `row` is the warp's first query. kMask: whether keys may follow queries.
-    /// With kStrided, `ends` is ChunkEnds::from(key).
-    template <int kKeys, bool kMask, bool kStrided = false>
+    /// Adds keys [key, key + kKeys); `row` is the warp's first query. kDiagonal: whether keys may follow
+    /// queries. `stride`: of the keys, unless kMask is kCausal.
+    template <int kKeys, bool kDiagonal, Mask kMask>
     __device__ void attend(SharedAddress k_tile, SharedAddress v_tile, int row, int key, float c, int lane,
-                           uint64_t ends = 0) {
+                           const ChunkEnds& chunk_ends, const QueryDocuments<kMask>& documents, int stride) {
         float s[kKeys / 8][4];
         multiply_rows<kKeys, kQk>(s, q, k_tile, lane);
-        if constexpr (kStrided && kMask)
-            mask_hidden_keys(s, row + lane / 4, key + lane % 4 * 2, ends >> lane % 4 * 2);
-        else if constexpr (kStrided)
-            mask_inside_chunks(s, ends >> lane % 4 * 2);
-        else if constexpr (kMask)
+        if constexpr (kMask == Mask::kDocuments) {
+            if (kDiagonal || documents.hides(key, stride))
+                mask_other_documents(s, row + lane / 4, key + lane % 4 * 2,
+                                     chunk_ends.from(key) >> lane % 4 * 2, documents.first_key);
+        } else if constexpr (kMask == Mask::kStride && kDiagonal) {
+            mask_hidden_keys(s, row + lane / 4, key + lane % 4 * 2, chunk_ends.from(key) >> lane % 4 * 2);
+        } else if constexpr (kMask == Mask::kStride) {
+            mask_inside_chunks(s, chunk_ends.from(key) >> lane % 4 * 2);
+        } else if constexpr (kDiagonal) {
             mask_later_keys(s, row + lane / 4, key + lane % 4 * 2);
+        }
         float rescale[2];
-        softmax.template step<kStrided>(s, rescale, c);
+        softmax.template step<kMask != Mask::kCausal>(s, rescale, c);
 #pragma unroll
         for (int n = 0; n < kV / 8; ++n) {
             out[n][0] *= rescale[0], out[n][1] *= rescale[0];

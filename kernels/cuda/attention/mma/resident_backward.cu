@@ -90,7 +90,7 @@ __device__ void copy_shared_rows(const BackwardParams<bf16>& p, const HeadWalk& 
 }
 
 /// Operands and gradients of a warp's 16 keys while it walks the queries.
-template <bool kStrided>
+template <Mask kMask>
 struct KeyTile {
     using Operand = OperandA<kWarpRows, kResidentWidth, true>;
     Operand k, v;
@@ -106,9 +106,10 @@ struct KeyTile {
         }
     }
 
-    /// Adds 16 queries; `square` receives dS, as the four 8 x 8 matrices of its transpose.
+    /// Adds 16 queries; `square` receives dS, as the four 8 x 8 matrices of its transpose. `ahead`: as in
+    /// KeyPair::hidden.
     __device__ void attend(SharedAddress q, int to_dout, SharedAddress stats, uint32_t* square, float c,
-                           bool diagonal, const KeyPair<kStrided>& pair, int lane) {
+                           int ahead, const KeyPair<kMask>& pair, int lane) {
         using Rows = Tile<kWarpRows, kResidentWidth>;
         float s[2][4], dp[2][4];
         {
@@ -116,8 +117,7 @@ struct KeyTile {
             multiply_rows<kWarpRows, kResidentWidth>(s, k, at, 0);
             multiply_rows<kWarpRows, kResidentWidth>(dp, v, at + to_dout, 0);
         }
-        probabilities_by_key(s, dp, stats + lane % 4 * 16, c, diagonal ? lane % 4 * 2 - lane / 4 : kWarpRows,
-                             pair);
+        probabilities_by_key(s, dp, stats + lane % 4 * 16, c, ahead, pair);
         // Queries run along words of dS^T, as operand A needs them for dk; for dq ldmatrix transposes.
         square[lane] = pack_bf16(dp[0][0], dp[0][1]);
         square[lane + 32] = pack_bf16(dp[1][0], dp[1][1]);
@@ -130,12 +130,16 @@ struct KeyTile {
 };
 
 /// dk and dv of a warp's 16 keys, over the queries from the last down to the same tokens'; dS goes to the
-/// squares. After each query tile the warp arrives at the tile's barrier.
-template <int kWarps, bool kStrided>
-__device__ void walk_queries(KeyTile<kStrided>& keys, std::byte* shared, int tile, int tiles, int parity,
-                             float c, int stride, int lane) {
+/// squares. After each query tile the warp arrives at the tile's barrier. dS of query tiles that see none of the keys
+/// is 0.
+template <int kWarps, Mask kMask>
+__device__ void walk_queries(KeyTile<kMask>& keys, const BackwardParams<bf16>& p, int batch,
+                             std::byte* shared, int tile, int tiles, int parity, float c, int lane) {
     using Memory = ResidentMemory<kWarps>;
-    const KeyPair<kStrided> pair(tile * kWarpRows + lane / 4, stride);
+    const KeyPair<kMask> pair(tile * kWarpRows + lane / 4, p.sizes, p.documents, batch);
+    const int end = kMask == Mask::kDocuments
+                        ? query_end_of(p.documents, p.sizes.tokens, batch, tile * kWarpRows + kWarpRows - 1)
+                        : p.sizes.tokens;
     const SharedAddress base = shared_address(shared);
     bool ready = mbarrier_complete(Memory::ready(base, tiles - 1), parity);
 #pragma unroll 1
@@ -144,18 +148,27 @@ __device__ void walk_queries(KeyTile<kStrided>& keys, std::byte* shared, int til
         __syncwarp();
         // Tested early, so the answer is there in the next round.
         ready = mbarrier_complete(Memory::ready(base, query > tile ? query - 1 : query), parity);
-        keys.attend(base + Memory::kQ + query * Memory::kTileBytes, Memory::kDout - Memory::kQ,
-                    base + Memory::kStats + query * kWarpRows * static_cast<int>(sizeof(float2)),
-                    reinterpret_cast<uint32_t*>(shared + Memory::square(query, tile)), c, query == tile, pair,
-                    lane);
+        uint32_t* const square = reinterpret_cast<uint32_t*>(shared + Memory::square(query, tile));
+        if (kMask == Mask::kDocuments && query * kWarpRows >= end) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) square[lane + 32 * i] = 0;
+        } else {
+            const int within = lane % 4 * 2 - lane / 4;
+            const int ahead = kMask == Mask::kDocuments ? (query - tile) * kWarpRows + within
+                              : query == tile           ? within
+                                                        : kWarpRows;
+            keys.attend(base + Memory::kQ + query * Memory::kTileBytes, Memory::kDout - Memory::kQ,
+                        base + Memory::kStats + query * kWarpRows * static_cast<int>(sizeof(float2)), square,
+                        c, ahead, pair, lane);
+        }
         if (query > tile) barrier_arrive(query, (query + 1) * 32);
     }
 }
 
 /// Stores dv and dk of a warp's 16 keys; the shared part of dk at the end of a run.
-template <bool kSharedKey, bool kStrided>
+template <bool kSharedKey, Mask kMask>
 __device__ void store_key_gradients(const BackwardParams<bf16>& p, const HeadWalk& walk,
-                                    const KeyTile<kStrided>& keys, int first, int lane) {
+                                    const KeyTile<kMask>& keys, int first, int lane) {
     const int batch = walk.batch(), head = walk.head(), tokens = p.sizes.tokens;
     const auto dk_rows = key_rows<kSharedKey>(p.dk, p.dk_shared, batch, head, head / walk.run);
     store_block(token_rows(p.dv, batch, head, kResidentWidth), keys.dv, 1, 1, first, tokens, lane);
@@ -200,7 +213,7 @@ __device__ inline void query_gradient(float (&dq)[8][4], SharedAddress squares, 
 /// squares after tile i of this head has arrived, by when its owner has used the previous head's row; and the
 /// next head's keys after all later tiles of this head have arrived, by when their owners have left the
 /// previous head, whose keys had that place.
-template <int kWarps, bool kSharedKey, bool kRotate, bool kRotateKeys = kRotate, bool kStrided = false>
+template <int kWarps, Mask kMask, bool kSharedKey, bool kRotate, bool kRotateKeys = kRotate>
 __global__ void __launch_bounds__(kWarps * 32, kResidentWarps / kWarps)
     attention_mma_resident_backward_kernel(const BackwardParams<bf16> p, int run) {
     using Memory = ResidentMemory<kWarps>;
@@ -219,7 +232,7 @@ __global__ void __launch_bounds__(kWarps * 32, kResidentWarps / kWarps)
     if (tile >= tiles) return;
     HeadWalk walk(p.sizes, run);
     OwnRows own;
-    KeyTile<kStrided> keys;
+    KeyTile<kMask> keys;
     copy_shared_rows<kWarps, kSharedKey>(p, walk, base, 0, tile, lane);
     copy_async_commit();
     own.request(p, walk, first, lane);
@@ -233,7 +246,7 @@ __global__ void __launch_bounds__(kWarps * 32, kResidentWarps / kWarps)
         keys.k.load(k_rows, first, lane);
         mbarrier_arrive(Memory::ready(base, tile));
         keys.start(!kSharedKey || walk.starts_run());
-        walk_queries<kWarps>(keys, shared, tile, tiles, generation, c, p.sizes.stride, lane);
+        walk_queries<kWarps>(keys, p, walk.batch(), shared, tile, tiles, generation, c, lane);
         lane = computed_here(lane);
         RowAngles<kSharedKey ? 2 : 4> angles;
         if constexpr (kRotateKeys) angles.request(p.rope_table, first, tokens, lane);
@@ -299,19 +312,18 @@ void backward(CudaContext& ctx, const BackwardParams<bf16>& params) {
             launch(ctx, static_cast<unsigned>(std::min<int64_t>(items, cta_slots(ctx, kWarps))), kWarps * 32,
                    ResidentMemory<kWarps>::kBytes, kernel, params, run);
         };
-        const bool shared_key = params.sizes.rotary > 0;
-        if (params.sizes.stride > 1)
-            launch_kernel(params.rope_table
-                              ? attention_mma_resident_backward_kernel<kWarps, true, true, true, true>
-                              : attention_mma_resident_backward_kernel<kWarps, true, false, false, true>);
-        else if (params.rope_table && !params.rotated_keys)
-            launch_kernel(attention_mma_resident_backward_kernel<kWarps, false, true, false>);
-        else if (params.rope_table)
-            launch_kernel(shared_key ? attention_mma_resident_backward_kernel<kWarps, true, true>
-                                     : attention_mma_resident_backward_kernel<kWarps, false, true>);
-        else
-            launch_kernel(shared_key ? attention_mma_resident_backward_kernel<kWarps, true, false>
-                                     : attention_mma_resident_backward_kernel<kWarps, false, false>);
+        visit_mask(params.sizes, params.documents, [&]<Mask kMask>() {
+            if (params.sizes.rotary > 0)
+                launch_kernel(params.rope_table
+                                  ? attention_mma_resident_backward_kernel<kWarps, kMask, true, true>
+                                  : attention_mma_resident_backward_kernel<kWarps, kMask, true, false>);
+            else if constexpr (kMask != Mask::kStride)  // resident_widths
+                launch_kernel(
+                    !params.rope_table ? attention_mma_resident_backward_kernel<kWarps, kMask, false, false>
+                    : params.rotated_keys
+                        ? attention_mma_resident_backward_kernel<kWarps, kMask, false, true>
+                        : attention_mma_resident_backward_kernel<kWarps, kMask, false, true, false>);
+        });
     });
 }
 

@@ -64,22 +64,22 @@ __device__ void rotate_rows(const ForwardParams<bf16>& p, const HeadWalk& walk, 
     }
 }
 
-/// Attends a warp's 16 queries, from `row` on, to the keys up to the diagonal: whole tiles of 64, then the 16
-/// to 64 keys that end on it.
-template <bool kStrided>
-__device__ void attend_all(ResidentQueries& rows, SharedAddress keys, int row, float c, int stride,
-                           int lane) {
+/// Attends a warp's 16 queries, from `row` on, to the keys up to the diagonal, from the first one that they see: whole
+/// tiles of 64, then the 16 to 64 keys that end on it.
+template <Mask kMask>
+__device__ void attend_all(ResidentQueries& rows, SharedAddress keys, int row, float c, int stride, int lane,
+                           const QueryDocuments<kMask>& documents) {
     using Rows = ForwardMemory::Rows;
     const SharedAddress values = keys + Rows::kBytes;
-    int key = 0;
+    const ChunkEnds chunk_ends(stride);
+    int key = kMask == Mask::kDocuments ? documents.least / 64 * 64 : 0;
 #pragma unroll 1
     for (; key + 64 <= row; key += 64)
-        rows.template attend<64, false, kStrided>(keys + key * Rows::kPitch, values + key * Rows::kPitch, row,
-                                                  key, c, lane, kStrided ? ChunkEnds(stride).from(key) : 0);
+        rows.template attend<64, false, kMask>(keys + key * Rows::kPitch, values + key * Rows::kPitch, row,
+                                               key, c, lane, chunk_ends, documents, stride);
     const auto last = [&]<int kKeys>() {
-        rows.template attend<kKeys, true, kStrided>(keys + key * Rows::kPitch, values + key * Rows::kPitch,
-                                                    row, key, c, lane,
-                                                    kStrided ? ChunkEnds(stride).from(key) : 0);
+        rows.template attend<kKeys, true, kMask>(keys + key * Rows::kPitch, values + key * Rows::kPitch, row,
+                                                 key, c, lane, chunk_ends, documents, stride);
     };
     switch ((row - key) / kWarpRows) {
         case 0:
@@ -99,7 +99,7 @@ __device__ void attend_all(ResidentQueries& rows, SharedAddress keys, int row, f
 /// A CTA walks over heads; warp w owns 16 queries and copies the keys and values of the same tokens for all
 /// warps. While one head is computed, the rows of the next arrive: one __syncthreads per head, and memory is
 /// never idle.
-template <Rotated kRotated, bool kStrided = false>
+template <Rotated kRotated, Mask kMask>
 __global__ void __launch_bounds__(kResidentWarps * 32, 1)
     attention_mma_resident_forward_kernel(const ForwardParams<bf16> p) {
     using Memory = ForwardMemory;
@@ -120,6 +120,7 @@ __global__ void __launch_bounds__(kResidentWarps * 32, 1)
     for (int generation = 0; !walk.done(); generation ^= 1) {
         ResidentQueries rows;
         clear(rows.out);
+        const QueryDocuments<kMask> documents(p.documents, p.sizes, walk.batch(), first, lane);
         copy_async_wait<0>();
         if constexpr (kRotated != Rotated::kNothing) {
             __syncwarp();
@@ -135,7 +136,7 @@ __global__ void __launch_bounds__(kResidentWarps * 32, 1)
         copy_rows(p, walk, base, generation ^ 1, tile, lane);
         copy_async_commit();
 
-        attend_all<kStrided>(rows, base + generation * Memory::kHeadBytes, first, c, p.sizes.stride, lane);
+        attend_all(rows, base + generation * Memory::kHeadBytes, first, c, p.sizes.stride, lane, documents);
         rows.softmax.finish();
         lane = computed_here(lane);
         store_block(token_rows(p.out, here.batch(), here.head(), kResidentWidth), rows.out,
@@ -156,15 +157,20 @@ bool takes_forward(CudaContext& ctx, const Call& call) {
 void forward(CudaContext& ctx, const ForwardParams<bf16>& params) {
     const int64_t items = static_cast<int64_t>(params.sizes.batch) * params.sizes.heads;
     const int64_t ctas = std::min<int64_t>(items, cta_slots(ctx, kResidentWarps));
-    const bool strided = params.sizes.stride > 1;
-    const auto kernel =
-        strided && params.rope_table ? attention_mma_resident_forward_kernel<Rotated::kHalfQueries, true>
-        : strided                    ? attention_mma_resident_forward_kernel<Rotated::kNothing, true>
-        : !params.rope_table         ? attention_mma_resident_forward_kernel<Rotated::kNothing>
-        : params.sizes.rotary > 0    ? attention_mma_resident_forward_kernel<Rotated::kHalfQueries>
-        : params.rotated_k.data      ? attention_mma_resident_forward_kernel<Rotated::kQueriesAndKeys>
-                                     : attention_mma_resident_forward_kernel<Rotated::kQueries>;
-    launch(ctx, static_cast<unsigned>(ctas), kResidentWarps * 32, ForwardMemory::kBytes, kernel, params);
+    visit_mask(params.sizes, params.documents, [&]<Mask kMask>() {
+        const auto run = [&](auto kernel) {
+            launch(ctx, static_cast<unsigned>(ctas), kResidentWarps * 32, ForwardMemory::kBytes, kernel,
+                   params);
+        };
+        if (params.sizes.rotary > 0)
+            run(params.rope_table ? attention_mma_resident_forward_kernel<Rotated::kHalfQueries, kMask>
+                                  : attention_mma_resident_forward_kernel<Rotated::kNothing, kMask>);
+        else if constexpr (kMask != Mask::kStride)  // resident_widths
+            run(!params.rope_table ? attention_mma_resident_forward_kernel<Rotated::kNothing, kMask>
+                : params.rotated_k.data
+                    ? attention_mma_resident_forward_kernel<Rotated::kQueriesAndKeys, kMask>
+                    : attention_mma_resident_forward_kernel<Rotated::kQueries, kMask>);
+    });
 }
 
 }  // namespace pastur::attention::mma_resident

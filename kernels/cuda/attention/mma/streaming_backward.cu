@@ -89,11 +89,12 @@ struct RowDeltas {
 
 /// s = S becomes dS = P (dP - delta), for a tile whose rows are queries and whose columns are keys. `ahead`:
 /// by how many tokens this thread's first query is ahead of its first key; keys after their query have P = 0,
-/// and with kStrided all others before it whose bit in `ends`, from the thread's first key on, is 0.
-template <bool kStrided, int kTiles>
+/// with a stride all others before it whose bit in `ends`, from the thread's first key on, is 0, and with documents
+/// those before `hidden` of the row, counted from the thread's first key.
+template <Mask kMask, int kTiles>
 __device__ void score_gradients_by_query(float (&s)[kTiles][4], const float (&dp)[kTiles][4],
                                          const float (&lse2)[2], const float (&delta)[2], float c, int ahead,
-                                         uint64_t ends) {
+                                         uint64_t ends, const int (&hidden)[2]) {
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
 #pragma unroll
@@ -101,7 +102,8 @@ __device__ void score_gradients_by_query(float (&s)[kTiles][4], const float (&dp
             float prob = exp2_approximate(s[n][i] * c - lse2[i / 2]);
             const int column = n * 8 + i % 2;
             if (column - i / 2 * 8 > ahead) prob = 0;
-            if (kStrided && column - i / 2 * 8 != ahead && (ends >> column & 1) == 0) prob = 0;
+            if (kMask != Mask::kCausal && column - i / 2 * 8 != ahead && (ends >> column & 1) == 0) prob = 0;
+            if (kMask == Mask::kDocuments && column < hidden[i / 2]) prob = 0;
             s[n][i] = prob * (dp[n][i] - delta[i / 2]);
         }
     }
@@ -112,7 +114,7 @@ __device__ void score_gradients_by_query(float (&s)[kTiles][4], const float (&dp
 /// One CTA per (sequence, head, 64 query tokens), longest first; each warp owns 16 queries and walks the key
 /// tiles up to the diagonal: S = q k^T and dP = dout v^T in accumulators, dS in place of S, dq += dS k with
 /// dS as operand A. Rows past the last token read zeros and lse = +infinity, so their P is 0.
-template <int kQk, int kV, bool kStrided>
+template <int kQk, int kV, Mask kMask>
 __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
     attention_mma_streaming_backward_query_kernel(const BackwardParams<bf16> p) {
     using Tiles = BackwardTiles<kQk, kV>;
@@ -123,11 +125,13 @@ __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
     const int first = at.tile * kRows;
     const int steps = (min(first + kRows, tokens) + Tiles::kCols - 1) / Tiles::kCols;
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+    const int begin =
+        kMask == Mask::kDocuments ? first_key_of(p.documents, tokens, at.batch, first) / Tiles::kCols : 0;
 
     std::byte* const shared = dynamic_shared();
     const SharedAddress q_tile = shared_address(shared), dout_tile = q_tile + Tiles::RowsQk::kBytes;
     const auto stage_of = [&](int step) {
-        return q_tile + Tiles::kRowsBytes + step % 2 * Tiles::kQueryStageBytes;
+        return q_tile + Tiles::kRowsBytes + (step - begin) % 2 * Tiles::kQueryStageBytes;
     };
     const auto load_stage = [&](int step) {
         load_tile<Tiles::kCols, kQk, kThreads>(stage_of(step), k_rows, step * Tiles::kCols, tokens);
@@ -138,7 +142,7 @@ __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
                                     tokens);
     load_tile<kRows, kV, kThreads>(dout_tile, token_rows(p.dout, at.batch, at.head, p.sizes.value), first,
                                    tokens);
-    load_stage(0);
+    load_stage(begin);
     copy_async_commit();
 
     const int row = first + warp * 16 + lane / 4;  // and row + 8
@@ -171,7 +175,8 @@ __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
     clear(dq);
     const float c = p.scale * kLog2E;
     const ChunkEnds chunk_ends(p.sizes.stride);
-    for (int step = 0; step < steps; ++step) {
+    const QueryDocuments<kMask> documents(p.documents, p.sizes, at.batch, first + warp * 16, lane);
+    for (int step = begin; step < steps; ++step) {
         copy_async_wait<0>();
         __syncthreads();  // this stage has arrived, and all warps have used the other one
         if (step + 1 < steps) load_stage(step + 1);
@@ -181,13 +186,16 @@ __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
         for (int part = 0; part < Tiles::kCols; part += Tiles::kStep) {
             const int key = step * Tiles::kCols + part;
             if (key >= first + warp * 16 + 16) break;  // these keys follow all of the warp's queries
+            if (kMask == Mask::kDocuments && key + Tiles::kStep <= documents.least) continue;
             const SharedAddress k_part = stage_of(step) + part * Tiles::ColsQk::kPitch;
             const SharedAddress v_part = stage_of(step) + Tiles::ColsQk::kBytes + part * Tiles::ColsV::kPitch;
             float s[Tiles::kStep / 8][4], dp[Tiles::kStep / 8][4];
             multiply_rows<Tiles::kStep, kQk>(s, q, k_part, lane);
             multiply_rows<Tiles::kStep, kV>(dp, dout, v_part, lane);
-            score_gradients_by_query<kStrided>(s, dp, lse2, delta, c, row - (key + lane % 4 * 2),
-                                               kStrided ? chunk_ends.from(key + lane % 4 * 2) : 0);
+            const int thread_key = key + lane % 4 * 2;
+            const int hidden[2] = {documents.first_key[0] - thread_key, documents.first_key[1] - thread_key};
+            score_gradients_by_query<kMask>(s, dp, lse2, delta, c, row - thread_key,
+                                            kMask != Mask::kCausal ? chunk_ends.from(thread_key) : 0, hidden);
             accumulate_rows<Tiles::kStep, kQk>(dq, s, k_part, lane);
         }
     }
@@ -214,13 +222,15 @@ __device__ void load_stats(SharedAddress to, const float2* stats, int first, int
 /// dP^T = v dout^T have keys as rows, so P^T and dS^T are operand A of dv += P^T dout and dk += dS^T q.
 /// kKeys, kValues: which of dk and dv to compute; heads too wide for both sets of accumulators take two
 /// launches.
-template <int kQk, int kV, bool kKeys, bool kValues, bool kStrided>
+template <int kQk, int kV, bool kKeys, bool kValues, Mask kMask>
 __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
     attention_mma_streaming_backward_key_kernel(const BackwardParams<bf16> p) {
     using Tiles = BackwardTiles<kQk, kV>;
     const CtaPosition at(false);
     const int tokens = p.sizes.tokens, first = at.tile * kRows;
     const int last_head = (at.head + 1) * p.sizes.group() - 1;
+    const int end =
+        kMask == Mask::kDocuments ? query_end_of(p.documents, tokens, at.batch, first + kRows - 1) : tokens;
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
 
     std::byte* const shared = dynamic_shared();
@@ -251,11 +261,14 @@ __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
     if constexpr (kKeys) clear(dk);
     if constexpr (kValues) clear(dv);
     const float c = p.scale * kLog2E;
-    const KeyPair<kStrided> seen(first + warp * 16 + lane / 4, p.sizes.stride);
+    const KeyPair<kMask> seen(first + warp * 16 + lane / 4, p.sizes, p.documents, at.batch);
+    const int warp_end = kMask == Mask::kDocuments
+                             ? query_end_of(p.documents, tokens, at.batch, first + warp * 16 + 15)
+                             : tokens;
     for (int head = at.head * p.sizes.group(), query = first; head <= last_head;) {
         copy_async_wait<0>();
         __syncthreads();  // this stage has arrived, and all warps have used the other one
-        const bool last_tile = query + Tiles::kCols >= tokens;
+        const bool last_tile = query + Tiles::kCols >= end;
         const int next_head = head + last_tile, next_query = last_tile ? first : query + Tiles::kCols;
         if (next_head <= last_head) load_stage(other_stage, next_head, next_query);
         copy_async_commit();
@@ -263,6 +276,7 @@ __global__ void __launch_bounds__(kThreads, BackwardTiles<kQk, kV>::kMinBlocks)
 #pragma unroll 1
         for (int part = 0; part < Tiles::kCols; part += Tiles::kStep) {
             if (query + part + Tiles::kStep <= first + warp * 16) continue;  // all before the warp's keys
+            if (kMask == Mask::kDocuments && query + part >= warp_end) break;
             const SharedAddress q_part = k_tile + stage + part * Tiles::ColsQk::kPitch;
             const SharedAddress dout_part =
                 k_tile + stage + Tiles::ColsQk::kBytes + part * Tiles::ColsV::kPitch;
@@ -313,27 +327,27 @@ BackwardScratch scratch(CudaContext&, const Sizes& sizes) {
     return {.row_stats = int64_t{sizes.batch} * sizes.heads * sizes.tokens, .key_parts = sizes.kv_heads};
 }
 
-template <int kQk, int kV, bool kStrided>
+template <int kQk, int kV, Mask kMask>
 static void launch_backward(CudaContext& ctx, const BackwardParams<bf16>& params) {
     using Tiles = BackwardTiles<kQk, kV>;
     launch(ctx, tile_grid(params.sizes, params.sizes.heads, kRows), kThreads, Tiles::kQuerySharedBytes,
-           attention_mma_streaming_backward_query_kernel<kQk, kV, kStrided>, params);
+           attention_mma_streaming_backward_query_kernel<kQk, kV, kMask>, params);
     const dim3 key_grid = tile_grid(params.sizes, params.sizes.kv_heads, kRows);
     const auto launch_keys = [&](auto kernel) {
         launch(ctx, key_grid, kThreads, Tiles::kKeySharedBytes, kernel, params);
     };
     if constexpr (kQk + kV <= 320) {
-        launch_keys(attention_mma_streaming_backward_key_kernel<kQk, kV, true, true, kStrided>);
+        launch_keys(attention_mma_streaming_backward_key_kernel<kQk, kV, true, true, kMask>);
     } else {
-        launch_keys(attention_mma_streaming_backward_key_kernel<kQk, kV, true, false, kStrided>);
-        launch_keys(attention_mma_streaming_backward_key_kernel<kQk, kV, false, true, kStrided>);
+        launch_keys(attention_mma_streaming_backward_key_kernel<kQk, kV, true, false, kMask>);
+        launch_keys(attention_mma_streaming_backward_key_kernel<kQk, kV, false, true, kMask>);
     }
 }
 
 void backward(CudaContext& ctx, const BackwardParams<bf16>& params) {
     visit_widths(params.sizes, [&]<int kQk, int kV>() {
-        params.sizes.stride > 1 ? launch_backward<kQk, kV, true>(ctx, params)
-                                : launch_backward<kQk, kV, false>(ctx, params);
+        visit_mask(params.sizes, params.documents,
+                   [&]<Mask kMask>() { launch_backward<kQk, kV, kMask>(ctx, params); });
     });
 }
 

@@ -30,10 +30,10 @@ struct ForwardTiles {
 /// One CTA per (sequence, head, 64 query tokens); the CTAs of a head are neighbours, longest first, and share
 /// its keys and values through L2. Each warp owns 16 query rows: their scores, their probabilities
 /// (accumulators that become operand A without leaving the registers) and their output. Key tiles go upwards
-/// from token 0, the next one in flight while this one is used; only tiles that touch the diagonal are
-/// masked, unless kStrided. Per tile and warp, shared memory delivers 4 kCols (kQk + kV) bytes for 32 kCols
+/// from the first one that the CTA sees, the next one in flight while this one is used; only tiles that touch
+/// the diagonal, or the first key of a row, are masked, unless there is a stride. Per tile and warp, shared memory delivers 4 kCols (kQk + kV) bytes for 32 kCols
 /// (kQk + kV) multiply-adds.
-template <int kQk, int kV, bool kStrided>
+template <int kQk, int kV, Mask kMask>
 __global__ void __launch_bounds__(ForwardTiles<kQk, kV>::kThreads, ForwardTiles<kQk, kV>::kMinBlocks)
     attention_mma_streaming_forward_kernel(const ForwardParams<bf16> p) {
     using Tiles = ForwardTiles<kQk, kV>;
@@ -45,6 +45,9 @@ __global__ void __launch_bounds__(ForwardTiles<kQk, kV>::kThreads, ForwardTiles<
     const int first = at.tile * Tiles::kRows;
     const int steps = (min(first + Tiles::kRows, p.sizes.tokens) + Tiles::kCols - 1) / Tiles::kCols;
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+    const int begin = kMask == Mask::kDocuments
+                          ? first_key_of(p.documents, p.sizes.tokens, at.batch, first) / Tiles::kCols
+                          : 0;
 
     std::byte* const shared = dynamic_shared();
     const SharedAddress q_tile = shared_address(shared);
@@ -55,7 +58,7 @@ __global__ void __launch_bounds__(ForwardTiles<kQk, kV>::kThreads, ForwardTiles<
                                                      p.sizes.tokens);
     };
     load_tile<Tiles::kRows, kQk, Tiles::kThreads>(q_tile, q_rows, first, p.sizes.tokens);
-    load_stage(0);
+    load_stage(begin);
     copy_async_commit();
 
     QueryRows<OperandA<Tiles::kRows, kQk, (kQk <= 32)>, kQk, kV> rows;
@@ -63,19 +66,21 @@ __global__ void __launch_bounds__(ForwardTiles<kQk, kV>::kThreads, ForwardTiles<
     const float c = p.scale * kLog2E;
     const int row = first + warp * 16;
     const ChunkEnds chunk_ends(p.sizes.stride);
-    for (int step = 0; step < steps; ++step) {
+    const QueryDocuments<kMask> documents(p.documents, p.sizes, at.batch, row, lane);
+    for (int step = begin; step < steps; ++step) {
         copy_async_wait<0>();
         __syncthreads();  // this stage has arrived, and all warps have used the other one
         if (step + 1 < steps) load_stage(step + 1);
         copy_async_commit();
-        if (step == 0) rows.q.load(q_tile, warp * 16, lane);
+        if (step == begin) rows.q.load(q_tile, warp * 16, lane);
 
         const SharedAddress k_tile = q_tile + Tiles::Q::kBytes + step % 2 * Tiles::kStageBytes;
         const SharedAddress v_tile = k_tile + Tiles::K::kBytes;
         const int key = step * Tiles::kCols;
+        if (kMask == Mask::kDocuments && key + Tiles::kCols <= documents.least) continue;
         if (key + Tiles::kCols <= first + 1) {
-            rows.template attend<Tiles::kCols, false, kStrided>(k_tile, v_tile, row, key, c, lane,
-                                                                kStrided ? chunk_ends.from(key) : 0);
+            rows.template attend<Tiles::kCols, false, kMask>(k_tile, v_tile, row, key, c, lane, chunk_ends,
+                                                             documents, p.sizes.stride);
             continue;
         }
         // The tile on the diagonal goes by halves; a half whose keys all follow the warp's queries is
@@ -83,9 +88,9 @@ __global__ void __launch_bounds__(ForwardTiles<kQk, kV>::kThreads, ForwardTiles<
         constexpr int kHalf = Tiles::kCols / 2;
 #pragma unroll 1
         for (int half = 0; half < 2 && key + half * kHalf < row + 16; ++half) {
-            rows.template attend<kHalf, true, kStrided>(
+            rows.template attend<kHalf, true, kMask>(
                 k_tile + half * kHalf * Tiles::K::kPitch, v_tile + half * kHalf * Tiles::V::kPitch, row,
-                key + half * kHalf, c, lane, kStrided ? chunk_ends.from(key + half * kHalf) : 0);
+                key + half * kHalf, c, lane, chunk_ends, documents, p.sizes.stride);
         }
     }
 
@@ -103,10 +108,10 @@ __global__ void __launch_bounds__(ForwardTiles<kQk, kV>::kThreads, ForwardTiles<
 void forward(CudaContext& ctx, const ForwardParams<bf16>& params) {
     visit_widths(params.sizes, [&]<int kQk, int kV>() {
         using Tiles = ForwardTiles<kQk, kV>;
-        const auto kernel = params.sizes.stride > 1 ? attention_mma_streaming_forward_kernel<kQk, kV, true>
-                                                    : attention_mma_streaming_forward_kernel<kQk, kV, false>;
-        launch(ctx, tile_grid(params.sizes, params.sizes.heads, Tiles::kRows), Tiles::kThreads,
-               Tiles::kSharedBytes, kernel, params);
+        visit_mask(params.sizes, params.documents, [&]<Mask kMask>() {
+            launch(ctx, tile_grid(params.sizes, params.sizes.heads, Tiles::kRows), Tiles::kThreads,
+                   Tiles::kSharedBytes, attention_mma_streaming_forward_kernel<kQk, kV, kMask>, params);
+        });
     });
 }
 

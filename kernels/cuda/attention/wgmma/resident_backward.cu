@@ -19,7 +19,7 @@ namespace {
 #if defined(PASTUR_HOPPER)
 
 /// One thread of a consumer warpgroup.
-template <int kShared, bool kRotate, bool kRotateKeys, bool kStrided>
+template <int kShared, bool kRotate, bool kRotateKeys, Mask kMask>
 struct GradientConsumer {
     using Tiles = GradientTiles<kShared>;
     static constexpr bool kSharedKey = kShared > 0;
@@ -133,7 +133,7 @@ struct GradientConsumer {
     __device__ __forceinline__ void key_block(const HeadWalk& walk) {
         const int j = block_of(kSecond), row = j * kGroupRows + warp * 16;
         const float c = p.attention.scale * kLog2E;
-        const KeyPair<kStrided> pair(row + lane / 4, p.attention.sizes.stride);
+        const KeyPair<kMask> pair(row + lane / 4, p.attention.sizes, p.attention.documents, walk.batch());
         uint32_t prob[kSteps][4], ds[kSteps][4];
         mbarrier_sleep(shared.keys_full[j], parity);
         scores(kBlocks - 1, j);
@@ -254,7 +254,7 @@ struct GradientConsumer {
 #endif  // PASTUR_HOPPER
 
 /// dq =, dk =, dv =, and dk_shared = the sum over a run of heads, where keys have a shared part.
-template <int kShared, bool kRotate, bool kRotateKeys, bool kStrided>
+template <int kShared, bool kRotate, bool kRotateKeys, Mask kMask>
 __global__ void __launch_bounds__(kThreads, 1)
     attention_wgmma_resident_backward_kernel(const __grid_constant__ BackwardKernelParams p) {
 #if defined(PASTUR_HOPPER)
@@ -278,14 +278,14 @@ __global__ void __launch_bounds__(kThreads, 1)
         }
     } else {
         take_registers<kConsumerRegisters>();
-        GradientConsumer<kShared, kRotate, kRotateKeys, kStrided> consumer{p, shared, warp / 4 - 1, warp % 4,
-                                                                           lane};
+        GradientConsumer<kShared, kRotate, kRotateKeys, kMask> consumer{p, shared, warp / 4 - 1, warp % 4,
+                                                                        lane};
         consumer.run();
     }
 #endif
 }
 
-template <int kShared, bool kRotate, bool kRotateKeys = kRotate, bool kStrided = false>
+template <int kShared, Mask kMask, bool kRotate, bool kRotateKeys = kRotate>
 void launch_gradients(CudaContext& ctx, const BackwardParams<bf16>& params, int run) {
     using Tiles = GradientTiles<kShared>;
     const Sizes& sizes = params.sizes;
@@ -304,7 +304,7 @@ void launch_gradients(CudaContext& ctx, const BackwardParams<bf16>& params, int 
     const int64_t runs = static_cast<int64_t>(sizes.batch) * (sizes.heads / run);
     const auto blocks = std::min<int64_t>(runs, ctx.handles().properties.multiProcessorCount);
     launch(ctx, static_cast<unsigned>(blocks), kThreads, Tiles::kSharedBytes,
-           attention_wgmma_resident_backward_kernel<kShared, kRotate, kRotateKeys, kStrided>, p);
+           attention_wgmma_resident_backward_kernel<kShared, kRotate, kRotateKeys, kMask>, p);
 }
 
 }  // namespace
@@ -318,16 +318,16 @@ void backward(CudaContext& ctx, const BackwardParams<bf16>& params) {
     const int run = params.sizes.heads / mma_resident::scratch(ctx, params.sizes).key_parts;
     constexpr int kHalf = kResidentWidth / 2;
     const bool rotates = params.rope_table != nullptr;
-    if (params.sizes.stride > 1)
-        rotates ? launch_gradients<kHalf, true, true, true>(ctx, params, run)
-                : launch_gradients<kHalf, false, false, true>(ctx, params, run);
-    else if (params.sizes.rotary > 0)
-        rotates ? launch_gradients<kHalf, true>(ctx, params, run)
-                : launch_gradients<kHalf, false>(ctx, params, run);
-    else if (rotates && !params.rotated_keys)
-        launch_gradients<0, true, false>(ctx, params, run);
-    else
-        rotates ? launch_gradients<0, true>(ctx, params, run) : launch_gradients<0, false>(ctx, params, run);
+    visit_mask(params.sizes, params.documents, [&]<Mask kMask>() {
+        if (params.sizes.rotary > 0)
+            return rotates ? launch_gradients<kHalf, kMask, true>(ctx, params, run)
+                           : launch_gradients<kHalf, kMask, false>(ctx, params, run);
+        if constexpr (kMask != Mask::kStride) {  // resident_widths
+            if (!rotates) return launch_gradients<0, kMask, false>(ctx, params, run);
+            params.rotated_keys ? launch_gradients<0, kMask, true>(ctx, params, run)
+                                : launch_gradients<0, kMask, true, false>(ctx, params, run);
+        }
+    });
 }
 
 }  // namespace pastur::attention::wgmma_resident

@@ -57,7 +57,7 @@ struct RowSoftmax {
 /// A consumer warpgroup: two tiles of 64 queries of every head, each over all its keys at once, so four
 /// threads hold a whole row of scores in registers. Tile b - 1 sees b blocks of 64 keys; kLong + kBrief = 5
 /// balances the warpgroups.
-template <typename Tiles, Rotated kRotated, bool kStrided, int kLong, int kBrief>
+template <typename Tiles, Rotated kRotated, Mask kMask, int kLong, int kBrief>
 struct ResidentConsumer {
     using Out = float[kResidentWidth / 8][4];
     const ForwardKernelParams& p;
@@ -79,12 +79,29 @@ struct ResidentConsumer {
         products_commit();
     }
 
+    /// The documents of the warp's queries of tile kBlocks - 1.
+    template <int kBlocks>
+    __device__ __forceinline__ QueryDocuments<kMask> documents(const HeadWalk& walk) const {
+        return {p.attention.documents, p.attention.sizes, walk.batch(),
+                (kBlocks - 1) * kGroupRows + warp * 16, lane};
+    }
+
     /// The softmax of a tile's scores, with the mask on its last 64 keys; `prob` receives the probabilities.
     template <int kBlocks>
-    __device__ __forceinline__ RowSoftmax soften(uint32_t (&prob)[kBlocks * 4][4],
-                                                 float (&s)[kBlocks * 8][4]) const {
+    __device__ __forceinline__ RowSoftmax soften(uint32_t (&prob)[kBlocks * 4][4], float (&s)[kBlocks * 8][4],
+                                                 const QueryDocuments<kMask>& documents) const {
         const int row = warp * 16 + lane / 4, key = lane % 4 * 2;
-        if constexpr (kStrided) {
+        if constexpr (kMask == Mask::kDocuments) {
+            const int stride = p.attention.sizes.stride;
+            const ChunkEnds ends(stride);
+            unrolled<kBlocks>([&]<int kBlock>() {
+                constexpr int kFirst = kBlock * kGroupRows;
+                if (kBlock + 1 < kBlocks && !documents.hides(kFirst, stride)) return;
+                mask_other_documents(reinterpret_cast<float(&)[8][4]>(s[kBlock * 8]),
+                                     (kBlocks - 1) * kGroupRows + row, kFirst + key, ends.from(kFirst + key),
+                                     documents.first_key);
+            });
+        } else if constexpr (kMask == Mask::kStride) {
             const ChunkEnds ends(p.attention.sizes.stride);
             unrolled<kBlocks - 1>([&]<int kBlock>() {
                 mask_inside_chunks(reinterpret_cast<float(&)[8][4]>(s[kBlock * 8]),
@@ -147,6 +164,7 @@ struct ResidentConsumer {
                                          int parity) const {
         float s[kLong * 8][4], t[kBrief * 8][4];
         Out out, brief_out;
+        const auto long_documents = documents<kLong>(walk), brief_documents = documents<kBrief>(walk);
         products_begin();
         scores<kLong>(s, stage);
         scores<kBrief>(t, stage);
@@ -156,10 +174,10 @@ struct ResidentConsumer {
         products_wait<0>();
         products_done(t);
         release(shared.qk_empty[index]);
-        RowSoftmax softmax = soften<kLong>(prob, s);
+        RowSoftmax softmax = soften<kLong>(prob, s, long_documents);
         mbarrier_sleep(shared.v_full[index], parity);
         values<kLong>(out, prob, stage);
-        RowSoftmax brief_softmax = soften<kBrief>(brief_prob, t);
+        RowSoftmax brief_softmax = soften<kBrief>(brief_prob, t, brief_documents);
         products_wait<0>();
         products_done(out);
         values<kBrief>(brief_out, brief_prob, stage);
@@ -177,13 +195,14 @@ struct ResidentConsumer {
                                           int parity) const {
         float s[kBrief * 8][4];
         Out out;
+        const auto brief_documents = documents<kBrief>(walk);
         products_begin();
         scores<kBrief>(s, stage);
         products_wait<0>();
         products_done(s);
         release(shared.qk_empty[index]);
         uint32_t prob[kBrief * 4][4];
-        RowSoftmax softmax = soften<kBrief>(prob, s);
+        RowSoftmax softmax = soften<kBrief>(prob, s, brief_documents);
         mbarrier_sleep(shared.v_full[index], parity);
         values<kBrief>(out, prob, stage);
         if (lane == 0) stores_read<0>();
@@ -223,7 +242,7 @@ struct ResidentConsumer {
 /// Persistent CTAs walk over heads. One thread copies the next head's rows by TMA while the consumers, two
 /// warpgroups with equal work, compute this head. Queries and keys have other barriers than values, because
 /// they are free earlier. Three more warps rotate on the way where kRotated says so.
-template <int kShared, Rotated kRotated, bool kStrided>
+template <int kShared, Rotated kRotated, Mask kMask>
 __global__ void __launch_bounds__(kThreads, 1)
     attention_wgmma_resident_forward_kernel(const __grid_constant__ ForwardKernelParams p) {
 #if defined(PASTUR_HOPPER)
@@ -254,12 +273,10 @@ __global__ void __launch_bounds__(kThreads, 1)
         take_registers<kRotates ? RotatingRegisters<kRotated>::kConsumer
                                 : Registers<kConsumers>::kConsumer>();
         if (group == 0) {
-            const ResidentConsumer<Tiles, kRotated, kStrided, 4, 1> consumer{p, shared, group, warp % 4,
-                                                                             lane};
+            const ResidentConsumer<Tiles, kRotated, kMask, 4, 1> consumer{p, shared, group, warp % 4, lane};
             consumer.run();
         } else {
-            const ResidentConsumer<Tiles, kRotated, kStrided, 3, 2> consumer{p, shared, group, warp % 4,
-                                                                             lane};
+            const ResidentConsumer<Tiles, kRotated, kMask, 3, 2> consumer{p, shared, group, warp % 4, lane};
             consumer.run();
         }
     }
@@ -275,7 +292,7 @@ void part_maps(CUtensorMap (&maps)[2], const HeadView<const bf16>& q, const Size
         sizes.rotary == 0 ? maps[0] : head_map(second, sizes.rotary, sizes, sizes.heads, rows, sizes.rotary);
 }
 
-template <int kShared, Rotated kRotated, bool kStrided = false>
+template <int kShared, Rotated kRotated, Mask kMask>
 void launch_forward(CudaContext& ctx, const ForwardParams<bf16>& params) {
     using Tiles = HeadTiles<kShared>;
     const Sizes& sizes = params.sizes;
@@ -298,7 +315,7 @@ void launch_forward(CudaContext& ctx, const ForwardParams<bf16>& params) {
     const int64_t heads = static_cast<int64_t>(sizes.batch) * sizes.heads;
     const auto blocks = std::min<int64_t>(heads, ctx.handles().properties.multiProcessorCount);
     launch(ctx, static_cast<unsigned>(blocks), kThreads, Tiles::kSharedBytes,
-           attention_wgmma_resident_forward_kernel<kShared, kRotated, kStrided>, p);
+           attention_wgmma_resident_forward_kernel<kShared, kRotated, kMask>, p);
 }
 
 }  // namespace
@@ -309,15 +326,16 @@ bool takes_forward(CudaContext& ctx, const Call& call) {
 
 void forward(CudaContext& ctx, const ForwardParams<bf16>& params) {
     constexpr int kHalf = kResidentWidth / 2;
-    if (params.sizes.stride > 1)
-        return params.rope_table ? launch_forward<kHalf, Rotated::kHalfQueries, true>(ctx, params)
-                                 : launch_forward<kHalf, Rotated::kNothing, true>(ctx, params);
-    if (params.sizes.rotary > 0)
-        return params.rope_table ? launch_forward<kHalf, Rotated::kHalfQueries>(ctx, params)
-                                 : launch_forward<kHalf, Rotated::kNothing>(ctx, params);
-    if (!params.rope_table) return launch_forward<0, Rotated::kNothing>(ctx, params);
-    params.rotated_k.data ? launch_forward<0, Rotated::kQueriesAndKeys>(ctx, params)
-                          : launch_forward<0, Rotated::kQueries>(ctx, params);
+    visit_mask(params.sizes, params.documents, [&]<Mask kMask>() {
+        if (params.sizes.rotary > 0)
+            return params.rope_table ? launch_forward<kHalf, Rotated::kHalfQueries, kMask>(ctx, params)
+                                     : launch_forward<kHalf, Rotated::kNothing, kMask>(ctx, params);
+        if constexpr (kMask != Mask::kStride) {  // resident_widths
+            if (!params.rope_table) return launch_forward<0, Rotated::kNothing, kMask>(ctx, params);
+            params.rotated_k.data ? launch_forward<0, Rotated::kQueriesAndKeys, kMask>(ctx, params)
+                                  : launch_forward<0, Rotated::kQueries, kMask>(ctx, params);
+        }
+    });
 }
 
 }  // namespace pastur::attention::wgmma_resident

@@ -10,7 +10,7 @@ namespace {
 
 /// dk = and dv =, summed over the heads of the group in order and over the queries upwards from the diagonal;
 /// dq =; and row_stats = on the way.
-template <int kContent, int kShared, int kValue, bool kStrided>
+template <int kContent, int kShared, int kValue, Mask kMask>
 __global__ void __launch_bounds__(kThreads, 1)
     attention_wgmma_streaming_backward_kernel(const __grid_constant__ BackwardKernelParams p) {
 #if defined(PASTUR_HOPPER)
@@ -22,15 +22,15 @@ __global__ void __launch_bounds__(kThreads, 1)
     __syncthreads();
     if (warpgroup == 0) {
         give_registers<Tiles::kHelperRegisters>();
-        if (threadIdx.x == 0) produce(p, shared);
+        if (threadIdx.x == 0) produce<kMask>(p, shared);
         if (threadIdx.x > 0 && threadIdx.x % 32 == 0)
-            send_pieces(p, shared, static_cast<int>(threadIdx.x) / 32 - 1);
+            send_pieces<kMask>(p, shared, static_cast<int>(threadIdx.x) / 32 - 1);
     } else {
         take_registers<Tiles::kConsumerRegisters>();
         BackwardConsumer<Tiles> consumer{shared, warpgroup - 1, static_cast<int>(threadIdx.x) / 32 % 4,
                                          static_cast<int>(threadIdx.x) % 32};
         consumer.turns.start();
-        KeyGradients<Widths, kStrided> gradients{shared, p, consumer};
+        KeyGradients<Widths, kMask> gradients{shared, p, consumer};
         for (Ring<Tiles::kRowStages> rows;; rows.advance()) {
             mbarrier_sleep(shared.rows_full[rows.stage], rows.parity);
             const int index = shared.index(rows.stage);
@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(kThreads, 1)
             shared.select_rows(rows.stage);
             gradients.start();
             if (p.order.has(item.keys))
-                gradients.add_steps(KeyTile<Tiles>(p.attention.sizes, item.keys, item.tile), row);
+                gradients.add_steps(KeyTile<Tiles, kMask>(p, item.keys, item.tile), row);
             if (p.attention.rope_table)
                 gradients.template finish<true>(item, row, rows_empty);
             else
@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 #endif
 }
 
-template <int kContent, int kShared, int kValue, bool kStrided = false>
+template <int kContent, int kShared, int kValue, Mask kMask>
 void launch_backward_kernel(CudaContext& ctx, const BackwardParams<bf16>& params) {
     using Widths = HeadWidths<kContent, kShared, kValue>;
     using Tiles = BackwardTiles<Widths>;
@@ -83,7 +83,7 @@ void launch_backward_kernel(CudaContext& ctx, const BackwardParams<bf16>& params
     CUDA_CHECK(cudaMemsetAsync(params.dq_counters, 0, static_cast<size_t>(counters) * sizeof(int),
                                ctx.handles().stream));
     launch(ctx, static_cast<unsigned>(blocks), kThreads, Tiles::kSharedBytes,
-           attention_wgmma_streaming_backward_kernel<kContent, kShared, kValue, kStrided>, p);
+           attention_wgmma_streaming_backward_kernel<kContent, kShared, kValue, kMask>, p);
 }
 
 }  // namespace
@@ -98,11 +98,10 @@ BackwardScratch scratch(CudaContext&, const Sizes& sizes) {
 
 void backward(CudaContext& ctx, const BackwardParams<bf16>& params) {
     visit_widths(params.sizes, [&]<int kContent, int kShared, int kValue>() {
-        if constexpr (takes_stride(kContent, kShared)) {
-            if (params.sizes.stride > 1)
-                return launch_backward_kernel<kContent, kShared, kValue, true>(ctx, params);
-        }
-        launch_backward_kernel<kContent, kShared, kValue>(ctx, params);
+        visit_mask(params.sizes, params.documents, [&]<Mask kMask>() {
+            if constexpr (kMask != Mask::kStride || takes_stride(kContent, kShared))
+                launch_backward_kernel<kContent, kShared, kValue, kMask>(ctx, params);
+        });
     });
 }
 

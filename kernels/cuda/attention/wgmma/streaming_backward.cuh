@@ -18,6 +18,7 @@
 // This header has the shared memory and the order of work. The threads that copy are in
 // wgmma/streaming_backward_copies.cuh, those that multiply in wgmma/streaming_backward_keys.cuh and
 // wgmma/streaming_backward_queries.cuh.
+#include "kernels/cuda/attention/masks.cuh"
 #include "kernels/cuda/attention/ring.cuh"
 #include "kernels/cuda/attention/tensor_maps.cuh"
 #include "kernels/cuda/attention/tile_order.h"
@@ -182,17 +183,23 @@ __device__ inline int64_t piece_index(const BackwardKernelParams& p, int batch, 
     return (pair * (p.padded_tokens / kGroupRows) + tile) * kConsumers + group;
 }
 
-/// One tile of keys, and the query tiles that see it: for each head of the group, from the diagonal on.
-template <typename Tiles>
+/// One tile of keys, and the query tiles that see it: for each head of the group, from the diagonal on. With documents
+/// they end where no query sees the tile's last key; as these ends do not decrease along the keys, the key tiles that a
+/// query tile sees are neighbours, down from the one on the diagonal.
+template <typename Tiles, Mask kMask>
 struct KeyTile {
     int batch, head, first, first_step, steps_of_head, steps;
 
-    __device__ KeyTile(const Sizes& sizes, int pair, int index) {
+    __device__ KeyTile(const BackwardKernelParams& p, int pair, int index) {
+        const Sizes& sizes = p.attention.sizes;
         batch = pair / sizes.kv_heads;
         head = pair % sizes.kv_heads;
         first = index * kRows;
         first_step = first / Tiles::kCols;
-        steps_of_head = (sizes.tokens + Tiles::kCols - 1) / Tiles::kCols - first_step;
+        int end = sizes.tokens;
+        if constexpr (kMask == Mask::kDocuments)
+            end = query_end_of(p.attention.documents, sizes.tokens, batch, first + kRows - 1);
+        steps_of_head = (end + Tiles::kCols - 1) / Tiles::kCols - first_step;
         steps = steps_of_head * sizes.group();
     }
     /// Head and query tile of a step.

@@ -7,19 +7,20 @@ namespace pastur::attention::wgmma_streaming {
 #if defined(PASTUR_HOPPER)
 
 /// Producer: starts the copies of a tile's keys and values to shared.rows, which must be free.
-template <typename Tiles>
+template <typename Tiles, Mask kMask>
 __device__ __forceinline__ void copy_keys(const BackwardKernelParams& p, const BackwardShared<Tiles>& shared,
-                                          const KeyTile<Tiles>& tile, SharedAddress full) {
+                                          const KeyTile<Tiles, kMask>& tile, SharedAddress full) {
     mbarrier_expect(full, Tiles::kStationaryBytes);
     copy_rows<typename Tiles::RowsQk>(shared.rows_qk(), p.maps.k, full, tile.first, tile.head, 0, tile.batch);
     copy_rows<typename Tiles::RowsV>(shared.rows_v(), p.maps.v, full, tile.first, tile.head, 0, tile.batch);
 }
 
 /// Producer: copies the queries of all steps of a key tile to the ring, with dout and row_stats.
-template <typename Tiles>
+template <typename Tiles, Mask kMask>
 __device__ __forceinline__ void produce_queries(const BackwardKernelParams& p,
                                                 const BackwardShared<Tiles>& shared,
-                                                const KeyTile<Tiles>& tile, Ring<Tiles::kStages>& ring) {
+                                                const KeyTile<Tiles, kMask>& tile,
+                                                Ring<Tiles::kStages>& ring) {
     const Sizes& sizes = p.attention.sizes;
     for (int step = 0; step < tile.steps; ++step, ring.advance()) {
         const int head = tile.head_at(sizes, step), query = tile.queries_at(step) * Tiles::kCols;
@@ -44,12 +45,17 @@ __device__ __forceinline__ void wait_in_memory(const int* number, int least) {
 }
 
 /// Producer: copies the complete sums of dq to the ring, as many pieces per stage as fit.
-template <typename Tiles>
+template <Mask kMask, typename Tiles>
 __device__ __forceinline__ void produce_sums(const BackwardKernelParams& p, BackwardShared<Tiles>& shared,
                                              const QueryTiles& tiles, Ring<Tiles::kStages>& ring) {
     constexpr int kBytes = Tiles::kPiecesOfStage * Tiles::kPieceBytes;
     for (int i = 0; i < tiles.count; ++i) {
-        const int tile = tiles.tile_at(i), blocks_of_keys = tile / kConsumers + 1;
+        const int tile = tiles.tile_at(i);
+        int blocks_of_keys = tile / kConsumers + 1;
+        if constexpr (kMask == Mask::kDocuments)
+            blocks_of_keys -= first_key_of(p.attention.documents, p.attention.sizes.tokens, tiles.batch,
+                                           tile * Tiles::kCols) /
+                              kRows;
         const int64_t piece = piece_index(p, tiles.batch, tiles.head_at(i), tile, 0);
         for (int group = 0; group < kConsumers; ++group)
             wait_in_memory(p.turns + piece + group, blocks_of_keys);
@@ -79,7 +85,7 @@ __device__ __forceinline__ void produce_outputs(const BackwardKernelParams& p, B
     }
 }
 
-template <typename Tiles>
+template <Mask kMask, typename Tiles>
 __device__ __forceinline__ void produce(const BackwardKernelParams& p, BackwardShared<Tiles>& shared) {
     constexpr int kWarps = kWarpgroup / 32;
     Ring<Tiles::kStages> ring;
@@ -91,7 +97,7 @@ __device__ __forceinline__ void produce(const BackwardKernelParams& p, BackwardS
         shared.index(rows.stage) = index;
         const BackwardItem item(p.order, p.distances, index);
         if (p.order.has(item.keys)) {
-            const KeyTile<Tiles> tile(p.attention.sizes, item.keys, item.tile);
+            const KeyTile<Tiles, kMask> tile(p, item.keys, item.tile);
             shared.select_rows(rows.stage);
             copy_keys(p, shared, tile, shared.rows_full[rows.stage]);
             wait_in_memory(p.ready + item.keys,
@@ -101,7 +107,7 @@ __device__ __forceinline__ void produce(const BackwardKernelParams& p, BackwardS
             mbarrier_arrive(shared.rows_full[rows.stage]);
             if (index >= backward_items(p.order, p.distances)) return;
         }
-        if (p.order.has(item.sums)) produce_sums(p, shared, QueryTiles(p, item.sums, item.tile), ring);
+        if (p.order.has(item.sums)) produce_sums<kMask>(p, shared, QueryTiles(p, item.sums, item.tile), ring);
         if (p.order.has(item.stats))
             produce_outputs(p, shared, QueryTiles(p, item.stats, item.stats_tile), ring);
     }
@@ -109,9 +115,10 @@ __device__ __forceinline__ void produce(const BackwardKernelParams& p, BackwardS
 
 /// Waits for the group's `count`-th piece, which belongs to a step, and for this CTA's turn; writes the piece
 /// or adds it, and passes the turn on.
-template <typename Tiles>
+template <typename Tiles, Mask kMask>
 __device__ __forceinline__ void send_piece(const BackwardKernelParams& p, const BackwardShared<Tiles>& shared,
-                                           const KeyTile<Tiles>& tile, int step, int group, int count) {
+                                           const KeyTile<Tiles, kMask>& tile, int step, int group,
+                                           int count) {
     const int queries = tile.queries_at(step);
     const int64_t piece = piece_index(p, tile.batch, tile.head_at(p.attention.sizes, step), queries, group);
     const int before = queries * Tiles::kCols / kRows - tile.first / kRows;  // key tiles before this one
@@ -133,7 +140,7 @@ __device__ __forceinline__ void send_piece(const BackwardKernelParams& p, const 
 
 /// Sends every kSenders-th piece. One thread alone would delay the others, because each piece must be visible
 /// in memory before the next CTA's turn.
-template <typename Tiles>
+template <Mask kMask, typename Tiles>
 __device__ __forceinline__ void send_pieces(const BackwardKernelParams& p,
                                             const BackwardShared<Tiles>& shared, int sender) {
     int ahead = sender, count = 0;  // pieces before this sender's next one; steps so far
@@ -144,7 +151,7 @@ __device__ __forceinline__ void send_pieces(const BackwardKernelParams& p,
         if (index >= backward_items(p.order, p.distances)) return;
         const BackwardItem item(p.order, p.distances, index);
         if (!p.order.has(item.keys)) continue;
-        const KeyTile<Tiles> tile(p.attention.sizes, item.keys, item.tile);
+        const KeyTile<Tiles, kMask> tile(p, item.keys, item.tile);
         for (int step = 0; step < tile.steps; ++step, ++count) {
             for (; ahead < kConsumers; ahead += kSenders) send_piece(p, shared, tile, step, ahead, count);
             ahead -= kConsumers;

@@ -59,9 +59,10 @@ __device__ __forceinline__ void from_fragments(float (&acc)[kTiles][4],
 }
 
 /// A consumer warpgroup at work on one key tile: its gradients, and a step's operands.
-template <typename Widths, bool kStrided>
+template <typename Widths, Mask kMask>
 struct KeyGradients {
     using Tiles = BackwardTiles<Widths>;
+    using Keys = KeyTile<Tiles, kMask>;
     static constexpr int kTiles = Tiles::kCols / 8;
     const BackwardShared<Tiles>& shared;
     const BackwardKernelParams& p;
@@ -70,10 +71,10 @@ struct KeyGradients {
     float s[kTiles][4], dp[kTiles][4], dq[Tiles::kPieceColumns / 8][4];
     float dk[Widths::kQk / 8][4], dv[Widths::kV / 8][4];
     uint32_t prob[kTiles / 2][4], ds[kTiles / 2][4];
-    KeyPair<kStrided> pair;  ///< of the thread, in the current key tile
+    KeyPair<kMask> pair;  ///< of the thread, in the current key tile
 
     /// S becomes P; `row`: the warp's first key.
-    __device__ __forceinline__ void probabilities(const KeyTile<Tiles>& tile, int step, int row) {
+    __device__ __forceinline__ void probabilities(const Keys& tile, int step, int row) {
         products_done(s);
         const int query = tile.queries_at(step) * Tiles::kCols;
         probabilities_of_keys(s, stats(), p.attention.scale * kLog2E, query < tile.first + kRows,
@@ -134,7 +135,7 @@ struct KeyGradients {
     }
 
     /// The first step. None of its queries sees the second group's keys, whose dS is 0 there.
-    __device__ __forceinline__ int skip_masked(const KeyTile<Tiles>& tile) {
+    __device__ __forceinline__ int skip_masked(const Keys& tile) {
         if (consumer.group == 0 || tile.steps == 1) return 0;
         consumer.skip_stage();
         consumer.turns.wait();
@@ -150,7 +151,7 @@ struct KeyGradients {
 
     /// Every step queues its GEMMs in one turn: dq of the previous step, dv and dk, and S and dP of the next
     /// step where registers allow it; otherwise these follow when the first are done.
-    __device__ __forceinline__ void walk(const KeyTile<Tiles>& tile, int row, int first) {
+    __device__ __forceinline__ void walk(const Keys& tile, int row, int first) {
         constexpr bool kAhead = Tiles::kRunsAhead;
         consumer.turns.wait();
         consumer.products(s, dp);
@@ -182,7 +183,7 @@ struct KeyGradients {
     }
     /// As walk() with fewer registers: S before dP, dk before dq, dv together with dP, and P for dS from its
     /// bf16 form.
-    __device__ __forceinline__ void walk_wide(const KeyTile<Tiles>& tile, int row, int first) {
+    __device__ __forceinline__ void walk_wide(const Keys& tile, int row, int first) {
         consumer.turns.wait();
         consumer.scores(s);
         consumer.turns.pass();
@@ -221,16 +222,16 @@ struct KeyGradients {
         clear(dv);
     }
     /// All steps of a key tile except the last step's dq. `row`: the warp's first key.
-    __device__ __forceinline__ void add_steps(const KeyTile<Tiles>& tile, int row) {
+    __device__ __forceinline__ void add_steps(const Keys& tile, int row) {
         consumer.keep_rows();
-        pair = KeyPair<kStrided>(row + consumer.lane / 4, p.attention.sizes.stride);
+        pair = KeyPair<kMask>(row + consumer.lane / 4, p.attention.sizes, p.attention.documents, tile.batch);
         const int first = skip_masked(tile);
         if constexpr (Tiles::kWide)
             walk_wide(tile, row, first);
         else
             walk(tile, row, first);
     }
-    __device__ __forceinline__ void add_last_queries(const KeyTile<Tiles>& tile) {
+    __device__ __forceinline__ void add_last_queries(const Keys& tile) {
         consumer.turns.wait();
         products_begin();
         query_product(tile.steps);
@@ -239,7 +240,7 @@ struct KeyGradients {
         hand_over();
         consumer.turns.pass();
     }
-    __device__ __forceinline__ void store_keys(const KeyTile<Tiles>& tile, int row) {
+    __device__ __forceinline__ void store_keys(const Keys& tile, int row) {
         const Sizes& sizes = p.attention.sizes;
         if constexpr (Tiles::kStagesOut) {
             const SharedAddress out_k = shared.out_k(consumer.group, consumer.warp);
@@ -267,8 +268,9 @@ struct KeyGradients {
     template <bool kRotate>
     __device__ __forceinline__ void finish(const BackwardItem& item, int row, SharedAddress rows_empty) {
         constexpr bool kAhead = Tiles::kKeepsRows;
-        const KeyTile<Tiles> tile(p.attention.sizes, item.keys, item.tile);
         const bool keys = p.order.has(item.keys);
+        // Without keys the tile is not used, but the bounds of documents that it reads must exist.
+        const Keys tile(p, kMask == Mask::kDocuments && !keys ? 0 : item.keys, item.tile);
         RowAngles<Widths::kRotaryPairs> angles;
         const auto request = [&]() __attribute__((always_inline)) {
             angles.request(p.attention.rope_table, row, p.attention.sizes.tokens, consumer.lane);

@@ -14,20 +14,20 @@ namespace {
 
 #if defined(PASTUR_HOPPER)
 
-template <typename Tiles>
+template <typename Tiles, Mask kMask>
 __device__ __forceinline__ void produce(const ForwardKernelParams& p, const ForwardShared<Tiles>& shared) {
     Ring<Tiles::kStages> ring;
     int q_parity = 1, index = blockIdx.x;
     for (; index < p.order.total(); q_parity ^= 1) {
         const int next = p.counter.take();  // needed only at the tile's end
-        const ForwardTile<Tiles> tile(p.order, p.attention.sizes, p.end, index);
+        const ForwardTile<Tiles, kMask> tile(p.order, p.attention, p.end, index);
         const int kv_head = tile.head / p.attention.sizes.group();
-        for (int step = 0; step < tile.steps; ++step, ring.advance()) {
+        for (int step = tile.begin; step < tile.steps; ++step, ring.advance()) {
             mbarrier_sleep(shared.k_empty[ring.stage], ring.parity ^ 1);
             mbarrier_expect(shared.k_full[ring.stage], Tiles::K::kBytes);
             copy_rows<typename Tiles::K>(shared.k(ring.stage), p.maps.k, shared.k_full[ring.stage],
                                          step * Tiles::kKeys, kv_head, 0, tile.batch);
-            if (step == 0) {
+            if (step == tile.begin) {
                 mbarrier_sleep(shared.q_empty[0], q_parity);
                 shared.index() = index;
                 mbarrier_expect(shared.q_full[0], Tiles::Q::kBytes);
@@ -48,8 +48,9 @@ __device__ __forceinline__ void produce(const ForwardKernelParams& p, const Forw
 }
 
 /// A consumer warpgroup, which owns 64 queries of each tile. Its rings continue from tile to tile.
-template <typename Widths, typename Tiles, bool kStrided>
+template <typename Widths, typename Tiles, Mask kMask>
 struct ForwardConsumer {
+    using Tile = ForwardTile<Tiles, kMask>;
     const ForwardKernelParams& p;
     const ForwardShared<Tiles>& shared;
     int group, warp, lane;  ///< group: which consumer; warp: in the group
@@ -105,17 +106,19 @@ struct ForwardConsumer {
         v_ring.advance();
     }
 
-    __device__ __forceinline__ void tile(const ForwardTile<Tiles>& tile) {
+    __device__ __forceinline__ void tile(const Tile& tile) {
         const int tokens = p.attention.sizes.tokens, row = tile.first + group * kGroupRows;
-        const int steps = row >= 0 ? ForwardTile<Tiles>::steps_of(row + kGroupRows, tokens) : 0;
+        const int steps = row >= 0 ? Tile::steps_of(row + kGroupRows, tokens) : 0;
         if (steps > 0) {
-            rows(tile, row + warp * 16, steps);
+            const int begin = Tile::begin_of(p.attention, tile.batch, row);
+            skip(begin - tile.begin);
+            rows(tile, row + warp * 16, begin, steps);
         } else {
             release(shared.q_empty[0]);
-            skip(tile.steps);
+            skip(tile.steps - tile.begin);
         }
     }
-    /// Passes key tiles that only later warpgroups see.
+    /// Passes key tiles that only other warpgroups see.
     __device__ __forceinline__ void skip(int steps) {
         for (; steps > 0; --steps) {
             turns.sit_out();
@@ -126,18 +129,30 @@ struct ForwardConsumer {
         }
     }
 
-    /// All key tiles of the warpgroup's queries; `row`: the warp's first query. S of one key tile is computed
+    /// Key tiles [begin, steps), all of the warpgroup's queries; `row`: the warp's first query. S of one key tile is computed
     /// while the probabilities of the tile before are multiplied by its values.
-    __device__ __forceinline__ void rows(const ForwardTile<Tiles>& tile, int row, int steps) {
+    __device__ __forceinline__ void rows(const Tile& tile, int row, int begin, int steps) {
         constexpr int kAll = Tiles::kKeys, kHalf = kAll / 2;
         const float c = p.attention.scale * kLog2E;
         float s[kAll / 8][4], out[Widths::kV / 8][4], rescale[2];
         uint32_t prob[kAll / 16][4];
         OnlineSoftmax softmax;
+        const QueryDocuments<kMask> documents(p.attention.documents, p.attention.sizes, tile.batch, row,
+                                              lane);
         const auto soften = [&]<int kUsed>(int step) {
             const int key = step * kAll;
             auto& used = reinterpret_cast<float(&)[kUsed / 8][4]>(s);
-            if constexpr (kStrided) {
+            if constexpr (kMask == Mask::kDocuments) {
+                const int stride = p.attention.sizes.stride;
+                if (documents.hides(key, stride) || key + kUsed > row + 1) {
+                    const ChunkEnds ends(stride);
+                    unrolled<kUsed / 64>([&]<int kBlock>() {
+                        const int first = key + kBlock * 64 + lane % 4 * 2;
+                        mask_other_documents(reinterpret_cast<float(&)[8][4]>(s[kBlock * 8]), row + lane / 4,
+                                             first, ends.from(first), documents.first_key);
+                    });
+                }
+            } else if constexpr (kMask == Mask::kStride) {
                 const ChunkEnds ends(p.attention.sizes.stride);
                 unrolled<kUsed / 64>([&]<int kBlock>() {
                     const int first = key + kBlock * 64 + lane % 4 * 2;
@@ -147,7 +162,7 @@ struct ForwardConsumer {
             } else if (key + kUsed > row + 1) {
                 mask_later_keys(used, row + lane / 4, key + lane % 4 * 2);
             }
-            softmax.template step<kStrided>(used, rescale, c);
+            softmax.template step<kMask != Mask::kCausal>(used, rescale, c);
         };
         const auto round = [&]<int kUsed>() {
             to_fragments(reinterpret_cast<uint32_t(&)[kUsed / 16][4]>(prob),
@@ -160,13 +175,13 @@ struct ForwardConsumer {
         products_wait<0>();
         products_done(s);
         scores_done();
-        if (!Tiles::keeps_queries() && steps == 1) release(shared.q_empty[0]);
-        soften.template operator()<kAll>(0);
+        if (!Tiles::keeps_queries() && steps - begin == 1) release(shared.q_empty[0]);
+        soften.template operator()<kAll>(begin);
         round.template operator()<kAll>();
         const auto follow = [&]<int kUsed>(int step) {
             turns.wait();
             scores(s);
-            add_values<kAll>(out, prob, step > 1);
+            add_values<kAll>(out, prob, step > begin + 1);
             turns.pass();
             products_wait<1>();
             products_done(s);
@@ -184,14 +199,14 @@ struct ForwardConsumer {
         // Every other warpgroup's queries see only half of the last key tile. (Computing only half of its
         // scores would need narrower wgmmas into the same registers; ptxas then serialises all wgmmas, as it
         // does with one wait after both branches instead of one in each.)
-        const bool half = steps > 1 && (tile.first + group * kGroupRows) % kAll == 0;
-        for (int step = 1; step < steps - half; ++step) follow.template operator()<kAll>(step);
+        const bool half = steps - begin > 1 && (tile.first + group * kGroupRows) % kAll == 0;
+        for (int step = begin + 1; step < steps - half; ++step) follow.template operator()<kAll>(step);
         if (half) {
             follow.template operator()<kHalf>(steps - 1);
             add_values<kHalf>(out, prob, true);
             values_done(out);
         } else {
-            add_values<kAll>(out, prob, steps > 1);
+            add_values<kAll>(out, prob, steps - begin > 1);
             values_done(out);
         }
         softmax.finish();
@@ -202,7 +217,7 @@ struct ForwardConsumer {
         store_out(tile, row, out, softmax);
     }
 
-    __device__ __forceinline__ void store_out(const ForwardTile<Tiles>& tile, int row,
+    __device__ __forceinline__ void store_out(const Tile& tile, int row,
                                               const float (&out)[Widths::kV / 8][4],
                                               const OnlineSoftmax& softmax) {
         const Sizes& sizes = p.attention.sizes;
@@ -211,8 +226,7 @@ struct ForwardConsumer {
                                   shared.base + Tiles::kOutAt + (group * 4 + warp) * 16 * Tiles::kPitch, row,
                                   sizes.tokens, lane);
     }
-    __device__ __forceinline__ void store_lse(const ForwardTile<Tiles>& tile, int row,
-                                              const OnlineSoftmax& softmax) {
+    __device__ __forceinline__ void store_lse(const Tile& tile, int row, const OnlineSoftmax& softmax) {
         const Sizes& sizes = p.attention.sizes;
         const int token = row + lane / 4 + lane % 4 * 8;  // lanes 0 and 1 of each quad write
         if (lane % 4 >= 2 || token >= sizes.tokens) return;
@@ -227,7 +241,7 @@ struct ForwardConsumer {
 
 /// out = softmax(scale q k^T, causal) v and lse = log sum exp, by the online softmax of Dao et al.
 /// (2205.14135).
-template <int kContent, int kShared, int kValue, int kConsumers, bool kStrided>
+template <int kContent, int kShared, int kValue, int kConsumers, Mask kMask>
 __global__ void __launch_bounds__((kConsumers + 1) * kWarpgroup, 1)
     attention_wgmma_streaming_forward_kernel(const __grid_constant__ ForwardKernelParams p) {
 #if defined(PASTUR_HOPPER)
@@ -249,20 +263,20 @@ __global__ void __launch_bounds__((kConsumers + 1) * kWarpgroup, 1)
     const int warpgroup = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
     if (warpgroup == 0) {
         give_registers<Registers<kConsumers>::kProducer>();
-        if (threadIdx.x == 0) produce<Tiles>(p, shared);
+        if (threadIdx.x == 0) produce<Tiles, kMask>(p, shared);
     } else {
         take_registers<Registers<kConsumers>::kConsumer>();
-        ForwardConsumer<Widths, Tiles, kStrided> consumer{p, shared, warpgroup - 1,
-                                                          static_cast<int>(threadIdx.x) / 32 % 4,
-                                                          static_cast<int>(threadIdx.x) % 32};
+        ForwardConsumer<Widths, Tiles, kMask> consumer{p, shared, warpgroup - 1,
+                                                       static_cast<int>(threadIdx.x) / 32 % 4,
+                                                       static_cast<int>(threadIdx.x) % 32};
         consumer.turns.start();
         for (int index; (index = consumer.next_index()) < p.order.total();)
-            consumer.tile(ForwardTile<Tiles>(p.order, p.attention.sizes, p.end, index));
+            consumer.tile(ForwardTile<Tiles, kMask>(p.order, p.attention, p.end, index));
     }
 #endif
 }
 
-template <int kContent, int kShared, int kValue, int kConsumers, bool kStrided = false>
+template <int kContent, int kShared, int kValue, int kConsumers, Mask kMask>
 void launch_forward(CudaContext& ctx, const ForwardParams<bf16>& params) {
     using Widths = HeadWidths<kContent, kShared, kValue>;
     using Tiles = ForwardTiles<Widths, kConsumers>;
@@ -275,7 +289,7 @@ void launch_forward(CudaContext& ctx, const ForwardParams<bf16>& params) {
     p.end = padded_tokens(params.sizes.tokens);
     p.counter.numbers = reinterpret_cast<int*>(ctx.handles().tile_counter.data());
     launch(ctx, persistent_blocks(ctx, p.order), Tiles::kThreads, Tiles::kSharedBytes,
-           attention_wgmma_streaming_forward_kernel<kContent, kShared, kValue, kConsumers, kStrided>, p);
+           attention_wgmma_streaming_forward_kernel<kContent, kShared, kValue, kConsumers, kMask>, p);
 }
 
 }  // namespace
@@ -301,11 +315,10 @@ std::string widths() {
 void forward(CudaContext& ctx, const ForwardParams<bf16>& params) {
     visit_widths(params.sizes, [&]<int kContent, int kShared, int kValue>() {
         constexpr int kConsumers = kValue <= 64 ? 3 : 2;
-        if constexpr (takes_stride(kContent, kShared)) {
-            if (params.sizes.stride > 1)
-                return launch_forward<kContent, kShared, kValue, kConsumers, true>(ctx, params);
-        }
-        launch_forward<kContent, kShared, kValue, kConsumers>(ctx, params);
+        visit_mask(params.sizes, params.documents, [&]<Mask kMask>() {
+            if constexpr (kMask != Mask::kStride || takes_stride(kContent, kShared))
+                launch_forward<kContent, kShared, kValue, kConsumers, kMask>(ctx, params);
+        });
     });
 }
 

@@ -2,6 +2,7 @@
 // Order of work and shared memory of wgmma/streaming_forward.cu.
 #include <algorithm>
 
+#include "kernels/cuda/attention/masks.cuh"
 #include "kernels/cuda/attention/ring.cuh"
 #include "kernels/cuda/attention/tensor_maps.cuh"
 #include "kernels/cuda/attention/tile_order.h"
@@ -10,20 +11,29 @@
 
 namespace pastur::attention::wgmma_streaming {
 
-/// One tile of kRows queries, and the number of key tiles of kKeys keys that it sees. `first` may lie before
+/// One tile of kRows queries, and the key tiles [begin, steps) of kKeys keys that it sees. `first` may lie before
 /// token 0 and the tile's end after the last token; such rows are skipped.
-template <int kRows, int kKeys>
+template <int kRows, int kKeys, Mask kMask>
 struct QueryTile {
-    int batch, head, first, steps;
+    int batch, head, first, begin, steps;
 
     /// end: where the last tile's rows end.
-    __device__ QueryTile(const TileOrder& order, const Sizes& sizes, int end, int index) {
+    __device__ QueryTile(const TileOrder& order, const ForwardParams<bf16>& p, int end, int index) {
+        const Sizes& sizes = p.sizes;
         int pair, rank;  // rank 0: the longest tile
         grouped_at(index, order.pairs, order.tiles, order.group, pair, rank);
         batch = pair / sizes.heads;
         head = pair % sizes.heads;
         first = end - (rank + 1) * kRows;
+        begin = begin_of(p, batch, max(first, 0));
         steps = steps_of(first + kRows, sizes.tokens);
+    }
+    /// The first key tile that a query and later ones see.
+    __device__ static int begin_of(const ForwardParams<bf16>& p, int batch, int query) {
+        if constexpr (kMask == Mask::kDocuments)
+            return first_key_of(p.documents, p.sizes.tokens, batch, query) / kKeys;
+        else
+            return 0;
     }
     __device__ static int steps_of(int end, int tokens) { return (min(end, tokens) + kKeys - 1) / kKeys; }
 };
@@ -95,8 +105,8 @@ struct ForwardShared {
     __device__ SharedAddress v(int stage) const { return base + Tiles::kValueAt + stage * Tiles::V::kBytes; }
 };
 
-template <typename Tiles>
-using ForwardTile = QueryTile<Tiles::kRows, Tiles::kKeys>;
+template <typename Tiles, Mask kMask>
+using ForwardTile = QueryTile<Tiles::kRows, Tiles::kKeys, kMask>;
 
 /// Tiles of `rows` tokens of `heads` heads per sequence, in groups whose keys and values fit into
 /// kCachedBytes.
