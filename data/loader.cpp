@@ -107,6 +107,13 @@ int64_t TokenLoader::sequences() const {
     return impl_->sequences;
 }
 
+std::optional<int32_t> TokenLoader::separator() const {
+    const std::optional<int32_t> first = impl_->streams[0].separator();
+    for (const TokenStream& stream : impl_->streams)
+        if (stream.separator() != first) return std::nullopt;
+    return first;
+}
+
 uint64_t TokenLoader::fingerprint() const {
     if (impl_->streams.size() == 1) return impl_->streams[0].fingerprint();
     std::vector<uint64_t> parts;

@@ -2,6 +2,7 @@
 // Deterministic access to token shards.
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -63,6 +64,10 @@ class TokenLoader {
     int64_t sample_targets(int64_t begin, int64_t end) const;
     /// Number of targets of the sequences [begin, end).
     int64_t sequence_targets(int64_t begin, int64_t end) const;
+
+    /// The token that ends every document, whatever the layout: the EOS of the folders' meta.json, or GPT-2's
+    /// <|endoftext|> where `vocab` is its vocabulary. None: nothing tells it, or sources have different ones.
+    std::optional<int32_t> separator() const;
 
     struct Source {
         std::string name;

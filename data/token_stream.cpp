@@ -46,18 +46,6 @@ void check_against_meta(const std::vector<Shard>& shards, const fs::path& folder
     }
 }
 
-/// The id that ends a document: that of the folder's meta.json, or <|endoftext|> where the model has GPT-2's vocabulary
-/// of 50,257 tokens, also padded to 50,304. Empty if neither tells it.
-std::optional<int64_t> end_of_document(const fs::path& folder, int64_t vocab) {
-    constexpr int64_t kGpt2Tokens = 50257, kGpt2Padded = 50304;
-    if (path_exists(folder / kMetaFile)) {
-        const int64_t eos = read_meta(folder).eos_id;
-        return eos >= 0 ? std::optional(eos) : std::nullopt;
-    }
-    if (vocab >= kGpt2Tokens && vocab <= kGpt2Padded) return kGpt2Tokens - 1;
-    return std::nullopt;
-}
-
 }  // namespace
 
 TokenStream::TokenStream(const std::string& glob, int64_t seq_len, int64_t vocab, SequenceLayout layout)
@@ -77,8 +65,18 @@ TokenStream::TokenStream(const std::string& glob, int64_t seq_len, int64_t vocab
     }
 }
 
+std::optional<int32_t> TokenStream::separator() const {
+    constexpr int32_t kGpt2Tokens = 50257, kGpt2Padded = 50304;
+    if (path_exists(fs::path(folder()) / kMetaFile)) {
+        const int64_t eos = read_meta(folder()).eos_id;
+        return eos >= 0 ? std::optional(static_cast<int32_t>(eos)) : std::nullopt;
+    }
+    if (vocab_ >= kGpt2Tokens && vocab_ <= kGpt2Padded) return kGpt2Tokens - 1;
+    return std::nullopt;
+}
+
 void TokenStream::plan_documents(const std::string& glob, SequenceLayout layout) {
-    DocumentScan documents{end_of_document(folder(), vocab_), {}};
+    DocumentScan documents{separator(), {}};
     const auto indexed = [](const Shard& shard) { return shard.format() == TokenFormat::kMegatron; };
     const bool all_indexed = std::all_of(shards_.begin(), shards_.end(), indexed);
     if (!documents.eos && !all_indexed)

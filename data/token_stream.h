@@ -22,6 +22,9 @@ class TokenStream {
     int64_t targets(int64_t i) const { return plan_ ? plan_->targets(i) : seq_len_; }
     /// out [seq_len + 1] = sequence i, with -1 for padding at its end.
     void sequence(int64_t i, std::span<int32_t> out) const;
+    /// The token that ends a document: the EOS of the folder's meta.json, or <|endoftext|> where the model has GPT-2's
+    /// vocabulary of 50,257 tokens, also padded to 50,304. None: neither tells it.
+    std::optional<int32_t> separator() const;
     /// What the files were taken for, and what the layout costs; one sentence each.
     const std::vector<std::string>& notes() const { return notes_; }
     /// The folder of the first shard.

@@ -52,6 +52,7 @@ struct DataConfig {
         mixture;  ///< "DIR=WEIGHT, DIR=WEIGHT, ...": token folders and their share of sequences, instead of dir
     std::string val_sets;  ///< "NAME=GLOB, NAME=GLOB, ...": further validation sets
     Packing packing = Packing::kStream;
+    bool mask_documents = false;  ///< attention stays within a document (document_bounds.h)
     int64_t seq_len = 256;
     bool operator==(const DataConfig&) const = default;
 };

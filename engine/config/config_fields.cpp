@@ -160,6 +160,7 @@ std::vector<Field> make_config_fields(std::vector<std::string> variants) {
         data<&D::mixture>("mixture", "token folders and their weights, \"DIR=WEIGHT, DIR=WEIGHT\" (empty: data.dir alone)"),
         data<&D::val_sets>("val_sets", "further validation sets by name, \"NAME=GLOB, NAME=GLOB\""),
         data<&D::packing>("packing", "training sequences: a stream across documents, whole documents packed, or one document truncated or padded"),
+        data<&D::mask_documents>("mask_documents", "attention sees no token of another document in its sequence"),
         data<&D::seq_len>("seq_len", "tokens per sequence", from_to(1, 1 << 24)),
 
         train<&T::steps>("steps", "optimizer steps", kCount),

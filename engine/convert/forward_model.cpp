@@ -25,6 +25,7 @@ Config config_for(Config config, int64_t seq_len) {
     config.train.weights = StateFormat::kFp32;
     config.train.recompute = Recompute::kBlock;  // needs the least memory; there is no backward pass
     config.data.seq_len = seq_len;
+    config.data.mask_documents = false;  // the separator of the text is not known
     config.train.micro_batch = std::clamp<int64_t>(kBatchTokens / seq_len, 1, config.train.global_batch);
     return config;
 }

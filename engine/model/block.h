@@ -41,6 +41,8 @@ class Block {
     void decode(Context& ctx, Tensor out, const DecodeStep& step, const LayerCache& cache);
     const Attention& attention() const { return *attention_; }
     void track_max_logit(Tensor max_logit) { attention_->track_max_logit(max_logit); }
+    /// Before plan(); see Attention.
+    void mask_documents(const DocumentBounds& documents) { attention_->mask_documents(documents); }
     const Mlp& mlp() const { return mlp_; }
     /// Where the layer's matrices begin in the flat buffers; those of earlier layers lie before them.
     int64_t first_matrix_offset() const;

@@ -56,6 +56,11 @@ void Model::plan_layers(Context& ctx, Planner& planner) {
     shared_.quantized_xn = quantized.x ? planner.keep_fp8(tokens, width) : Fp8Rows();
     shared_.quantized_dx = quantized.dy ? planner.keep_fp8(tokens, width) : Fp8Rows();
     dx_ = planner.keep(dtype, stream);
+    if (config_.data.mask_documents) {
+        for (Tensor* bounds : {&first_key_, &query_end_})
+            *bounds = planner.keep(DType::kI32, {shape_.batch, shape_.time});
+        for (Block& block : blocks_) block.mask_documents({first_key_, query_end_});
+    }
     for (Block& block : blocks_) block.plan_input(planner, shape_);
     for (Block& block : blocks_)
         block.plan(ctx, planner, shape_, recompute_, shared_, &block == &blocks_.back());
@@ -121,6 +126,7 @@ void Model::allocate_activations(Context& ctx) {
 
 void Model::allocate_sharing(Context& ctx, const Model& owner) {
     params_.share(owner.params_);
+    separator_ = owner.separator_;
     allocate_activations(ctx);
 }
 
@@ -131,6 +137,7 @@ void Model::allocate(Context& ctx, bool with_gradients) {
 
 void Model::allocate_layers(Context& ctx, const Model& owner) {
     params_.share(owner.params_);
+    separator_ = owner.separator_;
     const Planner measured = measure_layers(ctx);
     activations_ = pastur::allocate(ctx, measured.bytes());
     Planner carving(activations_, measured);
@@ -159,7 +166,14 @@ void Model::make_rope_table(Context& ctx, int64_t time) {
     upload(ctx, rope_table_.flat(), as_tensor(std::span(host)));
 }
 
+void Model::mask_documents(Context& ctx, ConstTensor tokens) {
+    if (!config_.data.mask_documents) return;
+    PASTUR_CHECK(separator_.has_value(), "data.mask_documents: the model has no separator of documents");
+    find_documents(ctx, first_key_, query_end_, tokens, *separator_);
+}
+
 void Model::forward_layers(Context& ctx, ConstTensor tokens, const LayerObserver& observer) {
+    mask_documents(ctx, tokens);
     embedding_forward(ctx, blocks_.front().input(), params_.value(embedding_), tokens);
     for (size_t i = 0; i < blocks_.size(); ++i) {
         const TraceRange range("layer", static_cast<int64_t>(i));

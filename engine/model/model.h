@@ -2,6 +2,7 @@
 // The whole network: embedding, layers, final norm, LM head.
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -62,6 +63,10 @@ class Model {
     /// The last layer's output [N, C], after a pass through the layers.
     Tensor output() const { return x_final_; }
 
+    /// With data.mask_documents: the token that ends a document, before the first pass. Every pass reads from its tokens
+    /// where documents begin (find_documents). A model that reads another one's weights takes the separator from it.
+    void set_separator(int32_t separator) { separator_ = separator; }
+
     // Decoding, by a model of shape {1, B}: a token of each of B sequences. `caches`: one of each layer.
     /// What allocate_decoding() will take, and the scratch that its ops need.
     Planner measure_decoding(Context& ctx, std::span<const LayerCache> caches);
@@ -95,6 +100,7 @@ class Model {
     /// A table of `time` positions.
     void make_rope_table(Context& ctx, int64_t time);
     void normalise_output(Context& ctx);
+    void mask_documents(Context& ctx, ConstTensor tokens);
     void forward_body(Context& ctx, ConstTensor tokens);
     /// dx [N, C]: gradient of the final norm's output.
     void backward_body(Context& ctx, Tensor dx, ConstTensor tokens, Update update,
@@ -116,6 +122,8 @@ class Model {
     Tensor xn_final_;    ///< [N, C]: normalised
     Tensor rstd_final_;  ///< f32 [N]
     Tensor dx_;          ///< [N, C]: gradient of the residual stream
+    std::optional<int32_t> separator_;
+    Tensor first_key_, query_end_;  ///< i32 [B, T] (DocumentBounds), with data.mask_documents
     SharedActivations shared_;
 };
 

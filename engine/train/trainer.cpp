@@ -32,6 +32,7 @@ Trainer::Trainer(const Config& config, Context& ctx, Comm& comm)
       data_(config),
       setup_(config, compute_dtype(config.train, ctx), comm.rank(), comm.size(), comm.transport()) {
     data_.sign(state_);
+    if (config.data.mask_documents) setup_.model().set_separator(data_.separator());
 }
 
 std::string Trainer::describe() const {

@@ -73,6 +73,32 @@ TrainingData::TrainingData(const Config& config)
       val(open_split(config, config.data.val, "val")),
       val_sets(open_val_sets(config)) {}
 
+int32_t TrainingData::separator() const {
+    const auto of = [](const TokenLoader& loader) {
+        if (const std::optional<int32_t> id = loader.separator()) return *id;
+        std::string names;
+        for (const TokenLoader::Source& source : loader.sources())
+            names += (names.empty() ? "" : ", ") + source.name;
+        fail(
+            ExitCode::kUsage,
+            "set data.mask_documents = false, or give data with a meta.json (`data prepare`): nothing says which "
+            "token ends the documents of {}",
+            names);
+    };
+    const int32_t id = of(train);
+    const auto check = [&](const TokenLoader& loader, const std::string& name) {
+        if (of(loader) != id)
+            fail(
+                ExitCode::kUsage,
+                "data.mask_documents: expected one token that ends all documents: token {} ends those of the "
+                "training data, {} those of {}",
+                id, of(loader), name);
+    };
+    check(val, "the validation data");
+    for (const NamedLoader& set : val_sets) check(set.loader, "the validation set " + set.name);
+    return id;
+}
+
 std::string TrainingData::describe(const Config& config) const {
     std::string text;
     const std::vector<TokenLoader::Source> sources = train.sources();

@@ -22,6 +22,9 @@ struct TrainingData {
     TokenLoader train, val;
     std::vector<NamedLoader> val_sets;  ///< data.val_sets
 
+    /// The token that ends the documents of all this data, for data.mask_documents. Throws (kUsage), naming the data,
+    /// where nothing says it or some data has another one.
+    int32_t separator() const;
     /// For the console: sources of a mixture with their epochs in the whole run, further validation sets, and what
     /// files were taken for.
     std::string describe(const Config& config) const;

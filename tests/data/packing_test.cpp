@@ -200,17 +200,23 @@ TEST_F(PackedLoader, TheEndOfADocumentMustBeKnown) {
         expect_error(ExitCode::kUsage, {"data.packing = \"stream\"", "meta.json", "a_*.bin"},
                      [&] { TokenLoader(glob(), 4, 100, 1, layout); });
     EXPECT_EQ(TokenLoader(glob(), 4, 100, 1).sequences(), 2);
+    EXPECT_EQ(TokenLoader(glob(), 4, 100, 1).separator(), std::nullopt);
     DataMeta meta;
     meta.eos_id = -1;
     write_bytes(folder_.path() / kMetaFile, to_json(meta));
     expect_error(ExitCode::kUsage, {"data.packing"},
                  [&] { TokenLoader(glob(), 4, 100, 1, SequenceLayout::kPad); });
+    EXPECT_EQ(TokenLoader(glob(), 4, 100, 1).separator(), std::nullopt);
+    meta.eos_id = 17;
+    write_bytes(folder_.path() / kMetaFile, to_json(meta));
+    EXPECT_EQ(TokenLoader(glob(), 4, 100, 1).separator(), 17);
     std::filesystem::remove(folder_.path() / kMetaFile);
     // GPT-2's vocabulary has <|endoftext|> at its end.
     write_bytes(folder_.path() / "a_0.bin", shard_bytes<uint16_t>({50256, 1, 2, 50256, 5, 6, 7}));
     write_bytes(folder_.path() / "a_1.bin", shard_bytes<uint16_t>({8}));
     const TokenLoader loader(glob(), 4, 50304, 1, SequenceLayout::kPad);
     ASSERT_EQ(loader.sequences(), 2);
+    EXPECT_EQ(loader.separator(), 50256);
     EXPECT_EQ(sequence(loader, 0, 5), (std::vector<int32_t>{1, 2, 50256, -1, -1}));
     EXPECT_EQ(sequence(loader, 1, 5), (std::vector<int32_t>{5, 6, 7, 8, -1}));
 }

@@ -23,11 +23,19 @@ using Weights = std::map<std::string, std::vector<S>>;
 template <class S>
 class ReferenceModel {
   public:
-    ReferenceModel(const Config& config, const Weights<S>& weights, int64_t batch, int64_t time)
-        : config_(config), weights_(weights), batch_(batch), time_(time), rows_(batch * time) {}
+    /// separator: the token that ends a document, with data.mask_documents.
+    ReferenceModel(const Config& config, const Weights<S>& weights, int64_t batch, int64_t time,
+                   int32_t separator = -1)
+        : config_(config),
+          weights_(weights),
+          batch_(batch),
+          time_(time),
+          rows_(batch * time),
+          separator_(separator) {}
 
     /// Mean cross-entropy over all positions.
-    S loss(const std::vector<int32_t>& tokens, const std::vector<int32_t>& targets) const {
+    S loss(const std::vector<int32_t>& tokens, const std::vector<int32_t>& targets) {
+        if (config_.data.mask_documents) find_documents(tokens);
         const ModelConfig& model = config_.model;
         std::vector<S> x = embedding(w("model.embed_tokens.weight"), tokens, model.d_model);
         for (int64_t layer = 0; layer < model.layers; ++layer) {
@@ -46,6 +54,14 @@ class ReferenceModel {
     }
 
   private:
+    void find_documents(const std::vector<int32_t>& tokens) {
+        first_key_.clear();
+        for (int64_t i = 0; i < rows_; ++i) {
+            const int64_t t = i % time_;
+            const bool begins = t == 0 || at(tokens, i - 1) == separator_;
+            first_key_.push_back(begins ? static_cast<int32_t>(t) : first_key_.back());
+        }
+    }
     const std::vector<S>& w(const std::string& name) const { return weights_.at(name); }
     std::vector<S> project(const std::vector<S>& x, const std::string& name, int64_t in, int64_t out) const {
         return linear(x, w(name + ".weight"), rows_, in, out);
@@ -73,7 +89,8 @@ class ReferenceModel {
     std::vector<S> core(const std::vector<S>& q, const std::vector<S>& k, const std::vector<S>& v,
                         int64_t kv_heads, const std::string& prefix) const {
         const ModelConfig& model = config_.model;
-        const AttentionSizes sizes{batch_, time_, model.heads, kv_heads, model.head_dim, 0, model.head_dim};
+        const AttentionSizes sizes{batch_, time_,          model.heads, kv_heads,  model.head_dim,
+                                   0,      model.head_dim, 1,           first_key_};
         const double scale = 1.0 / std::sqrt(static_cast<double>(model.head_dim));
         return project(causal_attention(q, k, {}, v, sizes, scale).out, prefix + "o_proj",
                        model.heads * model.head_dim, model.d_model);
@@ -163,10 +180,11 @@ class ReferenceModel {
         const std::vector<S> k =
             head_normed(slice_columns(kv, rows_ * heads, kv_head, 0, width), width, prefix + "k_norm");
         const std::vector<S> q = head_normed(latent_queries(x, prefix, width), width, prefix + "q_norm");
-        const auto result = causal_attention(rotate(q, heads, width), rotate(k, heads, width), {},
-                                             slice_columns(kv, rows_ * heads, kv_head, width, a.v_dim),
-                                             AttentionSizes{batch_, time_, heads, heads, width, 0, a.v_dim},
-                                             1.0 / std::sqrt(static_cast<double>(width)));
+        const auto result =
+            causal_attention(rotate(q, heads, width), rotate(k, heads, width), {},
+                             slice_columns(kv, rows_ * heads, kv_head, width, a.v_dim),
+                             AttentionSizes{batch_, time_, heads, heads, width, 0, a.v_dim, 1, first_key_},
+                             1.0 / std::sqrt(static_cast<double>(width)));
         return project(result.out, prefix + "o_proj", heads * a.v_dim, m.d_model);
     }
 
@@ -180,7 +198,8 @@ class ReferenceModel {
             head_normed(slice_columns(q, head_rows, width, 0, a.nope_dim), a.nope_dim, prefix + "q_norm");
         const std::vector<S> q_r = head_normed(slice_columns(q, head_rows, width, a.nope_dim, a.rope_dim),
                                                a.rope_dim, prefix + "q_rope_norm");
-        const AttentionSizes sizes{batch_, time_, heads, heads, a.nope_dim, a.rope_dim, a.v_dim, stride};
+        const AttentionSizes sizes{batch_,     time_,   heads,  heads,     a.nope_dim,
+                                   a.rope_dim, a.v_dim, stride, first_key_};
         const auto result = causal_attention(
             concat_columns(q_c, a.nope_dim, rotate(q_r, heads, a.rope_dim), a.rope_dim, head_rows),
             head_normed(k, a.nope_dim, prefix + "k_norm"),
@@ -218,7 +237,8 @@ class ReferenceModel {
         constexpr double kMergedEps = 1e-5;
         const ModelConfig& m = config_.model;
         const AttentionConfig& a = config_.attention;
-        const MergeSizes n{batch_, time_, a.stride, a.kv_rank, std::max<int64_t>(a.kv_rank / 4, 1)};
+        const MergeSizes n{batch_,    time_, a.stride, a.kv_rank, std::max<int64_t>(a.kv_rank / 4, 1),
+                           first_key_};
         const std::vector<S> q =
             project(x, prefix + "q_proj", m.d_model, m.heads * (a.nope_dim + a.rope_dim));
         const int64_t a_width = a.kv_rank + a.rope_dim;
@@ -246,6 +266,8 @@ class ReferenceModel {
     const Config& config_;
     const Weights<S>& weights_;
     int64_t batch_, time_, rows_;
+    int32_t separator_;
+    std::vector<int32_t> first_key_;  ///< [batch, time]; empty: documents are not masked
 };
 
 }  // namespace pastur::ref

@@ -140,6 +140,7 @@ int eval_data(const EvalArguments& arguments, const ModelFolder& folder, Context
     }
     for (const std::string& note : stream->notes()) Console::err().write(note + "\n");
     SequenceScorer scorer(ctx, folder, precision, seq_len);
+    scorer.set_separator(stream->separator());
     const StreamLoss result = score_stream(scorer, *stream, seq_len, stride);
     if (!arguments.logits.empty()) write_logits_of(arguments, scorer, *shards, seq_len, result.tokens);
     report(arguments, to_text(result, folder), to_json(result, folder, seq_len, stride));
@@ -178,6 +179,7 @@ int eval_choices(const EvalArguments& arguments, const ModelFolder& folder, Cont
     const bool has_bos = !special.bos.empty() && special.bos.front() < folder.config().model.vocab;
     const int64_t prefix = has_bos ? special.bos.front() : tokenizer->eos_id();
     SequenceScorer scorer(ctx, folder, precision, seq_len);
+    scorer.set_separator(tokenizer->eos_id());
     const ChoiceScores scores =
         score_choices(scorer, file, arguments.choices, *tokenizer, static_cast<int32_t>(prefix), seq_len);
     nlohmann::ordered_json json = {{"checkpoint", folder.path().string()},

@@ -46,8 +46,16 @@ class Attention {
     /// Every forward() from here on also raises max_logit f32 [H] (causal_attention_forward); empty: none does.
     void track_max_logit(Tensor max_logit) { max_logit_ = max_logit; }
 
+    /// Passes from here on mask the keys of other documents; before plan(), which plans kernels for it. `documents` are
+    /// filled before every pass.
+    void mask_documents(const DocumentBounds& documents) { documents_ = documents; }
+
     /// The core's operands, as the last forward() left them: queries and keys rotated.
-    virtual AttentionInputs inputs() const = 0;
+    AttentionInputs inputs() const {
+        AttentionInputs in = core_inputs();
+        in.documents = documents_;
+        return in;
+    }
     /// What the up-projections of keys and values read, as the last forward() left it.
     struct NamedLatent {
         const char* name;   ///< "c_kv", "c_k", "c_v"
@@ -71,6 +79,9 @@ class Attention {
     virtual std::vector<ConstTensor> cached() const = 0;
 
   protected:
+    /// inputs() without documents.
+    virtual AttentionInputs core_inputs() const = 0;
+    const DocumentBounds& documents() const { return documents_; }
     Attention(const Config& config, Parameters& params);
     /// Adds the output projection to the parameter table.
     void add_o_proj(const std::string& prefix);
@@ -117,6 +128,7 @@ class Attention {
     Tensor o_;    ///< [N, H d_v]
     Tensor lse_;  ///< f32 [B, H, T]
     Tensor max_logit_;
+    DocumentBounds documents_;
     Tensor do_;  ///< within one backward()
     std::string kernels_;
 };

@@ -113,7 +113,7 @@ class SharedRopeAttention final : public Attention {
         return in.slice(1, v_begin(), heads_ * v_dim_).unflatten(1, heads_, v_dim_);
     }
 
-    AttentionInputs inputs() const override {
+    AttentionInputs core_inputs() const override {
         return {by_time(q_norm_.value(q_of(in_))), by_time(k_norm_.value(k_of(in_))),
                 by_time(merge_heads(k_rope_norm_.value(k_rope_of(in_)))), by_time(v_of(in_)), scale_};
     }

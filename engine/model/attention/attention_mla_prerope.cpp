@@ -56,7 +56,9 @@ class PreRopeAttention : public Attention {
     virtual Tensor q() const = 0;
     virtual Tensor k() const = 0;
     virtual Tensor v() const = 0;
-    AttentionInputs inputs() const final { return {heads_of(q()), heads_of(k()), {}, heads_of(v()), scale_}; }
+    AttentionInputs core_inputs() const final {
+        return {heads_of(q()), heads_of(k()), {}, heads_of(v()), scale_};
+    }
 
     int64_t head_dim_, inner_;
 

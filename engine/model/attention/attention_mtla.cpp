@@ -198,10 +198,11 @@ class TemporalLatentAttention final : public Attention {
     Tensor k_rope() const { return by_time(k_rope_of(in_)).unflatten(2, 1, rope_dim_); }
 
     TemporalMerge merge(ConstTensor latent_bias, ConstTensor chunk_bias) const {
-        return {latent_, latent_code_, chunk_code_, latent_bias, chunk_bias, time_, stride_};
+        return {latent_,    latent_code_, chunk_code_, latent_bias,
+                chunk_bias, time_,        stride_,     documents().first_key};
     }
 
-    AttentionInputs inputs() const override {
+    AttentionInputs core_inputs() const override {
         AttentionInputs in{q_heads(q_of(in_)), k_of(kv_), by_time(k_rope_of(in_)), v_of(kv_), scale_};
         in.stride = stride_;
         return in;

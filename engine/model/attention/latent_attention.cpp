@@ -218,7 +218,7 @@ class LatentAttention final : public Attention {
                 rope_table};
     }
 
-    AttentionInputs inputs() const override {
+    AttentionInputs core_inputs() const override {
         return {core_q(), core_k(), core_k_shared(), by_time(v_of(kv_)), scale_};
     }
     Tensor core_q() const { return by_time(q_norm_.value(q_of(q()))); }

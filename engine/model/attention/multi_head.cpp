@@ -98,7 +98,7 @@ class MultiHeadAttention final : public Attention {
     /// What the core reads, [B, T, heads, D].
     Tensor q() const { return by_time(q_norm_.value(q_of(qkv_))); }
     Tensor k() const { return by_time(k_norm_.value(k_of(qkv_))); }
-    AttentionInputs inputs() const override { return {q(), k(), {}, by_time(v_of(qkv_)), scale_}; }
+    AttentionInputs core_inputs() const override { return {q(), k(), {}, by_time(v_of(qkv_)), scale_}; }
 
     int64_t kv_heads_, head_dim_;
     bool rotates_;

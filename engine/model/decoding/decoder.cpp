@@ -15,6 +15,7 @@ constexpr int64_t kPrefillTokens = 8192;
 Config config_of(const Model& weights) {
     Config config = weights.config();
     config.train.recompute = Recompute::kBlock;
+    config.data.mask_documents = false;  // a prompt and what follows it are one document
     return config;
 }
 

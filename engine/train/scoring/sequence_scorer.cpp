@@ -33,6 +33,16 @@ SequenceScorer::SequenceScorer(Context& ctx, const ModelFolder& folder, Precisio
     folder.read_weights(ctx, weights_->params());
 }
 
+void SequenceScorer::set_separator(int32_t separator) {
+    if (!config_.data.mask_documents) return;
+    if (separator < 0)
+        fail(
+            ExitCode::kUsage,
+            "the model was trained with data.mask_documents = true: give the tokenizer of the data (--tokenizer), "
+            "whose EOS ends documents");
+    weights_->set_separator(separator);
+}
+
 int64_t SequenceScorer::batch_of(int64_t time) const {
     return std::max<int64_t>(1, kTokensOfPass[is_cuda(ctx_)] / time);
 }

@@ -27,6 +27,10 @@ class SequenceScorer {
     /// (kNoDevice) if it does not fit. ctx outlives the scorer.
     SequenceScorer(Context& ctx, const ModelFolder& folder, Precision precision, int64_t longest);
 
+    /// The token that ends a document, for a model of data.mask_documents; other models ignore it. Before score() and
+    /// model_for(). Throws (kUsage) where such a model gets -1.
+    void set_separator(int32_t separator);
+
     /// losses: cross-entropy of each scored target of sequence i in nats, in its order.
     using Visit = std::function<void(size_t i, std::span<const float> losses)>;
     /// Calls visit for every sequence, by falling length. Throws (kNoDevice) if one sequence alone does not fit.

@@ -11,6 +11,10 @@ constexpr BatchShape kShape{2, 5};
 class ModelGradient : public OpTest<VariantCase> {
   protected:
     Config config() const { return tiny_config(shape().attention, shape().model); }
+    /// separator: the token that ends a document, with data.mask_documents.
+    /// Tokens are random, or `tokens`.
+    void expect_gradients(const Config& recipe, const std::vector<int32_t>& tokens = {},
+                          int32_t separator = -1);
 };
 
 using ref::Complex;
@@ -32,12 +36,14 @@ Shape param_shape(ModelUnderTest& model, const std::string& name) {
     return {};
 }
 
-TEST_P(ModelGradient, MatchesComplexStepInEveryWeight) {
-    const Config recipe = config();
+void ModelGradient::expect_gradients(const Config& recipe, const std::vector<int32_t>& tokens,
+                                     int32_t separator) {
     ModelUnderTest model(recipe, ctx(), dtype(), kShape);
+    model.model().set_separator(separator);
     const NamedValues weights = model.random_weights(random_, dtype());
     model.set_weights(weights);
-    const TokenBatch batch = random_batch(random_, kShape, recipe.model.vocab);
+    TokenBatch batch = random_batch(random_, kShape, recipe.model.vocab);
+    if (!tokens.empty()) batch.tokens = tokens;
     const double loss = model.forward_backward(batch);
     const NamedValues gradients = model.gradients();
 
@@ -50,11 +56,11 @@ TEST_P(ModelGradient, MatchesComplexStepInEveryWeight) {
     const auto reference = [&](const ComplexArguments& values) {
         ref::Weights<Complex> named;
         for (size_t i = 0; i < names.size(); ++i) named[names[i]] = values[i];
-        return ref::ReferenceModel<Complex>(recipe, named, kShape.batch, kShape.time)
+        return ref::ReferenceModel<Complex>(recipe, named, kShape.batch, kShape.time, separator)
             .loss(batch.tokens, batch.targets);
     };
     EXPECT_NEAR(loss,
-                ref::ReferenceModel<double>(recipe, weights, kShape.batch, kShape.time)
+                ref::ReferenceModel<double>(recipe, weights, kShape.batch, kShape.time, separator)
                     .loss(batch.tokens, batch.targets),
                 dtype() == DType::kBF16 ? 2e-2 : 1e-5);
 
@@ -76,6 +82,18 @@ TEST_P(ModelGradient, MatchesComplexStepInEveryWeight) {
     if (dtype() == DType::kBF16) {
         EXPECT_LT(std::sqrt(error / size), 0.1);
     }
+}
+
+TEST_P(ModelGradient, MatchesComplexStepInEveryWeight) {
+    expect_gradients(config());
+}
+
+TEST_P(ModelGradient, MatchesComplexStepWithMaskedDocuments) {
+    // Documents that begin inside chunks of two and three tokens, and documents of one token.
+    constexpr int32_t kEnd = 3;
+    Config recipe = config();
+    recipe.data.mask_documents = true;
+    expect_gradients(recipe, {1, kEnd, 7, 18, 5, 2, 11, 4, kEnd, kEnd}, kEnd);
 }
 
 TEST_P(ModelGradient, SecondMicroBatchIsAdded) {

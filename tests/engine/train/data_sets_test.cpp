@@ -201,6 +201,52 @@ TEST_F(DataSets, PackedDocumentsAgreeOnRanksAndMicroBatches) {
     }
 }
 
+TEST_F(DataSets, MaskedDocumentsAgreeOnRanksAndAfterAResume) {
+    put_documents("docs", 300, [](int d) { return 1 + d * d % 23; });
+    for (const std::string packing : {"stream", "documents"}) {
+        SCOPED_TRACE(packing);
+        const std::string whole = every_ + documents_of("docs") + "--data.packing=" + packing + " ";
+        const std::string settings = whole + "--data.mask_documents=true ";
+        expect_trained(1, packing + "1", settings);
+        for (const int ranks : {2, 4}) {
+            const std::string run = packing + std::to_string(ranks);
+            expect_trained(ranks, run, settings);
+            EXPECT_EQ(losses(run), losses(packing + "1"));
+            EXPECT_EQ(losses(run, "val"), losses(packing + "1", "val"));
+            EXPECT_EQ(weights(run), weights(packing + "1"));
+        }
+        expect_resumed(packing + "1", 2, settings);
+        expect_trained(1, packing + "-whole", whole);
+        EXPECT_NE(losses(packing + "-whole"), losses(packing + "1"));
+        EXPECT_NE(losses(packing + "-whole", "val"), losses(packing + "1", "val"));
+        expect_failure("train r.toml --device cpu --resume --run " + packing + "1 " + whole, 2,
+                       {"mask_documents = true", "mask_documents = false"});
+    }
+}
+
+TEST_F(DataSets, EvaluationMasksDocumentsAsTrainingDid) {
+    put_documents("docs", 300, [](int d) { return 1 + d * d % 23; });
+    const std::string settings = documents_of("docs") + "--train.val_tokens=3000 ";
+    const auto evaluated = [&](const std::string& run) {
+        const Result result = this->run("eval --checkpoint " + run +
+                                        " --data docs/a.bin --max-tokens 3000 --device cpu --json");
+        EXPECT_EQ(result.code, 0) << result.err;
+        return nlohmann::json::parse(result.out).at("loss").get<double>();
+    };
+    expect_trained(1, "masked", settings + "--data.mask_documents=true");
+    expect_trained(1, "whole", settings);
+    EXPECT_NEAR(evaluated("masked"), losses("masked", "val").back(), 2e-6);
+    EXPECT_NEAR(evaluated("whole"), losses("whole", "val").back(), 2e-6);
+    EXPECT_GT(std::abs(losses("masked", "val").back() - losses("whole", "val").back()), 1e-4);
+    // Where nothing says which token ends a document, that is an error.
+    fs::remove(file("docs/meta.json"));
+    expect_failure("eval --checkpoint masked --data docs/a.bin --device cpu", 2,
+                   {"data.mask_documents = true", "--tokenizer"});
+    expect_failure("train r.toml --device cpu --run none --data.mask_documents=true " + settings, 2,
+                   {"data.mask_documents = false", "meta.json", "docs/a.bin"});
+    EXPECT_NE(evaluated("whole"), 0);
+}
+
 // Attention is causal and padding is behind the document, so longer sequences change nothing.
 TEST_F(DataSets, PaddingChangesNoLoss) {
     put_documents("docs", 200, [](int d) { return 3 + d % 7; });
