@@ -2,8 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdlib>
+#include <filesystem>
 
+#include "data/files.h"
+#include "data/meta.h"
 #include "engine/bench/bench_subject.h"
 #include "engine/model/measure.h"
 #include "kernels/base/device_info.h"
@@ -61,6 +65,12 @@ Ceilings measure_ceilings(Context& ctx, DType dtype) {
     return ceilings;
 }
 
+int64_t bench_document_tokens(const Config& config) {
+    const std::string& folder = config.data.dir;
+    if (folder.empty() || !path_exists(std::filesystem::path(folder) / kMetaFile)) return kBenchDocument;
+    return std::max<int64_t>(std::llround(read_meta(folder).train.mean), 1);
+}
+
 double StepParts::other() const {
     double rest = seconds;
     for (const OpTotal& family : families) rest -= family.seconds;
@@ -89,6 +99,7 @@ VariantBench bench_variant(Context& ctx, const Config& config, const BenchOption
     result.config.train.recompute = subject.recompute();
     result.kernels = subject.kernels();
     result.size = subject.size();
+    if (config.data.mask_documents) result.document_tokens = bench_document_tokens(config);
     result.tokens = config.train.global_batch * config.data.seq_len;
     result.planned_bytes = subject.planned_bytes();
     const auto start = std::chrono::steady_clock::now();

@@ -1,6 +1,7 @@
 #pragma once
 // Throughput of whole training steps relative to the machine's ceilings, and where their time goes. Steps
-// read random tokens, because speed does not depend on the text.
+// read random tokens, because speed does not depend on the text. With data.mask_documents it depends on the lengths of
+// documents, so separators are placed in the tokens; FLOPs are counted as without masks.
 #include <string>
 #include <vector>
 
@@ -22,6 +23,11 @@ struct Ceilings {
 /// On CUDA 8192^3 and 2 GiB; on the CPU 2048^3 and 128 MiB, with all threads.
 Ceilings measure_ceilings(Context& ctx, DType dtype);
 
+/// Mean number of tokens of the documents in random tokens, separators included: that of the training documents in the
+/// meta.json of data.dir, or kBenchDocument where there is none.
+inline constexpr int64_t kBenchDocument = 512;
+int64_t bench_document_tokens(const Config& config);
+
 struct BenchOptions {
     int64_t steps = 20;        ///< measured steps
     int64_t warmup = 5;        ///< steps before them
@@ -41,6 +47,7 @@ struct VariantBench {
     Config config;        ///< resolved, including train.recompute
     std::string kernels;  ///< Model::describe_kernels()
     ModelSize size{};
+    int64_t document_tokens = 0;       ///< bench_document_tokens(); 0: data.mask_documents = false
     int64_t tokens = 0;                ///< per step
     std::vector<double> step_seconds;  ///< one per measured step, in order
     std::vector<double> losses;        ///< one per step, including warm-up and steps with timers

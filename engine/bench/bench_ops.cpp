@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/bench/bench.h"
 #include "engine/config/nearest_name.h"
 #include "engine/model/attention/variants.h"
 #include "engine/model/lm_head.h"
@@ -224,14 +225,18 @@ void OpBencher::attention() {
     else
         shapes.insert(shapes.end(),
                       {{2, 4, 256, 64, 0, 64}, {1, 2, 1024, 64, 0, 64}, {1, 2, 256, 128, 64, 128}});
-    for (const CoreShape& shape : shapes) attention_core(shape);
+    for (CoreShape shape : shapes) {
+        if (config_.data.mask_documents) shape.document = bench_document_tokens(config_);
+        attention_core(shape);
+    }
 }
 
 void OpBencher::attention_core(const CoreShape& s) {
     // tools/peers/torch_attention.py parses this text.
-    const std::string shape = fmt::format("B {} H {} T {} d_qk {}{} d_v {}{}", s.batch, s.heads, s.time,
+    const std::string shape = fmt::format("B {} H {} T {} d_qk {}{} d_v {}{}{}", s.batch, s.heads, s.time,
                                           s.content, s.rotary ? fmt::format(" + {} shared", s.rotary) : "",
-                                          s.v, s.stride > 1 ? fmt::format(" stride {}", s.stride) : "");
+                                          s.v, s.stride > 1 ? fmt::format(" stride {}", s.stride) : "",
+                                          s.document > 0 ? fmt::format(" documents {}", s.document) : "");
     // On a CPU rotation is a separate pass, timed above.
     for (const bool rotated : {false, true}) {
         if (rotated && !is_cuda(ctx_)) continue;
@@ -241,13 +246,13 @@ void OpBencher::attention_core(const CoreShape& s) {
             return rotated ? pool.constant(DType::kF32, table_shape, 0.70710678f) : Tensor();
         };
         add("attention forward" + ending, shape, 0, [&](TensorPool& pool) -> Call {
-            const CoreTensors t = core_tensors(pool, dtype_, s);
+            const CoreTensors t = core_tensors(ctx_, pool, dtype_, s);
             return [this, t, rotary = RotaryColumns{t.rotary_q, t.rotary_k, table(pool)}] {
                 causal_attention_forward(ctx_, t.out, t.lse, t.in, rotary);
             };
         });
         add("attention backward" + ending, shape, 0, [&](TensorPool& pool) -> Call {
-            CoreTensors t = core_tensors(pool, dtype_, s);
+            CoreTensors t = core_tensors(ctx_, pool, dtype_, s);
             t.grads.rope_table = table(pool);
             reserve_scratch(ctx_, causal_attention_backward_scratch_bytes(ctx_, t.in));
             causal_attention_forward(ctx_, t.out, t.lse, t.in);

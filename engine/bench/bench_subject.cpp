@@ -2,17 +2,29 @@
 
 #include <algorithm>
 
+#include "engine/bench/bench.h"
 #include "engine/model/measure.h"
+#include "kernels/base/random.h"
 
 namespace pastur {
 namespace {
 
 constexpr int64_t kBatches = 8;
 
+constexpr int32_t kSeparator = 0;
+
+/// Random tokens. With data.mask_documents, each is the separator with the probability that gives documents their mean
+/// length, and no other token is 0.
 ReadSequence random_sequences(const Config& config) {
-    return [seed = config.train.seed, vocab = config.model.vocab](int64_t i, std::span<int32_t> out) {
-        const auto ids = random_ids(seed, static_cast<uint64_t>(i), static_cast<int64_t>(out.size()), vocab);
+    const bool documents = config.data.mask_documents;
+    const int64_t mean = documents ? bench_document_tokens(config) : 0;
+    return [=, seed = config.train.seed, vocab = config.model.vocab](int64_t i, std::span<int32_t> out) {
+        const auto ids = random_ids(seed, static_cast<uint64_t>(i), std::ssize(out), vocab);
         std::copy(ids.begin(), ids.end(), out.begin());
+        if (!documents) return;
+        const auto draws = random_ids(mix64(seed), static_cast<uint64_t>(i), std::ssize(out), mean);
+        for (size_t t = 0; t < out.size(); ++t)
+            out[t] = draws[t] == 0 ? kSeparator : std::max(out[t], kSeparator + 1);
     };
 }
 
@@ -39,6 +51,7 @@ BenchSubject::BenchSubject(Context& ctx, const Config& config, Comm& comm)
     setup_.allocate(ctx, Purpose::kSteps);
     step_ = std::make_unique<TrainStep>(config, ctx, comm, setup_.model(), setup_.optimizer());
     setup_.params().initialise(ctx, config.train.seed);
+    setup_.model().set_separator(kSeparator);
 }
 
 double BenchSubject::step() {
@@ -55,7 +68,8 @@ DiagnosticsCost BenchSubject::measure_diagnostics(double step_seconds, std::vect
                                        [&] { losses.push_back(step()); });
 }
 
-std::vector<ScopeCost> BenchSubject::measure_further_scopes(double step_seconds, std::vector<double>& losses) {
+std::vector<ScopeCost> BenchSubject::measure_further_scopes(double step_seconds,
+                                                            std::vector<double>& losses) {
     return pastur::measure_further_scopes(ctx_, comm_, config_, setup_.params(), step_seconds,
                                           [&] { losses.push_back(step()); });
 }

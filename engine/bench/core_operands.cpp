@@ -4,7 +4,14 @@
 
 namespace pastur {
 
-CoreTensors core_tensors(TensorPool& pool, DType dtype, const CoreShape& s) {
+/// Bounds of documents in which every token is a separator with probability 1 / mean.
+static DocumentBounds random_documents(Context& ctx, TensorPool& pool, const Shape& shape, int64_t mean) {
+    const Tensor first_key = pool.empty(DType::kI32, shape), query_end = pool.empty(DType::kI32, shape);
+    find_documents(ctx, first_key, query_end, pool.ids(shape.numel(), mean), 0);
+    return {first_key, query_end};
+}
+
+CoreTensors core_tensors(Context& ctx, TensorPool& pool, DType dtype, const CoreShape& s) {
     const int64_t rows = s.batch * s.time, qk = s.content + s.rotary;
     const auto take = [&](bool random) {
         const Shape q_shape = {rows, s.heads * qk}, kv_shape = {rows, s.heads * (s.content + s.v)};
@@ -29,7 +36,9 @@ CoreTensors core_tensors(TensorPool& pool, DType dtype, const CoreShape& s) {
     };
     const auto inputs = take(true), grads = take(false);
     const float scale = 1.0f / std::sqrt(static_cast<float>(qk));
-    return {{inputs.q, inputs.k, inputs.k_shared, inputs.v, scale, {}, s.stride},
+    DocumentBounds documents;
+    if (s.document > 0) documents = random_documents(ctx, pool, {s.batch, s.time}, s.document);
+    return {{inputs.q, inputs.k, inputs.k_shared, inputs.v, scale, {}, s.stride, documents},
             pool.empty(dtype, {s.batch, s.time, s.heads, s.v}),
             pool.empty(DType::kF32, {s.batch, s.heads, s.time}),
             {grads.q, grads.k, grads.k_shared, grads.v},

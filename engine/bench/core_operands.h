@@ -7,7 +7,8 @@ namespace pastur {
 
 struct CoreShape {
     int64_t batch, heads, time, content, rotary, v;
-    int64_t stride = 1;  ///< AttentionInputs::stride
+    int64_t stride = 1;    ///< AttentionInputs::stride
+    int64_t document = 0;  ///< mean tokens of masked documents of random lengths; 0: none are masked
 };
 
 /// Operands in the model's layout: queries, keys and values of a token adjacent in one row, or, with a shared
@@ -18,7 +19,7 @@ struct CoreTensors {
     AttentionGrads grads;
     Tensor rotary_q, rotary_k;  ///< the inputs that are rotated
 };
-/// Random inputs and uninitialised outputs of `dtype` in the pool.
-CoreTensors core_tensors(TensorPool& pool, DType dtype, const CoreShape& s);
+/// Random inputs and uninitialised outputs of `dtype` in the pool, which is on ctx's device.
+CoreTensors core_tensors(Context& ctx, TensorPool& pool, DType dtype, const CoreShape& s);
 
 }  // namespace pastur

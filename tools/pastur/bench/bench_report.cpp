@@ -92,6 +92,7 @@ nlohmann::ordered_json to_json(const VariantBench& v, const BenchReport& report)
                                    {"peak_bytes", v.peak_bytes},
                                    {"losses", v.losses},
                                    {"config", to_json(v.config)}};
+    if (v.document_tokens > 0) json["document_tokens"] = v.document_tokens;
     if (v.diagnostics.measurements > 0)
         json["diagnostics"] = {{"ms", v.diagnostics.seconds * 1e3},
                                {"steps_beside", v.diagnostics.steps_beside},
@@ -161,6 +162,11 @@ std::string variant_text(const VariantBench& v, const Ceilings& ceilings) {
         v.flops_per_s() / unit.flops, unit.name, 100 * v.flops_per_s() / ceilings.flops_per_s,
         v.median() * 1e3, v.p95() * 1e3, static_cast<double>(v.peak_bytes) / (1 << 30),
         static_cast<double>(v.planned_bytes) / (1 << 30));
+    if (v.document_tokens > 0)
+        text += fmt::format(
+            "  data.mask_documents: documents of {} tokens on average, their separators at random places; FLOPs count "
+            "whole sequences\n",
+            v.document_tokens);
     std::istringstream kernels(v.kernels);
     for (std::string line; std::getline(kernels, line);) text += "  " + line + "\n";
     if (const DiagnosticsCost& cost = v.diagnostics; cost.measurements > 0)
