@@ -54,7 +54,7 @@ class ShardStream final : public ScoredStream {
           sequence_(static_cast<size_t>(limits.seq_len + 1)) {
         if (limits.max_tokens > 0)
             sequences_ = std::clamp<int64_t>(limits.max_tokens / limits.seq_len, 1, sequences_);
-        separator_ = loader_.separator().value_or(tokenizer ? tokenizer->eos_id() : -1);
+        separator_ = data_->separator().value_or(tokenizer ? tokenizer->eos_id() : -1);
         if (tokenizer) decoded_.emplace(std::move(tokenizer));
     }
     bool next(std::vector<int32_t>& out) override {
