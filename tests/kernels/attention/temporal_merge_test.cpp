@@ -1,6 +1,6 @@
 #include "kernels/attention/temporal_merge.h"
 
-#include "tests/kernels/attention_shape.h"
+#include "tests/kernels/attention/attention_shape.h"
 #include "tests/ref/temporal_merge.h"
 #include "tests/support/gradcheck.h"
 #include "tests/support/host_tensors.h"

@@ -1,7 +1,7 @@
 // Bounds of documents from their separators, and what attention with them must not change.
 #include "kernels/attention/document_bounds.h"
 
-#include "tests/kernels/attention_case.h"
+#include "tests/kernels/attention/attention_case.h"
 #include "tests/support/host_tensors.h"
 
 namespace pastur::test {
