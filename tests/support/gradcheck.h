@@ -77,7 +77,8 @@ template <class Loss>
         });
     for (size_t i = 0; i < elements.size(); ++i) sampled[i] = ref::at(got, elements[i]);
     // The sampled elements may all be small, so they do not estimate the tensor's scale.
-    const double terms = all ? options.terms : std::max(options.terms, root_mean_square(got));
+    const double scale = std::max(options.terms, root_mean_square(got)) * std::sqrt(options.roundings);
+    const double terms = all && options.roundings == 1 ? options.terms : scale;
     auto result =
         close_to(sampled, want, dtype, all ? shape : Shape{static_cast<int64_t>(sampled.size())}, terms);
     if (!result && !all) result << "\n  (elements sampled from " << to_string(shape) << ")";

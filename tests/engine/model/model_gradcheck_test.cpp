@@ -69,16 +69,18 @@ void ModelGradient::expect_gradients(const Config& recipe, const std::vector<int
         if (dtype() == DType::kBF16) {
             const auto [tensor_error, tensor_size] =
                 distance(gradients.at(names[i]), complex_step_gradient(reference, arguments, i));
-            EXPECT_LT(std::sqrt(tensor_error / tensor_size), 0.2) << names[i];
+            EXPECT_LT(std::sqrt(tensor_error / tensor_size), recipe.data.mask_documents ? 0.4 : 0.2)
+                << names[i];
             error += tensor_error, size += tensor_size;
         } else {
             EXPECT_TRUE(is_gradient(gradients.at(names[i]), dtype(), param_shape(model, names[i]), reference,
-                                    arguments, i))
+                                    arguments, i, {.roundings = 8}))
                 << names[i];
         }
     }
     // A single op is within 2e-2 in bf16. About thirty ops follow one another here, in a network whose random
-    // weights amplify errors. A wrong factor or a missing term is far beyond either bound.
+    // weights amplify errors; in documents of one to four tokens, few terms nearly cancel. A wrong factor or a missing
+    // term is far beyond all bounds.
     if (dtype() == DType::kBF16) {
         EXPECT_LT(std::sqrt(error / size), 0.1);
     }

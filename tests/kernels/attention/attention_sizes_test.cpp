@@ -163,8 +163,8 @@ TEST_P(LongGradients, AreThoseOfTheCpu) {
         const auto got = run(ctx(), dtype(), 0, shape().batch, path);
         for (size_t i = 2; i < want.size(); ++i) {
             const Shape all{static_cast<int64_t>(want[i].size())};
-            // Gradients of the first rows are sums over few keys, larger than most.
-            EXPECT_TRUE(close_to(got[i], want[i], dtype(), all, 0.5))
+            // Gradients of the first rows, of a sequence or a document, are sums over few keys, larger than most.
+            EXPECT_TRUE(close_to(got[i], want[i], dtype(), all, shape().documents.empty() ? 0.5 : 1))
                 << "path " << path << ", gradient " << i - 2;
         }
     }
