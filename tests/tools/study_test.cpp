@@ -239,7 +239,8 @@ TEST_F(StudyTest, KeptResultsOfTheRepositoryAreReproduced) {
             EXPECT_EQ(now.at(place), value) << place;
         }
     const nlohmann::json page = payload("kept/report.html");
-    EXPECT_EQ(page.at("runs").size(), 11u);
+    const auto runs = std::distance(fs::directory_iterator(results + "/runs"), fs::directory_iterator());
+    EXPECT_EQ(std::ssize(page.at("runs")), runs);
     for (const nlohmann::json& run : page.at("runs")) {
         const bool is_split = run.at("name").get<std::string>().find("decoupled") != std::string::npos ||
                               run.at("name").get<std::string>().find("shared") != std::string::npos;
