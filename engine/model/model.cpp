@@ -18,7 +18,8 @@ std::optional<Fp8Rules> fp8_rules(const TrainConfig& config) {
 DType compute_dtype(const TrainConfig& config, Context& ctx) {
     if (config.precision == Precision::kFp32) return DType::kF32;
     if (config.precision == Precision::kBf16 && !is_cuda(ctx))
-        fail(ExitCode::kUsage, "train.precision = \"bf16\" needs a CUDA device: the CPU computes in fp32");
+        fail(ExitCode::kUsage,
+             "precision bf16 (train.precision or --precision) needs a CUDA device: the CPU computes in fp32");
     if (config.precision == Precision::kFp8 && !has_fp8(ctx))
         fail(ExitCode::kNoDevice,
              "train.precision = \"fp8\" needs a GPU of compute capability 9.0: take bf16; this is {}",

@@ -217,11 +217,11 @@ void add_split(Sentence& sentence, const Json& analysis, const std::string& find
             sentence.number(threshold_at(analysis, value));
         else
             sentence.text(value.empty() ? "none" : value);
-        sentence.text(" ")
+        sentence.text(" (")
             .number(by + "/supported")
-            .text(" for and ")
+            .text(" for, ")
             .number(by + "/contradicted")
-            .text(" against");
+            .text(" against)");
         before = ", ";
     }
 }
@@ -303,12 +303,13 @@ Json because_json(const Json& analysis, size_t finding) {
     Sentence sentence(analysis);
     if (one.at("choices").empty())
         return sentence.text("No run has the spectra that the claim is about.").json();
-    sentence.number(at + "/tally/supported")
-        .text(" choices of what is looked at support it, ")
+    sentence.text("Of the choices of matrix, null, scope and threshold, ")
+        .number(at + "/tally/supported")
+        .text(" support it, ")
         .number(at + "/tally/contradicted")
-        .text(" contradict it, ")
+        .text(" contradict it and ")
         .number(at + "/tally/undecided")
-        .text(" are undecided");
+        .text(" leave it undecided");
     if (!one.at("depends_on").empty()) add_split(sentence, analysis, at);
     add_objection(sentence, one, at);
     return sentence.text(".").json();
