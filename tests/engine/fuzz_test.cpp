@@ -26,7 +26,7 @@
 #include "tests/support/sample_run.h"
 #include "tests/support/source_folder.h"
 #include "tools/pastur/report/page_record.h"
-#include "tools/pastur/run_record.h"
+#include "tools/pastur/runs/run_record.h"
 
 namespace pastur {
 namespace {

@@ -11,7 +11,7 @@
 #include "tests/support/sample_run.h"
 #include "tools/pastur/report/report_blobs.h"
 #include "tools/pastur/report/report_page.h"
-#include "tools/pastur/run_record.h"
+#include "tools/pastur/runs/run_record.h"
 
 namespace pastur {
 namespace {

@@ -7,7 +7,7 @@
 #include "tests/support/sample_run.h"
 #include "tools/pastur/report/page_record.h"
 #include "tools/pastur/report/report_page.h"
-#include "tools/pastur/run_record.h"
+#include "tools/pastur/runs/run_record.h"
 
 namespace pastur {
 namespace {

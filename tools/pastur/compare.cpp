@@ -9,8 +9,8 @@
 #include "kernels/base/error.h"
 #include "tools/pastur/commands.h"
 #include "tools/pastur/print.h"
-#include "tools/pastur/run_columns.h"
-#include "tools/pastur/run_record.h"
+#include "tools/pastur/runs/run_columns.h"
+#include "tools/pastur/runs/run_record.h"
 
 namespace pastur {
 namespace {

@@ -353,49 +353,5 @@ TEST(BenchOps, RestedTimesStandUnderTheirHeadings) {
     EXPECT_EQ(ends(multiplied, "    2000.0"), multiplied.size()) << multiplied;  // TFLOP/s
 }
 
-TEST(BenchOps, CountsWhatEachOpDoes) {
-    Context ctx = make_context(Device::kCpu);
-    const Config config = parse_config(
-        "[model]\nvocab = 64\nd_model = 32\nlayers = 1\nheads = 2\nffn = 48\n[attention]\nvariant = "
-        "\"mla-decoupled\"\n[data]\nseq_len = 16\n[train]\nglobal_batch = 2\n",
-        "recipe", {});
-    std::vector<OpBench> ops, in_order;
-    bench_ops(ctx, config, "", ops, [&](const OpBench& op) { in_order.push_back(op); });
-    EXPECT_EQ(in_order.size(), ops.size());
-    const size_t count = ops.size();
-    for (const char* only : {"", "attention"}) {
-        bench_ops(ctx, config, only, ops);
-        EXPECT_EQ(ops.size(), count) << "an op was measured again";
-    }
-    std::vector<OpBench> some;
-    bench_ops(ctx, config, "rmsnorm", some);
-    EXPECT_FALSE(some.empty());
-    for (const OpBench& op : some) EXPECT_TRUE(op.op.starts_with("rmsnorm")) << op.op;
-    const auto find = [&](const std::string& op, const std::string& shape) -> OpBench {
-        for (const OpBench& result : ops)
-            if (result.op == op && result.shape == shape) return result;
-        ADD_FAILURE() << op << " " << shape;
-        return {};
-    };
-    for (const OpBench& op : ops) {
-        EXPECT_GT(op.seconds, 0) << op.op;
-        EXPECT_GT(op.bytes, 0) << op.op;
-    }
-    EXPECT_EQ(find("matmul wgrad", "gate_proj+up_proj [96, 32] x 32").flops, 2.0 * 96 * 32 * 32);
-    EXPECT_EQ(find("attention forward", "B 2 H 2 T 16 d_qk 8 + 8 shared d_v 16").flops,
-              2.0 * 2 * 16 * 16 * (16 + 16));
-    EXPECT_EQ(find("attention backward", "B 2 H 4 T 256 d_qk 64 d_v 64").flops, 2.0 * 4 * 256 * 256 * 5 * 64);
-    const Model model(config, DType::kF32, {2, 16});
-    const int64_t parameters = model.params().table().total_elements();
-    EXPECT_EQ(find("adamw", fmt::format("[{}]", parameters)).bytes, 28.0 * static_cast<double>(parameters));
-    // The latent [2, 16, 16] and the rotary key [2, 16, 8] are read once; queries and outputs are [2, 2, 16 or 8].
-    EXPECT_EQ(find("decode attention", "B 2 H 2 of 1 S 16 d_qk 16 + 8 shared d_v 16").bytes,
-              4.0 * (2 * 16 * (16 + 8) + 2 * 2 * (16 + 8 + 16)));
-    EXPECT_EQ(find("head linear", "queries [2, 8, 16] x 2").bytes, 4.0 * (2 * 8 * 16 + 2 * 2 * (8 + 16)));
-    EXPECT_EQ(find("head linear", "outputs [2, 16, 16] x 2").flops, 2.0 * 2 * 2 * 16 * 16);
-    EXPECT_EQ(find("cache append", "rotary key [2, 8]").bytes, 4.0 * 2 * 2 * 8);
-    EXPECT_EQ(find("row argmax", "[2, 64]").bytes, 4.0 * (2 + 2 * 64));
-}
-
 }  // namespace
 }  // namespace pastur::test

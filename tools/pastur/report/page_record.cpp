@@ -9,7 +9,7 @@
 
 #include "kernels/base/error.h"
 #include "tools/pastur/report/report_blobs.h"
-#include "tools/pastur/run_record.h"
+#include "tools/pastur/runs/run_record.h"
 
 namespace pastur {
 namespace {

@@ -1,5 +1,5 @@
 #pragma once
-// What a page shows of a run whose log and spectra are gone, as "page" of its record (tools/pastur/run_record.h).
+// What a page shows of a run whose log and spectra are gone, as "page" of its record (tools/pastur/runs/run_record.h).
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <vector>

@@ -25,7 +25,7 @@
 #include "tools/pastur/report/report_probe.h"
 #include "tools/pastur/report/report_run.h"
 #include "tools/pastur/report/report_spectra.h"
-#include "tools/pastur/run_record.h"
+#include "tools/pastur/runs/run_record.h"
 
 namespace pastur {
 namespace {

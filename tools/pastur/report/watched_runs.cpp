@@ -10,7 +10,7 @@
 #include "engine/io/json_text.h"
 #include "kernels/base/error.h"
 #include "tools/pastur/report/report_run.h"
-#include "tools/pastur/run_record.h"
+#include "tools/pastur/runs/run_record.h"
 
 namespace pastur {
 namespace {

@@ -11,8 +11,8 @@
 #include "engine/train/training_data.h"
 #include "kernels/base/error.h"
 #include "tools/pastur/report/report_run.h"
-#include "tools/pastur/run_record.h"
-#include "tools/pastur/run_summary.h"
+#include "tools/pastur/runs/run_record.h"
+#include "tools/pastur/runs/run_summary.h"
 
 namespace pastur {
 namespace {

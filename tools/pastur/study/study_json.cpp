@@ -8,7 +8,7 @@
 
 #include "tools/pastur/analysis/analysis.h"
 #include "tools/pastur/analysis/intervals.h"
-#include "tools/pastur/run_columns.h"
+#include "tools/pastur/runs/run_columns.h"
 
 namespace pastur {
 namespace {

@@ -12,7 +12,7 @@
 #include "tools/pastur/analysis/run_series.h"
 #include "tools/pastur/report/page_record.h"
 #include "tools/pastur/report/report_page.h"
-#include "tools/pastur/run_record.h"
+#include "tools/pastur/runs/run_record.h"
 
 namespace pastur {
 

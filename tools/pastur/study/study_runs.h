@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "tools/pastur/run_record.h"
+#include "tools/pastur/runs/run_record.h"
 #include "tools/pastur/study/cell_state.h"
 #include "tools/pastur/study/design.h"
 #include "tools/pastur/study/study_json.h"

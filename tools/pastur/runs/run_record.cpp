@@ -1,4 +1,4 @@
-#include "tools/pastur/run_record.h"
+#include "tools/pastur/runs/run_record.h"
 
 #include <cmath>
 #include <variant>

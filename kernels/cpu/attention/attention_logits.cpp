@@ -9,10 +9,10 @@
 #include <limits>
 #include <vector>
 
+#include "kernels/cpu/attention/visible_keys.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/parallel.h"
-#include "kernels/cpu/visible_keys.h"
 
 namespace pastur {
 namespace {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "tools/pastur/run_summary.h"
+#include "tools/pastur/runs/run_summary.h"
 
 namespace pastur {
 

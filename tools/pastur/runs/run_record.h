@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tools/pastur/analysis/run_statistics.h"
-#include "tools/pastur/run_summary.h"
+#include "tools/pastur/runs/run_summary.h"
 
 namespace pastur {
 

@@ -1,4 +1,4 @@
-#include "tools/pastur/run_columns.h"
+#include "tools/pastur/runs/run_columns.h"
 
 #include <fmt/format.h>
 

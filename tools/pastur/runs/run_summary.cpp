@@ -1,4 +1,4 @@
-#include "tools/pastur/run_summary.h"
+#include "tools/pastur/runs/run_summary.h"
 
 #include <algorithm>
 #include <chrono>
