@@ -10,12 +10,16 @@
 namespace pastur::test {
 namespace {
 
+/// A small recipe; `attention`: its section [attention], or empty.
+Config small_recipe(const std::string& attention) {
+    return parse_config("[model]\nvocab = 64\nd_model = 32\nlayers = 1\nheads = 2\nffn = 48\n" + attention +
+                            "[data]\nseq_len = 16\n[train]\nglobal_batch = 2\n",
+                        "recipe", {});
+}
+
 TEST(BenchOps, CountsWhatEachOpDoes) {
     Context ctx = make_context(Device::kCpu);
-    const Config config = parse_config(
-        "[model]\nvocab = 64\nd_model = 32\nlayers = 1\nheads = 2\nffn = 48\n[attention]\nvariant = "
-        "\"mla-decoupled\"\n[data]\nseq_len = 16\n[train]\nglobal_batch = 2\n",
-        "recipe", {});
+    const Config config = small_recipe("[attention]\nvariant = \"mla-decoupled\"\n");
     std::vector<OpBench> ops, in_order;
     bench_ops(ctx, config, "", ops, [&](const OpBench& op) { in_order.push_back(op); });
     EXPECT_EQ(in_order.size(), ops.size());
@@ -56,10 +60,7 @@ TEST(BenchOps, CountsWhatEachOpDoes) {
 
 TEST(BenchOps, TimesDecodingOfEveryVariant) {
     Context ctx = make_context(Device::kCpu);
-    const Config base = parse_config(
-        "[model]\nvocab = 64\nd_model = 32\nlayers = 1\nheads = 2\nffn = 48\n[data]\nseq_len = 16\n[train]\n"
-        "global_batch = 2\n",
-        "recipe", {});
+    const Config base = small_recipe("");
     const auto decoding = [&](const Config& config) {
         std::vector<OpBench> ops;
         for (const char* only : {"decode", "head linear", "cache"}) {

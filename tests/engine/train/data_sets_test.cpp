@@ -59,6 +59,16 @@ class DataSets : public test::Ranks {
                 EXPECT_NEAR(a[i], b[i], within) << run << " " << event << " " << i;
         }
     }
+    /// Trains on 2 and on 4 ranks, in NAME2 and NAME4; the results must be those of NAME1.
+    void expect_same_on_ranks(const std::string& name, const std::string& settings) const {
+        for (const int ranks : {2, 4}) {
+            const std::string run = name + std::to_string(ranks);
+            expect_trained(ranks, run, settings);
+            EXPECT_EQ(losses(run), losses(name + "1"));
+            EXPECT_EQ(losses(run, "val"), losses(name + "1", "val"));
+            EXPECT_EQ(weights(run), weights(name + "1"));
+        }
+    }
     /// Removes the last checkpoint of `run` and resumes on `ranks` ranks; the results must be those of before.
     void expect_resumed(const std::string& run, int ranks, const std::string& settings) const {
         const std::vector<double> whole = losses(run);
@@ -180,13 +190,7 @@ TEST_F(DataSets, PackedDocumentsAgreeOnRanksAndMicroBatches) {
         const std::string settings = every_ + documents_of("docs") + "--data.packing=" + packing + " ";
         const std::string out = out_of(1, packing + "1", settings);
         EXPECT_NE(out.find("of all positions are padding"), out.npos) << out;
-        for (const int ranks : {2, 4}) {
-            const std::string run = packing + std::to_string(ranks);
-            expect_trained(ranks, run, settings);
-            EXPECT_EQ(losses(run), losses(packing + "1"));
-            EXPECT_EQ(losses(run, "val"), losses(packing + "1", "val"));
-            EXPECT_EQ(weights(run), weights(packing + "1"));
-        }
+        expect_same_on_ranks(packing, settings);
         for (const int micro : {1, 4, 8}) {
             const std::string run = fmt::format("{}-micro{}", packing, micro);
             expect_trained(1, run, settings + fmt::format("--train.micro_batch={}", micro));
@@ -208,13 +212,7 @@ TEST_F(DataSets, MaskedDocumentsAgreeOnRanksAndAfterAResume) {
         const std::string whole = every_ + documents_of("docs") + "--data.packing=" + packing + " ";
         const std::string settings = whole + "--data.mask_documents=true ";
         expect_trained(1, packing + "1", settings);
-        for (const int ranks : {2, 4}) {
-            const std::string run = packing + std::to_string(ranks);
-            expect_trained(ranks, run, settings);
-            EXPECT_EQ(losses(run), losses(packing + "1"));
-            EXPECT_EQ(losses(run, "val"), losses(packing + "1", "val"));
-            EXPECT_EQ(weights(run), weights(packing + "1"));
-        }
+        expect_same_on_ranks(packing, settings);
         expect_resumed(packing + "1", 2, settings);
         expect_trained(1, packing + "-whole", whole);
         EXPECT_NE(losses(packing + "-whole"), losses(packing + "1"));

@@ -37,6 +37,17 @@ class MaxLogit : public CausalAttention {
         causal_attention_forward(ctx(), out, lse, in, {}, largest);
         return largest.values();
     }
+    /// on_forward_paths() with other queries and keys.
+    template <typename Test>
+    void on_forward_paths_with(const std::vector<double>& queries, const std::vector<double>& keys,
+                               const Test& test) const {
+        const auto q = input(queries, shape().q()), k = input(keys, shape().k());
+        const Inputs others = inputs();
+        AttentionInputs all = others;
+        all.q = q;
+        all.k = k;
+        on_forward_paths(all, test);
+    }
 };
 
 TEST_P(MaxLogit, MatchesFloat64AndChangesNoOtherBit) {
@@ -75,12 +86,7 @@ TEST_P(MaxLogit, MayBeNegative) {
     for (int64_t i = 0; i < tokens_ * n_.heads; ++i)
         ref::at(queries, i * n_.query()) = static_cast<double>(i % n_.heads + 1);
     for (int64_t i = 0; i < tokens_ * n_.kv_heads; ++i) ref::at(keys, i * n_.content) = -1;
-    const auto q = input(queries, shape().q()), k = input(keys, shape().k());
-    const Inputs others = inputs();
-    AttentionInputs all = others;
-    all.q = q;
-    all.k = k;
-    on_forward_paths(all, [&](const AttentionInputs& in) {
+    on_forward_paths_with(queries, keys, [&](const AttentionInputs& in) {
         const std::vector<double> got = run(in, start_);
         for (size_t h = 0; h < got.size(); ++h) {
             const double want = -static_cast<double>(h + 1) * static_cast<double>(scale_);
@@ -104,12 +110,7 @@ TEST_P(MaxLogit, CountsNoKeyThatAQueryDoesNotSee) {
     for (int64_t i = 0; i < tokens_ * n_.kv_heads; ++i)
         ref::at(keys, i * n_.content) = is_hidden(i / n_.kv_heads) ? 512 : 1;
     const double want = n_.time > n_.stride ? static_cast<double>(scale_) : 0;
-    const auto q = input(queries, shape().q()), k = input(keys, shape().k());
-    const Inputs others = inputs();
-    AttentionInputs all = others;
-    all.q = q;
-    all.k = k;
-    on_forward_paths(all, [&](const AttentionInputs& in) {
+    on_forward_paths_with(queries, keys, [&](const AttentionInputs& in) {
         for (const double largest : run(in, start_)) EXPECT_NEAR(largest, want, 1e-6);
     });
 }
