@@ -10,7 +10,6 @@ void AbsorbedCore::plan(Context& ctx, Planner& planner, const DecodeInputs& in, 
     o_latent_ = planner.keep(dtype, {in.v.size(0), heads, in.v.size(3)});
     DecodeInputs absorbed = in;
     absorbed.q = q_latent_;
-    absorbed.longest = in.k.size(1);
     planner.need_scratch(decode_attention_scratch_bytes(ctx, absorbed));
 }
 
