@@ -104,7 +104,7 @@ void OpBencher::absorbed_maps() {
 }
 
 void OpBencher::cache_appends() {
-    /// Of a cache: its number does not matter to the time of writing one of them.
+    /// Slots of the cache. Only one is written, which takes as long in a longer cache.
     constexpr int64_t kSlots = 4;
     const CacheLayout layout = variant_of(config_).cache(config_);
     for (const CachePart& part : layout.parts) {

@@ -24,7 +24,7 @@ struct ScalingPoint {
     double median() const;
     int64_t tokens() const;  ///< per step, over all ranks
     double tokens_per_s() const { return static_cast<double>(tokens()) / median(); }
-    /// Of the slowest rank.
+    /// The largest of silent_seconds: the step of the slowest rank.
     double silent() const;
     /// Communication that computation does not hide: the step minus that of the slowest rank without it. Noise may make
     /// it negative.
@@ -38,7 +38,7 @@ struct ScalingBench {
 
     /// Tokens per second over ranks times those of rank 0 alone.
     double efficiency(const ScalingPoint& point) const;
-    /// The same of a predicted step.
+    /// The efficiency that a predicted step of this point gives.
     double efficiency(const ScalingPoint& point, const StepTime& predicted) const;
 };
 

@@ -267,7 +267,7 @@ Rows3<T> query_rows(const ConstTensor& x) {
 int64_t splits_of(int64_t entries) {
     return ceil_div(entries, kDecodeSplit);
 }
-/// Of the results of each split, for sequences of up to `entries`.
+/// The shape of DecodeParams::partial for sequences of up to `entries`.
 Shape partial_shape(const DecodeInputs& in, int64_t entries) {
     return {in.q.size(0), in.q.size(1), splits_of(entries), in.v.size(3)};
 }

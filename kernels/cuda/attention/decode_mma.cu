@@ -17,7 +17,7 @@ constexpr int kValueBlock =
     64;  ///< columns of values that a warp owns at once: 8 of each of 8 groups of lanes
 constexpr int kBlocksOfWarp = 2;  ///< blocks of values whose sums a warp holds in registers
 constexpr int kColumnsOfCta = kDecodeWarps * kBlocksOfWarp * kValueBlock;
-/// Of a row of scores in shared memory, in floats: rows g and g + 1 fall on different halves of the banks.
+/// Floats from one row of scores in shared memory to the next: adjacent rows begin in different halves of the banks.
 constexpr int kScorePitch = kDecodeTile + 16;
 constexpr int kEntriesOfWarp = kDecodeTile / kDecodeWarps;
 static_assert(kEntriesOfWarp == 16, "a warp scores two mma of 8 entries");
@@ -26,7 +26,8 @@ static_assert(kEntriesOfWarp == 16, "a warp scores two mma of 8 entries");
 __host__ __device__ constexpr int padded_part(int columns) {
     return (columns + kKeyBlock - 1) / kKeyBlock * kKeyBlock;
 }
-/// Of a row of queries in shared memory, in bf16: an odd number of half lines of banks.
+/// bf16 numbers from one row of queries in shared memory to the next, an odd multiple of 64 bytes: adjacent rows begin in
+/// different halves of the banks.
 __host__ __device__ constexpr int query_pitch(int content, int rotary) {
     return (padded_part(content) + padded_part(rotary)) / 64 * 64 + 32;
 }
@@ -137,7 +138,7 @@ struct MmaSplit {
         }
 #pragma unroll 2
         for (int first = 0; first < kDecodeTile; first += 16) {
-            const int entry = first + 4 * t;  // of this lane's four
+            const int entry = first + 4 * t;  // this lane multiplies entries entry to entry + 3
             const float4 x = *reinterpret_cast<const float4*>(scores + g * kScorePitch + entry),
                          y = *reinterpret_cast<const float4*>(scores + (g + 8) * kScorePitch + entry);
             const uint32_t weights[4] = {pack_bf16(x.x, x.y), pack_bf16(y.x, y.y), pack_bf16(x.z, x.w),
